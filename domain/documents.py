@@ -1,0 +1,174 @@
+"""What a document, a dossier and a document type are.
+
+English names here; the French table and column names that DBAs know are mapped in the storage adapters only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from domain.keys import WrappedKey
+from domain.lifecycle import Status, ensure_allowed
+
+
+class Language(Enum):
+    """Languages that mails are written in."""
+
+    FRENCH = "fr"
+    ENGLISH = "en"
+
+
+class Role(Enum):
+    """Who a caller is: Client, Collaborateur and Administrateur of the platform, and the auditor."""
+
+    PORTAL = "portal"
+    VALIDATOR = "validator"
+    OPERATOR = "operator"
+    AUDITOR = "auditor"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A validation or rejection that a person asked for.
+
+    ``to`` is VALIDATED or REJECTED, ``note`` the comment or the reason (free text, stays in PostgreSQL), ``actor`` a
+    pseudonymous id.
+    """
+
+    to: Status
+    actor: str
+    at: datetime
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A row of DOCUMENTS. Sizes in bytes, ``sha256`` in lower-case hex of the clear bytes, times aware and in UTC."""
+
+    id: UUID
+    tenant: str
+    dossier_id: UUID
+    step_id: UUID | None
+    type_code: str
+    category: str | None
+    original_name: str
+    stored_name: str
+    object_key: str
+    status: Status
+    mandatory: bool
+    depositor_id: str
+    depositor_email_sealed: str = field(repr=False)
+    language: Language
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    version_number: int = 1
+    parent_id: UUID | None = None
+    mime_type: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+    wrapped_key: WrappedKey | None = None
+    object_etag: str | None = None
+    object_size: int | None = None
+    validator_id: str | None = None
+    validation_comment: str | None = None
+    rejection_reason: str | None = None
+    pending_decision: Decision | None = None
+    ged_id: str | None = None
+    ged_path: str | None = None
+    archive_planned: bool | None = None
+    retention_years: int | None = None
+    failure_code: str | None = None
+    thumbnail_note: str | None = None
+    sequence: int = 0
+    correlation_id: UUID
+    created_at: datetime
+    updated_at: datetime
+    deposited_at: datetime | None = None
+    decided_at: datetime | None = None
+    archived_at: datetime | None = None
+    expires_at: datetime | None = None
+
+    def moved(self, to: Status, *, at: datetime, **changes: Any) -> Document:
+        """This document in state ``to``. Raises TransitionRefused where the lifecycle table has no such transition."""
+        ensure_allowed(self.status, to)
+        return replace(self, status=to, updated_at=at, **changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentType:
+    """A row of TYPES_DOCUMENTS: what intake accepts under a type code and how long it is kept."""
+
+    code: str
+    label: str
+    description: str
+    allowed_formats: frozenset[str]
+    max_size_bytes: int
+    active: bool
+    archived: bool
+    retention_years: int = 10
+    validation_rules: Mapping[str, Any] = field(default_factory=dict)
+    metadata_template: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A row of ETAPES_PARCOURS: one step of a dossier's journey (étape du parcours)."""
+
+    id: UUID
+    code: str
+    name: str
+    position: int
+    status: str
+    mandatory_documents: tuple[str, ...] = ()
+    optional_documents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dossier:
+    """A row of DOSSIERS with its steps: the client's file that documents belong to."""
+
+    id: UUID
+    tenant: str
+    number: str
+    client_id: str
+    journey_type: str
+    status: str
+    current_step: str | None
+    priority: int
+    created_at: datetime
+    updated_at: datetime
+    created_by: str
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendition:
+    """A thumbnail stored under its document's key. ``size`` and ``sha256`` are of the clear image."""
+
+    document_id: UUID
+    role: str
+    object_key: str
+    mime_type: str
+    width: int
+    height: int
+    size: int
+    sha256: str
+    object_etag: str
+    object_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineEntry:
+    """A row of dossier_events: one thing that happened to a document, as its users may see it."""
+
+    document_id: UUID
+    dossier_id: UUID
+    type: str
+    actor: str
+    at: datetime
+    details: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,340 @@
+"""What the use cases need from the world, as small Protocols; ``runtime.wiring`` decides who provides them.
+
+Rules that every adapter keeps: a call has a deadline; vendor errors arrive as ``domain.errors``; nothing is retried
+silently for longer than that deadline (holding on through an outage is delivery's business, in ``streams.delivery``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from domain.documents import Document, DocumentType, Dossier, Rendition, TimelineEntry
+from domain.events import AuditRecorded, Event
+from domain.keys import DataKey, EncryptionContext, WrappedKey
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """The time, aware, in UTC."""
+        ...
+
+
+# --- Content: object store, envelope, keys ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What the store says it holds: ``size`` in bytes of the sealed object, ``etag`` changes whenever the bytes do."""
+
+    key: str
+    size: int
+    etag: str
+    modified_at: datetime
+
+
+class ObjectStore(Protocol):
+    """Sealed objects by key. Raises ObjectStoreUnavailable (away) or ObjectMissing (the store answers: not there)."""
+
+    async def put(self, key: str, data: AsyncIterable[bytes]) -> StoredObject:
+        """Store a stream of unknown length in bounded memory; nothing is left or visible if ``data`` raises or we are cancelled."""
+        ...
+
+    async def stat(self, key: str) -> StoredObject: ...
+
+    def read(
+        self, key: str, *, start: int = 0, length: int | None = None, etag: str | None = None
+    ) -> AsyncIterator[bytes]:
+        """Bytes from ``start``; with ``etag``, ObjectMissing if the object is no longer that version."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Delete; an absent object is fine."""
+        ...
+
+    def list(self, prefix: str) -> AsyncIterator[StoredObject]: ...
+
+
+class Cipher(Protocol):
+    """The envelope format. Raises EnvelopeInvalid or WrongKey; releases no byte before its chunk's tag verifies."""
+
+    @property
+    def header_size(self) -> int: ...
+
+    def encrypt(
+        self, key: DataKey, context: EncryptionContext, clear: AsyncIterable[bytes]
+    ) -> AsyncIterator[bytes]: ...
+
+    def decrypt(self, key: DataKey, context: EncryptionContext, sealed: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        """Clear bytes; the whole counts as valid only once the iterator has ended."""
+        ...
+
+    def sealed_size(self, clear_size: int) -> int: ...
+
+    def window(self, clear_size: int, start: int, end: int) -> tuple[int, int]:
+        """Offset and length, in the sealed object, of the chunks that hold clear bytes ``start`` (incl.) to ``end`` (excl.)."""
+        ...
+
+    def decrypt_window(
+        self,
+        key: DataKey,
+        context: EncryptionContext,
+        header: bytes,
+        sealed: AsyncIterable[bytes],
+        span: tuple[int, int, int],
+    ) -> AsyncIterator[bytes]:
+        """Clear bytes of ``span`` = (clear size, start, end) from the sealed bytes of its window."""
+        ...
+
+
+class Keyring(Protocol):
+    """Wraps data keys under key-encryption keys. Raises KeyringUnavailable or WrongKey."""
+
+    async def new_data_key(self, context: EncryptionContext) -> tuple[DataKey, WrappedKey]: ...
+
+    async def unwrap(self, wrapped: WrappedKey, context: EncryptionContext) -> DataKey: ...
+
+    async def check(self) -> None:
+        """Raise KeyringUnavailable if the keyring can't serve now."""
+        ...
+
+
+class PersonalData(Protocol):
+    """Seals personal texts under the personal-data key, and makes keyed pseudonyms."""
+
+    def seal(self, text: str) -> str: ...
+
+    def unseal(self, sealed: str) -> str: ...
+
+    def pseudonym(self, purpose: str, value: str) -> str:
+        """The same short id for the same purpose and value, not reversible without the key."""
+        ...
+
+
+# --- Relational state: one transaction is a Work ---------------------------------------------------------------------
+
+
+class Documents(Protocol):
+    """Rows of DOCUMENTS inside a transaction."""
+
+    async def add(self, document: Document) -> None: ...
+
+    async def get(self, document_id: UUID) -> Document:
+        """Raises DocumentNotFound."""
+        ...
+
+    async def lock(self, document_id: UUID) -> Document:
+        """As ``get``, holding the row until the transaction ends."""
+        ...
+
+    async def update(self, old: Document, new: Document) -> None:
+        """Write what changed, only if the row is still in ``old``'s state and sequence; else StateChanged."""
+        ...
+
+
+class Uploads(Protocol):
+    """The lease that keeps a PENDING row alive while its upload runs. An attempt is named by its object key."""
+
+    async def begin(self, document: Document, lease_seconds: float) -> None:
+        """Insert the PENDING row with a lease."""
+        ...
+
+    async def renew(self, document_id: UUID, object_key: str, lease_seconds: float) -> None:
+        """Raises UploadSuperseded if the attempt no longer holds the row."""
+        ...
+
+    async def hold(self, document_id: UUID, object_key: str) -> Document:
+        """Lock the row if it is PENDING, of this attempt, and its lease has not run out; else UploadSuperseded."""
+        ...
+
+    async def abandon_expired(self, limit: int) -> Sequence[Document]:
+        """PENDING rows whose lease ran out, set ABANDONED by compare-and-set and returned for their objects' removal."""
+        ...
+
+
+class Dossiers(Protocol):
+    async def add(self, dossier: Dossier) -> None:
+        """Raises DossierExists if the tenant has one of that number."""
+        ...
+
+    async def get(self, tenant: str, dossier_id: UUID) -> Dossier:
+        """Raises DossierNotFound; another tenant's dossier is not found either."""
+        ...
+
+    async def page(self, tenant: str | None, after: tuple[datetime, UUID] | None, limit: int) -> Sequence[Dossier]:
+        """Newest first, from just after the given (created_at, id)."""
+        ...
+
+
+class DocumentTypes(Protocol):
+    async def get(self, code: str) -> DocumentType:
+        """Raises TypeUnknown."""
+        ...
+
+
+class Outbox(Protocol):
+    """Events leave with the transaction that wrote them, or not at all."""
+
+    async def add(self, event: Event) -> None: ...
+
+    async def add_dead_letter(
+        self, consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
+    ) -> None: ...
+
+
+class Timeline(Protocol):
+    async def add(self, entry: TimelineEntry) -> None: ...
+
+    async def of(self, document_id: UUID) -> Sequence[TimelineEntry]:
+        """Oldest first."""
+        ...
+
+
+class Renditions(Protocol):
+    async def put(self, rendition: Rendition) -> None:
+        """Insert, or replace that of the same document and role."""
+        ...
+
+    async def of(self, document_id: UUID) -> Sequence[Rendition]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationRecord:
+    """A row of ``notifications``. ``payload`` holds what the template needs, never clear personal data."""
+
+    id: UUID
+    document_id: UUID
+    dossier_id: UUID
+    event_id: UUID
+    channel: str
+    template: str
+    language: str
+    payload: Mapping[str, Any]
+    message_id: str
+    status: str
+    attempt: int
+    sent_at: datetime | None
+
+
+class Notifications(Protocol):
+    async def put(self, record: NotificationRecord) -> None:
+        """Insert, or update status, attempt and sent_at of the row with the same id."""
+        ...
+
+    async def get(self, notification_id: UUID) -> NotificationRecord | None: ...
+
+
+class AuditChains(Protocol):
+    """Heads and pending entries of the per-tenant chains; see ``domain.audit_chain``."""
+
+    async def append(self, event: AuditRecorded) -> None:
+        """Give the event its place in its tenant's chain, once: an event that has one keeps it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotencyRecord:
+    """What an Idempotency-Key stands for. ``fingerprint`` is a hash of the metadata and content it came with."""
+
+    document_id: UUID
+    object_key: str
+    metadata_fingerprint: str
+    content_sha256: str | None
+    done: bool
+    expired: bool
+    response: Mapping[str, Any] | None
+
+
+class IdempotencyKeys(Protocol):
+    """Rows by (tenant, caller, key)."""
+
+    async def claim(
+        self, scope: tuple[str, str, str], record: IdempotencyRecord, lease_seconds: float
+    ) -> IdempotencyRecord | None:
+        """None: the key is ours now. Otherwise what holds it; a lease that ran out, or an abandoned upload, frees it."""
+        ...
+
+    async def renew(self, scope: tuple[str, str, str], object_key: str, lease_seconds: float) -> None: ...
+
+    async def complete(
+        self, scope: tuple[str, str, str], object_key: str, content_sha256: str, response: Mapping[str, Any]
+    ) -> None:
+        """Raises UploadSuperseded if the key is no longer held by this attempt."""
+        ...
+
+    async def release(self, scope: tuple[str, str, str], object_key: str) -> None:
+        """Free the key after a refused or failed upload, if this attempt still holds it."""
+        ...
+
+
+class Inbox(Protocol):
+    """Which events a consumer has done, and who works on which now. Rows by (consumer, event_id)."""
+
+    async def finish(self, consumer: str, event_id: UUID, owner: UUID, outcome: str) -> None:
+        """Mark DONE or DEAD if ``owner`` still holds the claim; else ClaimLost, and the transaction rolls back."""
+        ...
+
+
+class Work(Protocol):
+    """One PostgreSQL transaction: all of it happens, or nothing."""
+
+    @property
+    def documents(self) -> Documents: ...
+    @property
+    def uploads(self) -> Uploads: ...
+    @property
+    def dossiers(self) -> Dossiers: ...
+    @property
+    def types(self) -> DocumentTypes: ...
+    @property
+    def outbox(self) -> Outbox: ...
+    @property
+    def timeline(self) -> Timeline: ...
+    @property
+    def renditions(self) -> Renditions: ...
+    @property
+    def notifications(self) -> Notifications: ...
+    @property
+    def audit_chains(self) -> AuditChains: ...
+    @property
+    def idempotency(self) -> IdempotencyKeys: ...
+    @property
+    def inbox(self) -> Inbox: ...
+
+
+class Database(Protocol):
+    """Raises DatabaseUnavailable. Leaving ``transaction()`` normally commits; an exception rolls back."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Work]: ...
+
+    def lock(self, name: str) -> AbstractAsyncContextManager[None]:
+        """A cluster-wide lock by name (a PostgreSQL advisory lock on a session of its own); waits, with a deadline."""
+        ...
+
+
+# --- Processors of events --------------------------------------------------------------------------------------------
+
+#: What a processor leaves to be written, in delivery's one transaction, after its external effects.
+Commit = Callable[[Work], Awaitable[None]]
+
+
+class Processor(Protocol):
+    """One consumer group's work. External effects in ``process`` may happen twice after a crash: make them idempotent."""
+
+    @property
+    def consumer(self) -> str: ...
+
+    @property
+    def handles(self) -> tuple[type[Event], ...]: ...
+
+    async def process(self, event: Event) -> Commit:
+        """Do the external effects; return what to write. Raises domain errors; anything else counts as our defect."""
+        ...
+
+    async def give_up(self, event: Event, code: str) -> Commit:
+        """What to write when the event can't be processed: the document's state has to say so."""
+        ...

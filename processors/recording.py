@@ -1,0 +1,131 @@
+"""The one way a document changes state: row, timeline, events and audit line, in the same transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from domain.documents import Document, TimelineEntry
+from domain.events import AuditRecorded, DocumentEvent
+from domain.lifecycle import Status
+from processors.ports import Work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Who caused something, when, and in which conversation. ``actor`` is pseudonymous; address and agent come sealed."""
+
+    actor: str
+    at: datetime
+    correlation_id: UUID
+    ip_sealed: str | None = field(default=None, repr=False)
+    user_agent_sealed: str | None = field(default=None, repr=False)
+
+
+#: Builds the event of a transition from its common fields; ``lambda common: DocumentVerified(**common, ...)``.
+EventBuilder = Callable[[dict[str, Any]], DocumentEvent]
+
+
+def canonical_json(value: Mapping[str, Any]) -> str:
+    """Sorted keys, no spaces, UTF-8 text: the same value is always the same bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+async def advance(
+    work: Work,
+    document: Document,
+    to: Status,
+    origin: Origin,
+    *,
+    events: Sequence[EventBuilder] = (),
+    details: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Document:
+    """Move a locked ``document`` to ``to`` with ``changes`` to its fields, and say so everywhere it is owed.
+
+    Raises TransitionRefused (lifecycle table) or StateChanged (the row is no longer what ``document`` says).
+    """
+    moved = document.moved(to, at=origin.at, sequence=document.sequence + len(events) + 1, **changes)
+    await work.documents.update(document, moved)
+    await work.timeline.add(
+        TimelineEntry(
+            document_id=document.id,
+            dossier_id=document.dossier_id,
+            type=to.value,
+            actor=origin.actor,
+            at=origin.at,
+            details=dict(details or {}),
+        )
+    )
+    sequence = document.sequence
+    for build in events:
+        sequence += 1
+        await work.outbox.add(build(_common(document, origin, sequence)))
+    await work.outbox.add(
+        audit_line(
+            origin,
+            document.tenant,
+            "document",
+            str(document.id),
+            f"document.{to.value.lower()}",
+            sequence=sequence + 1,
+            details=details,
+            old_state={"status": document.status.value},
+            new_state={"status": to.value},
+        )
+    )
+    return moved
+
+
+def _common(document: Document, origin: Origin, sequence: int) -> dict[str, Any]:
+    return {
+        "event_id": uuid4(),
+        "sequence": sequence,
+        "occurred_at": origin.at,
+        "correlation_id": origin.correlation_id,
+        "tenant": document.tenant,
+        "document_id": document.id,
+        "actor": origin.actor,
+    }
+
+
+def audit_line(
+    origin: Origin,
+    tenant: str,
+    entity_type: str,
+    entity_id: str,
+    action: str,
+    *,
+    sequence: int = 0,
+    details: Mapping[str, Any] | None = None,
+    old_state: Mapping[str, Any] | None = None,
+    new_state: Mapping[str, Any] | None = None,
+) -> AuditRecorded:
+    """One line for the audit log; an action that changes no state (a read) has sequence 0."""
+    return AuditRecorded(
+        event_id=uuid4(),
+        sequence=sequence,
+        occurred_at=origin.at,
+        correlation_id=origin.correlation_id,
+        tenant=tenant,
+        actor=origin.actor,
+        entity_type=entity_type,
+        entity_id=entity_id,
+        action=action,
+        details=canonical_json(details or {}),
+        old_state=None if old_state is None else canonical_json(old_state),
+        new_state=None if new_state is None else canonical_json(new_state),
+        ip_sealed=origin.ip_sealed,
+        user_agent_sealed=origin.user_agent_sealed,
+    )
+
+
+async def touch(work: Work, document: Document, at: datetime, **changes: Any) -> Document:
+    """Change fields of a locked document without a change of state."""
+    changed = replace(document, updated_at=at, **changes)
+    await work.documents.update(document, changed)
+    return changed
