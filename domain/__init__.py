@@ -1,0 +1,1 @@
+"""What a document is: lifecycle, events, types, errors. Standard library only."""

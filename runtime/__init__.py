@@ -1,0 +1,1 @@
+"""Where settings become running processes; the only package that sees all others."""

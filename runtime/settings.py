@@ -1,0 +1,104 @@
+"""Settings: environment variables ``DPJ_...`` and, below them, one settings file (``DPJ_SETTINGS`` or the local stack's).
+
+Loaded once per process, frozen; secrets are SecretStr or files that only their owner may read.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Times in seconds, sizes in bytes unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="DPJ_", frozen=True, extra="ignore")
+
+    profile: Literal["embedded", "full"] = "embedded"
+    stack_name: str = "default"
+
+    postgres_dsn: SecretStr
+    postgres_pool_size: int = Field(default=10, ge=1, le=100)
+    mongo_url: SecretStr
+    mongo_database: str = "dpj"
+    kafka_bootstrap: str
+    registry_url: str
+
+    object_store: Literal["filesystem", "minio"] = "filesystem"
+    objects_dir: Path | None = None
+    minio_endpoint: str = ""
+    minio_access_key: SecretStr = SecretStr("")
+    minio_secret_key: SecretStr = SecretStr("")
+    minio_bucket: str = "dpj-documents"
+    minio_secure: bool = False
+
+    keyring: Literal["local", "vault"] = "local"
+    keyring_file: Path | None = None
+    vault_addr: str = ""
+    vault_role_id: SecretStr = SecretStr("")
+    vault_secret_id: SecretStr = SecretStr("")
+    vault_transit_key: str = "dpj-documents"
+    personal_key_file: Path
+    pseudonym_key_file: Path
+
+    ged_url: str
+    ged_repository: str = "A1"
+    ged_user: str = "dpj"
+    ged_password: SecretStr = SecretStr("")
+
+    smtp_host: str = "127.0.0.1"
+    smtp_port: int = 25
+    smtp_maildir: Path | None = None
+    mail_from: str = "documents@dpj.banque.example"
+
+    api_host: str = "127.0.0.1"
+    api_port: int = 8082
+    api_workers: int = Field(default=1, ge=1, le=64)
+    body_timeout: float = 30.0
+    upload_lease: float = 60.0
+    worker_port_base: int = 0
+
+    jwt_issuer: str
+    jwt_audience: str = "dpj"
+    jwks: str
+    jwt_private_key_file: Path | None = None
+
+    topic_partitions: int = Field(default=6, ge=1, le=1000)
+    topic_replication: int = Field(default=1, ge=1, le=7)
+    topic_retention_days: int = Field(default=30, ge=1, le=30)
+
+    lane_size: int = Field(default=32, ge=1, le=1024)
+    lane_concurrency: int = Field(default=4, ge=1, le=64)
+    event_lease: float = 60.0
+    bug_retries: int = Field(default=3, ge=0, le=20)
+    retry_base: float = 0.2
+    retry_cap: float = 30.0
+
+    relay_batch: int = Field(default=500, ge=1, le=10_000)
+    outbox_keep_hours: float = 24.0
+    inbox_keep_days: int = Field(default=60, ge=31)
+
+    render_children: int = Field(default=2, ge=1, le=32)
+    render_timeout: float = 20.0
+
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+def settings_file(stack: str | None = None) -> Path:
+    """The settings file in force: DPJ_SETTINGS, else that of the local stack ``stack`` (default: DPJ_STACK or "default")."""
+    explicit = os.environ.get("DPJ_SETTINGS")
+    if explicit and stack is None:
+        return Path(explicit)
+    home = Path(os.environ.get("DPJ_HOME") or Path(__file__).resolve().parent.parent / ".dpj")
+    return home / (stack or os.environ.get("DPJ_STACK") or "default") / "settings.env"
+
+
+def load_settings(stack: str | None = None) -> Settings:
+    """Environment over settings file. Raises pydantic.ValidationError naming what is missing."""
+    path = settings_file(stack)
+    return Settings(_env_file=path if path.exists() else None)  # pyright: ignore[reportCallIssue]
