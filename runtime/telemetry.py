@@ -1,0 +1,106 @@
+"""Logs and metrics. Log events have static names and carry ids only; metric labels come from enums, never from ids."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from domain.correlation import current_traceparent, trace_id
+
+QUIET = ("faust", "mode", "aiokafka", "kafka", "httpx", "httpcore", "urllib3", "hvac", "uvicorn", "uvicorn.error")
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+def _add_trace(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    current = current_traceparent.get()
+    if current and "trace_id" not in event:
+        event["trace_id"] = trace_id(current)
+    return event
+
+
+def configure_logging(process: str, *, log_format: str = "json", level: str = "INFO") -> None:
+    """One line per event on stderr: JSON, or coloured text for a person. Libraries speak from WARNING on."""
+    renderer: Any = structlog.dev.ConsoleRenderer() if log_format == "console" else structlog.processors.JSONRenderer()
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_trace,
+    ]
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _only_class_of_exception, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _only_class_of_exception(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """A library's traceback may quote what is not ours to log: keep the class."""
+    exception = event.pop("exc_info", None)
+    if isinstance(exception, tuple) and exception[0] is not None:
+        event["error"] = exception[0].__name__
+    return event
+
+
+class DeliveryMetrics:
+    """What delivery says of itself; labels: consumer, outcome, code, dependency."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._finished = Counter(
+            "dpj_events_finished_total", "Events finished", ["consumer", "outcome", "code"], registry=registry
+        )
+        self._seconds = Histogram(
+            "dpj_event_seconds",
+            "Seconds from a lane's take to the event's end",
+            ["consumer"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._waiting = Gauge(
+            "dpj_events_waiting", "Events held, by what they wait for", ["consumer", "dependency"], registry=registry
+        )
+        self._retried = Counter(
+            "dpj_event_retries_total", "Tries that failed and were repeated", ["consumer", "code"], registry=registry
+        )
+        self.waiting_now: dict[str, int] = {}
+
+    def finished(self, consumer: str, outcome: str, code: str, seconds: float) -> None:
+        self._finished.labels(consumer, outcome, code).inc()
+        self._seconds.labels(consumer).observe(seconds)
+
+    def waiting(self, consumer: str, dependency: str, delta: int) -> None:
+        self._waiting.labels(consumer, dependency).inc(delta)
+        self.waiting_now[dependency] = self.waiting_now.get(dependency, 0) + delta
+
+    def retried(self, consumer: str, code: str) -> None:
+        self._retried.labels(consumer, code).inc()
+
+
+class RelayMetrics:
+    """What the outbox relay says of itself."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._published = Counter("dpj_outbox_published_total", "Outbox rows published", registry=registry)
+        self._leader = Gauge("dpj_outbox_leader", "1 while this relay leads", registry=registry)
+
+    def published(self, count: int) -> None:
+        self._published.inc(count)
+
+    def leading(self, *, leader: bool) -> None:
+        self._leader.set(int(leader))

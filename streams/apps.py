@@ -1,0 +1,121 @@
+"""One Faust app and consumer group per processor. Faust gives the group, the assignment and the records; nothing else.
+
+What is true of Faust 0.15.3 and shapes this module: an exception that leaves an agent acknowledges its event, so none
+leaves; ``stream.take`` and ``concurrency`` acknowledge too early, so neither is used. The topics are declared with
+``acks=False``: Faust then commits nothing of its own accord, not even records it skips during a rebalance, and delivery
+commits what it has finished. ``stream_wait_empty`` and ``broker_max_poll_interval`` would make Faust wait for, or leave the
+group because of, a held event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+from faust.types import TP
+
+from streams.delivery import Delivery
+from streams.lanes import Partition, Record
+
+NEVER_SECONDS = 31_536_000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerSettings:
+    """What a consumer needs to know about the broker. ``bootstrap`` is ``host:port[,host:port]``;
+    ``scratch`` a folder that Faust insists on creating, though nothing is written to it."""
+
+    bootstrap: str
+    scratch: str
+    fetch_records: int = 100
+
+
+def group_id(consumer: str) -> str:
+    """The consumer group of a processor."""
+    return f"dpj.{consumer}"
+
+
+class ConsumerFlow:
+    """Push-back through Faust's own buffer signals: the partition leaves and rejoins the fetch set, nothing is paused or sought."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def hold(self, partition: Partition) -> None:
+        self._app.consumer.on_buffer_full(TP(partition.topic, partition.number))
+
+    def resume(self, partition: Partition) -> None:
+        self._app.consumer.on_buffer_drop(TP(partition.topic, partition.number))
+
+
+class ConsumerOffsets:
+    """Commits offsets that delivery has finished."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def commit(self, offsets: Mapping[Partition, int]) -> bool:
+        """False if the broker did not take them (a rebalance is under way); they are then offered again."""
+        tps = {TP(partition.topic, partition.number): offset for partition, offset in offsets.items()}
+        return bool(await self._app.consumer._commit_offsets(tps))  # noqa: SLF001 - the one door to a plain commit
+
+
+def create_app(consumer: str, settings: ConsumerSettings) -> Any:
+    """A Faust app for ``consumer``: not started, with no agent yet. Its Kafka producer is never used: events leave by the outbox."""
+    return faust.App(
+        group_id(consumer),
+        broker=[f"kafka://{address}" for address in settings.bootstrap.split(",")],
+        store="memory://",
+        datadir=settings.scratch,
+        autodiscover=False,
+        processing_guarantee="at_least_once",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        worker_redirect_stdouts=False,
+        stream_buffer_maxsize=64,
+        stream_wait_empty=False,
+        broker_commit_interval=1.0,
+        broker_max_poll_records=settings.fetch_records,
+        broker_max_poll_interval=NEVER_SECONDS,
+        consumer_auto_offset_reset="earliest",
+    )
+
+
+def attach(app: Any, topics: tuple[str, ...], delivery: Delivery) -> None:
+    """The app's one agent: every record goes to delivery, and lanes end when their partitions are revoked."""
+    channel = app.topic(
+        *topics, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", acks=False
+    )
+
+    async def deliver(stream: Any) -> None:
+        stream.enable_acks = False
+        async for event in stream.events():
+            delivery.accept(to_record(event))
+
+    async def on_revoked(_app: Any, revoked: set[TP], **_: Any) -> None:
+        await delivery.revoke({Partition(tp.topic, tp.partition) for tp in revoked})
+
+    app.agent(channel, name=f"{app.conf.id}.deliver")(deliver)
+    app.on_partitions_revoked.connect(on_revoked, weak=False)
+
+
+def to_record(event: Any) -> Record:
+    """Faust's event as delivery's record."""
+    message = event.message
+    return Record(
+        partition=Partition(message.topic, message.partition),
+        offset=message.offset,
+        key=message.key,
+        value=message.value,
+        headers={
+            name: value.decode("utf-8", "replace") for name, value in _pairs(message.headers) if value is not None
+        },
+        timestamp=message.timestamp or 0.0,
+    )
+
+
+def _pairs(headers: Any) -> list[tuple[str, bytes | None]]:
+    return list(headers.items() if isinstance(headers, Mapping) else headers or ())

@@ -1,0 +1,105 @@
+"""Runs one consumer for as long as its process lives: waits for the broker, starts the app, rebuilds it when Faust gives up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, attach, create_app
+from streams.delivery import Delivery, Flow
+
+log = structlog.get_logger()
+
+BROKER_POLL_SECONDS = 1.0
+METADATA_TIMEOUT_SECONDS = 5.0
+STOP_SECONDS = 10.0
+
+#: Builds a consumer's delivery over the given flow and offset commit.
+DeliveryFactory = Callable[[Flow, ConsumerOffsets], Delivery]
+
+
+class ConsumerRunner:
+    """One consumer group member. ``state`` is one of starting, waiting_for_broker, waiting_for_topics, running, stopped."""
+
+    def __init__(
+        self, consumer: str, topics: tuple[str, ...], settings: ConsumerSettings, create_delivery: DeliveryFactory
+    ) -> None:
+        self._consumer = consumer
+        self._topics = topics
+        self._settings = settings
+        self._create_delivery = create_delivery
+        self.state = "starting"
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Consume until ``stopping`` is set. A Faust app that crashed is thrown away and built anew."""
+        while not stopping.is_set():
+            await self._wait_for_topics(stopping)
+            if stopping.is_set():
+                break
+            app = create_app(self._consumer, self._settings)
+            delivery = self._create_delivery(ConsumerFlow(app), ConsumerOffsets(app))
+            attach(app, self._topics, delivery)
+            try:
+                await self._run_app(app, delivery, stopping)
+            except Exception as error:  # noqa: BLE001 - Faust's crashes come in all classes; none may end the worker
+                log.error("consumer_crashed", consumer=self._consumer, error=type(error).__name__)
+                await _sleep_unless(stopping, BROKER_POLL_SECONDS)
+        self.state = "stopped"
+
+    async def _run_app(self, app: Any, delivery: Delivery, stopping: asyncio.Event) -> None:
+        acknowledging = asyncio.create_task(delivery.keep_acknowledging())
+        stopped = asyncio.create_task(stopping.wait())
+        started = asyncio.create_task(app.start())
+        try:
+            await asyncio.wait({started, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if started.done():
+                started.result()
+                self.state = "running"
+                log.info("consumer_running", consumer=self._consumer)
+                await self._until_crash(app, stopped)
+        finally:
+            acknowledging.cancel()
+            stopped.cancel()
+            await delivery.revoke()
+            started.cancel()
+            with suppress(Exception, asyncio.CancelledError):
+                await asyncio.wait_for(app.stop(), STOP_SECONDS)
+
+    async def _until_crash(self, app: Any, stopped: asyncio.Task[bool]) -> None:
+        """Until we are told to stop; raises what crashed the app, if something does."""
+        crashed = asyncio.create_task(app._crashed.wait())  # noqa: SLF001 - mode offers no public way to await a crash
+        try:
+            await asyncio.wait({crashed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if crashed.done():
+                raise app.crash_reason or RuntimeError("the consumer's service crashed")
+        finally:
+            crashed.cancel()
+
+    async def _wait_for_topics(self, stopping: asyncio.Event) -> None:
+        """Faust exits when the broker is away at its start, and idles for ever on a topic made later: so wait first."""
+        client = AdminClient({"bootstrap.servers": self._settings.bootstrap, "log_level": 0})
+        announced = ""
+        while not stopping.is_set():
+            try:
+                known = (await asyncio.to_thread(client.list_topics, timeout=METADATA_TIMEOUT_SECONDS)).topics
+            except KafkaException:
+                self.state = "waiting_for_broker"
+            else:
+                if all(topic in known for topic in self._topics):
+                    return
+                self.state = "waiting_for_topics"
+            if self.state != announced:
+                announced = self.state
+                log.warning(announced, consumer=self._consumer)
+            await _sleep_unless(stopping, BROKER_POLL_SECONDS)
+
+
+async def _sleep_unless(stopping: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)

@@ -1,0 +1,356 @@
+"""THE place where order, retry, dead letter and acknowledgement are decided.
+
+Each event of a lane goes through six steps, numbered here as in ``Delivery._deliver``:
+
+1. take the next event of a lane (``streams.lanes`` keeps one document's events in order);
+2. decode it;
+3. claim ``(consumer, event_id)`` in the inbox: one owner, a renewed lease, one event at a time per (consumer, document);
+   an event already done is acknowledged at once;
+4. run the processor; its external effects are idempotent, because after a crash they happen again;
+5. one PostgreSQL transaction that still requires the same owner: business rows, inbox DONE, new outbox rows;
+6. acknowledge.
+
+What may go wrong, by kind: *transient* holds the lane with capped exponential backoff and jitter as long as it takes;
+*permanent* is one transaction of document state, inbox DEAD and a dead letter; *anything else* is a defect: bounded
+retries, then as permanent. Nothing but a finished event is ever acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+
+import structlog
+
+from domain.correlation import continue_trace, current_traceparent, trace_id
+from domain.errors import ClaimLost, DocumentBusy, DPJError, Kind, Permanent, Transient, UnexpectedFailure
+from domain.events import Event
+from processors.ports import Commit, Database, Processor
+from streams.lanes import Lane, Partition, Record
+
+log = structlog.get_logger()
+
+
+class Claim(Enum):
+    """What the inbox answers; compared by name, so that the adapter needs no import from here."""
+
+    ACQUIRED = "ACQUIRED"
+    DONE = "DONE"
+    BUSY = "BUSY"
+
+
+class ClaimAnswer(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+class Inbox(Protocol):
+    """Claims outside the work transaction. Raises DatabaseUnavailable."""
+
+    async def claim(
+        self, consumer: str, event_id: UUID, document_key: str, owner: UUID, lease_seconds: float
+    ) -> ClaimAnswer: ...
+
+    async def renew(self, consumer: str, event_id: UUID, owner: UUID, lease_seconds: float) -> bool: ...
+
+    async def release(self, consumer: str, event_id: UUID, owner: UUID) -> None: ...
+
+
+class Metrics(Protocol):
+    """Labels come from consumers, outcomes and error codes only."""
+
+    def finished(self, consumer: str, outcome: str, code: str, seconds: float) -> None: ...
+
+    def waiting(self, consumer: str, dependency: str, delta: int) -> None: ...
+
+    def retried(self, consumer: str, code: str) -> None: ...
+
+
+Decode = Callable[[str, bytes], Awaitable[Event]]
+CommitOffsets = Callable[[Mapping[Partition, int]], Awaitable[bool]]
+
+
+class Flow(Protocol):
+    """Push-back on the consumer for one partition."""
+
+    def hold(self, partition: Partition) -> None: ...
+
+    def resume(self, partition: Partition) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Bounds of delivery; times in seconds."""
+
+    lane_size: int = 32
+    lane_concurrency: int = 4
+    lease: float = 60.0
+    bug_retries: int = 3
+    retry_base: float = 0.2
+    retry_cap: float = 30.0
+    #: Another worker of the group frees a document within moments, so waiting for it is capped lower.
+    busy_cap: float = 1.0
+    ack_interval: float = 0.5
+
+    def pause(self, attempt: int, cap: float) -> float:
+        """Full jitter over capped exponential growth: half of it certain, so that a retry never comes at once."""
+        ceiling = min(cap, self.retry_base * 2.0 ** min(attempt, 16))
+        return ceiling * (0.5 + random.random() / 2)  # noqa: S311 - spreads retries, keeps no secret
+
+
+class Delivery:
+    """Delivers the records of one consumer to its processor."""
+
+    def __init__(
+        self,
+        processor: Processor,
+        *,
+        decode: Decode,
+        inbox: Inbox,
+        database: Database,
+        commit_offsets: CommitOffsets,
+        flow: Flow,
+        metrics: Metrics,
+        policy: Policy,
+    ) -> None:
+        self._processor = processor
+        self._consumer: Final = processor.consumer
+        self._decode = decode
+        self._inbox = inbox
+        self._database = database
+        self._commit_offsets = commit_offsets
+        self._flow = flow
+        self._metrics = metrics
+        self._policy: Final = policy
+        self._lanes: dict[Partition, Lane] = {}
+        self._held: set[Partition] = set()
+
+    @property
+    def depth(self) -> int:
+        """Records taken and not yet acknowledged."""
+        return sum(len(lane) for lane in self._lanes.values())
+
+    # --- lanes ---------------------------------------------------------------------------------------------------
+
+    def accept(self, record: Record) -> None:
+        """Put a record into its partition's lane; never blocks, a full lane pushes back on the consumer instead."""
+        lane = self._lanes.get(record.partition)
+        if lane is None:
+            lane = Lane(self._policy.lane_size, self._policy.lane_concurrency, self._deliver)
+            self._lanes[record.partition] = lane
+        lane.add(record)
+        if lane.is_full:
+            self._held.add(record.partition)
+            self._flow.hold(record.partition)
+
+    async def revoke(self, partitions: set[Partition] | None = None) -> None:
+        """The partitions (all by default) are no longer ours: cancel their lanes, acknowledging nothing unfinished."""
+        gone = set(self._lanes) if partitions is None else partitions & set(self._lanes)
+        lanes = [self._lanes.pop(partition) for partition in gone]
+        self._held -= gone
+        await asyncio.gather(*(lane.cancel() for lane in lanes))
+
+    async def keep_acknowledging(self) -> None:
+        """Commit finished offsets every ``ack_interval`` until cancelled."""
+        while True:
+            await asyncio.sleep(self._policy.ack_interval)
+            await self.acknowledge()
+
+    async def acknowledge(self) -> None:
+        """Step 6 for all lanes: commit what is finished, let drained lanes fetch again."""
+        offsets = {p: offset for p, lane in self._lanes.items() if (offset := lane.take_ack()) is not None}
+        if offsets:
+            committed = False
+            try:
+                committed = await self._commit_offsets(offsets)
+            except Exception as error:  # noqa: BLE001 - a failed commit only means a redelivery; it is offered again
+                log.warning("offset_commit_failed", consumer=self._consumer, error=type(error).__name__)
+            if not committed:
+                for partition in offsets:
+                    if partition in self._lanes:
+                        self._lanes[partition].ack_failed()
+        for partition in [p for p in self._held if self._lanes[p].has_drained]:
+            self._held.discard(partition)
+            self._flow.resume(partition)
+
+    # --- one event -----------------------------------------------------------------------------------------------
+
+    async def _deliver(self, record: Record) -> None:
+        """Steps 2 to 5 until the record is finished. Raises nothing but cancellation."""
+        started = asyncio.get_running_loop().time()
+        trace = continue_trace(record.headers.get("traceparent"))
+        current_traceparent.set(trace)
+        verdict: _Verdict | None = None
+        holds = defects = 0
+        while True:
+            try:
+                if verdict is None:
+                    event = await self._decode(record.partition.topic, record.value or b"")  # (2)
+                    outcome = await self._once(event)  # (3) (4) (5)
+                else:
+                    outcome = await self._bury(record, verdict)
+                code = verdict.code if verdict else "none"
+                self._metrics.finished(self._consumer, outcome, code, asyncio.get_running_loop().time() - started)
+                return
+            except Transient as error:
+                await self._hold(error, holds)
+                holds += 1
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not leave the lane unacknowledged
+                defects += 1
+                if not _final(error) and defects <= self._policy.bug_retries:
+                    self._log_defect(record, error, trace, defects)
+                    await self._hold(error, defects)
+                    continue
+                verdict = _Verdict.of(error, attempts=holds + defects, given_up=verdict is not None)
+                self._log_defect(record, error, trace, defects)
+                if verdict.given_up:
+                    await self._hold(error, defects)
+
+    async def _once(self, event: Event) -> str:
+        """Claim, process, write. Returns ``duplicate`` for an event already done, else ``done``."""
+
+        async def work_on(owner: UUID) -> None:
+            commit = await self._processor.process(event)  # (4)
+            async with self._database.transaction() as work:  # (5)
+                await commit(work)
+                await work.inbox.finish(self._consumer, event.event_id, owner, "DONE")
+
+        return "done" if await self._claimed(event.event_id, event.key, work_on) else "duplicate"
+
+    async def _bury(self, record: Record, verdict: _Verdict) -> str:
+        """One transaction: document state (as the processor says), inbox DEAD, dead letter in the outbox."""
+        event: Event | None = None
+        with suppress(Permanent):
+            event = await self._decode(record.partition.topic, record.value or b"")
+        event_id = event.event_id if event else _record_id(record)
+        key = event.key if event else f"{record.partition.topic}/{record.partition.number}"
+
+        async def give_up(owner: UUID) -> None:
+            state: Commit | None = None
+            if event is not None and not verdict.given_up:
+                state = await self._processor.give_up(event, verdict.code)
+            async with self._database.transaction() as work:
+                if state is not None:
+                    await state(work)
+                await work.outbox.add_dead_letter(
+                    self._consumer, record.key, record.value, _origin_headers(record, self._consumer, event_id, verdict)
+                )
+                await work.inbox.finish(self._consumer, event_id, owner, "DEAD")
+
+        return "dead_letter" if await self._claimed(event_id, key, give_up) else "duplicate"
+
+    async def _claimed(self, event_id: UUID, key: str, body: Callable[[UUID], Coroutine[None, None, None]]) -> bool:
+        """Run ``body`` under the inbox claim with a renewed lease; False if the event is done already.
+
+        Raises DocumentBusy, or ClaimLost when the lease could not be kept: the body is stopped before its next effect.
+        """
+        owner = uuid4()
+        answer = await self._inbox.claim(self._consumer, event_id, key, owner, self._policy.lease)
+        if answer.name == Claim.DONE.name:
+            return False
+        if answer.name == Claim.BUSY.name:
+            raise DocumentBusy
+        task = asyncio.create_task(body(owner))
+        try:
+            while not (await asyncio.wait({task}, timeout=self._policy.lease / 3))[0]:
+                if not await self._renewed(event_id, owner):
+                    raise ClaimLost
+            if task.cancelled():
+                raise ClaimLost
+            task.result()
+        except BaseException:
+            task.cancel()
+            await asyncio.wait({task})
+            await self._release(event_id, owner)
+            raise
+        return True
+
+    async def _renewed(self, event_id: UUID, owner: UUID) -> bool:
+        try:
+            return await self._inbox.renew(self._consumer, event_id, owner, self._policy.lease)
+        except Transient:
+            return True  # the lease may survive this; if it does not, step 5 refuses to write
+
+    async def _release(self, event_id: UUID, owner: UUID) -> None:
+        """Free the claim so that the next try need not wait for the lease; best effort, also while being cancelled."""
+
+        async def release() -> None:
+            with suppress(DPJError, TimeoutError):
+                async with asyncio.timeout(2):
+                    await self._inbox.release(self._consumer, event_id, owner)
+
+        await asyncio.shield(asyncio.ensure_future(release()))
+
+    async def _hold(self, error: Exception, attempt: int) -> None:
+        """Wait before the next try, saying for what."""
+        if isinstance(error, Transient):
+            dependency, code = error.waiting_for, error.code
+        else:
+            dependency, code = "retry", UnexpectedFailure.code
+        cap = self._policy.busy_cap if isinstance(error, DocumentBusy | ClaimLost) else self._policy.retry_cap
+        self._metrics.retried(self._consumer, code)
+        self._metrics.waiting(self._consumer, dependency, 1)
+        try:
+            await asyncio.sleep(self._policy.pause(attempt, cap))
+        finally:
+            self._metrics.waiting(self._consumer, dependency, -1)
+
+    def _log_defect(self, record: Record, error: Exception, trace: str, attempt: int) -> None:
+        log.error(
+            "event_failed",
+            consumer=self._consumer,
+            topic=record.partition.topic,
+            partition=record.partition.number,
+            offset=record.offset,
+            error=type(error).__name__,
+            code=getattr(error, "code", UnexpectedFailure.code),
+            attempt=attempt,
+            trace_id=trace_id(trace),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """Why an event is given up. ``given_up``: even the processor's ``give_up`` failed, so only the dead letter is left."""
+
+    code: str
+    error_class: str
+    attempts: int
+    given_up: bool
+
+    @classmethod
+    def of(cls, error: Exception, *, attempts: int, given_up: bool) -> _Verdict:
+        code = error.code if isinstance(error, DPJError) else UnexpectedFailure.code
+        return cls(code, type(error).__name__, attempts, given_up)
+
+
+def _final(error: Exception) -> bool:
+    """Whether trying again is useless by the error's own word."""
+    return isinstance(error, DPJError) and error.kind is Kind.PERMANENT and not isinstance(error, UnexpectedFailure)
+
+
+def _record_id(record: Record) -> UUID:
+    """A stable id for a record that can't be decoded: its place in Kafka."""
+    return uuid5(NAMESPACE_URL, f"kafka:{record.partition.topic}/{record.partition.number}/{record.offset}")
+
+
+def _origin_headers(record: Record, consumer: str, event_id: UUID, verdict: _Verdict) -> dict[str, str]:
+    """Headers of a dead letter: where it comes from and why it is one."""
+    return {
+        **{name: value for name, value in record.headers.items() if name in {"traceparent", "correlation-id"}},
+        "dpj-origin-topic": record.partition.topic,
+        "dpj-origin-partition": str(record.partition.number),
+        "dpj-origin-offset": str(record.offset),
+        "dpj-origin-timestamp": str(int(record.timestamp * 1000)),
+        "dpj-consumer": consumer,
+        "dpj-code": verdict.code,
+        "dpj-error-class": verdict.error_class,
+        "dpj-attempts": str(verdict.attempts),
+        "dpj-event-id": str(event_id),
+    }

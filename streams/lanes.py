@@ -1,0 +1,111 @@
+"""One bounded lane per partition: different keys at once, one key in order, offsets acknowledged in order.
+
+A lane remembers every record from the oldest unfinished one on. It is full when it holds ``size`` of them, however many of
+those are finished: so a record that can't finish holds its lane, and no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    topic: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A Kafka record as delivery needs it. ``timestamp`` in seconds since the epoch."""
+
+    partition: Partition
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    timestamp: float = 0.0
+
+
+@dataclass(slots=True)
+class _Entry:
+    record: Record
+    finished: bool = False
+
+
+class Lane:
+    """Runs ``work`` on its records; ``work`` returns only when the record is finished, and raises only on cancellation."""
+
+    def __init__(self, size: int, concurrency: int, work: Callable[[Record], Awaitable[None]]) -> None:
+        self._size: Final = size
+        self._work = work
+        self._slots = asyncio.Semaphore(concurrency)
+        self._entries: deque[_Entry] = deque()
+        self._by_key: dict[bytes | None, deque[_Entry]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._next_offset: int | None = None
+        self._acked: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._entries) >= self._size
+
+    @property
+    def has_drained(self) -> bool:
+        """Half empty again: time to let the consumer fetch more."""
+        return len(self._entries) <= self._size // 2
+
+    @property
+    def idle(self) -> bool:
+        return not self._entries
+
+    def add(self, record: Record) -> None:
+        """Take a record; records of one key are worked on one after the other."""
+        entry = _Entry(record)
+        self._entries.append(entry)
+        waiting = self._by_key.get(record.key)
+        if waiting is not None:
+            waiting.append(entry)
+            return
+        self._by_key[record.key] = deque([entry])
+        task = asyncio.create_task(self._run_key(record.key))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_key(self, key: bytes | None) -> None:
+        waiting = self._by_key[key]
+        while waiting:
+            async with self._slots:
+                await self._work(waiting[0].record)
+            waiting.popleft().finished = True
+            self._advance()
+        del self._by_key[key]
+
+    def _advance(self) -> None:
+        while self._entries and self._entries[0].finished:
+            self._next_offset = self._entries.popleft().record.offset + 1
+
+    def take_ack(self) -> int | None:
+        """The offset to commit (one past the last record finished without a gap), if it moved since the last call."""
+        if self._next_offset is None or self._next_offset == self._acked:
+            return None
+        self._acked = self._next_offset
+        return self._next_offset
+
+    def ack_failed(self) -> None:
+        """The commit of the last taken offset did not happen: offer it again."""
+        self._acked = None
+
+    async def cancel(self) -> None:
+        """Stop all work at once; what is unfinished stays unacknowledged."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
