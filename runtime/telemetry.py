@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
@@ -15,7 +16,7 @@ QUIET = ("faust", "mode", "aiokafka", "kafka", "httpx", "httpcore", "urllib3", "
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
-def _add_trace(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+def _add_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     current = current_traceparent.get()
     if current and "trace_id" not in event:
         event["trace_id"] = trace_id(current)
@@ -50,7 +51,7 @@ def configure_logging(process: str, *, log_format: str = "json", level: str = "I
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _only_class_of_exception(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+def _only_class_of_exception(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A library's traceback may quote what is not ours to log: keep the class."""
     exception = event.pop("exc_info", None)
     if isinstance(exception, tuple) and exception[0] is not None:

@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if folder in NEEDS_SERVERS:
             item.add_marker(pytest.mark.allow_hosts(["127.0.0.1", "::1"]))
         else:
-            item.add_marker(pytest.mark.disable_socket(allow_unix_socket=True))
+            item.add_marker(pytest.mark.disable_socket)
 
 
 @pytest.fixture(scope="session")
