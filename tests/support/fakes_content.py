@@ -122,3 +122,20 @@ class MemoryKeyring:
         self.calls.append(name)
         if self.away:
             raise KeyringUnavailable
+
+
+async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
+    """An asynchronous stream of the given pieces."""
+    for part in parts:
+        yield part
+
+
+async def cut(content: bytes, size: int) -> AsyncIterator[bytes]:
+    """``content`` as a stream of pieces of ``size`` bytes."""
+    for offset in range(0, len(content), size):
+        yield content[offset : offset + size]
+
+
+async def collect(stream: AsyncIterable[bytes]) -> bytes:
+    """All bytes of a stream."""
+    return b"".join([piece async for piece in stream])
