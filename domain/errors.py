@@ -280,6 +280,12 @@ class SchemaMissing(Permanent):
     code = "schema_missing"
 
 
+class SchemaRefused(Permanent):
+    """The registry finds a schema invalid, or unable to read an earlier version of its subject."""
+
+    code = "schema_refused"
+
+
 class ObjectMissing(Permanent):
     """The object store answers that it has no such object."""
 
