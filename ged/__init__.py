@@ -1,0 +1,1 @@
+"""Adapters to the GED (ECM) that keeps validated documents for years."""

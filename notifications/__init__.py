@@ -1,0 +1,1 @@
+"""Adapters that write and send mails."""

@@ -1,0 +1,23 @@
+"""What the GED holds, as far as the pipeline needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GedObject:
+    """A document or folder of the GED: its id there, and a document's ``size`` in bytes if the GED says it."""
+
+    id: str
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GedDocument:
+    """A document to be created: its name, media type, a description for those who search the GED, and size in bytes."""
+
+    name: str
+    mime_type: str
+    description: str
+    size: int

@@ -1,0 +1,156 @@
+"""Sends mails over SMTP (RFC 5321), as multipart/alternative of plain text and HTML."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.errors import MessageError
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP as SMTP_POLICY
+from email.utils import format_datetime
+from enum import Enum
+from typing import Final
+
+import aiosmtplib
+
+from domain.errors import MailRefused, MailUnavailable
+from domain.mail import OutgoingMail
+
+#: One plain address (RFC 5321 section 4.5.3.1 for its length); quoted local parts are not supported.
+_ADDRESS: Final = re.compile(r"[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,64}@[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,255}")
+_QUIT_SECONDS: Final = 2.0
+_EXCEEDED_STORAGE: Final = 552
+
+
+class Tls(Enum):
+    """How the connection is secured: not at all (a relay on the same host), by STARTTLS, or from its first byte."""
+
+    NONE = "none"
+    STARTTLS = "starttls"
+    IMPLICIT = "implicit"
+
+
+class SmtpMailSender:
+    """``sender`` is our own address and ``sender_name`` what readers see; ``deadline`` seconds bound one whole mail.
+
+    A connection of its own for every mail: relays close idle ones, and the consumer's lanes bound how many there are.
+    A refusal of *our* address or login is reported as MailUnavailable: it is our set-up that is wrong, for all mails
+    alike, and none of them has to be given up for it.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        sender: str,
+        sender_name: str = "DPJ",
+        user: str | None = None,
+        password: str | None = None,
+        tls: Tls = Tls.NONE,
+        deadline: float = 30.0,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        if (user is None) != (password is None):
+            raise ValueError("SMTP login needs both user and password")
+        self._host = host
+        self._port = port
+        self._from = Address(display_name=sender_name, addr_spec=sender)
+        self._user = user
+        self._password = password
+        self._tls = tls
+        self._deadline = deadline
+        self._now = now
+
+    async def send(self, mail: OutgoingMail) -> None:
+        """Hand the mail to the server. Raises MailUnavailable (4xx, away, slow) or MailRefused (5xx, bad address)."""
+        recipient = _address(mail.to)
+        message = self._message(mail, recipient)
+        try:
+            async with asyncio.timeout(self._deadline):
+                await self._deliver(message, recipient)
+        except aiosmtplib.SMTPRecipientsRefused as refusal:
+            raise _translated(refusal.recipients[0]) from None
+        except aiosmtplib.SMTPResponseException as refusal:
+            raise _translated(refusal) from None
+        except (aiosmtplib.SMTPException, OSError):  # TimeoutError is an OSError
+            raise MailUnavailable("The mail server can't be reached.") from None
+
+    async def check(self) -> None:
+        """Raise MailUnavailable if the server does not greet us now."""
+        client = self._client()
+        try:
+            async with asyncio.timeout(self._deadline):
+                await client.connect()
+        except (aiosmtplib.SMTPException, OSError):
+            raise MailUnavailable("The mail server can't be reached.") from None
+        finally:
+            client.close()
+
+    def _client(self) -> aiosmtplib.SMTP:
+        return aiosmtplib.SMTP(
+            hostname=self._host,
+            port=self._port,
+            username=self._user,
+            password=self._password,
+            # The library would ask DNS for our name, blocking the loop.
+            local_hostname=socket.gethostname() or "localhost",
+            timeout=self._deadline,
+            use_tls=self._tls is Tls.IMPLICIT,
+            start_tls=self._tls is Tls.STARTTLS,
+        )
+
+    async def _deliver(self, message: EmailMessage, recipient: str) -> None:
+        client = self._client()
+        try:
+            await client.connect()
+            await client.send_message(message, sender=self._from.addr_spec, recipients=[recipient])
+            # The mail is the server's from here on: no failure to say goodbye may count as a failure to send.
+            with suppress(aiosmtplib.SMTPException, OSError):
+                await client.quit(timeout=_QUIT_SECONDS)
+        finally:
+            client.close()
+
+    def _message(self, mail: OutgoingMail, recipient: str) -> EmailMessage:
+        message = EmailMessage(policy=SMTP_POLICY)
+        try:
+            message["From"] = self._from
+            message["To"] = Address(addr_spec=recipient)
+            message["Subject"] = mail.content.subject
+            message["Date"] = format_datetime(self._now())
+            message["Message-ID"] = mail.message_id
+        except (ValueError, IndexError, MessageError):
+            raise MailRefused("The mail's address or subject is malformed.") from None
+        # RFC 3834 section 5: no robot answers a robot.
+        message["Auto-Submitted"] = "auto-generated"
+        message["Content-Language"] = mail.language.value
+        message.set_content(mail.content.text, charset="utf-8", cte="quoted-printable")
+        message.add_alternative(mail.content.html, subtype="html", charset="utf-8", cte="quoted-printable")
+        return message
+
+
+def _address(text: str) -> str:
+    """The address with its domain in ASCII (RFC 5891), as every server understands it."""
+    if len(text) > 254 or not _ADDRESS.fullmatch(text):
+        raise MailRefused("The recipient's address is malformed.")
+    local, _, domain = text.rpartition("@")
+    try:
+        local.encode("ascii")
+        return f"{local}@{domain.encode('idna').decode('ascii')}"
+    except UnicodeError:
+        raise MailRefused("The recipient's address is malformed.") from None
+
+
+def _translated(refusal: aiosmtplib.SMTPResponseException) -> MailUnavailable | MailRefused:
+    """5xx about the recipient or the message is for good; 5xx about us, and any 4xx, is not."""
+    about_the_mail = isinstance(refusal, aiosmtplib.SMTPRecipientRefused | aiosmtplib.SMTPDataError) or (
+        isinstance(refusal, aiosmtplib.SMTPSenderRefused) and refusal.code == _EXCEEDED_STORAGE
+    )
+    if about_the_mail and refusal.code >= 500:
+        return MailRefused(f"The mail server refuses this mail for good (SMTP {refusal.code}).")
+    return MailUnavailable(f"The mail server does not take mail now (SMTP {refusal.code}).")

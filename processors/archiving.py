@@ -1,0 +1,148 @@
+"""Archiving in the GED.
+
+DocumentUploaded -> records whether and how long documents of this type are kept (rule of the document type).
+DocumentValidated -> a copy in the GED, read back and compared -> ARCHIVED + DocumentArchived, or ARCHIVE_FAILED. A
+document whose type is not archived stays VALIDATED: that is its end, and its timeline says ARCHIVE_NOT_PLANNED.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import structlog
+
+from domain.documents import Document, TimelineEntry
+from domain.errors import DocumentBusy
+from domain.events import DocumentArchived, DocumentUploaded, DocumentValidated, Event
+from domain.lifecycle import Status
+from processors.archive_copies import ArchiveCopies, ArchivedCopy
+from processors.ports import Clock, Commit, Database, Work
+from processors.recording import Origin, advance, touch
+
+ACTOR: Final = "system:archiving"
+PLANNED: Final = "ARCHIVE_PLANNED"
+NOT_PLANNED: Final = "ARCHIVE_NOT_PLANNED"
+
+_GOING: Final = frozenset({Status.ERASING, Status.ERASED})
+
+_log = structlog.get_logger()
+
+
+class ArchivingProcessor:
+    """Consumer ``archiving``."""
+
+    consumer: Final = "archiving"
+    handles: Final[tuple[type[Event], ...]] = (DocumentUploaded, DocumentValidated)
+
+    def __init__(self, database: Database, copies: ArchiveCopies, clock: Clock) -> None:
+        self._database = database
+        self._copies = copies
+        self._clock = clock
+
+    async def process(self, event: Event) -> Commit:
+        """Raises GedUnavailable, ArchiveRefused, ArchiveMismatch, DatabaseUnavailable, and what reading content raises."""
+        if isinstance(event, DocumentValidated):
+            return await self._archive(event)
+        if isinstance(event, DocumentUploaded):
+            return partial(self._plan, event)
+        raise TypeError(f"{self.consumer} does not handle {type(event).__name__}")
+
+    async def give_up(self, event: Event, code: str) -> Commit:
+        """A document that can't be archived becomes ARCHIVE_FAILED; without its plan it can still be archived later."""
+        if isinstance(event, DocumentValidated):
+            return partial(self._fail, event, code)
+        return _nothing
+
+    async def _archive(self, event: DocumentValidated) -> Commit:
+        async with self._database.transaction() as work:
+            document = await work.documents.get(event.document_id)
+            years = await _retention(work, document)
+        if document.status in _GOING:
+            await self._remove(document)
+            return _nothing
+        if document.status is not Status.VALIDATED:
+            return _nothing
+        if years is None:
+            return partial(self._plan, event)
+        copy = await self._copies.put(document, years)
+        async with self._database.transaction() as work:
+            now = await work.documents.get(event.document_id)
+        if now.status in _GOING:
+            await self._remove(now)
+            return _nothing
+        return partial(self._finish, event, copy, years)
+
+    async def _remove(self, document: Document) -> None:
+        if await self._copies.remove(document):
+            _log.info("archived_copy_removed", document_id=str(document.id), tenant=document.tenant)
+
+    async def _plan(self, event: DocumentUploaded | DocumentValidated, work: Work) -> None:
+        document = await work.documents.lock(event.document_id)
+        if document.archive_planned is not None or document.status in _GOING:
+            return
+        years = await _retention(work, document)
+        at = self._clock.now()
+        await touch(work, document, at, archive_planned=years is not None, retention_years=years)
+        await work.timeline.add(
+            TimelineEntry(
+                document_id=document.id,
+                dossier_id=document.dossier_id,
+                type=NOT_PLANNED if years is None else PLANNED,
+                actor=ACTOR,
+                at=at,
+                details={} if years is None else {"retention_years": years},
+            )
+        )
+
+    async def _finish(self, event: DocumentValidated, copy: ArchivedCopy, years: int, work: Work) -> None:
+        document = await work.documents.lock(event.document_id)
+        if document.status in _GOING:
+            # Erasure began after our last look: nothing is written, and the next try removes the copy.
+            raise DocumentBusy("The document is being erased.")
+        if document.status is not Status.VALIDATED:
+            return
+        origin = Origin(actor=ACTOR, at=self._clock.now(), correlation_id=event.correlation_id)
+        await advance(
+            work,
+            document,
+            Status.ARCHIVED,
+            origin,
+            events=[
+                lambda common: DocumentArchived(
+                    **common,
+                    ged_id=copy.ged_id,
+                    ged_path=copy.ged_path,
+                    sha256=document.sha256 or "",
+                    retention_years=years,
+                )
+            ],
+            details={"ged_id": copy.ged_id, "ged_path": copy.ged_path, "retention_years": years},
+            ged_id=copy.ged_id,
+            ged_path=copy.ged_path,
+            archived_at=origin.at,
+            archive_planned=True,
+            retention_years=years,
+            failure_code=None,
+        )
+
+    async def _fail(self, event: DocumentValidated, code: str, work: Work) -> None:
+        document = await work.documents.lock(event.document_id)
+        if document.status is not Status.VALIDATED:
+            return
+        origin = Origin(actor=ACTOR, at=self._clock.now(), correlation_id=event.correlation_id)
+        await advance(work, document, Status.ARCHIVE_FAILED, origin, details={"code": code}, failure_code=code)
+
+
+async def _retention(work: Work, document: Document) -> int | None:
+    """Years to keep the document in the GED; None if it is not to go there. What was recorded at its deposit holds."""
+    if document.archive_planned is False:
+        return None
+    if document.archive_planned and document.retention_years is not None:
+        return document.retention_years
+    rule = await work.types.get(document.type_code)
+    return rule.retention_years if rule.archived else None
+
+
+async def _nothing(work: Work) -> None:
+    """Nothing is owed: what the event asks for is done, or no longer wanted."""
