@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 
 from domain.documents import Language
 from domain.mail import RenderedMail
@@ -39,7 +39,7 @@ class MailTemplates:
         self._bank = bank
         self._environment = Environment(
             loader=PackageLoader("notifications"),
-            autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+            autoescape=select_autoescape(enabled_extensions=("html.j2",), default=False),
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -103,7 +103,7 @@ def _block(template: Template, name: str, values: Mapping[str, Any]) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split(" ")).replace("\r", " ").replace("\n", " ").strip()
+    return " ".join(text.splitlines()).strip()
 
 
 def _clean(text: str, *, keep_lines: bool, limit: int) -> str:
