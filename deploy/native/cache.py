@@ -1,0 +1,154 @@
+"""The cache of built and downloaded parts, shared by all stacks of this user.
+
+An entry is keyed by the part's version and a hash of everything it is made from, is built beside its place and renamed
+into it, and never changes afterwards. A lock per entry lets several ``up`` run at once: one builds, the others wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.native import files
+from deploy.native.errors import BuildFailed, Cancelled
+
+SOURCES = Path(__file__).resolve().parent
+HEAVY_AT_ONCE = 2  # a Go link of Vault or MinIO takes over 1 GB; two keep a small machine usable
+BUILD_SECONDS = 1800  # a build that takes longer has hung: the slowest needs 4 minutes on two cores
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make one cache entry. ``folder`` (below this package) holds all inputs; tool is "go" or "mvn"."""
+
+    part: str
+    version: str
+    tool: str
+    folder: str
+    package: str = "."
+
+    def key(self) -> str:
+        digest = hashlib.sha256(f"{self.tool} {self.package} {platform.machine()}".encode())
+        for path in sorted((SOURCES / self.folder).iterdir()):
+            digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
+        return f"{self.part}-{self.version}-{digest.hexdigest()[:12]}"
+
+    def place(self) -> Path:
+        return files.cache_root() / self.key()
+
+    def built(self) -> bool:
+        return self.place().is_dir()
+
+
+@dataclass
+class Builder:
+    """Builds what is missing; ``cancel`` stops the builds of all threads."""
+
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+    _slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(HEAVY_AT_ONCE))
+    _running: set[int] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def ensure(self, recipe: Recipe) -> Path:
+        """The folder of the built part. Raises BuildFailed, or Cancelled after ``cancel``."""
+        place = recipe.place()
+        if place.is_dir():
+            return place
+        with self._slots, files.locked(files.cache_root() / "locks" / recipe.key()):
+            if place.is_dir():
+                return place
+            with _workshop(recipe) as workshop:
+                output = workshop / "output"
+                output.mkdir()
+                self._build(recipe, workshop, output)
+                output.rename(place)
+        return place
+
+    def cancel(self) -> None:
+        """Stop every running build and refuse new ones."""
+        self._cancelled.set()
+        with self._lock:
+            for group in self._running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(group, signal.SIGKILL)
+
+    def _build(self, recipe: Recipe, workshop: Path, output: Path) -> None:
+        inputs = workshop / "inputs"
+        shutil.copytree(SOURCES / recipe.folder, inputs)
+        if recipe.tool == "go":
+            command, environment = _go(recipe, output)
+        else:
+            command, environment = _maven(output)
+        self._run(recipe, command, inputs, environment)
+        if recipe.tool == "mvn":
+            _overlay(inputs, output)
+
+    def _run(self, recipe: Recipe, command: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+        log = folder.parent / "build.log"
+        with log.open("wb") as stream:
+            with self._lock:
+                if self._cancelled.is_set():
+                    raise Cancelled(f"{recipe.part}: not built")
+                process = subprocess.Popen(
+                    command,
+                    cwd=folder,
+                    env={**os.environ, **environment},
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+                self._running.add(process.pid)
+            try:
+                code = process.wait(BUILD_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                code = process.wait()
+            finally:
+                with self._lock:
+                    self._running.discard(process.pid)
+        if self._cancelled.is_set():
+            raise Cancelled(f"{recipe.part}: build stopped")
+        if code != 0:
+            raise BuildFailed(f"{recipe.part}: `{command[0]}` failed ({code})\n{files.tail(log, 20)}")
+
+
+@contextlib.contextmanager
+def _workshop(recipe: Recipe) -> Iterator[Path]:
+    """A temporary folder on the cache's own file system, so that the result can be renamed into place."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{recipe.part}-", dir=files.cache_root()))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _go(recipe: Recipe, output: Path) -> tuple[list[str], dict[str, str]]:
+    # -mod=readonly: go.sum decides what may be compiled in. Without cgo no C compiler is needed.
+    binary = str(output / recipe.part)
+    command = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", binary, recipe.package]
+    return command, {"GOFLAGS": "-mod=readonly", "GOWORK": "off", "CGO_ENABLED": "0", "GOTELEMETRY": "off"}
+
+
+def _maven(output: Path) -> tuple[list[str], dict[str, str]]:
+    # --strict-checksums: a download that does not match its published checksum fails the build.
+    command = ["mvn", "--batch-mode", "--strict-checksums", "--no-transfer-progress", f"-Doutput={output}", "package"]
+    return command, {}
+
+
+def _overlay(inputs: Path, output: Path) -> None:
+    """Put our own configuration over a web application that Maven unpacked."""
+    web = output / "webapp" / "WEB-INF"
+    if web.is_dir():
+        shutil.copy2(inputs / "web.xml", web / "web.xml")
+        shutil.copy2(inputs / "repository.properties", web / "classes" / "repository.properties")

@@ -1,0 +1,115 @@
+"""What must be on the machine before the stack can come up, and how Debian calls it."""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.native.errors import Missing
+from deploy.native.report import Reporter
+
+COMMAND_SECONDS = 30
+INSTALL_SECONDS = 900
+JAVA_MAJOR = 17
+GO_MINOR = 24
+POSTGRES_PROGRAMS = ("initdb", "postgres")
+
+
+@dataclass(frozen=True)
+class Prerequisite:
+    """``package`` is the Debian package; ``hint`` tells what to do where that package is too old."""
+
+    name: str
+    package: str
+    hint: str = ""
+
+
+JAVA = Prerequisite("Java >= 17", "default-jre-headless")
+MAVEN = Prerequisite("Maven", "maven")
+GO = Prerequisite("Go >= 1.24", "golang-go", "before Debian 13: golang-1.24-go of the backports, or https://go.dev/dl")
+POSTGRES = Prerequisite("PostgreSQL server", "postgresql")
+MAGIC = Prerequisite("libmagic", "libmagic1")
+
+
+def postgres_folder() -> Path | None:
+    """The folder of ``initdb`` and ``postgres``: the newest of Debian's, else that of the PATH."""
+    folders = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"),
+        key=lambda folder: int(folder.parent.name) if folder.parent.name.isdigit() else 0,
+        reverse=True,
+    )
+    on_path = shutil.which("initdb")
+    if on_path:
+        folders.append(Path(on_path).resolve().parent)
+    return next((f for f in folders if all((f / program).exists() for program in POSTGRES_PROGRAMS)), None)
+
+
+def missing(tools: frozenset[str]) -> list[Prerequisite]:
+    """What is not there. ``tools`` are those a build will need ("go", "mvn"): none when the cache is warm."""
+    lacking = []
+    if _java_major() < JAVA_MAJOR:
+        lacking.append(JAVA)
+    if "mvn" in tools and shutil.which("mvn") is None:
+        lacking.append(MAVEN)
+    if "go" in tools and _go_version() < (1, GO_MINOR):
+        lacking.append(GO)
+    if postgres_folder() is None:
+        lacking.append(POSTGRES)
+    if ctypes.util.find_library("magic") is None:
+        lacking.append(MAGIC)
+    return lacking
+
+
+def ensure(tools: frozenset[str], reporter: Reporter) -> None:
+    """Install what is missing where we may (root on Debian or Ubuntu). Raises Missing with what to do."""
+    lacking = missing(tools)
+    if not lacking:
+        return
+    if os.geteuid() == 0 and shutil.which("apt-get") is not None:
+        _install(lacking, reporter)
+        lacking = missing(tools)
+    if lacking:
+        lines = [f"  {item.name}: Debian package {item.package}" + (f" ({item.hint})" if item.hint else "") for item in lacking]
+        packages = " ".join(item.package for item in lacking)
+        raise Missing("\n".join(["these are missing:", *lines, f"install them with: sudo apt-get install {packages}"]))
+
+
+def _install(lacking: list[Prerequisite], reporter: Reporter) -> None:
+    packages = [item.package for item in lacking]
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for what, command in (
+        ("apt-get update", ["apt-get", "update", "-q"]),
+        (f"apt-get install {' '.join(packages)}", ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages]),
+    ):
+        reporter.note(what)
+        try:
+            done = subprocess.run(command, env=quiet, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise Missing(f"`{what}` took longer than {INSTALL_SECONDS} s") from None
+        if done.returncode != 0:
+            raise Missing(f"`{what}` failed:\n" + "\n".join((done.stdout + done.stderr).splitlines()[-10:]))
+
+
+def _output(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        return ""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return ""
+    return done.stdout + done.stderr
+
+
+def _java_major() -> int:
+    found = re.search(r'version "(\d+)', _output("java", "-version"))
+    return int(found[1]) if found else 0
+
+
+def _go_version() -> tuple[int, int]:
+    found = re.search(r"go(\d+)\.(\d+)", _output("go", "version"))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
