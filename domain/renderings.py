@@ -1,0 +1,48 @@
+"""What rendering a document gives: thumbnails and facts about the file, or the reason why there is no thumbnail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+#: Boxes, in pixels, that thumbnails fit in; each is a role of its own (``thumbnail-256``).
+THUMBNAIL_BOXES: tuple[int, ...] = (256, 1024)
+
+
+class NoThumbnail(Enum):
+    """Why a document has no thumbnail: a fact about the document, not a failure of the pipeline."""
+
+    UNSUPPORTED_TYPE = "UNSUPPORTED_TYPE"
+    UNDECODABLE = "UNDECODABLE"
+    LIMIT_SIZE = "LIMIT_SIZE"
+    LIMIT_PIXELS = "LIMIT_PIXELS"
+    LIMIT_MEMORY = "LIMIT_MEMORY"
+    LIMIT_TIME = "LIMIT_TIME"
+    CHILD_DIED = "CHILD_DIED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thumbnail:
+    """One image that fits in a square of ``box`` pixels; ``width`` and ``height`` in pixels, ``data`` the encoded file."""
+
+    box: int
+    mime_type: str
+    width: int
+    height: int
+    data: bytes = field(repr=False)
+
+    @property
+    def role(self) -> str:
+        """The role it is stored and encrypted under."""
+        return f"thumbnail-{self.box}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """Thumbnails, smallest box first, or else ``reason``. ``metadata`` holds technical facts only, nothing personal."""
+
+    thumbnails: tuple[Thumbnail, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    reason: NoThumbnail | None = None

@@ -1,0 +1,5 @@
+"""Thumbnails and technical facts of documents, made in child processes that can be killed.
+
+``protocol`` is what goes over the pipe, ``child`` what runs inside, ``images`` and ``pdf`` the decoders it uses, ``pool``
+the parent's side. Only ``child``, ``images`` and ``pdf`` ever parse a document.
+"""

@@ -1,0 +1,176 @@
+"""What runs inside a rendering child: ``python -I -m rendering.child MEMORY_BYTES MAX_PIXELS``.
+
+Started with an empty environment and no open file but its three standard ones; see ``rendering.protocol`` for what it
+hears and says. It limits itself before the first byte of a document arrives, and ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import resource
+import signal
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Final
+
+from PIL import Image
+
+from domain.renderings import THUMBNAIL_BOXES, NoThumbnail
+from rendering.images import FORMATS, TooManyPixels, encode, render_image
+from rendering.pdf import PdfUndecodable, render_pdf
+from rendering.protocol import (
+    ABORT,
+    LENGTH,
+    PIECE_BYTES,
+    THUMBNAIL_BYTES,
+    VERSION,
+    ProtocolViolated,
+    frame,
+    frame_length,
+    parse_frame,
+)
+
+PDF: Final = "application/pdf"
+OPEN_FILES: Final = 32
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NO_NEW_PRIVS: Final = 38
+
+
+class Aborted(Exception):
+    """The worker gave up on this document while sending it."""
+
+
+def render(content: io.BytesIO, mime_type: str, max_pixels: int) -> tuple[dict[str, Any], list[bytes]]:
+    """The answer's frame and the thumbnails' bytes. Any file gets an answer; only a dying process gives none."""
+    try:
+        if mime_type == PDF:
+            pictures, facts = render_pdf(content)
+        elif mime_type in FORMATS:
+            pictures, facts = render_image(content, mime_type, max_pixels)
+        else:
+            return _none(NoThumbnail.UNSUPPORTED_TYPE)
+        images = [encode(picture) for picture in pictures]
+    except TooManyPixels as refused:
+        return _none(NoThumbnail.LIMIT_PIXELS, refused.metadata)
+    except Image.DecompressionBombError:
+        return _none(NoThumbnail.LIMIT_PIXELS)
+    except PdfUndecodable as refused:
+        return _none(NoThumbnail.UNDECODABLE, refused.metadata)
+    except MemoryError:
+        return _none(NoThumbnail.LIMIT_MEMORY)
+    except Exception:  # noqa: BLE001 - decoders raise what they like on a damaged file
+        return _none(NoThumbnail.UNDECODABLE)
+    if any(len(image) > THUMBNAIL_BYTES for image in images):
+        return _none(NoThumbnail.LIMIT_MEMORY, facts)
+    announced = [
+        {"box": box, "width": picture.width, "height": picture.height, "size": len(image)}
+        for box, picture, image in zip(THUMBNAIL_BOXES, pictures, images, strict=True)
+    ]
+    return {"reason": None, "metadata": facts, "thumbnails": announced}, images
+
+
+def _none(reason: NoThumbnail, metadata: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], list[bytes]]:
+    return {"reason": reason.value, "metadata": dict(metadata or {}), "thumbnails": []}, []
+
+
+def serve(source: BinaryIO, sink: BinaryIO, max_pixels: int) -> None:
+    """Answer jobs until ``source`` ends. Raises ProtocolViolated if the worker does not keep to the protocol."""
+    _say(sink, [frame({"ready": VERSION})])
+    while prefix := source.read(LENGTH.size):
+        job = parse_frame(_exactly(source, frame_length(prefix)))
+        try:
+            content = _receive(source)
+        except Aborted:
+            continue
+        _limit_cpu(int(job["cpu_seconds"]))
+        if content is None:
+            answer, images = _none(NoThumbnail.LIMIT_MEMORY)
+        else:
+            answer, images = render(content, str(job["mime_type"]), max_pixels)
+        del content
+        _say(sink, [frame(answer), *images])
+
+
+def _say(sink: BinaryIO, parts: list[bytes]) -> None:
+    for part in parts:
+        sink.write(part)
+    sink.flush()
+
+
+def _receive(source: BinaryIO) -> io.BytesIO | None:
+    """The content, in memory; None if it does not fit there. Raises Aborted."""
+    content: io.BytesIO | None = io.BytesIO()
+    while length := LENGTH.unpack(_exactly(source, LENGTH.size))[0]:
+        if length == ABORT:
+            raise Aborted
+        if length > PIECE_BYTES:
+            raise ProtocolViolated("piece too long")
+        piece = _exactly(source, length)
+        if content is not None:
+            try:
+                content.write(piece)
+            except MemoryError:
+                # The rest still has to be read, or the next job would begin in the middle of this one.
+                content = None
+    if content is not None:
+        content.seek(0)
+    return content
+
+
+def _exactly(source: BinaryIO, length: int) -> bytes:
+    data = source.read(length)
+    if len(data) != length:
+        raise ProtocolViolated("input ended inside a job")
+    return data
+
+
+def _limit_cpu(seconds: int) -> None:
+    """Let this job have ``seconds`` of processor time from now; beyond it the kernel ends us with SIGXCPU."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + 1 + seconds, hard))
+
+
+def confine(memory_bytes: int) -> None:
+    """Give up what a decoder does not need: memory beyond ``memory_bytes``, files, core dumps, new privileges, our parent's
+    survival. Signals meant for the worker's group are ignored: the worker ends us, or its own end does."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    for limit, value in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (value, value))
+    if sys.platform == "linux":
+        prctl = ctypes.CDLL(None, use_errno=True).prctl
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def main() -> None:
+    """Take over the standard streams, confine ourselves, load the decoders, serve."""
+    memory_bytes, max_pixels = (int(text) for text in sys.argv[1:3])
+    source = os.fdopen(os.dup(0), "rb", buffering=1 << 16)
+    sink = os.fdopen(os.dup(1), "wb", buffering=1 << 16)
+    silence = os.open(os.devnull, os.O_RDWR)
+    # Libraries print to the standard streams, and what they print may quote the document: it goes nowhere.
+    for descriptor in (0, 1, 2):
+        os.dup2(silence, descriptor)
+    os.close(silence)
+    warnings.simplefilter("ignore")
+    # Ours is checked before decoding; Pillow's own limit would only say less about the file.
+    Image.MAX_IMAGE_PIXELS = None
+    Image.preinit()
+    for plugin in FORMATS.values():
+        Image.init() if plugin not in Image.OPEN else None
+    confine(memory_bytes)
+    serve(source, sink, max_pixels)
+
+
+if __name__ == "__main__":
+    main()
