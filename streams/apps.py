@@ -93,7 +93,11 @@ def attach(app: Any, topics: tuple[str, ...], delivery: Delivery) -> None:
     async def deliver(stream: Any) -> None:
         stream.enable_acks = False
         async for event in stream.events():
-            delivery.accept(to_record(event))
+            try:
+                delivery.accept(to_record(event))
+            except Exception as error:  # noqa: BLE001 - going on would acknowledge past a record that no lane holds
+                await app.crash(error)
+                return
 
     async def on_revoked(_app: Any, revoked: set[TP], **_: Any) -> None:
         await delivery.revoke({Partition(tp.topic, tp.partition) for tp in revoked})

@@ -47,6 +47,7 @@ class Lane:
         self._entries: deque[_Entry] = deque()
         self._by_key: dict[bytes | None, deque[_Entry]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._last_taken = -1
         self._next_offset: int | None = None
         self._acked: int | None = None
 
@@ -67,7 +68,13 @@ class Lane:
         return not self._entries
 
     def add(self, record: Record) -> None:
-        """Take a record; records of one key are worked on one after the other."""
+        """Take a record; records of one key are worked on one after the other.
+
+        One that the consumer fetched again, after seeking back to the committed offset, is in the lane already.
+        """
+        if record.offset <= self._last_taken:
+            return
+        self._last_taken = record.offset
         entry = _Entry(record)
         self._entries.append(entry)
         waiting = self._by_key.get(record.key)

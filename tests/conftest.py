@@ -26,11 +26,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Mapping[str, str]]:
     """Settings (DPJ_...) of a running full stack: the one named by DPJ_TEST_STACK, else one of our own."""
-    from deploy.native import stack as native
-
     running = os.environ.get("DPJ_TEST_STACK")
     name = running or f"test-{os.getpid()}"
     if running is None:
+        from deploy.native import stack as native
+
         native.up(name, "full")
     try:
         home = Path(os.environ.get("DPJ_HOME", REPOSITORY / ".dpj"))

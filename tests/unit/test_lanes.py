@@ -131,3 +131,16 @@ async def test_everything_finishes(keys: list[bytes]) -> None:
             await asyncio.sleep(0)
     assert sorted(done) == list(range(len(keys)))
     assert lane.take_ack() == len(keys)
+
+
+async def test_a_record_fetched_again_is_taken_once() -> None:
+    gate = Gate()
+    lane = Lane(10, 4, gate)
+    lane.add(record(3, b"a"))
+    lane.add(record(4, b"b"))
+    lane.add(record(3, b"a"))
+    await settle()
+    assert gate.started == [3, 4]
+    await gate.finish(4)
+    await gate.finish(3)
+    assert lane.take_ack() == 5

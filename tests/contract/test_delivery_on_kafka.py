@@ -1,0 +1,235 @@
+"""What delivery needs of Faust and the broker, on the real ones: nothing unprocessed is ever committed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from domain.errors import GedUnavailable
+from domain.events import Event
+from processors.ports import Commit
+from streams.apps import ConsumerOffsets, ConsumerSettings
+from streams.consumer import ConsumerRunner
+from streams.delivery import Delivery, Flow, Policy
+from streams.lanes import Record
+from tests.support.fakes_streams import Bench, an_event
+
+PARTITIONS = 2
+POLICY = Policy(lane_size=64, lane_concurrency=4, lease=5.0, retry_base=0.05, retry_cap=0.2, ack_interval=0.1)
+
+
+class Site:
+    """A topic of its own, one shared inbox and database, and as many group members as a test starts."""
+
+    def __init__(self, bootstrap: str, scratch: Path) -> None:
+        self.bootstrap = bootstrap
+        self.scratch = scratch
+        self.topic = f"test.delivery.{uuid4().hex}"
+        self.consumer = f"test-{uuid4().hex}"
+        self.bench = Bench(POLICY)
+        self.held: set[UUID] = set()
+        self.runs: dict[UUID, int] = {}
+        self.accept_failures = 0
+        self.process_once = self.bench.processor.process
+        self.bench.processor.process = self.process  # type: ignore[method-assign]
+
+    async def process(self, event: Event) -> Commit:
+        self.runs[event.event_id] = self.runs.get(event.event_id, 0) + 1
+        if event.event_id in self.held:
+            raise GedUnavailable
+        return await self.process_once(event)
+
+    def create_topic(self) -> None:
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        for future in admin.create_topics([NewTopic(self.topic, PARTITIONS, 1)]).values():
+            future.result(20)
+
+    def send(self, count: int, partition: int) -> list[Event]:
+        producer = Producer({"bootstrap.servers": self.bootstrap})
+        events: list[Event] = []
+        for _ in range(count):
+            event = an_event()
+            value = str(event.event_id).encode()
+            self.bench.events[value] = event
+            producer.produce(self.topic, value, key=event.key.encode(), partition=partition)
+            events.append(event)
+        assert producer.flush(20) == 0
+        return events
+
+    def committed(self) -> list[int]:
+        """Committed offset per partition; -1001 means none."""
+        client = Consumer({"bootstrap.servers": self.bootstrap, "group.id": f"dpj.{self.consumer}"})
+        try:
+            asked = [TopicPartition(self.topic, number) for number in range(PARTITIONS)]
+            return [answer.offset for answer in client.committed(asked, timeout=20)]
+        finally:
+            client.close()
+
+    def member(self) -> ConsumerRunner:
+        bench = self.bench
+
+        def create(flow: Flow, offsets: ConsumerOffsets) -> Delivery:
+            delivery = Delivery(
+                bench.processor,
+                decode=bench.decode,
+                inbox=bench.inbox,
+                database=bench.database,
+                commit_offsets=offsets.commit,
+                flow=flow,
+                metrics=bench.metrics,
+                policy=POLICY,
+            )
+            accept = delivery.accept
+
+            def maybe_fail(record: Record) -> None:
+                if self.accept_failures:
+                    self.accept_failures -= 1
+                    raise RuntimeError("a defect in the agent")
+                accept(record)
+
+            delivery.accept = maybe_fail  # type: ignore[method-assign]
+            return delivery
+
+        settings = ConsumerSettings(bootstrap=self.bootstrap, scratch=str(self.scratch))
+        return ConsumerRunner(self.consumer, (self.topic,), settings, create)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[ConsumerRunner]:
+        """A group member, running until the block ends (as it would at SIGTERM)."""
+        stopping = asyncio.Event()
+        runner = self.member()
+        task = asyncio.create_task(runner.run(stopping))
+        try:
+            async with asyncio.timeout(60):
+                while runner.state != "running":
+                    await asyncio.sleep(0.05)
+            yield runner
+        finally:
+            stopping.set()
+            async with asyncio.timeout(20):
+                await task
+
+    async def until_written(self, events: list[Event]) -> None:
+        wanted = {event.event_id for event in events}
+        async with asyncio.timeout(60):
+            while not wanted <= set(self.bench.database.written):
+                await asyncio.sleep(0.05)
+
+    async def until_committed(self, expected: list[int]) -> None:
+        async with asyncio.timeout(30):
+            while await asyncio.to_thread(self.committed) != expected:
+                await asyncio.sleep(0.1)
+
+    def each_written_once(self, events: list[Event]) -> bool:
+        written = self.bench.database.written
+        return all(written.count(event.event_id) == 1 for event in events)
+
+
+@pytest.fixture
+def site(stack: Mapping[str, str], tmp_path: Path) -> Site:
+    site = Site(stack["DPJ_KAFKA_BOOTSTRAP"], tmp_path)
+    site.create_topic()
+    return site
+
+
+async def test_everything_is_processed_once_and_committed(site: Site) -> None:
+    events = [*site.send(300, 0), *site.send(300, 1)]
+    async with site.running():
+        await site.until_written(events)
+        await site.until_committed([300, 300])
+    assert site.each_written_once(events)
+
+
+async def test_a_held_event_holds_its_partition_only_and_stopping_commits_nothing_of_it(site: Site) -> None:
+    first = site.send(200, 0)
+    other = site.send(200, 1)
+    site.held = {first[3].event_id}
+    async with site.running():
+        await site.until_written(other)
+        await site.until_committed([3, 200])
+    assert site.committed() == [3, 200]
+    assert len(site.bench.database.written) < 400
+    site.held.clear()
+    async with site.running():
+        await site.until_written(first)
+        await site.until_committed([200, 200])
+    assert site.each_written_once([*first, *other])
+
+
+async def test_an_exception_acknowledges_nothing_unprocessed(site: Site) -> None:
+    site.bench.processor.steps = [ZeroDivisionError(), ZeroDivisionError()]
+    site.accept_failures = 1
+    events = [*site.send(50, 0), *site.send(50, 1)]
+    async with site.running():
+        await site.until_written(events)
+        await site.until_committed([50, 50])
+    assert site.each_written_once(events)
+
+
+async def test_a_second_worker_joins_and_leaves_during_a_held_event(site: Site) -> None:
+    first = site.send(100, 0)
+    other = site.send(100, 1)
+    site.held = {first[0].event_id}
+    async with site.running():
+        await site.until_written(other)
+        async with site.running():
+            more = [*site.send(50, 0), *site.send(50, 1)]
+            await site.until_written([event for event in more[50:]])
+            assert site.committed()[0] in {0, -1001}
+        assert site.committed()[0] in {0, -1001}
+        site.held.clear()
+        await site.until_written([*first, *more])
+        await site.until_committed([150, 150])
+    assert site.each_written_once([*first, *other, *more])
+
+
+async def test_a_crashed_faust_service_commits_nothing_and_the_consumer_comes_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import streams.consumer as consumer_module
+
+    apps = []
+    create_app = consumer_module.create_app
+
+    def remember(consumer: str, settings: ConsumerSettings) -> object:
+        apps.append(create_app(consumer, settings))
+        return apps[-1]
+
+    monkeypatch.setattr(consumer_module, "create_app", remember)
+    events = site.send(100, 0)
+    site.held = {events[5].event_id}
+    async with site.running() as runner:
+        await site.until_committed([5, -1001])
+        await apps[0].topics.crash(RuntimeError("the conductor crashed"))
+        async with asyncio.timeout(60):
+            while len(apps) < 2 or runner.state != "running":
+                await asyncio.sleep(0.05)
+        assert site.committed()[0] == 5
+        site.held.clear()
+        await site.until_written(events)
+        await site.until_committed([100, -1001])
+    assert site.each_written_once(events)
+
+
+async def test_a_worker_started_before_its_topic_waits_for_it(site: Site) -> None:
+    site.topic = f"test.delivery.{uuid4().hex}"
+    stopping = asyncio.Event()
+    runner = site.member()
+    task = asyncio.create_task(runner.run(stopping))
+    try:
+        async with asyncio.timeout(20):
+            while runner.state != "waiting_for_topics":
+                await asyncio.sleep(0.05)
+        site.create_topic()
+        events = site.send(10, 0)
+        await site.until_written(events)
+    finally:
+        stopping.set()
+        await task
