@@ -16,6 +16,7 @@ from uuid import UUID
 from domain.documents import Document, DocumentType, Dossier, Rendition, TimelineEntry
 from domain.events import AuditRecorded, Event
 from domain.keys import DataKey, EncryptionContext, WrappedKey
+from domain.objects import StoredObject as StoredObject
 
 
 class Clock(Protocol):
@@ -25,16 +26,6 @@ class Clock(Protocol):
 
 
 # --- Content: object store, envelope, keys ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """What the store says it holds: ``size`` in bytes of the sealed object, ``etag`` changes whenever the bytes do."""
-
-    key: str
-    size: int
-    etag: str
-    modified_at: datetime
 
 
 class ObjectStore(Protocol):
