@@ -1,21 +1,31 @@
-"""Blocking object-store calls in a bounded pool of threads, each with a deadline."""
+"""Blocking object-store calls in a bounded pool of threads, each with a deadline; the way of a put and of a reading."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from contextlib import aclosing, suppress
+from typing import Any, Protocol, TypeVar
+
+import structlog
 
 from domain.errors import ObjectStoreUnavailable
+from domain.objects import StoredObject
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+#: How long a failed put waits for its remains to be removed before it tells its caller; the removal goes on behind it.
+UNDO_PATIENCE = 5.0
+
+log = structlog.get_logger()
 
 
-class Reading(Protocol):
-    """An open object being read in threads. Its methods are called one at a time, never at once."""
+class Reading(Protocol[T_co]):
+    """An open object or listing being read in threads. Its methods are called one at a time, never at once."""
 
-    def next(self) -> tuple[bytes, bool]:
+    def next(self) -> tuple[T_co, bool]:
         """The next piece, and whether it was the last; after the last one the reading has closed itself."""
         ...
 
@@ -24,31 +34,54 @@ class Reading(Protocol):
         ...
 
 
-class Threads:
-    """``workers`` threads; ``deadline`` in seconds for one call, time in the queue included."""
+class Writing(Protocol):
+    """A put in progress. Its methods are called one at a time."""
 
-    def __init__(self, name: str, workers: int, deadline: float) -> None:
+    def add(self, part: bytearray) -> None:
+        """Send a part that isn't the last."""
+        ...
+
+    def finish(self, part: bytearray) -> StoredObject:
+        """Send the last part, which may be the only one; then, and not before, the object is visible."""
+        ...
+
+    def undo(self) -> None:
+        """Remove what was sent, and the object itself if it became visible and is still ours."""
+        ...
+
+
+class Threads:
+    """``workers`` threads; ``deadline`` in seconds for one call, time in the queue included; ``bound`` calls at once."""
+
+    def __init__(self, name: str, workers: int, deadline: float, *, bound: int = 1024) -> None:
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix=name)
         self._deadline = deadline
-
-    def start(self, call: Callable[..., T], *args: object) -> asyncio.Future[T]:
-        """Begin a call; ``finish`` waits for it. Left alone, it runs to its end and its error goes unseen."""
-        future = asyncio.get_running_loop().run_in_executor(self._executor, call, *args)
-        future.add_done_callback(_see)
-        return future
-
-    async def finish(self, future: asyncio.Future[T]) -> T:
-        """The call's result. Raises ObjectStoreUnavailable when its deadline passes; the thread itself can't be stopped."""
-        try:
-            async with asyncio.timeout(self._deadline):
-                return await asyncio.shield(future)
-        except TimeoutError:
-            raise ObjectStoreUnavailable("The object store did not answer in time.") from None
+        self._bound = bound
+        self._under_way = 0
+        self._undoing: set[asyncio.Task[None]] = set()
 
     async def run(self, call: Callable[..., T], *args: object) -> T:
-        return await self.finish(self.start(call, *args))
+        """The call's result. Raises what it raises, or ObjectStoreUnavailable: too many calls, or its deadline passed."""
+        return await self._finish(self._start(call, *args))
 
-    async def stream(self, reading: Reading) -> AsyncIterator[bytes]:
+    async def write(self, writing: Writing, data: AsyncIterable[bytes], part_size: int) -> StoredObject:
+        """Put a stream: one part under way while the next one fills, so two in memory. Undone if anything fails."""
+        sending: asyncio.Future[Any] | None = None
+        try:
+            async with aclosing(parts_of(data, part_size)) as parts:
+                async for part, last in parts:
+                    if sending is not None:
+                        await self._finish(sending)
+                    if last:
+                        break
+                    sending = self._start(writing.add, part)
+            sending = finishing = self._start(writing.finish, part)
+            return await self._finish(finishing)
+        except (Exception, asyncio.CancelledError):
+            await self._undo(writing, sending)
+            raise
+
+    async def stream(self, reading: Reading[T]) -> AsyncGenerator[T, None]:
         """The pieces of a reading, which is closed however this ends."""
         done = False
         try:
@@ -58,14 +91,55 @@ class Threads:
                     yield piece
         finally:
             if not done:
-                self.start(reading.close)  # not awaited: we may be in a generator that is being closed
+                with suppress(RuntimeError):  # the pool is closed: so is the process, nearly
+                    self._executor.submit(reading.close)  # not awaited: we may be in a generator being closed
 
-    def close(self) -> None:
-        """Take no more calls; those that run end by their own timeouts."""
+    async def aclose(self) -> None:
+        """Take no more calls; those that run end by their own timeouts. Waits a little for what is being undone."""
+        if self._undoing:
+            await asyncio.wait(self._undoing, timeout=UNDO_PATIENCE)
         self._executor.shutdown(wait=False, cancel_futures=True)
 
+    def _start(self, call: Callable[..., T], *args: object) -> asyncio.Future[T]:
+        """Begin a call; ``_finish`` waits for it. Left alone, it runs to its end and its error goes unseen."""
+        if self._under_way >= self._bound:
+            raise ObjectStoreUnavailable("Too many calls wait for the object store.")
+        future = asyncio.get_running_loop().run_in_executor(self._executor, call, *args)
+        self._under_way += 1
+        future.add_done_callback(self._ended)
+        return future
 
-async def parts_of(data: AsyncIterable[bytes], size: int) -> AsyncIterator[tuple[bytearray, bool]]:
+    async def _finish(self, future: asyncio.Future[T]) -> T:
+        """Raises ObjectStoreUnavailable when the deadline passes; the thread itself can't be stopped."""
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await asyncio.shield(future)
+        except TimeoutError:
+            raise ObjectStoreUnavailable("The object store did not answer in time.") from None
+
+    def _ended(self, future: asyncio.Future[T]) -> None:
+        self._under_way -= 1
+        if not future.cancelled():
+            future.exception()  # seen, or asyncio complains of an error nobody looked at
+
+    async def _undo(self, writing: Writing, sending: asyncio.Future[Any] | None) -> None:
+        if sending is None:
+            return
+
+        async def undone() -> None:
+            await asyncio.wait({sending})
+            try:
+                await self._finish(asyncio.get_running_loop().run_in_executor(self._executor, writing.undo))
+            except Exception as failure:  # noqa: BLE001 - the put's own error is the one its caller must see
+                log.warning("object_put_not_undone", error=type(failure).__name__)
+
+        task = asyncio.create_task(undone())
+        self._undoing.add(task)
+        task.add_done_callback(self._undoing.discard)
+        await asyncio.wait({task}, timeout=UNDO_PATIENCE)
+
+
+async def parts_of(data: AsyncIterable[bytes], size: int) -> AsyncGenerator[tuple[bytearray, bool], None]:
     """``data`` cut anew into buffers of exactly ``size`` bytes, the last one 0 to ``size`` and flagged as such."""
     part = bytearray()
     async for piece in data:
@@ -78,9 +152,3 @@ async def parts_of(data: AsyncIterable[bytes], size: int) -> AsyncIterator[tuple
             part += view[:taken]
             view = view[taken:]
     yield part, True
-
-
-def _see(future: asyncio.Future[T]) -> None:
-    """Take notice of the error, or asyncio complains of one nobody looked at."""
-    if not future.cancelled():
-        future.exception()

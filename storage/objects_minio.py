@@ -1,0 +1,307 @@
+"""Object store over S3, made for MinIO: only plain operations are used, so that any S3 store can stand in.
+
+What it needs of the store: PutObject, multipart uploads, GetObject with Range and If-Match, HeadObject, DeleteObject,
+ListObjectsV2, read-after-write consistency. Permissions on its one bucket: those operations, ``s3:ListBucket`` and
+``s3:AbortMultipartUpload``. The bucket has no versioning (a delete must delete), and a rule that drops multipart uploads
+left behind by a killed process (MinIO does so by itself after 24 hours).
+
+An object of up to one part is a single PUT, a longer one a multipart upload. Every body is checked by the store on
+arrival: over plain HTTP by the SHA-256 in the request's signature, over TLS by Content-MD5. The etag is the store's:
+a digest of the bytes, and since no two envelopes are alike, it changes whenever an object is written anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator
+from contextlib import aclosing, contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from threading import Lock
+from typing import cast
+from xml.etree import ElementTree as ET
+
+import structlog
+import urllib3
+from minio import Minio
+from minio.datatypes import Object, Part
+from minio.error import MinioException, S3Error
+from minio.helpers import DictType
+
+from domain.errors import FileTooLarge, ObjectMissing, ObjectStoreUnavailable
+from domain.objects import StoredObject
+from storage.object_keys import check_key, check_prefix
+from storage.threads import Threads
+
+PART_SIZE = 5 << 20  # the least that S3 allows: two of them are what an upload holds in memory
+MAX_PARTS = 10_000
+PIECE_SIZE = 1 << 20
+LIST_BATCH = 256
+
+log = structlog.get_logger()
+
+
+class MinioObjectStore:
+    """The ObjectStore port over one bucket, for one event loop. Opens no connection until it is used.
+
+    ``endpoint`` is ``host:port``. ``deadline`` in seconds holds for each call (a part, a piece), ``connect_timeout`` for
+    reaching the store. ``ca_file`` names the certificates to trust over TLS, if not the system's.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        access_key: str,
+        secret_key: str,
+        bucket: str,
+        *,
+        secure: bool = True,
+        region: str = "us-east-1",
+        ca_file: Path | None = None,
+        workers: int = 16,
+        deadline: float = 30.0,
+        connect_timeout: float = 3.0,
+    ) -> None:
+        pool = urllib3.PoolManager(
+            num_pools=1,
+            maxsize=workers,
+            timeout=urllib3.Timeout(connect=connect_timeout, read=deadline),
+            # Once more after a connection that had gone stale; holding on through an outage is delivery's business.
+            retries=urllib3.Retry(total=1, status=0, redirect=0, backoff_factor=0),
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=str(ca_file) if ca_file else None,
+        )
+        self._client = _Client(endpoint, access_key, secret_key, secure=secure, region=region, http_client=pool)
+        self._bucket = bucket
+        self._threads = Threads("objects-minio", workers, deadline)
+
+    async def put(self, key: str, data: AsyncIterable[bytes]) -> StoredObject:
+        """Store a stream of unknown length. ``modified_at`` is our clock's; ``stat`` gives the store's.
+
+        Raises ObjectStoreUnavailable, FileTooLarge (over 10,000 parts) and what ``data`` raises; then nothing is left.
+        """
+        check_key(key)
+        return await self._threads.write(_Upload(self._client, self._bucket, key), data, PART_SIZE)
+
+    async def stat(self, key: str) -> StoredObject:
+        """Raises ObjectMissing or ObjectStoreUnavailable."""
+        check_key(key)
+        return await self._threads.run(self._stat, key)
+
+    async def read(
+        self, key: str, *, start: int = 0, length: int | None = None, etag: str | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Up to ``length`` bytes from ``start``, none beyond the end.
+
+        Raises ObjectMissing (absent, or no longer the version ``etag``) or ObjectStoreUnavailable, in midstream too.
+        """
+        check_key(key)
+        reading = _ObjectReading(self._client, self._bucket, key, (start, length), etag)
+        async with aclosing(self._threads.stream(reading)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def delete(self, key: str) -> None:
+        """Delete; an absent object is fine. Raises ObjectStoreUnavailable."""
+        check_key(key)
+        await self._threads.run(self._delete, key)
+
+    async def list(self, prefix: str) -> AsyncGenerator[StoredObject, None]:
+        """Objects whose keys begin with ``prefix``, in the order of their keys. Raises ObjectStoreUnavailable."""
+        check_prefix(prefix)
+        async with aclosing(self._threads.stream(_Listing(self._client, self._bucket, prefix))) as batches:
+            async for batch in batches:
+                for stored in batch:
+                    yield stored
+
+    async def check(self) -> None:
+        """Raises ObjectStoreUnavailable unless the bucket is there and answers."""
+        await self._threads.run(self._check)
+
+    async def aclose(self) -> None:
+        """Let go of the connections; calls under way end by their own timeouts."""
+        await self._threads.aclose()
+        self._client.close()
+
+    def _stat(self, key: str) -> StoredObject:
+        try:
+            with _translated():
+                return _described(self._client.stat_object(self._bucket, key))
+        except ObjectMissing:
+            # A HEAD has no body to tell a missing bucket from a missing object, and one is an outage, the other a verdict.
+            self._check()
+            raise
+
+    def _delete(self, key: str) -> None:
+        with _translated():
+            self._client.remove_object(self._bucket, key)
+
+    def _check(self) -> None:
+        with _translated():
+            found = self._client.bucket_exists(self._bucket)
+        if not found:
+            raise ObjectStoreUnavailable("The bucket does not exist.")
+
+
+class _Client(Minio):
+    """The vendor's client with multipart uploads step by step: its public ``put_object`` pulls from a blocking stream,
+    and would hold a thread for as long as a slow sender takes."""
+
+    def begin(self, bucket: str, key: str) -> str:
+        return self._create_multipart_upload(bucket, key, {})
+
+    def send(self, bucket: str, key: str, upload_id: str, number: int, part: bytearray) -> Part:
+        return Part(number, self._upload_part(bucket, key, _as_bytes(part), None, upload_id, number))
+
+    def send_whole(self, bucket: str, key: str, content: bytearray) -> str:
+        return (
+            self._put_object(bucket, key, _as_bytes(content), {"Content-Type": "application/octet-stream"}).etag or ""
+        )
+
+    def complete(self, bucket: str, key: str, upload_id: str, parts: list[Part]) -> str:
+        # S3 may answer 200 and only then fail: the body without an ETag is that failure.
+        return self._complete_multipart_upload(bucket, key, upload_id, parts).etag or ""
+
+    def abort(self, bucket: str, key: str, upload_id: str) -> None:
+        self._abort_multipart_upload(bucket, key, upload_id)
+
+    def close(self) -> None:
+        self._http.clear()
+
+
+class _Upload:
+    """A Writing of storage.threads: one PUT if the first part is the last, else a multipart upload."""
+
+    def __init__(self, client: _Client, bucket: str, key: str) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._key = key
+        self._upload_id: str | None = None
+        self._parts: list[Part] = []
+        self._size = 0
+        self._etag: str | None = None
+
+    def add(self, part: bytearray) -> None:
+        if len(self._parts) >= MAX_PARTS:
+            raise FileTooLarge("The object has more parts than the store takes.")
+        with _translated():
+            if self._upload_id is None:
+                self._upload_id = self._client.begin(self._bucket, self._key)
+            number = len(self._parts) + 1
+            self._parts.append(self._client.send(self._bucket, self._key, self._upload_id, number, part))
+        self._size += len(part)
+
+    def finish(self, part: bytearray) -> StoredObject:
+        if self._upload_id is None:
+            self._size = len(part)
+            with _translated():
+                self._etag = self._client.send_whole(self._bucket, self._key, part)
+        else:
+            self.add(part)
+            with _translated():
+                self._etag = self._client.complete(self._bucket, self._key, self._upload_id, self._parts)
+        if not self._etag:
+            raise ObjectStoreUnavailable("The store did not confirm the object.")
+        return StoredObject(self._key, self._size, self._etag, datetime.now(UTC))
+
+    def undo(self) -> None:
+        with _translated():
+            if self._etag:
+                self._remove_ours()
+            elif self._upload_id is not None:
+                self._client.abort(self._bucket, self._key, self._upload_id)
+
+    def _remove_ours(self) -> None:
+        """Only what we wrote: another attempt may have put its own object under the key since."""
+        if self._client.stat_object(self._bucket, self._key).etag == self._etag:
+            self._client.remove_object(self._bucket, self._key)
+
+
+class _ObjectReading:
+    """A Reading of storage.threads over one GET."""
+
+    def __init__(self, client: _Client, bucket: str, key: str, span: tuple[int, int | None], etag: str | None) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._key = key
+        self._start, self._length = span
+        self._headers: DictType = {"If-Match": f'"{etag}"'} if etag is not None else {}
+        self._response: urllib3.BaseHTTPResponse | None = None
+        self._closed = False
+        self._lock = Lock()
+
+    def next(self) -> tuple[bytes, bool]:
+        with self._lock, _translated():
+            if self._closed:
+                return b"", True
+            if self._response is None:
+                self._response = self._open()
+            if self._response is None:
+                return b"", True
+            piece = self._response.read(PIECE_SIZE)
+            done = len(piece) < PIECE_SIZE
+            if done:
+                self._response.release_conn()
+                self._closed = True
+            return piece, done
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._response is not None:
+                self._response.close()
+
+    def _open(self) -> urllib3.BaseHTTPResponse | None:
+        """None if the range lies beyond the object's end."""
+        if self._length == 0:
+            return None
+        try:
+            return self._client.get_object(
+                self._bucket, self._key, self._start, self._length or 0, request_headers=self._headers
+            )
+        except S3Error as error:
+            if error.code == "InvalidRange":
+                return None
+            raise
+
+
+class _Listing:
+    """A Reading over the pages of ListObjectsV2."""
+
+    def __init__(self, client: _Client, bucket: str, prefix: str) -> None:
+        self._objects = client.list_objects(bucket, prefix=prefix, recursive=True)
+
+    def next(self) -> tuple[list[StoredObject], bool]:
+        with _translated():
+            batch = [_described(found) for found in islice(self._objects, LIST_BATCH)]
+        return batch, len(batch) < LIST_BATCH
+
+    def close(self) -> None:
+        """Nothing is open between two pages."""
+
+
+def _as_bytes(part: bytearray) -> bytes:
+    """No copy: the client is annotated for bytes, but only hashes and sends what it is given, which any buffer allows."""
+    return cast(bytes, part)
+
+
+def _described(found: Object) -> StoredObject:
+    """Raises ObjectStoreUnavailable if the store's answer lacks a field."""
+    if found.object_name is None or found.size is None or not found.etag or found.last_modified is None:
+        raise ObjectStoreUnavailable("The store's answer is incomplete.")
+    return StoredObject(found.object_name, found.size, found.etag.strip('"'), found.last_modified)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The vendor's errors as ours. Whatever is not a clear "no such object" is an outage: it must not condemn a document."""
+    try:
+        yield
+    except S3Error as error:
+        if error.code in {"NoSuchKey", "PreconditionFailed"}:
+            raise ObjectMissing from None
+        log.warning("object_store_refused", code=error.code)
+        raise ObjectStoreUnavailable from None
+    except (MinioException, urllib3.exceptions.HTTPError, ET.ParseError, OSError) as error:
+        log.warning("object_store_failed", error=type(error).__name__)
+        raise ObjectStoreUnavailable from None
