@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Generic, TypeVar
@@ -57,9 +57,8 @@ def decode_cursor(cursor: str | None) -> Position | None:
     return position
 
 
-def page_of(rows: Sequence[T], limit: int, position: tuple[Sequence[datetime], Sequence[UUID]]) -> Page[T]:
-    """The page of ``limit`` rows out of up to ``limit + 1`` read; ``position`` holds their times and ids."""
+def page_of(rows: Sequence[T], limit: int, position: Callable[[T], Position]) -> Page[T]:
+    """The page of ``limit`` rows out of up to ``limit + 1`` that were read."""
     if len(rows) <= limit:
         return Page(rows, None)
-    times, ids = position
-    return Page(rows[:limit], encode_cursor((times[limit - 1], ids[limit - 1])))
+    return Page(rows[:limit], encode_cursor(position(rows[limit - 1])))

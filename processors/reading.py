@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from domain.documents import Document, DocumentType, Rendition, TimelineEntry
@@ -15,9 +15,6 @@ from processors.access import ATTEMPTS, DOCUMENTS, Caller, Origins
 from processors.paging import DEFAULT_LIMIT, Page, Position, check_limit, decode_cursor, page_of
 from processors.ports import Clock, Database, PersonalData, Work
 from processors.recording import audit_line
-
-#: States in which a thumbnail may still come.
-_UNDER_WAY: Final = frozenset({Status.STORED, Status.VERIFIED, Status.VALIDATED, Status.REJECTED, Status.ARCHIVED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +97,7 @@ class Reading:
             statuses = frozenset({status})
         filters = DocumentFilter(statuses=statuses, dossier_id=dossier_id, type_code=type_code)
         rows = await self._queries.page(caller.metadata_tenant, filters, after, limit + 1)
-        page = page_of(rows, limit, ([row.created_at for row in rows], [row.id for row in rows]))
+        page = page_of(rows, limit, lambda row: (row.created_at, row.id))
         await self._audit_list(caller, filters, len(page.items))
         return page
 
@@ -150,9 +147,9 @@ class Reading:
         for rendition in renditions:
             if rendition.role == f"thumbnail-{box}":
                 return Thumbnail(document, rendition)
-        if document.thumbnail_note is None and document.status in _UNDER_WAY:
+        if document.thumbnail_note is None:
             raise ThumbnailNotFound("The thumbnail is still to come.")
-        raise ThumbnailNotFound(f"The document has no thumbnail: {document.thumbnail_note or 'NOT_RENDERED'}.")
+        raise ThumbnailNotFound(f"The document has no thumbnail: {document.thumbnail_note}.")
 
     async def read_thumbnail(self, caller: Caller, thumbnail: Thumbnail) -> AsyncIterator[bytes]:
         """The thumbnail's clear bytes; raises as ``read``."""
