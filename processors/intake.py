@@ -1,0 +1,399 @@
+"""Taking a document in. The steps are numbered here and in ``receive``:
+
+1. the intent: row PENDING with this attempt's random object key and a lease, the Idempotency-Key claimed with it;
+2. one pass over the stream: sniff, count, SHA-256, encrypt, put; no clear byte touches a disk;
+3. what the store says it holds is compared with what was sent;
+4. one transaction, only while the lease is held: STORED, wrapped key, DocumentUploaded, audit line, key completed;
+5. the answer.
+
+Whatever fails before step 4's commit leaves no document, object or event (``processors.attempts``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+from uuid import UUID, uuid4
+
+import structlog
+
+from domain.documents import Document, DocumentType, Dossier, Language, Step
+from domain.errors import (
+    ChecksumMismatch,
+    DocumentNotFound,
+    DossierNotFound,
+    DossierUnknown,
+    DPJError,
+    FileEmpty,
+    FileTooLarge,
+    IdempotencyInProgress,
+    IdempotencyKeyInvalid,
+    IdempotencyKeyReused,
+    ParentUnknown,
+    StepUnknown,
+    TypeInactive,
+)
+from domain.events import DocumentUploaded
+from domain.keys import DataKey, EncryptionContext, WrappedKey
+from domain.lifecycle import Status
+from domain.objects import StoredObject
+from processors.access import ATTEMPTS, Caller, Origins
+from processors.attempts import Attempt, Attempts, Lease, Scope
+from processors.media_types import media_type
+from processors.ports import Clock, Database, IdempotencyRecord, PersonalData, Work
+from processors.recording import Origin, advance, canonical_json
+
+MAX_IDEMPOTENCY_KEY: Final = 128
+CREATED: Final = 201
+
+_log = structlog.get_logger()
+
+
+class Sniffer(Protocol):
+    """Tells a file's media type from its first bytes."""
+
+    @property
+    def wanted(self) -> int:
+        """How many bytes it looks at."""
+        ...
+
+    def sniff(self, head: bytes) -> str: ...
+
+
+class Content(Protocol):
+    """See ``processors.content.EncryptedContent``."""
+
+    async def new_key(self, context: EncryptionContext) -> tuple[DataKey, WrappedKey]: ...
+
+    async def store(
+        self, key: DataKey, context: EncryptionContext, object_key: str, clear: AsyncIterable[bytes]
+    ) -> StoredObject: ...
+
+    async def verify_stored(self, stored: StoredObject, clear_size: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """What a portal sends. ``content`` is read once, piece by piece; ``at_least`` is a known lower bound of its size.
+
+    ``sha256`` (lower-case hex) and ``declared_type`` are what the portal says of the content, if it does.
+    """
+
+    type_code: str
+    dossier_id: UUID
+    file_name: str = field(repr=False)
+    depositor_email: str = field(repr=False)
+    language: Language
+    content: AsyncIterable[bytes] = field(repr=False)
+    step_id: UUID | None = None
+    parent_id: UUID | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    sha256: str | None = None
+    declared_type: str | None = None
+    idempotency_key: str | None = None
+    at_least: int = 0
+
+    def description(self) -> str:
+        """All but the content, as one text: equal uploads have equal descriptions."""
+        return canonical_json(
+            {
+                "type": self.type_code,
+                "dossier": self.dossier_id,
+                "step": self.step_id,
+                "parent": self.parent_id,
+                "file_name": self.file_name,
+                "email": self.depositor_email,
+                "language": self.language.value,
+                "tags": self.tags,
+                "metadata": self.metadata,
+                "sha256": self.sha256,
+                "media_type": self.declared_type,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The answer: HTTP status and body, as they were given the first time. ``replayed``: nothing was stored this time."""
+
+    status: int
+    body: Mapping[str, Any]
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    attempt: Attempt
+    rule: DocumentType
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    record: IdempotencyRecord
+    rule: DocumentType
+
+
+class _Pass:
+    """The one pass over a stream: counts, hashes, and stops where the limit or the lease ends."""
+
+    def __init__(self, content: AsyncIterable[bytes], limit: int, lease: Lease) -> None:
+        self._source = aiter(content)
+        self._limit = limit
+        self._lease = lease
+        self._digest = hashlib.sha256()
+        self._head = bytearray()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    async def head(self, wanted: int) -> bytes:
+        """The first ``wanted`` bytes, fewer if there are no more. Raises FileEmpty or FileTooLarge."""
+        while len(self._head) < wanted and (piece := await self._next()):
+            self._head += piece
+        if not self._head:
+            raise FileEmpty("The file has no content.")
+        return bytes(self._head[:wanted])
+
+    async def all(self) -> AsyncIterator[bytes]:
+        """Everything, the head included. Raises FileTooLarge, UploadSuperseded, and what the source raises."""
+        yield bytes(self._head)
+        self._head.clear()
+        while piece := await self._next():
+            yield piece
+
+    async def _next(self) -> bytes:
+        """The next piece that is not empty; empty at the end."""
+        async for piece in self._source:
+            self._lease.check()
+            self.size += len(piece)
+            if self.size > self._limit:
+                raise FileTooLarge(f"The document type takes at most {self._limit} bytes.")
+            self._digest.update(piece)
+            if piece:
+                return piece
+        return b""
+
+
+class Intake:
+    """The use case of ``POST /documents``."""
+
+    def __init__(
+        self,
+        database: Database,
+        content: Content,
+        attempts: Attempts,
+        sniffer: Sniffer,
+        personal: PersonalData,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._content = content
+        self._attempts = attempts
+        self._sniffer = sniffer
+        self._personal = personal
+        self._origins = Origins(personal, clock)
+
+    async def receive(
+        self, caller: Caller, upload: Upload, present: Callable[[Document], Mapping[str, Any]]
+    ) -> Receipt:
+        """Take the upload in and answer; ``present`` makes the answer's body, which the Idempotency-Key keeps.
+
+        Raises what ``domain.errors`` lists under "the upload itself", and the transient errors of the dependencies.
+        """
+        origin = self._origins.of(caller)
+        scope = _scope(caller, origin, upload.idempotency_key)
+        fingerprint = self._fingerprint(upload)
+        begun = await self._begin(caller, upload, origin, scope, fingerprint)  # 1
+        if isinstance(begun, _Held):
+            return await _replay(begun, upload, fingerprint)
+        try:
+            async with self._attempts.kept(begun.attempt) as lease:
+                return await self._take(begun, upload, lease, origin, present)  # 2 to 5
+        except BaseException as error:
+            code = error.code if isinstance(error, DPJError) else type(error).__name__
+            _log.info("upload_failed", document_id=str(begun.attempt.document.id), code=code)
+            await self._attempts.discard(begun.attempt)
+            raise
+
+    async def _begin(
+        self, caller: Caller, upload: Upload, origin: Origin, scope: Scope | None, fingerprint: str
+    ) -> _Begun | _Held:
+        document_id = uuid4()
+        object_key = f"documents/{document_id.hex[:2]}/{document_id}/{secrets.token_hex(16)}"
+        async with self._database.transaction() as work:
+            rule = await work.types.get(upload.type_code)
+            if scope is not None:
+                claim = IdempotencyRecord(
+                    document_id=document_id,
+                    object_key=object_key,
+                    metadata_fingerprint=fingerprint,
+                    content_sha256=None,
+                    done=False,
+                    expired=False,
+                    response=None,
+                )
+                held = await work.idempotency.claim(scope, claim, self._attempts.lease_seconds)
+                if held is not None:
+                    return _Held(held, rule)
+            if not rule.active:
+                raise TypeInactive("The document type is not in use.")
+            if upload.at_least > rule.max_size_bytes:
+                raise FileTooLarge(f"The document type takes at most {rule.max_size_bytes} bytes.")
+            document = await self._intent(work, caller, upload, origin, (document_id, object_key))
+            await work.uploads.begin(document, self._attempts.lease_seconds)
+        return _Begun(Attempt(document, scope), rule)
+
+    async def _intent(
+        self, work: Work, caller: Caller, upload: Upload, origin: Origin, names: tuple[UUID, str]
+    ) -> Document:
+        document_id, object_key = names
+        try:
+            dossier = await work.dossiers.get(caller.tenant, upload.dossier_id)
+        except DossierNotFound:
+            raise DossierUnknown("The tenant has no such dossier.") from None
+        step = _step(dossier, upload.step_id)
+        return Document(
+            id=document_id,
+            tenant=caller.tenant,
+            dossier_id=dossier.id,
+            step_id=upload.step_id,
+            type_code=upload.type_code,
+            category=None,
+            original_name=upload.file_name,
+            stored_name=str(document_id),
+            object_key=object_key,
+            status=Status.PENDING,
+            mandatory=step is not None and upload.type_code in step.mandatory_documents,
+            depositor_id=origin.actor,
+            depositor_email_sealed=self._personal.seal(upload.depositor_email),
+            language=upload.language,
+            tags=upload.tags,
+            metadata=upload.metadata,
+            version_number=await _version(work, dossier, upload.parent_id),
+            parent_id=upload.parent_id,
+            correlation_id=origin.correlation_id,
+            created_at=origin.at,
+            updated_at=origin.at,
+        )
+
+    async def _take(
+        self,
+        begun: _Begun,
+        upload: Upload,
+        lease: Lease,
+        origin: Origin,
+        present: Callable[[Document], Mapping[str, Any]],
+    ) -> Receipt:
+        document, rule = begun.attempt.document, begun.rule
+        passed = _Pass(upload.content, rule.max_size_bytes, lease)
+        sniffed = self._sniffer.sniff(await passed.head(self._sniffer.wanted))
+        mime_type = media_type(upload.declared_type, sniffed, rule.allowed_formats)
+        context = EncryptionContext(document.tenant, document.id)
+        key, wrapped = await self._content.new_key(context)
+        stored = await self._content.store(key, context, document.object_key, passed.all())  # 2
+        if upload.sha256 is not None and upload.sha256 != passed.sha256:
+            raise ChecksumMismatch("The bytes received do not have the announced SHA-256.")
+        await self._content.verify_stored(stored, passed.size)  # 3
+        facts = {
+            "mime_type": mime_type,
+            "size": passed.size,
+            "sha256": passed.sha256,
+            "wrapped_key": wrapped,
+            "object_etag": stored.etag,
+            "object_size": stored.size,
+        }
+        body = await self._finish(begun.attempt, origin, facts, present)  # 4
+        _log.info("document_stored", document_id=str(document.id), tenant=document.tenant, size=passed.size)
+        return Receipt(CREATED, body, replayed=False)  # 5
+
+    async def _finish(
+        self,
+        attempt: Attempt,
+        origin: Origin,
+        facts: Mapping[str, Any],
+        present: Callable[[Document], Mapping[str, Any]],
+    ) -> Mapping[str, Any]:
+        object_key = attempt.document.object_key
+        dossier_ref = self._personal.pseudonym("dossier", str(attempt.document.dossier_id))
+        async with self._database.transaction() as work:
+            held = await work.uploads.hold(attempt.document.id, object_key)
+            stored = await advance(
+                work,
+                held,
+                Status.STORED,
+                origin,
+                events=[
+                    lambda common: DocumentUploaded(
+                        **common,
+                        object_key=object_key,
+                        size=facts["size"],
+                        mime_type=facts["mime_type"],
+                        sha256=facts["sha256"],
+                        type_code=held.type_code,
+                        dossier_ref=dossier_ref,
+                    )
+                ],
+                details={"size": facts["size"], "mime_type": facts["mime_type"], "type": held.type_code},
+                deposited_at=origin.at,
+                **facts,
+            )
+            body = present(stored)
+            if attempt.scope is not None:
+                response = {"status": CREATED, "body": dict(body)}
+                await work.idempotency.complete(attempt.scope, object_key, facts["sha256"], response)
+        return body
+
+    def _fingerprint(self, upload: Upload) -> str:
+        """Keyed, because a description holds an e-mail address and could otherwise be guessed from its hash."""
+        digest = hashlib.sha256(upload.description().encode()).hexdigest()
+        return self._personal.pseudonym("idempotency", digest)
+
+
+async def _replay(held: _Held, upload: Upload, fingerprint: str) -> Receipt:
+    """The first answer again, if this is the same upload; its content is read to the end and stored nowhere."""
+    record = held.record
+    if record.metadata_fingerprint != fingerprint:
+        raise IdempotencyKeyReused("The key came with other metadata before.")
+    if not record.done or record.response is None:
+        raise IdempotencyInProgress("An upload with this key is under way.")
+    passed = _Pass(upload.content, held.rule.max_size_bytes, Lease())
+    async for _ in passed.all():
+        pass
+    if passed.sha256 != record.content_sha256:
+        raise IdempotencyKeyReused("The key came with other content before.")
+    return Receipt(int(record.response["status"]), record.response["body"], replayed=True)
+
+
+def _scope(caller: Caller, origin: Origin, key: str | None) -> Scope | None:
+    if key is None:
+        return None
+    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY or not all("!" <= character <= "~" for character in key):
+        raise IdempotencyKeyInvalid("An Idempotency-Key has 1 to 128 visible ASCII characters.")
+    return caller.tenant, origin.actor, key
+
+
+def _step(dossier: Dossier, step_id: UUID | None) -> Step | None:
+    if step_id is None:
+        return None
+    for step in dossier.steps:
+        if step.id == step_id:
+            return step
+    raise StepUnknown("The dossier has no such step.")
+
+
+async def _version(work: Work, dossier: Dossier, parent_id: UUID | None) -> int:
+    if parent_id is None:
+        return 1
+    try:
+        parent = await work.documents.get(parent_id)
+    except DocumentNotFound:
+        raise ParentUnknown("The dossier has no such document.") from None
+    if (parent.tenant, parent.dossier_id) != (dossier.tenant, dossier.id) or parent.status in ATTEMPTS:
+        raise ParentUnknown("The dossier has no such document.")
+    return parent.version_number + 1

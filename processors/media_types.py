@@ -1,0 +1,56 @@
+"""Which media type an uploaded file has: what its bytes say, refined by what was declared where bytes can't tell."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+from domain.errors import ContentMismatch, FormatNotAllowed
+
+#: Declared types that say nothing.
+_UNSAID: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+
+#: Other names of the same format, by the one that is recorded.
+_NAMES: Final = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+    "image/tif": "image/tiff",
+    "image/x-tiff": "image/tiff",
+    "application/x-pdf": "application/pdf",
+    "text/xml": "application/xml",
+    "application/csv": "text/csv",
+    "application/x-zip-compressed": "application/zip",
+}
+
+_PLAIN_TEXT: Final = frozenset({"text/plain", "text/csv"})
+_OLE: Final = frozenset({"application/msword", "application/vnd.ms-excel", "application/vnd.ms-powerpoint"})
+
+#: What a sniffer can't tell apart from the beginning of a file: seen -> what may be declared for it.
+_REFINED: Final[dict[str, frozenset[str]]] = {
+    "text/plain": _PLAIN_TEXT,
+    "text/csv": _PLAIN_TEXT,
+    "image/heif": frozenset({"image/heic"}),
+    "application/cdfv2": _OLE,
+    "application/x-ole-storage": _OLE,
+}
+
+
+def media_type(declared: str | None, sniffed: str, allowed: AbstractSet[str]) -> str:
+    """The media type to record. ``declared`` may carry parameters.
+
+    Raises ContentMismatch if the content is not what was declared, FormatNotAllowed if the document type does not take it.
+    """
+    said, seen = _plain(declared or ""), _plain(sniffed)
+    if said in _UNSAID:
+        said = seen
+    if said != seen and said not in _REFINED.get(seen, frozenset()):
+        raise ContentMismatch("The content is not of the declared media type.")
+    if said not in {_plain(name) for name in allowed}:
+        raise FormatNotAllowed(f"The document type does not allow {said}.")
+    return said
+
+
+def _plain(name: str) -> str:
+    essence = name.partition(";")[0].strip().lower()
+    return _NAMES.get(essence, essence)
