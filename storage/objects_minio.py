@@ -114,6 +114,10 @@ class MinioObjectStore:
                 for stored in batch:
                     yield stored
 
+    async def prepare(self) -> None:
+        """Make the bucket, where there is none yet. Raises ObjectStoreUnavailable."""
+        await self._threads.run(self._prepare)
+
     async def check(self) -> None:
         """Raises ObjectStoreUnavailable unless the bucket is there and answers."""
         await self._threads.run(self._check)
@@ -135,6 +139,11 @@ class MinioObjectStore:
     def _delete(self, key: str) -> None:
         with _translated():
             self._client.remove_object(self._bucket, key)
+
+    def _prepare(self) -> None:
+        with _translated():
+            if not self._client.bucket_exists(self._bucket):
+                self._client.make_bucket(self._bucket)
 
     def _check(self) -> None:
         with _translated():
@@ -282,7 +291,7 @@ class _Listing:
 
 def _as_bytes(part: bytearray) -> bytes:
     """No copy: the client is annotated for bytes, but only hashes and sends what it is given, which any buffer allows."""
-    return cast(bytes, part)
+    return cast("bytes", part)
 
 
 def _described(found: Object) -> StoredObject:
