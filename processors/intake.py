@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 from uuid import UUID, uuid4
 
@@ -27,7 +27,6 @@ from domain.errors import (
     DossierNotFound,
     DossierUnknown,
     DPJError,
-    FileEmpty,
     FileTooLarge,
     IdempotencyInProgress,
     IdempotencyKeyInvalid,
@@ -43,6 +42,7 @@ from domain.objects import StoredObject
 from processors.access import ATTEMPTS, Caller, Origins
 from processors.attempts import Attempt, Attempts, Lease, Scope
 from processors.media_types import media_type
+from processors.onepass import OnePass
 from processors.ports import Clock, Database, IdempotencyRecord, PersonalData, Work
 from processors.recording import Origin, advance, canonical_json
 
@@ -137,49 +137,6 @@ class _Held:
     rule: DocumentType
 
 
-class _Pass:
-    """The one pass over a stream: counts, hashes, and stops where the limit or the lease ends."""
-
-    def __init__(self, content: AsyncIterable[bytes], limit: int, lease: Lease) -> None:
-        self._source = aiter(content)
-        self._limit = limit
-        self._lease = lease
-        self._digest = hashlib.sha256()
-        self._head = bytearray()
-        self.size = 0
-
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
-
-    async def head(self, wanted: int) -> bytes:
-        """The first ``wanted`` bytes, fewer if there are no more. Raises FileEmpty or FileTooLarge."""
-        while len(self._head) < wanted and (piece := await self._next()):
-            self._head += piece
-        if not self._head:
-            raise FileEmpty("The file has no content.")
-        return bytes(self._head[:wanted])
-
-    async def all(self) -> AsyncIterator[bytes]:
-        """Everything, the head included. Raises FileTooLarge, UploadSuperseded, and what the source raises."""
-        yield bytes(self._head)
-        self._head.clear()
-        while piece := await self._next():
-            yield piece
-
-    async def _next(self) -> bytes:
-        """The next piece that is not empty; empty at the end."""
-        async for piece in self._source:
-            self._lease.check()
-            self.size += len(piece)
-            if self.size > self._limit:
-                raise FileTooLarge(f"The document type takes at most {self._limit} bytes.")
-            self._digest.update(piece)
-            if piece:
-                return piece
-        return b""
-
-
 class Intake:
     """The use case of ``POST /documents``."""
 
@@ -197,6 +154,7 @@ class Intake:
         self._attempts = attempts
         self._sniffer = sniffer
         self._personal = personal
+        self._clock = clock
         self._origins = Origins(personal, clock)
 
     async def receive(
@@ -291,7 +249,7 @@ class Intake:
         present: Callable[[Document], Mapping[str, Any]],
     ) -> Receipt:
         document, rule = begun.attempt.document, begun.rule
-        passed = _Pass(upload.content, rule.max_size_bytes, lease)
+        passed = OnePass(upload.content, rule.max_size_bytes, lease)
         sniffed = self._sniffer.sniff(await passed.head(self._sniffer.wanted))
         mime_type = media_type(upload.declared_type, sniffed, rule.allowed_formats)
         context = EncryptionContext(document.tenant, document.id)
@@ -321,6 +279,7 @@ class Intake:
     ) -> Mapping[str, Any]:
         object_key = attempt.document.object_key
         dossier_ref = self._personal.pseudonym("dossier", str(attempt.document.dossier_id))
+        origin = replace(origin, at=self._clock.now())
         async with self._database.transaction() as work:
             held = await work.uploads.hold(attempt.document.id, object_key)
             stored = await advance(
@@ -362,7 +321,7 @@ async def _replay(held: _Held, upload: Upload, fingerprint: str) -> Receipt:
         raise IdempotencyKeyReused("The key came with other metadata before.")
     if not record.done or record.response is None:
         raise IdempotencyInProgress("An upload with this key is under way.")
-    passed = _Pass(upload.content, held.rule.max_size_bytes, Lease())
+    passed = OnePass(upload.content, held.rule.max_size_bytes, Lease())
     async for _ in passed.all():
         pass
     if passed.sha256 != record.content_sha256:
