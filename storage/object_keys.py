@@ -1,4 +1,7 @@
-"""Which object keys both stores take: plain on every file system and in every S3 URL, and never a way out of the root."""
+"""Which object keys both stores take: plain on every file system and in every S3 URL, and never a way out of the root.
+
+Callers keep one rule more: no key is a folder of another (``a`` beside ``a/b``). MinIO stores both, but lists only ``a``.
+"""
 
 from __future__ import annotations
 

@@ -77,8 +77,10 @@ class Threads:
                     sending = self._start(writing.add, part)
             sending = finishing = self._start(writing.finish, part)
             return await self._finish(finishing)
-        except (Exception, asyncio.CancelledError):
-            await self._undo(writing, sending)
+        except (Exception, asyncio.CancelledError) as failure:
+            if sending is not None:
+                stuck = isinstance(failure, ObjectStoreUnavailable) and not sending.done()
+                await self._undo(writing, sending, patience=0 if stuck else UNDO_PATIENCE)
             raise
 
     async def stream(self, reading: Reading[T]) -> AsyncGenerator[T, None]:
@@ -122,10 +124,7 @@ class Threads:
         if not future.cancelled():
             future.exception()  # seen, or asyncio complains of an error nobody looked at
 
-    async def _undo(self, writing: Writing, sending: asyncio.Future[Any] | None) -> None:
-        if sending is None:
-            return
-
+    async def _undo(self, writing: Writing, sending: asyncio.Future[Any], patience: float) -> None:
         async def undone() -> None:
             await asyncio.wait({sending})
             try:
@@ -136,7 +135,7 @@ class Threads:
         task = asyncio.create_task(undone())
         self._undoing.add(task)
         task.add_done_callback(self._undoing.discard)
-        await asyncio.wait({task}, timeout=UNDO_PATIENCE)
+        await asyncio.wait({task}, timeout=patience)
 
 
 async def parts_of(data: AsyncIterable[bytes], size: int) -> AsyncGenerator[tuple[bytearray, bool], None]:

@@ -1,0 +1,87 @@
+"""A line between a client and a server of this machine that damages, cuts or stalls what passes, as told."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+
+class Proxy:
+    """``replace`` swaps bytes (of equal length) on their way to the server; ``cut_answers_after`` closes a connection once
+    that many bytes came back; ``silent`` lets nothing pass any more."""
+
+    def __init__(self, target: str) -> None:
+        host, port = target.rsplit(":", 1)
+        self._target = (host, int(port))
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.replace: tuple[bytes, bytes] | None = None
+        self.replaced = False
+        self.cut_answers_after: int | None = None
+        self.silent = False
+        self.endpoint = ""
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.endpoint = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Refuse further connections and end those there are."""
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await asyncio.sleep(0.01)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        there_reader, there_writer = await asyncio.open_connection(*self._target)
+        self._writers.add(there_writer)
+        ways = [
+            asyncio.create_task(self._pass(reader, there_writer, back=False)),
+            asyncio.create_task(self._pass(there_reader, writer, back=True)),
+        ]
+        self._tasks.update(ways)
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        for end in (writer, there_writer):
+            end.transport.abort()
+            self._writers.discard(end)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, back: bool) -> None:
+        passed, held = 0, b""
+        with suppress(ConnectionError):
+            while piece := await reader.read(65536):
+                while self.silent:
+                    await asyncio.sleep(0.05)
+                if not back and self.replace is not None:
+                    piece, held = self._damage(held + piece)
+                writer.write(piece)
+                await writer.drain()
+                passed += len(piece)
+                if back and self.cut_answers_after is not None and passed > self.cut_answers_after:
+                    return
+
+    def _damage(self, data: bytes) -> tuple[bytes, bytes]:
+        """What passes now, and what is held back because the mark may go on in the next piece."""
+        assert self.replace is not None
+        old, new = self.replace
+        if old in data:
+            self.replaced = True
+            data = data.replace(old, new)
+        for length in range(len(old) - 1, 0, -1):
+            if data.endswith(old[:length]):
+                return data[:-length], data[-length:]
+        return data, b""
