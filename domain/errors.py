@@ -253,6 +253,13 @@ class AuditStoreUnavailable(Transient):
     waiting_for = "mongodb"
 
 
+class IdentityUnavailable(Transient):
+    """The keys that verify tokens can't be had."""
+
+    code = "identity_unavailable"
+    waiting_for = "identity_provider"
+
+
 class DocumentBusy(Transient):
     """Another worker of the group holds this document; it will be free when that one finishes or its lease ends."""
 

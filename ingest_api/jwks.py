@@ -1,0 +1,149 @@
+"""Keys that verify tokens, from a JWK Set (RFC 7517) in a file or behind a URL.
+
+The algorithm follows from the key, never from the token: RSA (2048 bits or more) RS256, P-256 ES256, Ed25519 EdDSA.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import jwt
+import structlog
+
+from domain.errors import IdentityUnavailable, Unauthenticated
+
+MAX_JWKS_BYTES: Final = 256 * 1024
+MIN_RSA_BITS: Final = 2048
+
+_ALGORITHMS: Final = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
+
+Fetch = Callable[[], Awaitable[bytes]]
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationKey:
+    """A public key and the one algorithm it is used with."""
+
+    algorithm: str
+    key: Any = field(repr=False)
+
+
+def jwks_source(location: str, *, timeout: float = 5.0) -> Fetch:
+    """How to fetch the set at ``location``: an http(s) URL, a file URL, or a path. The fetch raises IdentityUnavailable."""
+    if location.startswith(("https://", "http://")):
+        return lambda: _fetch_url(location, timeout)
+    path = Path(location.removeprefix("file://"))
+    return lambda: _fetch_file(path)
+
+
+async def _fetch_url(url: str, timeout: float) -> bytes:
+    try:
+        async with (
+            asyncio.timeout(timeout),
+            httpx.AsyncClient(timeout=timeout) as client,
+            client.stream("GET", url) as response,
+        ):
+            response.raise_for_status()
+            content = bytearray()
+            async for piece in response.aiter_bytes():
+                content += piece
+                if len(content) > MAX_JWKS_BYTES:
+                    raise IdentityUnavailable("The key set is too large.")
+            return bytes(content)
+    except (httpx.HTTPError, TimeoutError):
+        raise IdentityUnavailable("The key set can't be fetched.") from None
+
+
+async def _fetch_file(path: Path) -> bytes:
+    try:
+        return await asyncio.to_thread(path.read_bytes)
+    except OSError:
+        raise IdentityUnavailable("The key set can't be read.") from None
+
+
+def parse_jwks(content: bytes) -> Mapping[str, VerificationKey]:
+    """Usable signature keys by id; others are left out. Raises IdentityUnavailable if it is no key set."""
+    try:
+        entries = json.loads(content)["keys"]
+        found = {str(entry["kid"]): _verification_key(entry) for entry in entries if "kid" in entry}
+    except (ValueError, KeyError, TypeError):
+        raise IdentityUnavailable("The key set is not a JWK Set.") from None
+    return {kid: key for kid, key in found.items() if key is not None}
+
+
+def _verification_key(entry: Mapping[str, Any]) -> VerificationKey | None:
+    algorithm = _ALGORITHMS.get((str(entry.get("kty")), entry.get("crv")))
+    if algorithm is None or entry.get("use", "sig") != "sig" or entry.get("alg", algorithm) != algorithm:
+        return None
+    public = {name: value for name, value in entry.items() if name not in {"d", "p", "q", "dp", "dq", "qi"}}
+    try:
+        key = jwt.PyJWK(public, algorithm=algorithm).key
+    except jwt.PyJWTError:
+        return None
+    if algorithm == "RS256" and key.key_size < MIN_RSA_BITS:
+        return None
+    return VerificationKey(algorithm, key)
+
+
+class Jwks:
+    """A cached key set. Fetched anew when older than ``max_age``, or for an unknown key id, but at most every ``min_interval``.
+
+    While a new fetch fails, the keys at hand go on serving.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch,
+        *,
+        max_age: float = 300.0,
+        min_interval: float = 10.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fetch = fetch
+        self._max_age = max_age
+        self._min_interval = min_interval
+        self._monotonic = monotonic
+        self._keys: Mapping[str, VerificationKey] = {}
+        self._fetched_at: float | None = None
+        self._tried_at: float | None = None
+        self._lock = asyncio.Lock()
+
+    async def key(self, kid: str) -> VerificationKey:
+        """Raises Unauthenticated (no such key) or IdentityUnavailable (no keys at hand and none to be had)."""
+        if kid not in self._keys or self._age(self._fetched_at) > self._max_age:
+            await self._refresh()
+        if kid in self._keys:
+            return self._keys[kid]
+        if self._fetched_at is None:
+            raise IdentityUnavailable("The key set can't be fetched.")
+        raise Unauthenticated("The token is signed with an unknown key.")
+
+    async def check(self) -> None:
+        """Raises IdentityUnavailable if there are no keys."""
+        if not self._keys:
+            await self._refresh()
+        if not self._keys:
+            raise IdentityUnavailable("The key set can't be fetched.")
+
+    def _age(self, since: float | None) -> float:
+        return float("inf") if since is None else self._monotonic() - since
+
+    async def _refresh(self) -> None:
+        async with self._lock:
+            if self._age(self._tried_at) < self._min_interval:
+                return
+            self._tried_at = self._monotonic()
+            try:
+                self._keys = parse_jwks(await self._fetch())
+                self._fetched_at = self._monotonic()
+            except IdentityUnavailable as error:
+                _log.warning("jwks_not_refreshed", code=error.code)

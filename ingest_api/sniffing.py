@@ -1,0 +1,29 @@
+"""Media types from a file's first bytes, by libmagic (Debian package libmagic1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import magic
+
+HEAD_SIZE: Final = 8192
+
+
+class MagicSniffer:
+    """The Sniffer port of intake. python-magic holds a lock around libmagic, so one instance serves all requests."""
+
+    def __init__(self) -> None:
+        self._magic = magic.Magic(mime=True)
+
+    @property
+    def wanted(self) -> int:
+        """Bytes looked at: container formats name themselves in their first few entries."""
+        return HEAD_SIZE
+
+    def sniff(self, head: bytes) -> str:
+        """A media type; application/octet-stream for what libmagic does not know or can't parse."""
+        try:
+            found = self._magic.from_buffer(head)
+        except magic.MagicException:
+            return "application/octet-stream"
+        return found or "application/octet-stream"
