@@ -1,0 +1,215 @@
+"""How far each consumer group is behind, per topic and partition.
+
+Read from outside the workers, by the broker's own numbers: a consumer that stalled silently shows here as lag that does
+not fall, whatever it says of itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import admin as kafka_admin
+
+from domain.errors import BrokerUnavailable
+
+POLL_SECONDS: Final = 0.2
+#: Records are read for their timestamp only: fetch as little as the broker will give.
+FETCH_BYTES: Final = 64 * 1024
+
+_kafka: Any = kafka_admin  # the package says it is typed, but exports these names only implicitly
+_LINE: Final = "  {topic:<24} {partition:>3} {end:>11} {committed:>11} {lag:>10} {behind:>9}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionLag:
+    """``end`` is the next offset to be written; ``committed`` None if the group has none yet; ``behind`` is how many
+    seconds ago the first unconsumed record was written, None if there is none or it could not be read in time."""
+
+    group: str
+    topic: str
+    partition: int
+    end: int
+    committed: int | None
+    lag: int
+    behind: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A partition's offsets: ``start`` is the first one still kept, ``end`` the next to be written."""
+
+    start: int
+    end: int
+
+
+def next_offset(span: Span, committed: int | None) -> int:
+    """The offset that the group reads next: what retention has dropped is skipped, and a new group starts at the first."""
+    return span.start if committed is None else min(max(committed, span.start), span.end)
+
+
+def measure(bootstrap: str, groups: Mapping[str, Sequence[str]], *, deadline: float = 10.0) -> list[PartitionLag]:
+    """The lag of every group on its topics, in the order given; a topic that does not exist has no rows.
+
+    Raises BrokerUnavailable. Joins no group and commits nothing.
+    """
+    try:
+        spans = _spans(bootstrap, {topic for topics in groups.values() for topic in topics}, deadline)
+        committed = {group: _committed(bootstrap, group, topics, spans, deadline) for group, topics in groups.items()}
+        wanted: set[tuple[str, int, int]] = set()
+        for group, topics in groups.items():
+            for topic, number in _partitions(topics, spans):
+                offset = next_offset(spans[topic, number], committed[group].get((topic, number)))
+                if offset < spans[topic, number].end:
+                    wanted.add((topic, number, offset))
+        written = _timestamps(bootstrap, wanted, deadline)
+    except KafkaException as error:
+        reason = error.args[0].name() if error.args and isinstance(error.args[0], KafkaError) else "unknown"
+        raise BrokerUnavailable(f"Kafka at {bootstrap} does not answer ({reason}).") from None
+    now = datetime.now(UTC).timestamp()
+    rows = []
+    for group, topics in groups.items():
+        for topic, number in _partitions(topics, spans):
+            span, offset = spans[topic, number], committed[group].get((topic, number))
+            position = next_offset(span, offset)
+            at = written.get((topic, number, position))
+            rows.append(
+                PartitionLag(
+                    group=group,
+                    topic=topic,
+                    partition=number,
+                    end=span.end,
+                    committed=offset,
+                    lag=span.end - position,
+                    behind=None if at is None else max(0.0, now - at),
+                )
+            )
+    return rows
+
+
+def table_lines(rows: Sequence[PartitionLag]) -> list[str]:
+    """The rows as lines of at most 80 characters (for offsets below 100 billion), one block per group."""
+    lines: list[str] = []
+    for group in dict.fromkeys(row.group for row in rows):
+        mine = [row for row in rows if row.group == group]
+        lines += ["", f"{group}: lag {sum(row.lag for row in mine)}"]
+        lines.append(
+            _LINE.format(topic="TOPIC", partition="P", end="END", committed="COMMITTED", lag="LAG", behind="BEHIND")
+        )
+        lines += [
+            _LINE.format(
+                topic=row.topic,
+                partition=row.partition,
+                end=row.end,
+                committed="-" if row.committed is None else row.committed,
+                lag=row.lag,
+                behind=duration(row.behind),
+            )
+            for row in mine
+        ]
+    return lines[1:]
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that suits them; ``-`` for none."""
+    if seconds is None:
+        return "-"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} d"
+
+
+def _partitions(topics: Iterable[str], spans: Mapping[tuple[str, int], Span]) -> list[tuple[str, int]]:
+    return [(topic, number) for topic in topics for name, number in sorted(spans) if name == topic]
+
+
+def _spans(bootstrap: str, topics: set[str], deadline: float) -> dict[tuple[str, int], Span]:
+    admin = _kafka.AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    known = admin.list_topics(timeout=deadline).topics
+    partitions = [(topic, number) for topic in topics if topic in known for number in known[topic].partitions]
+    starts = _offsets(admin, partitions, _kafka.OffsetSpec.earliest(), deadline)
+    ends = _offsets(admin, partitions, _kafka.OffsetSpec.latest(), deadline)
+    return {place: Span(starts[place], ends[place]) for place in partitions}
+
+
+def _offsets(
+    admin: Any, partitions: Sequence[tuple[str, int]], which: Any, deadline: float
+) -> dict[tuple[str, int], int]:
+    if not partitions:
+        return {}
+    asked = {TopicPartition(topic, number): which for topic, number in partitions}
+    answers = admin.list_offsets(asked, request_timeout=deadline)
+    return {(tp.topic, tp.partition): future.result(deadline).offset for tp, future in answers.items()}
+
+
+def _committed(
+    bootstrap: str, group: str, topics: Sequence[str], spans: Mapping[tuple[str, int], Span], deadline: float
+) -> dict[tuple[str, int], int]:
+    asked = [TopicPartition(topic, number) for topic, number in _partitions(topics, spans)]
+    if not asked:
+        return {}
+    client = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "log_level": 0})
+    try:
+        answers = client.committed(asked, timeout=deadline)
+    finally:
+        client.close()
+    for answer in answers:
+        if answer.error is not None:
+            raise KafkaException(answer.error)
+    return {(answer.topic, answer.partition): answer.offset for answer in answers if answer.offset >= 0}
+
+
+def _timestamps(
+    bootstrap: str, places: set[tuple[str, int, int]], deadline: float
+) -> dict[tuple[str, int, int], float]:
+    """When the records at these (topic, partition, offset) were written, in Unix seconds; within ``deadline`` or not at all.
+
+    Groups may wait at different offsets of one partition, which can be assigned once only: such places are read in turns.
+    """
+    found: dict[tuple[str, int, int], float] = {}
+    ends = time.monotonic() + deadline
+    left = set(places)
+    client = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "dpj.lag",
+            "enable.auto.commit": False,
+            "queued.min.messages": 1,
+            "fetch.message.max.bytes": FETCH_BYTES,
+            "log_level": 0,
+        }
+    )
+    try:
+        while left and time.monotonic() < ends:
+            turn = {(topic, number): offset for topic, number, offset in sorted(left, reverse=True)}
+            left -= {(*place, offset) for place, offset in turn.items()}
+            found |= _read_turn(client, turn, ends)
+    finally:
+        client.close()
+    return found
+
+
+def _read_turn(client: Any, turn: Mapping[tuple[str, int], int], ends: float) -> dict[tuple[str, int, int], float]:
+    found: dict[tuple[str, int, int], float] = {}
+    waiting = dict(turn)
+    client.assign([TopicPartition(topic, number, offset) for (topic, number), offset in turn.items()])
+    while waiting and (remaining := ends - time.monotonic()) > 0:
+        message = client.poll(min(POLL_SECONDS, remaining))
+        if message is None or message.error() is not None:
+            continue
+        place = (message.topic(), message.partition())
+        offset = waiting.pop(place, None)
+        if offset is None:
+            continue
+        client.incremental_unassign([TopicPartition(*place)])
+        kind, milliseconds = message.timestamp()
+        if kind != TIMESTAMP_NOT_AVAILABLE:
+            found[(*place, offset)] = milliseconds / 1000
+    client.unassign()
+    return found
