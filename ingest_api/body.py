@@ -1,0 +1,106 @@
+"""Request bodies, read piece by piece with deadlines and limits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Final, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.types import Receive
+
+from domain.errors import BodyMalformed, BodyTooSlow, BodyTruncated, MediaTypeUnsupported
+from ingest_api.problems import FieldError, InvalidFields
+
+MAX_JSON_BYTES: Final = 64 * 1024
+#: A body whose sender keeps us waiting must bring this much per second of waiting, after the first ``timeout`` seconds.
+MIN_BYTES_PER_SECOND: Final = 1024
+
+_MESSAGES: Final = {"missing": "The field is required.", "extra_forbidden": "The field is not known."}
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Body:
+    """The pieces of one request body. ``timeout`` is for each read, in seconds."""
+
+    def __init__(self, receive: Receive, *, timeout: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._receive = receive
+        self._timeout = timeout
+        self._monotonic = monotonic
+        self._waited = 0.0
+        self._received = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Raises BodyTruncated (the client went away) or BodyTooSlow."""
+        more = True
+        while more:
+            piece, more = await self._next()
+            if piece:
+                yield piece
+
+    async def _next(self) -> tuple[bytes, bool]:
+        started = self._monotonic()
+        try:
+            async with asyncio.timeout(self._timeout):
+                message = await self._receive()
+        except TimeoutError:
+            raise BodyTooSlow("No bytes came for too long.") from None
+        if message["type"] == "http.disconnect":
+            raise BodyTruncated("The connection ended before the body did.")
+        # Only waiting for the client counts: our own store may be slow without the client being so.
+        self._waited += self._monotonic() - started
+        piece: bytes = message.get("body", b"")
+        self._received += len(piece)
+        if self._waited > self._timeout and self._received < (self._waited - self._timeout) * MIN_BYTES_PER_SECOND:
+            raise BodyTooSlow("The bytes came too slowly.")
+        return piece, message.get("more_body", False)
+
+
+async def read_json(request: Request, model: type[M], *, timeout: float) -> M:
+    """A small JSON body as ``model``; an absent body counts as an empty object.
+
+    Raises MediaTypeUnsupported, BodyMalformed, BodyTruncated, BodyTooSlow or MetadataInvalid.
+    """
+    declared = request.headers.get("content-type", "application/json")
+    if declared.partition(";")[0].strip().lower() != "application/json":
+        raise MediaTypeUnsupported("Send application/json.")
+    content = bytearray()
+    async for piece in Body(request.receive, timeout=timeout):
+        content += piece
+        if len(content) > MAX_JSON_BYTES:
+            raise BodyMalformed(f"The body has at most {MAX_JSON_BYTES} bytes.")
+    return parse_json(bytes(content) or b"{}", model)
+
+
+def parse_json(content: bytes, model: type[M]) -> M:
+    """``content`` as ``model``, strictly. Raises MetadataInvalid naming the fields, without what they held."""
+    try:
+        return model.model_validate_json(content, strict=True)
+    except ValidationError as invalid:
+        errors = invalid.errors(include_url=False, include_context=False, include_input=False)
+        raise InvalidFields([_field_error(model, error["loc"], error["type"]) for error in errors]) from None
+
+
+def _field_error(model: type[BaseModel], location: tuple[int | str, ...], code: str) -> FieldError:
+    message = _MESSAGES.get(code, "The value is not valid.")
+    return FieldError(".".join(_known_parts(model, location)) or "(document)", code, message)
+
+
+def _known_parts(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """A location with names that only the sender knows (unknown fields, keys of free maps) left out."""
+    known = _field_names(model)
+    return [str(part) if isinstance(part, int) or part in known else "*" for part in location]
+
+
+def _field_names(model: type[BaseModel]) -> set[str]:
+    names: set[str] = set()
+    for name, info in model.model_fields.items():
+        names.add(name)
+        inner = info.annotation
+        for candidate in (inner, *getattr(inner, "__args__", ())):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                names |= _field_names(candidate)
+    return names

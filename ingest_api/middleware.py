@@ -1,0 +1,147 @@
+"""Around every request: trace and correlation ids, access log, metrics, the last resort for errors, security headers.
+
+Plain ASGI, so that bodies stream through both ways with back-pressure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from uuid import UUID, uuid4
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from domain.correlation import continue_trace, current_traceparent, trace_id
+from domain.errors import DPJError
+from ingest_api import problems
+from ingest_api.metrics import ApiMetrics
+
+CORRELATION_HEADER: Final = "correlation-id"
+CORRELATION_STATE: Final = "dpj.correlation_id"
+#: After a refusal the rest of the body is read for this long, in bytes and seconds, so that the client gets to our answer.
+LINGER_BYTES: Final = 16 * 1024 * 1024
+LINGER_SECONDS: Final = 2.0
+_UNREAD_ROUTE: Final = "unmatched"
+
+_SECURITY_HEADERS: Final[Mapping[str, str]] = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+
+_log = structlog.get_logger()
+
+
+class _Exchange:
+    """One request and its answer, as far as they have gone."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        self._receive = receive
+        self._send = send
+        self._expects = headers.get("expect", "").lower() == "100-continue"
+        self._body_ended = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
+        self._body_begun = False
+        self.traceparent = continue_trace(headers.get("traceparent"))
+        self.correlation_id = _uuid(headers.get(CORRELATION_HEADER)) or uuid4()
+        self.status = 0
+        self.sent = 0
+
+    async def receive(self) -> Message:
+        self._body_begun = True
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self._body_ended = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["traceparent"] = self.traceparent
+            headers[CORRELATION_HEADER] = str(self.correlation_id)
+            for name, value in _SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("Cache-Control", "no-store")
+            if not await self._linger():
+                headers["Connection"] = "close"
+        elif message["type"] == "http.response.body":
+            self.sent += len(message.get("body", b""))
+        await self._send(message)
+
+    async def _linger(self) -> bool:
+        """Read on so that the answer is not lost to a reset connection; whether the body came to its end."""
+        if self._body_ended or (self._expects and not self._body_begun):
+            return self._body_ended
+        left = LINGER_BYTES
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not self._body_ended and left > 0:
+                    left -= len((await self.receive()).get("body", b""))
+        except TimeoutError:
+            return False
+        return self._body_ended
+
+
+class ExchangeMiddleware:
+    """The outermost of our layers; nothing that a route raises passes it."""
+
+    def __init__(self, app: ASGIApp, metrics: ApiMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send)
+        scope.setdefault("state", {})[CORRELATION_STATE] = exchange.correlation_id
+        token = current_traceparent.set(exchange.traceparent)
+        started = time.perf_counter()
+        self._metrics.begun()
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception as error:  # noqa: BLE001 - the boundary: whatever it is, the client gets a problem and no internals
+            _log.error("request_failed", error=type(error).__name__, at=_where(error))
+            scope["state"][problems.CODE_STATE] = DPJError.code
+            if not exchange.status:
+                await problems.unexpected()(scope, exchange.receive, exchange.send)
+        finally:
+            self._note(scope, exchange, time.perf_counter() - started)
+            current_traceparent.reset(token)
+
+    def _note(self, scope: Scope, exchange: _Exchange, seconds: float) -> None:
+        code = scope["state"].get(problems.CODE_STATE)
+        route = getattr(scope.get("route"), "path", _UNREAD_ROUTE)
+        self._metrics.finished(route, scope["method"], exchange.status, seconds, code)
+        _log.info(
+            "request",
+            route=route,
+            method=scope["method"],
+            status=exchange.status,
+            code=code,
+            seconds=round(seconds, 4),
+            sent=exchange.sent,
+            trace_id=trace_id(exchange.traceparent),
+            correlation_id=str(exchange.correlation_id),
+        )
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        return UUID(text) if text and len(text) == 36 else None
+    except ValueError:
+        return None
+
+
+def _where(error: BaseException) -> str:
+    """File, line and function of an error: never its message, which may quote data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno} {frames[-1].name}" if frames else ""
