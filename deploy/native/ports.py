@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 LOOPBACK = "127.0.0.1"
 # Below Linux's range for outgoing connections (32768-60999), so that none of those can take a port while we are down.
 FIRST, LAST = 20_000, 32_000
-WORKER_PORTS = 32  # health and metrics of the workers: this many ports from the base
+WORKER_PORTS = 16  # health and metrics of the workers: this many ports from the base
 
 
 def free(port: int) -> bool:

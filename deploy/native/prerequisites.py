@@ -74,7 +74,10 @@ def ensure(tools: frozenset[str], reporter: Reporter) -> None:
         _install(lacking, reporter)
         lacking = missing(tools)
     if lacking:
-        lines = [f"  {item.name}: Debian package {item.package}" + (f" ({item.hint})" if item.hint else "") for item in lacking]
+        lines = [
+            f"  {item.name}: Debian package {item.package}" + (f" ({item.hint})" if item.hint else "")
+            for item in lacking
+        ]
         packages = " ".join(item.package for item in lacking)
         raise Missing("\n".join(["these are missing:", *lines, f"install them with: sudo apt-get install {packages}"]))
 
@@ -84,18 +87,23 @@ def _install(lacking: list[Prerequisite], reporter: Reporter) -> None:
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for what, command in (
         ("apt-get update", ["apt-get", "update", "-q"]),
-        (f"apt-get install {' '.join(packages)}", ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages]),
+        (
+            f"apt-get install {' '.join(packages)}",
+            ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages],
+        ),
     ):
         reporter.note(what)
         try:
-            done = subprocess.run(command, env=quiet, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
+            done = subprocess.run(
+                command, env=quiet, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+            )
         except subprocess.TimeoutExpired:
             raise Missing(f"`{what}` took longer than {INSTALL_SECONDS} s") from None
         if done.returncode != 0:
             raise Missing(f"`{what}` failed:\n" + "\n".join((done.stdout + done.stderr).splitlines()[-10:]))
 
 
-def _output(*command: str) -> str:
+def output(*command: str) -> str:
     if shutil.which(command[0]) is None:
         return ""
     try:
@@ -106,10 +114,10 @@ def _output(*command: str) -> str:
 
 
 def _java_major() -> int:
-    found = re.search(r'version "(\d+)', _output("java", "-version"))
+    found = re.search(r'version "(\d+)', output("java", "-version"))
     return int(found[1]) if found else 0
 
 
 def _go_version() -> tuple[int, int]:
-    found = re.search(r"go(\d+)\.(\d+)", _output("go", "version"))
+    found = re.search(r"go(\d+)\.(\d+)", output("go", "version"))
     return (int(found[1]), int(found[2])) if found else (0, 0)

@@ -116,7 +116,13 @@ class Supervisor:
     def stop_strays(self) -> None:
         """End what carries our mark and is not written down: left by an ``up`` that was killed."""
         known = {process.pid for process in self.tracked().values()}
-        _end([Tracked("stray", pid, started, _boot(), signal.SIGTERM) for pid, started in self._marked() if pid not in known])
+        _end(
+            [
+                Tracked("stray", pid, started, _boot(), signal.SIGTERM)
+                for pid, started in self._marked()
+                if pid not in known
+            ]
+        )
 
     def _marked(self) -> list[tuple[int, int]]:
         mark = f"{MARK}={self._state}".encode()

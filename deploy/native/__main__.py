@@ -1,0 +1,5 @@
+"""``python -m deploy.native up``."""
+
+from deploy.native.cli import main
+
+main()

@@ -1,0 +1,30 @@
+"""All parts of the stack, in the order in which they are shown."""
+
+from __future__ import annotations
+
+from deploy.native.parts.base import Part
+from deploy.native.parts.ferretdb import FerretDB
+from deploy.native.parts.ged import Ged
+from deploy.native.parts.kafka import Kafka
+from deploy.native.parts.minio import MinIO
+from deploy.native.parts.postgres import MongoPostgres, Postgres
+from deploy.native.parts.registry import Registry
+from deploy.native.parts.smtp import Smtp
+from deploy.native.parts.vault import Vault
+from deploy.native.site import Profile
+
+ALL: tuple[Part, ...] = (
+    Kafka(),
+    Registry(),
+    Postgres(),
+    MongoPostgres(),
+    FerretDB(),
+    Ged(),
+    Smtp(),
+    MinIO(),
+    Vault(),
+)
+
+
+def of(profile: Profile) -> list[Part]:
+    return [part for part in ALL if profile in part.profiles]

@@ -1,0 +1,95 @@
+"""What a part of the stack is: a server that is built, prepared, started, asked a real question, and set up."""
+
+from __future__ import annotations
+
+import subprocess
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+from deploy.native import files
+from deploy.native.cache import Recipe
+from deploy.native.errors import PartFailed
+from deploy.native.site import Profile, Site
+from deploy.native.supervisor import Command
+
+QUESTION_SECONDS = 5.0  # one readiness question; a server that needs longer is not ready
+BOTH: frozenset[Profile] = frozenset({"embedded", "full"})
+FULL: frozenset[Profile] = frozenset({"full"})
+
+
+class NotReady(Exception):
+    """The server does not answer, or not yet as it should."""
+
+
+class Part(ABC):
+    """One server of the stack. Stateless: everything it knows of a stack comes with the ``Site``."""
+
+    name: ClassVar[str]
+    port: ClassVar[str]  # name of the port it is reached at
+    profiles: ClassVar[frozenset[Profile]] = BOTH
+    recipe: ClassVar[Recipe | None] = None
+    needs: ClassVar[tuple[str, ...]] = ()  # parts that must be set up before this one starts
+    patience: ClassVar[float] = 60.0  # seconds from start to the first good answer, on a loaded small machine
+
+    @property
+    def built(self) -> Path:
+        """The cache entry this part runs from. Only for parts with a recipe."""
+        if self.recipe is None:
+            raise LookupError(self.name)
+        return self.recipe.place()
+
+    def version(self) -> str:
+        return self.recipe.version if self.recipe else ""
+
+    def address(self, site: Site) -> str:
+        """As shown to the user."""
+        return site.address(self.port)
+
+    def prepare(self, site: Site) -> None:  # noqa: B027 - most parts have nothing to prepare
+        """Make data folders and configuration; leaves what is there."""
+
+    @abstractmethod
+    def command(self, site: Site) -> Command:
+        """How to start the server."""
+
+    @abstractmethod
+    def ask(self, site: Site) -> None:
+        """One real request. Raises NotReady."""
+
+    def set_up(self, site: Site) -> None:  # noqa: B027 - most parts have nothing to set up
+        """Databases, users, buckets, keys: what the running server must hold. Repeatable."""
+
+    def wipe(self, site: Site) -> None:  # noqa: B027 - data mostly lies in the stack's folder
+        """Delete what lies outside the stack's folder."""
+
+
+def run_tool(
+    part: str, command: list[str], *, seconds: float, user: str | None = None, folder: Path | None = None
+) -> None:
+    """Run a part's own tool to its end. Raises PartFailed with the last lines it wrote."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=seconds,
+            umask=0o077,
+            start_new_session=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise PartFailed(part, f"`{Path(command[0]).name}` took longer than {seconds:.0f} s", "") from None
+    if done.returncode != 0:
+        tail = "\n".join(done.stdout.decode("utf-8", "replace").splitlines()[-20:])
+        raise PartFailed(part, f"`{Path(command[0]).name}` failed ({done.returncode})", tail)
+
+
+def write_config(path: Path, lines: dict[str, str | int]) -> None:
+    """A Java properties file."""
+    files.write_private(path, "".join(f"{key}={value}\n" for key, value in lines.items()))

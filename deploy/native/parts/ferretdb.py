@@ -1,0 +1,49 @@
+"""The MongoDB protocol: FerretDB on a PostgreSQL cluster of its own (go/ferretdb)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from deploy.native.cache import Recipe
+from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part
+from deploy.native.parts.postgres import MongoPostgres
+from deploy.native.site import Site
+from deploy.native.supervisor import Command
+
+
+class FerretDB(Part):
+    name: ClassVar[str] = "ferretdb"
+    port: ClassVar[str] = "ferretdb"
+    recipe: ClassVar[Recipe | None] = Recipe("ferretdb", "1.24.2", "go", "go/ferretdb")
+    needs: ClassVar[tuple[str, ...]] = (MongoPostgres.name,)
+
+    def url(self, site: Site) -> str:
+        """For the application. FerretDB hands user and password on to PostgreSQL: no client gets in without them."""
+        user, password = MongoPostgres.role, site.secret(MongoPostgres.port)
+        return f"mongodb://{user}:{password}@{site.address(self.port)}/?authMechanism=PLAIN"
+
+    def command(self, site: Site) -> Command:
+        database = f"postgres://{site.address(MongoPostgres.port)}/{MongoPostgres.role}?sslmode=disable"
+        arguments = ("-listen", site.address(self.port))
+        environment = {"FERRETDB_POSTGRESQL_URL": database}
+        return Command((str(self.built / "ferretdb"), *arguments), environment, site.data("ferretdb"))
+
+    def ask(self, site: Site) -> None:
+        milliseconds = int(QUESTION_SECONDS * 1000)
+        client: MongoClient[dict[str, Any]] = MongoClient(
+            self.url(site),
+            serverSelectionTimeoutMS=milliseconds,
+            connectTimeoutMS=milliseconds,
+            socketTimeoutMS=milliseconds,
+            directConnection=True,
+        )
+        try:
+            client.admin.command("ping")
+            client["dpj"].list_collection_names()  # ping alone does not reach PostgreSQL
+        except PyMongoError as error:
+            raise NotReady(type(error).__name__) from None
+        finally:
+            client.close()

@@ -1,0 +1,111 @@
+"""Apache Kafka: one KRaft node, broker and controller in one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from deploy.native.cache import Recipe
+from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part, run_tool, write_config
+from deploy.native.site import Site
+from deploy.native.supervisor import Command
+
+FORMAT_SECONDS = 60.0
+NODE = 1
+
+
+class Kafka(Part):
+    name: ClassVar[str] = "kafka"
+    port: ClassVar[str] = "kafka"
+    recipe: ClassVar[Recipe | None] = Recipe("kafka", "4.1.0", "mvn", "maven/kafka")
+
+    def prepare(self, site: Site) -> None:
+        config = site.folder / "config"
+        write_config(config / "kafka.properties", _properties(site))
+        write_config(config / "kafka-log4j2.properties", _LOGGING)
+        if not (site.data("kafka") / "meta.properties").exists():
+            run_tool(
+                self.name,
+                [
+                    *_java(self.built, "-XX:TieredStopAtLevel=1", "-Xmx128m"),
+                    *("kafka.tools.StorageTool", "format", "--cluster-id", str(site.identity["kafka_cluster"])),
+                    *("--config", str(config / "kafka.properties")),
+                ],
+                seconds=FORMAT_SECONDS,
+            )
+
+    def command(self, site: Site) -> Command:
+        config = site.folder / "config"
+        logging = f"-Dlog4j2.configurationFile={config / 'kafka-log4j2.properties'}"
+        # No -Dcom.sun.management.*: a JMX agent would listen on every address of the machine.
+        java = _java(self.built, "-Xms256m", "-Xmx512m", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", logging)
+        return Command((*java, "kafka.Kafka", str(config / "kafka.properties")), {}, site.data("kafka"))
+
+    def ask(self, site: Site) -> None:
+        silent: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": site.address("kafka"),
+            "log_level": 0,
+            "socket.connection.setup.timeout.ms": 2000,
+        }
+        client = AdminClient(silent, logger=_Mute())
+        try:
+            brokers = client.list_topics(timeout=QUESTION_SECONDS).brokers
+        except KafkaException as error:
+            raise NotReady(str(error.args[0])) from None
+        if NODE not in brokers:
+            raise NotReady("the broker is not registered yet")
+
+
+class _Mute:
+    """librdkafka reports every refused connection while the broker starts; the outcome is what counts."""
+
+    def log(self, *_: object, **__: object) -> None:
+        pass
+
+
+def _java(built: Path, *flags: str) -> list[str]:
+    # UsePerfData would leave a file readable by others in /tmp.
+    return ["java", "-XX:-UsePerfData", "-Djava.awt.headless=true", *flags, "-cp", f"{built / 'libs'}/*"]
+
+
+def _properties(site: Site) -> dict[str, str | int]:
+    broker, controller = site.address("kafka"), site.address("kafka_controller")
+    return {
+        "process.roles": "broker,controller",
+        "node.id": NODE,
+        "controller.quorum.voters": f"{NODE}@{controller}",
+        "listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
+        "advertised.listeners": f"PLAINTEXT://{broker}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": str(site.data("kafka")),
+        "auto.create.topics.enable": "false",
+        "group.initial.rebalance.delay.ms": 0,
+        # One node: nothing can be replicated. Few partitions of internal topics start and rebalance sooner.
+        "offsets.topic.replication.factor": 1,
+        "offsets.topic.num.partitions": 8,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.min.isr": 1,
+        "transaction.state.log.num.partitions": 4,
+        "share.coordinator.state.topic.replication.factor": 1,
+        "share.coordinator.state.topic.min.isr": 1,
+        "share.coordinator.state.topic.num.partitions": 4,
+        # The default is a quarter of the heap given here.
+        "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
+    }
+
+
+_LOGGING: dict[str, str | int] = {
+    "status": "warn",
+    "appender.out.type": "Console",
+    "appender.out.name": "OUT",
+    "appender.out.layout.type": "PatternLayout",
+    "appender.out.layout.pattern": "[%d] %p %m (%c)%n",
+    "rootLogger.level": "warn",
+    "rootLogger.appenderRef.out.ref": "OUT",
+    "logger.server.name": "kafka.server.KafkaRaftServer",
+    "logger.server.level": "info",
+}

@@ -1,0 +1,39 @@
+"""The mail server: receives everything, delivers into one Maildir."""
+
+from __future__ import annotations
+
+import smtplib
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import ClassVar
+
+from deploy.native.files import CHECKOUT
+from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part
+from deploy.native.ports import LOOPBACK
+from deploy.native.site import Site
+from deploy.native.supervisor import Command
+
+
+class Smtp(Part):
+    name: ClassVar[str] = "smtp"
+    port: ClassVar[str] = "smtp"
+
+    def version(self) -> str:
+        return version("aiosmtpd")
+
+    def maildir(self, site: Site) -> Path:
+        return site.data("smtp") / "maildir"
+
+    def command(self, site: Site) -> Command:
+        arguments = ("-m", "deploy.native.smtp_receiver", site.address("smtp"), str(self.maildir(site)))
+        return Command((sys.executable, *arguments), {"PYTHONPATH": str(CHECKOUT)}, site.data("smtp"))
+
+    def ask(self, site: Site) -> None:
+        try:
+            with smtplib.SMTP(LOOPBACK, site.ports["smtp"], "localhost", timeout=QUESTION_SECONDS) as client:
+                code, _ = client.noop()
+        except (smtplib.SMTPException, OSError) as error:
+            raise NotReady(type(error).__name__) from None
+        if code != 250:  # RFC 5321: "requested mail action okay"
+            raise NotReady(f"answers {code}")

@@ -1,0 +1,113 @@
+"""What the pipeline is told of a stack: ``settings.env``, and the keys that no server keeps."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import secrets
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from deploy.native import files
+from deploy.native.parts import ferretdb, ged, minio, postgres, smtp, vault
+from deploy.native.ports import LOOPBACK
+from deploy.native.site import Site
+
+KEY_BYTES = 32
+PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]*\Z")
+JWT_ISSUER = "https://login.dpj.example"
+
+
+def path(site: Site) -> Path:
+    return site.folder / "settings.env"
+
+
+def write(site: Site) -> Path:
+    """Create the missing keys and write all settings the stack decides. Returns the file's path."""
+    _create_keys(site)
+    lines = [f"{name}={_quoted(value)}\n" for name, value in values(site).items()]
+    files.write_private(path(site), "".join(lines))
+    return path(site)
+
+
+def values(site: Site) -> dict[str, str]:
+    """Every setting of ``runtime.settings.Settings`` that depends on the stack."""
+    keys = site.folder / "keys"
+    found = {
+        "DPJ_PROFILE": site.profile,
+        "DPJ_STACK_NAME": site.name,
+        "DPJ_POSTGRES_DSN": postgres.Postgres().dsn(site),
+        "DPJ_MONGO_URL": ferretdb.FerretDB().url(site),
+        "DPJ_MONGO_DATABASE": "dpj",
+        "DPJ_KAFKA_BOOTSTRAP": site.address("kafka"),
+        "DPJ_REGISTRY_URL": f"http://{site.address('registry')}",
+        "DPJ_OBJECT_STORE": "minio" if site.profile == "full" else "filesystem",
+        "DPJ_OBJECTS_DIR": str(site.folder / "objects"),
+        "DPJ_KEYRING": "vault" if site.profile == "full" else "local",
+        "DPJ_KEYRING_FILE": str(keys / "keyring.json"),
+        "DPJ_PERSONAL_KEY_FILE": str(keys / "personal.key"),
+        "DPJ_PSEUDONYM_KEY_FILE": str(keys / "pseudonym.key"),
+        "DPJ_GED_URL": ged.Ged().url(site),
+        "DPJ_GED_REPOSITORY": ged.REPOSITORY,
+        "DPJ_GED_USER": ged.USER,
+        "DPJ_GED_PASSWORD": site.secret("ged"),
+        "DPJ_SMTP_HOST": LOOPBACK,
+        "DPJ_SMTP_PORT": str(site.ports["smtp"]),
+        "DPJ_SMTP_MAILDIR": str(smtp.Smtp().maildir(site)),
+        "DPJ_MAIL_FROM": "documents@dpj.banque.example",
+        "DPJ_API_HOST": LOOPBACK,
+        "DPJ_API_PORT": str(site.ports["api"]),
+        "DPJ_WORKER_PORT_BASE": str(site.ports["workers"]),
+        "DPJ_JWT_ISSUER": JWT_ISSUER,
+        "DPJ_JWKS": str(keys / "jwks.json"),
+        "DPJ_JWT_PRIVATE_KEY_FILE": str(keys / "jwt.pem"),
+    }
+    if site.profile == "full":
+        found |= {
+            "DPJ_MINIO_ENDPOINT": site.address("minio"),
+            "DPJ_MINIO_ACCESS_KEY": minio.USER,
+            "DPJ_MINIO_SECRET_KEY": site.secret("minio"),
+            "DPJ_MINIO_BUCKET": minio.BUCKET,
+            "DPJ_MINIO_SECURE": "false",
+            "DPJ_VAULT_ADDR": vault.Vault().url(site),
+            "DPJ_VAULT_ROLE_ID": site.secret("vault_role_id"),
+            "DPJ_VAULT_SECRET_ID": site.secret("vault_secret_id"),
+            "DPJ_VAULT_TRANSIT_KEY": vault.TRANSIT_KEY,
+        }
+    return found
+
+
+def _create_keys(site: Site) -> None:
+    keys = site.folder / "keys"
+    for name in ("personal.key", "pseudonym.key"):
+        if not (keys / name).exists():
+            text = base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode("ascii")
+            files.write_private(keys / name, text + "\n")
+    if not (keys / "jwt.pem").exists():
+        pem = Ed25519PrivateKey.generate().private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        files.write_private(keys / "jwt.pem", pem.decode("ascii"))
+    files.write_json(keys / "jwks.json", _jwks(keys / "jwt.pem"))
+
+
+def _jwks(private_key: Path) -> dict[str, list[dict[str, str]]]:
+    """The public half as a JSON Web Key Set (RFC 8037); the key id is its thumbprint (RFC 7638)."""
+    key = serialization.load_pem_private_key(private_key.read_bytes(), None)
+    public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    thumbprint = {"crv": "Ed25519", "kty": "OKP", "x": _base64url(public)}
+    digest = hashlib.sha256(json.dumps(thumbprint, separators=(",", ":"), sort_keys=True).encode("ascii")).digest()
+    return {"keys": [thumbprint | {"kid": _base64url(digest), "alg": "EdDSA", "use": "sig"}]}
+
+
+def _base64url(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode("ascii")
+
+
+def _quoted(value: str) -> str:
+    """As dotenv readers and a shell both read it."""
+    return value if PLAIN.match(value) else "'" + value.replace("'", "'\\''") + "'"

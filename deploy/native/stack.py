@@ -1,0 +1,200 @@
+"""Bring the local stack up and down. Whatever goes wrong, nothing that was started here is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from deploy.native import files, ports, prerequisites, settings_file, site
+from deploy.native.launch import Launch
+from deploy.native.parts import ALL, of
+from deploy.native.parts.base import NotReady, Part
+from deploy.native.report import Reporter, Silent
+from deploy.native.site import Profile, Site
+from deploy.native.supervisor import Supervisor
+
+# The pipeline's own processes get their ports with the stack's.
+PORTS = (
+    *("api", "workers", "kafka", "kafka_controller", "registry", "postgres", "mongo", "ferretdb"),
+    *("ged", "smtp", "minio", "vault"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One part as shown. ``state``: "ready", "starting" (runs, does not answer) or "down"; ``seconds`` to its start."""
+
+    part: str
+    version: str
+    address: str
+    state: str
+    pid: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What there is after ``up``, and what ``status`` finds. ``started`` is False if everything ran already."""
+
+    name: str
+    profile: Profile
+    settings: Path
+    rows: tuple[Row, ...]
+    started: bool = False
+    seconds: float = 0.0
+
+    @property
+    def ready(self) -> bool:
+        return all(row.state == "ready" for row in self.rows)
+
+
+def up(name: str, profile: Profile, *, port_base: int | None = None, reporter: Reporter | None = None) -> Stack:
+    """Start what does not run yet and wait until every part has answered a real request.
+
+    The servers outlive the caller. ``port_base`` numbers the ports from there on instead of choosing free ones. On any
+    failure, Ctrl-C and SIGTERM included, what this call started is ended before the exception goes on. Raises StackError
+    (Missing, BuildFailed, PartFailed with the part's name and last log lines).
+    """
+    began = time.monotonic()
+    reporter = reporter or Silent()
+    with _signals_raise(), _locked(name):
+        here = site.load_or_create(name, profile)
+        supervisor = Supervisor(here.folder)
+        supervisor.stop_strays()
+        running = supervisor.running()
+        parts = of(here.profile)
+        missing = [part for part in parts if part.name not in running]
+        prerequisites.ensure(_tools(missing), reporter)
+        _assign_ports(here, [part for part in ALL if part.name in running], port_base)
+        launch = Launch(here, supervisor, reporter, parts, frozenset(running))
+        try:
+            launch.run()
+            settings_file.write(here)
+        except BaseException:
+            with _signals_wait():
+                launch.undo()
+            raise
+        rows = tuple(_row(here, part, supervisor, "ready", launch.seconds.get(part.name)) for part in parts)
+        return Stack(name, here.profile, settings_file.path(here), rows, bool(missing), time.monotonic() - began)
+
+
+def down(name: str, *, wipe: bool = False) -> list[str]:
+    """End every process of the stack; its data stay, unless ``wipe``. Returns the names of the parts that ran.
+
+    Raises StackError for a name that can't be one; a stack that was never up is no error.
+    """
+    with _locked(name):
+        here = site.load(name)
+        if here is None:
+            return []
+        supervisor = Supervisor(here.folder)
+        running = list(supervisor.running())
+        with _signals_wait():
+            supervisor.stop(list(supervisor.tracked()))
+            supervisor.stop_strays()
+        if wipe:
+            for part in ALL:
+                part.wipe(here)
+            shutil.rmtree(here.folder)
+        return running
+
+
+def status(name: str) -> Stack | None:
+    """What runs, asked now; None if there is no such stack."""
+    here = site.load(name)
+    if here is None:
+        return None
+    supervisor = Supervisor(here.folder)
+    running = supervisor.running()
+    rows = []
+    for part in of(here.profile):
+        state = "down"
+        if part.name in running:
+            state = "ready"
+            try:
+                part.ask(here)
+            except NotReady:
+                state = "starting"
+        rows.append(_row(here, part, supervisor, state, None))
+    return Stack(name, here.profile, settings_file.path(here), tuple(rows))
+
+
+def log(name: str, part: str, lines: int) -> str:
+    """The last lines of a part's log; empty if it has none."""
+    return files.tail(Supervisor(site.state_folder(name)).log(part), lines)
+
+
+def names() -> list[str]:
+    """All stacks of this home, running or not."""
+    return sorted(path.parent.name for path in files.home().glob("*/stack.json"))
+
+
+def profile_of(name: str) -> Profile | None:
+    """The profile of an existing stack, else None."""
+    here = site.load(name)
+    return here.profile if here else None
+
+
+def _row(here: Site, part: Part, supervisor: Supervisor, state: str, seconds: float | None) -> Row:
+    process = supervisor.running().get(part.name)
+    return Row(part.name, part.version(), part.address(here), state, process.pid if process else None, seconds)
+
+
+def _tools(missing: list[Part]) -> frozenset[str]:
+    """The build tools that are needed: none for what is in the cache."""
+    return frozenset(part.recipe.tool for part in missing if part.recipe and not part.recipe.built())
+
+
+def _assign_ports(here: Site, running: list[Part], base: int | None) -> None:
+    in_use = {name for part in running for name in PORTS if name == part.port or name.startswith(f"{part.port}_")}
+    if running:
+        in_use |= {"api", "workers"} & here.ports.keys()  # the pipeline's own processes may run on them
+    with files.locked(files.home() / ".locks" / "ports"):
+        chosen = ports.assign(PORTS, here.ports, in_use, site.ports_of_others(here.name), base)
+        here.identity["ports"] = chosen
+        here.save()
+
+
+@contextlib.contextmanager
+def _locked(name: str) -> Iterator[None]:
+    site.state_folder(name)  # refuses names that are no names before one becomes a path
+    files.private_folder(files.home() / ".locks")
+    with files.locked(files.home() / ".locks" / name):
+        yield
+
+
+_Handler = Callable[[int, FrameType | None], object] | int | None
+
+
+@contextlib.contextmanager
+def _handling(numbers: tuple[signal.Signals, ...], handler: _Handler) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may, and only it is interrupted
+        return
+    former = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, before in former.items():
+            signal.signal(number, before)
+
+
+def _signals_raise() -> contextlib.AbstractContextManager[None]:
+    """SIGTERM and SIGHUP end ``up`` like Ctrl-C does: by an exception, so that it can clean up."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    return _handling((signal.SIGTERM, signal.SIGHUP), leave)
+
+
+def _signals_wait() -> contextlib.AbstractContextManager[None]:
+    """A second Ctrl-C does not interrupt the clean-up, which has its own time limits."""
+    return _handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN)
