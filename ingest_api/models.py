@@ -1,0 +1,228 @@
+"""What the API reads and writes, as pydantic models. Input is strict: unknown fields are refused, every text is bounded."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+MAX_METADATA_ENTRIES: Final = 32
+
+
+def _printable(text: str) -> str:
+    """Raises ValueError for control characters and lone surrogates: neither PostgreSQL nor a mail takes them."""
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
+        raise ValueError("control characters are not allowed")
+    return text
+
+
+def _writable(text: str) -> str:
+    """As ``_printable``, line breaks and tabs allowed."""
+    _printable(text.replace("\n", "").replace("\r", "").replace("\t", ""))
+    return text
+
+
+Code = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Label = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
+Text = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
+Note = Annotated[str, Field(max_length=2000), AfterValidator(_writable)]
+Value = Annotated[str, Field(max_length=1000), AfterValidator(_writable)] | bool | int | float | None
+Email = Annotated[
+    str,
+    Field(max_length=254, pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$"),
+]
+
+
+class Input(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DepositorInput(Input):
+    """Who deposits: gets the mails about the document, in that language."""
+
+    email: Email = Field(repr=False)
+    language: Literal["fr", "en"] = "fr"
+
+
+class UploadMetadata(Input):
+    """What a portal says of a document. ``sha256`` of the clear bytes, if given, is checked."""
+
+    type: Code
+    dossier_id: UUID
+    depositor: DepositorInput
+    step_id: UUID | None = None
+    parent_id: UUID | None = None
+    file_name: Text | None = None
+    tags: Annotated[list[Label], Field(max_length=20)] = []
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    metadata: Annotated[dict[Label, Value], Field(max_length=MAX_METADATA_ENTRIES)] = {}
+
+
+class ValidateInput(Input):
+    comment: Note | None = None
+
+
+class RejectInput(Input):
+    reason: Annotated[Note, Field(min_length=1)]
+
+
+class StepInput(Input):
+    """A step of the dossier's journey; document lists hold type codes."""
+
+    code: Code
+    name: Text
+    mandatory_documents: Annotated[list[Code], Field(max_length=50)] = []
+    optional_documents: Annotated[list[Code], Field(max_length=50)] = []
+
+
+class DossierInput(Input):
+    """A new dossier; steps in their order."""
+
+    number: Code
+    client_id: Code
+    journey_type: Code
+    priority: Annotated[int, Field(ge=0, le=9)] = 0
+    steps: Annotated[list[StepInput], Field(max_length=50)] = []
+
+
+class DecisionView(BaseModel):
+    """A validation or rejection; ``by`` is a pseudonym."""
+
+    status: str
+    by: str
+    at: datetime
+    note: str | None
+
+
+class ArchiveView(BaseModel):
+    """``planned`` is null until the archiving step has looked at the document."""
+
+    planned: bool | None
+    retention_years: int | None
+    ged_id: str | None
+    ged_path: str | None
+    archived_at: datetime | None
+
+
+class DocumentView(BaseModel):
+    """A document. ``size`` in bytes, ``sha256`` of the clear bytes in lower-case hex, times in UTC."""
+
+    id: UUID
+    status: str
+    tenant: str
+    dossier_id: UUID
+    step_id: UUID | None
+    type: str
+    mandatory: bool
+    file_name: str
+    media_type: str | None
+    size: int | None
+    sha256: str | None
+    version: int
+    parent_id: UUID | None
+    depositor: str
+    language: str
+    tags: list[str]
+    metadata: Mapping[str, Any]
+    decision: DecisionView | None
+    pending_decision: DecisionView | None
+    archive: ArchiveView
+    failure_code: str | None
+    thumbnail_note: str | None
+    created_at: datetime
+    updated_at: datetime
+    deposited_at: datetime | None
+    links: Mapping[str, str]
+
+
+class DocumentPage(BaseModel):
+    """Newest first; ``next_cursor`` is null on the last page."""
+
+    items: list[DocumentView]
+    next_cursor: str | None
+
+
+class StepView(BaseModel):
+    id: UUID
+    code: str
+    name: str
+    position: int
+    status: str
+    mandatory_documents: list[str]
+    optional_documents: list[str]
+
+
+class DossierView(BaseModel):
+    id: UUID
+    number: str
+    client_id: str
+    journey_type: str
+    status: str
+    current_step: str | None
+    priority: int
+    steps: list[StepView]
+    created_at: datetime
+    updated_at: datetime
+    links: Mapping[str, str]
+
+
+class DossierPage(BaseModel):
+    """Newest first; ``next_cursor`` is null on the last page."""
+
+    items: list[DossierView]
+    next_cursor: str | None
+
+
+class EventView(BaseModel):
+    """One entry of a document's timeline; ``by`` is a pseudonym or a part of the system."""
+
+    type: str
+    by: str
+    at: datetime
+    details: Mapping[str, Any]
+
+
+class EventList(BaseModel):
+    """Oldest first."""
+
+    items: list[EventView]
+
+
+class DocumentTypeView(BaseModel):
+    """What may be deposited under a type code. ``max_size`` in bytes, ``formats`` are media types."""
+
+    code: str
+    label: str
+    description: str
+    formats: list[str]
+    max_size: int
+    active: bool
+    archived: bool
+    retention_years: int
+
+
+class DocumentTypeList(BaseModel):
+    items: list[DocumentTypeView]
+
+
+class FieldProblem(BaseModel):
+    field: str
+    code: str
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details. ``code`` is stable; ``traceId`` names the request in our logs."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    advice: str
+    traceId: str  # noqa: N815 - the member's name on the wire
+    errors: list[FieldProblem] = []
