@@ -1,0 +1,59 @@
+"""Files that hold secrets: only their owner may read them, and a looser one is refused rather than used."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from domain.errors import KeyringUnavailable
+
+MAX_KEY_FILE_BYTES = 1 << 20
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+log = structlog.get_logger()
+
+
+def read_key_file(path: Path) -> bytes:
+    """The content. Raises KeyringUnavailable: unreadable, not a plain file of ours (or root's), open to others, too large."""
+    try:
+        with path.open("rb") as opened:
+            status = os.fstat(opened.fileno())
+            content = opened.read(MAX_KEY_FILE_BYTES + 1)
+    except OSError as error:
+        raise refused(path, type(error).__name__) from None
+    if not stat.S_ISREG(status.st_mode) or status.st_uid not in {0, os.geteuid()}:
+        raise refused(path, "not_our_file")
+    if status.st_mode & _OTHERS:
+        raise refused(path, "open_to_others")
+    if len(content) > MAX_KEY_FILE_BYTES:
+        raise refused(path, "too_large")
+    return content
+
+
+def create_key_file(path: Path, content: bytes) -> None:
+    """Write a new file, 0600, durably. Raises FileExistsError: a file of keys is never overwritten."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+def refused(path: Path, reason: str) -> KeyringUnavailable:
+    """The error to raise; the log names the file, the error, which users may see, does not."""
+    log.error("key_file_refused", path=str(path), reason=reason)
+    return KeyringUnavailable("A key file can't be used.")
