@@ -1,0 +1,89 @@
+"""What the API is given, and who is calling it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Annotated, Final, Protocol
+
+from fastapi import Depends, FastAPI, Request
+from prometheus_client import CollectorRegistry
+
+from domain.errors import Forbidden, Unauthenticated
+from ingest_api.access import is_allowed
+from ingest_api.metrics import ApiMetrics
+from ingest_api.middleware import CORRELATION_STATE
+from ingest_api.tokens import Identity
+from processors.access import Caller
+from processors.dossiers import DossierFiles
+from processors.intake import Intake
+from processors.reading import Reading
+from processors.validation import Validation
+
+MAX_USER_AGENT: Final = 256
+
+#: Returns if a dependency can serve, raises otherwise.
+Check = Callable[[], Awaitable[None]]
+
+
+class Authenticator(Protocol):
+    async def authenticate(self, token: str) -> Identity:
+        """Raises Unauthenticated or IdentityUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiDependencies:
+    """Use cases and surroundings. ``readiness`` holds a check per dependency; ``body_timeout`` is per read, in seconds.
+
+    ``lifespan`` is entered when the server starts and left when it stops; None if others see to that.
+    """
+
+    intake: Intake
+    reading: Reading
+    validation: Validation
+    dossiers: DossierFiles
+    authenticator: Authenticator
+    readiness: Mapping[str, Check] = field(default_factory=dict)
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    body_timeout: float = 30.0
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What ``create_app`` leaves in the application's state for the routes."""
+
+    deps: ApiDependencies
+    metrics: ApiMetrics
+
+
+def surroundings(request: Request) -> Surroundings:
+    """The application's surroundings."""
+    found = request.app.state.surroundings
+    if not isinstance(found, Surroundings):
+        raise TypeError("the application was made without dependencies")
+    return found
+
+
+async def authorised(request: Request) -> Caller:
+    """The caller, if its token is good and the access table lets it. Raises Unauthenticated or Forbidden."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("Send a Bearer token.")
+    identity = await surroundings(request).deps.authenticator.authenticate(token.strip())
+    if not is_allowed(request.scope["route"].name, identity.roles):
+        raise Forbidden("The token's roles do not allow this action.")
+    return Caller(
+        subject=identity.subject,
+        tenant=identity.tenant,
+        roles=identity.roles,
+        correlation_id=request.scope["state"][CORRELATION_STATE],
+        ip=request.client.host if request.client else None,
+        user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT] or None,
+    )
+
+
+Given = Annotated[Surroundings, Depends(surroundings)]
+Authorised = Annotated[Caller, Depends(authorised)]
