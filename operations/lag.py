@@ -74,8 +74,8 @@ def measure(bootstrap: str, groups: Mapping[str, Sequence[str]], *, deadline: fl
     rows = []
     for group, topics in groups.items():
         for topic, number in _partitions(topics, spans):
-            span, offset = spans[topic, number], committed[group].get((topic, number))
-            position = next_offset(span, offset)
+            span, consumed = spans[topic, number], committed[group].get((topic, number))
+            position = next_offset(span, consumed)
             at = written.get((topic, number, position))
             rows.append(
                 PartitionLag(
@@ -83,7 +83,7 @@ def measure(bootstrap: str, groups: Mapping[str, Sequence[str]], *, deadline: fl
                     topic=topic,
                     partition=number,
                     end=span.end,
-                    committed=offset,
+                    committed=consumed,
                     lag=span.end - position,
                     behind=None if at is None else max(0.0, now - at),
                 )
@@ -112,6 +112,16 @@ def table_lines(rows: Sequence[PartitionLag]) -> list[str]:
             for row in mine
         ]
     return lines[1:]
+
+
+def total_lines(rows: Sequence[PartitionLag]) -> list[str]:
+    """One line per group: its lag in records, and how old its oldest unconsumed record is."""
+    lines = [f"{'GROUP':<24} {'LAG':>10} {'BEHIND':>9}"]
+    for group in dict.fromkeys(row.group for row in rows):
+        mine = [row for row in rows if row.group == group]
+        oldest = max((row.behind for row in mine if row.behind is not None), default=None)
+        lines.append(f"{group:<24} {sum(row.lag for row in mine):>10} {duration(oldest):>9}")
+    return lines
 
 
 def duration(seconds: float | None) -> str:

@@ -1,0 +1,152 @@
+"""Commands for operators: schemas, topics, database, lag, tokens, audit, OpenAPI."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from runtime.commands.output import AsJson, CommandFailed, Stack, answer, settings_of
+
+schemas = typer.Typer(help="Avro schemas of the events.", no_args_is_help=True)
+topics = typer.Typer(help="Kafka topics.", no_args_is_help=True)
+database = typer.Typer(help="The PostgreSQL database.", no_args_is_help=True)
+audit = typer.Typer(help="The audit log.", no_args_is_help=True)
+
+
+@schemas.command("register")
+def schemas_register(stack: Stack = None, as_json: AsJson = False) -> None:
+    """Register this release's schemas; safe to repeat."""
+    ids = asyncio.run(register_schemas(settings_of(stack).registry_url))
+    answer(ids, (f"{schema_id:>6}  {subject}" for subject, schema_id in ids.items()), as_json=as_json)
+
+
+@schemas.command("check")
+def schemas_check(as_json: AsJson = False) -> None:
+    """Whether this release reads every event that an earlier release wrote. Needs the development dependencies."""
+    try:
+        from schemas.compatibility import problems
+    except ImportError:
+        raise CommandFailed(
+            "The package avro, which knows the rules, is not installed.", "Install it: uv sync", code="avro_missing"
+        ) from None
+    found = problems()
+    if found:
+        raise CommandFailed(
+            f"{len(found)} incompatible: {found[0]}", "Give new fields a default; never rename or retype one.",
+            code="schema_incompatible", document={"compatible": False, "problems": found},
+        )
+    answer({"compatible": True, "problems": []}, ["Every schema reads all released versions."], as_json=as_json)
+
+
+@topics.command("create")
+def topics_create(stack: Stack = None, as_json: AsJson = False) -> None:
+    """Create missing topics and compare existing ones with the settings; changes nothing that exists."""
+    from operations.topics import ensure_topics, planned_topics
+
+    settings = settings_of(stack)
+    plans = planned_topics(
+        partitions=settings.topic_partitions,
+        replication=settings.topic_replication,
+        retention_days=settings.topic_retention_days,
+    )
+    reports = ensure_topics(settings.kafka_bootstrap, plans)
+    document = [asdict(report) for report in reports]
+    lines = (f"{report.state:<8} {report.name:<26} {'; '.join(report.differences)}".rstrip() for report in reports)
+    answer(document, lines, as_json=as_json)
+    if any(report.state == "differs" for report in reports):
+        raise typer.Exit(1)
+
+
+@database.command("migrate")
+def database_migrate(stack: Stack = None, as_json: AsJson = False) -> None:
+    """Bring the database to this release's tables; safe to repeat."""
+    from storage.migrations import upgrade
+
+    settings = settings_of(stack)
+    upgrade(settings.postgres_dsn.get_secret_value())
+    answer({"migrated": True}, ["The database has this release's tables."], as_json=as_json)
+
+
+@audit.command("verify")
+def audit_verify(
+    tenant: Annotated[str | None, typer.Option(help="One tenant only.")] = None,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Walk every tenant's audit chain and compare it with its head."""
+    from runtime.commands.checks import verify_audit
+
+    found = asyncio.run(verify_audit(settings_of(stack), tenant))
+    answer(found.document, found.lines, as_json=as_json)
+    if not found.intact:
+        raise typer.Exit(1)
+
+
+def lag(
+    stack: Stack = None,
+    totals: Annotated[bool, typer.Option("--totals", help="One line per group.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """How far each consumer group is behind, per topic and partition."""
+    from operations.consumers import groups
+    from operations.lag import measure, table_lines, total_lines
+
+    rows = measure(settings_of(stack).kafka_bootstrap, groups())
+    if not rows:
+        raise CommandFailed("There are no topics yet.", "Create them: dpj topics create", code="topics_missing")
+    answer([asdict(row) for row in rows], total_lines(rows) if totals else table_lines(rows), as_json=as_json)
+
+
+def token(
+    role: Annotated[list[str], typer.Option("--role", help="portal, validator, operator or auditor; may be repeated.")],
+    tenant: Annotated[str, typer.Option(help="Whose documents the token opens.")] = "demo",
+    subject: Annotated[str, typer.Option(help="Who it speaks for.")] = "cli",
+    ttl: Annotated[int, typer.Option(min=1, max=30 * 86400, help="Seconds it is good for.")] = 3600,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Issue a token with the local stack's own signing key."""
+    issued = issue(settings_of(stack), role, tenant=tenant, subject=subject, ttl=ttl)
+    document = {"token": issued, "roles": role, "tenant": tenant, "subject": subject, "ttl": ttl}
+    answer(document, [issued], as_json=as_json)
+
+
+def openapi(stack: Stack = None) -> None:
+    """Print the API's OpenAPI document as JSON."""
+    from runtime.wiring import openapi_document
+
+    _ = stack
+    sys.stdout.write(json.dumps(openapi_document(), ensure_ascii=False, indent=2) + "\n")
+
+
+def issue(settings: Any, roles: list[str], *, tenant: str, subject: str, ttl: int = 3600) -> str:
+    """A token for ``roles``. Raises CommandFailed for an unknown role, or where there is no signing key."""
+    from domain.documents import Role
+    from ingest_api.tokens import issue_token
+
+    try:
+        known = [Role(role) for role in roles]
+    except ValueError:
+        names = ", ".join(role.value for role in Role)
+        raise CommandFailed(f"There is no such role: {', '.join(roles)}.", f"Roles are {names}.") from None
+    if settings.jwt_private_key_file is None:
+        raise CommandFailed(
+            "This site's settings have no signing key: its identity provider issues tokens.",
+            "Get a token there and pass it in DPJ_TOKEN.", code="no_signing_key",
+        )
+    return issue_token(
+        settings.jwt_private_key_file, settings.jwt_issuer, settings.jwt_audience, subject, tenant, known, ttl
+    )
+
+
+async def register_schemas(registry_url: str) -> dict[str, int]:
+    """Ids of this release's schemas by subject."""
+    from schemas.registry import SchemaRegistry, register_all
+
+    async with SchemaRegistry(registry_url) as registry:
+        return await register_all(registry)

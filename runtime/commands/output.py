@@ -1,0 +1,74 @@
+"""What commands share: the options ``--stack`` and ``--json``, one way to answer, one way to fail."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from runtime.settings import Settings
+
+Stack = Annotated[
+    str | None,
+    typer.Option("--stack", metavar="NAME", help="Whose settings to use.  [default: DPJ_STACK, or default]"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON document on standard output.")]
+
+FAILED: Final = 1
+
+
+class CommandFailed(Exception):
+    """A command can't do what was asked: what is wrong, and what to do next."""
+
+    def __init__(self, message: str, next_step: str = "", *, code: str = "failed", document: Any = None) -> None:
+        super().__init__(message)
+        self.next_step = next_step
+        self.code = code
+        #: What was found before it failed, for ``--json``.
+        self.document = document
+
+
+def settings_of(stack: str | None) -> Settings:
+    """The settings in force. Raises CommandFailed if there are none, or one of them is missing or wrong."""
+    from pydantic import ValidationError
+
+    from runtime.settings import load_settings, settings_file
+
+    try:
+        return load_settings(stack)
+    except ValidationError as error:
+        path = settings_file(stack)
+        if not path.exists():
+            name = path.parent.name
+            raise CommandFailed(
+                f"There are no settings: {path} does not exist.",
+                f"Start the stack: dpj up --stack {name} (or name another with --stack).",
+                code="settings_missing",
+            ) from None
+        names = sorted({"DPJ_" + ".".join(map(str, one["loc"])).upper() for one in error.errors()})
+        raise CommandFailed(
+            f"Settings are missing or wrong: {', '.join(names)}.", f"See docs/OPERATIONS.md, then {path}.",
+            code="settings_invalid",
+        ) from None
+
+
+def answer(document: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    """The command's result: the document for programs, or the lines for a person."""
+    if as_json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+    else:
+        for line in lines:
+            sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """A message on the way; never on standard output."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
