@@ -13,7 +13,6 @@ import platform
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -52,8 +51,9 @@ class Recipe:
 
 @dataclass
 class Builder:
-    """Builds what is missing; ``cancel`` stops the builds of all threads."""
+    """Builds what is missing; ``cancel`` stops the builds of all threads. ``mark`` joins the builds' environment."""
 
+    mark: Mapping[str, str] = field(default_factory=dict)
     _cancelled: threading.Event = field(default_factory=threading.Event)
     _slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(HEAVY_AT_ONCE))
     _running: set[int] = field(default_factory=set)
@@ -64,7 +64,7 @@ class Builder:
         place = recipe.place()
         if place.is_dir():
             return place
-        with self._slots, files.locked(files.cache_root() / "locks" / recipe.key()):
+        with self._turn(recipe), files.locked(_lock(recipe.key()), self._go_on):
             if place.is_dir():
                 return place
             with _workshop(recipe) as workshop:
@@ -73,6 +73,14 @@ class Builder:
                 self._build(recipe, workshop, output)
                 output.rename(place)
         return place
+
+    def _turn(self, recipe: Recipe) -> contextlib.AbstractContextManager[object]:
+        # Maven's local repository does not bear two Mavens filling it at once, not even of different processes.
+        return self._slots if recipe.tool == "go" else files.locked(_lock(recipe.tool), self._go_on)
+
+    def _go_on(self) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled("build given up")
 
     def cancel(self) -> None:
         """Stop every running build and refuse new ones."""
@@ -102,7 +110,7 @@ class Builder:
                 process = subprocess.Popen(
                     command,
                     cwd=folder,
-                    env={**os.environ, **environment},
+                    env={**os.environ, **environment, **self.mark},
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=subprocess.STDOUT,
@@ -123,10 +131,19 @@ class Builder:
             raise BuildFailed(f"{recipe.part}: `{command[0]}` failed ({code})\n{files.tail(log, 20)}")
 
 
+def _lock(name: str) -> Path:
+    return files.cache_root() / "locks" / name
+
+
 @contextlib.contextmanager
 def _workshop(recipe: Recipe) -> Iterator[Path]:
-    """A temporary folder on the cache's own file system, so that the result can be renamed into place."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{recipe.part}-", dir=files.cache_root()))
+    """A temporary folder on the cache's own file system, so that the result can be renamed into place.
+
+    The entry's lock is held: what lies there was left by a build that was killed.
+    """
+    folder = files.cache_root() / f".{recipe.key()}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     try:
         yield folder
     finally:

@@ -19,7 +19,9 @@ from deploy.native.errors import PartFailed, StackError
 from deploy.native.parts import ALL
 from deploy.native.report import LiveTable, Plain, Reporter, Silent
 
-app = typer.Typer(help="The local stack: the real servers, without containers.", no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="The local stack: the real servers, without containers.", no_args_is_help=True, pretty_exceptions_enable=False
+)
 NOT_READY = 3
 
 

@@ -21,6 +21,7 @@ class PartFailed(StackError):
     def __init__(self, part: str, reason: str, log_tail: str) -> None:
         super().__init__(f"{part}: {reason}")
         self.part = part
+        self.reason = reason
         self.log_tail = log_tail
 
 

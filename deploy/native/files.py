@@ -6,13 +6,15 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 OWNER_ONLY = 0o600
+LOCK_SECONDS = 0.1
 
 
 def home() -> Path:
@@ -67,12 +69,25 @@ def tail(path: Path, lines: int) -> str:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock between processes (and threads); it ends with the process that holds it."""
+def locked(path: Path, go_on: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold an exclusive lock between processes (and threads); it ends with the process that holds it.
+
+    While another one holds it, ``go_on`` is called again and again and may raise.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while not _grab(descriptor):
+            go_on()
+            time.sleep(LOCK_SECONDS)
         yield
     finally:
         os.close(descriptor)
+
+
+def _grab(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -12,7 +12,7 @@ from deploy.native.errors import Cancelled, PartFailed
 from deploy.native.parts.base import NotReady, Part
 from deploy.native.report import Reporter
 from deploy.native.site import Site
-from deploy.native.supervisor import Supervisor, Tracked
+from deploy.native.supervisor import Supervisor, Tracked, environment
 
 ASK_AGAIN_SECONDS = 0.1
 WATCH_SECONDS = 0.2  # how soon the main thread notices Ctrl-C
@@ -30,7 +30,7 @@ class Launch:
         self._reporter = reporter
         self._parts = parts
         self._running = running
-        self._builder = Builder()
+        self._builder = Builder(environment(site.folder))
         self._cancelled = threading.Event()
         self._ready = {part.name: threading.Event() for part in parts}
         self._started: list[str] = []
@@ -55,26 +55,36 @@ class Launch:
         wait(self._futures)
         self._pool.shutdown(cancel_futures=True)
         self._supervisor.stop(self._started)
+        self._supervisor.stop_strays()
 
     def _bring_up(self, part: Part) -> None:
         if part.name in self._running:
-            began = time.monotonic()
-            process = self._supervisor.running()[part.name]
+            self._until_ready(part, self._supervisor.running()[part.name], time.monotonic())
+            self._set_up(part)  # the call that started it may have been killed before it got there
         else:
-            self._build(part)
-            for needed in part.needs:
-                self._wait_for(needed)
-            part.prepare(self._site)
-            self._go_on(part)
-            self._reporter.step(part.name, "starting")
-            began = time.monotonic()
-            self._started.append(part.name)
-            process = self._supervisor.start(part.name, part.command(self._site))
-        self._until_ready(part, process, began)
-        part.set_up(self._site)
-        self.seconds[part.name] = time.monotonic() - began
+            self._start(part)
         self._ready[part.name].set()
         self._reporter.step(part.name, "ready")
+
+    def _start(self, part: Part) -> None:
+        self._build(part)
+        for needed in part.needs:
+            self._wait_for(needed)
+        part.prepare(self._site)
+        self._go_on(part)
+        self._reporter.step(part.name, "starting")
+        began = time.monotonic()
+        self._started.append(part.name)
+        process = self._supervisor.start(part.name, part.command(self._site))
+        self._until_ready(part, process, began)
+        self._set_up(part)
+        self.seconds[part.name] = time.monotonic() - began
+
+    def _set_up(self, part: Part) -> None:
+        try:
+            part.set_up(self._site)
+        except PartFailed as error:
+            raise self._failure(part, error.reason) from error
 
     def _build(self, part: Part) -> None:
         if part.recipe is None or part.recipe.built():

@@ -18,7 +18,7 @@ from deploy.native.ports import LOOPBACK
 from deploy.native.site import Site
 
 KEY_BYTES = 32
-PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]*\Z")
+PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./?-]*\Z")
 JWT_ISSUER = "https://login.dpj.example"
 
 

@@ -85,7 +85,7 @@ def load_or_create(name: str, profile: Profile) -> Site:
     for what in SECRETS:
         site.identity["secrets"].setdefault(what, secrets.token_urlsafe(24))
     site.profile = site.identity["profile"] = profile
-    files.home().mkdir(parents=True, exist_ok=True)
+    files.home().mkdir(mode=0o700, parents=True, exist_ok=True)
     files.private_folder(site.folder)
     for sub in ("data", "logs", "objects", "keys", "config"):
         files.private_folder(site.folder / sub)

@@ -29,7 +29,8 @@ PORTS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One part as shown. ``state``: "ready", "starting" (runs, does not answer) or "down"; ``seconds`` to its start."""
+    """One part as shown. ``state``: "ready", "no answer" (but it runs) or "down"; ``seconds`` from its
+    start to its first good answer, if this call started it."""
 
     part: str
     version: str
@@ -71,7 +72,8 @@ def up(name: str, profile: Profile, *, port_base: int | None = None, reporter: R
         running = supervisor.running()
         parts = of(here.profile)
         missing = [part for part in parts if part.name not in running]
-        prerequisites.ensure(_tools(missing), reporter)
+        if missing:
+            prerequisites.ensure(_tools(missing), reporter)
         _assign_ports(here, [part for part in ALL if part.name in running], port_base)
         launch = Launch(here, supervisor, reporter, parts, frozenset(running))
         try:
@@ -121,7 +123,7 @@ def status(name: str) -> Stack | None:
             try:
                 part.ask(here)
             except NotReady:
-                state = "starting"
+                state = "no answer"
         rows.append(_row(here, part, supervisor, state, None))
     return Stack(name, here.profile, settings_file.path(here), tuple(rows))
 
@@ -165,6 +167,7 @@ def _assign_ports(here: Site, running: list[Part], base: int | None) -> None:
 @contextlib.contextmanager
 def _locked(name: str) -> Iterator[None]:
     site.state_folder(name)  # refuses names that are no names before one becomes a path
+    files.home().mkdir(mode=0o700, parents=True, exist_ok=True)
     files.private_folder(files.home() / ".locks")
     with files.locked(files.home() / ".locks" / name):
         yield

@@ -21,6 +21,7 @@ from pathlib import Path
 from deploy.native import files
 
 MARK = "DPJ_STACK_STATE"
+STOP_MARK = "DPJ_STACK_STOP"  # number of the signal that ends this server in good order
 POLITE_SECONDS = 20.0  # Kafka's and PostgreSQL's orderly ends take 1 to 3 s; 20 s covers a loaded machine
 KILL_SECONDS = 10.0
 POLL_SECONDS = 0.05
@@ -86,7 +87,7 @@ class Supervisor:
             child = subprocess.Popen(
                 command.arguments,
                 cwd=command.folder,
-                env={**_plain_environment(), **command.environment, MARK: str(self._state)},
+                env={**environment(self._state), **command.environment, STOP_MARK: str(int(command.stop))},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -114,23 +115,19 @@ class Supervisor:
             files.write_json(self._file, [asdict(row) for row in everything.values()])
 
     def stop_strays(self) -> None:
-        """End what carries our mark and is not written down: left by an ``up`` that was killed."""
-        known = {process.pid for process in self.tracked().values()}
-        _end(
-            [
-                Tracked("stray", pid, started, _boot(), signal.SIGTERM)
-                for pid, started in self._marked()
-                if pid not in known
-            ]
-        )
+        """End what carries our mark and neither is written down nor descends from what is: left by a killed ``up``."""
+        known = {process.pid for process in self.running().values()}
+        _end([process for process in self._marked() if not known & _line(process.pid)])
 
-    def _marked(self) -> list[tuple[int, int]]:
+    def _marked(self) -> list[Tracked]:
         mark = f"{MARK}={self._state}".encode()
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if mark in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append((int(folder.name), _start_time(int(folder.name)) or 0))
+                variables = (folder / "environ").read_bytes().split(b"\0")
+                pid = int(folder.name)
+                if mark in variables and pid != os.getpid():
+                    found.append(Tracked("stray", pid, _start_time(pid) or 0, _boot(), _stop_signal(variables)))
         return found
 
 
@@ -170,16 +167,36 @@ def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
-def _start_time(pid: int) -> int | None:
-    """Start in clock ticks since boot; None if there is no such process or it is a zombie. See proc(5), stat."""
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third, state, on (proc(5)); empty if there is no such process."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
+        return []
 
 
-def _plain_environment() -> dict[str, str]:
-    """What a server gets of our environment: not the settings and secrets that other programs keep there."""
+def _start_time(pid: int) -> int | None:
+    """Start in clock ticks since boot; None if there is no such process or it is a zombie."""
+    fields = _stat(pid)
+    return None if not fields or fields[0] in "ZX" else int(fields[19])
+
+
+def _line(pid: int) -> set[int]:
+    """``pid`` and its ancestors. PostgreSQL's children lead sessions of their own, so a session says nothing."""
+    line: set[int] = set()
+    while pid > 1 and pid not in line:
+        line.add(pid)
+        fields = _stat(pid)
+        pid = int(fields[1]) if fields else 0
+    return line
+
+
+def _stop_signal(variables: list[bytes]) -> int:
+    prefix = f"{STOP_MARK}=".encode()
+    return next((int(value.removeprefix(prefix)) for value in variables if value.startswith(prefix)), signal.SIGTERM)
+
+
+def environment(state: Path) -> dict[str, str]:
+    """For the processes of a stack: little of ours (no settings and secrets of other programs), and the mark."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME", "SSL_CERT_FILE", "VIRTUAL_ENV")
-    return {name: os.environ[name] for name in kept if name in os.environ}
+    return {name: os.environ[name] for name in kept if name in os.environ} | {MARK: str(state)}

@@ -11,7 +11,7 @@ from deploy.native import files
 from deploy.native.cache import Recipe
 from deploy.native.errors import PartFailed
 from deploy.native.site import Profile, Site
-from deploy.native.supervisor import Command
+from deploy.native.supervisor import Command, environment
 
 QUESTION_SECONDS = 5.0  # one readiness question; a server that needs longer is not ready
 BOTH: frozenset[Profile] = frozenset({"embedded", "full"})
@@ -64,17 +64,17 @@ class Part(ABC):
         """Delete what lies outside the stack's folder."""
 
 
-def run_tool(
-    part: str, command: list[str], *, seconds: float, user: str | None = None, folder: Path | None = None
-) -> None:
+def run_tool(site: Site, part: str, command: Command, seconds: float) -> None:
     """Run a part's own tool to its end. Raises PartFailed with the last lines it wrote."""
+    program = Path(command.arguments[0]).name
     try:
         done = subprocess.run(
-            command,
-            cwd=folder,
-            user=user,
-            group=user,
-            extra_groups=None if user is None else [],
+            command.arguments,
+            cwd=command.folder,
+            env={**environment(site.folder), **command.environment},
+            user=command.user,
+            group=command.user,
+            extra_groups=None if command.user is None else [],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -84,10 +84,10 @@ def run_tool(
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise PartFailed(part, f"`{Path(command[0]).name}` took longer than {seconds:.0f} s", "") from None
+        raise PartFailed(part, f"`{program}` took longer than {seconds:.0f} s", "") from None
     if done.returncode != 0:
         tail = "\n".join(done.stdout.decode("utf-8", "replace").splitlines()[-20:])
-        raise PartFailed(part, f"`{Path(command[0]).name}` failed ({done.returncode})", tail)
+        raise PartFailed(part, f"`{program}` failed ({done.returncode})", tail)
 
 
 def write_config(path: Path, lines: dict[str, str | int]) -> None:

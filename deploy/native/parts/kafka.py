@@ -27,15 +27,15 @@ class Kafka(Part):
         write_config(config / "kafka.properties", _properties(site))
         write_config(config / "kafka-log4j2.properties", _LOGGING)
         if not (site.data("kafka") / "meta.properties").exists():
-            run_tool(
-                self.name,
-                [
-                    *_java(self.built, "-XX:TieredStopAtLevel=1", "-Xmx128m"),
-                    *("kafka.tools.StorageTool", "format", "--cluster-id", str(site.identity["kafka_cluster"])),
-                    *("--config", str(config / "kafka.properties")),
-                ],
-                seconds=FORMAT_SECONDS,
+            java = _java(self.built, "-XX:TieredStopAtLevel=1", "-Xmx128m")
+            options = (
+                "--cluster-id",
+                str(site.identity["kafka_cluster"]),
+                "--config",
+                str(config / "kafka.properties"),
             )
+            command = Command((*java, "kafka.tools.StorageTool", "format", *options), {}, site.data("kafka"))
+            run_tool(site, self.name, command, FORMAT_SECONDS)
 
     def command(self, site: Site) -> Command:
         config = site.folder / "config"

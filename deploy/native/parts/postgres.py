@@ -51,27 +51,15 @@ class Postgres(Part):
             return
         # Built beside its place: an initdb that was interrupted must not count.
         unfinished = cluster.with_name(f"{cluster.name}.new")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(cluster, ignore_errors=True)
         password = cluster.with_name(f"{cluster.name}.password")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        places = (f"--pgdata={unfinished}", f"--username={ADMIN}", f"--pwfile={password}")
+        options = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
+        initdb = (str(_binaries() / "initdb"), *places, *options)
         try:
             files.write_private(password, site.secret(f"{self.port}_admin"))
             _give_away(password)
-            run_tool(
-                self.name,
-                [
-                    *(
-                        str(_binaries() / "initdb"),
-                        f"--pgdata={unfinished}",
-                        f"--username={ADMIN}",
-                        f"--pwfile={password}",
-                    ),
-                    *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"),
-                ],
-                seconds=INIT_SECONDS,
-                user=_account(),
-                folder=cluster.parent,
-            )
+            run_tool(site, self.name, Command(initdb, {}, cluster.parent, user=_account()), INIT_SECONDS)
         finally:
             password.unlink(missing_ok=True)
         unfinished.rename(cluster)
