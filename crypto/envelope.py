@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from crypto.encoding import length_prefixed
 from domain.errors import EnvelopeInvalid, RangeNotSatisfiable, WrongKey
 from domain.keys import DataKey, EncryptionContext
 
@@ -33,8 +34,8 @@ SALT_SIZE = 32
 PREFIX_SIZE = 7
 MAX_CHUNKS = 1 << 32
 MAX_CLEAR_SIZE = MAX_CHUNKS * CHUNK_SIZE
-FILE_KEY_LABEL = b"file-key"
-COMMITMENT_LABEL = b"key-commitment"
+FILE_KEY_LABEL = "file-key"
+COMMITMENT_LABEL = "key-commitment"
 
 _HEADER = struct.Struct(">4sBBI32s7s32s")
 _NONCE = struct.Struct(">7sIB")
@@ -177,11 +178,9 @@ def _derive(key: DataKey, context: EncryptionContext, salt: bytes) -> _Derived:
     return _Derived(*(_expand(key, context, salt, label) for label in (FILE_KEY_LABEL, COMMITMENT_LABEL)))
 
 
-def _expand(key: DataKey, context: EncryptionContext, salt: bytes, label: bytes) -> bytes:
-    info = bytearray(MAGIC + bytes((VERSION, SUITE)))
-    for part in (label, *(text.encode() for text in context.fields())):
-        info += struct.pack(">H", len(part)) + part
-    return HKDF(algorithm=SHA256(), length=32, salt=salt, info=bytes(info)).derive(key.secret)
+def _expand(key: DataKey, context: EncryptionContext, salt: bytes, label: str) -> bytes:
+    info = MAGIC + bytes((VERSION, SUITE)) + length_prefixed(label, *context.fields())
+    return HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(key.secret)
 
 
 def _open(key: DataKey, context: EncryptionContext, header: bytes) -> _Chunks:

@@ -20,7 +20,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from crypto.encoding import from_text, length_prefixed, to_text
-from crypto.key_files import create_key_file, read_key_file, refused
+from crypto.key_files import read_key_file, refused
 from domain.errors import WrongKey
 
 KEY_BYTES = 32
@@ -68,11 +68,6 @@ class PersonalDataKeys:
     def pseudonym(self, purpose: str, value: str) -> str:
         """32 hex digits: the same for the same purpose and value, unlinkable across purposes without the key."""
         return hmac.digest(self._pseudonym, length_prefixed(purpose, value), "sha256").hex()[:PSEUDONYM_DIGITS]
-
-
-def create_personal_key(path: Path) -> None:
-    """Write a file with one new key. Raises FileExistsError."""
-    create_key_file(path, to_text(os.urandom(KEY_BYTES)).encode() + b"\n")
 
 
 def _key_id(key: bytes) -> str:
