@@ -12,12 +12,14 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from crypto.local_keyring import LocalKeyring
 from deploy.native import files
 from deploy.native.parts import ferretdb, ged, minio, postgres, smtp, vault
 from deploy.native.ports import LOOPBACK
 from deploy.native.site import Site
 
 KEY_BYTES = 32
+KEYRING = "keyring.json"
 PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./?-]*\Z")
 JWT_ISSUER = "https://login.dpj.example"
 
@@ -48,7 +50,7 @@ def values(site: Site) -> dict[str, str]:
         "DPJ_OBJECT_STORE": "minio" if site.profile == "full" else "filesystem",
         "DPJ_OBJECTS_DIR": str(site.folder / "objects"),
         "DPJ_KEYRING": "vault" if site.profile == "full" else "local",
-        "DPJ_KEYRING_FILE": str(keys / "keyring.json"),
+        "DPJ_KEYRING_FILE": str(keys / KEYRING),
         "DPJ_PERSONAL_KEY_FILE": str(keys / "personal.key"),
         "DPJ_PSEUDONYM_KEY_FILE": str(keys / "pseudonym.key"),
         "DPJ_GED_URL": ged.Ged().url(site),
@@ -87,6 +89,8 @@ def _create_keys(site: Site) -> None:
         if not (keys / name).exists():
             text = base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode("ascii")
             files.write_private(keys / name, text + "\n")
+    if not (keys / KEYRING).exists():
+        LocalKeyring.create(keys / KEYRING)
     if not (keys / "jwt.pem").exists():
         pem = Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
