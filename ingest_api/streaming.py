@@ -40,7 +40,7 @@ class ContentResponse(Response):
         first = await anext(stream, b"")
         return cls(status, {**headers, "Content-Length": str(length)}, first, stream)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         # The server drops what is sent to a client that left: without this we would decrypt on for nobody.
         gone = asyncio.create_task(_disconnected(receive))

@@ -1,0 +1,49 @@
+"""The HTTP application, made from its dependencies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from ingest_api import problems, routes_documents, routes_dossiers, routes_health
+from ingest_api.access import check_table
+from ingest_api.dependencies import ApiDependencies, Surroundings
+from ingest_api.metrics import ApiMetrics
+from ingest_api.middleware import ExchangeMiddleware
+from ingest_api.openapi import VERSION
+
+_ROUTERS: Final = (routes_documents.router, routes_dossiers.router, routes_health.router)
+
+
+def create_app(deps: ApiDependencies) -> FastAPI:
+    """The application over ``deps``. Raises ValueError if a route has no row in the access table, or a row no route."""
+    app = routes_only(deps.lifespan)
+    metrics = ApiMetrics(deps.registry)
+    app.state.surroundings = Surroundings(deps, metrics)
+    problems.install(app)
+    app.add_middleware(ExchangeMiddleware, metrics=metrics)
+    return app
+
+
+def routes_only(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None) -> FastAPI:
+    """The routes without anything behind them: enough to describe them."""
+    app = FastAPI(
+        title="DPJ Documents",
+        version=VERSION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    names: list[str] = []
+    for router in _ROUTERS:
+        names += [route.name for route in router.routes if isinstance(route, APIRoute)]
+        app.include_router(router)
+    check_table(names)
+    return app

@@ -1,0 +1,189 @@
+"""Routes of documents. What they may raise is answered by ``ingest_api.problems``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Annotated, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from domain.lifecycle import Status
+from ingest_api import models
+from ingest_api.answers import answer, answer_json
+from ingest_api.body import read_json
+from ingest_api.dependencies import Authorised, Given
+from ingest_api.documented import RANGES, RAW_BODIES, json_body, problems
+from ingest_api.presenting import API, document_body, document_view, event_view, type_view
+from ingest_api.ranges import is_current, requested_span
+from ingest_api.streaming import ContentResponse, attachment
+from ingest_api.uploads import read_upload
+from processors.paging import DEFAULT_LIMIT, MAX_LIMIT
+from processors.validation import Decided
+
+router = APIRouter(prefix=API)
+
+THUMBNAIL_CACHE: Final = "private, max-age=86400"
+
+Cursor = Annotated[str | None, Query(max_length=128, description="next_cursor of the page before")]
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
+Box = Annotated[int, Query(description="Pixels of the square that the thumbnail fits in: 256 or 1024")]
+
+
+@router.post(
+    "/documents",
+    name="upload_document",
+    status_code=201,
+    response_model=models.DocumentView,
+    responses=problems(400, 401, 403, 408, 409, 413, 415, 422, 503),
+    openapi_extra=RAW_BODIES,
+)
+async def upload_document(request: Request, caller: Authorised, given: Given) -> Response:
+    """Deposit a document. 201 only once it is stored whole, encrypted, and its event is on record.
+
+    With an Idempotency-Key the same request gives the same answer and stores nothing twice.
+    """
+    upload = await read_upload(request, timeout=given.deps.body_timeout)
+    try:
+        receipt = await given.deps.intake.receive(caller, upload, document_body)
+    finally:
+        if isinstance(upload.content, AsyncGenerator):
+            await upload.content.aclose()
+    headers = {"Location": receipt.body["links"]["self"]}
+    if receipt.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    else:
+        given.metrics.uploaded(receipt.body["size"])
+    return answer_json(receipt.body, receipt.status, headers)
+
+
+@router.get(
+    "/documents",
+    name="list_documents",
+    response_model=models.DocumentPage,
+    responses=problems(400, 401, 403, 503),
+)
+async def list_documents(
+    caller: Authorised,
+    given: Given,
+    dossier_id: UUID | None = None,
+    status: Status | None = None,
+    type_code: Annotated[str | None, Query(alias="type", max_length=64)] = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Response:
+    """Documents, newest first: the tenant's own, or those of all tenants for operators and auditors."""
+    page = await given.deps.reading.page(
+        caller, dossier_id=dossier_id, status=status, type_code=type_code, cursor=cursor, limit=limit
+    )
+    return answer(models.DocumentPage(items=[document_view(one) for one in page.items], next_cursor=page.next_cursor))
+
+
+@router.get(
+    "/documents/{document_id}",
+    name="get_document",
+    response_model=models.DocumentView,
+    responses=problems(401, 403, 404, 503),
+)
+async def get_document(document_id: UUID, caller: Authorised, given: Given) -> Response:
+    """One document's metadata and state."""
+    return answer(document_view(await given.deps.reading.document(caller, document_id)))
+
+
+@router.get(
+    "/documents/{document_id}/content",
+    name="get_document_content",
+    response_class=Response,
+    responses={**RANGES, **problems(401, 403, 404, 409, 416, 503)},
+)
+async def get_document_content(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
+    """The document itself, decrypted as it is sent; one byte range may be asked for."""
+    reading = given.deps.reading
+    document = await reading.readable(caller, document_id)
+    etag, size = f'"{document.sha256}"', document.size or 0
+    headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "no-store"}
+    if is_current(request.headers, etag):
+        return Response(status_code=304, headers=headers)
+    headers["Content-Type"] = document.mime_type or "application/octet-stream"
+    headers["Content-Disposition"] = attachment(document.original_name)
+    span = requested_span(request.headers, size, etag)
+    stream = await reading.read(caller, document_id, span)
+    if span is None:
+        return await ContentResponse.begin(stream, size, headers)
+    headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{size}"
+    return await ContentResponse.begin(stream, span[1] - span[0], headers, 206)
+
+
+@router.get(
+    "/documents/{document_id}/thumbnail",
+    name="get_document_thumbnail",
+    response_class=Response,
+    responses=problems(401, 403, 404, 409, 503),
+)
+async def get_document_thumbnail(
+    request: Request, document_id: UUID, caller: Authorised, given: Given, size: Box = 256
+) -> Response:
+    """A thumbnail; a 404 says whether one is still to come."""
+    thumbnail = await given.deps.reading.thumbnail(caller, document_id, size)
+    rendition = thumbnail.rendition
+    etag = f'"{rendition.sha256}"'
+    headers = {"ETag": etag, "Cache-Control": THUMBNAIL_CACHE}
+    if is_current(request.headers, etag):
+        return Response(status_code=304, headers=headers)
+    headers["Content-Type"] = rendition.mime_type
+    stream = await given.deps.reading.read_thumbnail(caller, thumbnail)
+    return await ContentResponse.begin(stream, rendition.size, headers)
+
+
+@router.get(
+    "/documents/{document_id}/events",
+    name="list_document_events",
+    response_model=models.EventList,
+    responses=problems(401, 403, 404, 503),
+)
+async def list_document_events(document_id: UUID, caller: Authorised, given: Given) -> Response:
+    """What has happened to a document, oldest first."""
+    entries = await given.deps.reading.timeline(caller, document_id)
+    return answer(models.EventList(items=[event_view(entry) for entry in entries]))
+
+
+@router.post(
+    "/documents/{document_id}/validate",
+    name="validate_document",
+    response_model=models.DocumentView,
+    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 409, 422, 503)},
+    openapi_extra=json_body(models.ValidateInput, required=False),
+)
+async def validate_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
+    """Validate. 200: done. 202: on record, done as soon as the document is verified."""
+    body = await read_json(request, models.ValidateInput, timeout=given.deps.body_timeout)
+    return _decided(await given.deps.validation.validate(caller, document_id, body.comment))
+
+
+@router.post(
+    "/documents/{document_id}/reject",
+    name="reject_document",
+    response_model=models.DocumentView,
+    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 409, 422, 503)},
+    openapi_extra=json_body(models.RejectInput),
+)
+async def reject_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
+    """Reject, with a reason. 200: done. 202: on record, done as soon as the document is verified."""
+    body = await read_json(request, models.RejectInput, timeout=given.deps.body_timeout)
+    return _decided(await given.deps.validation.reject(caller, document_id, body.reason))
+
+
+@router.get(
+    "/document-types",
+    name="list_document_types",
+    response_model=models.DocumentTypeList,
+    responses=problems(401, 403, 503),
+)
+async def list_document_types(caller: Authorised, given: Given) -> Response:  # noqa: ARG001 - the token is what counts
+    """What may be deposited, inactive types included."""
+    return answer(models.DocumentTypeList(items=[type_view(rule) for rule in await given.deps.reading.types()]))
+
+
+def _decided(decided: Decided) -> Response:
+    return answer(document_view(decided.document), 202 if decided.pending else 200)
