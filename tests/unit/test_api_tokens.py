@@ -1,0 +1,236 @@
+"""Tokens: what is accepted, and every way of being refused."""
+
+import asyncio
+import json
+import time
+from base64 import urlsafe_b64encode
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from domain.documents import Role
+from domain.errors import IdentityUnavailable, Unauthenticated
+from ingest_api.jwks import Jwks, jwks_source, parse_jwks
+from ingest_api.tokens import Identity, TokenAuthenticator, issue_token, public_jwks
+
+ISSUER, AUDIENCE = "https://auth.test", "dpj"
+KEYS = {
+    "RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+    "ES256": ec.generate_private_key(ec.SECP256R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+}
+
+
+def pem(folder: Path, key: Any) -> Path:
+    path = folder / "key.pem"
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return path
+
+
+class Serving:
+    """A fetch that gives each of ``sets`` in turn, the last one for ever; exceptions are raised."""
+
+    def __init__(self, *sets: Any) -> None:
+        self._left = list(sets)
+        self.calls = 0
+
+    async def __call__(self) -> bytes:
+        self.calls += 1
+        now = self._left.pop(0) if len(self._left) > 1 else self._left[0]
+        if isinstance(now, Exception):
+            raise now
+        return json.dumps(now).encode()
+
+
+def authenticator(jwks: Any) -> TokenAuthenticator:
+    return TokenAuthenticator(Jwks(Serving(jwks)), issuer=ISSUER, audience=AUDIENCE)
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    now = int(time.time())
+    base = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "u1",
+        "tenant": "acme",
+        "roles": ["portal"],
+        "iat": now,
+        "exp": now + 60,
+    }
+    return {name: value for name, value in {**base, **changes}.items() if value is not None}
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    return pem(tmp_path, KEYS["ES256"])
+
+
+def signed(key_file: Path, payload: dict[str, Any], **header: Any) -> str:
+    kid = public_jwks(key_file)["keys"][0]["kid"]
+    return jwt.encode(payload, KEYS["ES256"], algorithm="ES256", headers={"kid": kid, **header})
+
+
+@pytest.mark.parametrize("algorithm", KEYS)
+async def test_issued_tokens_of_every_key_type_are_accepted(algorithm: str, tmp_path: Path) -> None:
+    path = pem(tmp_path, KEYS[algorithm])
+    token = issue_token(path, ISSUER, AUDIENCE, "u1", "acme", [Role.PORTAL, Role.AUDITOR], 60)
+    assert jwt.get_unverified_header(token)["alg"] == algorithm
+    identity = await authenticator(public_jwks(path)).authenticate(token)
+    assert identity == Identity("u1", "acme", frozenset({Role.PORTAL, Role.AUDITOR}))
+    assert "u1" not in repr(identity)
+
+
+def test_thumbprint_is_that_of_rfc_8037(tmp_path: Path) -> None:
+    """RFC 8037, appendix A.3."""
+    from ingest_api.tokens import thumbprint
+
+    public = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "use": "sig"}
+    assert thumbprint(public) == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+
+
+def test_other_keys_issue_nothing(tmp_path: Path) -> None:
+    path = pem(tmp_path, ec.generate_private_key(ec.SECP384R1()))
+    with pytest.raises(ValueError, match="Ed25519"):
+        issue_token(path, ISSUER, AUDIENCE, "u", "t", [], 1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iss": "https://other"},
+        {"iss": None},
+        {"aud": "other"},
+        {"aud": None},
+        {"exp": 1},
+        {"exp": None},
+        {"nbf": int(time.time()) + 3600},
+        {"sub": None},
+        {"sub": ""},
+        {"sub": "x" * 256},
+        {"tenant": None},
+        {"tenant": "../other"},
+        {"tenant": ["acme"]},
+        {"roles": None},
+        {"roles": "portal"},
+    ],
+)
+async def test_claims_that_do_not_fit_are_refused(changes: dict[str, Any], key_file: Path) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        await authenticator(public_jwks(key_file)).authenticate(signed(key_file, claims(**changes)))
+    assert "acme" not in str(refused.value)
+
+
+async def test_unknown_roles_are_left_out(key_file: Path) -> None:
+    token = signed(key_file, claims(roles=["root", 7, "validator"]))
+    assert (await authenticator(public_jwks(key_file)).authenticate(token)).roles == {Role.VALIDATOR}
+
+
+async def test_an_expired_token_is_refused_beyond_a_small_leeway(key_file: Path) -> None:
+    now = int(time.time())
+    check = authenticator(public_jwks(key_file))
+    await check.authenticate(signed(key_file, claims(exp=now - 2)))
+    with pytest.raises(Unauthenticated, match="expired"):
+        await check.authenticate(signed(key_file, claims(exp=now - 30)))
+
+
+async def test_the_algorithm_is_the_keys_own(key_file: Path) -> None:
+    """No ``none``, no HMAC over the public key, no other algorithm."""
+    jwks = public_jwks(key_file)
+    kid = jwks["keys"][0]["kid"]
+    unsigned = jwt.encode(claims(), None, algorithm="none", headers={"kid": kid})
+    header = urlsafe_b64encode(json.dumps({"alg": "HS256", "kid": kid}).encode()).decode().rstrip("=")
+    hmac = jwt.api_jws.PyJWS().encode(json.dumps(claims()).encode(), b"k" * 32, algorithm="HS256", headers={"kid": kid})
+    other = jwt.encode(claims(), KEYS["RS256"], algorithm="RS256", headers={"kid": kid})
+    check = authenticator(jwks)
+    for token in (unsigned, hmac, other, f"{header}.e30.", "garbage", "a.b.c", ""):
+        with pytest.raises(Unauthenticated):
+            await check.authenticate(token)
+
+
+async def test_a_changed_token_is_refused(key_file: Path) -> None:
+    head, _, signature = signed(key_file, claims()).split(".")
+    forged = urlsafe_b64encode(json.dumps(claims(tenant="other")).encode()).decode().rstrip("=")
+    with pytest.raises(Unauthenticated):
+        await authenticator(public_jwks(key_file)).authenticate(f"{head}.{forged}.{signature}")
+
+
+async def test_tokens_name_a_known_key_and_are_short(key_file: Path) -> None:
+    check = authenticator(public_jwks(key_file))
+    with pytest.raises(Unauthenticated, match="unknown key"):
+        await check.authenticate(signed(key_file, claims(), kid="other"))
+    nameless = jwt.encode(claims(), KEYS["ES256"], algorithm="ES256")
+    with pytest.raises(Unauthenticated, match="names no key"):
+        await check.authenticate(nameless)
+    with pytest.raises(Unauthenticated, match="too long"):
+        await check.authenticate("x" * 9000)
+
+
+def test_only_usable_signature_keys_are_taken(tmp_path: Path) -> None:
+    good = public_jwks(pem(tmp_path, KEYS["EdDSA"]))["keys"][0]
+    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - that is the point
+    small = public_jwks(pem(tmp_path, weak))["keys"][0]
+    p384 = {"kty": "EC", "crv": "P-384", "x": "AA", "y": "AA", "kid": "p384"}
+    broken = {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "broken"}
+    secret = {"kty": "oct", "k": "c2VjcmV0", "kid": "secret"}
+    sealing = {**good, "use": "enc", "kid": "enc"}
+    other = {**good, "alg": "ES256", "kid": "alg"}
+    nameless = {name: value for name, value in good.items() if name != "kid"}
+    keys = [good, {**small, "kid": "small"}, p384, broken, secret, sealing, other, nameless]
+    assert set(parse_jwks(json.dumps({"keys": keys}).encode())) == {good["kid"]}
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"keys": 3}', b'{"keys": [3]}'])
+def test_what_is_no_key_set_is_refused(content: bytes) -> None:
+    with pytest.raises(IdentityUnavailable):
+        parse_jwks(content)
+
+
+async def test_an_unknown_key_id_fetches_anew_but_not_too_often(key_file: Path, tmp_path: Path) -> None:
+    now = [100.0]
+    first, second = public_jwks(key_file), public_jwks(pem(tmp_path, KEYS["EdDSA"]))
+    fetch = Serving(first, second)
+    jwks = Jwks(fetch, min_interval=10, monotonic=lambda: now[0])
+    await jwks.key(first["keys"][0]["kid"])
+    new = second["keys"][0]["kid"]
+    with pytest.raises(Unauthenticated):
+        await jwks.key(new)
+    assert fetch.calls == 1
+    now[0] += 11
+    assert (await jwks.key(new)).algorithm == "EdDSA"
+    assert fetch.calls == 2
+    with pytest.raises(Unauthenticated):
+        await jwks.key(first["keys"][0]["kid"])
+
+
+async def test_keys_are_fetched_anew_with_age_and_kept_while_that_fails(key_file: Path) -> None:
+    now = [0.0]
+    known = public_jwks(key_file)
+    kid = known["keys"][0]["kid"]
+    fetch = Serving(known, IdentityUnavailable("away"), {"keys": []})
+    jwks = Jwks(fetch, max_age=300, min_interval=10, monotonic=lambda: now[0])
+    await asyncio.gather(*(jwks.key(kid) for _ in range(20)))
+    assert fetch.calls == 1
+    now[0] = 301
+    await jwks.key(kid)
+    assert fetch.calls == 2
+    now[0] = 320
+    with pytest.raises(Unauthenticated):
+        await jwks.key(kid)
+    with pytest.raises(IdentityUnavailable):
+        await jwks.check()
+
+
+async def test_without_any_keys_we_say_so(tmp_path: Path, key_file: Path) -> None:
+    jwks = Jwks(jwks_source(str(tmp_path / "absent.json")))
+    with pytest.raises(IdentityUnavailable):
+        await jwks.key("k")
+    with pytest.raises(IdentityUnavailable):
+        await jwks.check()
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps(public_jwks(key_file)))
+    for location in (str(path), f"file://{path}"):
+        await Jwks(jwks_source(location)).check()
