@@ -158,7 +158,7 @@ async def test_wraps_share_requests(
 
     def counted(operation: str, key_name: str, batch: list[dict[str, str]]) -> object:
         sizes.append(len(batch))
-        return original(operation, key_name, batch)  # type: ignore[arg-type]
+        return original(operation, key_name, batch)
 
     monkeypatch.setattr(session, "transit", counted)
     await asyncio.gather(*(keyring.new_data_key(CONTEXT) for _ in range(500)))
