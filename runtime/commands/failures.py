@@ -37,7 +37,9 @@ def describe(error: BaseException) -> Description:
     if isinstance(error, OSError):
         place = f": {error.filename}" if error.filename else ""
         return Description("os_error", f"{error.strerror or name}{place}.", "Check that it exists and may be used.")
-    return Description("unexpected", f"An unexpected error: {name}.", "Run it again with DPJ_DEBUG=1 for the traceback.")
+    return Description(
+        "unexpected", f"An unexpected error: {name}.", "Run it again with DPJ_DEBUG=1 for the traceback."
+    )
 
 
 def report(error: Exception, *, as_json: bool) -> int:

@@ -37,8 +37,10 @@ def schemas_check(as_json: AsJson = False) -> None:
     found = problems()
     if found:
         raise CommandFailed(
-            f"{len(found)} incompatible: {found[0]}", "Give new fields a default; never rename or retype one.",
-            code="schema_incompatible", document={"compatible": False, "problems": found},
+            f"{len(found)} incompatible: {found[0]}",
+            "Give new fields a default; never rename or retype one.",
+            code="schema_incompatible",
+            document={"compatible": False, "problems": found},
         )
     answer({"compatible": True, "problems": []}, ["Every schema reads all released versions."], as_json=as_json)
 
@@ -137,7 +139,8 @@ def issue(settings: Any, roles: list[str], *, tenant: str, subject: str, ttl: in
     if settings.jwt_private_key_file is None:
         raise CommandFailed(
             "This site's settings have no signing key: its identity provider issues tokens.",
-            "Get a token there and pass it in DPJ_TOKEN.", code="no_signing_key",
+            "Get a token there and pass it in DPJ_TOKEN.",
+            code="no_signing_key",
         )
     return issue_token(
         settings.jwt_private_key_file, settings.jwt_issuer, settings.jwt_audience, subject, tenant, known, ttl

@@ -51,7 +51,8 @@ def settings_of(stack: str | None) -> Settings:
             ) from None
         names = sorted({"DPJ_" + ".".join(map(str, one["loc"])).upper() for one in error.errors()})
         raise CommandFailed(
-            f"Settings are missing or wrong: {', '.join(names)}.", f"See docs/OPERATIONS.md, then {path}.",
+            f"Settings are missing or wrong: {', '.join(names)}.",
+            f"See docs/OPERATIONS.md, then {path}.",
             code="settings_invalid",
         ) from None
 
@@ -70,5 +71,3 @@ def note(text: str) -> None:
     """A message on the way; never on standard output."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
-
-
