@@ -35,9 +35,10 @@ class Recipe:
     tool: str
     folder: str
     package: str = "."
+    tags: str = ""  # Go build tags, comma-separated
 
     def key(self) -> str:
-        digest = hashlib.sha256(f"{self.tool} {self.package} {platform.machine()}".encode())
+        digest = hashlib.sha256(f"{self.tool} {self.package} {self.tags} {platform.machine()}".encode())
         for path in sorted((SOURCES / self.folder).iterdir()):
             digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
         return f"{self.part}-{self.version}-{digest.hexdigest()[:12]}"
@@ -153,7 +154,19 @@ def _workshop(recipe: Recipe) -> Iterator[Path]:
 def _go(recipe: Recipe, output: Path) -> tuple[list[str], dict[str, str]]:
     # -mod=readonly: go.sum decides what may be compiled in. Without cgo no C compiler is needed.
     binary = str(output / recipe.part)
-    command = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", binary, recipe.package]
+    command = [
+        "go",
+        "build",
+        "-trimpath",
+        "-buildvcs=false",
+        "-tags",
+        recipe.tags,
+        "-ldflags",
+        "-s -w",
+        "-o",
+        binary,
+        recipe.package,
+    ]
     return command, {"GOFLAGS": "-mod=readonly", "GOWORK": "off", "CGO_ENABLED": "0", "GOTELEMETRY": "off"}
 
 

@@ -113,5 +113,5 @@ def _base64url(value: bytes) -> str:
 
 
 def _quoted(value: str) -> str:
-    """As dotenv readers and a shell both read it."""
-    return value if PLAIN.match(value) else "'" + value.replace("'", "'\\''") + "'"
+    """As dotenv reads it; a shell agrees unless the text holds a quote or a backslash."""
+    return value if PLAIN.match(value) else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

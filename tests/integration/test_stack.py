@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import smtplib
@@ -54,6 +55,17 @@ def settings(found: stack.Stack) -> dict[str, str]:
     return {key: value or "" for key, value in dotenv_values(found.settings).items()}
 
 
+def sql(found: dict[str, str], statement: str) -> object:
+    async def run() -> object:
+        connection = await asyncpg.connect(found["DPJ_POSTGRES_DSN"])
+        try:
+            return await connection.fetchval(statement)
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
 def processes(home: Path, name: str) -> set[int]:
     return listening.marked(MARK, str(home / name))
 
@@ -67,11 +79,9 @@ def test_every_part_is_ready(own: stack.Stack) -> None:
     assert [row.state for row in asked.rows] == ["ready"] * len(EMBEDDED)
 
 
-async def test_settings_lead_to_the_servers(own: stack.Stack) -> None:
+def test_settings_lead_to_the_servers(own: stack.Stack) -> None:
     found = settings(own)
-    connection = await asyncpg.connect(found["DPJ_POSTGRES_DSN"])
-    assert await connection.fetchval("SELECT current_user") == "dpj"
-    await connection.close()
+    assert sql(found, "SELECT current_user") == "dpj"
     mongo: MongoClient[dict[str, int]] = MongoClient(found["DPJ_MONGO_URL"])
     mongo["probe"]["things"].insert_one({"a": 1})
     assert mongo["probe"]["things"].count_documents({}) == 1
@@ -89,7 +99,7 @@ async def test_settings_lead_to_the_servers(own: stack.Stack) -> None:
 def test_mongo_refuses_who_has_no_password(own: stack.Stack) -> None:
     address = settings(own)["DPJ_MONGO_URL"].partition("@")[2].partition("/")[0]
     stranger: MongoClient[dict[str, int]] = MongoClient(f"mongodb://{address}/")
-    with pytest.raises(Exception, match="(?i)auth|password"):
+    with pytest.raises(Exception, match=r"(?i)auth|password"):
         stranger["dpj"].list_collection_names()
     stranger.close()
 
@@ -133,11 +143,9 @@ def test_up_restarts_only_what_has_died(own: stack.Stack) -> None:
     assert after == pids
 
 
-async def test_down_leaves_no_process_and_keeps_the_data(own: stack.Stack, home: Path) -> None:
+def test_down_leaves_no_process_and_keeps_the_data(own: stack.Stack, home: Path) -> None:
     found = settings(own)
-    connection = await asyncpg.connect(found["DPJ_POSTGRES_DSN"])
-    await connection.execute("CREATE TABLE IF NOT EXISTS kept (a int)")
-    await connection.close()
+    sql(found, "CREATE TABLE kept AS SELECT 42 AS a")
     admin = AdminClient({"bootstrap.servers": found["DPJ_KAFKA_BOOTSTRAP"]})
     admin.create_topics([NewTopic("kept", 1, 1)])["kept"].result(10)
     schema = {"schema": '{"type":"string"}'}
@@ -149,9 +157,7 @@ async def test_down_leaves_no_process_and_keeps_the_data(own: stack.Stack, home:
 
     assert stack.up("own", "embedded").ready
     assert settings(own) == found
-    connection = await asyncpg.connect(found["DPJ_POSTGRES_DSN"])
-    assert await connection.fetchval("SELECT count(*) FROM kept") == 0
-    await connection.close()
+    assert sql(found, "SELECT a FROM kept") == 42
     assert "kept" in AdminClient({"bootstrap.servers": found["DPJ_KAFKA_BOOTSTRAP"]}).list_topics(timeout=10).topics
     assert httpx.post(found["DPJ_REGISTRY_URL"] + "/subjects/kept/versions", json=schema).json() == registered
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,7 +42,7 @@ def is_loopback(address: str) -> bool:
 def _sockets(pid: int) -> Iterable[str]:
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            target = os.readlink(descriptor)
+            target = str(descriptor.readlink())
             if target.startswith("socket:["):
                 yield target.removeprefix("socket:[").removesuffix("]")
 

@@ -17,7 +17,13 @@ from deploy.native.supervisor import Command
 class FerretDB(Part):
     name: ClassVar[str] = "ferretdb"
     port: ClassVar[str] = "ferretdb"
-    recipe: ClassVar[Recipe | None] = Recipe("ferretdb", "1.24.2", "go", "go/ferretdb")
+    recipe: ClassVar[Recipe | None] = Recipe(
+        "ferretdb",
+        "1.24.2",
+        "go",
+        "go/ferretdb",
+        tags="ferretdb_no_sqlite",  # its other back end is as large as all the rest
+    )
     needs: ClassVar[tuple[str, ...]] = (MongoPostgres.name,)
 
     def url(self, site: Site) -> str:

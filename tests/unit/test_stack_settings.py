@@ -1,0 +1,97 @@
+"""What a stack writes down: settings that the pipeline takes, keys that fit each other, files for one reader."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import jwt
+import pytest
+from dotenv import dotenv_values
+
+from deploy.native import settings_file, site
+from deploy.native.errors import StackError
+from deploy.native.site import Profile, Site
+from deploy.native.stack import PORTS
+from runtime.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "it's a home"  # with what a shell and dotenv treat specially
+    monkeypatch.setenv("DPJ_HOME", str(home))
+    return home
+
+
+def made(profile: Profile) -> Site:
+    here = site.load_or_create("mine", profile)
+    here.identity["ports"] = {name: 20_000 + 100 * i for i, name in enumerate(PORTS)}
+    here.identity["secrets"] |= {"vault_role_id": "role", "vault_secret_id": "secret"}
+    here.save()
+    return here
+
+
+@pytest.mark.parametrize("profile", ["embedded", "full"])
+def test_every_setting_is_one_of_the_pipelines(profile: Profile) -> None:
+    here = made(profile)
+    written = dotenv_values(settings_file.write(here))
+    assert written == settings_file.values(here)
+    known = {f"DPJ_{name}".upper() for name in Settings.model_fields}
+    assert set(written) <= known
+    loaded = Settings(_env_file=settings_file.path(here))
+    assert loaded.profile == profile
+    assert loaded.object_store == ("minio" if profile == "full" else "filesystem")
+    assert loaded.keyring == ("vault" if profile == "full" else "local")
+    assert loaded.postgres_dsn.get_secret_value().startswith("postgresql://dpj:")
+
+
+def test_the_embedded_profile_says_nothing_of_minio_and_vault() -> None:
+    assert not [name for name in settings_file.values(made("embedded")) if "MINIO" in name or "VAULT" in name]
+
+
+def test_tokens_signed_with_the_key_verify_with_the_published_half() -> None:
+    settings = Settings(_env_file=settings_file.write(made("embedded")))
+    assert settings.jwt_private_key_file is not None
+    [key] = jwt.PyJWKSet.from_json(Path(settings.jwks).read_text()).keys
+    token = jwt.encode({"sub": "a"}, settings.jwt_private_key_file.read_text(), "EdDSA", {"kid": key.key_id})
+    assert jwt.decode(token, key, ["EdDSA"]) == {"sub": "a"}
+    assert '"d"' not in Path(settings.jwks).read_text()
+
+
+def test_a_second_write_keeps_every_key() -> None:
+    here = made("full")
+    settings_file.write(here)
+    keys = {path.name: path.read_bytes() for path in (here.folder / "keys").iterdir()}
+    assert {"personal.key", "pseudonym.key", "keyring.json", "jwt.pem", "jwks.json"} == set(keys)
+    settings_file.write(here)
+    assert {path.name: path.read_bytes() for path in (here.folder / "keys").iterdir()} == keys
+
+
+def test_all_is_private_and_no_two_stacks_share_a_secret(home: Path) -> None:
+    settings_file.write(made("full"))
+    for path in [home, *home.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    other = site.load_or_create("other", "full")
+    mine = site.load("mine")
+    assert mine is not None
+    assert not set(mine.identity["secrets"].values()) & set(other.identity["secrets"].values())
+    assert mine.id != other.id
+
+
+def test_passwords_do_not_show_in_a_repr() -> None:
+    here = made("full")
+    assert here.secret("postgres") not in repr(here)
+
+
+def test_ports_of_other_stacks_are_known_with_their_blocks() -> None:
+    here = made("embedded")
+    taken = site.ports_of_others("another")
+    assert here.ports["workers"] + 15 in taken
+    assert here.ports["kafka"] in taken
+    assert site.ports_of_others("mine") == set()
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "A", ".locks", "-a", "a" * 41, "a\n"])
+def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
+    with pytest.raises(StackError, match="lower case"):
+        site.load(name)
