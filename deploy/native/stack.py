@@ -72,6 +72,7 @@ def up(name: str, profile: Profile, *, port_base: int | None = None, reporter: R
         running = supervisor.running()
         parts = of(here.profile)
         missing = [part for part in parts if part.name not in running]
+        supervisor.stop([name for name in running if name not in {part.name for part in parts}])
         if missing:
             prerequisites.ensure(_tools(missing), reporter)
         _assign_ports(here, [part for part in ALL if part.name in running], port_base)
@@ -93,15 +94,13 @@ def down(name: str, *, wipe: bool = False) -> list[str]:
     Raises StackError for a name that can't be one; a stack that was never up is no error.
     """
     with _locked(name):
-        here = site.load(name)
-        if here is None:
-            return []
-        supervisor = Supervisor(here.folder)
+        supervisor = Supervisor(site.state_folder(name))
         running = list(supervisor.running())
         with _signals_wait():
             supervisor.stop(list(supervisor.tracked()))
-            supervisor.stop_strays()
-        if wipe:
+            supervisor.stop_strays()  # even if somebody has deleted the folder
+        here = site.load(name)
+        if wipe and here is not None:
             for part in ALL:
                 part.wipe(here)
             shutil.rmtree(here.folder)

@@ -111,6 +111,8 @@ class Supervisor:
         with self._lock:
             everything = self.tracked()
             ending = [everything.pop(part) for part in parts if part in everything]
+            if not ending:
+                return
             _end(ending)
             files.write_json(self._file, [asdict(row) for row in everything.values()])
 
