@@ -253,6 +253,13 @@ class AuditStoreUnavailable(Transient):
     waiting_for = "mongodb"
 
 
+class RendererUnavailable(Transient):
+    """No rendering child can be started, or the pool is closing; it says nothing about the document."""
+
+    code = "renderer_unavailable"
+    waiting_for = "renderer"
+
+
 class IdentityUnavailable(Transient):
     """The keys that verify tokens can't be had."""
 

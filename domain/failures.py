@@ -71,6 +71,7 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
     (errors.GedUnavailable, 503, "GED unavailable", "Repeat the request after Retry-After."),
     (errors.MailUnavailable, 503, "Mail server unavailable", "Repeat the request after Retry-After."),
     (errors.AuditStoreUnavailable, 503, "Audit store unavailable", "Repeat the request after Retry-After."),
+    (errors.RendererUnavailable, 503, "Renderer unavailable", "Repeat the request after Retry-After."),
     (errors.IdentityUnavailable, 503, "Token keys unavailable", "Repeat the request after Retry-After."),
     (errors.DocumentBusy, 503, "Document busy", "Repeat the request after Retry-After."),
     (errors.ClaimLost, 503, "Claim lost", "Repeat the request after Retry-After."),

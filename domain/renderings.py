@@ -10,6 +10,11 @@ from typing import Any
 #: Boxes, in pixels, that thumbnails fit in; each is a role of its own (``thumbnail-256``).
 THUMBNAIL_BOXES: tuple[int, ...] = (256, 1024)
 
+#: Media types that thumbnails are made of.
+RENDERED_TYPES: frozenset[str] = frozenset(
+    {"application/pdf", "image/jpeg", "image/png", "image/webp", "image/tiff", "image/gif"}
+)
+
 
 class NoThumbnail(Enum):
     """Why a document has no thumbnail: a fact about the document, not a failure of the pipeline."""

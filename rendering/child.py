@@ -165,9 +165,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     # Ours is checked before decoding; Pillow's own limit would only say less about the file.
     Image.MAX_IMAGE_PIXELS = None
-    Image.preinit()
-    for plugin in FORMATS.values():
-        Image.init() if plugin not in Image.OPEN else None
+    # All plugins now, while files may still be opened freely; which of them see a document is decided per document.
+    Image.init()
     confine(memory_bytes)
     serve(source, sink, max_pixels)
 

@@ -135,6 +135,9 @@ def _resizable(image: Image.Image) -> Image.Image:
         return image if image.mode == "RGBA" else image.convert("RGBA")
     if image.mode in {"RGB", "L", "CMYK", "I", "I;16", "F"}:
         return image
+    if image.mode == "1":
+        # A scan in black and white may be huge: grey is enough to average it and takes a quarter of the memory.
+        return image.convert("L")
     return image.convert("I" if image.mode.startswith("I;16") else "RGB")
 
 

@@ -1,0 +1,300 @@
+"""The worker's side of rendering: a bounded set of child processes that may die at any moment without harm.
+
+A child parses one document at a time. It is killed when it takes too long and replaced when it has died, has said what
+the protocol has no place for, or has done its share of documents (a decoder's leaks end with it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+import sys
+from collections.abc import AsyncIterable
+from contextlib import suppress
+from typing import Any, Final
+
+import structlog
+
+from domain.errors import RendererUnavailable
+from domain.renderings import NoThumbnail, Rendered, Thumbnail
+from rendering.protocol import (
+    ABORT,
+    LENGTH,
+    PIECE_BYTES,
+    THUMBNAIL_MIME_TYPE,
+    VERSION,
+    ProtocolViolated,
+    check_answer,
+    frame,
+    frame_length,
+    is_webp,
+    parse_frame,
+)
+
+log = structlog.get_logger()
+
+#: Loading the decoders takes a third of a second; a machine under load takes longer, but not this long.
+START_SECONDS: Final = 30.0
+#: A killed process is gone at once unless the kernel itself is stuck.
+REAP_SECONDS: Final = 5.0
+_READ_BUFFER: Final = 1 << 16
+
+
+class _ChildLost(Exception):
+    """The child is gone or can't be trusted any more; ``reason`` is what that says about the document."""
+
+    def __init__(self, reason: NoThumbnail) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+class _Child:
+    """One process and its two pipes. ``usable``: it waits for a job, the pipes stand between two jobs."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("a child has pipes")
+        self._process = process
+        self._stdin = process.stdin
+        self._stdout = process.stdout
+        self.usable = False
+        self.retired = False
+        self.jobs = 0
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    async def greet(self) -> None:
+        """Wait until the child has confined itself and is ready. Raises _ChildLost."""
+        greeting = await self._heard(START_SECONDS, self._frame)
+        if greeting != {"ready": VERSION}:
+            raise _ChildLost(NoThumbnail.CHILD_DIED)
+        self.usable = True
+
+    async def send(self, *parts: bytes | memoryview, patience: float) -> None:
+        """Write, and wait until the pipe has taken it. Raises _ChildLost, also after ``patience`` seconds of no progress."""
+        try:
+            for part in parts:
+                self._stdin.write(part)
+            async with asyncio.timeout(patience):
+                await self._stdin.drain()
+        except TimeoutError as error:
+            raise _ChildLost(NoThumbnail.LIMIT_TIME) from error
+        except (ConnectionError, RuntimeError) as error:
+            raise _ChildLost(await self._death()) from error
+
+    async def answer(self, patience: float) -> Rendered:
+        """The answer to the job that was sent. Raises _ChildLost."""
+        rendered: Rendered = await self._heard(patience, self._answer)
+        self.usable = True
+        return rendered
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def reap(self) -> None:
+        """Collect a killed process and let go of its pipes."""
+        try:
+            async with asyncio.timeout(REAP_SECONDS):
+                self._stdin.close()
+                while await self._stdout.read(_READ_BUFFER):
+                    pass
+                await self._process.wait()
+        except TimeoutError:
+            log.error("render_child_not_reaped", pid=self.pid)
+
+    async def _heard(self, patience: float, read: Any) -> Any:
+        try:
+            async with asyncio.timeout(patience):
+                return await read()
+        except TimeoutError as error:
+            raise _ChildLost(NoThumbnail.LIMIT_TIME) from error
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            raise _ChildLost(await self._death()) from error
+        except ProtocolViolated as error:
+            log.error("render_child_misbehaved", pid=self.pid, what=str(error))
+            raise _ChildLost(NoThumbnail.CHILD_DIED) from error
+
+    async def _frame(self) -> dict[str, Any]:
+        length = frame_length(await self._stdout.readexactly(LENGTH.size))
+        return parse_frame(await self._stdout.readexactly(length))
+
+    async def _answer(self) -> Rendered:
+        answer = check_answer(await self._frame())
+        thumbnails: list[Thumbnail] = []
+        for announced in answer.thumbnails:
+            data = await self._stdout.readexactly(announced.size)
+            if not is_webp(data):
+                raise ProtocolViolated("thumbnail is not WebP")
+            thumbnails.append(
+                Thumbnail(
+                    box=announced.box,
+                    mime_type=THUMBNAIL_MIME_TYPE,
+                    width=announced.width,
+                    height=announced.height,
+                    data=data,
+                )
+            )
+        return Rendered(thumbnails=tuple(thumbnails), metadata=answer.metadata, reason=answer.reason)
+
+    async def _death(self) -> NoThumbnail:
+        """What a closed pipe means: out of processor time, or dead of something else."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._process.wait()
+        if self._process.returncode == -signal.SIGXCPU:
+            return NoThumbnail.LIMIT_TIME
+        return NoThumbnail.CHILD_DIED
+
+
+class RenderPool:
+    """Renders at most ``children`` documents at a time.
+
+    ``timeout`` (seconds) runs from the moment a child has the whole document; ``memory_bytes`` is the address space a child
+    may have, the document included; images of more than ``max_pixels`` are not decoded; after ``jobs_per_child``
+    documents a child is replaced. Children start when first needed.
+    """
+
+    def __init__(
+        self,
+        *,
+        children: int = 2,
+        timeout: float = 20.0,
+        memory_bytes: int = 1 << 30,
+        max_pixels: int = 100_000_000,
+        jobs_per_child: int = 200,
+    ) -> None:
+        self._timeout = timeout
+        self._memory_bytes = memory_bytes
+        self._max_pixels = max_pixels
+        self._jobs_per_child = jobs_per_child
+        self._slots = asyncio.Semaphore(children)
+        self._starting = asyncio.Lock()
+        self._children: set[_Child] = set()
+        self._idle: list[_Child] = []
+        self._reaping: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Process ids of the children alive now."""
+        return frozenset(child.pid for child in self._children if child.alive)
+
+    async def render(self, content: AsyncIterable[bytes], mime_type: str) -> Rendered:
+        """Thumbnails and facts of one document, or the reason why it has none.
+
+        Nothing is parsed before ``content`` has ended well; what it raises comes through. Raises RendererUnavailable if no
+        child can be started or the pool is closed.
+        """
+        async with self._slots:
+            child = await self._take()
+            try:
+                return await self._job(child, content, mime_type)
+            except _ChildLost as lost:
+                if self._closed:
+                    raise RendererUnavailable from lost
+                log.warning("render_child_lost", pid=child.pid, reason=lost.reason.value, mime_type=mime_type)
+                return Rendered(reason=lost.reason)
+            finally:
+                if child.usable and child.jobs < self._jobs_per_child and not self._closed:
+                    self._idle.append(child)
+                else:
+                    self._retire(child)
+
+    async def aclose(self) -> None:
+        """End every child and wait until it is gone; documents under way raise RendererUnavailable."""
+        self._closed = True
+        async with self._starting:
+            for child in list(self._children):
+                self._retire(child)
+        self._idle.clear()
+        while self._reaping:
+            await asyncio.gather(*self._reaping)
+
+    async def _job(self, child: _Child, content: AsyncIterable[bytes], mime_type: str) -> Rendered:
+        child.usable = False
+        child.jobs += 1
+        job = {"mime_type": mime_type, "cpu_seconds": math.ceil(self._timeout)}
+        await child.send(frame(job), patience=self._timeout)
+        try:
+            async for piece in content:
+                view = memoryview(piece)
+                for offset in range(0, len(view), PIECE_BYTES):
+                    part = view[offset : offset + PIECE_BYTES]
+                    await child.send(LENGTH.pack(len(part)), part, patience=self._timeout)
+        except _ChildLost:
+            raise
+        except Exception:
+            with suppress(_ChildLost):
+                await child.send(LENGTH.pack(ABORT), patience=self._timeout)
+                child.usable = True
+            raise
+        await child.send(LENGTH.pack(0), patience=self._timeout)
+        return await child.answer(self._timeout)
+
+    async def _take(self) -> _Child:
+        """A child that waits for a job. Raises RendererUnavailable."""
+        if self._closed:
+            raise RendererUnavailable
+        while self._idle:
+            child = self._idle.pop()
+            if child.alive:
+                return child
+            self._retire(child)
+        child = await self._start()
+        try:
+            await child.greet()
+        except _ChildLost as lost:
+            log.error("render_child_not_started", pid=child.pid, reason=lost.reason.value)
+            self._retire(child)
+            raise RendererUnavailable from lost
+        except BaseException:
+            self._retire(child)
+            raise
+        return child
+
+    async def _start(self) -> _Child:
+        # An empty environment: what the worker was given (passwords among it) is no business of a decoder.
+        command = (sys.executable, "-I", "-m", "rendering.child", str(self._memory_bytes), str(self._max_pixels))
+        async with self._starting:
+            if self._closed:
+                raise RendererUnavailable
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    limit=_READ_BUFFER,
+                    env={},
+                    cwd="/",
+                    start_new_session=True,
+                )
+            except OSError as error:
+                log.error("render_child_not_started", error=type(error).__name__)
+                raise RendererUnavailable from error
+            child = _Child(process)
+            self._children.add(child)
+            return child
+
+    def _retire(self, child: _Child) -> None:
+        """Kill a child now and collect it in the background, so that even a cancelled caller leaves nothing behind."""
+        if child.retired:
+            return
+        child.retired = True
+        child.usable = False
+        child.kill()
+        task = asyncio.create_task(self._reap(child))
+        self._reaping.add(task)
+        task.add_done_callback(self._reaping.discard)
+
+    async def _reap(self, child: _Child) -> None:
+        await child.reap()
+        self._children.discard(child)
