@@ -1,0 +1,119 @@
+"""Vault at hvac's boundary, in memory: AppRole tokens with leases, a derived transit key, faults on demand."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+from hvac.exceptions import Forbidden, InternalServerError, InvalidRequest
+
+
+class FakeVault:
+    """Stands where an ``hvac.Client`` does.
+
+    ``failures`` are raised by the next transit calls, ``auth_failures`` by the next logins and renewals; ``poison`` is a context
+    (base64) whose encryption fails. ``gate``, if set, is waited for by every transit call. ``now`` is the clock that leases run by.
+    """
+
+    def __init__(self, lease: int = 3600) -> None:
+        self.lease = lease
+        self.now = 1000.0
+        self.token = ""
+        self.failures: list[Exception] = []
+        self.auth_failures: list[Exception] = []
+        self.poison: str | None = None
+        self.gate: threading.Event | None = None
+        self.answers: list[Any] = []
+        self.batches: list[tuple[str, int]] = []
+        self.logins = 0
+        self.renewals = 0
+        self.closed = False
+        self._valid: dict[str, float] = {}
+        self._numbers = itertools.count(1)
+        self.auth = SimpleNamespace(
+            approle=SimpleNamespace(login=self._login), token=SimpleNamespace(renew_self=self._renew)
+        )
+        self.adapter = SimpleNamespace(post=self._post)
+        self.session = SimpleNamespace(close=self._close)
+
+    def clock(self) -> float:
+        return self.now
+
+    def revoke(self) -> None:
+        """All tokens there are."""
+        self._valid.clear()
+
+    def _login(self, *, role_id: str, secret_id: str, use_token: bool) -> dict[str, Any]:
+        self.logins += 1
+        if self.auth_failures:
+            raise self.auth_failures.pop(0)
+        if (role_id, secret_id) != ("role", "secret") or use_token:
+            raise InvalidRequest("invalid role or secret ID")
+        token = f"token-{next(self._numbers)}"
+        self._valid[token] = self._end()
+        return {"auth": {"client_token": token, "lease_duration": self.lease}}
+
+    def _renew(self) -> dict[str, Any]:
+        self.renewals += 1
+        if self.auth_failures:
+            raise self.auth_failures.pop(0)
+        self._authorised()
+        self._valid[self.token] = self._end()
+        return {"auth": {"client_token": self.token, "lease_duration": self.lease}}
+
+    def _post(self, *, url: str, json: dict[str, Any]) -> Any:
+        if self.gate is not None:
+            self.gate.wait(5)
+        if self.failures:
+            raise self.failures.pop(0)
+        self._authorised()
+        if self.answers:
+            return self.answers.pop(0)
+        operation, key_name = url.removeprefix("/v1/transit/").split("/")
+        if key_name != "dpj-documents":
+            raise InvalidRequest("encryption key not found", json={"errors": ["encryption key not found"]})
+        self.batches.append((operation, len(json["batch_input"])))
+        one = self._encrypt if operation == "encrypt" else self._decrypt
+        results = [one(item) for item in json["batch_input"]]
+        answer = {"data": {"batch_results": results}}
+        if all("error" in result for result in results):
+            raise InvalidRequest("", json=answer)
+        assert json["partial_failure_response_code"] == 200
+        return answer
+
+    def _encrypt(self, item: dict[str, str]) -> dict[str, Any]:
+        if item["context"] == self.poison:
+            return {"error": "internal"}
+        sealed = base64.b64encode(f"{item['context']}|{item['plaintext']}".encode()).decode()
+        return {"ciphertext": f"vault:v3:{sealed}", "key_version": 3}
+
+    def _decrypt(self, item: dict[str, str]) -> dict[str, Any]:
+        prefix, version, body = item["ciphertext"].split(":")
+        if prefix != "vault":
+            return {"error": "invalid ciphertext: no prefix"}
+        if version == "v99":
+            return {"error": "invalid ciphertext: version is too new"}
+        if version == "v1":
+            return {"error": "ciphertext or signature version is disallowed by policy (too old)"}
+        context, plaintext = base64.b64decode(body).decode().split("|")
+        if context != item["context"]:
+            return {"error": "cipher: message authentication failed"}
+        return {"plaintext": plaintext}
+
+    def _authorised(self) -> None:
+        if self._valid.get(self.token, 0) <= self.now:
+            raise Forbidden("permission denied")
+
+    def _end(self) -> float:
+        return self.now + (self.lease or 10**9)
+
+    def _close(self) -> None:
+        self.closed = True
+
+
+def all_failed_inside(error: str, items: int) -> InternalServerError:
+    """Vault's 500 with the items' errors in it."""
+    return InternalServerError("", json={"data": {"batch_results": [{"error": error}] * items}})

@@ -1,0 +1,262 @@
+"""The Vault keyring against a Vault in memory: leases, lost tokens, faults, refusals. The real one is in tests/contract."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import pytest
+from hvac.exceptions import Forbidden, InternalServerError, InvalidPath, VaultDown
+
+from crypto.batching import BatchLimits
+from crypto.vault_session import VaultSession
+from crypto.vault_transit import VaultTransitKeyring
+from domain.errors import KeyringUnavailable, WrongKey
+from domain.keys import EncryptionContext, WrappedKey
+from tests.support.fakes_vault import FakeVault, all_failed_inside
+
+CONTEXT = EncryptionContext("banque", UUID(int=5))
+OTHER = EncryptionContext("banque", UUID(int=6))
+
+
+@pytest.fixture
+def vault() -> FakeVault:
+    return FakeVault()
+
+
+@pytest.fixture
+async def keyring(vault: FakeVault) -> AsyncIterator[VaultTransitKeyring]:
+    session = VaultSession(vault, "role", "secret", clock=vault.clock)
+    made = VaultTransitKeyring(session, "dpj-documents", BatchLimits(window=0.001, deadline=2.0))
+    yield made
+    await made.aclose()
+
+
+async def test_wrap_and_unwrap(keyring: VaultTransitKeyring) -> None:
+    key, wrapped = await keyring.new_data_key(CONTEXT)
+    assert (wrapped.scheme, wrapped.key_name, wrapped.key_version) == ("vault-transit", "dpj-documents", 3)
+    assert await keyring.unwrap(wrapped, CONTEXT) == key
+    with pytest.raises(WrongKey):
+        await keyring.unwrap(wrapped, OTHER)
+
+
+async def test_the_context_is_length_prefixed(keyring: VaultTransitKeyring) -> None:
+    _, wrapped = await keyring.new_data_key(CONTEXT)
+    context = base64.b64decode(base64.b64decode(wrapped.ciphertext.split(":")[2]).split(b"|")[0])
+    assert context == b"\x00\x06banque" + b"\x00\x24" + str(CONTEXT.document_id).encode() + b"\x00\x07content"
+
+
+async def test_nothing_is_called_before_it_is_used(keyring: VaultTransitKeyring, vault: FakeVault) -> None:
+    assert vault.logins == 0
+    await keyring.check()
+    assert vault.logins == 1
+
+
+async def test_concurrent_wraps_share_a_call_and_a_login(keyring: VaultTransitKeyring, vault: FakeVault) -> None:
+    contexts = [EncryptionContext("banque", uuid4()) for _ in range(50)]
+    made = await asyncio.gather(*(keyring.new_data_key(context) for context in contexts))
+    assert vault.batches == [("encrypt", 50)]
+    back = await asyncio.gather(*(keyring.unwrap(w, c) for (_, w), c in zip(made, contexts, strict=True)))
+    assert back == [key for key, _ in made]
+    assert vault.batches == [("encrypt", 50), ("decrypt", 50)]
+    assert vault.logins == 1
+
+
+async def test_one_item_s_failure_is_its_own(keyring: VaultTransitKeyring, vault: FakeVault) -> None:
+    vault.poison = base64.b64encode(
+        b"\x00\x06banque" + b"\x00\x24" + str(OTHER.document_id).encode() + b"\x00\x07content"
+    ).decode()
+    answers = await asyncio.gather(
+        keyring.new_data_key(CONTEXT),
+        keyring.new_data_key(OTHER),
+        keyring.new_data_key(CONTEXT),
+        return_exceptions=True,
+    )
+    assert isinstance(answers[1], KeyringUnavailable)
+    assert isinstance(answers[0], tuple)
+    assert isinstance(answers[2], tuple)
+    opened = await asyncio.gather(
+        keyring.unwrap(answers[0][1], CONTEXT), keyring.unwrap(answers[2][1], OTHER), return_exceptions=True
+    )
+    assert opened[0] == answers[0][0]
+    assert isinstance(opened[1], WrongKey)
+    assert vault.batches == [("encrypt", 3), ("decrypt", 2)]
+
+
+async def test_the_token_is_renewed_after_two_thirds_of_its_lease(
+    keyring: VaultTransitKeyring, vault: FakeVault
+) -> None:
+    await keyring.check()
+    vault.now += 2399
+    await keyring.check()
+    assert (vault.logins, vault.renewals) == (1, 0)
+    vault.now += 2
+    await keyring.check()
+    assert (vault.logins, vault.renewals) == (1, 1)
+    vault.now += 2399
+    await keyring.check()
+    assert (vault.logins, vault.renewals) == (1, 1)
+
+
+async def test_after_the_lease_it_logs_in_again(keyring: VaultTransitKeyring, vault: FakeVault) -> None:
+    await keyring.check()
+    vault.now += 3601
+    await keyring.check()
+    assert (vault.logins, vault.renewals) == (2, 0)
+
+
+async def test_a_renewal_that_is_refused_becomes_a_login(keyring: VaultTransitKeyring, vault: FakeVault) -> None:
+    await keyring.check()
+    vault.now += 2500
+    vault.auth_failures.append(Forbidden("permission denied"))
+    await keyring.check()
+    assert (vault.logins, vault.renewals) == (2, 1)
+
+
+async def test_a_token_without_end_is_kept(vault: FakeVault) -> None:
+    vault.lease = 0
+    keyring = VaultTransitKeyring(VaultSession(vault, "role", "secret", clock=vault.clock), "dpj-documents")
+    await keyring.check()
+    vault.now += 10**7
+    await keyring.check()
+    assert (vault.logins, vault.renewals) == (1, 0)
+    await keyring.aclose()
+
+
+async def test_a_revoked_token_is_replaced_within_the_call(keyring: VaultTransitKeyring, vault: FakeVault) -> None:
+    _, wrapped = await keyring.new_data_key(CONTEXT)
+    vault.revoke()
+    await keyring.unwrap(wrapped, CONTEXT)
+    assert vault.logins == 2
+
+
+async def test_threads_that_lost_one_token_log_in_once(keyring: VaultTransitKeyring, vault: FakeVault) -> None:
+    _, wrapped = await keyring.new_data_key(CONTEXT)
+    vault.gate = threading.Event()
+    asked = [asyncio.create_task(keyring.unwrap(wrapped, CONTEXT)), asyncio.create_task(keyring.new_data_key(CONTEXT))]
+    await asyncio.sleep(0.05)  # both in their threads, with the old token
+    vault.revoke()
+    vault.gate.set()
+    await asyncio.gather(*asked)
+    assert vault.logins == 2
+
+
+async def test_a_login_that_another_thread_made_is_used(vault: FakeVault) -> None:
+    session = VaultSession(vault, "role", "secret", clock=vault.clock)
+    session.transit("encrypt", "dpj-documents", [{"plaintext": "AA==", "context": "AA=="}])
+    session._log_in(after=0)
+    assert vault.logins == 1
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        VaultDown("Vault is sealed"),
+        InternalServerError("1 error occurred"),
+        InvalidPath("no handler for route"),
+        ConnectionError("refused"),
+        TimeoutError("timed out"),
+        all_failed_inside("out of entropy", 1),
+    ],
+)
+async def test_outages(keyring: VaultTransitKeyring, vault: FakeVault, failure: Exception) -> None:
+    _, wrapped = await keyring.new_data_key(CONTEXT)
+    for call in (keyring.new_data_key(CONTEXT), keyring.unwrap(wrapped, CONTEXT), keyring.check()):
+        vault.failures.append(failure)
+        with pytest.raises(KeyringUnavailable) as caught:
+            await call
+        assert str(failure) not in caught.value.detail or not str(failure)
+    await keyring.unwrap(wrapped, CONTEXT)
+
+
+async def test_403_after_a_new_login_is_an_outage(keyring: VaultTransitKeyring, vault: FakeVault) -> None:
+    await keyring.check()
+    vault.failures += [Forbidden("permission denied"), Forbidden("permission denied")]
+    with pytest.raises(KeyringUnavailable):
+        await keyring.check()
+    assert vault.logins == 2
+    await keyring.check()
+
+
+async def test_a_login_that_fails_is_an_outage_and_is_tried_again(
+    keyring: VaultTransitKeyring, vault: FakeVault
+) -> None:
+    vault.auth_failures.append(VaultDown("sealed"))
+    with pytest.raises(KeyringUnavailable):
+        await keyring.check()
+    await keyring.check()
+
+
+async def test_wrong_credentials_are_an_outage(vault: FakeVault) -> None:
+    keyring = VaultTransitKeyring(VaultSession(vault, "role", "other", clock=vault.clock), "dpj-documents")
+    with pytest.raises(KeyringUnavailable):
+        await keyring.check()
+    await keyring.aclose()
+
+
+async def test_a_missing_transit_key_condemns_nothing(vault: FakeVault) -> None:
+    keyring = VaultTransitKeyring(VaultSession(vault, "role", "secret", clock=vault.clock), "absent")
+    with pytest.raises(KeyringUnavailable):
+        await keyring.unwrap(WrappedKey("vault-transit", "absent", 3, "vault:v3:AAAA"), CONTEXT)
+    await keyring.aclose()
+
+
+@pytest.mark.parametrize("version", ["v99", "v1"])
+async def test_versions_that_are_away_have_to_wait(keyring: VaultTransitKeyring, version: str) -> None:
+    """Not restored yet, or archived: both come back, so the document isn't condemned."""
+    _, wrapped = await keyring.new_data_key(CONTEXT)
+    with pytest.raises(KeyringUnavailable):
+        await keyring.unwrap(replace(wrapped, ciphertext=wrapped.ciphertext.replace("v3", version)), CONTEXT)
+
+
+async def test_what_is_no_ciphertext_is_refused(keyring: VaultTransitKeyring) -> None:
+    with pytest.raises(WrongKey):
+        await keyring.unwrap(WrappedKey("vault-transit", "dpj-documents", 3, "other:v3:AAAA"), CONTEXT)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        {},
+        {"data": None},
+        {"data": {"batch_results": []}},
+        {"data": {"batch_results": [{}]}},
+        {"data": {"batch_results": [{"ciphertext": "other:v1:x"}]}},
+        {"data": {"batch_results": [{"ciphertext": "vault:vx:x"}]}},
+        {"data": {"batch_results": [{"ciphertext": "vault:v"}]}},
+    ],
+)
+async def test_odd_answers_are_outages(keyring: VaultTransitKeyring, vault: FakeVault, answer: object) -> None:
+    vault.answers.append(answer)
+    with pytest.raises(KeyringUnavailable):
+        await keyring.new_data_key(CONTEXT)
+
+
+@pytest.mark.parametrize("plaintext", [None, "", "AAAA", "not base64", "é"])
+async def test_what_is_no_data_key_is_refused(
+    keyring: VaultTransitKeyring, vault: FakeVault, plaintext: str | None
+) -> None:
+    _, wrapped = await keyring.new_data_key(CONTEXT)
+    vault.answers.append({"data": {"batch_results": [{"plaintext": plaintext}]}})
+    with pytest.raises(WrongKey):
+        await keyring.unwrap(wrapped, CONTEXT)
+
+
+async def test_closing_closes_the_connections(keyring: VaultTransitKeyring, vault: FakeVault) -> None:
+    await keyring.aclose()
+    assert vault.closed
+    with pytest.raises(KeyringUnavailable):
+        await keyring.new_data_key(CONTEXT)
+
+
+def test_connecting_calls_nothing_and_takes_nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAULT_TOKEN", "from-the-environment")
+    session = VaultSession.connect("http://127.0.0.1:1", "role", "secret")
+    assert session._client.token == ""
+    assert session._client.session.trust_env is False
+    session.close()
