@@ -111,12 +111,12 @@ class RenditionProcessor:
             facts = {"mime_type": document.mime_type, **rendered.metadata}
             await self._extended.put(document.id, document.tenant, facts)
         if rendered.reason is not None:
-            return partial(self._without, event, rendered.reason.value)
+            return partial(self._without, event, rendered.reason)
         return partial(self._finish, event, renditions)
 
     async def give_up(self, event: Event, code: str) -> Commit:
         """The document stays what it is; its thumbnail note says ``code``."""
-        return partial(self._without, _verified(event), code)
+        return partial(self._given_up, _verified(event), code)
 
     async def _rendered(self, document: Document) -> Rendered:
         if document.mime_type not in RENDERED_TYPES:
@@ -178,8 +178,15 @@ class RenditionProcessor:
             )
         )
 
-    async def _without(self, event: DocumentVerified, reason: str, work: Work) -> None:
-        document = await _held(event, work)
+    async def _given_up(self, event: DocumentVerified, code: str, work: Work) -> None:
+        document = await work.documents.lock(event.document_id)
+        if document.status not in _GOING:
+            await self._note(document, code, work)
+
+    async def _without(self, event: DocumentVerified, reason: NoThumbnail, work: Work) -> None:
+        await self._note(await _held(event, work), reason.value, work)
+
+    async def _note(self, document: Document, reason: str, work: Work) -> None:
         if document.thumbnail_note == reason:
             return
         at = self._clock.now()

@@ -95,8 +95,7 @@ def serve(source: BinaryIO, sink: BinaryIO, max_pixels: int) -> None:
 
 
 def _say(sink: BinaryIO, parts: list[bytes]) -> None:
-    for part in parts:
-        sink.write(part)
+    sink.writelines(parts)
     sink.flush()
 
 

@@ -6,6 +6,7 @@ Runs inside the child. Every decoder but these five stays shut, whatever the con
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -160,9 +161,7 @@ def _to_srgb(image: Image.Image, profile: Any) -> Image.Image:
 def _stretch(image: Image.Image) -> Image.Image:
     """Grey of more than 8 bits: 16-bit samples keep their scale, anything wider is spread over its own range."""
     wide = image.convert("F")
-    low, high = wide.getextrema()
-    if not isinstance(low, float) or not isinstance(high, float):
-        raise ValueError("one band expected")
+    low, high = (float(value) for value in wide.getextrema() if isinstance(value, float))
     if image.mode != "F" and low >= 0 and high <= 0xFFFF:
         low, high = 0.0, 65535.0 if high > 0xFF else 255.0
     span = (high - low) or 1.0
@@ -217,6 +216,6 @@ def _exif(image: Image.Image) -> dict[str, Any]:
                 value = read(values[tag])
             except (TypeError, ValueError, ArithmeticError, IndexError):
                 continue
-            if value not in (None, "") and value == value:  # noqa: PLR0124 - NaN is no fact
+            if value not in (None, "") and not (isinstance(value, float) and not math.isfinite(value)):
                 kept[name] = value
     return kept

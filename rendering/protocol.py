@@ -124,11 +124,18 @@ def is_webp(data: bytes) -> bool:
 def _announced(box: int, item: Any) -> Announced:
     if not isinstance(item, dict) or item.get("box") != box:
         raise ProtocolViolated("thumbnail of another box")
-    numbers = [item.get(name) for name in ("width", "height", "size")]
-    for number, limit in zip(numbers, (box, box, THUMBNAIL_BYTES), strict=True):
-        if type(number) is not int or not 1 <= number <= limit:
-            raise ProtocolViolated("thumbnail out of bounds")
-    return Announced(box, *numbers)
+    width, height, size = (_count(item.get(name), limit) for name, limit in _limits(box))
+    return Announced(box, width, height, size)
+
+
+def _limits(box: int) -> tuple[tuple[str, int], ...]:
+    return (("width", box), ("height", box), ("size", THUMBNAIL_BYTES))
+
+
+def _count(value: Any, limit: int) -> int:
+    if type(value) is not int or not 1 <= value <= limit:
+        raise ProtocolViolated("thumbnail out of bounds")
+    return value
 
 
 def clean_text(value: Any) -> str:
