@@ -187,6 +187,12 @@ async def test_a_version_that_is_gone_has_to_wait(keyring: LocalKeyring, path: P
         await LocalKeyring(path).unwrap(wrapped, CONTEXT)
 
 
+async def test_a_key_of_another_keyring_has_to_wait(keyring: LocalKeyring) -> None:
+    _, wrapped = await keyring.new_data_key(CONTEXT)
+    with pytest.raises(KeyringUnavailable):
+        await keyring.unwrap(replace(wrapped, scheme="vault-transit"), CONTEXT)
+
+
 async def test_the_version_is_bound(keyring: LocalKeyring, path: Path) -> None:
     _, wrapped = await keyring.new_data_key(CONTEXT)
     held = content_of(path)

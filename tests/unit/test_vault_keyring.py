@@ -213,6 +213,13 @@ async def test_versions_that_are_away_have_to_wait(keyring: VaultTransitKeyring,
         await keyring.unwrap(replace(wrapped, ciphertext=wrapped.ciphertext.replace("v3", version)), CONTEXT)
 
 
+@pytest.mark.parametrize("change", [{"scheme": "local-aes-256-gcm"}, {"key_name": "other"}])
+async def test_a_key_of_another_keyring_has_to_wait(keyring: VaultTransitKeyring, change: dict[str, str]) -> None:
+    _, wrapped = await keyring.new_data_key(CONTEXT)
+    with pytest.raises(KeyringUnavailable):
+        await keyring.unwrap(replace(wrapped, **change), CONTEXT)
+
+
 async def test_what_is_no_ciphertext_is_refused(keyring: VaultTransitKeyring) -> None:
     with pytest.raises(WrongKey):
         await keyring.unwrap(WrappedKey("vault-transit", "dpj-documents", 3, "other:v3:AAAA"), CONTEXT)
