@@ -22,7 +22,9 @@ from deploy.native import files
 from deploy.native.errors import BuildFailed, Cancelled
 
 SOURCES = Path(__file__).resolve().parent
-HEAVY_AT_ONCE = 2  # a Go link of Vault or MinIO takes over 1 GB; two keep a small machine usable
+# One Go build keeps four cores busy, and builds at the same time would each compile the packages they share (the standard
+# library above all); linking Vault or MinIO takes over 1 GB.
+GO_BUILDS_AT_ONCE = max(1, (os.cpu_count() or 1) // 4)
 BUILD_SECONDS = 1800  # a build that takes longer has hung: the slowest needs 4 minutes on two cores
 
 
@@ -56,7 +58,7 @@ class Builder:
 
     mark: Mapping[str, str] = field(default_factory=dict)
     _cancelled: threading.Event = field(default_factory=threading.Event)
-    _slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(HEAVY_AT_ONCE))
+    _slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(GO_BUILDS_AT_ONCE))
     _running: set[int] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -65,7 +67,7 @@ class Builder:
         place = recipe.place()
         if place.is_dir():
             return place
-        with self._turn(recipe), files.locked(_lock(recipe.key()), self._go_on):
+        with files.locked(_lock(recipe.key()), self._go_on):
             if place.is_dir():
                 return place
             with _workshop(recipe) as workshop:
@@ -94,11 +96,11 @@ class Builder:
     def _build(self, recipe: Recipe, workshop: Path, output: Path) -> None:
         inputs = workshop / "inputs"
         shutil.copytree(SOURCES / recipe.folder, inputs)
-        if recipe.tool == "go":
-            command, environment = _go(recipe, output)
-        else:
-            command, environment = _maven(output)
-        self._run(recipe, command, inputs, environment)
+        steps = _go(recipe, output) if recipe.tool == "go" else _maven(output)
+        if steps.fetch:
+            self._run(recipe, steps.fetch, inputs, steps.environment)
+        with self._turn(recipe):
+            self._run(recipe, steps.build, inputs, steps.environment)
         if recipe.tool == "mvn":
             _overlay(inputs, output)
 
@@ -151,29 +153,29 @@ def _workshop(recipe: Recipe) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _go(recipe: Recipe, output: Path) -> tuple[list[str], dict[str, str]]:
+@dataclass(frozen=True)
+class _Steps:
+    """``fetch`` may run beside other builds, ``build`` waits for its turn."""
+
+    fetch: list[str]
+    build: list[str]
+    environment: Mapping[str, str]
+
+
+def _go(recipe: Recipe, output: Path) -> _Steps:
     # -mod=readonly: go.sum decides what may be compiled in. Without cgo no C compiler is needed.
-    binary = str(output / recipe.part)
-    command = [
-        "go",
-        "build",
-        "-trimpath",
-        "-buildvcs=false",
-        "-tags",
-        recipe.tags,
-        "-ldflags",
-        "-s -w",
-        "-o",
-        binary,
-        recipe.package,
-    ]
-    return command, {"GOFLAGS": "-mod=readonly", "GOWORK": "off", "CGO_ENABLED": "0", "GOTELEMETRY": "off"}
+    environment = {"GOFLAGS": "-mod=readonly", "GOWORK": "off", "CGO_ENABLED": "0", "GOTELEMETRY": "off"}
+    what = ["-tags", recipe.tags, recipe.package]
+    # Listing what is compiled downloads the modules it is in, and only those.
+    fetch = ["go", "list", "-deps", "-f", "{{.ImportPath}}", *what]
+    build = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", str(output / recipe.part), *what]
+    return _Steps(fetch, build, environment)
 
 
-def _maven(output: Path) -> tuple[list[str], dict[str, str]]:
+def _maven(output: Path) -> _Steps:
     # --strict-checksums: a download that does not match its published checksum fails the build.
-    command = ["mvn", "--batch-mode", "--strict-checksums", "--no-transfer-progress", f"-Doutput={output}", "package"]
-    return command, {}
+    build = ["mvn", "--batch-mode", "--strict-checksums", "--no-transfer-progress", f"-Doutput={output}", "package"]
+    return _Steps([], build, {})
 
 
 def _overlay(inputs: Path, output: Path) -> None:

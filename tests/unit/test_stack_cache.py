@@ -27,7 +27,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def script(monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
     """Let this shell script stand for the compiler; ``$out`` is the folder it must fill."""
-    monkeypatch.setattr(cache, "_go", lambda recipe, output: (["sh", "-ec", shell], {"out": str(output)}))
+    monkeypatch.setattr(
+        cache, "_go", lambda recipe, output: cache._Steps([], ["sh", "-ec", shell], {"out": str(output)})
+    )
 
 
 def entries(root: Path) -> set[str]:
