@@ -1,5 +1,5 @@
-# What the pipeline may do: wrap, unwrap and rewrap the documents' keys under the one transit key, and read its current
-# version. It can neither export, delete nor replace the key.
+# What the pipeline may do: wrap and unwrap the documents' keys under the one transit key. It can't read, rotate, export or
+# delete that key, and without "create" a mistyped key name is refused instead of making a new key.
 path "transit/encrypt/dpj-documents" {
   capabilities = ["update"]
 }
@@ -8,19 +8,7 @@ path "transit/decrypt/dpj-documents" {
   capabilities = ["update"]
 }
 
-path "transit/rewrap/dpj-documents" {
-  capabilities = ["update"]
-}
-
-path "transit/keys/dpj-documents" {
-  capabilities = ["read"]
-}
-
-# Rotation is the operator's: `dpj keys rotate` adds a version, wrapped keys are then rewrapped row by row.
-path "transit/keys/dpj-documents/rotate" {
-  capabilities = ["update"]
-}
-
+# Its own login, and nothing else of Vault.
 path "auth/token/renew-self" {
   capabilities = ["update"]
 }
