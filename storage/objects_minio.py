@@ -64,7 +64,7 @@ class MinioObjectStore:
     ) -> None:
         pool = urllib3.PoolManager(
             num_pools=1,
-            maxsize=workers,
+            maxsize=4 * workers,  # a reading keeps its connection between pieces, when it has no thread
             timeout=urllib3.Timeout(connect=connect_timeout, read=deadline),
             # Once more after a connection that had gone stale; holding on through an outage is delivery's business.
             retries=urllib3.Retry(total=1, status=0, redirect=0, backoff_factor=0),

@@ -15,8 +15,9 @@ from uuid import uuid4
 import pytest
 from minio import Minio
 
-from domain.errors import IntegrityMismatch, ObjectMissing, ObjectStoreUnavailable
+from domain.errors import FileTooLarge, IntegrityMismatch, ObjectMissing, ObjectStoreUnavailable
 from domain.objects import StoredObject
+from storage import objects_minio
 from storage.objects_filesystem import FOOTER_SIZE, INCOMING, FilesystemObjectStore
 from storage.objects_minio import PART_SIZE, MinioObjectStore
 from tests.support.fakes_content import collect, cut, pieces
@@ -482,6 +483,27 @@ async def test_a_missing_bucket_is_an_outage_and_condemns_nothing(stack: dict[st
         with pytest.raises(ObjectStoreUnavailable):
             await call
     await away.aclose()
+
+
+async def test_more_parts_than_the_store_takes_are_refused(
+    stack: dict[str, str], bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects_minio, "MAX_PARTS", 1)
+    store, key = minio_store(stack, bucket), new_key()
+    with pytest.raises(FileTooLarge):
+        await store.put(key, cut(CONTENT, 1 << 20))
+    await assert_nothing(store, key)
+    await store.aclose()
+
+
+async def test_a_later_object_survives_the_undoing_of_an_earlier_one(stack: dict[str, str], bucket: str) -> None:
+    store, key = minio_store(stack, bucket), new_key()
+    earlier = objects_minio._Upload(store._client, bucket, key)
+    await asyncio.to_thread(earlier.finish, bytearray(b"earlier"))
+    later = await store.put(key, pieces(b"later"))
+    await asyncio.to_thread(earlier.undo)
+    assert (await store.stat(key)).etag == later.etag
+    await store.aclose()
 
 
 async def test_wrong_credentials_are_an_outage(stack: dict[str, str], bucket: str) -> None:

@@ -1,0 +1,190 @@
+"""Calls in threads: bounds, deadlines, and what becomes of a put that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+from structlog.testing import capture_logs
+
+from domain.errors import ObjectStoreUnavailable
+from domain.objects import StoredObject
+from storage.threads import Threads, parts_of
+from tests.support.fakes_content import collect, cut, pieces
+
+
+class Written:
+    """A Writing that records; ``gate`` holds ``finish`` back, ``failures`` are raised by the calls named."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.calls: list[str] = []
+        self.gate: threading.Event | None = None
+        self.failures: dict[str, Exception] = {}
+
+    def add(self, part: bytearray) -> None:
+        self._call("add")
+        self.parts.append(bytes(part))
+
+    def finish(self, part: bytearray) -> StoredObject:
+        if self.gate is not None:
+            self.gate.wait(5)
+        self._call("finish")
+        self.parts.append(bytes(part))
+        return StoredObject("k", sum(map(len, self.parts)), "e", datetime(2026, 1, 1, tzinfo=UTC))
+
+    def undo(self) -> None:
+        self._call("undo")
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.failures:
+            raise self.failures[name]
+
+
+class Counting:
+    """A Reading of three pieces, the middle one empty."""
+
+    def __init__(self) -> None:
+        self._pieces = [b"a", b"", b"c"]
+        self.closed = threading.Event()
+
+    def next(self) -> tuple[bytes, bool]:
+        return self._pieces.pop(0), not self._pieces
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+@pytest.fixture
+async def threads() -> AsyncIterator[Threads]:
+    made = Threads("test", 2, 0.5, bound=3)
+    yield made
+    await made.aclose()
+
+
+@pytest.mark.parametrize(
+    ("size", "lengths"), [(0, [0]), (1, [1]), (10, [10]), (11, [10, 1]), (20, [10, 10]), (25, [10, 10, 5])]
+)
+@pytest.mark.parametrize("piece", [1, 3, 10, 100])
+async def test_parts_are_full_but_the_last(size: int, lengths: list[int], piece: int) -> None:
+    content = bytes(range(size))
+    parts = [(bytes(part), last) async for part, last in parts_of(cut(content, piece), 10)]
+    assert [len(part) for part, _ in parts] == lengths
+    assert [last for _, last in parts] == [False] * (len(lengths) - 1) + [True]
+    assert b"".join(part for part, _ in parts) == content
+
+
+async def test_a_put_sends_its_parts_in_order(threads: Threads) -> None:
+    written = Written()
+    stored = await threads.write(written, pieces(b"0123456789", b"abc"), 5)
+    assert written.parts == [b"01234", b"56789", b"abc"]
+    assert written.calls == ["add", "add", "finish"]
+    assert stored.size == 13
+
+
+@pytest.mark.parametrize("failing", ["add", "finish"])
+async def test_a_put_that_fails_is_undone(threads: Threads, failing: str) -> None:
+    written = Written()
+    written.failures[failing] = ObjectStoreUnavailable("away")
+    with pytest.raises(ObjectStoreUnavailable, match="away"):
+        await threads.write(written, pieces(b"0123456789"), 5)
+    assert written.calls[-1] == "undo"
+    assert written.calls.count("undo") == 1
+
+
+async def test_nothing_sent_nothing_undone(threads: Threads) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"x"
+        raise ConnectionResetError
+
+    written = Written()
+    with pytest.raises(ConnectionResetError):
+        await threads.write(written, broken(), 5)
+    assert written.calls == []
+
+
+async def test_the_put_s_error_is_told_when_the_undoing_fails_too(threads: Threads) -> None:
+    written = Written()
+    written.failures = {"finish": ObjectStoreUnavailable("first"), "undo": ObjectStoreUnavailable("second")}
+    with capture_logs() as logs, pytest.raises(ObjectStoreUnavailable, match="first"):
+        await threads.write(written, pieces(b"0123456789"), 5)
+    assert [entry["event"] for entry in logs] == ["object_put_not_undone"]
+
+
+async def test_a_put_that_is_stuck_ends_at_its_deadline_and_is_undone_later(threads: Threads) -> None:
+    written = Written()
+    written.gate = threading.Event()
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(ObjectStoreUnavailable, match="in time"):
+        await threads.write(written, pieces(b"x"), 5)
+    assert asyncio.get_running_loop().time() - started < 2
+    assert written.calls == []
+    written.gate.set()
+    await threads.aclose()
+    assert written.calls == ["finish", "undo"]
+
+
+async def test_a_put_that_is_cancelled_waits_for_its_undoing(threads: Threads) -> None:
+    written = Written()
+    written.gate = threading.Event()
+    putting = asyncio.create_task(threads.write(written, pieces(b"x"), 5))
+    await asyncio.sleep(0.05)
+    putting.cancel()
+    await asyncio.sleep(0.05)
+    assert not putting.done()
+    written.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    assert written.calls == ["finish", "undo"]
+
+
+async def test_too_many_calls_are_refused_at_once(threads: Threads) -> None:
+    gate = threading.Event()
+    running = [asyncio.create_task(threads.run(gate.wait, 5)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    with pytest.raises(ObjectStoreUnavailable, match="Too many"):
+        await threads.run(gate.is_set)
+    gate.set()
+    await asyncio.gather(*running)
+    assert await threads.run(gate.is_set)
+
+
+async def test_a_call_left_by_its_caller_ends_unseen(threads: Threads) -> None:
+    gate = threading.Event()
+
+    def failing() -> None:
+        gate.wait(5)
+        raise RuntimeError
+
+    running = asyncio.create_task(threads.run(failing))
+    await asyncio.sleep(0.05)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    gate.set()
+    assert await threads.run(gate.is_set)
+
+
+async def test_a_reading_gives_its_pieces(threads: Threads) -> None:
+    reading = Counting()
+    assert await collect(threads.stream(reading)) == b"ac"
+    assert not reading.closed.is_set()  # it closed itself, as the last piece says
+
+
+async def test_a_reading_that_is_left_is_closed(threads: Threads) -> None:
+    reading = Counting()
+    stream = threads.stream(reading)
+    assert await anext(stream) == b"a"
+    await stream.aclose()
+    assert await asyncio.to_thread(reading.closed.wait, 5)
+
+
+async def test_a_reading_left_after_the_end_of_the_pool_is_fine(threads: Threads) -> None:
+    stream = threads.stream(Counting())
+    await anext(stream)
+    await threads.aclose()
+    await stream.aclose()
