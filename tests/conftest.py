@@ -38,4 +38,4 @@ def stack() -> Iterator[Mapping[str, str]]:
         yield {key: value for key, value in values.items() if value is not None}
     finally:
         if running is None:
-            native.down(name)
+            native.down(name, wipe=True)
