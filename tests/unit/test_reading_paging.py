@@ -32,6 +32,11 @@ def test_other_texts_are_no_cursor(text: str) -> None:
         decode_cursor(text)
 
 
+def test_long_texts_are_not_even_looked_at() -> None:
+    with pytest.raises(CursorInvalid):
+        decode_cursor("A" * 129)
+
+
 @pytest.mark.parametrize("change", [lambda c: c + "=", lambda c: c[:-1], lambda c: c + "A", lambda c: " " + c])
 def test_changed_cursors_are_refused(change) -> None:
     with pytest.raises(CursorInvalid):

@@ -1,0 +1,374 @@
+"""The application around its routes: access, problems, tracing, limits on what is left unread, health, OpenAPI."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+import structlog
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from domain.documents import Role
+from domain.lifecycle import Status
+from ingest_api import access, middleware
+from ingest_api.app import routes_only
+from ingest_api.openapi import document_of
+from ingest_api.presenting import API
+from tests.support.api import (
+    FORM_TYPE,
+    a_client,
+    an_app,
+    assert_problem,
+    bearer,
+    form_head,
+    metadata_of,
+    post_document,
+)
+from tests.support.fakes_intake import PDF, Bench
+
+ROUTES = {
+    "upload_document": ("POST", "/documents"),
+    "list_documents": ("GET", "/documents"),
+    "get_document": ("GET", "/documents/{id}"),
+    "get_document_content": ("GET", "/documents/{id}/content"),
+    "get_document_thumbnail": ("GET", "/documents/{id}/thumbnail"),
+    "list_document_events": ("GET", "/documents/{id}/events"),
+    "validate_document": ("POST", "/documents/{id}/validate"),
+    "reject_document": ("POST", "/documents/{id}/reject"),
+    "create_dossier": ("POST", "/dossiers"),
+    "list_dossiers": ("GET", "/dossiers"),
+    "get_dossier": ("GET", "/dossiers/{id}"),
+    "list_document_types": ("GET", "/document-types"),
+}
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
+    async with a_client(an_app(bench)) as made:
+        yield made
+
+
+# --- Access ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_access_table_is_complete() -> None:
+    assert set(ROUTES) == {name for name, roles in access.ACCESS.items() if roles is not None}
+    assert not access.is_allowed("no_such_route", list(Role))
+    with pytest.raises(ValueError, match="new_route"):
+        access.check_table([*access.ACCESS, "new_route"])
+    with pytest.raises(ValueError, match="livez"):
+        access.check_table(set(access.ACCESS) - {"livez"})
+
+
+@pytest.mark.parametrize("name", ROUTES)
+async def test_every_route_asks_for_a_token_and_a_role(client: httpx.AsyncClient, bench: Bench, name: str) -> None:
+    method, path = ROUTES[name]
+    url = API + path.format(id=uuid4())
+    for header in ({}, {"Authorization": "Basic eDp5"}, {"Authorization": "Bearer "}, {"Authorization": "Bearer x"}):
+        refused = await client.request(method, url, headers=header)
+        assert_problem(refused, 401, "unauthenticated")
+        assert refused.headers["www-authenticate"] == "Bearer"
+    for role in Role:
+        response = await client.request(method, url, headers=bearer(role.value))
+        assert (response.status_code == 403) == (role not in (access.ACCESS[name] or ())), role
+    assert_problem(await client.request(method, url, headers=bearer("")), 403, "forbidden")
+
+
+async def test_nothing_is_done_for_who_may_not(client: httpx.AsyncClient, bench: Bench) -> None:
+    document = await bench.stored(Status.VERIFIED)
+    before = bench.database.rows
+    url = f"{API}/documents/{document.id}"
+    for role, path in (("portal", "validate"), ("operator", "reject"), ("auditor", "validate")):
+        assert_problem(await client.post(f"{url}/{path}", headers=bearer(role), json={}), 403, "forbidden")
+    for role in ("operator", "auditor"):
+        assert_problem(await client.get(f"{url}/content", headers=bearer(role)), 403, "forbidden")
+    assert bench.database.rows is before
+
+
+async def test_other_tenants_documents_are_not_found(client: httpx.AsyncClient, bench: Bench) -> None:
+    document = await bench.stored(Status.VERIFIED)
+    url = f"{API}/documents/{document.id}"
+    other = bearer("portal,validator", tenant="other")
+    for path in ("", "/content", "/thumbnail", "/events"):
+        assert_problem(await client.get(url + path, headers=other), 404, "document_not_found")
+    assert_problem(await client.post(f"{url}/validate", headers=other), 404, "document_not_found")
+    assert (await client.get(url, headers=bearer("auditor", tenant="bank"))).status_code == 200
+
+
+# --- Problems, tracing, metrics --------------------------------------------------------------------------------------
+
+
+async def test_unknown_routes_and_methods_are_problems(client: httpx.AsyncClient) -> None:
+    assert_problem(await client.get("/nowhere"), 404, "route_not_found")
+    assert_problem(await client.get(f"{API}/documents/"), 404, "route_not_found")
+    response = await client.delete(f"{API}/documents")
+    assert_problem(response, 405, "method_not_allowed")
+    assert response.headers["allow"]
+
+
+async def test_traces_and_correlations_are_continued(client: httpx.AsyncClient, bench: Bench) -> None:
+    trace, correlation = "ab" * 16, str(uuid4())
+    headers = {**bearer(), "traceparent": f"00-{trace}-{'cd' * 8}-01", "correlation-id": correlation}
+    document = await bench.stored()
+    response = await client.get(f"{API}/documents/{document.id}", headers=headers)
+    assert response.headers["traceparent"].split("-")[1] == trace
+    assert response.headers["correlation-id"] == correlation
+    assert str(bench.audited()[-1].correlation_id) == correlation
+    fresh = await client.get("/livez", headers={"traceparent": "garbage", "correlation-id": "x" * 36})
+    assert len(fresh.headers["correlation-id"]) == 36
+    assert fresh.headers["correlation-id"] != "x" * 36
+
+
+async def test_every_answer_is_hardened(client: httpx.AsyncClient) -> None:
+    for path in ("/livez", "/nowhere", f"{API}/documents"):
+        headers = (await client.get(path)).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert headers["cache-control"] == "no-store"
+
+
+async def test_logs_hold_no_personal_data(client: httpx.AsyncClient, bench: Bench) -> None:
+    with structlog.testing.capture_logs() as logs:
+        response = await post_document(client, bench)
+        await client.get(response.json()["links"]["content"], headers=bearer())
+        await client.get(f"{API}/documents", params={"type": "marie"}, headers=bearer())
+    written = repr(logs)
+    assert "/api/v1/documents/{document_id}/content" in written
+    for personal in ("marie", "scan.pdf", "u1", "Bearer", "acme/"):
+        assert personal not in written
+
+
+async def test_metrics_count_by_route_and_never_by_id(bench: Bench) -> None:
+    registry = CollectorRegistry()
+    async with a_client(an_app(bench, registry=registry)) as client:
+        await post_document(client, bench)
+        await client.get(f"{API}/documents/{uuid4()}", headers=bearer())
+        await client.request("BREW", f"/{uuid4()}")
+        text = (await client.get("/metrics")).text
+    assert f"dpj_upload_bytes_total {float(len(PDF))}" in text
+    assert 'dpj_http_requests_total{method="POST",route="/api/v1/documents",status="201"} 1.0' in text
+    assert 'dpj_http_problems_total{code="document_not_found",route="/api/v1/documents/{document_id}"} 1.0' in text
+    assert 'dpj_http_requests_total{method="OTHER",route="unmatched",status="404"} 1.0' in text
+    assert "dpj_http_in_flight 1.0" in text
+
+
+async def test_health(bench: Bench) -> None:
+    async def fine() -> None: ...
+
+    async def away() -> None:
+        raise OSError("s3cret")
+
+    async with a_client(an_app(bench, readiness={"postgresql": fine})) as client:
+        assert (await client.get("/livez")).status_code == 200
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (200, {"ready": True, "checks": {"postgresql": "ok"}})
+    async with a_client(an_app(bench, readiness={"postgresql": fine, "keyring": away})) as client:
+        ready = await client.get("/readyz")
+    assert (ready.status_code, ready.json()["checks"]) == (503, {"postgresql": "ok", "keyring": "failed"})
+    assert "s3cret" not in ready.text
+
+
+async def test_a_check_that_hangs_has_a_deadline(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hangs() -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr("ingest_api.routes_health.CHECK_SECONDS", 0.01)
+    async with a_client(an_app(bench, readiness={"kafka": hangs})) as client:
+        assert (await client.get("/readyz")).status_code == 503
+
+
+def test_an_application_without_dependencies_only_describes_itself() -> None:
+    app = routes_only()
+    assert document_of(app)["paths"]
+    assert document_of(app) is document_of(app)
+
+
+async def test_the_lifespan_is_entered_and_left(bench: Bench) -> None:
+    seen: list[str] = []
+
+    class Span:
+        def __init__(self, app: FastAPI) -> None: ...
+
+        async def __aenter__(self) -> None:
+            seen.append("in")
+
+        async def __aexit__(self, *_: object) -> None:
+            seen.append("out")
+
+    app = an_app(bench, lifespan=Span)
+    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    sent: list[str] = []
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    await app({"type": "lifespan", "state": {}}, receive, send)
+    assert seen == ["in", "out"]
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+# --- Bodies that nobody read -----------------------------------------------------------------------------------------
+
+
+async def raw_call(app: Any, headers: dict[str, str], pieces: list[bytes], *, more: bool) -> tuple[Any, int]:
+    """Status line and headers of the answer to a POST, and how many pieces of the body were taken."""
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": f"{API}/documents",
+        "raw_path": b"",
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "client": ("192.0.2.1", 1),
+        "server": ("api", 80),
+        "scheme": "http",
+    }
+    left = list(pieces)
+    answers: list[Any] = []
+
+    async def receive() -> Any:
+        if not left:
+            await asyncio.sleep(60)
+        return {"type": "http.request", "body": left.pop(0), "more_body": more or bool(left)}
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    await app(scope, receive, send)
+    start = answers[0]
+    return (start["status"], {name.decode(): value.decode() for name, value in start["headers"]}), len(pieces) - len(
+        left
+    )
+
+
+async def test_a_refused_body_is_read_to_its_end_so_that_the_answer_arrives(bench: Bench) -> None:
+    (status, headers), taken = await raw_call(an_app(bench), {"Content-Length": "30"}, [b"x" * 10] * 3, more=False)
+    assert (status, taken) == (401, 3)
+    assert "connection" not in headers
+
+
+async def test_an_endless_body_is_not_read_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "LINGER_BYTES", 50)
+    (status, headers), taken = await raw_call(
+        an_app(bench), {"Transfer-Encoding": "chunked"}, [b"x" * 10] * 100, more=True
+    )
+    assert (status, taken, headers["connection"]) == (401, 5, "close")
+
+
+async def test_a_silent_sender_is_not_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "LINGER_SECONDS", 0.01)
+    (status, headers), _ = await raw_call(an_app(bench), {"Content-Length": "99"}, [b"x"], more=True)
+    assert (status, headers["connection"]) == (401, "close")
+
+
+async def test_who_waits_for_100_continue_is_answered_without_its_body(bench: Bench) -> None:
+    expects = {"Content-Length": "99", "Expect": "100-continue"}
+    (status, headers), taken = await raw_call(an_app(bench), expects, [b"x"], more=True)
+    assert (status, taken, headers["connection"]) == (401, 0, "close")
+
+
+async def test_a_client_that_leaves_midway_leaves_nothing(bench: Bench) -> None:
+    head = form_head(metadata_of(bench)) + PDF
+    messages: list[Any] = [{"type": "http.request", "body": head, "more_body": True}, {"type": "http.disconnect"}]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"{API}/documents",
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in {**bearer(), **FORM_TYPE}.items()],
+    }
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return messages.pop(0) if len(messages) > 1 else messages[0]
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await an_app(bench)({**scope, "headers": [*scope["headers"], (b"transfer-encoding", b"chunked")]}, receive, send)
+    assert sent[0]["status"] == 400
+    assert bench.nothing_left()
+
+
+async def test_a_reader_that_leaves_stops_the_decryption(bench: Bench) -> None:
+    document = await bench.stored()
+    pulled = 0
+
+    async def endless(_: Any) -> AsyncIterator[bytes]:
+        nonlocal pulled
+        while pulled < 10_000:
+            pulled += 1
+            yield b"x" * 10
+
+    bench.reading._content = type("Endless", (), {"read": staticmethod(endless)})
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": f"{API}/documents/{document.id}/content",
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in bearer().items()],
+    }
+
+    async def receive() -> Any:
+        if pulled < 5:
+            await asyncio.sleep(0.001)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        await asyncio.sleep(0)
+
+    await an_app(bench)(scope, receive, send)
+    assert pulled < 1000
+
+
+# --- OpenAPI ---------------------------------------------------------------------------------------------------------
+
+
+def references(node: Any) -> set[str]:
+    if isinstance(node, dict):
+        own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+        return own.union(*map(references, node.values()))
+    return set().union(*map(references, node)) if isinstance(node, list) else set()
+
+
+async def test_the_openapi_document_is_whole(client: httpx.AsyncClient) -> None:
+    document = (await client.get(f"{API}/openapi.json")).json()
+    assert document["openapi"].startswith("3.1")
+    operations = {
+        operation["operationId"]: operation for path in document["paths"].values() for operation in path.values()
+    }
+    assert set(operations) == set(ROUTES)
+    schemas = document["components"]["schemas"]
+    for reference in references(document):
+        assert reference.removeprefix("#/components/schemas/") in schemas, reference
+    for name, operation in operations.items():
+        assert operation["security"] == [{"bearer": sorted(role.value for role in access.ACCESS[name] or ())}]
+        assert {"401", "403", "500", "503"} <= set(operation["responses"])
+        for status, answer in operation["responses"].items():
+            if int(status) >= 400:
+                assert list(answer["content"]) == ["application/problem+json"], (name, status)
+    upload = operations["upload_document"]
+    assert set(upload["requestBody"]["content"]) == {"multipart/form-data", "*/*"}
+    assert {parameter["name"] for parameter in upload["parameters"]} == {"Idempotency-Key", "X-DPJ-Metadata"}
+    assert "HTTPValidationError" not in schemas
+
+
+def test_the_openapi_document_prints_without_a_server(capsys: pytest.CaptureFixture[str]) -> None:
+    from ingest_api.openapi import main
+
+    main()
+    assert json.loads(capsys.readouterr().out) == document_of(routes_only())
