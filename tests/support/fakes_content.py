@@ -6,10 +6,16 @@ import hashlib
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
 
+from domain.documents import Document, Language
 from domain.errors import KeyringUnavailable, ObjectMissing, ObjectStoreUnavailable, WrongKey
 from domain.keys import DATA_KEY_BYTES, DataKey, EncryptionContext, WrappedKey
+from domain.lifecycle import Status
 from processors.ports import StoredObject
+
+CONTENT_KEY = "banque/2026/obj-1"
 
 
 class MemoryObjectStore:
@@ -139,3 +145,29 @@ async def cut(content: bytes, size: int) -> AsyncIterator[bytes]:
 async def collect(stream: AsyncIterable[bytes]) -> bytes:
     """All bytes of a stream."""
     return b"".join([piece async for piece in stream])
+
+
+def a_document(size: int | None, **changes: Any) -> Document:
+    """A stored document of ``size`` clear bytes, as yet without key and etag."""
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    fields: dict[str, Any] = {
+        "id": UUID(int=77),
+        "tenant": "banque",
+        "dossier_id": UUID(int=2),
+        "step_id": None,
+        "type_code": "ID",
+        "category": None,
+        "original_name": "passeport.pdf",
+        "stored_name": "x.pdf",
+        "object_key": CONTENT_KEY,
+        "status": Status.STORED,
+        "mandatory": True,
+        "depositor_id": "p",
+        "depositor_email_sealed": "",
+        "language": Language.FRENCH,
+        "size": size,
+        "correlation_id": UUID(int=3),
+        "created_at": now,
+        "updated_at": now,
+    }
+    return Document(**(fields | changes))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from crypto.envelope import CHUNK_SIZE, SEALED_CHUNK_SIZE, Envelope
-from domain.documents import Document, Language, Rendition
+from domain.documents import Document, Rendition
 from domain.errors import (
     ContentNotAvailable,
     EnvelopeInvalid,
@@ -24,12 +23,11 @@ from domain.errors import (
     WrongKey,
 )
 from domain.keys import DataKey, EncryptionContext
-from domain.lifecycle import Status
 from processors.content import EncryptedContent, rendition_key
-from tests.support.fakes_content import MemoryKeyring, MemoryObjectStore, collect, cut, pieces
+from tests.support.fakes_content import CONTENT_KEY as KEY
+from tests.support.fakes_content import MemoryKeyring, MemoryObjectStore, a_document, collect, cut, pieces
 
 CLEAR = random.Random(5).randbytes(3 * CHUNK_SIZE + 500)
-KEY = "banque/2026/obj-1"
 HEADER = 81
 
 
@@ -74,31 +72,6 @@ class Held:
 @pytest.fixture
 def held() -> Held:
     return Held()
-
-
-def a_document(size: int | None, **changes: Any) -> Document:
-    now = datetime(2026, 3, 1, tzinfo=UTC)
-    fields: dict[str, Any] = {
-        "id": UUID(int=77),
-        "tenant": "banque",
-        "dossier_id": UUID(int=2),
-        "step_id": None,
-        "type_code": "ID",
-        "category": None,
-        "original_name": "passeport.pdf",
-        "stored_name": "x.pdf",
-        "object_key": KEY,
-        "status": Status.STORED,
-        "mandatory": True,
-        "depositor_id": "p",
-        "depositor_email_sealed": "",
-        "language": Language.FRENCH,
-        "size": size,
-        "correlation_id": UUID(int=3),
-        "created_at": now,
-        "updated_at": now,
-    }
-    return Document(**(fields | changes))
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_SIZE, len(CLEAR)])
