@@ -27,7 +27,9 @@ CORRELATION_STATE: Final = "dpj.correlation_id"
 #: After a refusal the rest of the body is read for this long, in bytes and seconds, so that the client gets to our answer.
 LINGER_BYTES: Final = 16 * 1024 * 1024
 LINGER_SECONDS: Final = 2.0
-_UNREAD_ROUTE: Final = "unmatched"
+_UNMATCHED: Final = "unmatched"
+#: Asked every few seconds, by machines.
+_HEALTH: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 _SECURITY_HEADERS: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
@@ -119,9 +121,10 @@ class ExchangeMiddleware:
 
     def _note(self, scope: Scope, exchange: _Exchange, seconds: float) -> None:
         code = scope["state"].get(problems.CODE_STATE)
-        route = getattr(scope.get("route"), "path", _UNREAD_ROUTE)
+        route = getattr(scope.get("route"), "path", _UNMATCHED)
         self._metrics.finished(route, scope["method"], exchange.status, seconds, code)
-        _log.info(
+        say = _log.debug if route in _HEALTH else _log.info
+        say(
             "request",
             route=route,
             method=scope["method"],

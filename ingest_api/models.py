@@ -30,7 +30,9 @@ Code = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Label = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
 Text = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
 Note = Annotated[str, Field(max_length=2000), AfterValidator(_writable)]
-Value = Annotated[str, Field(max_length=1000), AfterValidator(_writable)] | bool | int | float | None
+#: Integers stay within what every JSON reader keeps exact (RFC 8259, section 6).
+Whole = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
+Value = Annotated[str, Field(max_length=1000), AfterValidator(_writable)] | bool | Whole | float | None
 Email = Annotated[
     str,
     Field(max_length=254, pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$"),

@@ -55,6 +55,14 @@ async def test_a_deposit_answers_201_with_the_document(client: httpx.AsyncClient
     assert (again.status_code, again.json()) == (200, body)
 
 
+async def test_free_metadata_keeps_its_values(client: httpx.AsyncClient, bench: Bench) -> None:
+    sent = {"a": 2**53 - 1, "b": 1.5, "c": None, "d": True, "e": "é\n"}
+    assert (await post_document(client, bench, metadata=sent)).json()["metadata"] == sent
+    for value in (2**53, 2**80, -(2**70)):
+        response = await post_document(client, bench, metadata={"a": value})
+        assert (response.status_code, response.json()["metadata"]["a"]) == (201, float(value))
+
+
 async def test_a_raw_body_deposits_too(client: httpx.AsyncClient, bench: Bench) -> None:
     metadata = base64.urlsafe_b64encode(json.dumps(metadata_of(bench, file_name="é.pdf")).encode()).decode()
     headers = {**bearer(), "Content-Type": "application/pdf", "X-DPJ-Metadata": metadata}

@@ -229,6 +229,18 @@ async def test_a_commit_whose_answer_is_lost_keeps_the_whole_document(bench: Ben
     assert len(bench.objects.objects) == 1
 
 
+async def test_a_beginning_whose_answer_is_lost_is_swept(bench: Bench) -> None:
+    bench.database.faults = ["lost"]
+    with pytest.raises(DatabaseUnavailable):
+        await bench.receive(idempotency_key="k")
+    assert only_document(bench).status is Status.PENDING
+    bench.clock.at += timedelta(seconds=61)
+    await bench.sweep.run_once()
+    assert only_document(bench).status is Status.ABANDONED
+    assert not bench.objects.objects
+    assert not bench.database.rows.outbox
+
+
 async def test_an_attempt_that_cannot_be_discarded_is_left_to_the_sweep(bench: Bench) -> None:
     bench.database.faults = [None, "rollback", "away"]
     with pytest.raises(DatabaseUnavailable):

@@ -1,0 +1,79 @@
+"""Token keys over HTTP: fetched, refused when too large, slow or broken."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from domain.documents import Role
+from domain.errors import IdentityUnavailable
+from ingest_api.jwks import MAX_JWKS_BYTES, Jwks, jwks_source
+from ingest_api.tokens import TokenAuthenticator, issue_token, public_jwks
+
+
+class Provider(ThreadingHTTPServer):
+    """An identity provider: ``/keys`` holds the set, other paths misbehave."""
+
+    jwks = b""
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Provider)
+        if self.path == "/slow":
+            time.sleep(1)
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "/keys")
+            self.end_headers()
+            return
+        self.send_response(200 if self.path != "/broken" else 500)
+        self.end_headers()
+        self.wfile.write(b" " * (MAX_JWKS_BYTES + 1) if self.path == "/large" else self.server.jwks)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with Provider(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "key.pem"
+    key = Ed25519PrivateKey.generate()
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return path
+
+
+async def test_tokens_are_checked_with_keys_behind_a_url(provider: Provider, key_file: Path) -> None:
+    provider.jwks = json.dumps(public_jwks(key_file)).encode()
+    keys = Jwks(jwks_source(f"http://127.0.0.1:{provider.server_port}/keys"))
+    token = issue_token(key_file, "i", "a", "u", "t", [Role.AUDITOR], 60)
+    identity = await TokenAuthenticator(keys, issuer="i", audience="a").authenticate(token)
+    assert identity.roles == {Role.AUDITOR}
+
+
+@pytest.mark.parametrize("path", ["slow", "moved", "broken", "large"])
+async def test_a_provider_that_misbehaves_is_unavailable(provider: Provider, path: str) -> None:
+    with pytest.raises(IdentityUnavailable):
+        await jwks_source(f"http://127.0.0.1:{provider.server_port}/{path}", timeout=0.3)()
+
+
+async def test_a_provider_that_is_away_is_unavailable() -> None:
+    with pytest.raises(IdentityUnavailable):
+        await jwks_source("http://127.0.0.1:9/keys", timeout=0.3)()
