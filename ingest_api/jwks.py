@@ -95,9 +95,8 @@ def _verification_key(entry: Mapping[str, Any]) -> VerificationKey | None:
 
 
 class Jwks:
-    """A cached key set. Fetched anew when older than ``max_age``, or for an unknown key id, but at most every ``min_interval``.
-
-    While a new fetch fails, the keys at hand go on serving.
+    """A cached key set. Fetched anew for an unknown key id, at most every ``min_interval`` seconds, and, in the background,
+    when older than ``max_age``. While a fetch fails, the keys at hand go on serving.
     """
 
     def __init__(
@@ -116,11 +115,15 @@ class Jwks:
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
         self._lock = asyncio.Lock()
+        self._renewal: asyncio.Task[None] | None = None
 
     async def key(self, kid: str) -> VerificationKey:
         """Raises Unauthenticated (no such key) or IdentityUnavailable (no keys at hand and none to be had)."""
-        if kid not in self._keys or self._age(self._fetched_at) > self._max_age:
+        if kid not in self._keys:
             await self._refresh()
+        elif self._age(self._fetched_at) > self._max_age and (self._renewal is None or self._renewal.done()):
+            # A provider that answers slowly must not make every request wait for it.
+            self._renewal = asyncio.create_task(self._refresh())
         if kid in self._keys:
             return self._keys[kid]
         if self._fetched_at is None:

@@ -216,8 +216,12 @@ async def test_keys_are_fetched_anew_with_age_and_kept_while_that_fails(key_file
     assert fetch.calls == 1
     now[0] = 301
     await jwks.key(kid)
+    await asyncio.sleep(0)
     assert fetch.calls == 2
     now[0] = 320
+    await jwks.key(kid)
+    await asyncio.sleep(0)
+    assert fetch.calls == 3
     with pytest.raises(Unauthenticated):
         await jwks.key(kid)
     with pytest.raises(IdentityUnavailable):
