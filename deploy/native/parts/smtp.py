@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import smtplib
 import sys
 from importlib.metadata import version
@@ -27,7 +28,8 @@ class Smtp(Part):
 
     def command(self, site: Site) -> Command:
         arguments = ("-m", "deploy.native.smtp_receiver", site.address("smtp"), str(self.maildir(site)))
-        return Command((sys.executable, *arguments), {"PYTHONPATH": str(CHECKOUT)}, site.data("smtp"))
+        path = os.pathsep.join([str(CHECKOUT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(os.pathsep)
+        return Command((sys.executable, *arguments), {"PYTHONPATH": path}, site.data("smtp"))
 
     def ask(self, site: Site) -> None:
         try:
