@@ -1,0 +1,124 @@
+"""The whole pipeline on one machine: servers, tables, schemas, topics and our own processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runtime.commands.output import AsJson, CommandFailed, Stack, answer, note, settings_of
+
+if TYPE_CHECKING:
+    from runtime.settings import Settings
+
+DEMO_STACK = "demo"
+NOT_READY = 3
+
+
+class ProfileName(StrEnum):
+    """``embedded``: documents in a folder, keys in a file. ``full``: MinIO and Vault."""
+
+    EMBEDDED = "embedded"
+    FULL = "full"
+
+
+Profile = Annotated[
+    ProfileName | None,
+    typer.Option(help="embedded: folder and key file; full: MinIO and Vault too.  [default: as before, or embedded]"),
+]
+
+
+def up(profile: Profile = None, stack: Stack = None, as_json: AsJson = False) -> None:
+    """Start everything: servers, then tables, schemas and topics, then API, relay and workers."""
+    settings = bring_up(stack, profile, note)
+    document = {"stack": settings.stack_name, "api": f"http://{settings.api_host}:{settings.api_port}"}
+    answer(document, [f"The pipeline is up: {document['api']}"], as_json=as_json)
+
+
+def down(
+    servers: Annotated[bool, typer.Option("--servers/--keep-servers", help="Stop the servers too.")] = True,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stop our processes, then the servers. Data stay, but for the GED's, which it keeps in memory."""
+    from deploy.native import stack as native
+    from runtime.services import Services
+
+    settings = settings_of(stack)
+    stopped = Services(settings).stop()
+    if servers:
+        stopped += native.down(settings.stack_name)
+    text = ", ".join(stopped) if stopped else "nothing was running"
+    answer({"stack": settings.stack_name, "stopped": stopped}, [f"Stopped: {text}."], as_json=as_json)
+
+
+def status(stack: Stack = None, as_json: AsJson = False) -> None:
+    """Whether servers and processes are ready. Exit status 3 if one is not."""
+    from deploy.native import stack as native
+    from runtime.services import Services
+
+    settings = settings_of(stack)
+    services = Services(settings).states()
+    found = native.status(settings.stack_name)
+    servers = [] if found is None else [{"name": row.part, "state": row.state, "pid": row.pid} for row in found.rows]
+    parts = [*servers, *({"name": one.name, "state": one.state, "pid": one.pid} for one in services)]
+    lines = (f"{part['name']:<20} {part['state']:<9} {part['pid'] or '-'}" for part in parts)
+    answer({"stack": settings.stack_name, "parts": parts}, lines, as_json=as_json)
+    if any(part["state"] != "ready" for part in parts):
+        raise typer.Exit(NOT_READY)
+
+
+def demo(
+    profile: Profile = ProfileName.FULL,
+    keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Leave everything running, so that the links work.")] = True,
+    stack: Annotated[str, typer.Option("--stack", metavar="NAME", help="The stack to use.")] = DEMO_STACK,
+    as_json: AsJson = False,
+) -> None:
+    """Start everything, send sample documents through it, and prove what came of them."""
+    from runtime.commands.demonstration import run
+
+    run(stack, profile, keep=keep, as_json=as_json)
+
+
+def bring_up(stack: str | None, profile: ProfileName | None, tell: Callable[[str], None]) -> Settings:
+    """Servers, tables, schemas, topics, processes, each if need be; told of every step. Raises what each of them raises."""
+    from deploy.native import stack as native
+    from deploy.native.report import Plain
+    from runtime.services import Services
+    from runtime.settings import load_settings, settings_file
+
+    name = settings_file(stack).parent.name
+    chosen = profile.value if profile else native.profile_of(name) or "embedded"
+    native.up(name, chosen, reporter=Plain(tell))
+    settings = load_settings(name)
+    prepare(settings, tell)
+    Services(settings).start(tell)
+    return settings
+
+
+def prepare(settings: Settings, tell: Callable[[str], None]) -> None:
+    """Tables, schemas and topics; safe to repeat."""
+    from operations.topics import ensure_topics, planned_topics
+    from runtime.commands.operate import register_schemas
+    from storage.migrations import upgrade
+
+    upgrade(settings.postgres_dsn.get_secret_value())
+    tell("tables are there")
+    asyncio.run(register_schemas(settings.registry_url))
+    tell("schemas are registered")
+    plans = planned_topics(
+        partitions=settings.topic_partitions,
+        replication=settings.topic_replication,
+        retention_days=settings.topic_retention_days,
+    )
+    differing = [asdict(report) for report in ensure_topics(settings.kafka_bootstrap, plans) if report.differences]
+    if differing:
+        raise CommandFailed(
+            f"Topics are not as the settings say: {', '.join(str(one['name']) for one in differing)}.",
+            "Compare: dpj topics create", code="topics_differ", document={"topics": differing},
+        )
+    tell("topics are there")

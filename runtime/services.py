@@ -1,0 +1,139 @@
+"""The pipeline's own processes on one machine, beside a local stack: started, remembered, waited for, ended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from deploy.native.files import home, tail
+from deploy.native.supervisor import Command, Supervisor, Tracked
+from operations.consumers import CONSUMERS
+from runtime.commands.output import CommandFailed
+from runtime.settings import Settings
+
+CHECKOUT: Final = Path(__file__).resolve().parent.parent
+READY_SECONDS: Final = 60.0
+POLL_SECONDS: Final = 0.1
+LOG_LINES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One process: its name, the command line after ``dpj``, and where it says that it is ready."""
+
+    name: str
+    words: tuple[str, ...]
+    health: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """``state`` is ready, starting (runs, but says it is not ready), or down."""
+
+    name: str
+    state: str
+    pid: int | None
+    health: str
+
+
+class _Processes(Supervisor):
+    """Keeps its list apart from the servers' and its logs beside theirs."""
+
+    def __init__(self, stack_folder: Path) -> None:
+        folder = stack_folder / "services"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        super().__init__(folder)
+        self._logs = stack_folder / "logs"
+
+    def log(self, part: str) -> Path:
+        return self._logs / f"{part}.log"
+
+
+class Services:
+    """API, relay and one worker per consumer, for the stack whose settings are given."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._stack = settings.stack_name
+        self._folder = home() / settings.stack_name
+        if not self._folder.is_dir():
+            raise CommandFailed(
+                f"There is no local stack {self._stack}.", "On a cluster, run dpj api, dpj relay and dpj worker yourself."
+            )
+        self._processes = _Processes(self._folder)
+        self.services = services_of(settings)
+
+    def start(self, tell: Callable[[str], None]) -> None:
+        """Start what does not run and wait until all of it is ready. Raises CommandFailed naming what is not, and its log."""
+        self._processes.stop_strays()
+        running = self._processes.running()
+        for service in self.services:
+            if service.name not in running:
+                self._processes.start(service.name, self._command(service))
+        deadline = time.monotonic() + READY_SECONDS
+        waiting = list(self.services)
+        while waiting:
+            alive = self._processes.running()
+            for service in list(waiting):
+                if service.name not in alive:
+                    raise self._failed(service, "ended at once")
+                if _is_ready(service):
+                    waiting.remove(service)
+                    tell(f"{service.name} is ready")
+            if waiting and time.monotonic() > deadline:
+                raise self._failed(waiting[0], f"is not ready after {READY_SECONDS:.0f} s")
+            time.sleep(POLL_SECONDS)
+
+    def stop(self) -> list[str]:
+        """End them in good order; names of those that ran."""
+        running = list(self._processes.running())
+        self._processes.stop(list(self._processes.tracked()))
+        self._processes.stop_strays()
+        return running
+
+    def states(self) -> list[State]:
+        """What runs and whether it says that it is ready, asked now."""
+        running: dict[str, Tracked] = self._processes.running()
+        found = []
+        for service in self.services:
+            process = running.get(service.name)
+            state = "down" if process is None else "ready" if _is_ready(service) else "starting"
+            found.append(State(service.name, state, process.pid if process else None, service.health))
+        return found
+
+    def _command(self, service: Service) -> Command:
+        return Command(
+            arguments=(sys.executable, "-m", "runtime.cli", *service.words, "--stack", self._stack),
+            environment={"DPJ_HOME": str(home()), "DPJ_STACK": self._stack},
+            folder=CHECKOUT,
+        )
+
+    def _failed(self, service: Service, what: str) -> CommandFailed:
+        log = self._processes.log(service.name)
+        last = tail(log, LOG_LINES)
+        return CommandFailed(f"{service.name} {what}. Its last words: {last[-400:]}", f"Read {log}.", code="not_ready")
+
+
+def services_of(settings: Settings) -> tuple[Service, ...]:
+    """The processes of one machine and their health addresses; relay and workers count up from the first worker port."""
+    first = settings.worker_port_base
+    beside = [("relay", ("relay",)), *((f"worker-{name}", ("worker", name)) for name in CONSUMERS)]
+    return (
+        Service("api", ("api",), f"http://{settings.api_host}:{settings.api_port}/readyz"),
+        *(
+            Service(name, words, f"http://127.0.0.1:{first + offset}/readyz")
+            for offset, (name, words) in enumerate(beside)
+        ),
+    )
+
+
+def _is_ready(service: Service) -> bool:
+    try:
+        return httpx.get(service.health, timeout=2.0, trust_env=False).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
