@@ -55,6 +55,18 @@ async def test_a_deposit_answers_201_with_the_document(client: httpx.AsyncClient
     assert (again.status_code, again.json()) == (200, body)
 
 
+async def test_an_ordinary_clients_form_is_taken_with_any_name(client: httpx.AsyncClient, bench: Bench) -> None:
+    for name in ("pièce d'identité.pdf", "身分証.pdf", "a; b=c.pdf", "plain.pdf"):
+        parts = [
+            ("metadata", (None, json.dumps(metadata_of(bench)), "application/json")),
+            ("file", (name, PDF, "application/pdf")),
+        ]
+        response = await client.post(f"{API}/documents", headers=bearer(), files=parts)
+        assert (response.status_code, response.json()["file_name"]) == (201, name)
+        content = await client.get(response.json()["links"]["content"], headers=bearer())
+        assert content.headers["content-disposition"].isascii()
+
+
 async def test_free_metadata_keeps_its_values(client: httpx.AsyncClient, bench: Bench) -> None:
     sent = {"a": 2**53 - 1, "b": 1.5, "c": None, "d": True, "e": "é\n"}
     assert (await post_document(client, bench, metadata=sent)).json()["metadata"] == sent
