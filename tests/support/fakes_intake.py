@@ -228,6 +228,10 @@ class _Renditions:
     async def of(self, document_id: UUID) -> Sequence[Rendition]:
         return [row for row in self._rows if row.document_id == document_id]
 
+    async def put(self, rendition: Rendition) -> None:
+        kept = [row for row in self._rows if (row.document_id, row.role) != (rendition.document_id, rendition.role)]
+        self._rows[:] = [*kept, rendition]
+
 
 class _Keys:
     def __init__(self, rows: Rows, clock: HandClock) -> None:
