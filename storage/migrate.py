@@ -1,0 +1,67 @@
+"""Brings the relational schema up to this release; safe to run again, and from several processes at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from domain.errors import DatabaseUnavailable
+
+_LOCK: Final = 0x64706A_6D6967  # "dpjmig"
+
+
+async def upgrade(dsn: str, revision: str = "head") -> str:
+    """Run what is missing, in one transaction, and return the revision in force. ``dsn`` is ``postgresql://...``.
+
+    Raises DatabaseUnavailable.
+    """
+    engine = create_async_engine(_driver_url(dsn), poolclass=NullPool, connect_args={"timeout": 10})
+    try:
+        async with engine.begin() as connection:
+            # A second migration waits here, and then finds nothing to do.
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+            await connection.run_sync(_run, revision)
+    except (OSError, TimeoutError) as error:
+        raise DatabaseUnavailable("The database does not answer.") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnavailable("The database does not answer.") from error
+        raise
+    finally:
+        await engine.dispose()
+    return latest_revision()
+
+
+def latest_revision() -> str:
+    """The revision that this release needs."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if head is None:
+        raise LookupError("the release holds no revision")
+    return head
+
+
+def _run(connection: Connection, revision: str) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def _driver_url(dsn: str) -> str:
+    scheme, separator, rest = dsn.partition("://")
+    if not separator or not scheme.startswith("postgres"):
+        raise ValueError("the DSN must start with postgresql://")
+    return f"postgresql+asyncpg://{rest}"
