@@ -14,7 +14,8 @@ from typing import NamedTuple
 from domain.documents import Document, Rendition
 from domain.errors import ContentNotAvailable, IntegrityMismatch
 from domain.keys import DataKey, EncryptionContext, WrappedKey
-from processors.ports import Cipher, Keyring, ObjectStore, StoredObject
+from domain.objects import StoredObject
+from processors.ports import Cipher, Keyring, ObjectStore
 
 
 class _Sealed(NamedTuple):

@@ -39,11 +39,12 @@ from domain.events import DocumentUploaded
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.lifecycle import Status
 from domain.objects import StoredObject
+from domain.records import IdempotencyRecord
 from processors.access import ATTEMPTS, Caller, Origins
 from processors.attempts import Attempt, Attempts, Lease, Scope
 from processors.media_types import media_type
 from processors.onepass import OnePass
-from processors.ports import Clock, Database, IdempotencyRecord, PersonalData, Work
+from processors.ports import Clock, Database, PersonalData, Work
 from processors.recording import Origin, advance, canonical_json
 
 MAX_IDEMPOTENCY_KEY: Final = 128

@@ -25,7 +25,8 @@ from domain.events import (
 )
 from domain.lifecycle import Status
 from domain.mail import OutgoingMail, RenderedMail
-from processors.ports import Clock, Commit, Database, NotificationRecord, PersonalData, Work
+from domain.records import NotificationRecord
+from processors.ports import Clock, Commit, Database, PersonalData, Work
 
 ACTOR: Final = "system:notification"
 FAILED: Final = "NOTIFICATION_FAILED"

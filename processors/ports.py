@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -16,7 +15,8 @@ from uuid import UUID
 from domain.documents import Document, DocumentType, Dossier, Rendition, TimelineEntry
 from domain.events import AuditRecorded, Event
 from domain.keys import DataKey, EncryptionContext, WrappedKey
-from domain.objects import StoredObject as StoredObject
+from domain.objects import StoredObject
+from domain.records import IdempotencyRecord, NotificationRecord
 
 
 class Clock(Protocol):
@@ -193,24 +193,6 @@ class Renditions(Protocol):
     async def of(self, document_id: UUID) -> Sequence[Rendition]: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotificationRecord:
-    """A row of ``notifications``. ``payload`` holds what the template needs, never clear personal data."""
-
-    id: UUID
-    document_id: UUID
-    dossier_id: UUID
-    event_id: UUID
-    channel: str
-    template: str
-    language: str
-    payload: Mapping[str, Any]
-    message_id: str
-    status: str
-    attempt: int
-    sent_at: datetime | None
-
-
 class Notifications(Protocol):
     async def put(self, record: NotificationRecord) -> None:
         """Insert, or update status, attempt and sent_at of the row with the same id."""
@@ -225,19 +207,6 @@ class AuditChains(Protocol):
     async def append(self, event: AuditRecorded) -> None:
         """Give the event its place in its tenant's chain, once: an event that has one keeps it."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdempotencyRecord:
-    """What an Idempotency-Key stands for. ``fingerprint`` is a hash of the metadata and content it came with."""
-
-    document_id: UUID
-    object_key: str
-    metadata_fingerprint: str
-    content_sha256: str | None
-    done: bool
-    expired: bool
-    response: Mapping[str, Any] | None
 
 
 class IdempotencyKeys(Protocol):

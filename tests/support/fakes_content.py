@@ -13,7 +13,7 @@ from domain.documents import Document, Language
 from domain.errors import KeyringUnavailable, ObjectMissing, ObjectStoreUnavailable, WrongKey
 from domain.keys import DATA_KEY_BYTES, DataKey, EncryptionContext, WrappedKey
 from domain.lifecycle import Status
-from processors.ports import StoredObject
+from domain.objects import StoredObject
 
 CONTENT_KEY = "banque/2026/obj-1"
 

@@ -26,6 +26,7 @@ from domain.errors import (
 )
 from domain.events import AuditRecorded, Event
 from domain.lifecycle import Status
+from domain.records import IdempotencyRecord
 from ingest_api.presenting import document_body
 from processors.access import Caller
 from processors.attempts import AbandonedSweep, Attempts
@@ -33,7 +34,6 @@ from processors.content import EncryptedContent
 from processors.dossiers import DossierFiles
 from processors.intake import Intake, Receipt, Upload
 from processors.paging import Position
-from processors.ports import IdempotencyRecord
 from processors.reading import DocumentFilter, Reading
 from processors.validation import Validation
 from tests.support.fakes_content import MemoryKeyring, MemoryObjectStore, pieces

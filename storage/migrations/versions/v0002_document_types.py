@@ -15,7 +15,7 @@ IMAGES = ("image/jpeg", "image/png", "image/webp", "image/tiff", "image/gif")
 ANY = (PDF, *IMAGES)
 
 #: code, label, description, formats, largest size in MB, active, archived, years kept, template of the metadata
-TYPES = (
+TYPES: tuple[tuple[object, ...], ...] = (
     (
         "CNI",
         "Carte nationale d'identité",

@@ -1,0 +1,40 @@
+"""Rows that use cases write beside a document: a notification sent, an Idempotency-Key held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationRecord:
+    """A row of ``notifications``. ``payload`` holds what the template needs, never clear personal data."""
+
+    id: UUID
+    document_id: UUID
+    dossier_id: UUID
+    event_id: UUID
+    channel: str
+    template: str
+    language: str
+    payload: Mapping[str, Any]
+    message_id: str
+    status: str
+    attempt: int
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotencyRecord:
+    """What an Idempotency-Key stands for. ``metadata_fingerprint`` is a keyed hash of all that came with the content."""
+
+    document_id: UUID
+    object_key: str
+    metadata_fingerprint: str
+    content_sha256: str | None
+    done: bool
+    expired: bool
+    response: Mapping[str, Any] | None

@@ -1,0 +1,155 @@
+"""Rows of DOSSIERS, ETAPES_PARCOURS and TYPES_DOCUMENTS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from domain.documents import DocumentType, Dossier, Step
+from domain.errors import DossierExists, DossierNotFound, TypeUnknown
+
+MEGABYTE: Final = 1024 * 1024
+
+
+def type_of(row: Mapping[str, Any]) -> DocumentType:
+    """The DocumentType of a row of TYPES_DOCUMENTS."""
+    return DocumentType(
+        code=row["code_type"],
+        label=row["libelle"],
+        description=row["description"],
+        allowed_formats=frozenset(row["formats_autorises"]),
+        max_size_bytes=row["taille_max_mb"] * MEGABYTE,
+        active=row["est_actif"],
+        archived=row["est_archive"],
+        retention_years=row["duree_conservation_annees"],
+        validation_rules=row["regles_validation"],
+        metadata_template=row["template_metadata"],
+    )
+
+
+class PostgresDocumentTypes:
+    """See ``processors.ports.DocumentTypes``."""
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self._connection = connection
+
+    async def get(self, code: str) -> DocumentType:
+        row = await self._connection.fetchrow("SELECT * FROM types_documents WHERE code_type = $1", code)
+        if row is None:
+            raise TypeUnknown
+        return type_of(row)
+
+
+class PostgresDossiers:
+    """See ``processors.ports.Dossiers``."""
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self._connection = connection
+
+    async def add(self, dossier: Dossier) -> None:
+        added = await self._connection.fetchval(
+            """
+            INSERT INTO dossiers (id, tenant, numero_dossier, client_id, type_parcours, statut, etape_courante, priorite,
+                                  date_creation, date_modification, created_by, updated_by)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
+            ON CONFLICT (tenant, numero_dossier) DO NOTHING RETURNING 1
+            """,
+            dossier.id,
+            dossier.tenant,
+            dossier.number,
+            dossier.client_id,
+            dossier.journey_type,
+            dossier.status,
+            dossier.current_step,
+            dossier.priority,
+            dossier.created_at,
+            dossier.updated_at,
+            dossier.created_by,
+        )
+        if added is None:
+            raise DossierExists
+        await self._connection.executemany(
+            """
+            INSERT INTO etapes_parcours (id, dossier_id, nom_etape, code_etape, ordre_etape, statut,
+                                         documents_obligatoires, documents_optionnels)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            """,
+            [
+                (
+                    step.id,
+                    dossier.id,
+                    step.name,
+                    step.code,
+                    step.position,
+                    step.status,
+                    list(step.mandatory_documents),
+                    list(step.optional_documents),
+                )
+                for step in dossier.steps
+            ],
+        )
+
+    async def get(self, tenant: str, dossier_id: UUID) -> Dossier:
+        row = await self._connection.fetchrow(
+            "SELECT * FROM dossiers WHERE id = $1 AND tenant = $2", dossier_id, tenant
+        )
+        if row is None:
+            raise DossierNotFound
+        return (await self._with_steps([row]))[0]
+
+    async def page(self, tenant: str | None, after: tuple[datetime, UUID] | None, limit: int) -> Sequence[Dossier]:
+        rows = await self._connection.fetch(
+            """
+            SELECT * FROM dossiers
+            WHERE ($1::text IS NULL OR tenant = $1)
+              AND ($2::timestamptz IS NULL OR (date_creation, id) < ($2, $3::uuid))
+            ORDER BY date_creation DESC, id DESC LIMIT $4
+            """,
+            tenant,
+            after and after[0],
+            after and after[1],
+            limit,
+        )
+        return await self._with_steps(rows)
+
+    async def _with_steps(self, rows: Sequence[Mapping[str, Any]]) -> list[Dossier]:
+        steps: dict[UUID, list[Step]] = {row["id"]: [] for row in rows}
+        for row in await self._connection.fetch(
+            "SELECT * FROM etapes_parcours WHERE dossier_id = ANY($1::uuid[]) ORDER BY dossier_id, ordre_etape",
+            list(steps),
+        ):
+            steps[row["dossier_id"]].append(_step_of(row))
+        return [_dossier_of(row, tuple(steps[row["id"]])) for row in rows]
+
+
+def _step_of(row: Mapping[str, Any]) -> Step:
+    return Step(
+        id=row["id"],
+        code=row["code_etape"],
+        name=row["nom_etape"],
+        position=row["ordre_etape"],
+        status=row["statut"],
+        mandatory_documents=tuple(row["documents_obligatoires"]),
+        optional_documents=tuple(row["documents_optionnels"]),
+    )
+
+
+def _dossier_of(row: Mapping[str, Any], steps: tuple[Step, ...]) -> Dossier:
+    return Dossier(
+        id=row["id"],
+        tenant=row["tenant"],
+        number=row["numero_dossier"],
+        client_id=row["client_id"],
+        journey_type=row["type_parcours"],
+        status=row["statut"],
+        current_step=row["etape_courante"],
+        priority=row["priorite"],
+        created_at=row["date_creation"],
+        updated_at=row["date_modification"],
+        created_by=row["created_by"],
+        steps=steps,
+    )

@@ -1,0 +1,175 @@
+"""The outbox: events written with the transaction that caused them, and the relay's reading of them.
+
+Rows get their ids under the lock of the document they are about, so a document's ids are in its order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from domain.correlation import current_traceparent, new_traceparent
+from domain.events import Event, dead_letter_topic
+from storage.postgres_connections import connect, translated
+
+CHANNEL: Final = "dpj_outbox"
+LEADER_LOCK: Final = 0x64706A_6F7574  # "dpjout"
+PRUNE_ROWS: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class _NewRow:
+    topic: str
+    key: bytes | None
+    body: bytes | None
+    headers: dict[str, str]
+    event_id: UUID | None
+
+
+class PostgresOutbox:
+    """See ``processors.ports.Outbox``. Rows are held back until ``flush``, and then go out as one statement."""
+
+    def __init__(self, connection: asyncpg.Connection[Any], encode: Callable[[Event], bytes]) -> None:
+        self._connection = connection
+        self._encode = encode
+        self._rows: list[_NewRow] = []
+
+    async def add(self, event: Event) -> None:
+        headers = {
+            "event-id": str(event.event_id),
+            "correlation-id": str(event.correlation_id),
+            "traceparent": current_traceparent.get() or new_traceparent(),
+        }
+        self._rows.append(_NewRow(event.TOPIC, event.key.encode(), self._encode(event), headers, event.event_id))
+
+    async def add_dead_letter(
+        self, consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
+    ) -> None:
+        self._rows.append(_NewRow(dead_letter_topic(consumer), key, value, dict(headers), None))
+
+    async def flush(self) -> None:
+        """Write the rows, in the order they were added, and wake the relay when the transaction commits."""
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, []
+        await self._connection.execute(
+            """
+            WITH added AS (
+                INSERT INTO outbox (topic, key, body, headers, event_id)
+                SELECT topic, key, body, headers, event_id
+                FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::jsonb[], $5::uuid[]) WITH ORDINALITY
+                     AS rows (topic, key, body, headers, event_id, place)
+                ORDER BY place
+                RETURNING 1
+            )
+            SELECT pg_notify('dpj_outbox', '') FROM (SELECT count(*) FROM added) AS done
+            """,
+            [row.topic for row in rows],
+            [row.key for row in rows],
+            [row.body for row in rows],
+            [row.headers for row in rows],
+            [row.event_id for row in rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """See ``streams.outbox_relay.OutboxRow``."""
+
+    id: int
+    topic: str
+    key: bytes | None
+    body: bytes | None = field(repr=False)
+    headers: Mapping[str, str]
+    event_id: UUID | None
+
+
+class PostgresOutboxReader:
+    """The relay's own session. Its advisory lock is the leadership: it ends with the session, whatever ends that.
+
+    Every method raises DatabaseUnavailable when the session is lost.
+    """
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self._connection = connection
+        self._leading = False
+        self._woken = asyncio.Event()
+
+    async def listen(self) -> None:
+        """Be woken by writers."""
+        with translated():
+            await self._connection.add_listener(CHANNEL, self._wake)
+
+    async def lead(self) -> bool:
+        with translated():
+            if self._leading:
+                # The lock lives as long as its session: an answer proves both.
+                return bool(await self._connection.fetchval("SELECT true"))
+            self._leading = bool(await self._connection.fetchval("SELECT pg_try_advisory_lock($1)", LEADER_LOCK))
+            return self._leading
+
+    async def fetch_unpublished(self, limit: int) -> Sequence[OutboxRow]:
+        self._woken.clear()
+        with translated():
+            rows = await self._connection.fetch(
+                """
+                SELECT id, topic, key, body, headers, event_id FROM outbox
+                WHERE published_at IS NULL ORDER BY id LIMIT $1
+                """,
+                limit,
+            )
+        return [OutboxRow(**dict(row)) for row in rows]
+
+    async def mark_published(self, ids: Sequence[int]) -> None:
+        with translated():
+            await self._connection.execute(
+                "UPDATE outbox SET published_at = now() WHERE id = ANY($1::bigint[])", list(ids)
+            )
+
+    async def wait(self, timeout: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), timeout)
+
+    async def prune(self, older_than_hours: float) -> int:
+        removed = 0
+        while True:
+            with translated():
+                status = await self._connection.execute(
+                    """
+                    DELETE FROM outbox WHERE id IN (
+                        SELECT id FROM outbox WHERE published_at < now() - make_interval(secs => $1 * 3600)
+                        ORDER BY id LIMIT $2)
+                    """,
+                    older_than_hours,
+                    PRUNE_ROWS,
+                )
+            count = int(status.split()[-1])
+            removed += count
+            if count < PRUNE_ROWS:
+                return removed
+
+    async def close(self) -> None:
+        with translated():
+            await self._connection.close(timeout=2)
+
+    def _wake(self, *_: object) -> None:
+        self._woken.set()
+
+
+class PostgresOutboxSource:
+    """Opens sessions for the relay."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    async def open_reader(self) -> PostgresOutboxReader:
+        """Raises DatabaseUnavailable."""
+        reader = PostgresOutboxReader(await connect(self._dsn))
+        await reader.listen()
+        return reader

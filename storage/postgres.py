@@ -1,0 +1,151 @@
+"""PostgreSQL: connections, transactions, cluster-wide locks. Vendor errors become DatabaseUnavailable or DocumentBusy.
+
+Waiting is bounded everywhere: for a connection, for a statement, for a lock. A server that is away when a process starts is
+no error: connections are made when they are needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+import asyncpg
+
+from domain.errors import DocumentBusy
+from domain.events import Event
+from storage.audit_chain_postgres import PostgresAuditChains
+from storage.documents_postgres import PostgresDocuments, PostgresUploads
+from storage.dossiers_postgres import PostgresDocumentTypes, PostgresDossiers
+from storage.idempotency_postgres import PostgresIdempotencyKeys
+from storage.inbox_postgres import PostgresInboxMarks
+from storage.outbox_postgres import PostgresOutbox
+from storage.postgres_connections import (
+    AWAY,
+    CONNECT_SECONDS,
+    SERVER_SETTINGS,
+    STATEMENT_SECONDS,
+    prepare_connection,
+    translated,
+)
+from storage.records_postgres import PostgresNotifications, PostgresRenditions, PostgresTimeline
+
+ACQUIRE_SECONDS: Final = 10.0
+LOCK_SECONDS: Final = 30.0
+LOCK_CONNECTIONS: Final = 8
+
+
+class Postgres:
+    """Two pools: one for statements, one for sessions that hold locks, so that neither can starve the other."""
+
+    def __init__(self, dsn: str, *, connections: int = 10) -> None:
+        self._dsn = dsn
+        self._connections = connections
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._locks: asyncpg.Pool[Any] | None = None
+        self._opening = asyncio.Lock()
+
+    async def _open(self, size: int) -> asyncpg.Pool[Any]:
+        return await asyncpg.create_pool(
+            self._dsn,
+            min_size=0,
+            max_size=size,
+            timeout=CONNECT_SECONDS,
+            command_timeout=STATEMENT_SECONDS,
+            server_settings=SERVER_SETTINGS,
+            init=prepare_connection,
+        )
+
+    async def _pools(self) -> tuple[asyncpg.Pool[Any], asyncpg.Pool[Any]]:
+        async with self._opening:
+            if self._pool is None or self._locks is None:
+                self._pool = await self._open(self._connections)
+                self._locks = await self._open(LOCK_CONNECTIONS)
+            return self._pool, self._locks
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+        """A connection of the pool. Raises DatabaseUnavailable, also for what the block's statements meet."""
+        with translated():
+            pool, _ = await self._pools()
+            async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+                yield connection  # type: ignore[misc]
+
+    @asynccontextmanager
+    async def lock(self, name: str, *, wait_seconds: float = LOCK_SECONDS) -> AsyncIterator[None]:
+        """Hold the cluster-wide lock ``name``; it ends with its session at the latest.
+
+        Raises DocumentBusy if another holds it for longer than ``wait_seconds``, or DatabaseUnavailable.
+        """
+        with translated():
+            _, locks = await self._pools()
+            connection = await locks.acquire(timeout=ACQUIRE_SECONDS)
+        try:
+            with translated():
+                await _take(connection, name, wait_seconds)
+            yield
+        finally:
+            # Giving a connection back to the pool resets it, and a reset lets go of its locks.
+            with suppress(*AWAY, asyncpg.PostgresError):
+                await locks.release(connection, timeout=CONNECT_SECONDS)
+
+    async def check(self) -> None:
+        """Raises DatabaseUnavailable if the database can't serve now."""
+        async with self.connection() as connection:
+            await connection.fetchval("SELECT 1")
+
+    async def aclose(self) -> None:
+        for pool in (self._pool, self._locks):
+            if pool is not None:
+                try:
+                    await asyncio.wait_for(pool.close(), CONNECT_SECONDS)
+                except (*AWAY, asyncpg.PostgresError):
+                    pool.terminate()
+
+
+async def _take(connection: Any, name: str, wait_seconds: float) -> None:
+    try:
+        await connection.execute(f"SET lock_timeout = {int(wait_seconds * 1000)}")
+        await connection.fetchval(
+            "SELECT pg_advisory_lock(hashtextextended($1, 0))", name, timeout=wait_seconds + STATEMENT_SECONDS
+        )
+    except asyncpg.LockNotAvailableError as error:
+        raise DocumentBusy("Another process works on this document.") from error
+
+
+class PostgresWork:
+    """One transaction's repositories; see ``processors.ports.Work``."""
+
+    def __init__(self, connection: asyncpg.Connection[Any], encode: Callable[[Event], bytes]) -> None:
+        self.documents = PostgresDocuments(connection)
+        self.uploads = PostgresUploads(connection)
+        self.dossiers = PostgresDossiers(connection)
+        self.types = PostgresDocumentTypes(connection)
+        self.outbox = PostgresOutbox(connection, encode)
+        self.timeline = PostgresTimeline(connection)
+        self.renditions = PostgresRenditions(connection)
+        self.notifications = PostgresNotifications(connection)
+        self.audit_chains = PostgresAuditChains(connection)
+        self.idempotency = PostgresIdempotencyKeys(connection)
+        self.inbox = PostgresInboxMarks(connection)
+
+
+class PostgresDatabase:
+    """Transactions over ``Postgres``. ``encode`` turns an event into the bytes that Kafka will carry."""
+
+    def __init__(self, postgres: Postgres, encode: Callable[[Event], bytes]) -> None:
+        self._postgres = postgres
+        self._encode = encode
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PostgresWork]:
+        """READ COMMITTED. Commits when the block ends, rolls back when it raises. Raises DatabaseUnavailable."""
+        async with self._postgres.connection() as connection, connection.transaction():
+            work = PostgresWork(connection, self._encode)
+            yield work
+            await work.outbox.flush()
+
+    def lock(self, name: str) -> Any:
+        """See ``Postgres.lock``."""
+        return self._postgres.lock(name)

@@ -1,0 +1,69 @@
+"""Connections to PostgreSQL and what their errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import asyncpg
+import orjson
+
+from domain.errors import DatabaseUnavailable
+
+CONNECT_SECONDS: Final = 5.0
+STATEMENT_SECONDS: Final = 15.0
+
+#: The server's way of saying "not now": away, overloaded, restarting, or a conflict that a new transaction resolves.
+AWAY: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    OSError,
+    TimeoutError,
+)
+
+SERVER_SETTINGS: Final = {
+    "application_name": "dpj",
+    "jit": "off",
+    "idle_in_transaction_session_timeout": "60000",
+    # The server notices within seconds when a client's machine is gone, and frees what it held.
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+}
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Vendor errors that mean "away" become DatabaseUnavailable; any other is a defect and passes as it is."""
+    try:
+        yield
+    except AWAY as error:
+        raise DatabaseUnavailable("The database does not answer.") from error
+
+
+async def prepare_connection(connection: asyncpg.Connection[Any]) -> None:
+    """Have jsonb columns read and written as Python values."""
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        format="binary",
+        encoder=lambda value: b"\x01" + orjson.dumps(value, default=str),
+        decoder=lambda data: orjson.loads(data[1:]),
+    )
+
+
+async def connect(dsn: str) -> asyncpg.Connection[Any]:
+    """A connection of one's own. Raises DatabaseUnavailable."""
+    with translated():
+        connection = await asyncpg.connect(
+            dsn, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, server_settings=SERVER_SETTINGS
+        )
+        await prepare_connection(connection)
+        return connection

@@ -1,0 +1,72 @@
+"""Reads for lists and for operators, outside any transaction of a use case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+import asyncpg
+
+from domain.documents import Document, DocumentType
+from domain.lifecycle import Status
+from storage.documents_postgres import document_of
+from storage.dossiers_postgres import type_of
+
+
+class Connections(Protocol):
+    def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection[Any]]: ...
+
+
+class DocumentFilter(Protocol):
+    """See ``processors.reading.DocumentFilter``."""
+
+    @property
+    def statuses(self) -> frozenset[Status]: ...
+    @property
+    def dossier_id(self) -> UUID | None: ...
+    @property
+    def type_code(self) -> str | None: ...
+
+
+class PostgresQueries:
+    """See ``processors.reading.DocumentQueries``. Every method raises DatabaseUnavailable."""
+
+    def __init__(self, postgres: Connections) -> None:
+        self._postgres = postgres
+
+    async def page(
+        self, tenant: str | None, filters: DocumentFilter, after: tuple[datetime, UUID] | None, limit: int
+    ) -> Sequence[Document]:
+        # Only the conditions that hold are in the statement: each shape gets a plan, and an index, of its own.
+        conditions, values = ["statut = ANY($1)"], [[status.value for status in filters.statuses]]
+        for condition, value in (
+            ("tenant = {}", tenant),
+            ("dossier_id = {}", filters.dossier_id),
+            ("type_document = {}", filters.type_code),
+            ("(created_at, id) < ({}, {})", after),
+        ):
+            if value is None:
+                continue
+            parts: list[Any] = list(value) if isinstance(value, tuple) else [value]
+            places = [f"${len(values) + place}" for place in range(1, len(parts) + 1)]
+            conditions.append(condition.format(*places))
+            values.extend(parts)
+        query = (
+            f"SELECT * FROM documents WHERE {' AND '.join(conditions)} "  # noqa: S608 - fixed texts and places only
+            f"ORDER BY created_at DESC, id DESC LIMIT {int(limit)}"
+        )
+        async with self._postgres.connection() as connection:
+            return [document_of(row) for row in await connection.fetch(query, *values)]
+
+    async def types(self) -> Sequence[DocumentType]:
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch("SELECT * FROM types_documents ORDER BY code_type")
+        return [type_of(row) for row in rows]
+
+    async def unpublished(self) -> int:
+        """How many outbox rows wait for the relay."""
+        async with self._postgres.connection() as connection:
+            return int(await connection.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL"))
