@@ -10,9 +10,9 @@ import asyncio
 import math
 import signal
 import sys
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -40,6 +40,8 @@ START_SECONDS: Final = 30.0
 REAP_SECONDS: Final = 5.0
 _READ_BUFFER: Final = 1 << 16
 
+_Heard = TypeVar("_Heard")
+
 
 class _ChildLost(Exception):
     """The child is gone or can't be trusted any more; ``reason`` is what that says about the document."""
@@ -58,6 +60,7 @@ class _Child:
         self._process = process
         self._stdin = process.stdin
         self._stdout = process.stdout
+        self._reading = asyncio.Lock()
         self.usable = False
         self.retired = False
         self.jobs = 0
@@ -91,7 +94,7 @@ class _Child:
 
     async def answer(self, patience: float) -> Rendered:
         """The answer to the job that was sent. Raises _ChildLost."""
-        rendered: Rendered = await self._heard(patience, self._answer)
+        rendered = await self._heard(patience, self._answer)
         self.usable = True
         return rendered
 
@@ -104,15 +107,16 @@ class _Child:
         try:
             async with asyncio.timeout(REAP_SECONDS):
                 self._stdin.close()
-                while await self._stdout.read(_READ_BUFFER):
-                    pass
+                async with self._reading:
+                    while await self._stdout.read(_READ_BUFFER):
+                        pass
                 await self._process.wait()
         except TimeoutError:
             log.error("render_child_not_reaped", pid=self.pid)
 
-    async def _heard(self, patience: float, read: Any) -> Any:
+    async def _heard(self, patience: float, read: Callable[[], Awaitable[_Heard]]) -> _Heard:
         try:
-            async with asyncio.timeout(patience):
+            async with self._reading, asyncio.timeout(patience):
                 return await read()
         except TimeoutError as error:
             raise _ChildLost(NoThumbnail.LIMIT_TIME) from error

@@ -1,0 +1,612 @@
+"""The rendering pool with real children: every format, damaged and hostile files, and children that die."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import ExifTags, Image, ImageCms
+
+from domain.errors import ObjectStoreUnavailable, RendererUnavailable
+from domain.renderings import NoThumbnail, Rendered
+from operations.sample_documents import PdfWriter, large_pdf
+from rendering.pool import RenderPool
+
+SAMPLES = Path(__file__).resolve().parent.parent.parent / "samples"
+MANIFEST: list[dict[str, Any]] = json.loads((SAMPLES / "manifest.json").read_text("utf-8"))["samples"]
+RED, BLUE, GREEN = (230, 20, 20), (20, 20, 230), (20, 200, 20)
+
+
+def is_there(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+@asynccontextmanager
+async def a_pool(**limits: Any) -> AsyncIterator[RenderPool]:
+    pool = RenderPool(**{"children": 1, "timeout": 20.0, **limits})
+    try:
+        yield pool
+    finally:
+        pids = pool.pids
+        await pool.aclose()
+        assert pool.pids == frozenset()
+        assert not [pid for pid in pids if is_there(pid)]
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[RenderPool]:
+    async with a_pool() as opened:
+        yield opened
+
+
+async def stream(content: bytes, piece: int = 65536) -> AsyncIterator[bytes]:
+    for offset in range(0, len(content), piece):
+        yield content[offset : offset + piece]
+
+
+def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+def plain(form: str = "JPEG", size: tuple[int, int] = (640, 480), mode: str = "RGB", **options: Any) -> bytes:
+    return encoded(Image.new(mode, size), form, **options)
+
+
+def opened(rendered: Rendered, index: int = 0) -> Image.Image:
+    """A thumbnail as an image, checked to be what was announced."""
+    assert rendered.reason is None
+    thumbnail = rendered.thumbnails[index]
+    image = Image.open(io.BytesIO(thumbnail.data))
+    image.load()
+    assert image.format == "WEBP"
+    assert (image.width, image.height) == (thumbnail.width, thumbnail.height)
+    assert max(image.size) <= thumbnail.box
+    return image
+
+
+def close_to(found: Any, wanted: tuple[int, ...]) -> bool:
+    return all(abs(a - b) < 45 for a, b in zip(found, wanted, strict=True))
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of black pixels whose data are a few kilobytes whatever its size (PNG, third edition, section 5)."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    packer = zlib.compressobj(9)
+    row = bytes(1 + (width + 7) // 8)
+    packed = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+def a_pdf(page: bytes, *, drawing: bytes = b"1 0 0 rg 0 0 100000 100000 re f") -> bytes:
+    """A PDF with one page whose dictionary has the entries ``page``."""
+    out = io.BytesIO()
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Count 1 /Kids [3 0 R] >>",
+        b"<< /Type /Page /Parent 2 0 R /Contents 4 0 R /Resources << >> %s >>" % page,
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(drawing), drawing),
+    ]
+    out.write(b"%PDF-1.4\n")
+    offsets = []
+    for number, body in enumerate(objects, 1):
+        offsets.append(out.tell())
+        out.write(b"%d 0 obj\n%s\nendobj\n" % (number, body))
+    start = out.tell()
+    out.write(b"xref\n0 5\n0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % offset for offset in offsets))
+    out.write(b"trailer\n<< /Size 5 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % start)
+    return out.getvalue()
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+
+
+async def test_samples_are_rendered_as_their_manifest_says(pool: RenderPool):
+    for sample in MANIFEST:
+        if sample["thumbnail"] is None:
+            continue
+        rendered = await pool.render(stream((SAMPLES / sample["file"]).read_bytes()), sample["media_type"])
+        said = f"NO_THUMBNAIL: {rendered.reason.value}" if rendered.reason else "THUMBNAILS_READY"
+        assert (sample["file"], said) == (sample["file"], sample["thumbnail"])
+        assert {name: rendered.metadata.get(name) for name in sample["facts"]} == sample["facts"]
+        if rendered.reason is None:
+            assert opened(rendered, 0).size <= (256, 256)
+            assert 256 < max(opened(rendered, 1).size) <= 1024
+
+
+async def test_no_position_and_no_name_leaves_the_photo(pool: RenderPool):
+    content = (SAMPLES / "facture-photo.jpg").read_bytes()
+    with Image.open(io.BytesIO(content)) as original:
+        assert original.getexif().get_ifd(ExifTags.IFD.GPSInfo)
+        assert original.getexif()[ExifTags.Base.Artist]
+    rendered = await pool.render(stream(content), "image/jpeg")
+    assert rendered.metadata["exif"] == {
+        "make": "SPECIMEN",
+        "model": "Phone 1",
+        "orientation": 6,
+        "date_time_original": "2026:02:10 18:32:05",
+        "exposure_time": 0.016667,
+        "f_number": 1.8,
+        "iso": 200,
+        "focal_length": 4.2,
+    }
+    said = json.dumps(dict(rendered.metadata)).lower()
+    assert not [word for word in ("gps", "latitude", "45.", "camille", "sn-000042") if word in said]
+    for index in (0, 1):
+        thumbnail = opened(rendered, index)
+        assert not thumbnail.getexif()
+        assert not {"exif", "xmp", "icc_profile"} & set(thumbnail.info)
+        assert thumbnail.height > thumbnail.width
+
+
+async def test_author_and_title_of_a_pdf_are_not_among_its_facts(pool: RenderPool):
+    rendered = await pool.render(stream((SAMPLES / "contrat-pret.pdf").read_bytes()), "application/pdf")
+    assert set(rendered.metadata) == {
+        "pages",
+        "encrypted",
+        "pdf_version",
+        "page_sizes_pt",
+        "producer",
+        "creation_date",
+    }
+    assert rendered.metadata["page_sizes_pt"] == [[595.0, 842.0]] * 3
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("form", "mime_type"), [("JPEG", "image/jpeg"), ("TIFF", "image/tiff"), ("WEBP", "image/webp")]
+)
+async def test_every_orientation_comes_out_upright(pool: RenderPool, form: str, mime_type: str, orientation: int):
+    upright = Image.new("RGB", (300, 200), GREEN)
+    upright.paste(RED, (0, 0, 150, 100))
+    upright.paste(BLUE, (150, 100, 300, 200))
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(undo[orientation]) if orientation in undo else upright
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    rendered = await pool.render(stream(encoded(stored, form, exif=exif)), mime_type)
+    shown = opened(rendered, 0).convert("RGB")
+    assert shown.size == (256, 171)
+    assert close_to(shown.getpixel((40, 40)), RED)
+    assert close_to(shown.getpixel((215, 130)), BLUE)
+    assert close_to(shown.getpixel((215, 40)), GREEN)
+
+
+@pytest.mark.parametrize(("form", "mime_type"), [("PNG", "image/png"), ("WEBP", "image/webp"), ("TIFF", "image/tiff")])
+async def test_transparency_is_kept(pool: RenderPool, form: str, mime_type: str):
+    image = Image.new("RGBA", (600, 300), (0, 0, 0, 0))
+    image.paste((*RED, 255), (0, 0, 300, 300))
+    rendered = await pool.render(stream(encoded(image, form)), mime_type)
+    shown = opened(rendered, 0)
+    assert rendered.metadata["alpha"] is True
+    assert shown.mode == "RGBA"
+    left, right = shown.getpixel((60, 60)), shown.getpixel((200, 60))
+    assert isinstance(left, tuple)
+    assert isinstance(right, tuple)
+    assert left[3] == 255
+    assert right[3] == 0
+
+
+async def test_the_transparent_colour_of_a_palette_is_kept(pool: RenderPool):
+    image = Image.new("P", (400, 400), 1)
+    image.putpalette([0, 0, 0, *RED])
+    image.paste(0, (0, 0, 200, 400))
+    rendered = await pool.render(stream(encoded(image, "GIF", transparency=0)), "image/gif")
+    shown = opened(rendered, 0)
+    left, right = shown.getpixel((40, 100)), shown.getpixel((220, 100))
+    assert isinstance(left, tuple)
+    assert isinstance(right, tuple)
+    assert left[3] == 0
+    assert right[3] == 255
+
+
+@pytest.mark.parametrize(
+    ("form", "mime_type", "mode", "colour"),
+    [
+        ("TIFF", "image/tiff", "1", 1),
+        ("PNG", "image/png", "I;16", 65535),
+        ("PNG", "image/png", "I;16", 300),
+        ("TIFF", "image/tiff", "F", 1.0),
+        ("TIFF", "image/tiff", "CMYK", (0, 0, 0, 255)),
+        ("JPEG", "image/jpeg", "CMYK", (0, 0, 0, 255)),
+        ("JPEG", "image/jpeg", "L", 255),
+        ("PNG", "image/png", "LA", (255, 255)),
+        ("TIFF", "image/tiff", "LAB", (255, 0, 0)),
+    ],
+)
+async def test_pixel_formats(pool: RenderPool, form: str, mime_type: str, mode: str, colour: Any):
+    half = Image.new(mode, (400, 400))
+    half.paste(colour, (0, 0, 200, 400))
+    rendered = await pool.render(stream(encoded(half, form)), mime_type)
+    shown = opened(rendered, 0).convert("RGB")
+    assert rendered.metadata["color_mode"] == mode
+    left, right = shown.getpixel((40, 100)), shown.getpixel((220, 100))
+    assert isinstance(left, tuple)
+    assert isinstance(right, tuple)
+    assert left != right or colour == 300
+
+
+async def test_small_images_are_not_enlarged(pool: RenderPool):
+    rendered = await pool.render(stream(plain("PNG", (40, 30))), "image/png")
+    assert [opened(rendered, index).size for index in (0, 1)] == [(40, 30), (40, 30)]
+
+
+async def test_colours_pass_through_a_profile(pool: RenderPool):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    strange = await pool.render(stream(plain("JPEG", icc_profile=profile)), "image/jpeg")
+    assert strange.reason is None
+    assert strange.metadata["icc_profile"] is True
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image.new("RGB", (400, 300), RED)
+    known = await pool.render(stream(encoded(image, "JPEG", icc_profile=srgb)), "image/jpeg")
+    assert close_to(opened(known).convert("RGB").getpixel((100, 100)), RED)
+
+
+@pytest.mark.parametrize(("form", "mime_type"), [("TIFF", "image/tiff"), ("GIF", "image/gif"), ("WEBP", "image/webp")])
+async def test_the_first_of_many_frames_is_shown(pool: RenderPool, form: str, mime_type: str):
+    frames = [Image.new("RGB", (300, 300), colour) for colour in (RED, BLUE, GREEN)]
+    content = encoded(frames[0], form, save_all=True, append_images=frames[1:])
+    rendered = await pool.render(stream(content), mime_type)
+    assert rendered.metadata["frames"] == 3
+    assert rendered.metadata.get("pages") == (3 if form == "TIFF" else None)
+    assert close_to(opened(rendered).convert("RGB").getpixel((100, 100)), RED)
+
+
+async def test_a_pdf_page_may_be_turned_and_cropped(pool: RenderPool):
+    content = a_pdf(b"/MediaBox [0 0 1000 1000] /CropBox [100 100 500 300] /Rotate 90")
+    rendered = await pool.render(stream(content), "application/pdf")
+    shown = opened(rendered, 0)
+    assert shown.size == (128, 256)
+    assert close_to(shown.convert("RGB").getpixel((60, 100)), (255, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("box", "wanted"),
+    [
+        (b"[0 0 1000000 1000000]", None),
+        (b"[0 0 1e30 1e30]", None),
+        (b"[0 0 200000 10]", None),
+        (b"[0 0 0.001 0.001]", None),
+        (b"[0 0 -5 nonsense]", None),
+    ],
+)
+async def test_pages_of_absurd_sizes_do_no_harm(pool: RenderPool, box: bytes, wanted: None):
+    before = pool.pids
+    rendered = await pool.render(stream(a_pdf(b"/MediaBox " + box)), "application/pdf")
+    assert rendered.reason in {None, NoThumbnail.UNDECODABLE}
+    for index in range(len(rendered.thumbnails)):
+        opened(rendered, index)
+    assert (await pool.render(stream(plain()), "image/jpeg")).reason is None
+    assert before <= pool.pids
+
+
+async def test_the_large_document_is_rendered_in_bounded_memory(pool: RenderPool):
+    content = io.BytesIO()
+    size = large_pdf(content, 60)
+    assert 60_000_000 <= size == len(content.getvalue()) < 60_100_000
+    rendered = await pool.render(stream(content.getvalue(), 1 << 20), "application/pdf")
+    assert rendered.metadata["pages"] == 60
+    assert max(opened(rendered, 1).size) == 1024
+
+
+async def test_the_large_document_is_the_same_each_time(tmp_path: Path):
+    first, second = tmp_path / "1.pdf", tmp_path / "2.pdf"
+    assert large_pdf(first, 2) == large_pdf(second, 2) == first.stat().st_size
+    assert first.read_bytes() == second.read_bytes()
+    large_pdf(second, 2, seed=2)
+    assert first.read_bytes() != second.read_bytes()
+
+
+async def test_pages_of_a_writer_are_told(pool: RenderPool):
+    out = io.BytesIO()
+    writer = PdfWriter(out, title="(SPECIMEN) é \\")
+    for _ in range(70):
+        writer.add_page(b"", b"")
+    assert writer.finish() == len(out.getvalue())
+    rendered = await pool.render(stream(out.getvalue()), "application/pdf")
+    assert rendered.metadata["pages"] == 70
+    assert len(rendered.metadata["page_sizes_pt"]) == 50
+
+
+# --- what can't be rendered -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "mime_type"),
+    [
+        (plain("JPEG")[:-200], "image/jpeg"),
+        (encoded(Image.effect_noise((300, 300), 80), "PNG")[:30_000], "image/png"),
+        (encoded(Image.effect_noise((300, 300), 80), "WEBP")[:3000], "image/webp"),
+        (encoded(Image.effect_noise((300, 300), 80), "TIFF")[:30_000], "image/tiff"),
+        (encoded(Image.effect_noise((300, 300), 80), "GIF")[:30_000], "image/gif"),
+        (plain("PNG"), "image/jpeg"),
+        (b"", "image/png"),
+        (b"", "application/pdf"),
+        (b"%PDF-1.7\nand nothing else", "application/pdf"),
+        ((SAMPLES / "contrat-pret.pdf").read_bytes()[:400], "application/pdf"),
+        ((SAMPLES / "programme.pdf").read_bytes(), "application/pdf"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(len(value)),
+)
+async def test_damaged_files_are_undecodable(pool: RenderPool, content: bytes, mime_type: str):
+    rendered = await pool.render(stream(content), mime_type)
+    assert rendered.reason is NoThumbnail.UNDECODABLE
+    assert rendered.thumbnails == ()
+
+
+async def test_other_types_have_no_thumbnail(pool: RenderPool):
+    assert (await pool.render(stream(b"hello"), "text/plain")).reason is NoThumbnail.UNSUPPORTED_TYPE
+
+
+async def test_a_decompression_bomb_is_not_decoded(pool: RenderPool):
+    content = bomb(40_000, 40_000)
+    assert len(content) < 1 << 20
+    rendered = await pool.render(stream(content), "image/png")
+    assert rendered.reason is NoThumbnail.LIMIT_PIXELS
+    assert (rendered.metadata["width"], rendered.metadata["height"]) == (40_000, 40_000)
+
+
+async def test_the_pixel_limit_is_exact():
+    async with a_pool(max_pixels=640 * 480) as pool:
+        assert (await pool.render(stream(plain(size=(640, 480))), "image/jpeg")).reason is None
+        over = await pool.render(stream(plain(size=(641, 480))), "image/jpeg")
+        assert over.reason is NoThumbnail.LIMIT_PIXELS
+
+
+async def test_a_thread_of_an_image_stays_one_pixel_wide(pool: RenderPool):
+    rendered = await pool.render(stream(bomb(1, 900_000)), "image/png")
+    assert [opened(rendered, index).size for index in (0, 1)] == [(1, 256), (1, 1024)]
+
+
+async def test_memory_is_bounded_and_the_child_goes_on():
+    async with a_pool(memory_bytes=300 << 20) as pool:
+        assert (await pool.render(stream(plain()), "image/jpeg")).reason is None
+        pids = pool.pids
+        rendered = await pool.render(stream(plain("PNG", (9000, 9000))), "image/png")
+        assert rendered.reason is NoThumbnail.LIMIT_MEMORY
+        assert (await pool.render(stream(plain()), "image/jpeg")).reason is None
+        assert pool.pids == pids
+
+
+async def test_a_document_larger_than_the_memory_is_refused_and_the_child_goes_on():
+    async def zeros() -> AsyncIterator[bytes]:
+        for _ in range(400):
+            yield bytes(1 << 20)
+
+    async with a_pool(memory_bytes=300 << 20) as pool:
+        assert (await pool.render(zeros(), "image/png")).reason is NoThumbnail.LIMIT_MEMORY
+        assert (await pool.render(stream(plain()), "image/jpeg")).reason is None
+
+
+# --- children ---------------------------------------------------------------------------------------------------------
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def slow_pdf() -> bytes:
+    """A small PDF that takes a renderer minutes: overlapping transparent strokes of many curves."""
+    curve = b" ".join(b"%d %d %d %d %d %d c" % (i % 595, 7 * i % 842, 3 * i % 595, i, i, 5 * i) for i in range(1500))
+    return a_pdf(b"/MediaBox [0 0 595 842]", drawing=(b"0 0 m " + curve + b" S ") * 3000)
+
+
+async def test_a_document_that_takes_too_long_is_killed():
+    async with a_pool(timeout=1.0) as pool:
+        assert (await pool.render(stream(plain()), "image/jpeg")).reason is None
+        (first,) = pool.pids
+        started = asyncio.get_running_loop().time()
+        assert (await pool.render(stream(slow_pdf(), 1 << 20), "application/pdf")).reason is NoThumbnail.LIMIT_TIME
+        assert asyncio.get_running_loop().time() - started < 10
+        await until(lambda: not is_there(first))
+        assert (await pool.render(stream(plain()), "image/jpeg")).reason is None
+        assert first not in pool.pids
+
+
+async def test_a_child_that_stops_reading_is_killed():
+    async def much() -> AsyncIterator[bytes]:
+        for _ in range(64):
+            yield bytes(1 << 20)
+
+    async with a_pool(timeout=0.5) as pool:
+        await pool.render(stream(plain()), "image/jpeg")
+        (child,) = pool.pids
+        os.kill(child, signal.SIGSTOP)
+        assert (await pool.render(much(), "image/png")).reason is NoThumbnail.LIMIT_TIME
+        assert (await pool.render(stream(plain()), "image/jpeg")).reason is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGXCPU])
+async def test_a_child_that_dies_at_work_harms_nobody_else(number: signal.Signals):
+    async with a_pool(children=2) as pool:
+        await asyncio.gather(*(pool.render(stream(plain()), "image/jpeg") for _ in range(2)))
+        sending = asyncio.Event()
+
+        async def held() -> AsyncIterator[bytes]:
+            yield plain()
+            sending.set()
+            await asyncio.sleep(0.3)
+            yield b"tail"
+
+        before = pool.pids
+        doomed = asyncio.create_task(pool.render(held(), "image/jpeg"))
+        await sending.wait()
+        (victim,) = before - {child.pid for child in pool._idle}
+        os.kill(victim, number)
+        neighbour = await pool.render(stream(plain()), "image/jpeg")
+        assert neighbour.reason is None
+        expected = NoThumbnail.LIMIT_TIME if number == signal.SIGXCPU else NoThumbnail.CHILD_DIED
+        assert (await doomed).reason is expected
+        again = await asyncio.gather(*(pool.render(stream(plain()), "image/jpeg") for _ in range(3)))
+        assert [rendered.reason for rendered in again] == [None] * 3
+        await until(lambda: victim not in pool.pids and len(pool.pids) == 2)
+
+
+async def test_a_child_killed_while_idle_is_replaced(pool: RenderPool):
+    await pool.render(stream(plain()), "image/jpeg")
+    (idle,) = pool.pids
+    os.kill(idle, signal.SIGKILL)
+    await until(lambda: idle not in pool.pids)
+    assert (await pool.render(stream(plain()), "image/jpeg")).reason is None
+
+
+async def test_a_child_does_its_share_and_no_more():
+    async with a_pool(jobs_per_child=3) as pool:
+        seen: list[int] = []
+        for _ in range(7):
+            assert (await pool.render(stream(plain()), "image/jpeg")).reason is None
+            seen += [pid for pid in pool.pids if pid not in seen]
+        assert len(seen) == 3
+
+
+async def test_no_more_children_than_asked_for():
+    async with a_pool(children=2) as pool:
+        results = await asyncio.gather(*(pool.render(stream(plain()), "image/jpeg") for _ in range(12)))
+        assert [rendered.reason for rendered in results] == [None] * 12
+        assert len(pool.pids) == 2
+
+
+async def test_a_failing_source_leaves_the_child_ready(pool: RenderPool):
+    async def breaks() -> AsyncIterator[bytes]:
+        yield plain()[:500]
+        raise ObjectStoreUnavailable
+
+    await pool.render(stream(plain()), "image/jpeg")
+    pids = pool.pids
+    with pytest.raises(ObjectStoreUnavailable):
+        await pool.render(breaks(), "image/jpeg")
+    assert (await pool.render(stream(plain()), "image/jpeg")).reason is None
+    assert pool.pids == pids
+
+
+async def test_a_time_out_of_the_source_is_not_the_documents_fault(pool: RenderPool):
+    async def late() -> AsyncIterator[bytes]:
+        yield b"x"
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        await pool.render(late(), "image/jpeg")
+
+
+async def test_a_cancelled_caller_leaves_no_child_with_half_a_document(pool: RenderPool):
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.sleep(60)
+
+    await pool.render(stream(plain()), "image/jpeg")
+    (child,) = pool.pids
+    task = asyncio.create_task(pool.render(endless(), "image/jpeg"))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: not is_there(child))
+    assert (await pool.render(stream(plain()), "image/jpeg")).reason is None
+
+
+async def test_a_child_has_no_secrets_no_files_and_no_way_to_get_more(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DPJ_VAULT_SECRET_ID", "not-for-decoders")
+    descriptor = os.open("/etc/hostname", os.O_RDONLY)
+    try:
+        os.set_inheritable(descriptor, True)  # noqa: FBT003 - positional only
+        async with a_pool(memory_bytes=512 << 20) as pool:
+            await pool.render(stream(plain()), "image/jpeg")
+            (child,) = pool.pids
+            proc = Path(f"/proc/{child}")
+            assert (proc / "environ").read_bytes() == b""
+            assert b"not-for-decoders" not in (proc / "cmdline").read_bytes()
+            assert (proc / "cwd").readlink() == Path("/")
+            links = [str(link.readlink()) for link in (proc / "fd").iterdir()]
+            assert sorted({link.split(":")[0] for link in links}) in (["/dev/null", "pipe"], ["/dev/null", "socket"])
+            status = (proc / "status").read_text()
+            assert "NoNewPrivs:\t1" in status
+            limits = {
+                name: resource.prlimit(child, getattr(resource, name))
+                for name in ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_NOFILE")
+            }
+            assert limits == {
+                "RLIMIT_AS": (512 << 20, 512 << 20),
+                "RLIMIT_FSIZE": (0, 0),
+                "RLIMIT_CORE": (0, 0),
+                "RLIMIT_NOFILE": (32, 32),
+            }
+            assert resource.prlimit(child, resource.RLIMIT_CPU)[0] > 0
+    finally:
+        os.close(descriptor)
+
+
+async def test_closing_ends_work_under_way_without_a_verdict():
+    pool = RenderPool(children=1, timeout=60.0)
+    task = asyncio.create_task(pool.render(stream(slow_pdf(), 1 << 20), "application/pdf"))
+    await until(lambda: bool(pool.pids))
+    await asyncio.sleep(0.8)
+    (child,) = pool.pids
+    await pool.aclose()
+    with pytest.raises(RendererUnavailable):
+        await task
+    assert not is_there(child)
+    with pytest.raises(RendererUnavailable):
+        await pool.render(stream(plain()), "image/jpeg")
+    await pool.aclose()
+
+
+async def test_a_child_that_can_not_start_is_not_the_documents_fault(monkeypatch: pytest.MonkeyPatch):
+    async with a_pool() as pool:
+        for executable in ("/bin/true", "/nonexistent/python"):
+            monkeypatch.setattr(sys, "executable", executable)
+            with pytest.raises(RendererUnavailable):
+                await pool.render(stream(plain()), "image/jpeg")
+        monkeypatch.undo()
+        assert (await pool.render(stream(plain()), "image/jpeg")).reason is None
+
+
+async def test_children_end_with_a_parent_that_is_killed(tmp_path: Path):
+    script = """
+import asyncio, sys
+from rendering.pool import RenderPool
+async def main():
+    pool = RenderPool(children=1)
+    async def one():
+        yield b""
+    await pool.render(one(), "image/png")
+    print(*pool.pids, flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:  # noqa: ASYNC220
+        assert parent.stdout is not None
+        child = int(await asyncio.to_thread(parent.stdout.readline))
+        assert is_there(child)
+        parent.kill()
+    await until(lambda: not is_there(child) or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
