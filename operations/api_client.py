@@ -124,6 +124,11 @@ class ApiClient:
         except httpx.HTTPError as error:
             raise ApiUnreachable(self._url, type(error).__name__) from None
 
+    def types(self) -> list[dict[str, Any]]:
+        """What may be deposited."""
+        items: list[dict[str, Any]] = self._call("GET", "/document-types")["items"]
+        return items
+
     def documents(self, **filters: str) -> Iterator[dict[str, Any]]:
         """Every document that matches, newest first, page by page."""
         cursor: dict[str, str] = {}
@@ -133,10 +138,6 @@ class ApiClient:
             if not page.get("next_cursor"):
                 return
             cursor = {"cursor": page["next_cursor"]}
-
-    def page(self, **filters: str) -> dict[str, Any]:
-        """One page of documents: ``items`` and ``next_cursor``."""
-        return self._call("GET", "/documents", params=filters)
 
     def validate(self, document_id: str, comment: str | None = None) -> dict[str, Any]:
         body = {} if comment is None else {"comment": comment}

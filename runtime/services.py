@@ -63,7 +63,8 @@ class Services:
         self._folder = home() / settings.stack_name
         if not self._folder.is_dir():
             raise CommandFailed(
-                f"There is no local stack {self._stack}.", "On a cluster, run dpj api, dpj relay and dpj worker yourself."
+                f"There is no local stack {self._stack}.",
+                "On a cluster, run dpj api, dpj relay and dpj worker yourself.",
             )
         self._processes = _Processes(self._folder)
         self.services = services_of(settings)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from runtime.commands.output import AsJson, CommandFailed, Stack, answer, settings_of
+
+if TYPE_CHECKING:
+    from runtime.settings import Settings
 
 schemas = typer.Typer(help="Avro schemas of the events.", no_args_is_help=True)
 topics = typer.Typer(help="Kafka topics.", no_args_is_help=True)
@@ -67,11 +68,8 @@ def topics_create(stack: Stack = None, as_json: AsJson = False) -> None:
 @database.command("migrate")
 def database_migrate(stack: Stack = None, as_json: AsJson = False) -> None:
     """Bring the database to this release's tables; safe to repeat."""
-    from storage.migrations import upgrade
-
-    settings = settings_of(stack)
-    upgrade(settings.postgres_dsn.get_secret_value())
-    answer({"migrated": True}, ["The database has this release's tables."], as_json=as_json)
+    revision = asyncio.run(migrate(settings_of(stack)))
+    answer({"revision": revision}, [f"The database has this release's tables (revision {revision})."], as_json=as_json)
 
 
 @audit.command("verify")
@@ -118,15 +116,14 @@ def token(
     answer(document, [issued], as_json=as_json)
 
 
-def openapi(stack: Stack = None) -> None:
+def openapi() -> None:
     """Print the API's OpenAPI document as JSON."""
-    from runtime.wiring import openapi_document
+    from ingest_api.openapi import main
 
-    _ = stack
-    sys.stdout.write(json.dumps(openapi_document(), ensure_ascii=False, indent=2) + "\n")
+    main()
 
 
-def issue(settings: Any, roles: list[str], *, tenant: str, subject: str, ttl: int = 3600) -> str:
+def issue(settings: Settings, roles: list[str], *, tenant: str, subject: str, ttl: int = 3600) -> str:
     """A token for ``roles``. Raises CommandFailed for an unknown role, or where there is no signing key."""
     from domain.documents import Role
     from ingest_api.tokens import issue_token
@@ -145,6 +142,13 @@ def issue(settings: Any, roles: list[str], *, tenant: str, subject: str, ttl: in
     return issue_token(
         settings.jwt_private_key_file, settings.jwt_issuer, settings.jwt_audience, subject, tenant, known, ttl
     )
+
+
+async def migrate(settings: Settings) -> str:
+    """The revision in force afterwards."""
+    from storage.migrate import upgrade
+
+    return await upgrade(settings.postgres_dsn.get_secret_value())
 
 
 async def register_schemas(registry_url: str) -> dict[str, int]:

@@ -74,7 +74,9 @@ def status(stack: Stack = None, as_json: AsJson = False) -> None:
 
 def demo(
     profile: Profile = ProfileName.FULL,
-    keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Leave everything running, so that the links work.")] = True,
+    keep: Annotated[
+        bool, typer.Option("--keep/--no-keep", help="Leave everything running, so that the links work.")
+    ] = True,
     stack: Annotated[str, typer.Option("--stack", metavar="NAME", help="The stack to use.")] = DEMO_STACK,
     as_json: AsJson = False,
 ) -> None:
@@ -101,15 +103,16 @@ def bring_up(stack: str | None, profile: ProfileName | None, tell: Callable[[str
 
 
 def prepare(settings: Settings, tell: Callable[[str], None]) -> None:
-    """Tables, schemas and topics; safe to repeat."""
+    """Tables, schemas, object store and topics; safe to repeat."""
     from operations.topics import ensure_topics, planned_topics
-    from runtime.commands.operate import register_schemas
-    from storage.migrations import upgrade
+    from runtime.commands.operate import migrate, register_schemas
 
-    upgrade(settings.postgres_dsn.get_secret_value())
+    asyncio.run(migrate(settings))
     tell("tables are there")
     asyncio.run(register_schemas(settings.registry_url))
     tell("schemas are registered")
+    asyncio.run(_prepare_store(settings))
+    tell("object store is ready")
     plans = planned_topics(
         partitions=settings.topic_partitions,
         replication=settings.topic_replication,
@@ -119,6 +122,18 @@ def prepare(settings: Settings, tell: Callable[[str], None]) -> None:
     if differing:
         raise CommandFailed(
             f"Topics are not as the settings say: {', '.join(str(one['name']) for one in differing)}.",
-            "Compare: dpj topics create", code="topics_differ", document={"topics": differing},
+            "Compare: dpj topics create",
+            code="topics_differ",
+            document={"topics": differing},
         )
     tell("topics are there")
+
+
+async def _prepare_store(settings: Settings) -> None:
+    from runtime.wiring import create_object_store
+
+    objects = create_object_store(settings)
+    try:
+        await objects.prepare()
+    finally:
+        await objects.aclose()

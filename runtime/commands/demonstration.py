@@ -1,0 +1,61 @@
+"""``dpj demo``: what the demonstration needs of this site, put together, and its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Final
+
+from runtime.commands.output import CommandFailed, answer, note
+from runtime.commands.pipeline import ProfileName, bring_up
+
+TENANT: Final = "demo"
+CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
+
+
+def run(stack: str, profile: ProfileName | None, *, keep: bool, as_json: bool) -> None:
+    """Raises CommandFailed if a proof does not hold."""
+    began = time.monotonic()
+    settings = bring_up(stack, profile, note)
+    from deploy.native import stack as native
+    from deploy.native.files import home, private_folder
+    from operations import demo
+    from operations.api_client import ApiClient
+    from runtime.commands.audit import verify
+    from runtime.commands.checks import site_of
+    from runtime.commands.operate import issue
+    from runtime.services import Services
+
+    site = site_of(settings, lambda: asyncio.run(verify(settings, None)))
+    folder = home() / settings.stack_name
+
+    def client(role: str) -> ApiClient:
+        return ApiClient(site.api_url, issue(settings, [role], tenant=TENANT, subject=f"demo-{role}"))
+
+    try:
+        with client("portal") as portal, client("validator") as validator:
+            result = demo.run(
+                site,
+                portal,
+                validator,
+                samples=CHECKOUT / "samples" / "manifest.json",
+                scratch=private_folder(folder / "scratch"),
+                clock=lambda: time.monotonic() - began,
+            )
+    finally:
+        if not keep:
+            Services(settings).stop()
+            native.down(settings.stack_name)
+    failed = [proof for proof in result.proofs if not proof.holds]
+    if not (as_json and failed):
+        answer(result.document(), demo.summary(result, site, stack), as_json=as_json)
+    if keep:
+        note(f"Everything is still running; stop it with: dpj down --stack {stack}")
+    if failed:
+        raise CommandFailed(
+            f"{len(failed)} of {len(result.proofs)} proofs failed; first: {failed[0].name}: {failed[0].detail}.",
+            f"Logs are in {folder / 'logs'}.",
+            code="proof_failed",
+            document=result.document(),
+        )

@@ -1,0 +1,71 @@
+"""Lag is computed from the broker's numbers alone, and its table fits a terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+from operations import consumers
+from operations.lag import PartitionLag, Span, duration, next_offset, table_lines, total_lines
+from processors.archiving import ArchivingProcessor
+from processors.integrity import IntegrityProcessor
+from processors.notification import NotificationProcessor
+from processors.renditions import RenditionProcessor
+from streams.apps import group_id
+
+
+@pytest.mark.parametrize(
+    ("span", "committed", "reads"),
+    [
+        (Span(0, 10), None, 0),
+        (Span(4, 10), None, 4),
+        (Span(0, 10), 7, 7),
+        (Span(8, 10), 3, 8),
+        (Span(0, 10), 10, 10),
+        (Span(0, 10), 12, 10),
+    ],
+)
+def test_what_a_group_reads_next(span: Span, committed: int | None, reads: int) -> None:
+    assert next_offset(span, committed) == reads
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0.4, "0 s"), (119, "119 s"), (600, "10 min"), (7200, "2 h"), (200_000, "2 d"), (30 * 86400, "30 d")],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def _rows() -> list[PartitionLag]:
+    return [
+        PartitionLag(
+            group=group,
+            topic=topic,
+            partition=partition,
+            end=99_999_999_999,
+            committed=None if partition == 0 else 89_999_999_999,
+            lag=9_999_999_999,
+            behind=None if partition == 0 else 30 * 86400.0,
+        )
+        for group, topics in consumers.groups().items()
+        for topic in topics
+        for partition in (0, 11, 999)
+    ]
+
+
+def test_tables_fit_eighty_columns_with_large_numbers() -> None:
+    lines = [*table_lines(_rows()), *total_lines(_rows())]
+    assert max(map(len, lines)) <= 80
+
+
+def test_each_group_has_its_total_and_its_oldest_record() -> None:
+    lines = table_lines(_rows())
+    assert lines[0] == "dpj.integrity: lag 29999999997"
+    assert lines[2].split() == ["dpj.document.uploaded", "0", "99999999999", "-", "9999999999", "-"]
+    assert total_lines(_rows())[1].split() == ["dpj.integrity", "29999999997", "30", "d"]
+
+
+def test_the_table_of_consumers_says_what_the_processors_say() -> None:
+    for processor in (IntegrityProcessor, RenditionProcessor, ArchivingProcessor, NotificationProcessor):
+        assert set(consumers.HANDLES[processor.consumer]) == set(processor.handles)
+    assert all(consumers.group_of(consumer) == group_id(consumer) for consumer in consumers.CONSUMERS)
