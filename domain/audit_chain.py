@@ -1,0 +1,161 @@
+"""The audit log as one hash chain per tenant: each entry names the hash of the one before, so nothing can change unseen.
+
+An entry is canonical JSON (sorted keys, no spaces, UTF-8); its hash is SHA-256 of those bytes, which hold the previous
+hash and the number. The chain covers personal fields in their sealed form: erasing their key leaves it verifiable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+
+from domain.events import AuditRecorded
+
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ChainHead:
+    """The last entry of a tenant's chain: its number, 0 for an empty chain, and its hash."""
+
+    tenant: str
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainEntry:
+    """One entry. ``body`` is its canonical JSON; ``hash`` the SHA-256 of ``body`` in lower-case hex."""
+
+    tenant: str
+    seq: int
+    event_id: UUID
+    body: bytes = field(repr=False)
+    hash: str
+
+    def fields(self) -> dict[str, Any]:
+        """What ``body`` says. Raises ValueError if it is not a JSON object."""
+        value = json.loads(self.body)
+        if not isinstance(value, dict):
+            raise ValueError("an entry is a JSON object")  # noqa: TRY004 - the bytes are wrong, not a caller's type
+        return value
+
+
+class Break(Enum):
+    """What is wrong with an entry."""
+
+    MISSING = "MISSING"
+    ALTERED = "ALTERED"
+    UNLINKED = "UNLINKED"
+    MISLABELLED = "MISLABELLED"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The first entry that breaks a chain."""
+
+    seq: int
+    reason: Break
+
+
+def genesis(tenant: str) -> ChainHead:
+    """The head of a chain without entries; its hash differs per tenant, so that chains can't be swapped."""
+    return ChainHead(tenant, 0, hashlib.sha256(f"dpj-audit-chain|{FORMAT}|{tenant}".encode()).hexdigest())
+
+
+def entry_of(event: AuditRecorded, head: ChainHead) -> ChainEntry:
+    """The entry that follows ``head``: the same event after the same head is always the same bytes.
+
+    Raises ValueError for an event of another tenant.
+    """
+    if event.tenant != head.tenant:
+        raise ValueError("an event belongs to its own tenant's chain")
+    body = json.dumps(
+        {
+            "v": FORMAT,
+            "tenant": event.tenant,
+            "seq": head.seq + 1,
+            "prev": head.hash,
+            "event_id": str(event.event_id),
+            "event_sequence": event.sequence,
+            "correlation_id": str(event.correlation_id),
+            "entity_type": event.entity_type,
+            "entity_id": event.entity_id,
+            "action": event.action,
+            "actor": event.actor,
+            "at": _timestamp(event.occurred_at),
+            "ip_sealed": event.ip_sealed,
+            "user_agent_sealed": event.user_agent_sealed,
+            "details": event.details,
+            "old_state": event.old_state,
+            "new_state": event.new_state,
+        },
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+    ).encode()
+    return ChainEntry(tenant=event.tenant, seq=head.seq + 1, event_id=event.event_id, body=body, hash=hash_of(body))
+
+
+def hash_of(body: bytes) -> str:
+    """An entry's hash."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def head_after(entry: ChainEntry) -> ChainHead:
+    """The head once ``entry`` is the last."""
+    return ChainHead(entry.tenant, entry.seq, entry.hash)
+
+
+class ChainCheck:
+    """Verifies a chain entry by entry, in order of ``seq``, from its genesis or from a head that is trusted."""
+
+    def __init__(self, start: ChainHead) -> None:
+        self.head = start
+        self.fault: Fault | None = None
+
+    def add(self, entry: ChainEntry) -> Fault | None:
+        """Take the next entry; the fault, if the chain is broken here or was before."""
+        if self.fault is None:
+            reason = self._broken(entry)
+            if reason is None:
+                self.head = head_after(entry)
+            else:
+                self.fault = Fault(self.head.seq + 1, reason)
+        return self.fault
+
+    def _broken(self, entry: ChainEntry) -> Break | None:
+        if entry.seq != self.head.seq + 1:
+            return Break.MISSING
+        if hash_of(entry.body) != entry.hash:
+            return Break.ALTERED
+        try:
+            said = entry.fields()
+        except ValueError:
+            return Break.ALTERED
+        if said.get("prev") != self.head.hash:
+            return Break.UNLINKED
+        labels = (entry.tenant, entry.seq, str(entry.event_id))
+        if (said.get("tenant"), said.get("seq"), said.get("event_id")) != labels or entry.tenant != self.head.tenant:
+            return Break.MISLABELLED
+        return None
+
+
+def verify(tenant: str, entries: Iterable[ChainEntry]) -> Fault | None:
+    """The first fault of a whole chain given in order; None if every entry holds."""
+    check = ChainCheck(genesis(tenant))
+    for entry in entries:
+        if check.add(entry) is not None:
+            break
+    return check.fault
+
+
+def _timestamp(at: datetime) -> str:
+    """ISO 8601 in UTC with microseconds, always of one form."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
