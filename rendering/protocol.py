@@ -19,7 +19,7 @@ import math
 import re
 import struct
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -160,7 +160,7 @@ def clean_metadata(value: Mapping[str, Any], depth: int = 1) -> dict[str, Any]:
 def _clean(item: Any, depth: int) -> Any:
     if isinstance(item, dict):
         return clean_metadata(item, depth + 1)
-    if isinstance(item, Sequence) and not isinstance(item, str):
+    if isinstance(item, list | tuple):
         if depth >= _DEPTH or len(item) > LIST_ITEMS:
             raise ProtocolViolated("metadata list too long")
         return [_clean(inner, depth + 1) for inner in item]

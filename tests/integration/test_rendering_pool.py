@@ -26,7 +26,7 @@ from operations.sample_documents import PdfWriter, large_pdf
 from rendering.pool import RenderPool
 
 SAMPLES = Path(__file__).resolve().parent.parent.parent / "samples"
-MANIFEST: list[dict[str, Any]] = json.loads((SAMPLES / "manifest.json").read_text("utf-8"))["samples"]
+MANIFEST: list[dict[str, Any]] = json.loads((SAMPLES / "manifest.json").read_text("utf-8"))["documents"]
 RED, BLUE, GREEN = (230, 20, 20), (20, 20, 230), (20, 200, 20)
 
 
