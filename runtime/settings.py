@@ -54,10 +54,11 @@ class Settings(BaseSettings):
     smtp_port: int = 25
     smtp_maildir: Path | None = None
     mail_from: str = "documents@dpj.banque.example"
+    mail_time_zone: str = "Europe/Paris"
 
     api_host: str = "127.0.0.1"
     api_port: int = 8082
-    api_workers: int = Field(default=1, ge=1, le=64)
+    api_connections: int = Field(default=500, ge=1, le=100_000)
     body_timeout: float = 30.0
     upload_lease: float = 60.0
     worker_port_base: int = 0
@@ -81,6 +82,7 @@ class Settings(BaseSettings):
     relay_batch: int = Field(default=500, ge=1, le=10_000)
     outbox_keep_hours: float = 24.0
     inbox_keep_days: int = Field(default=60, ge=31)
+    idempotency_keep_hours: float = Field(default=72.0, gt=0)
 
     render_children: int = Field(default=2, ge=1, le=32)
     render_timeout: float = 20.0

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import httpx
 
 from domain.errors import RegistryUnavailable, SchemaMissing, SchemaRefused
-from domain.events import EVENT_TYPES
+from domain.events import EVENT_TYPES, Event
 from schemas.catalog import schema_text, subject_of
 from schemas.codec import EventCodec
 
@@ -100,6 +100,35 @@ async def load_codec(registry: SchemaRegistry) -> EventCodec:
                 f"The registry does not hold {event_type.SCHEMA} of this release; run: dpj schemas register"
             ) from error
     return EventCodec(ids, registry)
+
+
+class RegistryCodec:
+    """A codec that is loaded when it is first needed, so that a process can start while the registry is away."""
+
+    def __init__(self, registry: SchemaRegistry) -> None:
+        self._registry = registry
+        self._codec: EventCodec | None = None
+        self._loading = asyncio.Lock()
+
+    async def check(self) -> None:
+        """Load the codec if it is not yet; from then on the registry may go. Raises as ``load_codec``."""
+        async with self._loading:
+            if self._codec is None:
+                self._codec = await load_codec(self._registry)
+
+    def encode(self, event: Event) -> bytes:
+        """See ``EventCodec.encode``. Raises RegistryUnavailable before the codec is loaded."""
+        if self._codec is None:
+            raise RegistryUnavailable("The event schemas are not loaded yet.")
+        return self._codec.encode(event)
+
+    async def decode(self, topic: str, value: bytes) -> Event:
+        """See ``EventCodec.decode``. Raises RegistryUnavailable or SchemaMissing while the codec can't be loaded."""
+        if self._codec is None:
+            await self.check()
+        if self._codec is None:
+            raise RegistryUnavailable("The event schemas are not loaded yet.")
+        return await self._codec.decode(topic, value)
 
 
 async def register_all(registry: SchemaRegistry) -> dict[str, int]:

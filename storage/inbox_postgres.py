@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import asyncpg
 
 from domain.errors import ClaimLost
-
-PRUNE_ROWS: Final = 5_000
 
 
 class ClaimResult(Enum):
@@ -88,25 +86,6 @@ class PostgresInbox:
                 event_id,
                 owner,
             )
-
-    async def prune(self, older_than_days: int) -> int:
-        """Forget events finished longer ago than Kafka could still deliver them; gives how many."""
-        removed = 0
-        while True:
-            async with self._postgres.connection() as connection:
-                status = await connection.execute(
-                    """
-                    DELETE FROM inbox WHERE (consumer, event_id) IN (
-                        SELECT consumer, event_id FROM inbox
-                        WHERE state <> 'CLAIMED' AND updated_at < now() - make_interval(days => $1) LIMIT $2)
-                    """,
-                    older_than_days,
-                    PRUNE_ROWS,
-                )
-            count = int(status.split()[-1])
-            removed += count
-            if count < PRUNE_ROWS:
-                return removed
 
     @staticmethod
     async def _take(

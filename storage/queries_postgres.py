@@ -65,8 +65,3 @@ class PostgresQueries:
         async with self._postgres.connection() as connection:
             rows = await connection.fetch("SELECT * FROM types_documents ORDER BY code_type")
         return [type_of(row) for row in rows]
-
-    async def unpublished(self) -> int:
-        """How many outbox rows wait for the relay."""
-        async with self._postgres.connection() as connection:
-            return int(await connection.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL"))

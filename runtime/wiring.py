@@ -1,0 +1,282 @@
+"""The composition root: which adapter serves which port. Making a part opens no connection; that happens at its first use."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from processors.audit import AuditFlusher, AuditProcessor
+from prometheus_client import CollectorRegistry
+from storage.audit_mongo import MongoAuditStore
+from storage.metadata_mongo import MongoExtendedMetadata
+
+from crypto.envelope import Envelope
+from crypto.local_keyring import LocalKeyring
+from crypto.personal_data import PersonalDataKeys
+from crypto.vault_session import VaultSession
+from crypto.vault_transit import VaultTransitKeyring
+from ged.cmis import CmisRepository
+from ingest_api.dependencies import ApiDependencies
+from ingest_api.jwks import Jwks, jwks_source
+from ingest_api.sniffing import MagicSniffer
+from ingest_api.tokens import TokenAuthenticator
+from notifications.email_smtp import SmtpMailSender
+from notifications.rendering import MailTemplates
+from processors.archive_copies import ArchiveCopies
+from processors.archiving import ArchivingProcessor
+from processors.attempts import AbandonedSweep, Attempts
+from processors.content import EncryptedContent
+from processors.dossiers import DossierFiles
+from processors.intake import Intake
+from processors.integrity import IntegrityProcessor
+from processors.notification import NotificationProcessor
+from processors.ports import Processor
+from processors.reading import Reading
+from processors.renditions import RenditionProcessor
+from processors.validation import Validation
+from rendering.pool import RenderPool
+from runtime.settings import Settings
+from runtime.telemetry import DeliveryMetrics, RelayMetrics
+from schemas.registry import RegistryCodec, SchemaRegistry
+from storage.audit_chain_postgres import PostgresAuditPending
+from storage.housekeeping_postgres import PostgresHousekeeping
+from storage.inbox_postgres import PostgresInbox
+from storage.objects_filesystem import FilesystemObjectStore
+from storage.objects_minio import MinioObjectStore
+from storage.outbox_postgres import PostgresOutboxSource
+from storage.postgres import Postgres, PostgresDatabase
+from storage.queries_postgres import PostgresQueries
+from streams.apps import ConsumerOffsets, ConsumerSettings
+from streams.consumer import ConsumerRunner
+from streams.delivery import Delivery, Flow, Policy
+from streams.outbox_relay import OutboxRelay, create_producer
+
+MEGABYTE: Final = 1024 * 1024
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+def create_object_store(settings: Settings) -> FilesystemObjectStore | MinioObjectStore:
+    """The object store that the settings name. Raises ValueError if they don't say where it is."""
+    if settings.object_store == "minio":
+        return MinioObjectStore(
+            settings.minio_endpoint,
+            settings.minio_access_key.get_secret_value(),
+            settings.minio_secret_key.get_secret_value(),
+            settings.minio_bucket,
+            secure=settings.minio_secure,
+        )
+    if settings.objects_dir is None:
+        raise ValueError("DPJ_OBJECTS_DIR is not set")
+    return FilesystemObjectStore(settings.objects_dir)
+
+
+def create_keyring(settings: Settings) -> LocalKeyring | VaultTransitKeyring:
+    """The keyring that the settings name. Raises ValueError if they don't say where it is."""
+    if settings.keyring == "vault":
+        session = VaultSession.connect(
+            settings.vault_addr,
+            settings.vault_role_id.get_secret_value(),
+            settings.vault_secret_id.get_secret_value(),
+        )
+        return VaultTransitKeyring(session, settings.vault_transit_key)
+    if settings.keyring_file is None:
+        raise ValueError("DPJ_KEYRING_FILE is not set")
+    return LocalKeyring(settings.keyring_file)
+
+
+class Site:
+    """The parts of one process, each made when it is first asked for and closed by ``aclose``, last made first."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = CollectorRegistry()
+        self.clock = SystemClock()
+        self._closing = AsyncExitStack()
+
+    async def aclose(self) -> None:
+        await self._closing.aclose()
+
+    def _closed_with_us(self, close: Callable[[], Awaitable[None]]) -> None:
+        self._closing.push_async_callback(close)
+
+    # --- adapters ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def postgres(self) -> Postgres:
+        postgres = Postgres(self.settings.postgres_dsn.get_secret_value(), connections=self.settings.postgres_pool_size)
+        self._closed_with_us(postgres.aclose)
+        return postgres
+
+    @cached_property
+    def codec(self) -> RegistryCodec:
+        registry = SchemaRegistry(self.settings.registry_url)
+        self._closed_with_us(registry.close)
+        return RegistryCodec(registry)
+
+    @cached_property
+    def database(self) -> PostgresDatabase:
+        return PostgresDatabase(self.postgres, self.codec.encode)
+
+    @cached_property
+    def objects(self) -> FilesystemObjectStore | MinioObjectStore:
+        objects = create_object_store(self.settings)
+        self._closed_with_us(objects.aclose)
+        return objects
+
+    @cached_property
+    def keyring(self) -> LocalKeyring | VaultTransitKeyring:
+        keyring = create_keyring(self.settings)
+        self._closed_with_us(keyring.aclose)
+        return keyring
+
+    @cached_property
+    def content(self) -> EncryptedContent:
+        return EncryptedContent(self.objects, Envelope(), self.keyring)
+
+    @cached_property
+    def personal(self) -> PersonalDataKeys:
+        return PersonalDataKeys.from_files(self.settings.personal_key_file, self.settings.pseudonym_key_file)
+
+    @cached_property
+    def audit_store(self) -> MongoAuditStore:
+        store = MongoAuditStore(self.settings.mongo_url.get_secret_value(), self.settings.mongo_database)
+        self._closed_with_us(store.aclose)
+        return store
+
+    @cached_property
+    def delivery_metrics(self) -> DeliveryMetrics:
+        return DeliveryMetrics(self.metrics)
+
+    # --- processors ----------------------------------------------------------------------------------------------
+
+    def processor(self, consumer: str) -> Processor:
+        """The processor of a consumer group. Raises KeyError for a name that is none."""
+        return _PROCESSORS[consumer](self)
+
+    def integrity(self) -> Processor:
+        return IntegrityProcessor(self.database, self.content, self.clock)
+
+    def renditions(self) -> Processor:
+        pool = RenderPool(children=self.settings.render_children, timeout=self.settings.render_timeout)
+        self._closed_with_us(pool.aclose)
+        extended = MongoExtendedMetadata(self.settings.mongo_url.get_secret_value(), self.settings.mongo_database)
+        self._closed_with_us(extended.aclose)
+        return RenditionProcessor(self.database, self.content, pool, extended, self.clock)
+
+    def archiving(self) -> Processor:
+        ged = CmisRepository(
+            self.settings.ged_url,
+            self.settings.ged_repository,
+            self.settings.ged_user,
+            self.settings.ged_password.get_secret_value(),
+        )
+        self._closed_with_us(ged.aclose)
+        return ArchivingProcessor(self.database, ArchiveCopies(self.database, self.content, ged), self.clock)
+
+    def notification(self) -> Processor:
+        sender = SmtpMailSender(self.settings.smtp_host, self.settings.smtp_port, sender=self.settings.mail_from)
+        return NotificationProcessor(
+            self.database,
+            self.personal,
+            MailTemplates(zone=ZoneInfo(self.settings.mail_time_zone)),
+            sender,
+            self.clock,
+            mail_domain=self.settings.mail_from.rpartition("@")[2],
+        )
+
+    def audit(self) -> Processor:
+        return AuditProcessor(self.database)
+
+    def audit_flusher(self) -> AuditFlusher:
+        """Moves chained audit entries to MongoDB; runs beside the audit consumer."""
+        return AuditFlusher(PostgresAuditPending(self.postgres), self.audit_store, self.database)
+
+    def housekeeping(self) -> PostgresHousekeeping:
+        return PostgresHousekeeping(
+            self.postgres,
+            keep_days=self.settings.inbox_keep_days,
+            idempotency_hours=self.settings.idempotency_keep_hours,
+        )
+
+    def sweep(self) -> AbandonedSweep:
+        return AbandonedSweep(self.database, self.objects)
+
+    # --- drivers -------------------------------------------------------------------------------------------------
+
+    def consumer(self, name: str, scratch: str) -> ConsumerRunner:
+        """A member of the consumer group of ``name``."""
+        settings = self.settings
+        processor = self.processor(name)
+        policy = Policy(
+            lane_size=settings.lane_size,
+            lane_concurrency=settings.lane_concurrency,
+            lease=settings.event_lease,
+            bug_retries=settings.bug_retries,
+            retry_base=settings.retry_base,
+            retry_cap=settings.retry_cap,
+        )
+
+        def create_delivery(flow: Flow, offsets: ConsumerOffsets) -> Delivery:
+            return Delivery(
+                processor,
+                decode=self.codec.decode,
+                inbox=PostgresInbox(self.postgres),
+                database=self.database,
+                commit_offsets=offsets.commit,
+                flow=flow,
+                metrics=self.delivery_metrics,
+                policy=policy,
+            )
+
+        topics = tuple(event_type.TOPIC for event_type in processor.handles)
+        consumer_settings = ConsumerSettings(bootstrap=settings.kafka_bootstrap, scratch=scratch)
+        return ConsumerRunner(name, topics, consumer_settings, create_delivery)
+
+    def relay(self) -> OutboxRelay:
+        settings = self.settings
+        return OutboxRelay(
+            PostgresOutboxSource(settings.postgres_dsn.get_secret_value()),
+            lambda: create_producer(settings.kafka_bootstrap),
+            RelayMetrics(self.metrics),
+            batch=settings.relay_batch,
+            keep_hours=settings.outbox_keep_hours,
+        )
+
+    def api(self) -> ApiDependencies:
+        """What the HTTP API is made of."""
+        settings = self.settings
+        attempts = Attempts(self.database, self.content, self.clock, lease_seconds=settings.upload_lease)
+        jwks = Jwks(jwks_source(settings.jwks))
+        return ApiDependencies(
+            intake=Intake(self.database, self.content, attempts, MagicSniffer(), self.personal, self.clock),
+            reading=Reading(self.database, PostgresQueries(self.postgres), self.content, self.personal, self.clock),
+            validation=Validation(self.database, self.personal, self.clock),
+            dossiers=DossierFiles(self.database, self.personal, self.clock),
+            authenticator=TokenAuthenticator(jwks, issuer=settings.jwt_issuer, audience=settings.jwt_audience),
+            readiness={
+                "postgresql": self.postgres.check,
+                "object_store": self.objects.check,
+                "keyring": self.keyring.check,
+                "schema_registry": self.codec.check,
+                "signing_keys": jwks.check,
+            },
+            registry=self.metrics,
+            body_timeout=settings.body_timeout,
+        )
+
+
+_PROCESSORS: Final[dict[str, Callable[[Site], Processor]]] = {
+    "integrity": Site.integrity,
+    "renditions": Site.renditions,
+    "archiving": Site.archiving,
+    "notification": Site.notification,
+    "audit": Site.audit,
+}

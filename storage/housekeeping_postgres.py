@@ -1,0 +1,53 @@
+"""Removes rows that have served their time: finished inbox entries, old Idempotency-Keys, places of audit events."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Protocol
+
+import asyncpg
+
+BATCH_ROWS: Final = 5_000
+
+#: Each deletes one batch of rows older than $1 seconds, at most $2 of them.
+_STATEMENTS: Final = {
+    "inbox": """
+        DELETE FROM inbox WHERE (consumer, event_id) IN (
+            SELECT consumer, event_id FROM inbox
+            WHERE state <> 'CLAIMED' AND updated_at < now() - make_interval(secs => $1) LIMIT $2)
+    """,
+    "idempotency_keys": """
+        DELETE FROM idempotency_keys WHERE (tenant, caller, key) IN (
+            SELECT tenant, caller, key FROM idempotency_keys
+            WHERE (done OR lease_until < now()) AND created_at < now() - make_interval(secs => $1) LIMIT $2)
+    """,
+    "audit_chained": """
+        DELETE FROM audit_chained WHERE event_id IN (
+            SELECT event_id FROM audit_chained WHERE chained_at < now() - make_interval(secs => $1) LIMIT $2)
+    """,
+}
+
+
+class Connections(Protocol):
+    def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection[Any]]: ...
+
+
+class PostgresHousekeeping:
+    """An event is remembered for ``keep_days``: longer than Kafka could deliver it again. Safe to run in several processes."""
+
+    def __init__(self, postgres: Connections, *, keep_days: float, idempotency_hours: float) -> None:
+        self._postgres = postgres
+        events = keep_days * 86_400.0
+        self._ages = {"inbox": events, "audit_chained": events, "idempotency_keys": idempotency_hours * 3_600.0}
+
+    async def run_once(self) -> dict[str, int]:
+        """Rows removed by table. Raises DatabaseUnavailable; what was removed stays removed."""
+        removed = dict.fromkeys(self._ages, 0)
+        for table, age in self._ages.items():
+            count = BATCH_ROWS
+            while count == BATCH_ROWS:
+                async with self._postgres.connection() as connection:
+                    status = await connection.execute(_STATEMENTS[table], age, BATCH_ROWS)
+                count = int(status.split()[-1])
+                removed[table] += count
+        return removed
