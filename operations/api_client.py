@@ -66,12 +66,19 @@ class _Counted:
 
 
 class ApiClient:
-    """``url`` is the API's base address. Every method raises ApiUnreachable or ApiProblem. Usable from several threads."""
+    """``url`` is the API's base address; ``transport`` replaces the network. Usable from several threads.
 
-    def __init__(self, url: str, token: str) -> None:
+    Every method raises ApiUnreachable or ApiProblem.
+    """
+
+    def __init__(self, url: str, token: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self._url = url.rstrip("/")
         self._client = httpx.Client(
-            base_url=self._url, headers={"Authorization": f"Bearer {token}"}, timeout=ANSWER_SECONDS, trust_env=False
+            base_url=self._url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=ANSWER_SECONDS,
+            trust_env=False,
+            transport=transport,
         )
 
     def __enter__(self) -> Self:
@@ -161,14 +168,6 @@ class ApiClient:
         if not isinstance(answer, dict):
             raise ApiUnreachable(self._url, "its answer is not JSON: is it another program's?")
         return {**answer, "http_status": response.status_code}
-
-
-def is_ready(url: str) -> bool:
-    """Whether GET /readyz answers 200 now."""
-    try:
-        return httpx.get(f"{url.rstrip('/')}/readyz", timeout=2.0, trust_env=False).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
 
 
 def _problem(response: httpx.Response) -> ApiProblem:

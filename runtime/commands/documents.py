@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from runtime.commands.failures import describe
 from runtime.commands.output import AsJson, CommandFailed, Stack, answer, note, settings_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ DEFAULT_TENANT: Final = "demo"
 #: Smaller files are sent before a progress bar could be read.
 PROGRESS_BYTES: Final = 5_000_000
 
-_ROW: Final = "{id:<36}  {status:<14}  {type:<16}  {size:>9}"
+_ROW: Final = "{id:<36} {status:<14} {type:<17} {size:>10}"
 
 
 @app.command()
@@ -183,7 +184,10 @@ def _say_what_was_sent(error: Exception, sent: list[dict[str, Any]], *, as_json:
         answer(None, map(_row, sent), as_json=False)
         return
     if sent:
-        raise CommandFailed(str(error), "The documents listed were taken.", document={"documents": sent}) from error
+        described = describe(error)
+        raise CommandFailed(
+            described.message, described.next_step, code=described.code, document={"documents": sent}
+        ) from error
 
 
 def _decided(decided: dict[str, Any], *, as_json: bool) -> None:
@@ -194,7 +198,7 @@ def _decided(decided: dict[str, Any], *, as_json: bool) -> None:
 
 def _row(document: dict[str, Any]) -> str:
     size = "-" if document["size"] is None else document["size"]
-    return _ROW.format(id=document["id"], status=document["status"], type=document["type"][:16], size=size)
+    return _ROW.format(id=document["id"], status=document["status"], type=document["type"][:17], size=size)
 
 
 def _described(document: dict[str, Any], events: list[dict[str, Any]]) -> Iterator[str]:

@@ -39,11 +39,12 @@ def worker(
 ) -> None:
     """Run consumers, all of them in this one process."""
     from operations.consumers import CONSUMERS
-    from runtime.processes import run_worker
 
     unknown = [name for name in names if name not in (*CONSUMERS, "all")]
     if unknown:
         raise CommandFailed(f"There is no consumer {unknown[0]!r}.", f"Consumers are {', '.join(CONSUMERS)}; or all.")
+    from runtime.processes import run_worker
+
     run_worker(settings_of(stack), list(CONSUMERS) if "all" in names else list(dict.fromkeys(names)))
 
 
