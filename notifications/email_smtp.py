@@ -128,9 +128,10 @@ class SmtpMailSender:
             raise MailRefused("The mail's address or subject is malformed.") from None
         # RFC 3834 section 5: no robot answers a robot.
         message["Auto-Submitted"] = "auto-generated"
-        message["Content-Language"] = mail.language.value
         message.set_content(mail.content.text, charset="utf-8", cte="quoted-printable")
         message.add_alternative(mail.content.html, subtype="html", charset="utf-8", cte="quoted-printable")
+        # Last: setting a content drops the Content- headers that are there.
+        message["Content-Language"] = mail.language.value
         return message
 
 
