@@ -1,0 +1,51 @@
+# make demo   the whole pipeline on real documents, with proof
+# make test   every test, on real servers of its own
+# make check  style, types, structure, secrets, contracts in files
+
+SHELL := /bin/sh
+UV := ./deploy/uv.sh
+RUN := .venv/bin
+TEST_STACK ?= test
+# Branch coverage that the core must keep, in percent.
+CORE_COVERAGE := 95
+
+.PHONY: demo demo-down test test-fast check format docs install clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml uv.lock
+	@$(UV) sync --locked --quiet
+	@touch $@
+
+demo: install
+	@$(RUN)/dpj demo $(DEMO)
+
+demo-down: install
+	@$(RUN)/dpj down --stack demo
+
+test: install
+	@deploy/run-tests.sh "$(TEST_STACK)" "$(CORE_COVERAGE)"
+
+test-fast: install
+	@$(RUN)/pytest -q tests/unit tests/property
+
+check: install
+	@$(RUN)/ruff check
+	@$(RUN)/ruff format --check --quiet
+	@$(RUN)/mypy
+	@$(RUN)/lint-imports
+	@$(RUN)/python -m schemas.compatibility
+	@deploy/check-secrets.sh
+	@deploy/check-openapi.sh
+
+format: install
+	@$(RUN)/ruff check --fix --quiet
+	@$(RUN)/ruff format --quiet
+
+# Files that are made from the code and kept in the repository.
+docs: install
+	@$(RUN)/python -m ingest_api.openapi > docs/openapi.json
+	@$(RUN)/python -m ingest_api.markdown < docs/openapi.json > docs/API.md
+
+clean:
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
