@@ -1,0 +1,386 @@
+"""The relational state in memory: every repository of ``processors.ports``, with transactions; and builders of its rows.
+
+``tests/contract/test_database.py`` holds it to what PostgreSQL does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from copy import copy
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from domain.audit_chain import ChainEntry, ChainHead, entry_of, genesis, head_after
+from domain.documents import Document, DocumentType, Dossier, Rendition, TimelineEntry
+from domain.errors import (
+    DatabaseUnavailable,
+    DocumentBusy,
+    DocumentNotFound,
+    DossierExists,
+    DossierNotFound,
+    StateChanged,
+    TypeUnknown,
+    UploadSuperseded,
+)
+from domain.events import AuditRecorded, Event, dead_letter_topic
+from domain.lifecycle import Status
+from domain.records import IdempotencyRecord, NotificationRecord
+from processors.paging import Position
+from processors.reading import DocumentFilter
+from tests.support.builders import NOW, FixedClock, a_document, a_dossier, a_type
+from tests.support.memory_inbox import InboxRow, MemoryInbox, MemoryInboxMarks
+
+__all__ = [
+    "NOW",
+    "DeadLetter",
+    "FixedClock",
+    "MemoryDatabase",
+    "MemoryInbox",
+    "MemoryWork",
+    "Rows",
+    "a_document",
+    "a_dossier",
+    "a_type",
+]
+
+LOCK_SECONDS = 0.5
+
+Scope = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, str]
+
+
+@dataclass
+class Rows:
+    """All tables; a transaction works on a copy."""
+
+    documents: dict[UUID, Document] = field(default_factory=dict)
+    leases: dict[UUID, datetime] = field(default_factory=dict)
+    dossiers: dict[UUID, Dossier] = field(default_factory=dict)
+    types: dict[str, DocumentType] = field(default_factory=dict)
+    outbox: list[Event | DeadLetter] = field(default_factory=list)
+    timeline: list[TimelineEntry] = field(default_factory=list)
+    renditions: dict[tuple[UUID, str], Rendition] = field(default_factory=dict)
+    notifications: dict[UUID, NotificationRecord] = field(default_factory=dict)
+    heads: dict[str, ChainHead] = field(default_factory=dict)
+    pending: list[ChainEntry] = field(default_factory=list)
+    chained: set[UUID] = field(default_factory=set)
+    keys: dict[Scope, tuple[IdempotencyRecord, datetime]] = field(default_factory=dict)
+    inbox: dict[tuple[str, UUID], InboxRow] = field(default_factory=dict)
+
+    def copied(self) -> Rows:
+        tables = {name: copy(value) for name, value in vars(self).items()}
+        tables["inbox"] = {key: copy(row) for key, row in self.inbox.items()}
+        return Rows(**tables)
+
+
+class MemoryDatabase:
+    """Transactions run one after another, each on a copy of ``rows`` that replaces them when it commits.
+
+    ``faults`` holds one entry per coming transaction: None, "away" (raises on entry), "rollback" or "lost" (raises at its
+    commit, before or after it took effect). ``locked`` lists the names of the locks taken.
+    """
+
+    def __init__(self, clock: FixedClock | None = None) -> None:
+        self.clock = clock or FixedClock()
+        self.rows = Rows()
+        self.faults: list[str | None] = []
+        self.locked: list[str] = []
+        self.transactions = 0
+        self._one = asyncio.Lock()
+        self._inside: asyncio.Task[Any] | None = None
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[MemoryWork]:
+        fault = self.faults.pop(0) if self.faults else None
+        self.transactions += 1
+        if fault == "away":
+            raise DatabaseUnavailable
+        if self._inside is not None and self._inside is asyncio.current_task():
+            raise AssertionError("a transaction inside a transaction")
+        async with self._one:
+            self._inside = asyncio.current_task()
+            try:
+                work = MemoryWork(self.rows.copied(), self.clock)
+                yield work
+                if fault == "rollback":
+                    raise DatabaseUnavailable
+                self.rows = work.rows
+            finally:
+                self._inside = None
+        if fault == "lost":
+            raise DatabaseUnavailable
+
+    @asynccontextmanager
+    async def lock(self, name: str) -> AsyncIterator[None]:
+        one = self._locks.setdefault(name, asyncio.Lock())
+        try:
+            await asyncio.wait_for(one.acquire(), LOCK_SECONDS)
+        except TimeoutError:
+            raise DocumentBusy from None
+        self.locked.append(name)
+        try:
+            yield
+        finally:
+            one.release()
+
+    # --- reads outside transactions (processors.reading.DocumentQueries) -----------------------------------------
+
+    async def page(
+        self, tenant: str | None, filters: DocumentFilter, after: Position | None, limit: int
+    ) -> Sequence[Document]:
+        found = [
+            row
+            for row in self.rows.documents.values()
+            if (tenant is None or row.tenant == tenant)
+            and row.status in filters.statuses
+            and filters.dossier_id in {None, row.dossier_id}
+            and filters.type_code in {None, row.type_code}
+            and (after is None or (row.created_at, row.id) < after)
+        ]
+        return sorted(found, key=lambda row: (row.created_at, row.id), reverse=True)[:limit]
+
+    async def types(self) -> Sequence[DocumentType]:
+        return sorted(self.rows.types.values(), key=lambda rule: rule.code)
+
+    # --- what tests put in and look at ---------------------------------------------------------------------------
+
+    def put(self, *rows: Document | Dossier | DocumentType) -> None:
+        """Rows that are simply there."""
+        for row in rows:
+            if isinstance(row, Document):
+                self.rows.documents[row.id] = row
+            elif isinstance(row, Dossier):
+                self.rows.dossiers[row.id] = row
+            else:
+                self.rows.types[row.code] = row
+
+    def events(self) -> list[Event]:
+        """What the outbox holds, audit lines and dead letters apart."""
+        return [row for row in self.rows.outbox if isinstance(row, Event) and not isinstance(row, AuditRecorded)]
+
+    def audited(self) -> list[AuditRecorded]:
+        return [row for row in self.rows.outbox if isinstance(row, AuditRecorded)]
+
+    def dead_letters(self) -> list[DeadLetter]:
+        return [row for row in self.rows.outbox if isinstance(row, DeadLetter)]
+
+
+class MemoryWork:
+    """One transaction's repositories."""
+
+    def __init__(self, rows: Rows, clock: FixedClock) -> None:
+        self.rows = rows
+        self.documents = MemoryDocuments(rows)
+        self.uploads = MemoryUploads(rows, clock)
+        self.dossiers = MemoryDossiers(rows)
+        self.types = MemoryTypes(rows)
+        self.outbox = MemoryOutbox(rows)
+        self.timeline = MemoryTimeline(rows)
+        self.renditions = MemoryRenditions(rows)
+        self.notifications = MemoryNotifications(rows)
+        self.audit_chains = MemoryAuditChains(rows)
+        self.idempotency = MemoryKeys(rows, clock)
+        self.inbox = MemoryInboxMarks(rows)
+
+
+class MemoryDocuments:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows.documents
+
+    async def add(self, document: Document) -> None:
+        assert document.id not in self._rows
+        self._rows[document.id] = document
+
+    async def get(self, document_id: UUID) -> Document:
+        if document_id not in self._rows:
+            raise DocumentNotFound
+        return self._rows[document_id]
+
+    async def lock(self, document_id: UUID) -> Document:
+        return await self.get(document_id)
+
+    async def update(self, old: Document, new: Document) -> None:
+        row = self._rows.get(old.id)
+        if row is None or (row.status, row.sequence) != (old.status, old.sequence):
+            raise StateChanged
+        self._rows[old.id] = new
+
+
+class MemoryUploads:
+    def __init__(self, rows: Rows, clock: FixedClock) -> None:
+        self._rows = rows
+        self._clock = clock
+
+    async def begin(self, document: Document, lease_seconds: float) -> None:
+        assert document.status is Status.PENDING
+        self._rows.documents[document.id] = document
+        self._rows.leases[document.id] = self._clock.at + timedelta(seconds=lease_seconds)
+
+    async def renew(self, document_id: UUID, object_key: str, lease_seconds: float) -> None:
+        await self.hold(document_id, object_key)
+        self._rows.leases[document_id] = self._clock.at + timedelta(seconds=lease_seconds)
+
+    async def hold(self, document_id: UUID, object_key: str) -> Document:
+        row = self._rows.documents.get(document_id)
+        if row is None or row.status is not Status.PENDING or row.object_key != object_key:
+            raise UploadSuperseded
+        if self._rows.leases[document_id] <= self._clock.at:
+            raise UploadSuperseded
+        return row
+
+    async def abandon_expired(self, limit: int) -> Sequence[Document]:
+        expired = [
+            replace(row, status=Status.ABANDONED)
+            for row in self._rows.documents.values()
+            if row.status is Status.PENDING and self._rows.leases[row.id] <= self._clock.at
+        ][:limit]
+        self._rows.documents.update({row.id: row for row in expired})
+        return expired
+
+
+class MemoryDossiers:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows.dossiers
+
+    async def add(self, dossier: Dossier) -> None:
+        if any((row.tenant, row.number) == (dossier.tenant, dossier.number) for row in self._rows.values()):
+            raise DossierExists
+        self._rows[dossier.id] = dossier
+
+    async def get(self, tenant: str, dossier_id: UUID) -> Dossier:
+        row = self._rows.get(dossier_id)
+        if row is None or row.tenant != tenant:
+            raise DossierNotFound
+        return row
+
+    async def page(self, tenant: str | None, after: Position | None, limit: int) -> Sequence[Dossier]:
+        found = [
+            row
+            for row in self._rows.values()
+            if tenant in {None, row.tenant} and (after is None or (row.created_at, row.id) < after)
+        ]
+        return sorted(found, key=lambda row: (row.created_at, row.id), reverse=True)[:limit]
+
+
+class MemoryTypes:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows.types
+
+    async def get(self, code: str) -> DocumentType:
+        if code not in self._rows:
+            raise TypeUnknown
+        return self._rows[code]
+
+
+class MemoryOutbox:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows.outbox
+
+    async def add(self, event: Event) -> None:
+        self._rows.append(event)
+
+    async def add_dead_letter(
+        self, consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
+    ) -> None:
+        self._rows.append(DeadLetter(dead_letter_topic(consumer), key, value, dict(headers)))
+
+
+class MemoryTimeline:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows.timeline
+
+    async def add(self, entry: TimelineEntry) -> None:
+        self._rows.append(entry)
+
+    async def of(self, document_id: UUID) -> Sequence[TimelineEntry]:
+        return [row for row in self._rows if row.document_id == document_id]
+
+
+class MemoryRenditions:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows.renditions
+
+    async def put(self, rendition: Rendition) -> None:
+        self._rows[rendition.document_id, rendition.role] = rendition
+
+    async def of(self, document_id: UUID) -> Sequence[Rendition]:
+        found = [row for row in self._rows.values() if row.document_id == document_id]
+        return sorted(found, key=lambda row: row.width)
+
+
+class MemoryNotifications:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows.notifications
+
+    async def put(self, record: NotificationRecord) -> None:
+        held = self._rows.get(record.id, record)
+        self._rows[record.id] = replace(held, status=record.status, attempt=record.attempt, sent_at=record.sent_at)
+
+    async def get(self, notification_id: UUID) -> NotificationRecord | None:
+        return self._rows.get(notification_id)
+
+
+class MemoryAuditChains:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    async def append(self, event: AuditRecorded) -> None:
+        if event.event_id in self._rows.chained:
+            return
+        entry = entry_of(event, self._rows.heads.get(event.tenant) or genesis(event.tenant))
+        self._rows.chained.add(event.event_id)
+        self._rows.pending.append(entry)
+        self._rows.heads[event.tenant] = head_after(entry)
+
+
+class MemoryKeys:
+    def __init__(self, rows: Rows, clock: FixedClock) -> None:
+        self._rows = rows.keys
+        self._documents = rows.documents
+        self._clock = clock
+
+    async def claim(self, scope: Scope, record: IdempotencyRecord, lease_seconds: float) -> IdempotencyRecord | None:
+        if scope in self._rows:
+            held, until = self._rows[scope]
+            row = self._documents.get(held.document_id)
+            expired = until <= self._clock.at
+            if held.done or (not expired and row is not None and row.status is Status.PENDING):
+                return replace(held, expired=expired)
+        free = replace(record, done=False, content_sha256=None, response=None)
+        self._rows[scope] = (free, self._clock.at + timedelta(seconds=lease_seconds))
+        return None
+
+    async def renew(self, scope: Scope, object_key: str, lease_seconds: float) -> None:
+        held = self._held(scope, object_key)
+        self._rows[scope] = (held, self._clock.at + timedelta(seconds=lease_seconds))
+
+    async def complete(self, scope: Scope, object_key: str, content_sha256: str, response: Mapping[str, Any]) -> None:
+        held = self._held(scope, object_key)
+        done = replace(held, done=True, content_sha256=content_sha256, response=response)
+        self._rows[scope] = (done, self._rows[scope][1])
+
+    async def release(self, scope: Scope, object_key: str) -> None:
+        if scope in self._rows:
+            held, _ = self._rows[scope]
+            if held.object_key == object_key and not held.done:
+                del self._rows[scope]
+
+    def _held(self, scope: Scope, object_key: str) -> IdempotencyRecord:
+        if scope not in self._rows:
+            raise UploadSuperseded
+        held, _ = self._rows[scope]
+        if held.object_key != object_key or held.done:
+            raise UploadSuperseded
+        return held
