@@ -23,6 +23,7 @@ log = structlog.get_logger()
 SWEEP_SECONDS: Final = 15.0
 PRUNE_SECONDS: Final = 3600.0
 DRAIN_SECONDS: Final = 20
+RETRY_SECONDS: Final = 1.0
 
 
 def run_api(settings: Settings) -> None:
@@ -35,6 +36,7 @@ def run_api(settings: Settings) -> None:
 
     async def main() -> None:
         site = Site(settings)
+        loading = asyncio.create_task(_load_codec(site))
         try:
             server = uvicorn.Server(
                 uvicorn.Config(
@@ -50,11 +52,23 @@ def run_api(settings: Settings) -> None:
             )
             await server.serve()
         finally:
+            loading.cancel()
             await site.aclose()
 
     import uvloop
 
     uvloop.run(main())
+
+
+async def _load_codec(site: Site) -> None:
+    """Load the event schemas, however long the registry is away; until then uploads are answered 503."""
+    while True:
+        try:
+            await site.codec.check()
+            return
+        except DPJError as error:
+            log.warning("waiting_for_schemas", code=error.code)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 def run_relay(settings: Settings) -> None:
