@@ -193,7 +193,7 @@ class Site:
         )
 
     def audit(self) -> Processor:
-        return AuditProcessor(self.database)
+        return AuditProcessor()
 
     def audit_flusher(self) -> AuditFlusher:
         """Moves chained audit entries to MongoDB; runs beside the audit consumer."""
