@@ -47,18 +47,29 @@ class ChainEntry:
         return value
 
 
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """An entry as the audit store holds it; ``faithful``: the fields stored beside ``body`` for queries say the same."""
+
+    entry: ChainEntry
+    faithful: bool
+
+
 class Break(Enum):
-    """What is wrong with an entry."""
+    """What is wrong: an entry is not there, is not what was written, does not follow the one before, or is filed wrongly;
+    or the chain as a whole does not end at its head, or has none."""
 
     MISSING = "MISSING"
     ALTERED = "ALTERED"
     UNLINKED = "UNLINKED"
     MISLABELLED = "MISLABELLED"
+    HEAD_DIFFERS = "HEAD_DIFFERS"
+    HEAD_MISSING = "HEAD_MISSING"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The first entry that breaks a chain."""
+    """Where a chain first breaks, and how."""
 
     seq: int
     reason: Break

@@ -342,6 +342,12 @@ class MailRefused(Permanent):
     code = "mail_refused"
 
 
+class AuditConflict(Permanent):
+    """The audit store holds another entry in the place of one of ours: it was altered, or two chains were mixed."""
+
+    code = "audit_conflict"
+
+
 class UnexpectedFailure(Permanent):
     """A defect of ours: an error nobody foresaw, still there after the bounded retries."""
 

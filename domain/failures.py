@@ -85,6 +85,7 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
     (errors.ArchiveMismatch, 500, "Archived copy differs", "See the document's state, then re-drive it."),
     (errors.ArchiveRefused, 500, "Archive refused", "See the document's state, then re-drive it."),
     (errors.MailRefused, 500, "Mail refused", "Check the recipient's address."),
+    (errors.AuditConflict, 500, "Audit log differs", "Run: dpj audit verify."),
     (errors.UnexpectedFailure, 500, "Unexpected failure", "Report the trace id to the operators."),
 )
 

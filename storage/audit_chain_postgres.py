@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import asyncpg
 
 from domain.audit_chain import ChainEntry, ChainHead, entry_of, genesis
 from domain.events import AuditRecorded
-
-PRUNE_ROWS: Final = 5_000
 
 
 class PostgresAuditChains:
@@ -83,16 +81,17 @@ class PostgresAuditPending:
             )
         return [row["tenant"] for row in rows]
 
-    async def first(self, tenant: str, limit: int) -> Sequence[ChainEntry]:
-        """Oldest first."""
+    async def first(self, tenant: str, limit: int, after: int = 0) -> Sequence[ChainEntry]:
+        """The oldest of those numbered above ``after``, in order."""
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(
                 """
                 SELECT tenant, seq, event_id, entry, hash FROM audit_pending
-                WHERE tenant = $1 ORDER BY seq LIMIT $2
+                WHERE tenant = $1 AND seq > $3 ORDER BY seq LIMIT $2
                 """,
                 tenant,
                 limit,
+                after,
             )
         return [
             ChainEntry(
@@ -111,25 +110,6 @@ class PostgresAuditPending:
         async with self._postgres.connection() as connection:
             rows = await connection.fetch("SELECT tenant, seq, hash FROM audit_heads ORDER BY tenant")
         return [_head_of(row) for row in rows]
-
-    async def prune(self, older_than_days: int) -> int:
-        """Forget which events have their place, once Kafka can no longer deliver them again; gives how many."""
-        removed = 0
-        while True:
-            async with self._postgres.connection() as connection:
-                status = await connection.execute(
-                    """
-                    DELETE FROM audit_chained WHERE event_id IN (
-                        SELECT event_id FROM audit_chained
-                        WHERE chained_at < now() - make_interval(days => $1) LIMIT $2)
-                    """,
-                    older_than_days,
-                    PRUNE_ROWS,
-                )
-            count = int(status.split()[-1])
-            removed += count
-            if count < PRUNE_ROWS:
-                return removed
 
 
 def _head_of(row: Mapping[str, Any]) -> ChainHead:

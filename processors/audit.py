@@ -1,0 +1,147 @@
+"""Audit: every AuditRecorded gets its place in its tenant's chain, and the entries move on to the audit store in batches.
+
+Two steps, so that a chain never forks and the audit store may be away for hours: the place is given in PostgreSQL, in
+delivery's transaction; the flusher then copies entries to the store, oldest first, and only forgets what the store confirmed.
+A crash in between copies the same bytes again, which the store takes as one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Final, Protocol
+
+import structlog
+
+from domain.audit_chain import ChainEntry
+from domain.errors import DocumentBusy, DPJError, Transient
+from domain.events import AuditRecorded, Event
+from processors.ports import Commit, Work
+
+log = structlog.get_logger()
+
+BATCH: Final = 500
+IDLE_SECONDS: Final = 0.5
+RETRY_SECONDS: Final = 2.0
+
+
+class PendingEntries(Protocol):
+    """Entries that have their place and wait for the audit store. Raises DatabaseUnavailable."""
+
+    async def tenants(self) -> Sequence[str]: ...
+
+    async def first(self, tenant: str, limit: int) -> Sequence[ChainEntry]:
+        """Oldest first."""
+        ...
+
+    async def remove(self, tenant: str, up_to: int) -> None:
+        """Forget the entries up to and including number ``up_to``."""
+        ...
+
+
+class AuditStore(Protocol):
+    """Where audit entries stay. Raises AuditStoreUnavailable."""
+
+    async def add(self, entries: Sequence[ChainEntry]) -> None:
+        """Keep the entries of one tenant; those already there in the same bytes are fine.
+
+        Raises AuditConflict if the store holds something else in their place.
+        """
+        ...
+
+
+class Locks(Protocol):
+    def lock(self, name: str) -> AbstractAsyncContextManager[None]: ...
+
+
+class AuditProcessor:
+    """Consumer ``audit``."""
+
+    consumer: Final = "audit"
+    handles: tuple[type[Event], ...] = (AuditRecorded,)
+
+    async def process(self, event: Event) -> Commit:
+        """Nothing outside the transaction; the entry's place is all there is."""
+        if not isinstance(event, AuditRecorded):
+            raise TypeError("the audit consumer takes AuditRecorded only")
+        line = event
+
+        async def commit(work: Work) -> None:
+            await work.audit_chains.append(line)
+
+        return commit
+
+    async def give_up(self, event: Event, code: str) -> Commit:  # noqa: ARG002 - a line that can't be chained changes no document
+        """The dead letter keeps the line; there is no state to change."""
+
+        async def commit(_: Work) -> None:
+            return None
+
+        return commit
+
+
+class AuditFlusher:
+    """Moves waiting entries to the audit store; one flusher per tenant at a time, whichever process it runs in.
+
+    ``waiting_for`` names the dependency that holds it up now, for metrics and /readyz; None when nothing does.
+    """
+
+    def __init__(self, pending: PendingEntries, store: AuditStore, locks: Locks, *, batch: int = BATCH) -> None:
+        self._pending = pending
+        self._store = store
+        self._locks = locks
+        self._batch: Final = batch
+        self.waiting_for: str | None = None
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Flush until told to stop, then once more, so that little waits for the next start."""
+        while not stopping.is_set():
+            pause = IDLE_SECONDS
+            try:
+                if await self.flush():
+                    pause = 0.0
+                self.waiting_for = None
+            except Transient as error:
+                self.waiting_for = error.waiting_for
+                log.warning("audit_flush_waiting", waiting_for=error.waiting_for, error=type(error).__name__)
+                pause = RETRY_SECONDS
+            except DPJError as error:
+                self.waiting_for = "operator"
+                log.error("audit_flush_refused", code=error.code)
+                pause = RETRY_SECONDS
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), pause)
+        with suppress(DPJError):
+            await self.flush()
+
+    async def flush(self) -> int:
+        """Move what waits now, a batch per tenant at a time; gives how many entries moved.
+
+        Every tenant is tried: one whose entries are refused does not stop the others. The first refusal is raised at the end.
+        """
+        moved = 0
+        refusal: DPJError | None = None
+        for tenant in await self._pending.tenants():
+            try:
+                moved += await self._flush_tenant(tenant)
+            except DocumentBusy:
+                continue  # another flusher is at it
+            except Transient:
+                raise
+            except DPJError as error:
+                refusal = refusal or error
+        if refusal is not None:
+            raise refusal
+        return moved
+
+    async def _flush_tenant(self, tenant: str) -> int:
+        moved = 0
+        async with self._locks.lock(f"audit-flush/{tenant}"):
+            while entries := await self._pending.first(tenant, self._batch):
+                await self._store.add(entries)
+                await self._pending.remove(tenant, entries[-1].seq)
+                moved += len(entries)
+                if len(entries) < self._batch:
+                    break
+        return moved

@@ -1,0 +1,149 @@
+"""The audit log in MongoDB, database collection ``audit_logs``: AUDIT_LOGS' field names beside the chained entry itself.
+
+``entree`` holds an entry's canonical JSON and ``empreinte`` its SHA-256: they are the record. The other fields repeat it for
+queries. ``_id`` is the event's id; (tenant, seq) is unique. Plain inserts and finds only, no transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from bson import Int64
+from pymongo import ASCENDING
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import BulkWriteError
+
+from domain.audit_chain import ChainEntry, StoredEntry
+from domain.errors import AuditConflict, AuditStoreUnavailable
+from storage.mongo import MongoConnection, queryable, translated
+
+COLLECTION: Final = "audit_logs"
+PAGE: Final = 1_000
+_DUPLICATE_KEY: Final = 11000
+
+Document = dict[str, Any]
+
+
+class MongoAuditStore:
+    """See ``processors.audit.AuditStore`` and ``operations.audit_verify.AuditReader``. Raises AuditStoreUnavailable."""
+
+    def __init__(self, url: str, database: str) -> None:
+        self._mongo = MongoConnection(url, database)
+        self._collection: AsyncCollection[Document] | None = None
+
+    async def add(self, entries: Sequence[ChainEntry]) -> None:
+        """Keep ``entries``; those already there in the same bytes are fine. Raises AuditConflict for any other."""
+        documents = [document_of(entry) for entry in entries]
+        if not documents:
+            return
+        collection = await self._opened()
+        if not await _insert(collection, documents):
+            await self._add_missing(collection, documents)
+
+    async def entries(self, tenant: str, after: int, up_to: int) -> AsyncIterator[StoredEntry]:
+        """Entries numbered above ``after`` and not above ``up_to``, in order."""
+        collection = await self._opened()
+        query = {"tenant": tenant, "seq": {"$gt": Int64(after), "$lte": Int64(up_to)}}
+        with translated():
+            async with collection.find(query, batch_size=PAGE).sort("seq", ASCENDING) as cursor:
+                async for document in cursor:
+                    yield stored_entry(document)
+
+    async def tenants(self) -> Sequence[str]:
+        """Those with entries."""
+        collection = await self._opened()
+        with translated():
+            return sorted(await collection.distinct("tenant"))
+
+    async def check(self) -> None:
+        """Raises AuditStoreUnavailable if the store can't serve now."""
+        await self._mongo.check()
+
+    async def aclose(self) -> None:
+        await self._mongo.aclose()
+
+    async def _opened(self) -> AsyncCollection[Document]:
+        if self._collection is None:
+            collection = self._mongo.collection(COLLECTION)
+            with translated():
+                await collection.create_index([("tenant", ASCENDING), ("seq", ASCENDING)], unique=True)
+                await collection.create_index([("entity_id", ASCENDING), ("timestamp", ASCENDING)])
+                await collection.create_index([("tenant", ASCENDING), ("timestamp", ASCENDING)])
+            self._collection = collection
+        return self._collection
+
+    @staticmethod
+    async def _add_missing(collection: AsyncCollection[Document], documents: Sequence[Document]) -> None:
+        """Some place is taken: by ourselves before a crash, or by what should not be there."""
+        places = {"_id": {"$in": [document["_id"] for document in documents]}}
+        with translated():
+            found = {held["_id"]: held async for held in collection.find(places)}
+        for document in documents:
+            if found.get(document["_id"], document) != document:
+                raise AuditConflict("The audit log holds another entry in this place.")
+        missing = [document for document in documents if document["_id"] not in found]
+        if missing and not await _insert(collection, missing):
+            raise AuditConflict("The audit log holds another entry in this place.")
+
+
+async def _insert(collection: AsyncCollection[Document], documents: Sequence[Document]) -> bool:
+    """False if a place is taken; others may then have been inserted or not."""
+    with translated():
+        try:
+            await collection.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            failures = (error.details or {}).get("writeErrors", [])
+            if failures and all(failure["code"] == _DUPLICATE_KEY for failure in failures):
+                return False
+            raise AuditStoreUnavailable("The audit store did not take the entries.") from error
+    return True
+
+
+def document_of(entry: ChainEntry) -> Document:
+    """The document of an entry. The same entry is always the same document."""
+    said = entry.fields()
+    at = datetime.fromisoformat(said["at"]).astimezone(UTC)
+    return {
+        "_id": str(entry.event_id),
+        "tenant": entry.tenant,
+        "seq": Int64(entry.seq),
+        "entity_type": said["entity_type"],
+        "entity_id": said["entity_id"],
+        "action": said["action"],
+        "utilisateur_id": said["actor"],
+        "timestamp": at.replace(microsecond=at.microsecond // 1000 * 1000),  # MongoDB keeps milliseconds
+        "ip_address": said["ip_sealed"],
+        "user_agent": said["user_agent_sealed"],
+        "details": queryable(said["details"]),
+        "ancien_etat": queryable(said["old_state"]),
+        "nouvel_etat": queryable(said["new_state"]),
+        "correlation_id": said["correlation_id"],
+        "entree": entry.body.decode(),
+        "empreinte": entry.hash,
+    }
+
+
+def stored_entry(document: Mapping[str, Any]) -> StoredEntry:
+    """The entry that a document holds; not ``faithful`` if any of its fields is not what the entry makes it."""
+    try:
+        entry = ChainEntry(
+            tenant=str(document.get("tenant")),
+            seq=int(document.get("seq", 0)),
+            event_id=UUID(document["_id"]),
+            body=str(document.get("entree", "")).encode(),
+            hash=str(document.get("empreinte")),
+        )
+    except (ValueError, TypeError, AttributeError):
+        return StoredEntry(_unreadable(document), faithful=False)
+    try:
+        return StoredEntry(entry, faithful=document_of(entry) == document)
+    except (ValueError, KeyError, TypeError):
+        return StoredEntry(entry, faithful=False)
+
+
+def _unreadable(document: Mapping[str, Any]) -> ChainEntry:
+    seq = document.get("seq")
+    return ChainEntry(tenant="", seq=seq if isinstance(seq, int) else 0, event_id=UUID(int=0), body=b"", hash="")

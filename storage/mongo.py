@@ -1,0 +1,96 @@
+"""A connection to MongoDB, made when it is first used. Whatever keeps it from serving is AuditStoreUnavailable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import PyMongoError
+
+from domain.errors import AuditStoreUnavailable
+
+SELECT_MS: Final = 3_000
+CONNECT_MS: Final = 3_000
+ANSWER_MS: Final = 15_000
+CONNECTIONS: Final = 8
+
+_MAX_INTEGER: Final = 2**63
+_MAX_DEPTH: Final = 20
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """What is written here is idempotent and well-formed, so any refusal of the server is one of its present state."""
+    try:
+        yield
+    except PyMongoError as error:
+        raise AuditStoreUnavailable("MongoDB does not answer.") from error
+
+
+class MongoConnection:
+    """``url`` as pymongo takes it; options in it win over the deadlines here."""
+
+    def __init__(self, url: str, database: str) -> None:
+        self._url = url
+        self._database = database
+        self._client: AsyncMongoClient[dict[str, Any]] | None = None
+
+    def collection(self, name: str) -> AsyncCollection[dict[str, Any]]:
+        """A collection; opens nothing before its first use."""
+        if self._client is None:
+            self._client = AsyncMongoClient(
+                self._url,
+                appname="dpj",
+                tz_aware=True,
+                serverSelectionTimeoutMS=SELECT_MS,
+                connectTimeoutMS=CONNECT_MS,
+                socketTimeoutMS=ANSWER_MS,
+                maxPoolSize=CONNECTIONS,
+                waitQueueTimeoutMS=SELECT_MS,
+                # A repeated write is found by its unique id; servers without sessions refuse the driver's own retries.
+                retryWrites=False,
+            )
+        return self._client[self._database][name]
+
+    async def check(self) -> None:
+        """Raises AuditStoreUnavailable."""
+        with translated():
+            await self.collection("audit_logs").database.command("ping")
+
+    async def aclose(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+
+def queryable(text: str | None) -> Any:
+    """A JSON text as the value it means; the text itself where MongoDB could not hold that value."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if _fits(value) else text
+
+
+def _fits(value: Any, depth: int = 0) -> bool:
+    if depth > _MAX_DEPTH:
+        return False
+    if isinstance(value, dict):
+        return all(_plain_name(name) and _fits(held, depth + 1) for name, held in value.items())
+    if isinstance(value, list):
+        return all(_fits(held, depth + 1) for held in value)
+    if isinstance(value, str):
+        return "\0" not in value
+    if isinstance(value, float):
+        return value - value == 0.0  # neither infinite nor not-a-number
+    return not isinstance(value, int) or -_MAX_INTEGER <= value < _MAX_INTEGER
+
+
+def _plain_name(name: str) -> bool:
+    return bool(name) and not name.startswith("$") and "." not in name and "\0" not in name
