@@ -1,0 +1,103 @@
+"""A PostgreSQL database of each test's own, migrated, dropped at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from domain.events import EVENT_TYPES
+from schemas.codec import EventCodec
+from storage.migrate import upgrade
+from storage.postgres import Postgres, PostgresDatabase
+
+
+class NoRegistry:
+    """Schemas of other writers can't be had."""
+
+    async def schema_by_id(self, schema_id: int) -> str:
+        raise LookupError(schema_id)
+
+
+def renamed(dsn: str, name: str) -> str:
+    """``dsn`` with another database of the same server."""
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+
+
+async def on_server(dsn: str, statement: str) -> None:
+    """One statement outside of any transaction."""
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    # In a thread of its own: the loop of the test that comes first must not be touched.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(work())).result()
+
+
+@pytest.fixture(scope="session")
+def server_dsn(stack: Mapping[str, str]) -> str:
+    """The database that the stack runs on: only for creating others beside it."""
+    return stack["DPJ_POSTGRES_DSN"]
+
+
+@pytest.fixture(scope="session")
+def migrated_template(server_dsn: str) -> Iterator[str]:
+    """Name of a migrated database that the tests' databases are copies of."""
+    name = f"template_{uuid4().hex}"
+
+    async def create() -> None:
+        await on_server(server_dsn, f"CREATE DATABASE {name}")
+        await upgrade(renamed(server_dsn, name))
+
+    _run(create)
+    yield name
+    _run(lambda: on_server(server_dsn, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+async def empty_dsn(server_dsn: str) -> AsyncIterator[str]:
+    """DSN of a new database without any table."""
+    name = f"test_{uuid4().hex}"
+    await on_server(server_dsn, f"CREATE DATABASE {name}")
+    yield renamed(server_dsn, name)
+    await on_server(server_dsn, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database_dsn(server_dsn: str, migrated_template: str) -> AsyncIterator[str]:
+    """DSN of a new database with the tables and document types of this release."""
+    name = f"test_{uuid4().hex}"
+    await on_server(server_dsn, f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
+    yield renamed(server_dsn, name)
+    await on_server(server_dsn, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def postgres(database_dsn: str) -> AsyncIterator[Postgres]:
+    """Connections to the test's own database."""
+    postgres = Postgres(database_dsn)
+    yield postgres
+    await postgres.aclose()
+
+
+@pytest.fixture
+def codec() -> EventCodec:
+    """A codec with schema ids that no registry gave."""
+    return EventCodec({event.TOPIC: number for number, event in enumerate(EVENT_TYPES, 1)}, NoRegistry())
+
+
+@pytest.fixture
+def database(postgres: Postgres, codec: EventCodec) -> PostgresDatabase:
+    """Transactions on the test's own database."""
+    return PostgresDatabase(postgres, codec.encode)

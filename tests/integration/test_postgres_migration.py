@@ -1,0 +1,78 @@
+"""The relational schema: from nothing, again, by two at once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from domain.errors import DatabaseUnavailable, TypeUnknown
+from storage.migrate import latest_revision, upgrade
+from storage.postgres import PostgresDatabase
+
+MEGABYTE = 1024 * 1024
+
+
+async def _rows(dsn: str, query: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return list(await connection.fetch(query))
+    finally:
+        await connection.close()
+
+
+async def test_migrates_an_empty_database_and_again_changes_nothing(empty_dsn: str) -> None:
+    assert await upgrade(empty_dsn) == latest_revision()
+    tables = (
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2"
+    )
+    before = await _rows(empty_dsn, tables)
+    names = {row["table_name"] for row in before}
+    assert {"documents", "dossiers", "etapes_parcours", "types_documents", "dossier_events", "notifications"} <= names
+    assert {"outbox", "inbox", "idempotency_keys", "audit_heads", "audit_pending", "audit_chained"} <= names
+    assert await upgrade(empty_dsn) == latest_revision()
+    assert await _rows(empty_dsn, tables) == before
+    assert [row[0] for row in await _rows(empty_dsn, "SELECT version_num FROM alembic_version")] == [latest_revision()]
+
+
+async def test_processes_that_migrate_at_once_wait_for_each_other(empty_dsn: str) -> None:
+    assert set(await asyncio.gather(*(upgrade(empty_dsn) for _ in range(3)))) == {latest_revision()}
+    assert (await _rows(empty_dsn, "SELECT count(*) FROM types_documents"))[0][0] == 9
+
+
+async def test_a_failed_migration_leaves_nothing(empty_dsn: str) -> None:
+    await _rows(empty_dsn, "CREATE TABLE inbox (mine int)")
+    with pytest.raises(Exception, match="inbox"):
+        await upgrade(empty_dsn)
+    tables = await _rows(empty_dsn, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+    assert [row[0] for row in tables] == ["inbox"]
+
+
+async def test_a_server_that_is_away_is_said_so() -> None:
+    async with asyncio.timeout(15):
+        with pytest.raises(DatabaseUnavailable):
+            await upgrade("postgresql://dpj:none@127.0.0.1:1/dpj")
+
+
+async def test_a_dsn_of_another_vendor_is_refused() -> None:
+    with pytest.raises(ValueError, match="postgresql://"):
+        await upgrade("mysql://127.0.0.1/dpj")
+
+
+async def test_document_types_come_with_their_rules(database: PostgresDatabase) -> None:
+    async with database.transaction() as work:
+        identity = await work.types.get("CNI")
+        contract = await work.types.get("CONTRAT")
+        cheque = await work.types.get("CHEQUE_ANNULE")
+        photo = await work.types.get("PHOTO")
+        with pytest.raises(TypeUnknown):
+            await work.types.get("cni")
+    assert identity.label == "Carte nationale d'identité"
+    assert {"application/pdf", "image/jpeg", "image/tiff"} <= identity.allowed_formats
+    assert identity.max_size_bytes == 20 * MEGABYTE
+    assert identity.metadata_template == {"numero": "string"}
+    assert contract.allowed_formats == {"application/pdf"}
+    assert contract.retention_years == 30
+    assert (cheque.active, identity.active) == (False, True)
+    assert (photo.archived, identity.archived) == (False, True)
