@@ -131,10 +131,10 @@ class ChainCheck:
         self.head = start
         self.fault: Fault | None = None
 
-    def add(self, entry: ChainEntry) -> Fault | None:
-        """Take the next entry; the fault, if the chain is broken here or was before."""
+    def add(self, entry: ChainEntry, *, faithful: bool = True) -> Fault | None:
+        """Take the next entry (see StoredEntry for ``faithful``); the fault, if the chain is broken here or was before."""
         if self.fault is None:
-            reason = self._broken(entry)
+            reason = self._broken(entry) or (None if faithful else Break.ALTERED)
             if reason is None:
                 self.head = head_after(entry)
             else:

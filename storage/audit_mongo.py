@@ -6,7 +6,7 @@ queries. ``_id`` is the event's id; (tenant, seq) is unique. Plain inserts and f
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -43,7 +43,7 @@ class MongoAuditStore:
         if not await _insert(collection, documents):
             await self._add_missing(collection, documents)
 
-    async def entries(self, tenant: str, after: int, up_to: int) -> AsyncIterator[StoredEntry]:
+    async def entries(self, tenant: str, after: int, up_to: int) -> AsyncGenerator[StoredEntry, None]:
         """Entries numbered above ``after`` and not above ``up_to``, in order."""
         collection = await self._opened()
         query = {"tenant": tenant, "seq": {"$gt": Int64(after), "$lte": Int64(up_to)}}

@@ -1,0 +1,145 @@
+"""Walks audit chains from their first entry to their head: the proof that no line of the audit log was changed or removed.
+
+The head lives in PostgreSQL and the entries in MongoDB, so that who rewrites one of them is found out by the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from domain.audit_chain import Break, ChainCheck, ChainEntry, ChainHead, Fault, StoredEntry, genesis
+
+PAGE: Final = 1_000
+
+
+class AuditReader(Protocol):
+    """The audit store. Raises AuditStoreUnavailable."""
+
+    def entries(self, tenant: str, after: int, up_to: int) -> AsyncGenerator[StoredEntry, None]:
+        """Entries numbered above ``after`` and not above ``up_to``, in order."""
+        ...
+
+    async def tenants(self) -> Sequence[str]: ...
+
+
+class ChainHeads(Protocol):
+    """Heads, and the entries on their way to the audit store. Raises DatabaseUnavailable."""
+
+    async def heads(self) -> Sequence[ChainHead]: ...
+
+    async def first(self, tenant: str, limit: int, after: int = 0) -> Sequence[ChainEntry]:
+        """The oldest waiting entries numbered above ``after``, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainReport:
+    """One tenant's chain: how many entries verified, of how many the head names, and where it first breaks."""
+
+    tenant: str
+    verified: int
+    expected: int
+    waiting: int
+    fault: Fault | None
+
+    @property
+    def line(self) -> str:
+        if self.fault is not None:
+            return f"{self.tenant}: BROKEN at entry {self.fault.seq} of {self.expected} ({self.fault.reason.value})"
+        return f"{self.tenant}: intact, {self.verified} entries" + (f", {self.waiting} waiting" if self.waiting else "")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """All chains that were looked at."""
+
+    chains: tuple[ChainReport, ...]
+
+    @property
+    def intact(self) -> bool:
+        return all(chain.fault is None for chain in self.chains)
+
+    @property
+    def detail(self) -> str:
+        """One sentence for a summary."""
+        broken = [chain for chain in self.chains if chain.fault is not None]
+        if broken:
+            return f"{len(broken)} of {len(self.chains)} chains broken; first {broken[0].line}"
+        entries = sum(chain.verified for chain in self.chains)
+        return f"{len(self.chains)} chains, {entries} entries, each linked to the one before and to its head"
+
+    @property
+    def lines(self) -> list[str]:
+        return [chain.line for chain in self.chains] or ["There is no audit chain yet."]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return {
+            "intact": self.intact,
+            "chains": [
+                {
+                    "tenant": chain.tenant,
+                    "verified": chain.verified,
+                    "expected": chain.expected,
+                    "waiting": chain.waiting,
+                    "broken_at": chain.fault and chain.fault.seq,
+                    "reason": chain.fault and chain.fault.reason.value,
+                }
+                for chain in self.chains
+            ],
+        }
+
+
+async def verify_audit(reader: AuditReader, heads: ChainHeads, tenant: str | None = None) -> AuditReport:
+    """Verify the chain of ``tenant``, or all. May run beside writers: what is added meanwhile is left for the next time.
+
+    Raises AuditStoreUnavailable or DatabaseUnavailable.
+    """
+    known = {head.tenant: head for head in await heads.heads()}
+    stored = set(await reader.tenants())
+    reports = []
+    for name in sorted(set(known) | stored):
+        if tenant in {None, name}:
+            head = known.get(name)
+            reports.append(_headless(name) if head is None else await _verify_chain(reader, heads, head))
+    return AuditReport(tuple(reports))
+
+
+def _headless(tenant: str) -> ChainReport:
+    fault = Fault(1, Break.HEAD_MISSING)
+    return ChainReport(tenant=tenant, verified=0, expected=0, waiting=0, fault=fault)
+
+
+async def _verify_chain(reader: AuditReader, heads: ChainHeads, head: ChainHead) -> ChainReport:
+    check = ChainCheck(genesis(head.tenant))
+    waited = 0
+    while check.fault is None and check.head.seq < head.seq:
+        before = check.head.seq
+        waiting = await heads.first(head.tenant, PAGE, before)
+        if waiting and waiting[0].seq == before + 1:
+            waited += _walk(check, waiting, head.seq)
+            continue
+        # All below the oldest that waits is in the store; what is above may be on its way there this moment.
+        settled = min(head.seq, waiting[0].seq - 1) if waiting else head.seq
+        async with aclosing(reader.entries(head.tenant, before, settled)) as entries:
+            async for stored in entries:
+                if check.add(stored.entry, faithful=stored.faithful) is not None:
+                    break
+        if check.fault is None and check.head.seq < settled:
+            check.fault = Fault(check.head.seq + 1, Break.MISSING)
+    fault = check.fault
+    if fault is None and check.head != head:
+        fault = Fault(head.seq, Break.HEAD_DIFFERS)
+    return ChainReport(tenant=head.tenant, verified=check.head.seq, expected=head.seq, waiting=waited, fault=fault)
+
+
+def _walk(check: ChainCheck, entries: Sequence[ChainEntry], up_to: int) -> int:
+    """How many of ``entries`` verified."""
+    before = check.head.seq
+    for entry in entries:
+        if entry.seq > up_to or check.add(entry) is not None:
+            break
+    return check.head.seq - before
