@@ -67,7 +67,7 @@ TABLES = (
     CREATE TABLE etapes_parcours (
         id uuid PRIMARY KEY,
         dossier_id uuid NOT NULL REFERENCES dossiers,
-        nom_etape varchar(200) NOT NULL,
+        nom_etape varchar(255) NOT NULL,
         code_etape varchar(64) NOT NULL,
         ordre_etape integer NOT NULL,
         statut varchar(32) NOT NULL,
