@@ -32,7 +32,8 @@ class Ged(Part):
 
     def command(self, site: Site) -> Command:
         folder = site.data("ged")
-        java = ("java", "-XX:-UsePerfData", "-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+        # The heap holds every document; it grows only as they come. A 60 MB one needs 200 MB while it arrives.
+        java = ("java", "-XX:-UsePerfData", "-Xms64m", "-Xmx1536m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
         quiet = (
             "-Dorg.eclipse.jetty.util.log.class=org.eclipse.jetty.util.log.StdErrLog",
             f"-Djava.io.tmpdir={folder}",
