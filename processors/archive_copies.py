@@ -110,19 +110,17 @@ class ArchiveCopies:
         Raises GedUnavailable, ArchiveRefused, ArchiveMismatch (what the GED gives back differs; the copy is deleted),
         and whatever reading the content raises.
         """
-        folder, name = location(document)
-        path = "/" + "/".join((*folder, name))
-        async with self._database.lock(f"ged-document:{document.id}"):
-            found = await self._ged.find((*folder, name))
-            if found is not None:
-                if await self._is_whole(found, document):
-                    return ArchivedCopy(found.id, path)
-                await self._ged.delete(found.id)
-            created = await self._create(document, retention_years)
-            if not await self._is_whole(created, document):
-                await self._ged.delete(created.id)
-                raise ArchiveMismatch("The GED gives back other bytes than it was sent.")
-        return ArchivedCopy(created.id, path)
+        folder, _ = location(document)
+        for _ in range(2):
+            # Folders first: who waited for a folder's lock while holding a document's could starve the pool of both.
+            await self._ensure_folder(folder)
+            async with self._database.lock(f"ged-document:{document.id}"):
+                copy = await self._adopted(document) or await self._created(document, retention_years)
+            if copy is not None:
+                return copy
+            # The GED lost a folder that we knew (removed by someone, or restored from an older backup): once more.
+            self._folders.pop(folder, None)
+        raise GedUnavailable("The GED's folder disappears while it is used.")
 
     async def remove(self, document: Document) -> bool:
         """Delete the copy if there is one; say whether there was. Raises GedUnavailable or ArchiveRefused."""
@@ -133,7 +131,19 @@ class ArchiveCopies:
                 await self._ged.delete(found.id)
         return found is not None
 
-    async def _create(self, document: Document, retention_years: int) -> GedObject:
+    async def _adopted(self, document: Document) -> ArchivedCopy | None:
+        """The whole copy that is already there; any other is deleted."""
+        folder, name = location(document)
+        found = await self._ged.find((*folder, name))
+        if found is None:
+            return None
+        if await self._is_whole(found, document):
+            return ArchivedCopy(found.id, _path(document))
+        await self._ged.delete(found.id)
+        return None
+
+    async def _created(self, document: Document, retention_years: int) -> ArchivedCopy | None:
+        """A new copy, compared; None if its folder is gone."""
         folder, name = location(document)
         wanted = GedDocument(
             name=name,
@@ -143,15 +153,14 @@ class ArchiveCopies:
             ),
             size=_size(document),
         )
-        for _ in range(2):
-            await self._ensure_folder(folder)
-            async with _closed(self._content.read(document)) as content:
-                created = await self._ged.create(folder, wanted, content)
-            if created is not None:
-                return created
-            # The GED lost a folder that we knew (removed by someone, or restored from an older backup): once more.
-            self._folders.pop(folder, None)
-        raise GedUnavailable("The GED's folder disappears while it is used.")
+        async with _closed(self._content.read(document)) as content:
+            created = await self._ged.create(folder, wanted, content)
+        if created is None:
+            return None
+        if not await self._is_whole(created, document):
+            await self._ged.delete(created.id)
+            raise ArchiveMismatch("The GED gives back other bytes than it was sent.")
+        return ArchivedCopy(created.id, _path(document))
 
     async def _ensure_folder(self, folder: Path) -> None:
         if folder not in self._folders:
@@ -179,6 +188,11 @@ class ArchiveCopies:
                 if received > _size(document):
                     return False
         return digest.hexdigest() == document.sha256
+
+
+def _path(document: Document) -> str:
+    folder, name = location(document)
+    return "/" + "/".join((*folder, name))
 
 
 def _size(document: Document) -> int:
