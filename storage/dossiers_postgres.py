@@ -102,17 +102,18 @@ class PostgresDossiers:
         return (await self._with_steps([row]))[0]
 
     async def page(self, tenant: str | None, after: tuple[datetime, UUID] | None, limit: int) -> Sequence[Dossier]:
+        # Only the conditions that hold are in the statement: each shape gets a plan, and an index, of its own.
+        conditions, values = ["true"], list[Any]()
+        if tenant is not None:
+            values.append(tenant)
+            conditions.append("tenant = $1")
+        if after is not None:
+            conditions.append(f"(date_creation, id) < (${len(values) + 1}, ${len(values) + 2})")
+            values.extend(after)
         rows = await self._connection.fetch(
-            """
-            SELECT * FROM dossiers
-            WHERE ($1::text IS NULL OR tenant = $1)
-              AND ($2::timestamptz IS NULL OR (date_creation, id) < ($2, $3::uuid))
-            ORDER BY date_creation DESC, id DESC LIMIT $4
-            """,
-            tenant,
-            after and after[0],
-            after and after[1],
-            limit,
+            f"SELECT * FROM dossiers WHERE {' AND '.join(conditions)} "  # noqa: S608 - fixed texts and places only
+            f"ORDER BY date_creation DESC, id DESC LIMIT {int(limit)}",
+            *values,
         )
         return await self._with_steps(rows)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import asyncpg
 
 from domain.errors import ClaimLost
+
+MAX_DOCUMENT_KEY: Final = 128
 
 
 class ClaimResult(Enum):
@@ -54,6 +57,7 @@ class PostgresInbox:
     async def claim(
         self, consumer: str, event_id: UUID, document_key: str, owner: UUID, lease_seconds: float
     ) -> ClaimResult:
+        document_key = _column_text(document_key)
         async with self._postgres.connection() as connection:
             state = await self._take(connection, consumer, event_id, document_key, owner, lease_seconds)
             if state is None and await self._free_expired(connection, consumer, document_key):
@@ -130,3 +134,10 @@ class PostgresInbox:
             document_key,
         )
         return bool(freed)
+
+
+def _column_text(document_key: str) -> str:
+    """The key as the column takes it: one of a stranger's event may be longer, or hold a NUL."""
+    if len(document_key) <= MAX_DOCUMENT_KEY and "\0" not in document_key:
+        return document_key
+    return hashlib.sha256(document_key.encode()).hexdigest()

@@ -51,7 +51,9 @@ class PostgresOutbox:
     async def add_dead_letter(
         self, consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
     ) -> None:
-        self._rows.append(_NewRow(dead_letter_topic(consumer), key, value, dict(headers), None))
+        # Headers may come from a stranger's record, and jsonb holds no NUL.
+        writable = {name.replace("\0", ""): text.replace("\0", "") for name, text in headers.items()}
+        self._rows.append(_NewRow(dead_letter_topic(consumer), key, value, writable, None))
 
     async def flush(self) -> None:
         """Write the rows, in the order they were added, and wake the relay when the transaction commits."""
@@ -170,6 +172,11 @@ class PostgresOutboxSource:
 
     async def open_reader(self) -> PostgresOutboxReader:
         """Raises DatabaseUnavailable."""
-        reader = PostgresOutboxReader(await connect(self._dsn))
-        await reader.listen()
+        connection = await connect(self._dsn)
+        reader = PostgresOutboxReader(connection)
+        try:
+            await reader.listen()
+        except BaseException:
+            connection.terminate()
+            raise
         return reader

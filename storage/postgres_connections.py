@@ -22,6 +22,10 @@ AWAY: Final = (
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
     asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, before or after a fail-over
+    asyncpg.InvalidCachedStatementError,  # a migration changed a table under us
+    asyncpg.OutdatedSchemaCacheError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     OSError,
@@ -45,6 +49,8 @@ def translated() -> Iterator[None]:
     try:
         yield
     except AWAY as error:
+        if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+            raise  # the driver refuses an argument of ours: waiting would not help
         raise DatabaseUnavailable("The database does not answer.") from error
 
 
@@ -65,5 +71,9 @@ async def connect(dsn: str) -> asyncpg.Connection[Any]:
         connection = await asyncpg.connect(
             dsn, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, server_settings=SERVER_SETTINGS
         )
-        await prepare_connection(connection)
+        try:
+            await prepare_connection(connection)
+        except BaseException:
+            connection.terminate()
+            raise
         return connection

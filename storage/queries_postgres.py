@@ -40,9 +40,14 @@ class PostgresQueries:
     async def page(
         self, tenant: str | None, filters: DocumentFilter, after: tuple[datetime, UUID] | None, limit: int
     ) -> Sequence[Document]:
+        if "\0" in (filters.type_code or ""):
+            return []  # no text of PostgreSQL holds a NUL
         # Only the conditions that hold are in the statement: each shape gets a plan, and an index, of its own.
-        conditions, values = ["statut = ANY($1)"], [[status.value for status in filters.statuses]]
+        statuses: list[str] = sorted(status.value for status in filters.statuses)
+        conditions: list[str] = []
+        values: list[Any] = []
         for condition, value in (
+            ("statut = {}", statuses[0]) if len(statuses) == 1 else ("statut = ANY({})", statuses),
             ("tenant = {}", tenant),
             ("dossier_id = {}", filters.dossier_id),
             ("type_document = {}", filters.type_code),
