@@ -70,7 +70,8 @@ class Postgres:
         with translated():
             pool, _ = await self._pools()
             async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-                yield connection  # type: ignore[misc]
+                lent: Any = connection  # a proxy with every method of a connection, typed apart from it
+                yield lent
 
     @asynccontextmanager
     async def lock(self, name: str, *, wait_seconds: float = LOCK_SECONDS) -> AsyncIterator[None]:
