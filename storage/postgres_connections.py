@@ -21,7 +21,7 @@ AWAY: Final = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
-    asyncpg.LockNotAvailableError,
+    asyncpg.ObjectNotInPrerequisiteStateError,  # a lock not to be had, a database under maintenance
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby, before or after a fail-over
     asyncpg.InvalidCachedStatementError,  # a migration changed a table under us
@@ -50,7 +50,7 @@ def translated() -> Iterator[None]:
         yield
     except AWAY as error:
         if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
-            raise  # the driver refuses an argument of ours: waiting would not help
+            raise  # the driver refuses the DSN: waiting would not help
         raise DatabaseUnavailable("The database does not answer.") from error
 
 
