@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import quote
@@ -17,6 +16,7 @@ from urllib.parse import quote
 from domain.archive import GedDocument, GedObject
 from domain.documents import Document
 from domain.errors import ArchiveMismatch, GedUnavailable, UnexpectedFailure
+from processors.closing import closed
 from processors.ports import Database
 
 _EXTENSIONS: Final = {
@@ -153,7 +153,7 @@ class ArchiveCopies:
             ),
             size=_size(document),
         )
-        async with _closed(self._content.read(document)) as content:
+        async with closed(self._content.read(document)) as content:
             created = await self._ged.create(folder, wanted, content)
         if created is None:
             return None
@@ -181,7 +181,7 @@ class ArchiveCopies:
             return False
         digest = hashlib.sha256()
         received = 0
-        async with _closed(self._ged.read(copy.id)) as content:
+        async with closed(self._ged.read(copy.id)) as content:
             async for piece in content:
                 digest.update(piece)
                 received += len(piece)
@@ -199,13 +199,3 @@ def _size(document: Document) -> int:
     if document.size is None:
         raise UnexpectedFailure("A stored document has no recorded size.")
     return document.size
-
-
-@asynccontextmanager
-async def _closed(stream: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Closes a generator that was not read to its end at once, and with it the connection that it holds."""
-    try:
-        yield stream
-    finally:
-        if isinstance(stream, AsyncGenerator):
-            await stream.aclose()

@@ -7,6 +7,7 @@ document whose type is not archived stays VALIDATED: that is its end, and its ti
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -121,6 +122,7 @@ class ArchivingProcessor:
             ged_id=copy.ged_id,
             ged_path=copy.ged_path,
             archived_at=origin.at,
+            expires_at=_years_after(origin.at, years),
             archive_planned=True,
             retention_years=years,
             failure_code=None,
@@ -142,6 +144,14 @@ async def _retention(work: Work, document: Document) -> int | None:
         return document.retention_years
     rule = await work.types.get(document.type_code)
     return rule.retention_years if rule.archived else None
+
+
+def _years_after(at: datetime, years: int) -> datetime:
+    """The same day and time ``years`` later; 1 March where that year has no 29 February, so that none is kept too short."""
+    try:
+        return at.replace(year=at.year + years)
+    except ValueError:
+        return at.replace(year=at.year + years, month=3, day=1)
 
 
 async def _nothing(work: Work) -> None:

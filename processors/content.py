@@ -8,13 +8,13 @@ and is never kept between two.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from domain.documents import Document, Rendition
 from domain.errors import ContentNotAvailable, IntegrityMismatch
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.objects import StoredObject
+from processors.closing import closed
 from processors.ports import Cipher, Keyring, ObjectStore
 
 
@@ -45,7 +45,7 @@ class EncryptedContent:
         self, key: DataKey, context: EncryptionContext, object_key: str, clear: AsyncIterable[bytes]
     ) -> StoredObject:
         """Encrypt a stream of any length into the store, in bounded memory. If ``clear`` raises, nothing is stored."""
-        async with _closed(self._cipher.encrypt(key, context, clear)) as sealed:
+        async with closed(self._cipher.encrypt(key, context, clear)) as sealed:
             return await self._objects.put(object_key, sealed)
 
     async def verify_stored(self, stored: StoredObject, clear_size: int) -> None:
@@ -59,7 +59,7 @@ class EncryptedContent:
 
         Raises ContentNotAvailable, ObjectMissing, EnvelopeInvalid, WrongKey or IntegrityMismatch.
         """
-        async with _closed(self._read(_content_of(document))) as clear:
+        async with closed(self._read(_content_of(document))) as clear:
             async for piece in clear:
                 yield piece
 
@@ -73,14 +73,14 @@ class EncryptedContent:
         etag = await self._pin(sealed)
         header = bytearray()
         lead = self._objects.read(sealed.object_key, length=self._cipher.header_size, etag=etag)
-        async with _closed(lead) as pieces:
+        async with closed(lead) as pieces:
             async for piece in pieces:
                 header += piece
         key = await self._keyring.unwrap(sealed.wrapped_key, sealed.context)
         span = (sealed.clear_size, start, end)
         async with (
-            _closed(self._objects.read(sealed.object_key, start=offset, length=length, etag=etag)) as window,
-            _closed(self._cipher.decrypt_window(key, sealed.context, bytes(header), window, span)) as clear,
+            closed(self._objects.read(sealed.object_key, start=offset, length=length, etag=etag)) as window,
+            closed(self._cipher.decrypt_window(key, sealed.context, bytes(header), window, span)) as clear,
         ):
             async for piece in clear:
                 yield piece
@@ -102,7 +102,7 @@ class EncryptedContent:
             etag=rendition.object_etag,
             clear_size=rendition.size,
         )
-        async with _closed(self._read(sealed, _context(document, rendition.role))) as clear:
+        async with closed(self._read(sealed, _context(document, rendition.role))) as clear:
             async for piece in clear:
                 yield piece
 
@@ -116,8 +116,8 @@ class EncryptedContent:
         key = await self._keyring.unwrap(sealed.wrapped_key, sealed.context)
         count = 0
         async with (
-            _closed(self._objects.read(sealed.object_key, etag=etag)) as stored,
-            _closed(self._cipher.decrypt(key, context or sealed.context, stored)) as clear,
+            closed(self._objects.read(sealed.object_key, etag=etag)) as stored,
+            closed(self._cipher.decrypt(key, context or sealed.context, stored)) as clear,
         ):
             async for piece in clear:
                 count += len(piece)
@@ -153,14 +153,3 @@ def _content_of(document: Document) -> _Sealed:
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:
     yield content
-
-
-@asynccontextmanager
-async def _closed(stream: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Close a generator when we leave it, so that a file or connection under it is let go of at once."""
-    try:
-        yield stream
-    finally:
-        aclose = getattr(stream, "aclose", None)
-        if aclose is not None:
-            await aclose()

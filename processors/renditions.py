@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -21,6 +20,7 @@ from domain.events import DocumentVerified, Event
 from domain.lifecycle import READABLE, Status
 from domain.objects import StoredObject
 from domain.renderings import RENDERED_TYPES, THUMBNAIL_BOXES, NoThumbnail, Rendered, Thumbnail
+from processors.closing import closed
 from processors.content import rendition_key
 from processors.ports import Clock, Commit, Database, Work
 from processors.recording import touch
@@ -130,7 +130,7 @@ class RenditionProcessor:
         return rendered
 
     async def _render(self, document: Document) -> Rendered:
-        async with _closed(self._content.read(document)) as clear:
+        async with closed(self._content.read(document)) as clear:
             return await self._renderer.render(clear, document.mime_type or "")
 
     async def _stored(self, document: Document, thumbnail: Thumbnail) -> Rendition:
@@ -215,17 +215,6 @@ def _verified(event: Event) -> DocumentVerified:
     if not isinstance(event, DocumentVerified):
         raise TypeError(f"renditions does not handle {type(event).__name__}")
     return event
-
-
-@asynccontextmanager
-async def _closed(stream: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Close a generator when we leave it, so that the connection under it is let go of at once."""
-    try:
-        yield stream
-    finally:
-        aclose = getattr(stream, "aclose", None)
-        if aclose is not None:
-            await aclose()
 
 
 async def _nothing(work: Work) -> None:
