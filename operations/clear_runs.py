@@ -46,7 +46,10 @@ class Search:
 
 
 def search(clear: Mapping[str, Path], stored: Iterable[Path]) -> Search:
-    """Look for runs of the ``clear`` files (by name) in the ``stored`` ones. Files are mapped, not read into memory."""
+    """Look for runs of the ``clear`` files (by name) in the ``stored`` ones. Files are mapped, not read into memory.
+
+    A stored file that is gone by the time of its turn is left out, of the counts too.
+    """
     words: set[int] = set()
     clear_bytes = 0
     for path in clear.values():
@@ -57,10 +60,13 @@ def search(clear: Mapping[str, Path], stored: Iterable[Path]) -> Search:
     findings = []
     files = stored_bytes = 0
     for path in stored:
-        with _mapped(path) as data:
-            files += 1
-            stored_bytes += len(data)
-            found = _first_run(words, clear, path, data)
+        try:
+            with _mapped(path) as data:
+                files += 1
+                stored_bytes += len(data)
+                found = _first_run(words, clear, path, data)
+        except FileNotFoundError:
+            continue
         if found is not None:
             findings.append(found)
     return Search(clear_bytes, files, stored_bytes, tuple(findings))

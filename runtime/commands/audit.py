@@ -1,17 +1,17 @@
-"""``dpj audit``: a look at a site's audit log, opened for it and closed again."""
+"""The audit log's chains, looked at from outside."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from operations.audit_verify import AuditReport, verify_audit
-
 if TYPE_CHECKING:
+    from operations.audit_verify import AuditReport
     from runtime.settings import Settings
 
 
 async def verify(settings: Settings, tenant: str | None) -> AuditReport:
-    """Verify the chain of ``tenant``, or all. Raises AuditStoreUnavailable or DatabaseUnavailable."""
+    """Every tenant's chain, or that of ``tenant``. Raises AuditStoreUnavailable or DatabaseUnavailable."""
+    from operations.audit_verify import verify_audit
     from storage.audit_chain_postgres import PostgresAuditPending
     from storage.audit_mongo import MongoAuditStore
     from storage.postgres import Postgres

@@ -79,9 +79,9 @@ def audit_verify(
     as_json: AsJson = False,
 ) -> None:
     """Walk every tenant's audit chain and compare it with its head."""
-    from runtime.commands.checks import verify_audit
+    from runtime.commands.audit import verify
 
-    found = asyncio.run(verify_audit(settings_of(stack), tenant))
+    found = asyncio.run(verify(settings_of(stack), tenant))
     answer(found.document, found.lines, as_json=as_json)
     if not found.intact:
         raise typer.Exit(1)
