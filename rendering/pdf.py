@@ -95,9 +95,12 @@ def _facts(document: pypdfium2.PdfDocument) -> dict[str, Any]:
     return facts
 
 
-def _page_size(document: pypdfium2.PdfDocument, index: int) -> list[float] | None:
+def _page_size(document: pypdfium2.PdfDocument, index: int) -> dict[str, float] | None:
+    """Width and height in points; an object, because not every document database takes lists in lists."""
     try:
         width, height = document.get_page_size(index)
     except pypdfium2.PdfiumError:
         return None
-    return [round(width, 1), round(height, 1)] if _is_length(width) and _is_length(height) else None
+    if not (_is_length(width) and _is_length(height)):
+        return None
+    return {"width": round(width, 1), "height": round(height, 1)}

@@ -84,7 +84,8 @@ def _fits(value: Any, depth: int = 0) -> bool:
     if isinstance(value, dict):
         return all(_plain_name(name) and _fits(held, depth + 1) for name, held in value.items())
     if isinstance(value, list):
-        return all(_fits(held, depth + 1) for held in value)
+        # FerretDB refuses lists in lists, and what is refused would be tried again for ever.
+        return all(not isinstance(held, list) and _fits(held, depth + 1) for held in value)
     if isinstance(value, str):
         return "\0" not in value
     if isinstance(value, float):

@@ -78,7 +78,7 @@ async def test_author_and_title_of_a_pdf_are_not_among_its_facts(pool: RenderPoo
         "producer",
         "creation_date",
     }
-    assert rendered.metadata["page_sizes_pt"] == [[595.0, 842.0]] * 3
+    assert rendered.metadata["page_sizes_pt"] == [{"width": 595.0, "height": 842.0}] * 3
 
 
 # --- formats ----------------------------------------------------------------------------------------------------------
