@@ -1,0 +1,158 @@
+"""One whole copy per document in the GED, whatever happened before."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from domain.errors import ArchiveMismatch, GedUnavailable, ObjectStoreUnavailable, UnexpectedFailure
+from processors.archive_copies import ArchiveCopies, location
+from tests.support.fakes_archiving import CONTENT, SHA256, MemoryContent, MemoryGed, stored
+from tests.support.memory import MemoryDatabase
+
+
+class Bench:
+    def __init__(self, known_folders: int = 4096) -> None:
+        self.database, self.content, self.ged = MemoryDatabase(), MemoryContent(), MemoryGed()
+        self.copies = ArchiveCopies(self.database, self.content, self.ged, known_folders=known_folders)
+
+
+async def test_the_copy_is_where_its_ids_say_and_can_be_found_by_hash_and_id() -> None:
+    bench, document = Bench(), stored()
+    copy = await bench.copies.put(document, 10)
+    ((path, held),) = bench.ged.documents()
+    assert path == ("dpj", "acme", "2026", str(document.dossier_id), f"{document.id}.pdf")
+    assert copy.ged_path == "/" + "/".join(path)
+    assert copy.ged_id == held.id
+    assert held.content == CONTENT
+    assert held.document is not None
+    assert {str(document.id), f"sha256={SHA256}", "retention=10y"} <= set(held.document.description.split())
+    assert bench.content.open == 0
+
+
+@pytest.mark.parametrize("tells_sizes", [True, False])
+async def test_a_second_put_adopts_the_copy(tells_sizes: bool) -> None:
+    bench, document = Bench(), stored()
+    bench.ged.tells_sizes = tells_sizes
+    first = await bench.copies.put(document, 10)
+    again = ArchiveCopies(bench.database, bench.content, bench.ged)
+    assert await again.put(document, 10) == first
+    assert await bench.copies.put(document, 10) == first
+    assert len(bench.ged.documents()) == 1
+    assert bench.ged.calls.count("create") == 1
+
+
+async def test_many_at_once_make_one_copy_and_each_folder_once() -> None:
+    bench, document = Bench(), stored()
+    others = [ArchiveCopies(bench.database, bench.content, bench.ged) for _ in range(4)]
+    made = await asyncio.gather(*(copies.put(document, 10) for copies in others))
+    assert len(set(made)) == 1
+    assert len(bench.ged.documents()) == 1
+    assert len(bench.ged.folders()) == len(set(bench.ged.folders())) == 5
+
+
+@pytest.mark.parametrize("left", [b"", CONTENT[:-1], CONTENT + b"x", CONTENT[::-1]])
+@pytest.mark.parametrize("tells_sizes", [True, False])
+async def test_a_half_written_copy_is_replaced(left: bytes, tells_sizes: bool) -> None:
+    bench, document = Bench(), stored()
+    bench.ged.tells_sizes = tells_sizes
+    folder, name = location(document)
+    for depth in range(1, len(folder) + 1):
+        await bench.ged.create_folder(folder[:depth])
+    bench.ged.put((*folder, name), left)
+    await bench.copies.put(document, 10)
+    ((_, held),) = bench.ged.documents()
+    assert held.content == CONTENT
+
+
+@pytest.mark.parametrize("crash", ["find", "create_folder", "create", "created", "read"])
+async def test_a_crash_at_any_call_leaves_what_the_next_try_completes(crash: str) -> None:
+    bench, document = Bench(), stored()
+    bench.ged.crash = {crash: GedUnavailable()}
+    with pytest.raises(GedUnavailable):
+        await bench.copies.put(document, 10)
+    assert bench.content.open == 0
+    await bench.copies.put(document, 10)
+    ((_, held),) = bench.ged.documents()
+    assert held.content == CONTENT
+
+
+async def test_content_that_fails_on_the_way_leaves_no_copy() -> None:
+    bench, document = Bench(), stored()
+    bench.content.error = ObjectStoreUnavailable()
+    with pytest.raises(ObjectStoreUnavailable):
+        await bench.copies.put(document, 10)
+    assert bench.ged.documents() == []
+
+
+async def test_a_copy_that_differs_is_deleted_and_refused() -> None:
+    bench, document = Bench(), stored()
+    bench.ged.mangles = True
+    with pytest.raises(ArchiveMismatch):
+        await bench.copies.put(document, 10)
+    assert bench.ged.documents() == []
+
+
+async def test_a_lost_folder_is_made_again() -> None:
+    bench, document = Bench(), stored()
+    await bench.copies.put(document, 10)
+    bench.ged.loses_folder_once = True
+    await bench.copies.put(replace(stored(), dossier_id=document.dossier_id), 10)
+    assert len(bench.ged.documents()) == 1
+
+
+async def test_a_folder_that_keeps_disappearing_counts_as_away() -> None:
+    bench = Bench()
+    bench.ged.loses_folders = True
+    with pytest.raises(GedUnavailable):
+        await bench.copies.put(stored(), 10)
+
+
+async def test_few_folders_are_remembered() -> None:
+    bench = Bench(known_folders=1)
+    first, second = stored(), stored()
+    await bench.copies.put(first, 10)
+    looked = bench.ged.calls.count("find")
+    await bench.copies.put(replace(stored(), dossier_id=first.dossier_id), 10)
+    assert bench.ged.calls.count("find") == looked + 1
+    await bench.copies.put(second, 10)
+    looked = bench.ged.calls.count("find")
+    await bench.copies.put(first, 10)
+    assert bench.ged.calls.count("find") == looked + 2
+
+
+async def test_remove() -> None:
+    bench, document = Bench(), stored()
+    assert not await bench.copies.remove(document)
+    await bench.copies.put(document, 10)
+    assert await bench.copies.remove(document)
+    assert bench.ged.documents() == []
+
+
+async def test_a_document_without_size_is_a_defect() -> None:
+    with pytest.raises(UnexpectedFailure):
+        await Bench().copies.put(replace(stored(), size=None), 10)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "folder"),
+    [
+        ("acme-1_x", "acme-1_x"),
+        ("a/b", "a~2Fb"),
+        ("..", "~2E."),
+        ("a~b", "a~7Eb"),
+        ("é %", "~C3~A9~20~25"),
+        ("a.b", "a.b"),
+    ],
+)
+def test_tenants_have_folders_of_their_own(tenant: str, folder: str) -> None:
+    assert location(replace(stored(), tenant=tenant))[0][1] == folder
+
+
+def test_unknown_media_types_and_undated_deposits() -> None:
+    document = replace(stored(), mime_type=None, deposited_at=None)
+    folder, name = location(document)
+    assert name == f"{document.id}.bin"
+    assert folder[2] == "2026"
