@@ -69,7 +69,7 @@ def run(
     with live(console, work.journeys, clock):
         work.send_and_follow(new_dossier(), DEADLINE)
     found = [proofs.ends_proof(work.journeys)]
-    found.append(proofs.settle(site, work.journeys))
+    found.append(proofs.settle(site))
     found += _look_around(site, portal, work.journeys, since)
     return Result(
         tuple(work.journeys),

@@ -54,11 +54,21 @@ def test_a_stored_copy_is_found_as_a_whole(tmp_path: Path) -> None:
     assert (found.clear_bytes, found.stored_files, found.stored_bytes) == (100_000, 1, 100_006)
 
 
-@pytest.mark.parametrize("length", [1, 8, 63, 64, 65])
-def test_stretches_of_one_byte_count_when_64_agree(tmp_path: Path, length: int) -> None:
-    clear = RANDOM.randbytes(50) + bytes(10_000) + RANDOM.randbytes(50)
-    stored = RANDOM.randbytes(50) + b"x" + bytes(length) + b"y" + RANDOM.randbytes(50)
-    assert bool(search(*_files(tmp_path, clear, stored)).findings) is (length >= RUN)
+@pytest.mark.parametrize("length", [8, 64, 5_000])
+def test_stretches_of_one_byte_tell_nothing(tmp_path: Path, length: int) -> None:
+    clear = _clear(50) + bytes(10_000) + _clear(50)
+    stored = _noise(50) + bytes(length) + _noise(50)
+    assert search(*_files(tmp_path, clear, stored)).findings == ()
+
+
+@pytest.mark.parametrize("at_the_start", [True, False])
+@pytest.mark.parametrize("more", [0, 1, 7, 500])
+def test_a_stretch_with_one_more_byte_that_agrees_counts(tmp_path: Path, at_the_start: bool, more: int) -> None:
+    shared = b"a" + bytes(RUN - 1) if at_the_start else bytes(RUN - 1) + b"a"
+    longer = shared + bytes(more) if at_the_start else bytes(more) + shared
+    clear = _clear(50) + b"x" + longer + b"x" + _clear(50)
+    stored = _noise(51) + shared + _noise(50)
+    assert [one.length for one in search(*_files(tmp_path, clear, stored)).findings] == [RUN]
 
 
 @pytest.mark.parametrize("before", [0, 20, 44])
