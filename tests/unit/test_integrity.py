@@ -1,0 +1,168 @@
+"""The integrity step's verdicts, and a decision that waited for it; what is written with every change of state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from domain.documents import Decision, Document
+from domain.errors import (
+    DPJError,
+    EnvelopeInvalid,
+    IntegrityMismatch,
+    KeyringUnavailable,
+    ObjectMissing,
+    ObjectStoreUnavailable,
+    TransitionRefused,
+    WrongKey,
+)
+from domain.events import DocumentQuarantined, DocumentRejected, DocumentValidated, DocumentVerified, Event
+from domain.lifecycle import Status
+from processors.decisions import carry_out
+from processors.integrity import ACTOR, IntegrityProcessor
+from processors.recording import Origin, canonical_json
+from tests.support.builders import NOW, FixedClock
+from tests.support.fakes_archiving import MemoryContent, stored, uploaded, validated
+from tests.support.memory import MemoryDatabase
+
+
+class Bench:
+    def __init__(self, **changes: Any) -> None:
+        self.database, self.content = MemoryDatabase(), MemoryContent()
+        self.first = replace(stored(), **changes)
+        self.database.put(self.first)
+        self.processor = IntegrityProcessor(self.database, self.content, FixedClock())
+
+    @property
+    def document(self) -> Document:
+        return self.database.rows.documents[self.first.id]
+
+    async def run(self, event: Event) -> None:
+        commit = await self.processor.process(event)
+        async with self.database.transaction() as work:
+            await commit(work)
+
+
+async def test_what_was_received_is_verified() -> None:
+    bench = Bench()
+    event = uploaded(bench.first)
+    await bench.run(event)
+    assert (bench.document.status, bench.document.sequence) == (Status.VERIFIED, 3)
+    (said,) = bench.database.events()
+    assert isinstance(said, DocumentVerified)
+    assert (said.sequence, said.sha256, said.actor) == (2, bench.first.sha256, ACTOR)
+    assert said.correlation_id == event.correlation_id
+    (line,) = bench.database.audited()
+    assert (line.sequence, line.old_state, line.new_state) == (3, '{"status":"STORED"}', '{"status":"VERIFIED"}')
+
+
+@pytest.mark.parametrize("content", [b"", b"other", b"x" * 1033])
+async def test_other_bytes_are_quarantined(content: bytes) -> None:
+    bench = Bench()
+    bench.content.content = content
+    await bench.run(uploaded(bench.first))
+    assert (bench.document.status, bench.document.failure_code) == (Status.QUARANTINED, "integrity_mismatch")
+    (said,) = bench.database.events()
+    assert isinstance(said, DocumentQuarantined)
+    assert said.reason_code == "integrity_mismatch"
+
+
+@pytest.mark.parametrize("damage", [EnvelopeInvalid, WrongKey, ObjectMissing, IntegrityMismatch])
+async def test_damage_is_a_verdict(damage: type[DPJError]) -> None:
+    bench = Bench(pending_decision=Decision(Status.VALIDATED, "u-validator", NOW, ""))
+    bench.content.error = damage()
+    await bench.run(uploaded(bench.first))
+    assert (bench.document.status, bench.document.failure_code) == (Status.QUARANTINED, damage.code)
+    assert bench.document.pending_decision is None
+    assert [entry.type for entry in bench.database.rows.timeline] == ["QUARANTINED"]
+
+
+@pytest.mark.parametrize("away", [ObjectStoreUnavailable, KeyringUnavailable])
+async def test_away_is_no_verdict(away: type[DPJError]) -> None:
+    bench = Bench()
+    bench.content.error = away()
+    with pytest.raises(away):
+        await bench.processor.process(uploaded(bench.first))
+    assert bench.document == bench.first
+
+
+@pytest.mark.parametrize(
+    ("to", "event_type", "note"),
+    [
+        (Status.VALIDATED, DocumentValidated, "fine"),
+        (Status.VALIDATED, DocumentValidated, ""),
+        (Status.REJECTED, DocumentRejected, "blurred"),
+    ],
+)
+async def test_a_decision_that_waited_is_carried_out_with_the_verdict(
+    to: Status, event_type: type[Event], note: str
+) -> None:
+    earlier = NOW - timedelta(minutes=1)
+    bench = Bench(pending_decision=Decision(to, "u-validator", earlier, note))
+    before = bench.database.transactions
+    await bench.run(uploaded(bench.first))
+    assert bench.database.transactions == before + 2
+    document = bench.document
+    assert (document.status, document.validator_id, document.decided_at) == (to, "u-validator", earlier)
+    assert (document.pending_decision, document.sequence) == (None, 5)
+    text = document.validation_comment if to is Status.VALIDATED else document.rejection_reason
+    assert text == (note or None)
+    verified, decided = bench.database.events()
+    assert isinstance(verified, DocumentVerified)
+    assert isinstance(decided, event_type)
+    assert [verified.sequence, decided.sequence] == [2, 4]
+    assert (decided.actor, getattr(decided, "comment_code", "")) == ("u-validator", "NOTED" if note else "NONE")
+    assert "blurred" not in repr(bench.database.rows.outbox)
+    assert [line.sequence for line in bench.database.audited()] == [3, 5]
+
+
+async def test_run_twice_is_one_verdict() -> None:
+    bench = Bench()
+    event = uploaded(bench.first)
+    commits = [await bench.processor.process(event), await bench.processor.process(event)]
+    for commit in commits:
+        async with bench.database.transaction() as work:
+            await commit(work)
+    await bench.run(event)
+    assert len(bench.database.events()) == 1
+
+
+async def test_a_passed_document_is_not_quarantined() -> None:
+    bench = Bench()
+    event = uploaded(bench.first)
+    late = await bench.processor.give_up(event, "unexpected_failure")
+    await bench.run(event)
+    async with bench.database.transaction() as work:
+        await late(work)
+    assert bench.document.status is Status.VERIFIED
+
+
+async def test_giving_up_quarantines() -> None:
+    bench = Bench()
+    commit = await bench.processor.give_up(uploaded(bench.first), "unexpected_failure")
+    async with bench.database.transaction() as work:
+        await commit(work)
+    assert (bench.document.status, bench.document.failure_code) == (Status.QUARANTINED, "unexpected_failure")
+
+
+async def test_other_events_are_a_defect() -> None:
+    bench = Bench()
+    with pytest.raises(TypeError):
+        await bench.processor.process(validated(bench.first))
+
+
+async def test_no_decision_from_a_state_that_has_none() -> None:
+    bench = Bench()
+    decision = Decision(Status.VALIDATED, "u-validator", NOW, "")
+    origin = Origin(actor="u-validator", at=NOW, correlation_id=bench.first.correlation_id)
+    with pytest.raises(TransitionRefused):
+        async with bench.database.transaction() as work:
+            await carry_out(work, bench.first, decision, origin)
+    assert bench.database.rows.outbox == []
+
+
+def test_equal_values_are_equal_bytes() -> None:
+    assert canonical_json({"b": 1, "a": "é"}) == canonical_json({"a": "é", "b": 1}) == '{"a":"é","b":1}'
