@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -115,23 +116,21 @@ def summary(result: Result, site: Site, stack: str) -> Iterator[str]:
         yield f"{one.sample.name[:34]:<34} {one.size / 1_000_000:>6.2f}  {end:<12} {identity}".rstrip()
     yield ""
     for proof in result.proofs:
-        yield f"{'proved' if proof.holds else 'FAILED':<7} {proof.name:<22} {shortened(proof.detail, _DETAIL)}".rstrip()
+        verdict = "proved" if proof.holds else "FAILED"
+        first, *more = textwrap.wrap(proof.detail, _DETAIL) or [""]
+        yield f"{verdict:<7} {proof.name:<22} {first}".rstrip()
+        yield from (" " * (WIDTH - _DETAIL) + line for line in more)
     yield ""
     if result.first_archived is not None:
         yield f"First document archived {result.first_archived:.1f} s after the command began; all in {result.seconds:.1f} s."
     yield f"API    {site.api_url}/api/v1/openapi.json"
     yield f"GED    {result.ged_link}"
-    yield f"       (any browser; user {site.ged_user}, password: DPJ_GED_PASSWORD in settings.env)"
+    yield f"       (user {site.ged_user}; password: DPJ_GED_PASSWORD in .dpj/{stack}/settings.env)"
     yield ""
     yield "Try next:"
     yield f"  dpj doc show {_shown(result)} --stack {stack}"
     yield f"  dpj doc submit samples/rib.pdf --type RIB --stack {stack}"
     yield f"  dpj lag --totals --stack {stack}"
-
-
-def shortened(text: str, width: int) -> str:
-    """At most ``width`` characters."""
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _shown(result: Result) -> str:
