@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Final
 
 import aiosmtplib
+import idna
 
 from domain.errors import MailRefused, MailUnavailable
 from domain.mail import OutgoingMail
@@ -136,13 +137,16 @@ class SmtpMailSender:
 
 
 def _address(text: str) -> str:
-    """The address with its domain in ASCII (RFC 5891), as every server understands it."""
+    """The address with its domain in ASCII (RFC 5891), as every server understands it.
+
+    Not by Python's own codec: its RFC 3490 reads ``straße`` as ``strasse``, which is somebody else's domain.
+    """
     if len(text) > 254 or not _ADDRESS.fullmatch(text):
         raise MailRefused("The recipient's address is malformed.")
     local, _, domain = text.rpartition("@")
     try:
         local.encode("ascii")
-        return f"{local}@{domain.encode('idna').decode('ascii')}"
+        return f"{local}@{idna.encode(domain, uts46=True).decode('ascii')}"
     except UnicodeError:
         raise MailRefused("The recipient's address is malformed.") from None
 
