@@ -107,8 +107,9 @@ def _ged_link(site: Site, journeys: Sequence[Journey]) -> str:
         return ged.folder_link(paths[0])
 
 
-def summary(result: Result, site: Site, stack: str) -> Iterator[str]:
-    """What the person reads at the end: two tables of at most 80 characters, links, and what to try next."""
+def summary(result: Result, site: Site, stack: str, *, running: bool) -> Iterator[str]:
+    """What the person reads at the end: two tables of at most 80 characters and, if all is still ``running``, links and
+    what to try next."""
     yield f"{'FILE':<34} {'MB':>6}  {'END':<12} ID"
     for one in result.journeys:
         end = f"refused ({one.refusal})" if one.refusal else one.state
@@ -123,6 +124,9 @@ def summary(result: Result, site: Site, stack: str) -> Iterator[str]:
     yield ""
     if result.first_archived is not None:
         yield f"First document archived {result.first_archived:.1f} s after the command began; all in {result.seconds:.1f} s."
+    if not running:
+        yield "Everything was stopped again."
+        return
     yield f"API    {site.api_url}/api/v1/openapi.json"
     yield f"GED    {result.ged_link}"
     yield f"       (user {site.ged_user}; password: DPJ_GED_PASSWORD in .dpj/{stack}/settings.env)"

@@ -49,7 +49,7 @@ def run(stack: str, profile: ProfileName | None, *, keep: bool, as_json: bool) -
             native.down(settings.stack_name)
     failed = [proof for proof in result.proofs if not proof.holds]
     if not (as_json and failed):
-        answer(result.document(), demo.summary(result, site, stack), as_json=as_json)
+        answer(result.document(), demo.summary(result, site, stack, running=keep), as_json=as_json)
     if keep:
         note(f"Everything is still running; stop it with: dpj down --stack {stack}")
     if failed:

@@ -261,12 +261,15 @@ def test_the_summary_fits_eighty_columns_and_says_what_failed(tmp_path: Path) ->
     )
     found = (Proof("mails", holds=False, detail="d" * 200), Proof("audit chain", holds=True, detail="fine"))
     result = demo.Result(journeys, found, "dossier", 12.3, 45.6, "http://127.0.0.1:1/x")
-    lines = list(demo.summary(result, a_site(tmp_path), "demo"))
+    lines = list(demo.summary(result, a_site(tmp_path), "demo", running=True))
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
     assert "FAILED  mails" in text
     assert "12.3 s" in text
     assert "secret" not in text
     assert journeys[0].document_id in text
+    stopped = "\n".join(demo.summary(result, a_site(tmp_path), "demo", running=False))
+    assert "Try next" in text
+    assert "http" not in stopped
     assert not result.holds
     assert result.document()["documents"][1] == {"file": "sample.pdf", "id": None, "state": "content_mismatch"}
