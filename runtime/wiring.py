@@ -9,10 +9,7 @@ from functools import cached_property
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from processors.audit import AuditFlusher, AuditProcessor
 from prometheus_client import CollectorRegistry
-from storage.audit_mongo import MongoAuditStore
-from storage.metadata_mongo import MongoExtendedMetadata
 
 from crypto.envelope import Envelope
 from crypto.local_keyring import LocalKeyring
@@ -29,6 +26,7 @@ from notifications.rendering import MailTemplates
 from processors.archive_copies import ArchiveCopies
 from processors.archiving import ArchivingProcessor
 from processors.attempts import AbandonedSweep, Attempts
+from processors.audit import AuditFlusher, AuditProcessor
 from processors.content import EncryptedContent
 from processors.dossiers import DossierFiles
 from processors.intake import Intake
@@ -43,8 +41,10 @@ from runtime.settings import Settings
 from runtime.telemetry import DeliveryMetrics, RelayMetrics
 from schemas.registry import RegistryCodec, SchemaRegistry
 from storage.audit_chain_postgres import PostgresAuditPending
+from storage.audit_mongo import MongoAuditStore
 from storage.housekeeping_postgres import PostgresHousekeeping
 from storage.inbox_postgres import PostgresInbox
+from storage.metadata_mongo import MongoExtendedMetadata
 from storage.objects_filesystem import FilesystemObjectStore
 from storage.objects_minio import MinioObjectStore
 from storage.outbox_postgres import PostgresOutboxSource
