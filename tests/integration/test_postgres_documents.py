@@ -11,7 +11,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from domain.documents import Decision, Document, Language, Rendition, Step, TimelineEntry
+from domain.documents import Decision, Document, Dossier, Language, Rendition, Step, TimelineEntry
 from domain.errors import (
     DocumentNotFound,
     DossierExists,
@@ -283,7 +283,7 @@ async def test_dossiers_are_paged_newest_first(database: PostgresDatabase) -> No
     async with database.transaction() as work:
         for dossier in (*dossiers, a_dossier(tenant="globex")):
             await work.dossiers.add(dossier)
-    found = []
+    found: list[Dossier] = []
     after: tuple[datetime, Any] | None = None
     async with database.transaction() as work:
         while page := await work.dossiers.page("acme", after, 2):
