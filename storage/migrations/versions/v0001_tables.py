@@ -139,6 +139,8 @@ TABLES = (
     """,
     "CREATE INDEX documents_liste ON documents (tenant, created_at DESC, id DESC)",
     "CREATE INDEX documents_statut ON documents (tenant, statut, created_at DESC, id DESC)",
+    # Operators ask for one rare state across all tenants.
+    "CREATE INDEX documents_statut_tous ON documents (statut, created_at DESC, id DESC)",
     "CREATE INDEX documents_type ON documents (tenant, type_document, created_at DESC, id DESC)",
     "CREATE INDEX documents_dossier ON documents (dossier_id, created_at DESC, id DESC)",
     "CREATE INDEX documents_tous ON documents (created_at DESC, id DESC)",

@@ -1,0 +1,176 @@
+"""Lists over many rows: pages that new rows do not shift, and plans that read an index instead of the table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+
+from domain.documents import Document
+from domain.lifecycle import Status
+from processors.reading import DocumentFilter
+from storage.outbox_postgres import PostgresOutboxReader
+from storage.postgres import Postgres, PostgresDatabase
+from storage.postgres_connections import connect
+from storage.queries_postgres import PostgresQueries
+from tests.support.builders import NOW, a_document, a_dossier
+
+EVERY = frozenset(Status)
+STORED = EVERY - {Status.PENDING, Status.ABANDONED}
+After = tuple[datetime, UUID] | None
+
+
+def newest_first(documents: Sequence[Document]) -> list[Document]:
+    return sorted(documents, key=lambda document: (document.created_at, document.id), reverse=True)
+
+
+async def test_pages_are_complete_while_rows_are_added(database: PostgresDatabase, postgres: Postgres) -> None:
+    queries, dossier = PostgresQueries(postgres), a_dossier()
+    # Five documents to a moment: the order within one is that of the ids.
+    there = [a_document(dossier, created_at=NOW + timedelta(seconds=number // 5)) for number in range(23)]
+    async with database.transaction() as work:
+        await work.dossiers.add(dossier)
+        for document in there:
+            await work.documents.add(document)
+    found: list[Document] = []
+    after: After = None
+    while page := await queries.page("acme", DocumentFilter(statuses=EVERY), after, 4):
+        found.extend(page)
+        after = (page[-1].created_at, page[-1].id)
+        async with database.transaction() as work:
+            await work.documents.add(a_document(dossier, created_at=NOW + timedelta(days=1)))
+    assert found == newest_first(there)
+
+
+async def test_filters_and_tenants(database: PostgresDatabase, postgres: Postgres) -> None:
+    queries = PostgresQueries(postgres)
+    ours, other, theirs = a_dossier(), a_dossier(), a_dossier(tenant="globex")
+    documents = [
+        a_document(ours, Status.STORED),
+        a_document(ours, Status.VERIFIED, type_code="RIB"),
+        a_document(other, Status.VERIFIED),
+        a_document(other, Status.PENDING),
+        a_document(theirs, Status.VERIFIED),
+    ]
+    async with database.transaction() as work:
+        for dossier in (ours, other, theirs):
+            await work.dossiers.add(dossier)
+        for document in documents:
+            if document.status is Status.PENDING:
+                await work.uploads.begin(document, 60)
+            else:
+                await work.documents.add(document)
+    verified = frozenset({Status.VERIFIED})
+    for tenant, filters, wanted in (
+        (None, DocumentFilter(statuses=EVERY), [0, 1, 2, 3, 4]),
+        ("acme", DocumentFilter(statuses=EVERY), [0, 1, 2, 3]),
+        ("acme", DocumentFilter(statuses=STORED), [0, 1, 2]),
+        ("acme", DocumentFilter(statuses=verified), [1, 2]),
+        (None, DocumentFilter(statuses=verified), [1, 2, 4]),
+        ("acme", DocumentFilter(statuses=verified, type_code="RIB"), [1]),
+        ("acme", DocumentFilter(statuses=EVERY, dossier_id=ours.id), [0, 1]),
+        ("globex", DocumentFilter(statuses=EVERY, dossier_id=ours.id), []),
+        ("acme", DocumentFilter(statuses=verified, dossier_id=ours.id, type_code="CNI"), []),
+        ("acme", DocumentFilter(statuses=frozenset()), []),
+        ("acme", DocumentFilter(statuses=EVERY, type_code="\x00"), []),
+        ("acme'--", DocumentFilter(statuses=EVERY, type_code="' OR true --"), []),
+    ):
+        assert await queries.page(tenant, filters, None, 50) == newest_first([documents[place] for place in wanted])
+    assert len(await queries.types()) == 9
+
+
+# --- plans ------------------------------------------------------------------------------------------------------------
+
+_DOSSIERS = """
+    INSERT INTO dossiers (id, tenant, numero_dossier, client_id, type_parcours, statut, date_creation,
+                          date_modification, created_by)
+    SELECT gen_random_uuid(), 'tenant-' || n % 20, 'D-' || n, 'c', 'LOAN', 'OPEN',
+           timestamptz '2026-01-01' + n * interval '1 second', now(), 'u'
+    FROM generate_series(1, 20000) AS n
+"""
+_DOCUMENTS = """
+    INSERT INTO documents (id, tenant, dossier_id, nom_fichier, nom_original, type_document, chemin_stockage, statut,
+                           deposant_id, langue, courriel_scelle, correlation_id, created_at, updated_at, bail_expire_a,
+                           taille_fichier, checksum_sha256, cle_enveloppee, etag_objet, taille_objet)
+    SELECT gen_random_uuid(), d.tenant, d.id, 'n', 'o',
+           (array['CNI', 'RIB', 'DIVERS'])[1 + n % 3], 'documents/' || d.id || '/' || n,
+           CASE WHEN r % 1000 = 0 THEN 'QUARANTINED' WHEN r % 1000 = 1 THEN 'PENDING'
+                WHEN r % 10 = 2 THEN 'VERIFIED' ELSE 'ARCHIVED' END,
+           'u', 'fr', 's', gen_random_uuid(), d.date_creation + n * interval '1 hour', now(), now(), 1, 'a', 'k', 'e', 1
+    FROM (SELECT *, row_number() OVER () AS r0 FROM dossiers) AS d, generate_series(1, 5) AS n,
+         LATERAL (SELECT d.r0 * 5 + n AS r) AS numbered
+"""
+_OUTBOX = """
+    INSERT INTO outbox (topic, key, body, headers, published_at)
+    SELECT 't', 'k', 'b', '{}', CASE WHEN n <= 99500 THEN now() END FROM generate_series(1, 100000) AS n
+"""
+
+
+class _Explaining:
+    """Stands for the connections: runs a query and keeps its plan, with what each step really read."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.nodes: list[dict[str, Any]] = []
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        yield self
+
+    async def fetch(self, query: str, *values: Any) -> list[Any]:
+        plan = await self._connection.fetchval(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {query}", *values)
+        waiting, self.nodes = [json.loads(plan)[0]["Plan"]], []
+        while waiting:
+            node = waiting.pop()
+            self.nodes.append(node)
+            waiting.extend(node.get("Plans", []))
+        return []
+
+    def check(self, most_rows: int) -> None:
+        """No step reads a table from end to end, or looks at more rows than ``most_rows``."""
+        kinds = {node["Node Type"] for node in self.nodes}
+        assert "Seq Scan" not in kinds, kinds
+        assert kinds & {"Index Scan", "Bitmap Index Scan"}, kinds
+        looked = [node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in self.nodes]
+        assert max(looked) <= most_rows, (kinds, looked)
+
+
+@pytest.fixture
+async def explaining(database_dsn: str) -> AsyncIterator[_Explaining]:
+    """Plans over 100 000 documents of 20 tenants, 20 000 dossiers, 100 000 outbox rows of which 500 wait."""
+    connection = await connect(database_dsn)
+    for statement in (_DOSSIERS, _DOCUMENTS, _OUTBOX, "ANALYZE"):
+        await connection.execute(statement, timeout=120)
+    yield _Explaining(connection)
+    await connection.close()
+
+
+async def test_lists_read_an_index_and_little_more_than_a_page(explaining: _Explaining) -> None:
+    queries = PostgresQueries(explaining)
+    dossier = await explaining._connection.fetchval("SELECT id FROM dossiers LIMIT 1")
+    middle = (datetime(2026, 1, 1, 4, tzinfo=UTC), UUID(int=2**127))
+    verified = frozenset({Status.VERIFIED})
+    for after in (None, middle):
+        for tenant, filters, most_rows in (
+            ("tenant-3", DocumentFilter(statuses=STORED), 200),
+            ("tenant-3", DocumentFilter(statuses=verified), 200),
+            ("tenant-3", DocumentFilter(statuses=STORED, type_code="RIB"), 200),
+            ("tenant-3", DocumentFilter(statuses=STORED, dossier_id=dossier), 200),
+            (None, DocumentFilter(statuses=STORED), 200),
+            (None, DocumentFilter(statuses=verified), 200),
+            ("tenant-3", DocumentFilter(statuses=frozenset({Status.QUARANTINED})), 200),
+            ("tenant-none", DocumentFilter(statuses=STORED), 200),
+        ):
+            await queries.page(tenant, filters, after, 51)
+            explaining.check(most_rows)
+
+
+async def test_rows_that_wait_for_kafka_are_found_by_their_index(explaining: _Explaining) -> None:
+    reader = PostgresOutboxReader(cast("Any", explaining))
+    await reader.fetch_unpublished(500)
+    explaining.check(500)
