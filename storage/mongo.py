@@ -73,7 +73,7 @@ def queryable(text: str | None) -> Any:
         return None
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return value if _fits(value) else text
 

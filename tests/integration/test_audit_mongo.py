@@ -11,13 +11,14 @@ from uuid import uuid4
 import pytest
 from pymongo import AsyncMongoClient
 
-from domain.audit_chain import ChainEntry, entry_of, genesis
+from domain.audit_chain import Break, ChainCheck, ChainEntry, Fault, StoredEntry, entry_of, genesis
 from domain.errors import AuditConflict, AuditStoreUnavailable
 from operations.audit_verify import verify_audit
 from processors.audit import AuditFlusher, AuditProcessor
 from storage.audit_chain_postgres import PostgresAuditPending
-from storage.audit_mongo import MongoAuditStore
+from storage.audit_mongo import MongoAuditStore, document_of, stored_entry
 from storage.metadata_mongo import MongoExtendedMetadata
+from storage.mongo import queryable
 from storage.postgres import Postgres, PostgresDatabase
 from tests.support.audit_lines import a_chain, a_line
 
@@ -116,6 +117,46 @@ async def test_another_entry_in_its_place_is_a_conflict(store: MongoAuditStore, 
     await logs.update_one({"_id": str(chain[1].event_id)}, {"$set": {"utilisateur_id": "someone else"}})
     with pytest.raises(AuditConflict):
         await store.add(chain)
+
+
+async def test_a_place_taken_by_another_event_is_a_conflict(store: MongoAuditStore, logs: Logs) -> None:
+    chain = a_chain(3)
+    await store.add(chain)
+    await logs.update_one({"_id": str(chain[1].event_id)}, {"$set": {"seq": 9}})
+    moved = await logs.find_one({"_id": str(chain[1].event_id)})
+    await logs.delete_one({"_id": moved["_id"]})
+    await logs.insert_one({**moved, "_id": str(uuid4()), "seq": 2})
+    with pytest.raises(AuditConflict):
+        await store.add(chain)
+
+
+@pytest.mark.parametrize(
+    "change", [{"_id": "no event"}, {"_id": 7}, {"entree": "not json"}, {"entree": "{}"}, {"seq": 2.5}, {"extra": 1}]
+)
+def test_a_document_that_is_no_entry_is_not_faithful(change: dict[str, Any]) -> None:
+    chain = a_chain(2)
+    assert stored_entry(document_of(chain[0])) == StoredEntry(chain[0], faithful=True)
+    stored = stored_entry({**document_of(chain[0]), **change})
+    assert not stored.faithful
+    assert ChainCheck(genesis("acme")).add(stored.entry, faithful=stored.faithful) in {
+        Fault(1, Break.ALTERED),
+        Fault(1, Break.MISSING),
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "[" * 30 + "]" * 30,
+        '{"a":[1e999]}',
+        '{"a":[-9223372036854775809]}',
+        '{"a":{"":1}}',
+        '{"a":"\\u0000"}',
+    ],
+)
+def test_values_that_mongodb_could_not_hold_stay_text(text: str) -> None:
+    assert queryable(text) == text
 
 
 async def test_a_server_that_is_away_is_said_so() -> None:
