@@ -181,7 +181,7 @@ async def test_a_second_worker_joins_and_leaves_during_a_held_event(site: Site) 
         await site.until_written(other)
         async with site.running():
             more = [*site.send(50, 0), *site.send(50, 1)]
-            await site.until_written([event for event in more[50:]])
+            await site.until_written(more[50:])
             assert site.committed()[0] in {0, -1001}
         assert site.committed()[0] in {0, -1001}
         site.held.clear()
