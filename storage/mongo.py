@@ -87,11 +87,19 @@ def _fits(value: Any, depth: int = 0) -> bool:
         # FerretDB refuses lists in lists, and what is refused would be tried again for ever.
         return all(not isinstance(held, list) and _fits(held, depth + 1) for held in value)
     if isinstance(value, str):
-        return "\0" not in value
+        return _is_text(value)
     if isinstance(value, float):
         return value - value == 0.0  # neither infinite nor not-a-number
     return not isinstance(value, int) or -_MAX_INTEGER <= value < _MAX_INTEGER
 
 
 def _plain_name(name: str) -> bool:
-    return bool(name) and not name.startswith("$") and "." not in name and "\0" not in name
+    return bool(name) and not name.startswith("$") and "." not in name and _is_text(name)
+
+
+def _is_text(value: str) -> bool:
+    """Half a surrogate pair, which JSON can escape and a PDF's title may hold, is no text in BSON."""
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
