@@ -3,8 +3,8 @@
 Only the standard types ``cmis:document`` and ``cmis:folder`` and their standard properties are used, so that any CMIS 1.1
 repository can stand here. Names are not unique under concurrency in every repository: whoever creates holds a lock.
 
-An answer that means "wrong address, wrong password, wrong repository" is reported as GedUnavailable: it is our set-up that
-is wrong, for all documents alike, and no document has to be given up for it.
+An answer that means "wrong address, wrong password, wrong repository, too few rights" is reported as GedUnavailable: it is
+our set-up that is wrong, for all documents alike, and no document has to be given up for it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _SLOWEST: Final = 128 * 1024
 _READ_SIZE: Final = 256 * 1024
 
 #: CMIS exceptions (section 2.2.1.4) that no repetition of the same request can cure.
-_REFUSALS: Final = frozenset(
-    {"constraint", "filterNotValid", "invalidArgument", "notSupported", "permissionDenied", "streamNotSupported"}
-)
+_REFUSALS: Final = frozenset({"constraint", "filterNotValid", "invalidArgument", "notSupported", "streamNotSupported"})
+#: What a proxy before the repository says of a document that it will never let pass (RFC 9110).
+_TOO_LARGE: Final = 413
 
 
 class _CmisError(Exception):
@@ -181,9 +181,7 @@ class CmisRepository:
             raise ArchiveRefused("A name in the GED can't be empty or a dot segment.")
         return "/".join([await self._root(), *(quote(name, safe="") for name in path)])
 
-    async def _call(
-        self, method: str, url: str, *, deadline: float | None = None, **request: Any
-    ) -> Mapping[str, Any]:
+    async def _call(self, method: str, url: str, *, deadline: float | None = None, **request: Any) -> Mapping[str, Any]:
         """Send, and parse the JSON object of the answer (empty where there is none, as after a deletion)."""
         try:
             async with asyncio.timeout(deadline or self._deadline), self._answer(method, url, **request) as response:
@@ -253,4 +251,6 @@ def _translated(error: _CmisError) -> GedUnavailable | ArchiveRefused:
     """nameConstraintViolation counts as transient: somebody was faster, and the next try finds what they made."""
     if error.name in _REFUSALS:
         return ArchiveRefused(f"The GED refuses this for good: {error.name}.")
+    if error.status == _TOO_LARGE:
+        return ArchiveRefused("The GED takes no document of this size.")
     return GedUnavailable(f"The GED answered HTTP {error.status}.")

@@ -72,15 +72,22 @@ class SmtpMailSender:
         """Hand the mail to the server. Raises MailUnavailable (4xx, away, slow) or MailRefused (5xx, bad address)."""
         recipient = _address(mail.to)
         message = self._message(mail, recipient)
+        client = self._client()
         try:
             async with asyncio.timeout(self._deadline):
-                await self._deliver(message, recipient)
+                await client.connect()
+                await client.send_message(message, sender=self._from.addr_spec, recipients=[recipient])
+            # The mail is the server's from here on: no failure to say goodbye may count as a failure to send.
+            with suppress(aiosmtplib.SMTPException, OSError):
+                await client.quit(timeout=_QUIT_SECONDS)
         except aiosmtplib.SMTPRecipientsRefused as refusal:
             raise _translated(refusal.recipients[0]) from None
         except aiosmtplib.SMTPResponseException as refusal:
             raise _translated(refusal) from None
         except (aiosmtplib.SMTPException, OSError):  # TimeoutError is an OSError
             raise MailUnavailable("The mail server can't be reached.") from None
+        finally:
+            client.close()
 
     async def check(self) -> None:
         """Raise MailUnavailable if the server does not greet us now."""
@@ -105,17 +112,6 @@ class SmtpMailSender:
             use_tls=self._tls is Tls.IMPLICIT,
             start_tls=self._tls is Tls.STARTTLS,
         )
-
-    async def _deliver(self, message: EmailMessage, recipient: str) -> None:
-        client = self._client()
-        try:
-            await client.connect()
-            await client.send_message(message, sender=self._from.addr_spec, recipients=[recipient])
-            # The mail is the server's from here on: no failure to say goodbye may count as a failure to send.
-            with suppress(aiosmtplib.SMTPException, OSError):
-                await client.quit(timeout=_QUIT_SECONDS)
-        finally:
-            client.close()
 
     def _message(self, mail: OutgoingMail, recipient: str) -> EmailMessage:
         message = EmailMessage(policy=SMTP_POLICY)

@@ -18,6 +18,8 @@ from domain.documents import Document
 from domain.errors import ArchiveMismatch, ArchiveRefused, GedUnavailable
 from ged.cmis import CmisRepository
 from processors.archive_copies import ArchiveCopies, location
+from schemas.codec import EventCodec
+from storage.postgres import Postgres, PostgresDatabase
 from tests.support.fakes_archiving import CONTENT, MemoryContent, stored
 from tests.support.memory import MemoryDatabase
 from tests.support.tcp_proxy import Proxy
@@ -95,6 +97,20 @@ async def test_many_at_once_make_one_copy(stack: Mapping[str, str], ged: CmisRep
         )
     finally:
         await other.aclose()
+    assert len(set(made)) == 1
+    assert len(await _names(stack, document)) == 1
+
+
+async def test_many_processes_at_once_make_one_copy(
+    stack: Mapping[str, str], database_dsn: str, codec: EventCodec, ged: CmisRepository
+) -> None:
+    document, sites = _document(), [Postgres(database_dsn) for _ in range(3)]
+    try:
+        workers = [ArchiveCopies(PostgresDatabase(site, codec.encode), MemoryContent(), ged) for site in sites]
+        made = await asyncio.gather(*(worker.put(document, 10) for worker in workers * 2))
+    finally:
+        for site in sites:
+            await site.aclose()
     assert len(set(made)) == 1
     assert len(await _names(stack, document)) == 1
 

@@ -31,6 +31,7 @@ class Handler:
     def __init__(self) -> None:
         self.answers: dict[str, str] = {}
         self.stalls = False
+        self.keeps_us = False
         self.taken: list[Envelope] = []
 
     async def handle_MAIL(  # noqa: N802
@@ -53,6 +54,8 @@ class Handler:
         return self.answers.get("DATA", "250 OK")
 
     async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        if self.keeps_us:
+            await asyncio.sleep(1)
         return self.answers.get("QUIT", "221 Bye")
 
     def message(self) -> EmailMessage:
@@ -161,6 +164,12 @@ async def test_refusals(port: int, handler: Handler, step: str, answer: str, err
 async def test_a_bad_goodbye_is_no_failure(port: int, handler: Handler) -> None:
     handler.answers["QUIT"] = "421 gone"
     await _sender(port).send(_mail())
+    assert len(handler.taken) == 1
+
+
+async def test_a_goodbye_beyond_the_deadline_is_no_failure(port: int, handler: Handler) -> None:
+    handler.keeps_us = True
+    await _sender(port, deadline=0.5).send(_mail())
     assert len(handler.taken) == 1
 
 
