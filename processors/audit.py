@@ -110,6 +110,10 @@ class AuditFlusher:
                 self.waiting_for = "operator"
                 log.error("audit_flush_refused", code=error.code)
                 pause = RETRY_SECONDS
+            except Exception as error:  # noqa: BLE001 - the entries stay where they are; chaining goes on meanwhile
+                self.waiting_for = "operator"
+                log.error("audit_flush_failed", error=type(error).__name__)
+                pause = RETRY_SECONDS
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), pause)
         with suppress(DPJError):

@@ -52,8 +52,12 @@ class Settings(BaseSettings):
 
     smtp_host: str = "127.0.0.1"
     smtp_port: int = 25
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_tls: Literal["none", "starttls", "implicit"] = "none"
     smtp_maildir: Path | None = None
     mail_from: str = "documents@dpj.banque.example"
+    mail_from_name: str = "DPJ"
     mail_time_zone: str = "Europe/Paris"
 
     api_host: str = "127.0.0.1"

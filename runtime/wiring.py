@@ -21,7 +21,7 @@ from ingest_api.dependencies import ApiDependencies
 from ingest_api.jwks import Jwks, jwks_source
 from ingest_api.sniffing import MagicSniffer
 from ingest_api.tokens import TokenAuthenticator
-from notifications.email_smtp import SmtpMailSender
+from notifications.email_smtp import SmtpMailSender, Tls
 from notifications.rendering import MailTemplates
 from processors.archive_copies import ArchiveCopies
 from processors.archiving import ArchivingProcessor
@@ -182,14 +182,23 @@ class Site:
         return ArchivingProcessor(self.database, ArchiveCopies(self.database, self.content, ged), self.clock)
 
     def notification(self) -> Processor:
-        sender = SmtpMailSender(self.settings.smtp_host, self.settings.smtp_port, sender=self.settings.mail_from)
+        settings = self.settings
+        sender = SmtpMailSender(
+            settings.smtp_host,
+            settings.smtp_port,
+            sender=settings.mail_from,
+            sender_name=settings.mail_from_name,
+            user=settings.smtp_user,
+            password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+            tls=Tls(settings.smtp_tls),
+        )
         return NotificationProcessor(
             self.database,
             self.personal,
-            MailTemplates(zone=ZoneInfo(self.settings.mail_time_zone)),
+            MailTemplates(zone=ZoneInfo(settings.mail_time_zone), bank=settings.mail_from_name),
             sender,
             self.clock,
-            mail_domain=self.settings.mail_from.rpartition("@")[2],
+            mail_domain=settings.mail_from.rpartition("@")[2],
         )
 
     def audit(self) -> Processor:

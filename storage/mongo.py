@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from domain.errors import AuditStoreUnavailable
 
@@ -18,16 +18,20 @@ CONNECT_MS: Final = 3_000
 ANSWER_MS: Final = 15_000
 CONNECTIONS: Final = 8
 
+#: BadValue, FailedToParse, TypeMismatch, BSONObjectTooLarge: no repetition cures these.
+_NEVER: Final = frozenset({2, 9, 14, 10334})
 _MAX_INTEGER: Final = 2**63
 _MAX_DEPTH: Final = 20
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """What is written here is idempotent and well-formed, so any refusal of the server is one of its present state."""
+    """What the server's state explains is AuditStoreUnavailable; a value that it will never take passes as the defect it is."""
     try:
         yield
     except PyMongoError as error:
+        if isinstance(error, OperationFailure) and error.code in _NEVER:
+            raise
         raise AuditStoreUnavailable("MongoDB does not answer.") from error
 
 

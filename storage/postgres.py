@@ -33,7 +33,8 @@ from storage.records_postgres import PostgresNotifications, PostgresRenditions, 
 
 ACQUIRE_SECONDS: Final = 10.0
 LOCK_SECONDS: Final = 30.0
-LOCK_CONNECTIONS: Final = 8
+#: As many documents as a consumer works on at once, about; each holds one while it is archived.
+LOCK_CONNECTIONS: Final = 24
 
 
 class Postgres:
@@ -77,11 +78,17 @@ class Postgres:
     async def lock(self, name: str, *, wait_seconds: float = LOCK_SECONDS) -> AsyncIterator[None]:
         """Hold the cluster-wide lock ``name``; it ends with its session at the latest.
 
-        Raises DocumentBusy if another holds it for longer than ``wait_seconds``, or DatabaseUnavailable.
+        Raises DocumentBusy if another holds it for longer than ``wait_seconds`` or too many locks are held here already, or
+        DatabaseUnavailable.
         """
         with translated():
             _, locks = await self._pools()
-            connection = await locks.acquire(timeout=ACQUIRE_SECONDS)
+            try:
+                connection = await locks.acquire(timeout=ACQUIRE_SECONDS)
+            except TimeoutError as error:
+                if locks.get_size() == LOCK_CONNECTIONS and locks.get_idle_size() == 0:
+                    raise DocumentBusy("Too many documents are worked on at once.") from error
+                raise
         try:
             with translated():
                 await _take(connection, name, wait_seconds)

@@ -73,7 +73,7 @@ def status(stack: Stack = None, as_json: AsJson = False) -> None:
 
 
 def demo(
-    profile: Profile = ProfileName.FULL,
+    profile: Profile = ProfileName.EMBEDDED,
     keep: Annotated[
         bool, typer.Option("--keep/--no-keep", help="Leave everything running, so that the links work.")
     ] = True,

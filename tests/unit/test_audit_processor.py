@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 import pytest
 
-from domain.audit_chain import verify
+from domain.audit_chain import ChainEntry, verify
 from domain.errors import AuditConflict, AuditStoreUnavailable
 from domain.events import AuditRecorded, DocumentErased
 from processors import audit
@@ -136,6 +136,20 @@ async def test_a_conflict_waits_for_an_operator() -> None:
     await until(lambda: flusher.waiting_for == "operator")
     stopping.set()
     await running
+    assert len(waiting.waiting) == 1
+
+
+async def test_a_defect_waits_for_an_operator_and_ends_nothing() -> None:
+    class Broken(MemoryAuditStore):
+        async def add(self, entries: Sequence[ChainEntry]) -> None:
+            raise RuntimeError("a value that the store never takes")
+
+    waiting, stopping = WaitingEntries(a_chain(1)), asyncio.Event()
+    flusher = flusher_of(waiting, Broken())
+    running = asyncio.create_task(flusher.run(stopping))
+    await until(lambda: flusher.waiting_for == "operator")
+    assert not running.done()
+    running.cancel()
     assert len(waiting.waiting) == 1
 
 

@@ -245,6 +245,7 @@ DELIVERY = (
         PRIMARY KEY (tenant, caller, key)
     )
     """,
+    "CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at)",
     """
     CREATE TABLE audit_heads (
         tenant varchar(64) PRIMARY KEY,
