@@ -57,12 +57,13 @@ class StoredEntry:
 
 class Break(Enum):
     """What is wrong: an entry is not there, is not what was written, does not follow the one before, or is filed wrongly;
-    or the chain as a whole does not end at its head, or has none."""
+    is no part of the chain; or the chain as a whole does not end at its head, or has none."""
 
     MISSING = "MISSING"
     ALTERED = "ALTERED"
     UNLINKED = "UNLINKED"
     MISLABELLED = "MISLABELLED"
+    SURPLUS = "SURPLUS"
     HEAD_DIFFERS = "HEAD_DIFFERS"
     HEAD_MISSING = "HEAD_MISSING"
 

@@ -22,6 +22,10 @@ class AuditReader(Protocol):
         """Entries numbered above ``after`` and not above ``up_to``, in order."""
         ...
 
+    async def outside(self, tenant: str, last: int) -> tuple[int, int] | None:
+        """Lowest and highest number of what is filed under ``tenant`` but not as 1 to ``last``; 0 stands for no number."""
+        ...
+
     async def tenants(self) -> Sequence[str]: ...
 
 
@@ -98,8 +102,9 @@ async def verify_audit(reader: AuditReader, heads: ChainHeads, tenant: str | Non
 
     Raises AuditStoreUnavailable or DatabaseUnavailable.
     """
-    known = {head.tenant: head for head in await heads.heads()}
+    # In this order: what is in the store had its head before.
     stored = set(await reader.tenants())
+    known = {head.tenant: head for head in await heads.heads()}
     reports = []
     for name in sorted(set(known) | stored):
         if tenant in {None, name}:
@@ -120,7 +125,10 @@ async def _verify_chain(reader: AuditReader, heads: ChainHeads, head: ChainHead)
         before = check.head.seq
         waiting = await heads.first(head.tenant, PAGE, before)
         if waiting and waiting[0].seq == before + 1:
-            waited += _walk(check, waiting, head.seq)
+            replaced = await _replaced(reader, waiting)
+            waited += _walk(check, waiting, head.seq if replaced is None else min(head.seq, replaced - 1))
+            if replaced is not None and check.fault is None:
+                check.fault = Fault(replaced, Break.ALTERED)
             continue
         # All below the oldest that waits is in the store; what is above may be on its way there this moment.
         settled = min(head.seq, waiting[0].seq - 1) if waiting else head.seq
@@ -133,7 +141,32 @@ async def _verify_chain(reader: AuditReader, heads: ChainHeads, head: ChainHead)
     fault = check.fault
     if fault is None and check.head != head:
         fault = Fault(head.seq, Break.HEAD_DIFFERS)
+    if fault is None:
+        fault = await _surplus(reader, heads, head)
     return ChainReport(tenant=head.tenant, verified=check.head.seq, expected=head.seq, waiting=waited, fault=fault)
+
+
+async def _replaced(reader: AuditReader, waiting: Sequence[ChainEntry]) -> int | None:
+    """The first number of ``waiting`` whose place in the store something else has already."""
+    expected = {entry.seq: StoredEntry(entry, faithful=True) for entry in waiting}
+    tenant, first = waiting[0].tenant, waiting[0].seq
+    async with aclosing(reader.entries(tenant, first - 1, waiting[-1].seq)) as entries:
+        async for stored in entries:
+            if expected.get(stored.entry.seq) != stored:
+                return max(first, stored.entry.seq)
+    return None
+
+
+async def _surplus(reader: AuditReader, heads: ChainHeads, head: ChainHead) -> Fault | None:
+    """What the store has beside the chain. Numbers above ``head`` are right if the chain has grown to them meanwhile."""
+    outside = await reader.outside(head.tenant, head.seq)
+    if outside is None:
+        return None
+    newest = max((now.seq for now in await heads.heads() if now.tenant == head.tenant), default=head.seq)
+    lowest, highest = outside
+    if lowest < 1:
+        return Fault(lowest, Break.SURPLUS)
+    return Fault(highest, Break.SURPLUS) if highest > newest else None
 
 
 def _walk(check: ChainCheck, entries: Sequence[ChainEntry], up_to: int) -> int:

@@ -52,11 +52,24 @@ class MongoAuditStore:
                 async for document in cursor:
                     yield stored_entry(document)
 
+    async def outside(self, tenant: str, last: int) -> tuple[int, int] | None:
+        """Lowest and highest number of what is filed under ``tenant`` but not as 1 to ``last``; 0 stands for no number."""
+        collection = await self._opened()
+        query = {"tenant": tenant, "seq": {"$not": {"$gte": Int64(1), "$lte": Int64(last)}}}
+        numbers: list[int] = []
+        with translated():
+            async with collection.find(query, {"seq": 1}, batch_size=PAGE) as cursor:
+                async for document in cursor:
+                    seq = document.get("seq")
+                    number = seq if isinstance(seq, int) and not isinstance(seq, bool) else 0
+                    numbers = [min([number, *numbers]), max([number, *numbers])]
+        return (numbers[0], numbers[1]) if numbers else None
+
     async def tenants(self) -> Sequence[str]:
         """Those with entries."""
         collection = await self._opened()
         with translated():
-            return sorted(await collection.distinct("tenant"))
+            return sorted({str(tenant) for tenant in await collection.distinct("tenant")})
 
     async def check(self) -> None:
         """Raises AuditStoreUnavailable if the store can't serve now."""

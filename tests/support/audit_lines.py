@@ -88,5 +88,9 @@ class MemoryAuditStore:
             if owner == tenant and after < seq <= up_to:
                 yield stored
 
+    async def outside(self, tenant: str, last: int) -> tuple[int, int] | None:
+        numbers = [seq for owner, seq in self.kept if owner == tenant and not 1 <= seq <= last]
+        return (min(numbers), max(numbers)) if numbers else None
+
     async def tenants(self) -> Sequence[str]:
         return sorted({tenant for tenant, _ in self.kept})

@@ -133,3 +133,59 @@ async def test_a_chain_without_a_head_is_found() -> None:
     store, waiting = site_of(a_chain(4))
     waiting.known.clear()
     assert (await verify_audit(store, waiting)).lines == ["acme: BROKEN at entry 1 of 0 (HEAD_MISSING)"]
+
+
+@pytest.mark.parametrize(("number", "named"), [(-3, -3), (0, 0), (5, 5), (99, 99)])
+async def test_an_entry_beside_the_chain_is_found(number: int, named: int) -> None:
+    store, waiting = site_of(a_chain(4))
+    store.kept["acme", number] = StoredEntry(replace(a_chain(1)[0], seq=number), faithful=True)
+    assert (await verify_audit(store, waiting)).lines == [f"acme: BROKEN at entry {named} of 4 (SURPLUS)"]
+
+
+async def test_entries_that_came_after_the_look_at_the_head_are_no_surplus() -> None:
+    chain = a_chain(6)
+    store, _ = site_of(chain)
+
+    class Growing(WaitingEntries):
+        async def heads(self) -> Sequence[ChainHead]:
+            seen, self.known = list(self.known.values()), {"acme": head_after(chain[5])}
+            return seen
+
+    report = await verify_audit(store, Growing(known={"acme": head_after(chain[3])}))
+    assert report.lines == ["acme: intact, 4 entries"]
+    store.kept["acme", 7] = StoredEntry(replace(chain[5], seq=7), faithful=True)
+    report = await verify_audit(store, Growing(known={"acme": head_after(chain[3])}))
+    assert report.lines == ["acme: BROKEN at entry 7 of 4 (SURPLUS)"]
+
+
+@pytest.mark.parametrize("faithful", [True, False])
+async def test_something_else_in_the_place_of_a_waiting_entry_is_found(faithful: bool) -> None:
+    chain = a_chain(6)
+    store, waiting = site_of(chain, in_store=2)
+    store.kept["acme", 3] = StoredEntry(chain[2], faithful=True)  # copied, not yet forgotten: as it should be
+    other = chain[4] if not faithful else replace(a_chain(1)[0], seq=5)
+    store.kept["acme", 5] = StoredEntry(other, faithful=faithful)
+    report = await verify_audit(store, waiting)
+    assert report.lines == ["acme: BROKEN at entry 5 of 6 (ALTERED)"]
+    assert report.chains[0].verified == 4
+
+
+async def test_a_waiting_entry_that_is_broken_before_the_replaced_one_is_named_first() -> None:
+    chain = a_chain(6)
+    store, waiting = site_of([*chain[:3], replace(chain[3], body=b"{}"), *chain[4:]], in_store=2)
+    store.kept["acme", 5] = StoredEntry(replace(a_chain(1)[0], seq=5), faithful=True)
+    assert (await verify_audit(store, waiting)).lines == ["acme: BROKEN at entry 4 of 6 (ALTERED)"]
+
+
+async def test_a_tenant_that_begins_meanwhile_is_not_without_a_head() -> None:
+    store, waiting = site_of(a_chain(2))
+    newcomer = a_chain(1, "newcomer")[0]
+
+    class Beginning(MemoryAuditStore):
+        async def tenants(self) -> Sequence[str]:
+            before = await super().tenants()
+            self.kept["newcomer", 1] = StoredEntry(newcomer, faithful=True)
+            waiting.known["newcomer"] = head_after(newcomer)
+            return before
+
+    assert (await verify_audit(Beginning(store.kept), waiting)).intact
