@@ -107,9 +107,9 @@ def _ged_link(site: Site, journeys: Sequence[Journey]) -> str:
         return ged.folder_link(paths[0])
 
 
-def summary(result: Result, site: Site, stack: str, *, running: bool) -> Iterator[str]:
+def summary(result: Result, site: Site, stack: str, *, running: bool, dpj: str = "dpj") -> Iterator[str]:
     """What the person reads at the end: two tables of at most 80 characters and, if all is still ``running``, links and
-    what to try next."""
+    what to try next. ``dpj`` is how to call the command from here."""
     yield f"{'FILE':<34} {'MB':>6}  {'END':<12} ID"
     for one in result.journeys:
         end = f"refused ({one.refusal})" if one.refusal else one.state
@@ -132,9 +132,9 @@ def summary(result: Result, site: Site, stack: str, *, running: bool) -> Iterato
     yield f"       (user {site.ged_user}; password: DPJ_GED_PASSWORD in .dpj/{stack}/settings.env)"
     yield ""
     yield "Try next:"
-    yield f"  dpj doc show {_shown(result)} --stack {stack}"
-    yield f"  dpj doc submit samples/rib.pdf --type RIB --stack {stack}"
-    yield f"  dpj lag --totals --stack {stack}"
+    yield f"  {dpj} doc show {_shown(result)} --stack {stack}"
+    yield f"  {dpj} doc submit samples/rib.pdf --type RIB --stack {stack}"
+    yield f"  {dpj} lag --totals --stack {stack}"
 
 
 def _shown(result: Result) -> str:

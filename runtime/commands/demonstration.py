@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from runtime.commands.output import CommandFailed, answer, note
+from runtime.commands.output import CommandFailed, answer, command_name, note
 from runtime.commands.pipeline import ProfileName, bring_up
 
 TENANT: Final = "demo"
@@ -49,9 +49,9 @@ def run(stack: str, profile: ProfileName | None, *, keep: bool, as_json: bool) -
             native.down(settings.stack_name)
     failed = [proof for proof in result.proofs if not proof.holds]
     if not (as_json and failed):
-        answer(result.document(), demo.summary(result, site, stack, running=keep), as_json=as_json)
+        answer(result.document(), demo.summary(result, site, stack, running=keep, dpj=command_name()), as_json=as_json)
     if keep:
-        note(f"Everything is still running; stop it with: dpj down --stack {stack}")
+        note(f"Everything is still running; stop it with: {command_name()} down --stack {stack}")
     if failed:
         raise CommandFailed(
             f"{len(failed)} of {len(result.proofs)} proofs failed; first: {failed[0].name}: {failed[0].detail}.",

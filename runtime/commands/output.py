@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -71,3 +73,11 @@ def note(text: str) -> None:
     """A message on the way; never on standard output."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def command_name() -> str:
+    """How this command is typed from the current folder: ``dpj`` if the PATH has it, else by its place."""
+    if shutil.which("dpj"):
+        return "dpj"
+    place = Path(sys.executable).parent / "dpj"
+    return str(place.relative_to(Path.cwd())) if place.is_relative_to(Path.cwd()) else str(place)
