@@ -47,7 +47,9 @@ def test_documents_arrive_although_relay_and_archiving_end_and_are_killed(pipeli
     expected = Counter([("receipt", "fr"), ("validated", "fr"), ("archived", "fr")])
     for document_id in ids:
         # After a kill a mail may come twice, but then as the same message.
-        assert Counter(kind for kind, _ in {(one.kind, one.message_id) for one in pipeline.mails(document_id)}) == expected
+        assert (
+            Counter(kind for kind, _ in {(one.kind, one.message_id) for one in pipeline.mails(document_id)}) == expected
+        )
         told = pipeline.timeline(document_id)
         states = [entry for entry in told if entry in {"STORED", "VERIFIED", "VALIDATED", "ARCHIVED"}]
         assert states == ["STORED", "VERIFIED", "VALIDATED", "ARCHIVED"]

@@ -44,7 +44,11 @@ def test_content_is_served_as_it_was_sent(pipeline: Pipeline, archived: dict[str
     content = sample(PHOTO)
     digest = hashlib.sha256(content).hexdigest()
     whole = pipeline.get(archived["id"], "/content")
-    assert (whole.status_code, whole.headers["etag"], whole.headers["content-type"]) == (200, f'"{digest}"', "image/jpeg")
+    assert (whole.status_code, whole.headers["etag"], whole.headers["content-type"]) == (
+        200,
+        f'"{digest}"',
+        "image/jpeg",
+    )
     assert whole.content == content
     part = pipeline.get(archived["id"], "/content", headers={"Range": "bytes=100000-262144"})
     assert (part.status_code, part.content) == (206, content[100_000:262_145])

@@ -163,4 +163,4 @@ def test_a_damaged_object_is_quarantined_and_served_no_more(pipeline: Pipeline) 
     expected = Counter([("receipt", "en"), ("quarantined", "en")])
     wait_for(lambda: pipeline.mail_kinds(taken["id"]) == expected, "receipt and quarantine mails", 30)
     assert pipeline.timeline(taken["id"])[-1] == "QUARANTINED"
-    assert TENANT == done["tenant"]
+    assert done["tenant"] == TENANT
