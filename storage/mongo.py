@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
@@ -13,10 +14,13 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from domain.errors import AuditStoreUnavailable
 
-SELECT_MS: Final = 3_000
-CONNECT_MS: Final = 3_000
-ANSWER_MS: Final = 15_000
-CONNECTIONS: Final = 8
+LIMITS: Final[dict[str, Any]] = {
+    "serverSelectionTimeoutMS": 3_000,
+    "connectTimeoutMS": 3_000,
+    "socketTimeoutMS": 15_000,
+    "waitQueueTimeoutMS": 3_000,
+    "maxPoolSize": 8,
+}
 
 #: BadValue, FailedToParse, TypeMismatch, BSONObjectTooLarge: no repetition cures these.
 _NEVER: Final = frozenset({2, 9, 14, 10334})
@@ -36,7 +40,7 @@ def translated() -> Iterator[None]:
 
 
 class MongoConnection:
-    """``url`` as pymongo takes it; options in it win over the deadlines here."""
+    """``url`` as pymongo takes it; options in it win over LIMITS."""
 
     def __init__(self, url: str, database: str) -> None:
         self._url = url
@@ -50,13 +54,9 @@ class MongoConnection:
                 self._url,
                 appname="dpj",
                 tz_aware=True,
-                serverSelectionTimeoutMS=SELECT_MS,
-                connectTimeoutMS=CONNECT_MS,
-                socketTimeoutMS=ANSWER_MS,
-                maxPoolSize=CONNECTIONS,
-                waitQueueTimeoutMS=SELECT_MS,
                 # A repeated write is found by its unique id; servers without sessions refuse the driver's own retries.
                 retryWrites=False,
+                **_limits(self._url),
             )
         return self._client[self._database][name]
 
@@ -69,6 +69,12 @@ class MongoConnection:
         if self._client is not None:
             await self._client.close()
             self._client = None
+
+
+def _limits(url: str) -> dict[str, Any]:
+    """LIMITS without those that ``url`` sets itself: pymongo would prefer the ones it is given beside it."""
+    given = {name.lower() for name, _ in parse_qsl(urlsplit(url).query)}
+    return {name: limit for name, limit in LIMITS.items() if name.lower() not in given}
 
 
 def queryable(text: str | None) -> Any:
