@@ -106,9 +106,8 @@ class AuditFlusher:
                 self.waiting_for = error.waiting_for
                 log.warning("audit_flush_waiting", waiting_for=error.waiting_for, error=type(error).__name__)
                 pause = RETRY_SECONDS
-            except DPJError as error:
+            except DPJError:
                 self.waiting_for = "operator"
-                log.error("audit_flush_refused", code=error.code)
                 pause = RETRY_SECONDS
             except Exception as error:  # noqa: BLE001 - the entries stay where they are; chaining goes on meanwhile
                 self.waiting_for = "operator"
@@ -122,7 +121,8 @@ class AuditFlusher:
     async def flush(self) -> int:
         """Move what waits now, a batch per tenant at a time; gives how many entries moved.
 
-        Every tenant is tried: one whose entries are refused does not stop the others. The first refusal is raised at the end.
+        Every tenant is tried: one whose entries are refused is logged, keeps them here and does not stop the others. The
+        first refusal is raised at the end.
         """
         moved = 0
         refusal: DPJError | None = None
@@ -134,6 +134,7 @@ class AuditFlusher:
             except Transient:
                 raise
             except DPJError as error:
+                log.error("audit_flush_refused", tenant=tenant, code=error.code)
                 refusal = refusal or error
         if refusal is not None:
             raise refusal

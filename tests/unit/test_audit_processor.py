@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from domain.audit_chain import ChainEntry, verify
 from domain.errors import AuditConflict, AuditStoreUnavailable
@@ -112,9 +113,13 @@ async def test_a_tenant_that_another_flusher_has_is_left_to_it() -> None:
 async def test_a_refused_tenant_does_not_stop_the_others() -> None:
     waiting = WaitingEntries([*a_chain(1, "a"), *a_chain(1, "b"), *a_chain(1, "c")])
     store = MemoryAuditStore(refused={"a", "b"})
-    with pytest.raises(AuditConflict):
+    with capture_logs() as logs, pytest.raises(AuditConflict):
         await flusher_of(waiting, store).flush()
     assert [entry.tenant for entry in waiting.waiting] == ["a", "b"]
+    assert logs == [
+        {"event": "audit_flush_refused", "log_level": "error", "tenant": tenant, "code": "audit_conflict"}
+        for tenant in ("a", "b")
+    ]
 
 
 async def test_it_says_what_it_waits_for_and_goes_on_when_that_is_back() -> None:
