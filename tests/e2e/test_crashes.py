@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -26,17 +27,28 @@ def test_documents_arrive_although_relay_and_archiving_end_and_are_killed(pipeli
         page = pipeline.client("portal").get("/documents", params={"dossier_id": dossier, "limit": 100}).json()
         return sum(document["status"] == "ARCHIVED" for document in page["items"])
 
+    def caught_at_work(pid: int) -> bool:
+        """Whether the archiving worker, stopped in its tracks, has an event half done; it stays stopped only then."""
+        os.kill(pid, signal.SIGSTOP)
+        if pipeline.sql("SELECT 1 FROM inbox WHERE consumer = 'archiving' AND state = 'CLAIMED'"):
+            return True
+        os.kill(pid, signal.SIGCONT)
+        return False
+
     with ThreadPoolExecutor(4) as pool:
-        first = pool.map(send, contents[: DOCUMENTS // 2])
+        pids = pipeline.pids()
+        ids = list(pool.map(send, contents[:5]))
         wait_for(archived, "the first is archived", 60)
-        pipeline.end(signal.SIGTERM, *VICTIMS)
-        ids = list(first)
+        pipeline.end(signal.SIGTERM, *VICTIMS, pids=pids)
+        ids += list(pool.map(send, contents[5:8]))  # nobody carries these on yet
+        assert 1 <= archived() <= 5
         pipeline.up()
-        before = archived()
-        second = pool.map(send, contents[DOCUMENTS // 2 :])
-        wait_for(lambda: archived() > before, "work goes on", 60)
-        pipeline.end(signal.SIGKILL, *VICTIMS)
+        pids = pipeline.pids()
+        second = pool.map(send, contents[8:])
+        wait_for(lambda: caught_at_work(pids["worker-archiving"]), "archiving is at work", 30)
+        pipeline.end(signal.SIGKILL, *VICTIMS, pids=pids)
         ids += list(second)
+    assert archived() < DOCUMENTS
     pipeline.up()
     wait_for(lambda: archived() == DOCUMENTS, "all are archived", 120)
     for document_id, content in zip(ids, contents, strict=True):

@@ -16,6 +16,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -92,6 +93,7 @@ class Pipeline:
         self.url = f"http://{settings['DPJ_API_HOST']}:{settings['DPJ_API_PORT']}"
         self.home = Path(os.environ.get("DPJ_HOME", ROOT / ".dpj")) / self.name
         self.ended = False
+        self._clients_lock = threading.Lock()
         self._clients: dict[tuple[str, str], httpx.Client] = {}
 
     # --- the command line ----------------------------------------------------------------------------------------
@@ -124,9 +126,9 @@ class Pipeline:
         assert done.returncode in {0, 3}, done.stderr[-2000:]
         return done.stdout
 
-    def end(self, number: signal.Signals, *names: str) -> None:
-        """Send a signal to processes of ours and wait until they are gone."""
-        found = self.pids()
+    def end(self, number: signal.Signals, *names: str, pids: Mapping[str, int] | None = None) -> None:
+        """Send a signal to processes of ours and wait until they are gone. ``pids``, if known, save asking for them."""
+        found = self.pids() if pids is None else pids
         self.ended = True
         for name in names:
             os.kill(found[name], number)
@@ -138,16 +140,20 @@ class Pipeline:
     def client(self, role: str, tenant: str = TENANT) -> httpx.Client:
         """The API as ``role`` of ``tenant`` reaches it; closed with the pipeline."""
         key = (role, tenant)
-        if key not in self._clients:
-            token = self.json("token", "--role", role, "--tenant", tenant)["token"]
-            self._clients[key] = httpx.Client(
-                base_url=f"{self.url}/api/v1",
-                headers={"Authorization": f"Bearer {token}"},
-                timeout=60,
-                trust_env=False,
-                limits=httpx.Limits(max_connections=32),
-            )
-        return self._clients[key]
+        with self._clients_lock:
+            if key not in self._clients:
+                self._clients[key] = self._new_client(role, tenant)
+            return self._clients[key]
+
+    def _new_client(self, role: str, tenant: str) -> httpx.Client:
+        token = self.json("token", "--role", role, "--tenant", tenant)["token"]
+        return httpx.Client(
+            base_url=f"{self.url}/api/v1",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=60,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=32),
+        )
 
     def close(self) -> None:
         for client in self._clients.values():
