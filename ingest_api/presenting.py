@@ -87,7 +87,7 @@ def dossier_view(dossier: Dossier) -> DossierView:
         updated_at=dossier.updated_at,
         links={
             "self": f"{API}/dossiers/{dossier.id}",
-            "documents": f"{API}/documents?dossier_id={dossier.id}",
+            "documents": f"{API}/documents?dossier={dossier.id}",
         },
     )
 

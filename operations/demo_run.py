@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from domain.lifecycle import Status
+from domain.lifecycle import RESTING, Status
 from operations.api_client import ApiClient, ApiProblem
 from operations.demo_samples import Sample, sha256_of
 
@@ -18,6 +18,7 @@ POLL_SECONDS: Final = 0.25
 ACCEPTED: Final = 202
 REASON: Final = "Document illisible : merci de déposer une copie lisible."
 COMMENT: Final = "Conforme."
+_DEAD_ENDS: Final = frozenset(status.value for status in RESTING - {Status.VERIFIED})
 #: Where the demonstration's mails go: the local mail server takes them all.
 DEPOSITORS: Final[Mapping[str, str]] = {"fr": "claire.martin@client.example", "en": "john.smith@client.example"}
 
@@ -58,13 +59,7 @@ class Journey:
         """At an end that is not the expected one, from which nothing more will come by itself."""
         if self.refusal:
             return not self.arrived
-        dead_ends = {
-            Status.QUARANTINED.value,
-            Status.ARCHIVE_FAILED.value,
-            Status.REJECTED.value,
-            Status.ARCHIVED.value,
-        }
-        return self.state in dead_ends and not self.arrived
+        return self.state in _DEAD_ENDS and not self.arrived
 
 
 class Run:
@@ -142,7 +137,7 @@ class Run:
     def _look(self) -> None:
         """Ask for the documents of our dossier, and decide about those that are verified."""
         known = {journey.document_id: journey for journey in self.taken}
-        for document in self._portal.documents(dossier_id=self.dossier_id, limit="200"):
+        for document in self._portal.documents(dossier=self.dossier_id, limit="200"):
             journey = known.get(str(document["id"]))
             if journey is None:
                 continue

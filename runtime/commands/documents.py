@@ -84,7 +84,7 @@ def list_documents(
     as_json: AsJson = False,
 ) -> None:
     """Documents, newest first."""
-    given = {"status": status, "dossier_id": dossier, "type": type_code}
+    given = {"status": status, "dossier": dossier, "type": type_code}
     filters = {name: value for name, value in given.items() if value is not None}
     with api(stack, "portal", tenant) as client:
         found = [document for document, _ in zip(client.documents(**filters), range(limit), strict=False)]

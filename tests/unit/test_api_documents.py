@@ -309,6 +309,9 @@ async def test_lists_events_and_types(client: httpx.AsyncClient, bench: Bench) -
     ids = [item["id"] for item in first["items"] + rest["items"]]
     assert ids == [str(row.id) for row in reversed(documents)]
     assert rest["next_cursor"] is None
+    for dossier, count in ((bench.dossier.id, 3), (uuid4(), 0)):
+        found = (await client.get(url, headers=bearer(), params={"dossier": str(dossier)})).json()
+        assert len(found["items"]) == count
     assert_problem(await client.get(url, headers=bearer(), params={"cursor": "x"}), 400, "cursor_invalid")
     events = (await client.get(f"{url}/{ids[0]}/events", headers=bearer())).json()
     assert [entry["type"] for entry in events["items"]] == ["STORED"]
@@ -316,7 +319,7 @@ async def test_lists_events_and_types(client: httpx.AsyncClient, bench: Bench) -
     assert [(rule["code"], rule["active"]) for rule in types] == [("CNI", True), ("OLD", False), ("SMALL", True)]
 
 
-@pytest.mark.parametrize("params", [{"limit": 0}, {"limit": 500}, {"status": "s3cret"}, {"dossier_id": "s3cret"}])
+@pytest.mark.parametrize("params", [{"limit": 0}, {"limit": 500}, {"status": "s3cret"}, {"dossier": "s3cret"}])
 async def test_invalid_parameters(client: httpx.AsyncClient, params: dict[str, Any]) -> None:
     response = await client.get(f"{API}/documents", headers=bearer(), params=params)
     body = assert_problem(response, 400, "parameter_invalid")
