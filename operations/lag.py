@@ -40,6 +40,15 @@ class PartitionLag:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupLag:
+    """A group's ``lag`` in records, and how many seconds ago the oldest that it has not consumed was written."""
+
+    group: str
+    lag: int
+    behind: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """A partition's offsets: ``start`` is the first one still kept, ``end`` the next to be written."""
 
@@ -114,13 +123,20 @@ def table_lines(rows: Sequence[PartitionLag]) -> list[str]:
     return lines[1:]
 
 
-def total_lines(rows: Sequence[PartitionLag]) -> list[str]:
-    """One line per group: its lag in records, and how old its oldest unconsumed record is."""
-    lines = [f"{'GROUP':<24} {'LAG':>10} {'BEHIND':>9}"]
+def totals(rows: Sequence[PartitionLag]) -> list[GroupLag]:
+    """One per group, in the order of ``rows``."""
+    found: list[GroupLag] = []
     for group in dict.fromkeys(row.group for row in rows):
         mine = [row for row in rows if row.group == group]
         oldest = max((row.behind for row in mine if row.behind is not None), default=None)
-        lines.append(f"{group:<24} {sum(row.lag for row in mine):>10} {duration(oldest):>9}")
+        found.append(GroupLag(group, sum(row.lag for row in mine), oldest))
+    return found
+
+
+def total_lines(groups: Sequence[GroupLag]) -> list[str]:
+    """One line per group, below a heading."""
+    lines = [f"{'GROUP':<24} {'LAG':>10} {'BEHIND':>9}"]
+    lines += [f"{one.group:<24} {one.lag:>10} {duration(one.behind):>9}" for one in groups]
     return lines
 
 

@@ -60,7 +60,7 @@ def up(
         with _reporter(errors, silent=as_json) as reporter:
             result = stack.up(name, chosen, port_base=port_base, reporter=reporter)
     except StackError as error:
-        _fail(errors, error)
+        _fail(error, as_json=as_json)
     except KeyboardInterrupt:
         errors.print("Interrupted; what had been started is stopped again.")
         raise typer.Exit(130) from None
@@ -77,7 +77,7 @@ def down(
     try:
         stopped = stack.down(name, wipe=wipe)
     except StackError as error:
-        _fail(Console(stderr=True), error)
+        _fail(error, as_json=as_json)
     if as_json:
         typer.echo(json.dumps({"name": name, "stopped": stopped, "wiped": wipe}))
     else:
@@ -90,10 +90,10 @@ def status(name: Name = "default", as_json: AsJson = False) -> None:
     try:
         found = stack.status(name)
     except StackError as error:
-        _fail(Console(stderr=True), error)
+        _fail(error, as_json=as_json)
     if found is None:
         known = ", ".join(stack.names()) or "none"
-        _fail(Console(stderr=True), StackError(f"there is no stack {name} (stacks here: {known})"))
+        _fail(StackError(f"there is no stack {name} (stacks here: {known})"), as_json=as_json)
     _show(found, as_json=as_json)
     if not found.ready:
         raise typer.Exit(NOT_READY)
@@ -113,7 +113,7 @@ def logs(
     try:
         tails = {each: stack.log(name, each, lines) for each in ([part] if part else known)}
     except StackError as error:
-        _fail(Console(stderr=True), error)
+        _fail(error, as_json=as_json)
     if as_json:
         typer.echo(json.dumps({each: text.splitlines() for each, text in tails.items()}))
         return
@@ -156,10 +156,14 @@ def _show(found: stack.Stack, *, as_json: bool) -> None:
     out.print(f"Settings: {found.settings}", soft_wrap=True)
 
 
-def _fail(console: Console, error: StackError) -> NoReturn:
+def _fail(error: StackError, *, as_json: bool) -> NoReturn:
+    """Say it on standard error and, with ``as_json``, in the shape of every ``dpj`` command's failure on standard output."""
+    console = Console(stderr=True)
     console.print(f"{error}", style="red", markup=False, soft_wrap=True)
     if isinstance(error, PartFailed) and error.log_tail:
         console.print(f"Last lines of {error.part}:\n{error.log_tail}", markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps({"error": {"code": "stack_failed", "message": str(error), "next_step": ""}}))
     raise typer.Exit(1) from None
 
 

@@ -89,17 +89,21 @@ def audit_verify(
 
 def lag(
     stack: Stack = None,
-    totals: Annotated[bool, typer.Option("--totals", help="One line per group.")] = False,
+    by_group: Annotated[bool, typer.Option("--totals", help="One line per group.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """How far each consumer group is behind, per topic and partition."""
     from operations.consumers import groups
-    from operations.lag import measure, table_lines, total_lines
+    from operations.lag import measure, table_lines, total_lines, totals
 
     rows = measure(settings_of(stack).kafka_bootstrap, groups())
     if not rows:
         raise CommandFailed("There are no topics yet.", "Create them: dpj topics create", code="topics_missing")
-    answer([asdict(row) for row in rows], total_lines(rows) if totals else table_lines(rows), as_json=as_json)
+    if by_group:
+        groups_lag = totals(rows)
+        answer([asdict(one) for one in groups_lag], total_lines(groups_lag), as_json=as_json)
+    else:
+        answer([asdict(row) for row in rows], table_lines(rows), as_json=as_json)
 
 
 def token(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -46,8 +45,3 @@ def worker(
     from runtime.processes import run_worker
 
     run_worker(settings_of(stack), list(CONSUMERS) if "all" in names else list(dict.fromkeys(names)))
-
-
-def command_line(*words: str) -> tuple[str, ...]:
-    """How to start another process of ours with this Python."""
-    return (sys.executable, "-m", "runtime.cli", *words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from operations import consumers
-from operations.lag import PartitionLag, Span, duration, next_offset, table_lines, total_lines
+from operations.lag import PartitionLag, Span, duration, next_offset, table_lines, total_lines, totals
 from processors.archiving import ArchivingProcessor
 from processors.integrity import IntegrityProcessor
 from processors.notification import NotificationProcessor
@@ -54,7 +54,7 @@ def _rows() -> list[PartitionLag]:
 
 
 def test_tables_fit_eighty_columns_with_large_numbers() -> None:
-    lines = [*table_lines(_rows()), *total_lines(_rows())]
+    lines = [*table_lines(_rows()), *total_lines(totals(_rows()))]
     assert max(map(len, lines)) <= 80
 
 
@@ -62,7 +62,7 @@ def test_each_group_has_its_total_and_its_oldest_record() -> None:
     lines = table_lines(_rows())
     assert lines[0] == "dpj.integrity: lag 29999999997"
     assert lines[2].split() == ["dpj.document.uploaded", "0", "99999999999", "-", "9999999999", "-"]
-    assert total_lines(_rows())[1].split() == ["dpj.integrity", "29999999997", "30", "d"]
+    assert total_lines(totals(_rows()))[1].split() == ["dpj.integrity", "29999999997", "30", "d"]
 
 
 def test_the_table_of_consumers_says_what_the_processors_say() -> None:

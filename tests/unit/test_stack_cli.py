@@ -64,6 +64,8 @@ def test_a_failed_part_is_named_with_its_last_lines(monkeypatch: pytest.MonkeyPa
     assert shown.exit_code == 1
     assert "kafka: ended right after its start" in shown.stderr
     assert "java.lang.Error: [no] disk" in shown.stderr
+    told = json.loads(CliRunner().invoke(app, ["up", "--json"]).stdout)
+    assert told["error"] == {"code": "stack_failed", "message": "kafka: ended right after its start", "next_step": ""}
 
 
 def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
