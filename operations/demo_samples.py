@@ -26,8 +26,6 @@ MAILS: Final[Mapping[Status, frozenset[str]]] = {
 }
 
 
-#: The validator of the demonstration rejects this one: the picture is cut off.
-REJECTED: Final = "photo-tronquee.jpg"
 #: Every so many samples one is decided at once, before its check is done.
 EARLY_EVERY: Final = 3
 
@@ -70,8 +68,6 @@ def _sample(folder: Path, number: int, row: Mapping[str, Any], archived_types: C
     ends = None if refused else Status[end.upper()]
     if ends is Status.ARCHIVED and row["type_code"] not in archived_types:
         ends = Status.VALIDATED
-    if row["file"] == REJECTED:
-        ends = Status.REJECTED
     return Sample(
         path=folder / row["file"],
         name=row["file"],

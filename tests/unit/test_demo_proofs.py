@@ -19,7 +19,7 @@ from operations import demo_proofs as proofs
 from operations.api_client import ApiClient
 from operations.demo_proofs import Kept, Proof, Site
 from operations.demo_run import Journey
-from operations.demo_samples import REJECTED, Sample, load, sha256_of
+from operations.demo_samples import Sample, load, sha256_of
 from operations.lag import PartitionLag
 
 RANDOM = random.Random(1)
@@ -250,7 +250,7 @@ def test_the_manifest_covers_every_way_to_end() -> None:
         assert sample.path.exists()
         assert (sample.ends is None) is (sample.refused is not None)
     (rejected,) = [sample for sample in samples if sample.ends is Status.REJECTED]
-    assert rejected.name == REJECTED
+    assert rejected.name == "photo-tronquee.jpg"
     assert not rejected.early
 
 
