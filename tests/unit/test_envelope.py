@@ -168,7 +168,16 @@ async def test_moved_repeated_and_missing_chunks_are_refused() -> None:
     header = sealed[:HEADER]
     chunks = [sealed[begin:end] for begin, end in pairwise(bounds(sealed))]
     a, b, c, d = chunks
-    for order in ([b, a, c, d], [a, c, b, d], [a, b, d, c], [a, a, b, c, d], [a, b, c, d, d], [a, c, d], [b, c, d], [d]):
+    for order in (
+        [b, a, c, d],
+        [a, c, b, d],
+        [a, b, d, c],
+        [a, a, b, c, d],
+        [a, b, c, d, d],
+        [a, c, d],
+        [b, c, d],
+        [d],
+    ):
         with pytest.raises(EnvelopeInvalid):
             await unseal(header + b"".join(order))
 
@@ -195,7 +204,15 @@ async def test_only_an_empty_document_has_an_empty_chunk() -> None:
 
 @pytest.mark.parametrize(
     ("offset", "replacement"),
-    [(0, b"DPJF"), (4, b"\x00"), (4, b"\x02"), (5, b"\x02"), (6, b"\xff\xff\xff\xff"), (6, b"\0\0\0\0"), (6, b"\0\x10\0\1")],
+    [
+        (0, b"DPJF"),
+        (4, b"\x00"),
+        (4, b"\x02"),
+        (5, b"\x02"),
+        (6, b"\xff\xff\xff\xff"),
+        (6, b"\0\0\0\0"),
+        (6, b"\0\x10\0\1"),
+    ],
 )
 async def test_other_headers_are_refused_before_anything_is_sized_by_them(offset: int, replacement: bytes) -> None:
     sealed = bytearray(await seal(SMALL))
