@@ -27,14 +27,26 @@ def test_documents_arrive_although_relay_and_archiving_end_and_are_killed(pipeli
         page = pipeline.client("portal").get("/documents", params={"dossier_id": dossier, "limit": 100}).json()
         return sum(document["status"] == "ARCHIVED" for document in page["items"])
 
+    def at_work() -> bool:
+        query = """
+            SELECT 1 FROM inbox JOIN documents ON documents.id::text = document_key
+            WHERE consumer = 'archiving' AND state = 'CLAIMED' AND statut = 'VALIDATED'"""
+        return bool(pipeline.sql(query))
+
     def caught_at_work(pid: int) -> bool:
-        """Whether the archiving worker, stopped in its tracks, has an event half done; it stays stopped only then."""
+        """Whether the worker, stopped in its tracks, has a document half archived; it stays stopped only then.
+
+        One more document each time, so that there is always work. The second look: no commit was on its way.
+        """
+        contents.append(small_pdf(f"more {len(contents)} {dossier}"))
+        more.append(send(contents[-1]))
         os.kill(pid, signal.SIGSTOP)
-        if pipeline.sql("SELECT 1 FROM inbox WHERE consumer = 'archiving' AND state = 'CLAIMED'"):
+        if at_work() and at_work():
             return True
         os.kill(pid, signal.SIGCONT)
         return False
 
+    more: list[str] = []
     with ThreadPoolExecutor(4) as pool:
         pids = pipeline.pids()
         ids = list(pool.map(send, contents[:5]))
@@ -44,13 +56,14 @@ def test_documents_arrive_although_relay_and_archiving_end_and_are_killed(pipeli
         assert 1 <= archived() <= 5
         pipeline.up()
         pids = pipeline.pids()
-        second = pool.map(send, contents[8:])
+        second = pool.map(send, contents[8:DOCUMENTS])
         wait_for(lambda: caught_at_work(pids["worker-archiving"]), "archiving is at work", 30)
         pipeline.end(signal.SIGKILL, *VICTIMS, pids=pids)
-        ids += list(second)
-    assert archived() < DOCUMENTS
+        ids += [*second, *more]
+    assert at_work(), "the claim of the one who was killed is still there"
+    assert len(ids) == len(contents) <= 100
     pipeline.up()
-    wait_for(lambda: archived() == DOCUMENTS, "all are archived", 120)
+    wait_for(lambda: archived() == len(ids), "all are archived", 120)
     for document_id, content in zip(ids, contents, strict=True):
         document = pipeline.get(document_id).json()
         digest = hashlib.sha256(content).hexdigest()
