@@ -20,7 +20,7 @@ from processors.intake import Intake
 from processors.reading import Reading
 from storage.objects_filesystem import FilesystemObjectStore
 from tests.support.api import an_app
-from tests.support.fakes_intake import Bench, a_type
+from tests.support.fakes_intake import Bench, a_rule
 
 LARGEST = 2 << 30
 
@@ -33,7 +33,7 @@ def a_bench(folder: Path) -> Bench:
     bench.attempts = Attempts(bench.database, bench.content, bench.clock)
     bench.intake = Intake(bench.database, bench.content, bench.attempts, MagicSniffer(), bench.personal, bench.clock)
     bench.reading = Reading(bench.database, bench.database, bench.content, bench.personal, bench.clock)
-    bench.database.rows.types["BIG"] = a_type("BIG", max_size_bytes=LARGEST)
+    bench.database.rows.types["BIG"] = a_rule("BIG", max_size_bytes=LARGEST)
     return bench
 
 

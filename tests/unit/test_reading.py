@@ -10,7 +10,7 @@ from domain.errors import ContentNotAvailable, DocumentNotFound, RangeNotSatisfi
 from domain.lifecycle import READABLE, Status
 from processors.access import ATTEMPTS
 from tests.support.fakes_content import collect
-from tests.support.fakes_intake import PDF, Bench, a_type
+from tests.support.fakes_intake import PDF, Bench, a_rule
 
 OUTSIDERS = [(Role.PORTAL,), (Role.VALIDATOR,), ()]
 OVERSEERS = [(Role.OPERATOR,), (Role.AUDITOR,)]
@@ -145,7 +145,7 @@ async def a_rendition(bench: Bench, document_id: UUID, box: int, clear: bytes) -
         object_etag=stored.etag,
         object_size=stored.size,
     )
-    bench.database.rows.renditions.append(rendition)
+    bench.database.rows.renditions[rendition.document_id, rendition.role] = rendition
     return rendition
 
 
@@ -177,5 +177,5 @@ async def test_a_missing_thumbnail_says_whether_to_wait(bench: Bench) -> None:
 
 
 async def test_types_are_listed_by_code(bench: Bench) -> None:
-    bench.database.rows.types["AAA"] = a_type("AAA")
+    bench.database.rows.types["AAA"] = a_rule("AAA")
     assert [rule.code for rule in await bench.reading.types()] == ["AAA", "CNI", "OLD", "SMALL"]

@@ -141,7 +141,7 @@ async def test_thumbnails_are_stored_sealed_under_roles_of_their_own(desk: Desk)
     document, event = await desk.verified()
     await desk.deliver(event)
     assert desk.renderer.seen == [("application/pdf", PDF)]
-    rows = {row.role: row for row in desk.bench.database.rows.renditions}
+    rows = {row.role: row for row in desk.bench.database.rows.renditions.values()}
     assert set(rows) == {"thumbnail-256", "thumbnail-1024"}
     for role, row in rows.items():
         assert row.object_key == f"{document.object_key}.{role}"
@@ -191,7 +191,7 @@ async def test_a_reason_is_on_record_and_not_a_failure(desk: Desk):
     assert desk.now(document).status is Status.VERIFIED
     assert desk.timeline == [("NO_THUMBNAIL", {"reason": "UNDECODABLE"})]
     assert desk.extended.rows[document.id][1] == {"mime_type": "application/pdf", "encrypted": True}
-    assert desk.bench.database.rows.renditions == []
+    assert not desk.bench.database.rows.renditions
 
 
 @pytest.mark.parametrize("mime_type", ["text/plain", None])
@@ -259,7 +259,7 @@ async def test_an_erased_document_keeps_nothing_of_an_earlier_try(desk: Desk, st
     await desk.deliver(event)
     assert list(desk.bench.objects.objects) == [document.object_key]
     assert desk.extended.rows == {}
-    assert desk.bench.database.rows.renditions == []
+    assert not desk.bench.database.rows.renditions
     assert desk.timeline == []
 
 
@@ -272,7 +272,7 @@ async def test_an_erasure_before_the_commit_writes_nothing_and_is_cleaned_up(des
     with pytest.raises(DocumentBusy):
         async with desk.bench.database.transaction() as work:
             await commit(work)
-    assert desk.bench.database.rows.renditions == []
+    assert not desk.bench.database.rows.renditions
     await desk.deliver(event)
     assert list(desk.bench.objects.objects) == [document.object_key]
 
@@ -295,7 +295,7 @@ async def test_damage_is_not_hidden(desk: Desk):
     desk.bench.objects.objects[document.object_key] = sealed[:-1] + bytes([sealed[-1] ^ 1])
     with pytest.raises(IntegrityMismatch):
         await desk.processor.process(event)
-    assert desk.bench.database.rows.renditions == []
+    assert not desk.bench.database.rows.renditions
 
 
 @pytest.mark.parametrize("failure", [RendererUnavailable(), ObjectStoreUnavailable()])
