@@ -87,6 +87,7 @@ class Settings(BaseSettings):
     outbox_keep_hours: float = 24.0
     inbox_keep_days: int = Field(default=60, ge=31)
     idempotency_keep_hours: float = Field(default=72.0, gt=0)
+    abandoned_keep_hours: float = Field(default=24.0, gt=0)
 
     render_children: int = Field(default=2, ge=1, le=32)
     render_timeout: float = 20.0

@@ -213,6 +213,7 @@ class Site:
             self.postgres,
             keep_days=self.settings.inbox_keep_days,
             idempotency_hours=self.settings.idempotency_keep_hours,
+            abandoned_hours=self.settings.abandoned_keep_hours,
         )
 
     def sweep(self) -> AbandonedSweep:

@@ -1,4 +1,5 @@
-"""Removes rows that have served their time: finished inbox entries, old Idempotency-Keys, places of audit events."""
+"""Removes rows that have served their time: finished inbox entries, old Idempotency-Keys, places of audit events, uploads
+that never became documents."""
 
 from __future__ import annotations
 
@@ -25,6 +26,12 @@ _STATEMENTS: Final = {
         DELETE FROM audit_chained WHERE event_id IN (
             SELECT event_id FROM audit_chained WHERE chained_at < now() - make_interval(secs => $1) LIMIT $2)
     """,
+    # They hold a file name and a sealed address; their objects went when they were abandoned.
+    "documents": """
+        DELETE FROM documents WHERE id IN (
+            SELECT id FROM documents
+            WHERE statut = 'ABANDONED' AND created_at < now() - make_interval(secs => $1) LIMIT $2)
+    """,
 }
 
 
@@ -35,10 +42,17 @@ class Connections(Protocol):
 class PostgresHousekeeping:
     """An event is remembered for ``keep_days``: longer than Kafka could deliver it again. Safe to run in several processes."""
 
-    def __init__(self, postgres: Connections, *, keep_days: float, idempotency_hours: float) -> None:
+    def __init__(
+        self, postgres: Connections, *, keep_days: float, idempotency_hours: float, abandoned_hours: float
+    ) -> None:
         self._postgres = postgres
         events = keep_days * 86_400.0
-        self._ages = {"inbox": events, "audit_chained": events, "idempotency_keys": idempotency_hours * 3_600.0}
+        self._ages = {
+            "inbox": events,
+            "audit_chained": events,
+            "idempotency_keys": idempotency_hours * 3_600.0,
+            "documents": abandoned_hours * 3_600.0,
+        }
 
     async def run_once(self) -> dict[str, int]:
         """Rows removed by table. Raises DatabaseUnavailable; what was removed stays removed."""

@@ -309,9 +309,9 @@ async def test_housekeeping_removes_only_what_is_due(postgres: Postgres, inbox: 
                     lease,
                     at,
                 )
-    housekeeping = PostgresHousekeeping(postgres, keep_days=10, idempotency_hours=240)
-    assert await housekeeping.run_once() == {"inbox": 2, "audit_chained": 1, "idempotency_keys": 2}
-    assert await housekeeping.run_once() == {"inbox": 0, "audit_chained": 0, "idempotency_keys": 0}
+    housekeeping = PostgresHousekeeping(postgres, keep_days=10, idempotency_hours=240, abandoned_hours=240)
+    assert await housekeeping.run_once() == {"inbox": 2, "audit_chained": 1, "idempotency_keys": 2, "documents": 0}
+    assert await housekeeping.run_once() == {"inbox": 0, "audit_chained": 0, "idempotency_keys": 0, "documents": 0}
     async with postgres.connection() as connection:
         assert await connection.fetchval("SELECT count(*) FROM inbox") == 4
         assert await connection.fetchval("SELECT count(*) FROM audit_chained") == 1
@@ -327,9 +327,27 @@ async def test_housekeeping_works_through_more_than_a_batch(postgres: Postgres) 
             FROM generate_series(1, 12000) AS n
             """
         )
-    housekeeping = PostgresHousekeeping(postgres, keep_days=10, idempotency_hours=24)
+    housekeeping = PostgresHousekeeping(postgres, keep_days=10, idempotency_hours=24, abandoned_hours=24)
     counts = await asyncio.gather(housekeeping.run_once(), housekeeping.run_once())
     async with postgres.connection() as connection:
         left = await connection.fetchval("SELECT count(*) FROM inbox")
     assert sum(count["inbox"] for count in counts) + left == 12000
     assert (await housekeeping.run_once())["inbox"] == left
+
+
+async def test_rows_of_abandoned_uploads_go_and_no_others(postgres: Postgres, database: PostgresDatabase) -> None:
+    old, dossier = datetime.now(UTC) - timedelta(days=2), a_dossier()
+    gone = a_document(dossier, Status.ABANDONED, created_at=old)
+    kept = [
+        a_document(dossier, Status.ABANDONED, created_at=datetime.now(UTC)),
+        a_document(dossier, Status.STORED, created_at=old),
+    ]
+    async with database.transaction() as work:
+        await work.dossiers.add(dossier)
+        for document in (gone, *kept):
+            await work.documents.add(document)
+    housekeeping = PostgresHousekeeping(postgres, keep_days=10, idempotency_hours=24, abandoned_hours=24)
+    assert (await housekeeping.run_once())["documents"] == 1
+    async with postgres.connection() as connection:
+        left = await connection.fetch("SELECT id FROM documents")
+    assert {row["id"] for row in left} == {document.id for document in kept}
