@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -161,6 +163,25 @@ async def test_a_held_event_holds_its_partition_only_and_stopping_commits_nothin
         await site.until_written(first)
         await site.until_committed([200, 200])
     assert site.each_written_once([*first, *other])
+
+
+async def test_sigterm_during_a_held_event_commits_nothing_of_it(site: Site) -> None:
+    events = site.send(50, 0)
+    site.held = {events[3].event_id}
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)  # as runtime.processes does; Faust must not take it over
+    task = asyncio.create_task(site.member().run(stopping))
+    try:
+        await site.until_committed([3, -1001])
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(20):
+            await task
+    finally:
+        stopping.set()
+        loop.remove_signal_handler(signal.SIGTERM)
+    assert site.committed() == [3, -1001]
+    assert events[3].event_id not in site.bench.database.written
 
 
 async def test_an_exception_acknowledges_nothing_unprocessed(site: Site) -> None:
