@@ -56,13 +56,20 @@ def translated() -> Iterator[None]:
 
 
 async def prepare_connection(connection: asyncpg.Connection[Any]) -> None:
-    """Have jsonb columns read and written as Python values."""
+    """Have json and jsonb columns read and written as Python values."""
     await connection.set_type_codec(
         "jsonb",
         schema="pg_catalog",
         format="binary",
         encoder=lambda value: b"\x01" + orjson.dumps(value, default=str),
         decoder=lambda data: orjson.loads(data[1:]),
+    )
+    await connection.set_type_codec(
+        "json",
+        schema="pg_catalog",
+        format="binary",
+        encoder=lambda value: orjson.dumps(value, default=str),
+        decoder=orjson.loads,
     )
 
 

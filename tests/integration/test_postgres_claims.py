@@ -130,7 +130,7 @@ async def test_a_released_key_is_free_at_once(database: PostgresDatabase) -> Non
 
 async def test_a_completed_key_gives_its_answer_for_good(database: PostgresDatabase) -> None:
     first, _ = await claim(database, 0.2)
-    response = {"status": 201, "body": {"id": str(first.id), "text": "é"}}
+    response = {"status": 201, "body": {"text": "é", "status": "STORED", "id": str(first.id)}}
     async with database.transaction() as work:
         await work.idempotency.complete(SCOPE, first.object_key, "a" * 64, response)
     await asyncio.sleep(0.3)
@@ -140,6 +140,8 @@ async def test_a_completed_key_gives_its_answer_for_good(database: PostgresDatab
             await work.idempotency.complete(SCOPE, first.object_key, "b" * 64, {})
     _, held = await claim(database)
     assert held is not None
+    assert held.response is not None
+    assert list(held.response["body"]) == ["text", "status", "id"]  # the same text again, not only the same values
     assert replace(held, expired=False) == replace(
         claim_of(first), done=True, content_sha256="a" * 64, response=response
     )

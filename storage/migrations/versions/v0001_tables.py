@@ -239,7 +239,7 @@ DELIVERY = (
         metadata_fingerprint varchar(128) NOT NULL,
         content_sha256 varchar(64),
         done boolean NOT NULL DEFAULT false,
-        response jsonb,
+        response json,  -- not jsonb, which would change the order of the members of an answer
         lease_until timestamptz NOT NULL,
         created_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (tenant, caller, key)
