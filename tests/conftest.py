@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from dotenv import dotenv_values
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NEEDS_SERVERS = {"contract", "integration", "e2e", "faults"}
+
+
+def pytest_configure() -> None:
+    """Children start with SIGINT as it is at a terminal, also where the tests run in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

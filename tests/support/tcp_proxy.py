@@ -16,8 +16,7 @@ class Proxy:
         host, port = target.rsplit(":", 1)
         self._target = (host, int(port))
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._lines: set[asyncio.Task[None]] = set()
         self.replace: tuple[bytes, bytes] | None = None
         self.replaced = False
         self.cut_answers_after: int | None = None
@@ -38,27 +37,29 @@ class Proxy:
         """Refuse further connections and end those there are."""
         if self._server is not None:
             self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        for writer in list(self._writers):
-            writer.transport.abort()
-        await asyncio.sleep(0.01)
+        for line in list(self._lines):
+            line.cancel()
+        await asyncio.gather(*self._lines, return_exceptions=True)
+        await asyncio.sleep(0.01)  # an aborted transport closes its socket at the loop's next turn
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        there_reader, there_writer = await asyncio.open_connection(*self._target)
-        self._writers.add(there_writer)
-        ways = [
-            asyncio.create_task(self._pass(reader, there_writer, back=False)),
-            asyncio.create_task(self._pass(there_reader, writer, back=True)),
-        ]
-        self._tasks.update(ways)
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for way in ways:
-            way.cancel()
-        for end in (writer, there_writer):
-            end.transport.abort()
-            self._writers.discard(end)
+        line = asyncio.current_task()
+        assert line is not None
+        self._lines.add(line)
+        ends, ways = [writer], list[asyncio.Task[None]]()
+        try:
+            there_reader, there_writer = await asyncio.open_connection(*self._target)
+            ends.append(there_writer)
+            ways.append(asyncio.create_task(self._pass(reader, there_writer, back=False)))
+            ways.append(asyncio.create_task(self._pass(there_reader, writer, back=True)))
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            for end in ends:
+                end.transport.abort()
+            self._lines.discard(line)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, back: bool) -> None:
         passed, held = 0, b""
