@@ -9,7 +9,7 @@ TEST_STACK ?= test
 # Branch coverage that the core must keep, in percent.
 CORE_COVERAGE := 95
 
-.PHONY: demo demo-down test test-fast check format docs install clean
+.PHONY: demo demo-down test test-fast check format docs secrets install clean
 
 install: .venv/installed
 
@@ -46,6 +46,10 @@ format: install
 docs: install
 	@$(RUN)/python -m ingest_api.openapi > docs/openapi.json
 	@$(RUN)/python -m ingest_api.markdown < docs/openapi.json > docs/API.md
+
+# After a review of what `make check` reported as a possible secret.
+secrets: install
+	@$(RUN)/detect-secrets scan --baseline .secrets.baseline
 
 clean:
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
