@@ -9,7 +9,7 @@ TEST_STACK ?= test
 # Branch coverage that the core must keep, in percent.
 CORE_COVERAGE := 95
 
-.PHONY: demo demo-down test test-fast check format docs secrets install clean
+.PHONY: demo demo-down test test-fast check format docs baseline install clean
 
 install: .venv/installed
 
@@ -48,7 +48,7 @@ docs: install
 	@$(RUN)/python -m ingest_api.markdown < docs/openapi.json > docs/API.md
 
 # After a review of what `make check` reported as a possible secret.
-secrets: install
+baseline: install
 	@$(RUN)/detect-secrets scan --baseline .secrets.baseline
 
 clean:
