@@ -117,12 +117,6 @@ def issue_token(
     return jwt.encode(claims, private, algorithm=algorithm, headers={"kid": thumbprint(public)})
 
 
-def public_jwks(private_key_pem_path: Path) -> dict[str, Any]:
-    """The JWK Set that verifies what ``issue_token`` signs with this key. Raises as it does."""
-    algorithm, _, public = _load(private_key_pem_path)
-    return {"keys": [{**public, "kid": thumbprint(public), "alg": algorithm, "use": "sig"}]}
-
-
 def thumbprint(public: dict[str, Any]) -> str:
     """The RFC 7638 thumbprint of a public JWK: base64url SHA-256 of its required members."""
     required = {name: public[name] for name in ("crv", "e", "kty", "n", "x", "y") if name in public}

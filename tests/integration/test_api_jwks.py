@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from domain.documents import Role
 from domain.errors import IdentityUnavailable
 from ingest_api.jwks import MAX_JWKS_BYTES, Jwks, jwks_source
-from ingest_api.tokens import TokenAuthenticator, issue_token, public_jwks
+from ingest_api.tokens import TokenAuthenticator, issue_token
+from tests.support.jwks import public_jwks
 
 
 class Provider(ThreadingHTTPServer):

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from domain.documents import Role
 from domain.errors import IdentityUnavailable, Unauthenticated
 from ingest_api.jwks import Jwks, jwks_source, parse_jwks
-from ingest_api.tokens import Identity, TokenAuthenticator, issue_token, public_jwks
+from ingest_api.tokens import Identity, TokenAuthenticator, issue_token
+from tests.support.jwks import public_jwks
 
 ISSUER, AUDIENCE = "https://auth.test", "dpj"
 KEYS = {
