@@ -195,7 +195,11 @@ class EventList(BaseModel):
 
 
 class DocumentTypeView(BaseModel):
-    """What may be deposited under a type code. ``max_size`` in bytes, ``formats`` are media types."""
+    """What may be deposited under a type code. ``max_size`` in bytes, ``formats`` are media types.
+
+    ``validation_rules`` are for whoever validates, ``metadata_template`` (name to kind of value) for whoever deposits:
+    intake enforces neither.
+    """
 
     code: str
     label: str
@@ -205,6 +209,8 @@ class DocumentTypeView(BaseModel):
     active: bool
     archived: bool
     retention_years: int
+    validation_rules: Mapping[str, Any]
+    metadata_template: Mapping[str, Any]
 
 
 class DocumentTypeList(BaseModel):

@@ -106,6 +106,8 @@ def type_view(rule: DocumentType) -> DocumentTypeView:
         active=rule.active,
         archived=rule.archived,
         retention_years=rule.retention_years,
+        validation_rules=rule.validation_rules,
+        metadata_template=rule.metadata_template,
     )
 
 

@@ -35,6 +35,7 @@ def a_type(code: str = "CNI", **changes: Any) -> DocumentType:
         "max_size_bytes": 20 * 1024 * 1024,
         "active": True,
         "archived": True,
+        "metadata_template": {"numero": "string"},
     }
     return DocumentType(code=code, **{**base, **changes})
 

@@ -317,6 +317,7 @@ async def test_lists_events_and_types(client: httpx.AsyncClient, bench: Bench) -
     assert [entry["type"] for entry in events["items"]] == ["STORED"]
     types = (await client.get(f"{API}/document-types", headers=bearer())).json()["items"]
     assert [(rule["code"], rule["active"]) for rule in types] == [("CNI", True), ("OLD", False), ("SMALL", True)]
+    assert types[0]["metadata_template"] == {"numero": "string"}
 
 
 @pytest.mark.parametrize("params", [{"limit": 0}, {"limit": 500}, {"status": "s3cret"}, {"dossier": "s3cret"}])
