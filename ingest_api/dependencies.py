@@ -10,7 +10,7 @@ from typing import Annotated, Final, Protocol
 from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
 
-from domain.errors import Forbidden, Unauthenticated
+from domain.errors import Forbidden, ParameterInvalid, Unauthenticated
 from ingest_api.access import is_allowed
 from ingest_api.metrics import ApiMetrics
 from ingest_api.middleware import CORRELATION_STATE
@@ -68,13 +68,18 @@ def surroundings(request: Request) -> Surroundings:
 
 
 async def authorised(request: Request) -> Caller:
-    """The caller, if its token is good and the access table lets it. Raises Unauthenticated or Forbidden."""
+    """The caller, if its token is good and the access table lets it.
+
+    Raises Unauthenticated, Forbidden, or ParameterInvalid for a query parameter that the route does not know: a filter
+    that is misspelt must not list everything.
+    """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("Send a Bearer token.")
     identity = await surroundings(request).deps.authenticator.authenticate(token.strip())
     if not is_allowed(request.scope["route"].name, identity.roles):
         raise Forbidden("The token's roles do not allow this action.")
+    _refuse_unknown_parameters(request)
     return Caller(
         subject=identity.subject,
         tenant=identity.tenant,
@@ -83,6 +88,13 @@ async def authorised(request: Request) -> Caller:
         ip=request.client.host if request.client else None,
         user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT] or None,
     )
+
+
+def _refuse_unknown_parameters(request: Request) -> None:
+    known = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
+    if not known.issuperset(request.query_params):
+        names = ", ".join(sorted(known)) or "none"
+        raise ParameterInvalid(f"There is no such query parameter here; known: {names}.")
 
 
 Given = Annotated[Surroundings, Depends(surroundings)]

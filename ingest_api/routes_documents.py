@@ -72,11 +72,10 @@ async def list_documents(
     type_code: Annotated[str | None, Query(alias="type", max_length=64)] = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_LIMIT,
-    dossier_id: Annotated[UUID | None, Query(include_in_schema=False)] = None,  # what dossier was called at first
 ) -> Response:
     """Documents, newest first: the tenant's own, or those of all tenants for operators and auditors."""
     page = await given.deps.reading.page(
-        caller, dossier_id=dossier or dossier_id, status=status, type_code=type_code, cursor=cursor, limit=limit
+        caller, dossier_id=dossier, status=status, type_code=type_code, cursor=cursor, limit=limit
     )
     return answer(models.DocumentPage(items=[document_view(one) for one in page.items], next_cursor=page.next_cursor))
 

@@ -24,7 +24,7 @@ def test_documents_arrive_although_relay_and_archiving_end_and_are_killed(pipeli
         return str(taken["id"])
 
     def archived() -> int:
-        page = pipeline.client("portal").get("/documents", params={"dossier_id": dossier, "limit": 100}).json()
+        page = pipeline.client("portal").get("/documents", params={"dossier": dossier, "limit": 100}).json()
         return sum(document["status"] == "ARCHIVED" for document in page["items"])
 
     def at_work() -> bool:

@@ -328,6 +328,16 @@ async def test_invalid_parameters(client: httpx.AsyncClient, params: dict[str, A
     assert "s3cret" not in response.text
 
 
+async def test_a_misspelt_filter_does_not_list_everything(client: httpx.AsyncClient) -> None:
+    response = await client.get(f"{API}/documents", headers=bearer(), params={"statut": "s3cret"})
+    body = assert_problem(response, 400, "parameter_invalid")
+    assert "status" in body["detail"]
+    assert "s3cret" not in response.text
+    assert_problem(
+        await client.get(f"{API}/document-types", headers=bearer(), params={"x": 1}), 400, "parameter_invalid"
+    )
+
+
 async def test_unknown_and_malformed_ids(client: httpx.AsyncClient) -> None:
     assert_problem(await client.get(f"{API}/documents/{uuid4()}", headers=bearer()), 404, "document_not_found")
     assert_problem(await client.get(f"{API}/documents/7", headers=bearer()), 400, "parameter_invalid")
