@@ -29,12 +29,17 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 import structlog
 
 from domain.correlation import continue_trace, current_traceparent, trace_id
-from domain.errors import ClaimLost, DocumentBusy, DPJError, Kind, Permanent, Transient, UnexpectedFailure
+from domain.errors import ClaimLost, DocumentBusy, DPJError, Kind, Transient, UnexpectedFailure
 from domain.events import Event
 from processors.ports import Commit, Database, Processor
 from streams.lanes import Lane, Partition, Record
 
 log = structlog.get_logger()
+
+#: Key and value of a dead letter: with its headers below the 1,000,000 bytes that librdkafka sends. Our events are smaller.
+MAX_DEAD_LETTER_BYTES: Final = 900_000
+#: Characters kept of a header that came with the record.
+MAX_HEADER: Final = 256
 
 
 class Claim(Enum):
@@ -226,8 +231,12 @@ class Delivery:
     async def _bury(self, record: Record, verdict: _Verdict) -> str:
         """One transaction: document state (as the processor says), inbox DEAD, dead letter in the outbox."""
         event: Event | None = None
-        with suppress(Permanent):
+        try:
             event = await self._decode(record.partition.topic, record.value or b"")
+        except Transient:
+            raise
+        except Exception as error:  # noqa: BLE001 - a decoder's defect must not hold the lane for ever either
+            log.debug("dead_letter_undecoded", consumer=self._consumer, error=type(error).__name__)
         event_id = event.event_id if event else _record_id(record)
         key = event.key if event else f"{record.partition.topic}/{record.partition.number}"
 
@@ -239,7 +248,7 @@ class Delivery:
                 if state is not None:
                     await state(work)
                 await work.outbox.add_dead_letter(
-                    self._consumer, record.key, record.value, _origin_headers(record, self._consumer, event_id, verdict)
+                    self._consumer, *_sendable(record), _origin_headers(record, self._consumer, event_id, verdict)
                 )
                 await work.inbox.finish(self._consumer, event_id, owner, "DEAD")
 
@@ -340,10 +349,21 @@ def _record_id(record: Record) -> UUID:
     return uuid5(NAMESPACE_URL, f"kafka:{record.partition.topic}/{record.partition.number}/{record.offset}")
 
 
+def _sendable(record: Record) -> tuple[bytes | None, bytes | None]:
+    """Key and value of a dead letter. One too large to be sent would stop the relay; its headers still say where it is."""
+    if len(record.key or b"") + len(record.value or b"") > MAX_DEAD_LETTER_BYTES:
+        return None, None
+    return record.key, record.value
+
+
 def _origin_headers(record: Record, consumer: str, event_id: UUID, verdict: _Verdict) -> dict[str, str]:
     """Headers of a dead letter: where it comes from and why it is one."""
     return {
-        **{name: value for name, value in record.headers.items() if name in {"traceparent", "correlation-id"}},
+        **{
+            name: record.headers[name][:MAX_HEADER]
+            for name in ("traceparent", "correlation-id")
+            if name in record.headers
+        },
         "dpj-origin-topic": record.partition.topic,
         "dpj-origin-partition": str(record.partition.number),
         "dpj-origin-offset": str(record.offset),

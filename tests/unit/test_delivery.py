@@ -16,7 +16,8 @@ from domain.errors import (
     RegistryUnavailable,
 )
 from streams.delivery import Claim, Policy
-from streams.lanes import Partition
+from streams.lanes import Partition, Record
+from streams.outbox_relay import create_producer
 from tests.support.fakes_streams import PARTITION, Bench, an_event
 
 
@@ -366,3 +367,30 @@ def test_pauses_grow_to_their_cap_with_jitter() -> None:
     policy = Policy(retry_base=0.1)
     assert 0.05 <= policy.pause(0, 30) <= 0.1
     assert 15 <= policy.pause(60, 30) <= 30
+
+
+async def test_a_decoder_s_lasting_defect_becomes_a_dead_letter_too(bench: Bench) -> None:
+    bench.decode_failures = [ValueError("a defect") for _ in range(1_000)]
+    bench.send(an_event())
+    await until_finished(bench)
+    assert bench.metrics.outcomes == [("dead_letter", "unexpected_failure")]
+    assert len(bench.database.dead_letters) == 1
+
+
+async def test_the_registry_away_while_giving_up_is_waited_for(bench: Bench) -> None:
+    bench.decode_failures = [EventUndecodable(), RegistryUnavailable()]
+    bench.send()
+    await until_finished(bench)
+    assert bench.metrics.outcomes == [("dead_letter", "event_undecodable")]
+    assert "schema_registry" in bench.metrics.waited_for
+
+
+async def test_a_dead_letter_is_never_larger_than_what_the_relay_can_send(bench: Bench) -> None:
+    bench.delivery.accept(Record(PARTITION, 0, b"k", b"x" * 1_000_000, {"traceparent": "y" * 100_000}))
+    await until_finished(bench)
+    _, key, value, headers = bench.database.dead_letters[0]
+    # Refused at once where it is too large, broker or no broker: the relay would then publish nothing any more.
+    producer = create_producer("127.0.0.1:9")
+    producer.produce("dpj.dlq.scripted", key=key, value=value, headers=[(n, v.encode()) for n, v in headers.items()])
+    producer.purge(in_queue=True, in_flight=True)
+    assert headers["dpj-origin-offset"] == "0"
