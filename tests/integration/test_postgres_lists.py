@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -124,7 +123,7 @@ class _Explaining:
 
     async def fetch(self, query: str, *values: Any) -> list[Any]:
         plan = await self._connection.fetchval(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {query}", *values)
-        waiting, self.nodes = [json.loads(plan)[0]["Plan"]], []
+        waiting, self.nodes = [plan[0]["Plan"]], []
         while waiting:
             node = waiting.pop()
             self.nodes.append(node)
