@@ -39,6 +39,7 @@ class ConsumerRunner:
     async def run(self, stopping: asyncio.Event) -> None:
         """Consume until ``stopping`` is set. A Faust app that crashed is thrown away and built anew."""
         while not stopping.is_set():
+            self.state = "starting"
             await self._wait_for_topics(stopping)
             if stopping.is_set():
                 break
@@ -55,31 +56,29 @@ class ConsumerRunner:
     async def _run_app(self, app: Any, delivery: Delivery, stopping: asyncio.Event) -> None:
         acknowledging = asyncio.create_task(delivery.keep_acknowledging())
         stopped = asyncio.create_task(stopping.wait())
+        crashed = asyncio.create_task(app._crashed.wait())  # noqa: SLF001 - mode offers no public way to await a crash
         started = asyncio.create_task(app.start())
         try:
-            await asyncio.wait({started, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            ends = {acknowledging, stopped, crashed}
+            await asyncio.wait({started, *ends}, return_when=asyncio.FIRST_COMPLETED)
             if started.done():
                 started.result()
                 self.state = "running"
                 log.info("consumer_running", consumer=self._consumer)
-                await self._until_crash(app, stopped)
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if acknowledging.done():
+                acknowledging.result()
+            if crashed.done():
+                raise app.crash_reason or RuntimeError("the consumer's service crashed")
         finally:
-            acknowledging.cancel()
-            stopped.cancel()
+            for task in (acknowledging, stopped, crashed):
+                task.cancel()
             await delivery.revoke()
             started.cancel()
             with suppress(Exception, asyncio.CancelledError):
                 await asyncio.wait_for(app.stop(), STOP_SECONDS)
-
-    async def _until_crash(self, app: Any, stopped: asyncio.Task[bool]) -> None:
-        """Until we are told to stop; raises what crashed the app, if something does."""
-        crashed = asyncio.create_task(app._crashed.wait())  # noqa: SLF001 - mode offers no public way to await a crash
-        try:
-            await asyncio.wait({crashed, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if crashed.done():
-                raise app.crash_reason or RuntimeError("the consumer's service crashed")
-        finally:
-            crashed.cancel()
+            # What the app handed over while it stopped would be worked on beside its successor.
+            await delivery.revoke()
 
     async def _wait_for_topics(self, stopping: asyncio.Event) -> None:
         """Faust exits when the broker is away at its start, and idles for ever on a topic made later: so wait first."""
