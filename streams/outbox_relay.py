@@ -174,7 +174,7 @@ class OutboxRelay:
             return report
 
         for row in rows:
-            producer.produce(row.topic, **_record(row), on_delivery=on_delivery(row.id))
+            refused.extend(_produce(producer, row, on_delivery(row.id)))
         while len(confirmed) + len(refused) < len(rows):
             if await asyncio.to_thread(producer.flush, FLUSH_SLICE_SECONDS) == 0:
                 break
@@ -192,6 +192,20 @@ class OutboxRelay:
         if time.monotonic() - self._pruned_at >= PRUNE_EVERY_SECONDS:
             self._pruned_at = time.monotonic()
             await reader.prune(self._keep_hours)
+
+
+def _produce(
+    producer: Producer, row: OutboxRow, on_delivery: Callable[[KafkaError | None, Message], None]
+) -> list[KafkaError]:
+    """Queue a row; gives the refusal if it is too large to be sent, so that it does not keep back the others."""
+    try:
+        producer.produce(row.topic, **_record(row), on_delivery=on_delivery)
+    except KafkaException as error:
+        refusal: KafkaError = error.args[0]
+        if refusal.code() != KafkaError.MSG_SIZE_TOO_LARGE:
+            raise
+        return [refusal]
+    return []
 
 
 def _record(row: OutboxRow) -> dict[str, Any]:
