@@ -73,7 +73,8 @@ class AuditReport:
         if broken:
             return f"{len(broken)} of {len(self.chains)} chains broken; first {broken[0].line}"
         entries = sum(chain.verified for chain in self.chains)
-        return f"{len(self.chains)} chains, {entries} entries, each linked to the one before and to its head"
+        chains = "1 chain" if len(self.chains) == 1 else f"{len(self.chains)} chains"
+        return f"{chains}, {entries} entries, each linked to the one before and to its head"
 
     @property
     def lines(self) -> list[str]:

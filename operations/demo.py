@@ -107,14 +107,18 @@ def _ged_link(site: Site, journeys: Sequence[Journey]) -> str:
         return ged.folder_link(paths[0])
 
 
+def _size(octets: int) -> str:
+    return f"{octets / 1_000_000:.1f} MB" if octets >= 1_000_000 else f"{octets / 1_000:.1f} kB"
+
+
 def summary(result: Result, site: Site, stack: str, *, running: bool, dpj: str = "dpj") -> Iterator[str]:
     """What the person reads at the end: two tables of at most 80 characters and, if all is still ``running``, links and
     what to try next. ``dpj`` is how to call the command from here."""
-    yield f"{'FILE':<34} {'MB':>6}  {'END':<12} ID"
+    yield f"{'FILE':<34} {'SIZE':>8}  {'END':<12} ID"
     for one in result.journeys:
         end = f"refused ({one.refusal})" if one.refusal else one.state
         identity = "" if one.refusal else one.document_id.split("-", 1)[0]
-        yield f"{one.sample.name[:34]:<34} {one.size / 1_000_000:>6.2f}  {end:<12} {identity}".rstrip()
+        yield f"{one.sample.name[:34]:<34} {_size(one.size):>8}  {end:<12} {identity}".rstrip()
     yield ""
     for proof in result.proofs:
         verdict = "proved" if proof.holds else "FAILED"
