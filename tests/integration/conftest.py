@@ -39,6 +39,18 @@ async def on_server(dsn: str, statement: str) -> None:
         await connection.close()
 
 
+async def drop(dsn: str, name: str) -> None:
+    """Drop a database and end who is still connected to it."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await on_server(dsn, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            except asyncpg.InsufficientPrivilegeError:
+                await asyncio.sleep(0.2)  # the server's own vacuum is there, which may not be ended and soon is
+            else:
+                return
+
+
 def _run(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
     # In a thread of its own: the loop of the test that comes first must not be touched.
     with ThreadPoolExecutor(1) as thread:
@@ -62,7 +74,7 @@ def migrated_template(server_dsn: str) -> Iterator[str]:
 
     _run(create)
     yield name
-    _run(lambda: on_server(server_dsn, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+    _run(lambda: drop(server_dsn, name))
 
 
 @pytest.fixture
@@ -71,7 +83,7 @@ async def empty_dsn(server_dsn: str) -> AsyncIterator[str]:
     name = f"test_{uuid4().hex}"
     await on_server(server_dsn, f"CREATE DATABASE {name}")
     yield renamed(server_dsn, name)
-    await on_server(server_dsn, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    await drop(server_dsn, name)
 
 
 @pytest.fixture
@@ -80,7 +92,7 @@ async def database_dsn(server_dsn: str, migrated_template: str) -> AsyncIterator
     name = f"test_{uuid4().hex}"
     await on_server(server_dsn, f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
     yield renamed(server_dsn, name)
-    await on_server(server_dsn, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    await drop(server_dsn, name)
 
 
 @pytest.fixture
