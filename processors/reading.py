@@ -109,9 +109,13 @@ class Reading:
             await self._audit(work, caller, document, "document.events.read")
         return entries
 
-    async def types(self) -> Sequence[DocumentType]:
+    async def types(self, caller: Caller) -> Sequence[DocumentType]:
         """What may be deposited, by code."""
-        return await self._queries.types()
+        found = await self._queries.types()
+        line = audit_line(self._origins.of(caller), caller.tenant, "document_type", caller.tenant, "document_type.list")
+        async with self._database.transaction() as work:
+            await work.outbox.add(line)
+        return found
 
     async def readable(self, caller: Caller, document_id: UUID) -> Document:
         """A document of the caller's own tenant whose content may be read now.

@@ -178,4 +178,5 @@ async def test_a_missing_thumbnail_says_whether_to_wait(bench: Bench) -> None:
 
 async def test_types_are_listed_by_code(bench: Bench) -> None:
     bench.database.rows.types["AAA"] = a_rule("AAA")
-    assert [rule.code for rule in await bench.reading.types()] == ["AAA", "CNI", "OLD", "SMALL"]
+    assert [rule.code for rule in await bench.reading.types(bench.caller())] == ["AAA", "CNI", "OLD", "SMALL"]
+    assert bench.audited()[-1].action == "document_type.list"
