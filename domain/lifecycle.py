@@ -53,6 +53,9 @@ READABLE: frozenset[Status] = frozenset(
     {_S.STORED, _S.VERIFIED, _S.VALIDATED, _S.REJECTED, _S.ARCHIVED, _S.ARCHIVE_FAILED}
 )
 
+#: States in which nothing may be made of a document any more: it is being erased, or was.
+GOING: frozenset[Status] = frozenset({_S.ERASING, _S.ERASED})
+
 
 def is_allowed(current: Status, to: Status) -> bool:
     """Whether the table has the transition."""

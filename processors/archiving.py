@@ -16,16 +16,15 @@ import structlog
 from domain.documents import Document, TimelineEntry
 from domain.errors import DocumentBusy
 from domain.events import DocumentArchived, DocumentUploaded, DocumentValidated, Event
-from domain.lifecycle import Status
+from domain.lifecycle import GOING, Status
 from processors.archive_copies import ArchiveCopies, ArchivedCopy
 from processors.ports import Clock, Commit, Database, Work
-from processors.recording import Origin, advance, touch
+from processors.recording import Origin, advance, nothing, touch
 
 ACTOR: Final = "system:archiving"
 PLANNED: Final = "ARCHIVE_PLANNED"
 NOT_PLANNED: Final = "ARCHIVE_NOT_PLANNED"
 
-_GOING: Final = frozenset({Status.ERASING, Status.ERASED})
 
 _log = structlog.get_logger()
 
@@ -53,25 +52,25 @@ class ArchivingProcessor:
         """A document that can't be archived becomes ARCHIVE_FAILED; without its plan it can still be archived later."""
         if isinstance(event, DocumentValidated):
             return partial(self._fail, event, code)
-        return _nothing
+        return nothing
 
     async def _archive(self, event: DocumentValidated) -> Commit:
         async with self._database.transaction() as work:
             document = await work.documents.get(event.document_id)
             years = await _retention(work, document)
-        if document.status in _GOING:
+        if document.status in GOING:
             await self._remove(document)
-            return _nothing
+            return nothing
         if document.status is not Status.VALIDATED:
-            return _nothing
+            return nothing
         if years is None:
             return partial(self._plan, event)
         copy = await self._copies.put(document, years)
         async with self._database.transaction() as work:
             now = await work.documents.get(event.document_id)
-        if now.status in _GOING:
+        if now.status in GOING:
             await self._remove(now)
-            return _nothing
+            return nothing
         return partial(self._finish, event, copy, years)
 
     async def _remove(self, document: Document) -> None:
@@ -80,7 +79,7 @@ class ArchivingProcessor:
 
     async def _plan(self, event: DocumentUploaded | DocumentValidated, work: Work) -> None:
         document = await work.documents.lock(event.document_id)
-        if document.archive_planned is not None or document.status in _GOING:
+        if document.archive_planned is not None or document.status in GOING:
             return
         years = await _retention(work, document)
         at = self._clock.now()
@@ -98,7 +97,7 @@ class ArchivingProcessor:
 
     async def _finish(self, event: DocumentValidated, copy: ArchivedCopy, years: int, work: Work) -> None:
         document = await work.documents.lock(event.document_id)
-        if document.status in _GOING:
+        if document.status in GOING:
             # Erasure began after our last look: nothing is written, and the next try removes the copy.
             raise DocumentBusy("The document is being erased.")
         if document.status is not Status.VALIDATED:
@@ -152,7 +151,3 @@ def _years_after(at: datetime, years: int) -> datetime:
         return at.replace(year=at.year + years)
     except ValueError:
         return at.replace(year=at.year + years, month=3, day=1)
-
-
-async def _nothing(work: Work) -> None:
-    """Nothing is owed: what the event asks for is done, or no longer wanted."""

@@ -18,6 +18,7 @@ from domain.audit_chain import ChainEntry
 from domain.errors import DocumentBusy, DPJError, Transient
 from domain.events import AuditRecorded, Event
 from processors.ports import Commit, Work
+from processors.recording import nothing
 
 log = structlog.get_logger()
 
@@ -74,11 +75,7 @@ class AuditProcessor:
 
     async def give_up(self, event: Event, code: str) -> Commit:  # noqa: ARG002 - a line that can't be chained changes no document
         """The dead letter keeps the line; there is no state to change."""
-
-        async def commit(_: Work) -> None:
-            return None
-
-        return commit
+        return nothing
 
 
 class AuditFlusher:

@@ -17,7 +17,7 @@ from domain.events import DocumentQuarantined, DocumentUploaded, DocumentVerifie
 from domain.lifecycle import Status
 from processors.decisions import carry_out
 from processors.ports import Clock, Commit, Database, Work
-from processors.recording import Origin, advance
+from processors.recording import Origin, advance, nothing
 
 ACTOR: Final = "system:integrity"
 
@@ -45,7 +45,7 @@ class IntegrityProcessor:
         async with self._database.transaction() as work:
             document = await work.documents.get(document_id)
         if document.status is not Status.STORED:
-            return _nothing
+            return nothing
         try:
             await self._verify(document)
         except (EnvelopeInvalid, WrongKey, ObjectMissing, IntegrityMismatch) as damage:
@@ -106,10 +106,6 @@ class IntegrityProcessor:
             failure_code=code,
             pending_decision=None,
         )
-
-
-async def _nothing(_: Work) -> None:
-    """The document has passed this step already."""
 
 
 def _document_id(event: Event) -> UUID:

@@ -23,10 +23,11 @@ from domain.events import (
     DocumentValidated,
     Event,
 )
-from domain.lifecycle import Status
+from domain.lifecycle import GOING
 from domain.mail import OutgoingMail, RenderedMail
 from domain.records import NotificationRecord
 from processors.ports import Clock, Commit, Database, PersonalData, Work
+from processors.recording import nothing
 
 ACTOR: Final = "system:notification"
 FAILED: Final = "NOTIFICATION_FAILED"
@@ -38,8 +39,6 @@ TEMPLATES: Final[Mapping[type[Event], str]] = {
     DocumentQuarantined: "quarantined",
     DocumentArchived: "archived",
 }
-
-_GOING: Final = frozenset({Status.ERASING, Status.ERASED})
 
 
 class MailRenderer(Protocol):
@@ -82,8 +81,8 @@ class NotificationProcessor:
             # The attempt is written down before it is made, so that attempts which never came back count too.
             document = await work.documents.lock(event.document_id)
             record = await self._record(work, document, event)
-            if record.status == "SENT" or document.status in _GOING:
-                return _nothing
+            if record.status == "SENT" or document.status in GOING:
+                return nothing
             record = replace(record, status="PENDING", attempt=record.attempt + 1)
             await work.notifications.put(record)
             values = await _values(work, document, event)
@@ -166,7 +165,3 @@ async def _values(work: Work, document: Document, event: DocumentEvent) -> dict[
 
 async def _sent(record: NotificationRecord, at: datetime, work: Work) -> None:
     await work.notifications.put(replace(record, status="SENT", sent_at=at))
-
-
-async def _nothing(work: Work) -> None:
-    """Nothing is owed: the mail was sent, or its document is being erased."""

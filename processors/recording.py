@@ -129,3 +129,7 @@ async def touch(work: Work, document: Document, at: datetime, **changes: Any) ->
     changed = replace(document, updated_at=at, **changes)
     await work.documents.update(document, changed)
     return changed
+
+
+async def nothing(_: Work) -> None:
+    """The commit of a processor that owes nothing: what its event asks for is done, or no longer wanted."""

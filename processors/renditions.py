@@ -17,20 +17,19 @@ import structlog
 from domain.documents import Document, Rendition, TimelineEntry
 from domain.errors import DocumentBusy, Permanent
 from domain.events import DocumentVerified, Event
-from domain.lifecycle import READABLE, Status
+from domain.lifecycle import GOING, READABLE, Status
 from domain.objects import StoredObject
 from domain.renderings import RENDERED_TYPES, THUMBNAIL_BOXES, NoThumbnail, Rendered, Thumbnail
 from processors.closing import closed
 from processors.content import rendition_key
 from processors.ports import Clock, Commit, Database, Work
-from processors.recording import touch
+from processors.recording import nothing, touch
 
 ACTOR: Final = "system:renditions"
 READY: Final = "THUMBNAILS_READY"
 NONE: Final = "NO_THUMBNAIL"
 
 _ROLES: Final = tuple(f"thumbnail-{box}" for box in THUMBNAIL_BOXES)
-_GOING: Final = frozenset({Status.ERASING, Status.ERASED})
 _VERIFIED: Final = READABLE - {Status.STORED}
 
 _log = structlog.get_logger()
@@ -93,11 +92,11 @@ class RenditionProcessor:
         async with self._database.transaction() as work:
             document = await work.documents.get(event.document_id)
             roles = {rendition.role for rendition in await work.renditions.of(document.id)}
-        if document.status in _GOING:
+        if document.status in GOING:
             await self._remove(document)
-            return _nothing
+            return nothing
         if document.status not in _VERIFIED or roles.issuperset(_ROLES):
-            return _nothing
+            return nothing
         try:
             rendered = await self._rendered(document)
             renditions = [await self._stored(document, thumbnail) for thumbnail in rendered.thumbnails]
@@ -105,7 +104,7 @@ class RenditionProcessor:
             # An erasure that began meanwhile takes the object away under us; then nothing is wrong.
             if await self._is_going(document.id):
                 await self._remove(document)
-                return _nothing
+                return nothing
             raise
         if rendered.metadata:
             facts = {"mime_type": document.mime_type, **rendered.metadata}
@@ -150,7 +149,7 @@ class RenditionProcessor:
 
     async def _is_going(self, document_id: UUID) -> bool:
         async with self._database.transaction() as work:
-            return (await work.documents.get(document_id)).status in _GOING
+            return (await work.documents.get(document_id)).status in GOING
 
     async def _remove(self, document: Document) -> None:
         """Take back what an attempt before the erasure may have left; all of it is found by its name."""
@@ -180,7 +179,7 @@ class RenditionProcessor:
 
     async def _given_up(self, event: DocumentVerified, code: str, work: Work) -> None:
         document = await work.documents.lock(event.document_id)
-        if document.status not in _GOING:
+        if document.status not in GOING:
             await self._note(document, code, work)
 
     async def _without(self, event: DocumentVerified, reason: NoThumbnail, work: Work) -> None:
@@ -205,7 +204,7 @@ class RenditionProcessor:
 
 async def _held(event: DocumentVerified, work: Work) -> Document:
     document = await work.documents.lock(event.document_id)
-    if document.status in _GOING:
+    if document.status in GOING:
         # Erasure began after our last look: nothing is written, and the next try removes what was stored.
         raise DocumentBusy("The document is being erased.")
     return document
@@ -215,7 +214,3 @@ def _verified(event: Event) -> DocumentVerified:
     if not isinstance(event, DocumentVerified):
         raise TypeError(f"renditions does not handle {type(event).__name__}")
     return event
-
-
-async def _nothing(work: Work) -> None:
-    """Nothing is owed: the thumbnails are there, or no longer wanted."""

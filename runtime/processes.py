@@ -6,7 +6,6 @@ import asyncio
 import signal
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -17,6 +16,7 @@ from runtime.health import serve_health
 from runtime.settings import Settings
 from runtime.telemetry import configure_logging
 from runtime.wiring import Site
+from streams.waiting import pause
 
 log = structlog.get_logger()
 
@@ -156,5 +156,4 @@ async def _repeat(stopping: asyncio.Event, name: str, seconds: float, job: Calla
             await job()
         except DPJError as error:
             log.warning("housekeeping_waiting", job=name, code=error.code)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), seconds)
+        await pause(stopping, seconds)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import asyncpg
 
 from domain.audit_chain import ChainEntry, ChainHead, entry_of, genesis
 from domain.events import AuditRecorded
+from storage.postgres_connections import Connections
 
 
 class PostgresAuditChains:
@@ -58,10 +58,6 @@ class PostgresAuditChains:
             )
             rows = await self._connection.fetch(select, tenant)
         return _head_of(rows[0])
-
-
-class Connections(Protocol):
-    def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection[Any]]: ...
 
 
 class PostgresAuditPending:

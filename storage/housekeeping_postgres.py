@@ -3,10 +3,9 @@ that never became documents."""
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Protocol
+from typing import Final
 
-import asyncpg
+from storage.postgres_connections import Connections
 
 BATCH_ROWS: Final = 5_000
 
@@ -33,10 +32,6 @@ _STATEMENTS: Final = {
             WHERE statut = 'ABANDONED' AND created_at < now() - make_interval(secs => $1) LIMIT $2)
     """,
 }
-
-
-class Connections(Protocol):
-    def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection[Any]]: ...
 
 
 class PostgresHousekeeping:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import AbstractAsyncContextManager
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 
 from domain.errors import ClaimLost
+from storage.postgres_connections import Connections
 
 MAX_DOCUMENT_KEY: Final = 128
 
@@ -42,10 +42,6 @@ class PostgresInboxMarks:
         )
         if finished is None:
             raise ClaimLost
-
-
-class Connections(Protocol):
-    def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection[Any]]: ...
 
 
 class PostgresInbox:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any, Final, Protocol
 
 import asyncpg
 import orjson
@@ -42,6 +42,12 @@ SERVER_SETTINGS: Final = {
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
 }
+
+
+class Connections(Protocol):
+    """Gives connections of a pool; see ``storage.postgres.Postgres.connection``."""
+
+    def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection[Any]]: ...
 
 
 @contextmanager

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
-
-import asyncpg
 
 from domain.documents import Document, DocumentType
 from domain.lifecycle import Status
 from storage.documents_postgres import document_of
 from storage.dossiers_postgres import type_of
-
-
-class Connections(Protocol):
-    def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection[Any]]: ...
+from storage.postgres_connections import Connections
 
 
 class DocumentFilter(Protocol):

@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, attach, create_app
 from streams.delivery import Delivery, Flow
+from streams.waiting import pause
 
 log = structlog.get_logger()
 
@@ -50,7 +51,7 @@ class ConsumerRunner:
                 await self._run_app(app, delivery, stopping)
             except Exception as error:  # noqa: BLE001 - Faust's crashes come in all classes; none may end the worker
                 log.error("consumer_crashed", consumer=self._consumer, error=type(error).__name__)
-                await _sleep_unless(stopping, BROKER_POLL_SECONDS)
+                await pause(stopping, BROKER_POLL_SECONDS)
         self.state = "stopped"
 
     async def _run_app(self, app: Any, delivery: Delivery, stopping: asyncio.Event) -> None:
@@ -96,9 +97,4 @@ class ConsumerRunner:
             if self.state != announced:
                 announced = self.state
                 log.warning(announced, consumer=self._consumer)
-            await _sleep_unless(stopping, BROKER_POLL_SECONDS)
-
-
-async def _sleep_unless(stopping: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), seconds)
+            await pause(stopping, BROKER_POLL_SECONDS)

@@ -18,6 +18,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from domain.errors import BrokerUnavailable, DPJError
+from streams.waiting import pause
 
 log = structlog.get_logger()
 
@@ -121,13 +122,13 @@ class OutboxRelay:
                 reader = await self._source.open_reader()
             except DPJError as error:
                 log.warning("relay_waiting", waiting_for="postgresql", error=type(error).__name__)
-                await _pause(stopping, RETRY_SECONDS)
+                await pause(stopping, RETRY_SECONDS)
                 continue
             try:
                 await self._term(reader, stopping)
             except (DPJError, KafkaException) as error:
                 log.warning("relay_term_ended", error=type(error).__name__)
-                await _pause(stopping, RETRY_SECONDS)
+                await pause(stopping, RETRY_SECONDS)
             finally:
                 self._metrics.leading(leader=False)
                 with suppress(DPJError):
@@ -137,7 +138,7 @@ class OutboxRelay:
     async def _term(self, reader: OutboxReader, stopping: asyncio.Event) -> None:
         while not await reader.lead():
             self.state = "standby"
-            await _pause(stopping, LEADER_POLL_SECONDS)
+            await pause(stopping, LEADER_POLL_SECONDS)
             if stopping.is_set():
                 return
         log.info("relay_leading")
@@ -214,8 +215,3 @@ def _record(row: OutboxRow) -> dict[str, Any]:
         "value": row.body,
         "headers": [(name, value.encode()) for name, value in row.headers.items()],
     }
-
-
-async def _pause(stopping: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), seconds)
