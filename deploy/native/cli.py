@@ -48,17 +48,23 @@ def up(
     port_base: Annotated[
         int | None, typer.Option(min=1024, max=65_000, help="Number the ports from here instead of choosing free ones.")
     ] = None,
+    extras: Annotated[
+        list[str] | None, typer.Option("--with", help="A part that no profile has by itself: toxiproxy.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start the stack and wait until every server answers. Does nothing where it runs already."""
     errors = Console(stderr=True)
+    offered = [part.name for part in ALL if part.on_request]
+    if unknown := set(extras or ()) - set(offered):
+        raise typer.BadParameter(f"no such part to add: {', '.join(sorted(unknown))}; there is {', '.join(offered)}")
     try:
         former = stack.profile_of(name)
         chosen = profile.value if profile else former or "embedded"
         if former not in {None, chosen}:
             errors.print(f"Stack {name} was {former}: documents it holds stay in that profile's store.", style="yellow")
         with _reporter(errors, silent=as_json) as reporter:
-            result = stack.up(name, chosen, port_base=port_base, reporter=reporter)
+            result = stack.up(name, chosen, port_base=port_base, reporter=reporter, extras=extras or ())
     except StackError as error:
         _fail(error, as_json=as_json)
     except KeyboardInterrupt:

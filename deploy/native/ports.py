@@ -10,6 +10,7 @@ LOOPBACK = "127.0.0.1"
 # Below Linux's range for outgoing connections (32768-60999), so that none of those can take a port while we are down.
 FIRST, LAST = 20_000, 32_000
 WORKER_PORTS = 16  # health and metrics of the workers: this many ports from the base
+BLOCKS = {"workers": WORKER_PORTS, "toxiproxy_listeners": 8}
 
 
 def free(port: int) -> bool:
@@ -24,7 +25,7 @@ def free(port: int) -> bool:
 
 
 def width(name: str) -> int:
-    return WORKER_PORTS if name == "workers" else 1
+    return BLOCKS.get(name, 1)
 
 
 def assign(

@@ -32,6 +32,11 @@ class Site:
         return found
 
     @property
+    def extras(self) -> frozenset[str]:
+        """Names of the parts that this stack has on request."""
+        return frozenset(self.identity.get("extras", ()))
+
+    @property
     def id(self) -> str:
         return str(self.identity["id"])
 

@@ -7,12 +7,13 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from deploy.native import files, ports, prerequisites, settings_file, site
+from deploy.native.errors import StackError
 from deploy.native.launch import Launch
 from deploy.native.parts import ALL, of
 from deploy.native.parts.base import NotReady, Part
@@ -24,6 +25,7 @@ from deploy.native.supervisor import Supervisor
 PORTS = (
     *("api", "workers", "kafka", "kafka_controller", "registry", "postgres", "mongo", "ferretdb"),
     *("ged", "smtp", "minio", "vault"),
+    *("kafka_proxied", "toxiproxy", "toxiproxy_listeners"),
 )
 
 
@@ -56,10 +58,18 @@ class Stack:
         return all(row.state == "ready" for row in self.rows)
 
 
-def up(name: str, profile: Profile, *, port_base: int | None = None, reporter: Reporter | None = None) -> Stack:
+def up(
+    name: str,
+    profile: Profile,
+    *,
+    port_base: int | None = None,
+    reporter: Reporter | None = None,
+    extras: Collection[str] = (),
+) -> Stack:
     """Start what does not run yet and wait until every part has answered a real request.
 
-    The servers outlive the caller. ``port_base`` numbers the ports from there on instead of choosing free ones. On any
+    The servers outlive the caller. ``port_base`` numbers the ports from there on instead of choosing free ones. ``extras``
+    names parts to have from now on that no profile has by itself; other servers depend on them from their start. On any
     failure, Ctrl-C and SIGTERM included, what this call started is ended before the exception goes on. Raises StackError
     (Missing, BuildFailed, PartFailed with the part's name and last log lines).
     """
@@ -70,7 +80,8 @@ def up(name: str, profile: Profile, *, port_base: int | None = None, reporter: R
         supervisor = Supervisor(here.folder)
         supervisor.stop_strays()
         running = supervisor.running()
-        parts = of(here.profile)
+        _add_extras(here, extras, running)
+        parts = of(here.profile, here.extras)
         missing = [part for part in parts if part.name not in running]
         supervisor.stop([name for name in running if name not in {part.name for part in parts}])
         if missing:
@@ -115,7 +126,7 @@ def status(name: str) -> Stack | None:
     supervisor = Supervisor(here.folder)
     running = supervisor.running()
     rows = []
-    for part in of(here.profile):
+    for part in of(here.profile, here.extras):
         state = "down"
         if part.name in running:
             state = "ready"
@@ -153,10 +164,20 @@ def _tools(missing: list[Part]) -> frozenset[str]:
     return frozenset(part.recipe.tool for part in missing if part.recipe and not part.recipe.built())
 
 
+def _add_extras(here: Site, extras: Collection[str], running: Collection[str]) -> None:
+    added = set(extras) - here.extras
+    if added and running:
+        raise StackError(f"stack {here.name} runs without {', '.join(sorted(added))}: bring it down first")
+    if added:
+        here.identity["extras"] = sorted(here.extras | added)
+        here.save()
+
+
 def _assign_ports(here: Site, running: list[Part], base: int | None) -> None:
     in_use = {name for part in running for name in PORTS if name == part.port or name.startswith(f"{part.port}_")}
     if running:
-        in_use |= {"api", "workers"} & here.ports.keys()  # the pipeline's own processes may run on them
+        in_use |= {"api", "workers"}  # the pipeline's own processes may run on them
+    in_use &= here.ports.keys()  # a release may add ports to servers that run
     with files.locked(files.home() / ".locks" / "ports"):
         chosen = ports.assign(PORTS, here.ports, in_use, site.ports_of_others(here.name), base)
         here.identity["ports"] = chosen

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from deploy.native.parts.base import Part
 from deploy.native.parts.ferretdb import FerretDB
 from deploy.native.parts.ged import Ged
@@ -10,6 +12,7 @@ from deploy.native.parts.minio import MinIO
 from deploy.native.parts.postgres import MongoPostgres, Postgres
 from deploy.native.parts.registry import Registry
 from deploy.native.parts.smtp import Smtp
+from deploy.native.parts.toxiproxy import Toxiproxy
 from deploy.native.parts.vault import Vault
 from deploy.native.site import Profile
 
@@ -23,8 +26,10 @@ ALL: tuple[Part, ...] = (
     Smtp(),
     MinIO(),
     Vault(),
+    Toxiproxy(),
 )
 
 
-def of(profile: Profile) -> list[Part]:
-    return [part for part in ALL if profile in part.profiles]
+def of(profile: Profile, extras: Collection[str]) -> list[Part]:
+    """The parts of a stack; ``extras`` names those it has on request."""
+    return [part for part in ALL if profile in part.profiles and (not part.on_request or part.name in extras)]

@@ -9,7 +9,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from deploy.native.cache import Recipe
+from deploy.native.parts import toxiproxy
 from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part, run_tool, write_config
+from deploy.native.ports import LOOPBACK
 from deploy.native.site import Site
 from deploy.native.supervisor import Command
 
@@ -73,14 +75,19 @@ def _java(built: Path, *flags: str) -> list[str]:
 
 def _properties(site: Site) -> dict[str, str | int]:
     broker, controller = site.address("kafka"), site.address("kafka_controller")
+    listeners, advertised = f"PLAINTEXT://{broker},CONTROLLER://{controller}", f"PLAINTEXT://{broker}"
+    if toxiproxy.NAME in site.extras:
+        # A client goes on to the address that it is told: who came through the proxy is told the proxy's.
+        listeners += f",PROXIED://{site.address('kafka_proxied')}"
+        advertised += f",PROXIED://{LOOPBACK}:{toxiproxy.listening_port(site, 'kafka')}"
     return {
         "process.roles": "broker,controller",
         "node.id": NODE,
         "controller.quorum.voters": f"{NODE}@{controller}",
-        "listeners": f"PLAINTEXT://{broker},CONTROLLER://{controller}",
-        "advertised.listeners": f"PLAINTEXT://{broker}",
+        "listeners": listeners,
+        "advertised.listeners": advertised,
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
         "log.dirs": str(site.data("kafka")),
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": 0,
