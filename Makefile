@@ -1,5 +1,6 @@
 # make demo   the whole pipeline on real documents, with proof
 # make test   every test, on real servers of its own
+# make bench  what it can do, side by side with others
 # make check  style, types, structure, secrets, contracts in files
 
 SHELL := /bin/sh
@@ -9,7 +10,7 @@ TEST_STACK ?= test
 # Branch coverage that the core must keep, in percent.
 CORE_COVERAGE := 95
 
-.PHONY: demo demo-down test test-fast check format docs baseline install clean
+.PHONY: demo demo-down test test-fast bench check format docs baseline install clean
 
 install: .venv/installed
 
@@ -28,6 +29,11 @@ test: install
 
 test-fast: install
 	@$(RUN)/pytest -q tests/unit tests/property
+
+# The benches' peers ask for older libraries than ours: they get an environment of their own.
+bench:
+	@UV_PROJECT_ENVIRONMENT=.venv-bench $(UV) sync --locked --quiet --no-default-groups --group bench
+	@.venv-bench/bin/python -m benchmarks $(BENCH)
 
 check: install
 	@$(RUN)/ruff check
@@ -52,4 +58,4 @@ baseline: install
 	@$(RUN)/detect-secrets scan --baseline .secrets.baseline
 
 clean:
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	@rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -1,0 +1,94 @@
+"""What a bench runs on: a local full stack, our processes on it when asked for, tokens for its API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cached_property
+
+from benchmarks.console import note
+from deploy.native import stack as native
+from deploy.native.report import Plain
+from domain.documents import Role
+from ingest_api.tokens import issue_token
+from runtime.commands.pipeline import prepare
+from runtime.services import Services
+from runtime.settings import Settings, load_settings
+
+TENANT = "bench"
+TOKEN_SECONDS = 6 * 3600
+
+
+class BenchSite:
+    """The stack called ``name``; it runs from the first use of ``settings`` on."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._started = False
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Settings of the running stack, whose tables, topics, schemas and bucket are there."""
+        stack = native.up(self.name, "full", reporter=Plain(note))
+        self._started = stack.started
+        settings = load_settings(self.name)
+        prepare(settings, note)
+        return settings
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Version of every server of the stack; empty if no bench needed it."""
+        if "settings" not in self.__dict__:
+            return {}
+        found = native.status(self.name)
+        return {row.part: row.version for row in found.rows} if found else {}
+
+    @property
+    def api(self) -> str:
+        """Base address of the API."""
+        return f"http://{self.settings.api_host}:{self.settings.api_port}"
+
+    def token(self, *roles: Role, tenant: str = TENANT) -> str:
+        """A bearer token for ``roles``. Raises ValueError on a stack that has no signing key."""
+        settings = self.settings
+        if settings.jwt_private_key_file is None:
+            raise ValueError("the stack has no signing key")
+        return issue_token(
+            settings.jwt_private_key_file,
+            settings.jwt_issuer,
+            settings.jwt_audience,
+            "bench",
+            tenant,
+            list(roles),
+            TOKEN_SECONDS,
+        )
+
+    def servers(self) -> dict[str, int]:
+        """Process ids of the stack's servers by name."""
+        found = native.status(self.name)
+        return {row.part: row.pid for row in found.rows if row.pid is not None} if found else {}
+
+    @asynccontextmanager
+    async def running(self, *names: str) -> AsyncIterator[dict[str, int]]:
+        """Our processes ``names`` (api, relay, worker-integrity, ...; none named: all) while the block runs; their ids.
+
+        Starts with what is asked for and nothing else, and ends it afterwards. Raises ValueError for an unknown name.
+        """
+        services = Services(self.settings)
+        known = {service.name for service in services.services}
+        if unknown := set(names) - known:
+            raise ValueError(f"no such process: {', '.join(sorted(unknown))}")
+        if names:
+            services.services = tuple(service for service in services.services if service.name in names)
+        await asyncio.to_thread(services.stop)
+        try:
+            await asyncio.to_thread(services.start, lambda _: None)
+            yield {state.name: state.pid for state in services.states() if state.pid is not None}
+        finally:
+            await asyncio.to_thread(services.stop)
+
+    def close(self) -> None:
+        """Wipe the stack if it was this run that started it."""
+        if self._started:
+            native.down(self.name, wipe=True)
