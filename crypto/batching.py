@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
@@ -47,7 +48,7 @@ class Batcher(Generic[Item, Result]):
     async def submit(self, item: Item) -> Result:
         """The item's own result. Raises its own error, that of its whole call, or KeyringUnavailable (queue full, too late)."""
         if self._closed or len(self._waiting) >= self._limits.waiting:
-            raise KeyringUnavailable("Too many calls wait for the keyring.")
+            raise KeyringUnavailable("Too many calls wait for the keyring.", outage=False)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._gathering is None or self._gathering.done():
@@ -105,4 +106,4 @@ def _fail(futures: list[asyncio.Future[Result]], failure: Exception) -> None:
     for future in futures:
         if not future.done():
             # One error each: several tasks raising the same object would write into each other's traceback.
-            future.set_exception(type(failure)(failure.detail) if isinstance(failure, DPJError) else failure)
+            future.set_exception(copy(failure) if isinstance(failure, DPJError) else failure)

@@ -103,12 +103,12 @@ class LocalKeyring:
 
     def _key_for(self, wrapped: WrappedKey) -> bytes:
         if wrapped.scheme != SCHEME:
-            raise KeyringUnavailable("The key was wrapped by a keyring of another kind.")
+            raise KeyringUnavailable("The key was wrapped by a keyring of another kind.", outage=False)
         keys = self._loaded()
         if wrapped.key_version not in keys.by_version:
             keys = self._keys = _read(self._path)
         if wrapped.key_name != keys.name or wrapped.key_version not in keys.by_version:
-            raise KeyringUnavailable("The keyring file lacks the key that is asked for.")
+            raise KeyringUnavailable("The keyring file lacks the key that is asked for.", outage=False)
         return keys.by_version[wrapped.key_version]
 
 

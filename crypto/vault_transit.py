@@ -58,7 +58,7 @@ class VaultTransitKeyring:
     async def unwrap(self, wrapped: WrappedKey, context: EncryptionContext) -> DataKey:
         """Raises WrongKey (altered, or of another context), or KeyringUnavailable: away, or it lacks the key that is named."""
         if (wrapped.scheme, wrapped.key_name) != (SCHEME, self._key_name):
-            raise KeyringUnavailable("The key was wrapped under a key that this keyring does not have.")
+            raise KeyringUnavailable("The key was wrapped under a key that this keyring does not have.", outage=False)
         answer = await self._decrypting.submit({"ciphertext": wrapped.ciphertext, "context": _context(context)})
         try:
             return DataKey(base64.b64decode(str(answer.get("plaintext")), validate=True))
@@ -97,7 +97,7 @@ class VaultTransitKeyring:
 def _refusal(error: str) -> DPJError:
     if _VERSION_AWAY not in error and any(known in error for known in _REFUSALS):
         return WrongKey("The wrapped key does not open for this document.")
-    return KeyringUnavailable("The keyring can't open this key now.")
+    return KeyringUnavailable("The keyring can't open this key now.", outage=False)
 
 
 def _context(context: EncryptionContext) -> str:

@@ -40,11 +40,19 @@ class Refused(DPJError):
 
 
 class Transient(DPJError):
-    """``waiting_for`` names the dependency in metrics and in /readyz; ``retry_after`` is in seconds."""
+    """``waiting_for`` names the dependency in metrics and in /readyz; ``retry_after`` is in seconds.
+
+    ``outage`` is False where the failure is this one call's (a queue of ours is full, one key is not there yet): it says
+    nothing of the dependency as a whole, so circuit breakers don't count it.
+    """
 
     kind = Kind.TRANSIENT
     waiting_for: ClassVar[str] = "dependency"
     retry_after: ClassVar[int] = 5
+
+    def __init__(self, detail: str = "", *, outage: bool = True) -> None:
+        super().__init__(detail)
+        self.outage = outage
 
 
 class Permanent(DPJError):

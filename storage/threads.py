@@ -105,7 +105,7 @@ class Threads:
     def _start(self, call: Callable[..., T], *args: object) -> asyncio.Future[T]:
         """Begin a call; ``_finish`` waits for it. Left alone, it runs to its end and its error goes unseen."""
         if self._under_way >= self._bound:
-            raise ObjectStoreUnavailable("Too many calls wait for the object store.")
+            raise ObjectStoreUnavailable("Too many calls wait for the object store.", outage=False)
         future = asyncio.get_running_loop().run_in_executor(self._executor, call, *args)
         self._under_way += 1
         future.add_done_callback(self._ended)
