@@ -134,7 +134,9 @@ class Writer:
         del told["answers"]
         self._put({"what": "deposit", **told})
 
-    def answer(self, mark: str, act: str, status: int | None, *, code: str = "", document_id: str | None = None) -> None:
+    def answer(
+        self, mark: str, act: str, status: int | None, *, code: str = "", document_id: str | None = None
+    ) -> None:
         line: dict[str, Any] = {"what": "answer", "mark": mark, "act": act, "status": status}
         if code:
             line["code"] = code
