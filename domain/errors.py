@@ -356,6 +356,12 @@ class AuditConflict(Permanent):
     code = "audit_conflict"
 
 
+class GivenUpByOperator(Permanent):
+    """The event was held until an operator ordered it to be given up."""
+
+    code = "given_up_by_operator"
+
+
 class UnexpectedFailure(Permanent):
     """A defect of ours: an error nobody foresaw, still there after the bounded retries."""
 

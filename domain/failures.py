@@ -86,6 +86,7 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
     (errors.ArchiveRefused, 500, "Archive refused", "Look at the GED, then report the document id."),
     (errors.MailRefused, 500, "Mail refused", "Check the recipient's address."),
     (errors.AuditConflict, 500, "Audit log differs", "Run: dpj audit verify."),
+    (errors.GivenUpByOperator, 500, "Given up by an operator", "See the dead letters of the consumer."),
     (errors.UnexpectedFailure, 500, "Unexpected failure", "Report the trace id to the operators."),
 )
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from domain.dead_letters import HeldEvent, Place, RefusedRow
 from domain.documents import Document, DocumentType, Dossier, Rendition, TimelineEntry
 from domain.events import AuditRecorded, Event
 from domain.keys import DataKey, EncryptionContext, WrappedKey
@@ -176,6 +177,12 @@ class Outbox(Protocol):
         self, consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
     ) -> None: ...
 
+    async def add_record(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
+    ) -> None:
+        """A record as it is, byte for byte, for any topic."""
+        ...
+
 
 class Timeline(Protocol):
     async def add(self, entry: TimelineEntry) -> None: ...
@@ -202,10 +209,10 @@ class Notifications(Protocol):
 
 
 class AuditChains(Protocol):
-    """Heads and pending entries of the per-tenant chains; see ``domain.audit_chain``."""
+    """The way into the per-tenant chains; see ``domain.audit_chain``."""
 
     async def append(self, event: AuditRecorded) -> None:
-        """Give the event its place in its tenant's chain, once: an event that has one keeps it."""
+        """Have the event wait for its place in its tenant's chain, once: one that waits or has its place is no news."""
         ...
 
 
@@ -238,6 +245,38 @@ class Inbox(Protocol):
         """Mark DONE or DEAD if ``owner`` still holds the claim; else ClaimLost, and the transaction rolls back."""
         ...
 
+    async def reopen(self, consumer: str, event_id: UUID) -> str | None:
+        """Forget a DEAD event, so that the consumer takes it again. The state it was in: None, CLAIMED, DONE or DEAD."""
+        ...
+
+
+class DeadLetterMarks(Protocol):
+    """What operators did with dead letters."""
+
+    async def mark(self, place: Place, act: str, actor: str, reason: str | None) -> bool:
+        """Say so once and for all; False if the letter has its mark already."""
+        ...
+
+
+class HeldOrders(Protocol):
+    """What operators order about events that a consumer holds."""
+
+    async def give_up(self, consumer: str, event_id: UUID, actor: str, reason: str) -> HeldEvent | None:
+        """Have the consumer give the event up at its next try; None if it is not held, or was ordered before."""
+        ...
+
+
+class RefusedRows(Protocol):
+    """Outbox rows that Kafka refuses for good. None: there is no such row, or it was settled before."""
+
+    async def retry(self, row_id: int) -> RefusedRow | None:
+        """Have the relay send it again, and what waits for it after it."""
+        ...
+
+    async def drop(self, row_id: int) -> RefusedRow | None:
+        """Never send it; what waits for it goes on."""
+        ...
+
 
 class Work(Protocol):
     """One PostgreSQL transaction: all of it happens, or nothing."""
@@ -264,6 +303,12 @@ class Work(Protocol):
     def idempotency(self) -> IdempotencyKeys: ...
     @property
     def inbox(self) -> Inbox: ...
+    @property
+    def dead_letters(self) -> DeadLetterMarks: ...
+    @property
+    def held(self) -> HeldOrders: ...
+    @property
+    def refused(self) -> RefusedRows: ...
 
 
 class Database(Protocol):

@@ -43,6 +43,16 @@ class PostgresInboxMarks:
         if finished is None:
             raise ClaimLost
 
+    async def reopen(self, consumer: str, event_id: UUID) -> str | None:
+        state: str | None = await self._connection.fetchval(
+            "SELECT state FROM inbox WHERE consumer = $1 AND event_id = $2 FOR UPDATE", consumer, event_id
+        )
+        if state == "DEAD":
+            await self._connection.execute(
+                "DELETE FROM inbox WHERE consumer = $1 AND event_id = $2", consumer, event_id
+            )
+        return state
+
 
 class PostgresInbox:
     """Claims, each a transaction of its own. Every method raises DatabaseUnavailable."""
@@ -53,7 +63,7 @@ class PostgresInbox:
     async def claim(
         self, consumer: str, event_id: UUID, document_key: str, owner: UUID, lease_seconds: float
     ) -> ClaimResult:
-        document_key = _column_text(document_key)
+        document_key = column_text(document_key)
         async with self._postgres.connection() as connection:
             state = await self._take(connection, consumer, event_id, document_key, owner, lease_seconds)
             if state is None and await self._free_expired(connection, consumer, document_key):
@@ -132,7 +142,7 @@ class PostgresInbox:
         return bool(freed)
 
 
-def _column_text(document_key: str) -> str:
+def column_text(document_key: str) -> str:
     """The key as the column takes it: one of a stranger's event may be longer, or hold a NUL."""
     if len(document_key) <= MAX_DOCUMENT_KEY and "\0" not in document_key:
         return document_key

@@ -51,9 +51,14 @@ class PostgresOutbox:
     async def add_dead_letter(
         self, consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
     ) -> None:
+        await self.add_record(dead_letter_topic(consumer), key, value, headers)
+
+    async def add_record(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
+    ) -> None:
         # Headers may come from a stranger's record, and jsonb holds no NUL.
         writable = {name.replace("\0", ""): text.replace("\0", "") for name, text in headers.items()}
-        self._rows.append(_NewRow(dead_letter_topic(consumer), key, value, writable, None))
+        self._rows.append(_NewRow(topic, key, value, writable, None))
 
     async def flush(self) -> None:
         """Write the rows, in the order they were added, and wake the relay when the transaction commits."""

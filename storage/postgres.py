@@ -16,11 +16,13 @@ import asyncpg
 from domain.errors import DocumentBusy
 from domain.events import Event
 from storage.audit_chain_postgres import PostgresAuditChains
+from storage.dead_letters_postgres import PostgresDeadLetterMarks, PostgresHeldOrders
 from storage.documents_postgres import PostgresDocuments, PostgresUploads
 from storage.dossiers_postgres import PostgresDocumentTypes, PostgresDossiers
 from storage.idempotency_postgres import PostgresIdempotencyKeys
 from storage.inbox_postgres import PostgresInboxMarks
 from storage.outbox_postgres import PostgresOutbox
+from storage.outbox_refused_postgres import PostgresRefusedRows
 from storage.postgres_connections import (
     AWAY,
     CONNECT_SECONDS,
@@ -137,6 +139,9 @@ class PostgresWork:
         self.audit_chains = PostgresAuditChains(connection)
         self.idempotency = PostgresIdempotencyKeys(connection)
         self.inbox = PostgresInboxMarks(connection)
+        self.dead_letters = PostgresDeadLetterMarks(connection)
+        self.held = PostgresHeldOrders(connection)
+        self.refused = PostgresRefusedRows(connection)
 
 
 class PostgresDatabase:
@@ -152,6 +157,7 @@ class PostgresDatabase:
         async with self._postgres.connection() as connection, connection.transaction():
             work = PostgresWork(connection, self._encode)
             yield work
+            await work.audit_chains.flush()
             await work.outbox.flush()
 
     def lock(self, name: str) -> Any:

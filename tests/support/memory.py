@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from domain.audit_chain import ChainEntry, ChainHead, entry_of, genesis, head_after
+from domain.audit_chain import ChainEntry, ChainHead
+from domain.dead_letters import HeldEvent, Place, RefusedRow
 from domain.documents import Document, DocumentType, Dossier, Rendition, TimelineEntry
 from domain.errors import (
     DatabaseUnavailable,
@@ -32,12 +33,15 @@ from domain.records import IdempotencyRecord, NotificationRecord
 from processors.paging import Position
 from processors.reading import DocumentFilter
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier, a_type
+from tests.support.memory_audit import MemoryAuditChains, MemoryAuditWaiting
 from tests.support.memory_inbox import InboxRow, MemoryInbox, MemoryInboxMarks
+from tests.support.memory_operators import MemoryDeadLetterMarks, MemoryHeldOrders, MemoryRefusedRows
 
 __all__ = [
     "NOW",
     "DeadLetter",
     "FixedClock",
+    "MemoryAuditWaiting",
     "MemoryDatabase",
     "MemoryInbox",
     "MemoryWork",
@@ -73,10 +77,16 @@ class Rows:
     renditions: dict[tuple[UUID, str], Rendition] = field(default_factory=dict)
     notifications: dict[UUID, NotificationRecord] = field(default_factory=dict)
     heads: dict[str, ChainHead] = field(default_factory=dict)
+    waiting: list[AuditRecorded] = field(default_factory=list)
     pending: list[ChainEntry] = field(default_factory=list)
     chained: set[UUID] = field(default_factory=set)
     keys: dict[Scope, tuple[IdempotencyRecord, datetime]] = field(default_factory=dict)
     inbox: dict[tuple[str, UUID], InboxRow] = field(default_factory=dict)
+    marks: dict[Place, str] = field(default_factory=dict)
+    held: dict[tuple[str, UUID], HeldEvent] = field(default_factory=dict)
+    given_up: dict[tuple[str, UUID], str] = field(default_factory=dict)
+    refused: dict[int, RefusedRow] = field(default_factory=dict)
+    settled: dict[int, str] = field(default_factory=dict)
 
     def copied(self) -> Rows:
         tables = {name: copy(value) for name, value in vars(self).items()}
@@ -193,6 +203,9 @@ class MemoryWork:
         self.audit_chains = MemoryAuditChains(rows)
         self.idempotency = MemoryKeys(rows, clock)
         self.inbox = MemoryInboxMarks(rows)
+        self.dead_letters = MemoryDeadLetterMarks(rows)
+        self.held = MemoryHeldOrders(rows)
+        self.refused = MemoryRefusedRows(rows)
 
 
 class MemoryDocuments:
@@ -294,7 +307,10 @@ class MemoryOutbox:
     async def add_dead_letter(
         self, consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
     ) -> None:
-        self._rows.append(DeadLetter(dead_letter_topic(consumer), key, value, dict(headers)))
+        await self.add_record(dead_letter_topic(consumer), key, value, headers)
+
+    async def add_record(self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]) -> None:
+        self._rows.append(DeadLetter(topic, key, value, dict(headers)))
 
 
 class MemoryTimeline:
@@ -330,19 +346,6 @@ class MemoryNotifications:
 
     async def get(self, notification_id: UUID) -> NotificationRecord | None:
         return self._rows.get(notification_id)
-
-
-class MemoryAuditChains:
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-
-    async def append(self, event: AuditRecorded) -> None:
-        if event.event_id in self._rows.chained:
-            return
-        entry = entry_of(event, self._rows.heads.get(event.tenant) or genesis(event.tenant))
-        self._rows.chained.add(event.event_id)
-        self._rows.pending.append(entry)
-        self._rows.heads[event.tenant] = head_after(entry)
 
 
 class MemoryKeys:

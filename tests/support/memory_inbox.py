@@ -41,6 +41,14 @@ class MemoryInboxMarks:
             raise ClaimLost
         row.state = outcome
 
+    async def reopen(self, consumer: str, event_id: UUID) -> str | None:
+        row = self._rows.get((consumer, event_id))
+        if row is None:
+            return None
+        if row.state == "DEAD":
+            del self._rows[consumer, event_id]
+        return row.state
+
 
 class Claimed(Enum):
     ACQUIRED = "ACQUIRED"

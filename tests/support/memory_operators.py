@@ -1,0 +1,56 @@
+"""What operators do about delivery, in memory: marks of dead letters, orders about held events, refused outbox rows."""
+
+from __future__ import annotations
+
+from typing import Protocol
+from uuid import UUID
+
+from domain.dead_letters import HeldEvent, Place, RefusedRow
+
+
+class OperatorRows(Protocol):
+    marks: dict[Place, str]
+    held: dict[tuple[str, UUID], HeldEvent]
+    given_up: dict[tuple[str, UUID], str]
+    refused: dict[int, RefusedRow]
+    settled: dict[int, str]
+
+
+class MemoryDeadLetterMarks:
+    def __init__(self, rows: OperatorRows) -> None:
+        self._rows = rows.marks
+
+    async def mark(self, place: Place, act: str, actor: str, reason: str | None) -> bool:
+        if place in self._rows:
+            return False
+        self._rows[place] = act
+        return True
+
+
+class MemoryHeldOrders:
+    def __init__(self, rows: OperatorRows) -> None:
+        self._rows = rows
+
+    async def give_up(self, consumer: str, event_id: UUID, actor: str, reason: str) -> HeldEvent | None:
+        key = (consumer, event_id)
+        if key not in self._rows.held or key in self._rows.given_up:
+            return None
+        self._rows.given_up[key] = reason
+        return self._rows.held[key]
+
+
+class MemoryRefusedRows:
+    def __init__(self, rows: OperatorRows) -> None:
+        self._rows = rows
+
+    async def retry(self, row_id: int) -> RefusedRow | None:
+        return self._settle(row_id, "retry")
+
+    async def drop(self, row_id: int) -> RefusedRow | None:
+        return self._settle(row_id, "drop")
+
+    def _settle(self, row_id: int, how: str) -> RefusedRow | None:
+        row = self._rows.refused.pop(row_id, None)
+        if row is not None:
+            self._rows.settled[row_id] = how
+        return row
