@@ -5,9 +5,9 @@ The head lives in PostgreSQL and the entries in MongoDB, so that who rewrites on
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from domain.audit_chain import Break, ChainCheck, ChainEntry, ChainHead, Fault, StoredEntry, genesis
@@ -34,6 +34,10 @@ class ChainHeads(Protocol):
 
     async def heads(self) -> Sequence[ChainHead]: ...
 
+    async def unplaced(self) -> Mapping[str, int]:
+        """How many lines wait for their place, by tenant."""
+        ...
+
     async def first(self, tenant: str, limit: int, after: int = 0) -> Sequence[ChainEntry]:
         """The oldest waiting entries numbered above ``after``, in order."""
         ...
@@ -41,7 +45,10 @@ class ChainHeads(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainReport:
-    """One tenant's chain: how many entries verified, of how many the head names, and where it first breaks."""
+    """One tenant's chain: how many entries verified, of how many the head names, and where it first breaks.
+
+    ``waiting`` counts what is not in the audit store yet: verified entries, and lines that have no place so far.
+    """
 
     tenant: str
     verified: int
@@ -103,14 +110,16 @@ async def verify_audit(reader: AuditReader, heads: ChainHeads, tenant: str | Non
 
     Raises AuditStoreUnavailable or DatabaseUnavailable.
     """
-    # In this order: what is in the store had its head before.
+    # In this order: what is in the store had its head before, and what had its head waited for its place before.
+    unplaced = await heads.unplaced()
     stored = set(await reader.tenants())
     known = {head.tenant: head for head in await heads.heads()}
     reports = []
-    for name in sorted(set(known) | stored):
+    for name in sorted(set(known) | stored | set(unplaced)):
         if tenant in {None, name}:
-            head = known.get(name)
-            reports.append(_headless(name) if head is None else await _verify_chain(reader, heads, head))
+            head = known.get(name) or (None if name in stored else genesis(name))
+            report = _headless(name) if head is None else await _verify_chain(reader, heads, head)
+            reports.append(replace(report, waiting=report.waiting + unplaced.get(name, 0)))
     return AuditReport(tuple(reports))
 
 

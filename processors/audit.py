@@ -1,13 +1,16 @@
 """Audit: every AuditRecorded gets its place in its tenant's chain, and the entries move on to the audit store in batches.
 
-Two steps, so that a chain never forks and the audit store may be away for hours: the place is given in PostgreSQL, in
-delivery's transaction; the flusher then copies entries to the store, oldest first, and only forgets what the store confirmed.
-A crash in between copies the same bytes again, which the store takes as one.
+Three steps, so that a chain never forks, no line waits for another, and the audit store may be away for hours: delivery's
+transaction has the line wait; the chainer gives the oldest waiting lines their places, many in one transaction; the flusher
+copies entries to the store, oldest first, and only forgets what the store confirmed. A crash anywhere repeats a step, and
+each takes a repetition as one. Lines of one entity are chained in their own order, because delivery has the next of them
+wait only when the one before does; lines of different entities in about the order in which they arrived.
 """
 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final, Protocol
@@ -22,9 +25,24 @@ from processors.recording import nothing
 
 log = structlog.get_logger()
 
-BATCH: Final = 500
+BATCH: Final = 1_000
 IDLE_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 2.0
+
+
+class WaitingLines(Protocol):
+    """Lines that have no place yet. Raises DatabaseUnavailable."""
+
+    async def tenants(self) -> Sequence[str]:
+        """Those with lines that wait."""
+        ...
+
+    async def chain(self, tenant: str, limit: int) -> int:
+        """Give the tenant's oldest lines, at most ``limit``, the next places of its chain: all of them, or none.
+
+        Gives how many lines wait no longer; 0 too while another is at this chain.
+        """
+        ...
 
 
 class PendingEntries(Protocol):
@@ -63,7 +81,7 @@ class AuditProcessor:
     handles: tuple[type[Event], ...] = (AuditRecorded,)
 
     async def process(self, event: Event) -> Commit:
-        """Nothing outside the transaction; the entry's place is all there is."""
+        """Nothing outside the transaction; the line itself is all there is."""
         if not isinstance(event, AuditRecorded):
             raise TypeError("the audit consumer takes AuditRecorded only")
         line = event
@@ -78,42 +96,70 @@ class AuditProcessor:
         return nothing
 
 
-class AuditFlusher:
-    """Moves waiting entries to the audit store; one flusher per tenant at a time, whichever process it runs in.
+class _Mover(ABC):
+    """A step that runs by itself. ``waiting_for`` names the dependency that holds it up now, for metrics and /readyz; None
+    when nothing does."""
 
-    ``waiting_for`` names the dependency that holds it up now, for metrics and /readyz; None when nothing does.
-    """
-
-    def __init__(self, pending: PendingEntries, store: AuditStore, locks: Locks, *, batch: int = BATCH) -> None:
-        self._pending = pending
-        self._store = store
-        self._locks = locks
-        self._batch: Final = batch
+    def __init__(self, step: str) -> None:
+        self._step: Final = step
         self.waiting_for: str | None = None
 
+    @abstractmethod
+    async def move(self) -> int:
+        """Move what waits now; gives how much moved."""
+
     async def run(self, stopping: asyncio.Event) -> None:
-        """Flush until told to stop, then once more, so that little waits for the next start."""
+        """Move until told to stop, then once more, so that little waits for the next start."""
         while not stopping.is_set():
             pause = IDLE_SECONDS
             try:
-                if await self.flush():
+                if await self.move():
                     pause = 0.0
                 self.waiting_for = None
             except Transient as error:
                 self.waiting_for = error.waiting_for
-                log.warning("audit_flush_waiting", waiting_for=error.waiting_for, error=type(error).__name__)
+                log.warning(
+                    "audit_step_waiting", step=self._step, waiting_for=error.waiting_for, error=type(error).__name__
+                )
                 pause = RETRY_SECONDS
             except DPJError:
                 self.waiting_for = "operator"
                 pause = RETRY_SECONDS
-            except Exception as error:  # noqa: BLE001 - the entries stay where they are; chaining goes on meanwhile
+            except Exception as error:  # noqa: BLE001 - what waits stays where it is; the other steps go on meanwhile
                 self.waiting_for = "operator"
-                log.error("audit_flush_failed", error=type(error).__name__)
+                log.error("audit_step_failed", step=self._step, error=type(error).__name__)
                 pause = RETRY_SECONDS
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), pause)
         with suppress(DPJError):
-            await self.flush()
+            await self.move()
+
+
+class AuditChainer(_Mover):
+    """Gives waiting lines their places; one at a time is at a tenant's chain, whichever process it runs in."""
+
+    def __init__(self, waiting: WaitingLines, *, batch: int = BATCH) -> None:
+        super().__init__("chain")
+        self._waiting = waiting
+        self._batch: Final = batch
+
+    async def move(self) -> int:
+        """One batch for each tenant; gives how many lines wait no longer."""
+        return sum([await self._waiting.chain(tenant, self._batch) for tenant in await self._waiting.tenants()])
+
+
+class AuditFlusher(_Mover):
+    """Moves waiting entries to the audit store; one flusher per tenant at a time, whichever process it runs in."""
+
+    def __init__(self, pending: PendingEntries, store: AuditStore, locks: Locks, *, batch: int = BATCH) -> None:
+        super().__init__("flush")
+        self._pending = pending
+        self._store = store
+        self._locks = locks
+        self._batch: Final = batch
+
+    async def move(self) -> int:
+        return await self.flush()
 
     async def flush(self) -> int:
         """Move what waits now, a batch per tenant at a time; gives how many entries moved.

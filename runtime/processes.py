@@ -100,19 +100,19 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
     async def work(site: Site, stopping: asyncio.Event) -> None:
         with tempfile.TemporaryDirectory(prefix="dpj-faust-") as scratch:
             runners = {name: site.consumer(name, scratch) for name in names}
-            flusher = site.audit_flusher() if "audit" in runners else None
+            audit = {"chain": site.audit_chainer(), "flush": site.audit_flusher()} if "audit" in runners else {}
 
             def health() -> tuple[bool, dict[str, Any]]:
                 states = {name: runner.state for name, runner in runners.items()}
                 ready = all(state == "running" for state in states.values())
                 waiting = {name: count for name, count in site.delivery_metrics.waiting_now.items() if count}
-                if flusher is not None and flusher.waiting_for:
-                    waiting["audit flush: " + flusher.waiting_for] = 1
+                for step, mover in audit.items():
+                    if mover.waiting_for:
+                        waiting[f"audit {step}: {mover.waiting_for}"] = 1
                 return ready, {"consumers": states, "waiting_for": waiting}
 
             jobs: list[Awaitable[None]] = [runner.run(stopping) for runner in runners.values()]
-            if flusher is not None:
-                jobs.append(flusher.run(stopping))
+            jobs += [mover.run(stopping) for mover in audit.values()]
             port = settings.worker_port_base and settings.worker_port_base + 1 + CONSUMERS.index(names[0])
             await _together(stopping, *jobs, serve_health(port, site.metrics, health, stopping))
 

@@ -26,7 +26,7 @@ from notifications.rendering import MailTemplates
 from processors.archive_copies import ArchiveCopies
 from processors.archiving import ArchivingProcessor
 from processors.attempts import AbandonedSweep, Attempts
-from processors.audit import AuditFlusher, AuditProcessor
+from processors.audit import AuditChainer, AuditFlusher, AuditProcessor
 from processors.content import EncryptedContent
 from processors.dossiers import DossierFiles
 from processors.intake import Intake
@@ -40,7 +40,7 @@ from rendering.pool import RenderPool
 from runtime.settings import Settings
 from runtime.telemetry import DeliveryMetrics, RelayMetrics
 from schemas.registry import RegistryCodec, SchemaRegistry
-from storage.audit_chain_postgres import PostgresAuditPending
+from storage.audit_chain_postgres import PostgresAuditPending, PostgresAuditWaiting
 from storage.audit_mongo import MongoAuditStore
 from storage.housekeeping_postgres import PostgresHousekeeping
 from storage.inbox_postgres import PostgresInbox
@@ -203,6 +203,10 @@ class Site:
 
     def audit(self) -> Processor:
         return AuditProcessor()
+
+    def audit_chainer(self) -> AuditChainer:
+        """Gives audit lines their places; runs beside the audit consumer."""
+        return AuditChainer(PostgresAuditWaiting(self.postgres))
 
     def audit_flusher(self) -> AuditFlusher:
         """Moves chained audit entries to MongoDB; runs beside the audit consumer."""

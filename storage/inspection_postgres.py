@@ -17,7 +17,7 @@ _OBJECTS: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """Object keys that rows name; outbox rows that wait for Kafka; audit entries that wait for MongoDB."""
+    """Object keys that rows name; outbox rows that wait for Kafka; audit lines that are not in MongoDB yet."""
 
     objects: frozenset[str]
     unpublished: int
@@ -31,5 +31,7 @@ async def holdings(postgres: Postgres) -> Holdings:
         return Holdings(
             objects=frozenset(row[0] for row in rows),
             unpublished=await connection.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL"),
-            unchained=await connection.fetchval("SELECT count(*) FROM audit_pending"),
+            unchained=await connection.fetchval(
+                "SELECT (SELECT count(*) FROM audit_waiting) + (SELECT count(*) FROM audit_pending)"
+            ),
         )

@@ -19,6 +19,7 @@ from domain.errors import (
 from domain.events import AuditRecorded
 from domain.lifecycle import Status
 from domain.records import IdempotencyRecord
+from tests.support.audit_lines import chain_of
 from tests.support.builders import a_document
 from tests.support.sites import GONE, LONG, Rolled, Site
 
@@ -212,6 +213,9 @@ async def test_lines_chain_per_tenant_also_when_written_at_once(site: Site) -> N
 
     lines = [_line() for _ in range(12)]
     await asyncio.gather(*(append(line) for line in (*lines, _line("other"))))
+    assert await site.waiting.tenants() == ["acme", "other"]
+    assert not await site.pending("acme")
+    assert await _chained(site, limit=5) == 13
     entries = await site.pending("acme")
     assert verify("acme", entries) is None
     assert {entry.event_id for entry in entries} == {line.event_id for line in lines}
@@ -219,11 +223,31 @@ async def test_lines_chain_per_tenant_also_when_written_at_once(site: Site) -> N
     assert len(await site.pending("other")) == 1
 
 
-async def test_a_line_has_one_place_however_often_it_comes(site: Site) -> None:
+async def _chained(site: Site, limit: int = 100) -> int:
+    """Have all that wait chained by several at once; how many lines that were."""
+
+    async def chain() -> int:
+        total = 0
+        for tenant in await site.waiting.tenants():
+            while taken := await site.waiting.chain(tenant, limit):
+                total += taken
+        return total
+
+    total = 0
+    while await site.waiting.tenants():
+        total += sum(await asyncio.gather(*(chain() for _ in range(3))))
+    return total
+
+
+@pytest.mark.parametrize("chained_between", [False, True])
+async def test_a_line_has_one_place_however_often_it_comes(site: Site, chained_between: bool) -> None:
     line, other = _line(), _line()
     for event in (line, other, line):
         async with site.database.transaction() as work:
             await work.audit_chains.append(event)
+            await work.audit_chains.append(event)
+        if chained_between:
+            await _chained(site)
 
     async def undone() -> None:
         async with site.database.transaction() as work:
@@ -232,9 +256,25 @@ async def test_a_line_has_one_place_however_often_it_comes(site: Site) -> None:
 
     with pytest.raises(Rolled):
         await undone()
+    assert await _chained(site) == (0 if chained_between else 2)
+    assert await site.waiting.chain("acme", 10) == 0
     entries = await site.pending("acme")
     assert [entry.event_id for entry in entries] == [line.event_id, other.event_id]
     assert verify("acme", entries) is None
+
+
+async def test_lines_of_one_entity_are_chained_in_the_order_in_which_they_were_written(site: Site) -> None:
+    lines = [_line() for _ in range(20)]
+    for line in lines[:10]:
+        async with site.database.transaction() as work:
+            await work.audit_chains.append(line)
+    async with site.database.transaction() as work:
+        for line in lines[10:]:
+            await work.audit_chains.append(line)
+    assert await _chained(site, limit=7) == 20
+    entries = await site.pending("acme")
+    assert [entry.event_id for entry in entries] == [line.event_id for line in lines]
+    assert [entry.body for entry in entries] == [entry.body for entry in chain_of(lines)]
 
 
 # --- locks -----------------------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from pymongo import AsyncMongoClient
 from domain.audit_chain import Break, ChainCheck, ChainEntry, Fault, StoredEntry, entry_of, genesis
 from domain.errors import AuditConflict, AuditStoreUnavailable
 from operations.audit_verify import verify_audit
-from processors.audit import AuditFlusher, AuditProcessor
-from storage.audit_chain_postgres import PostgresAuditPending
+from processors.audit import AuditChainer, AuditFlusher, AuditProcessor
+from storage.audit_chain_postgres import PostgresAuditPending, PostgresAuditWaiting
 from storage.audit_mongo import MongoAuditStore, document_of, stored_entry
 from storage.metadata_mongo import MongoExtendedMetadata
 from storage.mongo import queryable
@@ -183,6 +183,13 @@ async def test_lines_written_at_once_become_one_proven_chain_per_tenant(
             await commit(work)
 
     await asyncio.gather(*(deliver(line) for line in lines))
+    assert (await verify_audit(store, pending)).lines == [
+        "acme: intact, 0 entries, 20 waiting",
+        "other: intact, 0 entries, 10 waiting",
+    ]
+    chainers = [AuditChainer(PostgresAuditWaiting(postgres), batch=6) for _ in range(2)]
+    while await PostgresAuditWaiting(postgres).tenants():
+        await asyncio.gather(*(chainer.move() for chainer in chainers))
     before = await verify_audit(store, pending)
     assert before.intact
     assert [(chain.verified, chain.waiting) for chain in before.chains] == [(20, 20), (10, 10)]
@@ -191,6 +198,7 @@ async def test_lines_written_at_once_become_one_proven_chain_per_tenant(
     await asyncio.gather(*(flusher.flush() for flusher in flushers))
     assert await pending.tenants() == []
     await deliver(lines[0])  # delivered again: it has its place
+    assert await chainers[0].move() == 0
     assert await pending.tenants() == []
     after = await verify_audit(store, pending)
     assert after.intact

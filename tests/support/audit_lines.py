@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -33,20 +33,26 @@ def a_line(tenant: str = "acme", **changes: Any) -> AuditRecorded:
 
 
 def a_chain(length: int, tenant: str = "acme") -> list[ChainEntry]:
+    return chain_of([a_line(tenant) for _ in range(length)], tenant)
+
+
+def chain_of(lines: Sequence[AuditRecorded], tenant: str = "acme") -> list[ChainEntry]:
     head, entries = genesis(tenant), []
-    for _ in range(length):
-        entries.append(entry_of(a_line(tenant), head))
+    for line in lines:
+        entries.append(entry_of(line, head))
         head = head_after(entries[-1])
     return entries
 
 
 @dataclass
 class WaitingEntries:
-    """Heads and waiting entries, as PostgreSQL keeps them. ``removed`` lists what was forgotten, by tenant and number."""
+    """Heads and waiting entries, as PostgreSQL keeps them. ``removed`` lists what was forgotten, by tenant and number;
+    ``lines`` counts those without a place."""
 
     waiting: list[ChainEntry] = field(default_factory=list)
     known: dict[str, ChainHead] = field(default_factory=dict)
     removed: list[tuple[str, int]] = field(default_factory=list)
+    lines: dict[str, int] = field(default_factory=dict)
 
     async def tenants(self) -> Sequence[str]:
         return sorted({entry.tenant for entry in self.waiting})
@@ -60,6 +66,9 @@ class WaitingEntries:
 
     async def heads(self) -> Sequence[ChainHead]:
         return list(self.known.values())
+
+    async def unplaced(self) -> Mapping[str, int]:
+        return self.lines
 
 
 @dataclass

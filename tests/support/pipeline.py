@@ -338,7 +338,10 @@ class Pipeline:
 
     def is_quiet(self) -> bool:
         """Nothing is under way: outbox and audit queue empty, no lag by our count or by the product's."""
-        if self.sql("SELECT 1 FROM outbox WHERE published_at IS NULL UNION ALL SELECT 1 FROM audit_pending LIMIT 1"):
+        query = """
+            SELECT 1 FROM outbox WHERE published_at IS NULL UNION ALL SELECT 1 FROM audit_waiting
+            UNION ALL SELECT 1 FROM audit_pending LIMIT 1"""
+        if self.sql(query):
             return False
         return not any(self.lag().values()) and not any(row["lag"] for row in self.json("lag"))
 

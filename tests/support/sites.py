@@ -10,11 +10,12 @@ from uuid import UUID
 
 from domain.audit_chain import ChainEntry
 from domain.documents import Document, Dossier
+from processors.audit import WaitingLines
 from processors.ports import Database
 from processors.reading import DocumentQueries
-from storage.audit_chain_postgres import PostgresAuditPending
+from storage.audit_chain_postgres import PostgresAuditPending, PostgresAuditWaiting
 from streams.delivery import Inbox
-from tests.support.memory import MemoryDatabase
+from tests.support.memory import MemoryAuditWaiting, MemoryDatabase
 
 GONE = -1.0  # a lease that ran out before it began
 LONG = 60.0
@@ -47,6 +48,10 @@ class Site:
     async def get(self, document_id: UUID) -> Document:
         async with self.database.transaction() as work:
             return await work.documents.get(document_id)
+
+    @property
+    def waiting(self) -> WaitingLines:
+        return MemoryAuditWaiting(self.memory) if self.memory else PostgresAuditWaiting(self.postgres)
 
     async def pending(self, tenant: str) -> Sequence[ChainEntry]:
         if self.memory:

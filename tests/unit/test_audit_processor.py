@@ -13,10 +13,10 @@ from domain.audit_chain import ChainEntry, verify
 from domain.errors import AuditConflict, AuditStoreUnavailable
 from domain.events import AuditRecorded, DocumentErased
 from processors import audit
-from processors.audit import AuditFlusher, AuditProcessor
+from processors.audit import AuditChainer, AuditFlusher, AuditProcessor
 from tests.support.audit_lines import MemoryAuditStore, WaitingEntries, a_chain, a_line
 from tests.support.builders import NOW
-from tests.support.memory import MemoryDatabase
+from tests.support.memory import MemoryAuditWaiting, MemoryDatabase
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +42,9 @@ async def test_each_line_gets_one_place_in_its_tenants_chain() -> None:
         async with database.transaction() as work:
             await commit(work)
     assert (processor.consumer, processor.handles) == ("audit", (AuditRecorded,))
+    assert not database.rows.pending
+    chainer = AuditChainer(MemoryAuditWaiting(database), batch=1)
+    assert [await chainer.move() for _ in range(3)] == [2, 1, 0]
     mine = [entry for entry in database.rows.pending if entry.tenant == "acme"]
     assert [entry.event_id for entry in mine] == [lines[0].event_id, lines[2].event_id]
     assert verify("acme", mine) is None
@@ -68,10 +71,10 @@ async def test_giving_up_writes_nothing() -> None:
     commit = await AuditProcessor().give_up(a_line(), "unexpected_failure")
     async with database.transaction() as work:
         await commit(work)
-    assert not database.rows.pending
+    assert not database.rows.waiting
 
 
-# --- flusher ---------------------------------------------------------------------------------------------------------
+# --- chainer and flusher ---------------------------------------------------------------------------------------------------------
 
 
 def flusher_of(

@@ -61,6 +61,14 @@ async def test_entries_on_their_way_belong_to_the_chain(in_store: int, monkeypat
     assert report.lines == [f"acme: intact, 9 entries, {9 - in_store} waiting"]
 
 
+async def test_lines_without_a_place_are_waiting_also_of_a_tenant_without_a_chain() -> None:
+    store, waiting = site_of(a_chain(4), in_store=3)
+    waiting.lines = {"acme": 5, "newcomer": 2}
+    report = await verify_audit(store, waiting)
+    assert report.intact
+    assert report.lines == ["acme: intact, 4 entries, 6 waiting", "newcomer: intact, 0 entries, 2 waiting"]
+
+
 async def test_entries_in_both_places_count_once() -> None:
     chain = a_chain(6)
     store, waiting = site_of(chain)
