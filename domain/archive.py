@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +22,11 @@ class GedDocument:
     mime_type: str
     description: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAttempt:
+    """A creation that was begun and whose outcome is not known; ``settled``: it can't take effect any more."""
+
+    attempt: UUID
+    settled: bool

@@ -249,6 +249,12 @@ class GedUnavailable(Transient):
     waiting_for = "ged"
 
 
+class GedOutcomeUnknown(GedUnavailable):
+    """A creation may have taken place, or may still do so: nobody knows yet."""
+
+    code = "ged_outcome_unknown"
+
+
 class MailUnavailable(Transient):
     code = "mail_unavailable"
     waiting_for = "smtp"

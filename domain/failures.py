@@ -69,6 +69,7 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
     (errors.BrokerUnavailable, 503, "Broker unavailable", "Repeat the request after Retry-After."),
     (errors.RegistryUnavailable, 503, "Schema registry unavailable", "Repeat the request after Retry-After."),
     (errors.GedUnavailable, 503, "GED unavailable", "Repeat the request after Retry-After."),
+    (errors.GedOutcomeUnknown, 503, "Outcome in the GED unknown", "Repeat the request after Retry-After."),
     (errors.MailUnavailable, 503, "Mail server unavailable", "Repeat the request after Retry-After."),
     (errors.AuditStoreUnavailable, 503, "Audit store unavailable", "Repeat the request after Retry-After."),
     (errors.RendererUnavailable, 503, "Renderer unavailable", "Repeat the request after Retry-After."),

@@ -14,3 +14,15 @@ class StoredObject:
     size: int
     etag: str
     modified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedPut:
+    """A put that was begun and has not ended. ``id`` is the store's name for it, ``key`` the object's if the store knows it.
+
+    ``at``: when it began or was last written to, whichever the store tells.
+    """
+
+    id: str
+    key: str | None
+    at: datetime

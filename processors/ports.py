@@ -12,11 +12,12 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from domain.archive import OpenAttempt
 from domain.dead_letters import HeldEvent, Place, RefusedRow
 from domain.documents import Document, DocumentType, Dossier, Rendition, TimelineEntry
 from domain.events import AuditRecorded, Event
 from domain.keys import DataKey, EncryptionContext, WrappedKey
-from domain.objects import StoredObject
+from domain.objects import StoredObject, UnfinishedPut
 from domain.records import IdempotencyRecord, NotificationRecord
 
 
@@ -49,6 +50,18 @@ class ObjectStore(Protocol):
         ...
 
     def list(self, prefix: str) -> AsyncIterator[StoredObject]: ...
+
+
+class UnfinishedPuts(Protocol):
+    """Puts that were begun and never ended. Raises ObjectStoreUnavailable."""
+
+    def unfinished(self, key: str | None = None) -> AsyncIterator[UnfinishedPut]:
+        """Those of ``key``; without it all that the store can tell of, which may be fewer than there are."""
+        ...
+
+    async def abort(self, put: UnfinishedPut) -> None:
+        """Remove what was sent; its sender, if it lives, can't end it any more. One that is not there is fine."""
+        ...
 
 
 class Cipher(Protocol):
@@ -238,6 +251,24 @@ class IdempotencyKeys(Protocol):
         ...
 
 
+class GedAttempts(Protocol):
+    """Creations in the GED that were begun and whose outcome is not known (yet): one per document at most."""
+
+    async def open(self, document_id: UUID) -> OpenAttempt | None: ...
+
+    async def begin(self, document_id: UUID, attempt: UUID, seconds: float) -> None:
+        """From now on ``attempt`` may take effect, until ``seconds`` later. DocumentBusy if another one still may."""
+        ...
+
+    async def renew(self, document_id: UUID, attempt: UUID, seconds: float) -> None:
+        """It may take effect until ``seconds`` from now. DocumentBusy if another has taken its place."""
+        ...
+
+    async def end(self, document_id: UUID, attempt: UUID) -> None:
+        """Its outcome is known. DocumentBusy if another has taken its place."""
+        ...
+
+
 class Inbox(Protocol):
     """Which events a consumer has done, and who works on which now. Rows by (consumer, event_id)."""
 
@@ -304,6 +335,8 @@ class Work(Protocol):
     @property
     def inbox(self) -> Inbox: ...
     @property
+    def ged_attempts(self) -> GedAttempts: ...
+    @property
     def dead_letters(self) -> DeadLetterMarks: ...
     @property
     def held(self) -> HeldOrders: ...
@@ -311,13 +344,22 @@ class Work(Protocol):
     def refused(self) -> RefusedRows: ...
 
 
+class HeldLock(Protocol):
+    async def check(self) -> None:
+        """Raises DatabaseUnavailable if the lock's session has ended, and the lock with it."""
+        ...
+
+
 class Database(Protocol):
     """Raises DatabaseUnavailable. Leaving ``transaction()`` normally commits; an exception rolls back."""
 
     def transaction(self) -> AbstractAsyncContextManager[Work]: ...
 
-    def lock(self, name: str) -> AbstractAsyncContextManager[None]:
-        """A cluster-wide lock by name (a PostgreSQL advisory lock on a session of its own); waits, with a deadline."""
+    def lock(self, name: str) -> AbstractAsyncContextManager[HeldLock]:
+        """A cluster-wide lock by name (a PostgreSQL advisory lock on a session of its own); waits, with a deadline.
+
+        It ends with its session, which nobody is told of: ask ``check`` before what must not be done by two.
+        """
         ...
 
 

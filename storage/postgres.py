@@ -19,6 +19,7 @@ from storage.audit_chain_postgres import PostgresAuditChains
 from storage.dead_letters_postgres import PostgresDeadLetterMarks, PostgresHeldOrders
 from storage.documents_postgres import PostgresDocuments, PostgresUploads
 from storage.dossiers_postgres import PostgresDocumentTypes, PostgresDossiers
+from storage.ged_attempts_postgres import PostgresGedAttempts
 from storage.idempotency_postgres import PostgresIdempotencyKeys
 from storage.inbox_postgres import PostgresInboxMarks
 from storage.outbox_postgres import PostgresOutbox
@@ -77,7 +78,7 @@ class Postgres:
                 yield lent
 
     @asynccontextmanager
-    async def lock(self, name: str, *, wait_seconds: float = LOCK_SECONDS) -> AsyncIterator[None]:
+    async def lock(self, name: str, *, wait_seconds: float = LOCK_SECONDS) -> AsyncIterator[PostgresLock]:
         """Hold the cluster-wide lock ``name``; it ends with its session at the latest.
 
         Raises DocumentBusy if another holds it for longer than ``wait_seconds`` or too many locks are held here already, or
@@ -94,7 +95,7 @@ class Postgres:
         try:
             with translated():
                 await _take(connection, name, wait_seconds)
-            yield
+            yield PostgresLock(connection)
         finally:
             # Giving a connection back to the pool resets it, and a reset lets go of its locks.
             with suppress(*AWAY, asyncpg.PostgresError):
@@ -112,6 +113,18 @@ class Postgres:
                     await asyncio.wait_for(pool.close(), CONNECT_SECONDS)
                 except (*AWAY, asyncpg.PostgresError):
                     pool.terminate()
+
+
+class PostgresLock:
+    """An advisory lock that is held; see ``processors.ports.HeldLock``."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def check(self) -> None:
+        """Raises DatabaseUnavailable if the session is gone: the server let go of the lock when it ended."""
+        with translated():
+            await self._connection.fetchval("SELECT 1")
 
 
 async def _take(connection: Any, name: str, wait_seconds: float) -> None:
@@ -139,6 +152,7 @@ class PostgresWork:
         self.audit_chains = PostgresAuditChains(connection)
         self.idempotency = PostgresIdempotencyKeys(connection)
         self.inbox = PostgresInboxMarks(connection)
+        self.ged_attempts = PostgresGedAttempts(connection)
         self.dead_letters = PostgresDeadLetterMarks(connection)
         self.held = PostgresHeldOrders(connection)
         self.refused = PostgresRefusedRows(connection)

@@ -34,6 +34,7 @@ from processors.paging import Position
 from processors.reading import DocumentFilter
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier, a_type
 from tests.support.memory_audit import MemoryAuditChains, MemoryAuditWaiting
+from tests.support.memory_ged import MemoryGedAttempts, MemoryLock
 from tests.support.memory_inbox import InboxRow, MemoryInbox, MemoryInboxMarks
 from tests.support.memory_operators import MemoryDeadLetterMarks, MemoryHeldOrders, MemoryRefusedRows
 
@@ -82,6 +83,7 @@ class Rows:
     chained: set[UUID] = field(default_factory=set)
     keys: dict[Scope, tuple[IdempotencyRecord, datetime]] = field(default_factory=dict)
     inbox: dict[tuple[str, UUID], InboxRow] = field(default_factory=dict)
+    ged_attempts: dict[UUID, tuple[UUID, datetime]] = field(default_factory=dict)
     marks: dict[Place, str] = field(default_factory=dict)
     held: dict[tuple[str, UUID], HeldEvent] = field(default_factory=dict)
     given_up: dict[tuple[str, UUID], str] = field(default_factory=dict)
@@ -98,7 +100,8 @@ class MemoryDatabase:
     """Transactions run one after another, each on a copy of ``rows`` that replaces them when it commits.
 
     ``faults`` holds one entry per coming transaction: None, "away" (raises on entry), "rollback" or "lost" (raises at its
-    commit, before or after it took effect). ``locked`` lists the names of the locks taken.
+    commit, before or after it took effect). ``locked`` lists the names of the locks taken; those in ``lost_locks`` turn out
+    to be lost when they are checked.
     """
 
     def __init__(self, clock: FixedClock | None = None) -> None:
@@ -106,6 +109,7 @@ class MemoryDatabase:
         self.rows = Rows()
         self.faults: list[str | None] = []
         self.locked: list[str] = []
+        self.lost_locks: set[str] = set()
         self.transactions = 0
         self._one = asyncio.Lock()
         self._inside: asyncio.Task[Any] | None = None
@@ -133,7 +137,7 @@ class MemoryDatabase:
             raise DatabaseUnavailable
 
     @asynccontextmanager
-    async def lock(self, name: str) -> AsyncIterator[None]:
+    async def lock(self, name: str) -> AsyncIterator[MemoryLock]:
         one = self._locks.setdefault(name, asyncio.Lock())
         try:
             await asyncio.wait_for(one.acquire(), LOCK_SECONDS)
@@ -141,7 +145,7 @@ class MemoryDatabase:
             raise DocumentBusy from None
         self.locked.append(name)
         try:
-            yield
+            yield MemoryLock(name, self.lost_locks)
         finally:
             one.release()
 
@@ -203,6 +207,7 @@ class MemoryWork:
         self.audit_chains = MemoryAuditChains(rows)
         self.idempotency = MemoryKeys(rows, clock)
         self.inbox = MemoryInboxMarks(rows)
+        self.ged_attempts = MemoryGedAttempts(rows, clock)
         self.dead_letters = MemoryDeadLetterMarks(rows)
         self.held = MemoryHeldOrders(rows)
         self.refused = MemoryRefusedRows(rows)

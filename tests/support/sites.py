@@ -11,7 +11,7 @@ from uuid import UUID
 from domain.audit_chain import ChainEntry
 from domain.documents import Document, Dossier
 from processors.audit import WaitingLines
-from processors.ports import Database
+from processors.ports import Database, HeldLock
 from processors.reading import DocumentQueries
 from storage.audit_chain_postgres import PostgresAuditPending, PostgresAuditWaiting
 from streams.delivery import Inbox
@@ -36,7 +36,7 @@ class Site:
     postgres: Any
     dossier: Dossier
 
-    def lock(self, name: str) -> AbstractAsyncContextManager[None]:
+    def lock(self, name: str) -> AbstractAsyncContextManager[HeldLock]:
         """Waits half a second at most."""
         return self.database.lock(name) if self.memory else self.postgres.lock(name, wait_seconds=0.5)
 

@@ -1,0 +1,61 @@
+"""Creations in the GED under way or of unknown outcome: one row per document at most."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from domain.archive import OpenAttempt
+from domain.errors import DocumentBusy
+
+
+class PostgresGedAttempts:
+    """See ``processors.ports.GedAttempts``. The server's clock alone decides what has settled."""
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self._connection = connection
+
+    async def open(self, document_id: UUID) -> OpenAttempt | None:
+        row = await self._connection.fetchrow(
+            "SELECT attempt, settles_at <= clock_timestamp() AS settled FROM ged_attempts WHERE document_id = $1",
+            document_id,
+        )
+        return None if row is None else OpenAttempt(row["attempt"], settled=row["settled"])
+
+    async def begin(self, document_id: UUID, attempt: UUID, seconds: float) -> None:
+        begun = await self._connection.fetchval(
+            """
+            INSERT INTO ged_attempts AS held (document_id, attempt, settles_at)
+            VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
+            ON CONFLICT (document_id) DO UPDATE SET attempt = excluded.attempt, settles_at = excluded.settles_at
+            WHERE held.settles_at <= clock_timestamp()
+            RETURNING 1
+            """,
+            document_id,
+            attempt,
+            seconds,
+        )
+        if begun is None:
+            raise DocumentBusy("Another process creates this document's copy.")
+
+    async def renew(self, document_id: UUID, attempt: UUID, seconds: float) -> None:
+        renewed = await self._connection.fetchval(
+            """
+            UPDATE ged_attempts SET settles_at = clock_timestamp() + make_interval(secs => $3)
+            WHERE document_id = $1 AND attempt = $2 RETURNING 1
+            """,
+            document_id,
+            attempt,
+            seconds,
+        )
+        if renewed is None:
+            raise DocumentBusy("Another process creates this document's copy.")
+
+    async def end(self, document_id: UUID, attempt: UUID) -> None:
+        ended = await self._connection.fetchval(
+            "DELETE FROM ged_attempts WHERE document_id = $1 AND attempt = $2 RETURNING 1", document_id, attempt
+        )
+        if ended is None:
+            raise DocumentBusy("Another process creates this document's copy.")
