@@ -35,7 +35,8 @@ class Authenticator(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiDependencies:
-    """Use cases and surroundings. ``readiness`` holds a check per dependency; ``body_timeout`` is per read, in seconds.
+    """Use cases and surroundings. ``readiness`` holds a check per dependency, ``circuits`` gives the breakers' states;
+    ``body_timeout`` is per read, in seconds.
 
     ``lifespan`` is entered when the server starts and left when it stops; None if others see to that.
     """
@@ -46,6 +47,7 @@ class ApiDependencies:
     dossiers: DossierFiles
     authenticator: Authenticator
     readiness: Mapping[str, Check] = field(default_factory=dict)
+    circuits: Callable[[], Mapping[str, str]] = dict
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     body_timeout: float = 30.0
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None

@@ -34,7 +34,11 @@ async def readyz(given: Given) -> Response:
     checks = given.deps.readiness
     outcomes = await asyncio.gather(*(_passes(name, check) for name, check in checks.items()))
     found = dict(zip(checks, outcomes, strict=True))
-    body = {"ready": all(outcomes), "checks": {name: "ok" if passed else "failed" for name, passed in found.items()}}
+    body = {
+        "ready": all(outcomes),
+        "checks": {name: "ok" if passed else "failed" for name, passed in found.items()},
+        "circuits": given.deps.circuits(),
+    }
     return Response(orjson.dumps(body), 200 if all(outcomes) else 503, media_type="application/json")
 
 
@@ -55,6 +59,6 @@ async def _passes(name: str, check: Check) -> bool:
         async with asyncio.timeout(CHECK_SECONDS):
             await check()
     except Exception as error:  # noqa: BLE001 - whatever a check raises, the dependency is not ready
-        _log.warning("not_ready", dependency=name, error=type(error).__name__)
+        _log.debug("not_ready", dependency=name, error=type(error).__name__)
         return False
     return True

@@ -43,6 +43,10 @@ class GuardedObjectStore:
     def list(self, prefix: str) -> AsyncGenerator[StoredObject, None]:
         return self._breaker.stream(lambda: self._objects.list(prefix))
 
+    async def check(self) -> None:
+        """Raise ObjectStoreUnavailable if the store can't serve now."""
+        await self._breaker.check()
+
 
 class GuardedKeyring:
     """See ``processors.ports.Keyring``."""

@@ -11,8 +11,10 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from domain.correlation import current_traceparent, trace_id
+from processors.breakers import State
 
 QUIET = ("faust", "mode", "aiokafka", "kafka", "httpx", "httpcore", "urllib3", "hvac", "uvicorn", "uvicorn.error")
+_CIRCUIT_VALUES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
@@ -105,3 +107,22 @@ class RelayMetrics:
 
     def leading(self, *, leader: bool) -> None:
         self._leader.set(int(leader))
+
+
+class CircuitMetrics:
+    """What the circuit breakers of this process say; label: dependency."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._state = Gauge("dpj_circuit_state", "0 closed, 1 half open, 2 open", ["dependency"], registry=registry)
+        self._opened = Counter("dpj_circuit_opened_total", "Times a circuit opened", ["dependency"], registry=registry)
+
+    def known(self, dependency: str) -> None:
+        """Show a circuit that has not changed yet."""
+        self._state.labels(dependency).set(0)
+        self._opened.labels(dependency)
+
+    def changed(self, dependency: str, state: State, previous: State) -> None:
+        """A probe that fails does not count as another opening."""
+        self._state.labels(dependency).set(_CIRCUIT_VALUES[state])
+        if previous is State.CLOSED:
+            self._opened.labels(dependency).inc()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -16,6 +17,16 @@ from crypto.local_keyring import LocalKeyring
 from crypto.personal_data import PersonalDataKeys
 from crypto.vault_session import VaultSession
 from crypto.vault_transit import VaultTransitKeyring
+from domain.errors import (
+    AuditStoreUnavailable,
+    DatabaseUnavailable,
+    GedUnavailable,
+    KeyringUnavailable,
+    MailUnavailable,
+    ObjectStoreUnavailable,
+    RegistryUnavailable,
+    Transient,
+)
 from ged.cmis import CmisRepository
 from ingest_api.dependencies import ApiDependencies
 from ingest_api.jwks import Jwks, jwks_source
@@ -27,8 +38,17 @@ from processors.archive_copies import ArchiveCopies
 from processors.archiving import ArchivingProcessor
 from processors.attempts import AbandonedSweep, Attempts
 from processors.audit import AuditChainer, AuditFlusher, AuditProcessor
+from processors.breakers import CircuitBreaker, State
 from processors.content import EncryptedContent
 from processors.dossiers import DossierFiles
+from processors.guarded import (
+    GuardedAuditStore,
+    GuardedExtendedMetadata,
+    GuardedGed,
+    GuardedKeyring,
+    GuardedMailSender,
+    GuardedObjectStore,
+)
 from processors.intake import Intake
 from processors.integrity import IntegrityProcessor
 from processors.notification import NotificationProcessor
@@ -37,8 +57,9 @@ from processors.reading import Reading
 from processors.renditions import RenditionProcessor
 from processors.validation import Validation
 from rendering.pool import RenderPool
+from runtime.dependencies import Dependencies
 from runtime.settings import Settings
-from runtime.telemetry import DeliveryMetrics, RelayMetrics
+from runtime.telemetry import CircuitMetrics, DeliveryMetrics, RelayMetrics
 from schemas.registry import RegistryCodec, SchemaRegistry
 from storage.audit_chain_postgres import PostgresAuditPending, PostgresAuditWaiting
 from storage.audit_mongo import MongoAuditStore
@@ -99,6 +120,8 @@ class Site:
         self.settings = settings
         self.metrics = CollectorRegistry()
         self.clock = SystemClock()
+        #: What this process needs, watched once its work runs them; whatever is behind a breaker registers itself here.
+        self.dependencies = Dependencies()
         self._closing = AsyncExitStack()
 
     async def aclose(self) -> None:
@@ -107,35 +130,60 @@ class Site:
     def _closed_with_us(self, close: Callable[[], Awaitable[None]]) -> None:
         self._closing.push_async_callback(close)
 
+    def _breaker(self, unavailable: type[Transient], check: Callable[[], Awaitable[None]]) -> CircuitBreaker:
+        metrics = self.circuit_metrics
+
+        def on_change(breaker: CircuitBreaker, previous: State) -> None:
+            metrics.changed(breaker.dependency, breaker.state, previous)
+            self.dependencies.breaker_changed(breaker, previous)
+
+        breaker = CircuitBreaker(unavailable, check, clock=time.monotonic, on_change=on_change)
+        metrics.known(breaker.dependency)
+        self.dependencies.guard(breaker)
+        return breaker
+
     # --- adapters ------------------------------------------------------------------------------------------------
 
     @cached_property
     def postgres(self) -> Postgres:
         postgres = Postgres(self.settings.postgres_dsn.get_secret_value(), connections=self.settings.postgres_pool_size)
         self._closed_with_us(postgres.aclose)
+        self.dependencies.need(DatabaseUnavailable.waiting_for, postgres.check)
         return postgres
 
     @cached_property
     def codec(self) -> RegistryCodec:
         registry = SchemaRegistry(self.settings.registry_url)
         self._closed_with_us(registry.close)
-        return RegistryCodec(registry)
+        codec = RegistryCodec(registry)
+        self.dependencies.need(RegistryUnavailable.waiting_for, codec.check)
+        return codec
 
     @cached_property
     def database(self) -> PostgresDatabase:
         return PostgresDatabase(self.postgres, self.codec.encode)
 
     @cached_property
-    def objects(self) -> FilesystemObjectStore | MinioObjectStore:
+    def circuit_metrics(self) -> CircuitMetrics:
+        return CircuitMetrics(self.metrics)
+
+    @cached_property
+    def object_store(self) -> FilesystemObjectStore | MinioObjectStore:
+        """The store itself, for an operator's tools; whoever works for documents uses ``objects``."""
         objects = create_object_store(self.settings)
         self._closed_with_us(objects.aclose)
         return objects
 
     @cached_property
-    def keyring(self) -> LocalKeyring | VaultTransitKeyring:
+    def objects(self) -> GuardedObjectStore:
+        store = self.object_store
+        return GuardedObjectStore(store, self._breaker(ObjectStoreUnavailable, store.check))
+
+    @cached_property
+    def keyring(self) -> GuardedKeyring:
         keyring = create_keyring(self.settings)
         self._closed_with_us(keyring.aclose)
-        return keyring
+        return GuardedKeyring(keyring, self._breaker(KeyringUnavailable, keyring.check))
 
     @cached_property
     def content(self) -> EncryptedContent:
@@ -146,10 +194,19 @@ class Site:
         return PersonalDataKeys.from_files(self.settings.personal_key_file, self.settings.pseudonym_key_file)
 
     @cached_property
-    def audit_store(self) -> MongoAuditStore:
+    def _mongo(self) -> MongoAuditStore:
         store = MongoAuditStore(self.settings.mongo_url.get_secret_value(), self.settings.mongo_database)
         self._closed_with_us(store.aclose)
         return store
+
+    @cached_property
+    def _mongo_breaker(self) -> CircuitBreaker:
+        """One for the audit log and the extended metadata: it is the same server."""
+        return self._breaker(AuditStoreUnavailable, self._mongo.check)
+
+    @cached_property
+    def audit_store(self) -> GuardedAuditStore:
+        return GuardedAuditStore(self._mongo, self._mongo_breaker)
 
     @cached_property
     def delivery_metrics(self) -> DeliveryMetrics:
@@ -169,7 +226,8 @@ class Site:
         self._closed_with_us(pool.aclose)
         extended = MongoExtendedMetadata(self.settings.mongo_url.get_secret_value(), self.settings.mongo_database)
         self._closed_with_us(extended.aclose)
-        return RenditionProcessor(self.database, self.content, pool, extended, self.clock)
+        guarded = GuardedExtendedMetadata(extended, self._mongo_breaker)
+        return RenditionProcessor(self.database, self.content, pool, guarded, self.clock)
 
     def archiving(self) -> Processor:
         ged = CmisRepository(
@@ -179,7 +237,8 @@ class Site:
             self.settings.ged_password.get_secret_value(),
         )
         self._closed_with_us(ged.aclose)
-        return ArchivingProcessor(self.database, ArchiveCopies(self.database, self.content, ged), self.clock)
+        guarded = GuardedGed(ged, self._breaker(GedUnavailable, ged.check))
+        return ArchivingProcessor(self.database, ArchiveCopies(self.database, self.content, guarded), self.clock)
 
     def notification(self) -> Processor:
         settings = self.settings
@@ -196,7 +255,7 @@ class Site:
             self.database,
             self.personal,
             MailTemplates(zone=ZoneInfo(settings.mail_time_zone), bank=settings.mail_from_name),
-            sender,
+            GuardedMailSender(sender, self._breaker(MailUnavailable, sender.check)),
             self.clock,
             mail_domain=settings.mail_from.rpartition("@")[2],
         )
@@ -248,6 +307,7 @@ class Site:
                 flow=flow,
                 metrics=self.delivery_metrics,
                 policy=policy,
+                pause=self.dependencies.pause,
             )
 
         topics = tuple(event_type.TOPIC for event_type in processor.handles)
@@ -282,6 +342,7 @@ class Site:
                 "schema_registry": self.codec.check,
                 "signing_keys": jwks.check,
             },
+            circuits=lambda: self.dependencies.circuits,
             registry=self.metrics,
             body_timeout=settings.body_timeout,
         )

@@ -79,6 +79,12 @@ class Metrics(Protocol):
 
 Decode = Callable[[str, bytes], Awaitable[Event]]
 CommitOffsets = Callable[[Mapping[Partition, int]], Awaitable[bool]]
+#: Waits so many seconds before the next try, or less if the dependency of that name comes back.
+Pause = Callable[[str, float], Awaitable[None]]
+
+
+async def _sleep(_dependency: str, seconds: float) -> None:
+    await asyncio.sleep(seconds)
 
 
 class Flow(Protocol):
@@ -123,6 +129,7 @@ class Delivery:
         flow: Flow,
         metrics: Metrics,
         policy: Policy,
+        pause: Pause = _sleep,
     ) -> None:
         self._processor = processor
         self._consumer: Final = processor.consumer
@@ -133,6 +140,7 @@ class Delivery:
         self._flow = flow
         self._metrics = metrics
         self._policy: Final = policy
+        self._pause = pause
         self._lanes: dict[Partition, Lane] = {}
         self._held: set[Partition] = set()
 
@@ -306,7 +314,7 @@ class Delivery:
         self._metrics.retried(self._consumer, code)
         self._metrics.waiting(self._consumer, dependency, 1)
         try:
-            await asyncio.sleep(self._policy.pause(attempt, cap))
+            await self._pause(dependency, self._policy.pause(attempt, cap))
         finally:
             self._metrics.waiting(self._consumer, dependency, -1)
 

@@ -171,9 +171,15 @@ async def test_health(bench: Bench) -> None:
     async with a_client(an_app(bench, readiness={"postgresql": fine})) as client:
         assert (await client.get("/livez")).status_code == 200
         ready = await client.get("/readyz")
-        assert (ready.status_code, ready.json()) == (200, {"ready": True, "checks": {"postgresql": "ok"}})
-    async with a_client(an_app(bench, readiness={"postgresql": fine, "keyring": away})) as client:
+        assert (ready.status_code, ready.json()) == (
+            200,
+            {"ready": True, "checks": {"postgresql": "ok"}, "circuits": {}},
+        )
+    circuits = {"keyring": "open"}
+    several = {"postgresql": fine, "keyring": away}
+    async with a_client(an_app(bench, readiness=several, circuits=lambda: circuits)) as client:
         ready = await client.get("/readyz")
+    assert ready.json()["circuits"] == circuits
     assert (ready.status_code, ready.json()["checks"]) == (503, {"postgresql": "ok", "keyring": "failed"})
     assert "s3cret" not in ready.text
 
