@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from benchmarks.report import figure
+
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 #: Places of utime, stime, cutime, cstime in /proc/PID/stat, counted behind the command's closing bracket (proc(5)).
 _TIMES: Final = slice(11, 15)
@@ -33,7 +35,7 @@ class Sample:
 
     def __str__(self) -> str:
         low, high = self.spread
-        return f"{low:,.3g} - {high:,.3g}"
+        return f"{figure(low)} - {figure(high)}"
 
 
 async def alternate(
