@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -18,7 +19,7 @@ from domain.documents import Document, DocumentType, Dossier, Rendition, Timelin
 from domain.events import AuditRecorded, Event
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.objects import StoredObject, UnfinishedPut
-from domain.records import IdempotencyRecord, NotificationRecord
+from domain.records import IdempotencyRecord, NotificationRecord, UploadSurroundings
 
 
 class Clock(Protocol):
@@ -197,6 +198,16 @@ class Outbox(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of a document's state as it is to be written: the row before and after, and what is owed beside it."""
+
+    old: Document
+    new: Document
+    entry: TimelineEntry
+    events: tuple[Event, ...]
+
+
 class Timeline(Protocol):
     async def add(self, entry: TimelineEntry) -> None: ...
 
@@ -296,6 +307,10 @@ class HeldOrders(Protocol):
         """Have the consumer give the event up at its next try; None if it is not held, or was ordered before."""
         ...
 
+    async def withdraw(self, consumer: str, event_id: UUID) -> None:
+        """No order stands any more: the consumer gets the event anew."""
+        ...
+
 
 class RefusedRows(Protocol):
     """Outbox rows that Kafka refuses for good. None: there is no such row, or it was settled before."""
@@ -350,8 +365,46 @@ class HeldLock(Protocol):
         ...
 
 
+class UploadRecords(Protocol):
+    """An upload's rows, one call each way: every call is a transaction of its own, whole or not at all.
+
+    The same could be said with a Work, in eight round trips where this takes one. Raises DatabaseUnavailable; then the
+    transaction may have taken effect all the same.
+    """
+
+    async def surroundings(
+        self, tenant: str, type_code: str, dossier_id: UUID, step_id: UUID | None, parent_id: UUID | None
+    ) -> UploadSurroundings:
+        """Raises TypeUnknown."""
+        ...
+
+    async def begin(
+        self, document: Document, scope: tuple[str, str, str] | None, claim: IdempotencyRecord, lease_seconds: float
+    ) -> bool:
+        """Insert the PENDING row with a lease, and the key's claim if there is a ``scope``.
+
+        False, and nothing is written, if something stands under the key: ``IdempotencyKeys.claim`` tells what.
+        """
+        ...
+
+    async def complete(
+        self,
+        change: Change,
+        scope: tuple[str, str, str] | None,
+        response: Mapping[str, Any],
+    ) -> None:
+        """Write ``change`` and, with a ``scope``, the key's answer, if the attempt still holds its row and its key.
+
+        Raises UploadSuperseded if it holds one of them no longer.
+        """
+        ...
+
+
 class Database(Protocol):
     """Raises DatabaseUnavailable. Leaving ``transaction()`` normally commits; an exception rolls back."""
+
+    @property
+    def uploads(self) -> UploadRecords: ...
 
     def transaction(self) -> AbstractAsyncContextManager[Work]: ...
 

@@ -63,6 +63,7 @@ from runtime.telemetry import CircuitMetrics, DeliveryMetrics, RelayMetrics
 from schemas.registry import RegistryCodec, SchemaRegistry
 from storage.audit_chain_postgres import PostgresAuditPending, PostgresAuditWaiting
 from storage.audit_mongo import MongoAuditStore
+from storage.dead_letters_postgres import PostgresHeld
 from storage.housekeeping_postgres import PostgresHousekeeping
 from storage.inbox_postgres import PostgresInbox
 from storage.metadata_mongo import MongoExtendedMetadata
@@ -307,6 +308,7 @@ class Site:
                 flow=flow,
                 metrics=self.delivery_metrics,
                 policy=policy,
+                held=PostgresHeld(self.postgres),
                 pause=self.dependencies.pause,
             )
 

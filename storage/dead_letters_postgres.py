@@ -12,8 +12,8 @@ from domain.dead_letters import HeldEvent, Holding, Mark, Place
 from storage.inbox_postgres import column_text
 from storage.postgres_connections import Connections
 
-#: A worker notes what it holds at every retry, at most ``DPJ_RETRY_CAP`` apart; what was not noted for longer is not held.
-FRESH_SECONDS: Final = 120.0
+#: A worker notes what it holds after every try that failed; what was not noted for so long is held no more.
+FRESH_SECONDS: Final = 300.0
 
 
 class PostgresDeadLetterMarks:
@@ -58,6 +58,11 @@ class PostgresHeldOrders:
             reason,
         )
         return None if row is None else _event(row)
+
+    async def withdraw(self, consumer: str, event_id: UUID) -> None:
+        await self._connection.execute(
+            "DELETE FROM held_events WHERE consumer = $1 AND event_id = $2", consumer, event_id
+        )
 
 
 class PostgresOperations:

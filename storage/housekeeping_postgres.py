@@ -8,6 +8,8 @@ from typing import Final
 from storage.postgres_connections import Connections
 
 BATCH_ROWS: Final = 5_000
+#: What no worker has noted for so long is held by none.
+HELD_SECONDS: Final = 86_400.0
 
 #: Each deletes one batch of rows older than $1 seconds, at most $2 of them.
 _STATEMENTS: Final = {
@@ -24,6 +26,14 @@ _STATEMENTS: Final = {
     "audit_chained": """
         DELETE FROM audit_chained WHERE event_id IN (
             SELECT event_id FROM audit_chained WHERE chained_at < now() - make_interval(secs => $1) LIMIT $2)
+    """,
+    "dead_letter_marks": """
+        DELETE FROM dead_letter_marks WHERE ctid IN (
+            SELECT ctid FROM dead_letter_marks WHERE marked_at < now() - make_interval(secs => $1) LIMIT $2)
+    """,
+    "held_events": """
+        DELETE FROM held_events WHERE (consumer, event_id) IN (
+            SELECT consumer, event_id FROM held_events WHERE noted_at < now() - make_interval(secs => $1) LIMIT $2)
     """,
     # They hold a file name and a sealed address; their objects went when they were abandoned.
     "documents": """
@@ -45,6 +55,8 @@ class PostgresHousekeeping:
         self._ages = {
             "inbox": events,
             "audit_chained": events,
+            "dead_letter_marks": events,
+            "held_events": HELD_SECONDS,
             "idempotency_keys": idempotency_hours * 3_600.0,
             "documents": abandoned_hours * 3_600.0,
         }

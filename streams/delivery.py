@@ -24,22 +24,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
-from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 import structlog
 
 from domain.correlation import continue_trace, current_traceparent, trace_id
-from domain.errors import ClaimLost, DocumentBusy, DPJError, Kind, Transient, UnexpectedFailure
+from domain.dead_letters import REDRIVEN_FOR
+from domain.errors import (
+    ClaimLost,
+    DocumentBusy,
+    DPJError,
+    GivenUpByOperator,
+    Kind,
+    Transient,
+    UnexpectedFailure,
+)
 from domain.events import Event
 from processors.ports import Commit, Database, Processor
+from streams.holding import NOTE_SECONDS, Held, HeldNote, Unlisted
 from streams.lanes import Lane, Partition, Record
+from streams.letters import Verdict, held_event, origin_headers, record_id, sendable
 
 log = structlog.get_logger()
-
-#: Key and value of a dead letter: with its headers below the 1,000,000 bytes that librdkafka sends. Our events are smaller.
-MAX_DEAD_LETTER_BYTES: Final = 900_000
-#: Characters kept of a header that came with the record.
-MAX_HEADER: Final = 256
 
 
 class Claim(Enum):
@@ -108,6 +114,8 @@ class Policy:
     #: Another worker of the group frees a document within moments, so waiting for it is capped lower.
     busy_cap: float = 1.0
     ack_interval: float = 0.5
+    #: An event held for so long is listed for operators, and their orders about it are read as often.
+    note_interval: float = NOTE_SECONDS
 
     def pause(self, attempt: int, cap: float) -> float:
         """Full jitter over capped exponential growth: half of it certain, so that a retry never comes at once."""
@@ -130,6 +138,7 @@ class Delivery:
         metrics: Metrics,
         policy: Policy,
         pause: Pause = _sleep,
+        held: Held | None = None,
     ) -> None:
         self._processor = processor
         self._consumer: Final = processor.consumer
@@ -141,6 +150,7 @@ class Delivery:
         self._metrics = metrics
         self._policy: Final = policy
         self._pause = pause
+        self._held_list: Held = held or Unlisted()
         self._lanes: dict[Partition, Lane] = {}
         self._held: set[Partition] = set()
 
@@ -199,7 +209,12 @@ class Delivery:
         started = asyncio.get_running_loop().time()
         trace = continue_trace(record.headers.get("traceparent"))
         current_traceparent.set(trace)
-        verdict: _Verdict | None = None
+        if record.headers.get(REDRIVEN_FOR, self._consumer) != self._consumer:
+            self._metrics.finished(self._consumer, "passed", "none", 0.0)
+            return
+        event: Event | None = None
+        verdict: Verdict | None = None
+        note = HeldNote(self._held_list, every=self._policy.note_interval)
         holds = defects = 0
         while True:
             try:
@@ -208,19 +223,23 @@ class Delivery:
                     outcome = await self._once(event)  # (3) (4) (5)
                 else:
                     outcome = await self._bury(record, verdict)
+                await note.forget()
                 code = verdict.code if verdict else "none"
                 self._metrics.finished(self._consumer, outcome, code, asyncio.get_running_loop().time() - started)
                 return
             except Transient as error:
                 await self._hold(error, holds)
                 holds += 1
+                held = held_event(self._consumer, record, event, error, holds)
+                if verdict is None and await note.ordered(held):
+                    verdict = Verdict(GivenUpByOperator.code, type(error).__name__, holds + defects, given_up=False)
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not leave the lane unacknowledged
                 defects += 1
                 if not _final(error) and defects <= self._policy.bug_retries:
                     self._log_defect(record, error, trace, defects)
                     await self._hold(error, defects)
                     continue
-                verdict = _Verdict.of(error, attempts=holds + defects, given_up=verdict is not None)
+                verdict = Verdict.of(error, attempts=holds + defects, given_up=verdict is not None)
                 self._log_defect(record, error, trace, defects)
                 if verdict.given_up:
                     await self._hold(error, defects)
@@ -236,16 +255,18 @@ class Delivery:
 
         return "done" if await self._claimed(event.event_id, event.key, work_on) else "duplicate"
 
-    async def _bury(self, record: Record, verdict: _Verdict) -> str:
+    async def _bury(self, record: Record, verdict: Verdict) -> str:
         """One transaction: document state (as the processor says), inbox DEAD, dead letter in the outbox."""
         event: Event | None = None
         try:
             event = await self._decode(record.partition.topic, record.value or b"")
         except Transient:
-            raise
+            # Whoever orders an event to be given up does not want to wait for what would read it.
+            if verdict.code != GivenUpByOperator.code:
+                raise
         except Exception as error:  # noqa: BLE001 - a decoder's defect must not hold the lane for ever either
             log.debug("dead_letter_undecoded", consumer=self._consumer, error=type(error).__name__)
-        event_id = event.event_id if event else _record_id(record)
+        event_id = event.event_id if event else record_id(record)
         key = event.key if event else f"{record.partition.topic}/{record.partition.number}"
 
         async def give_up(owner: UUID) -> None:
@@ -256,7 +277,7 @@ class Delivery:
                 if state is not None:
                     await state(work)
                 await work.outbox.add_dead_letter(
-                    self._consumer, *_sendable(record), _origin_headers(record, self._consumer, event_id, verdict)
+                    self._consumer, *sendable(record), origin_headers(record, self._consumer, event_id, verdict)
                 )
                 await work.inbox.finish(self._consumer, event_id, owner, "DEAD")
 
@@ -332,53 +353,6 @@ class Delivery:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """Why an event is given up. ``given_up``: even the processor's ``give_up`` failed, so only the dead letter is left."""
-
-    code: str
-    error_class: str
-    attempts: int
-    given_up: bool
-
-    @classmethod
-    def of(cls, error: Exception, *, attempts: int, given_up: bool) -> _Verdict:
-        code = error.code if isinstance(error, DPJError) else UnexpectedFailure.code
-        return cls(code, type(error).__name__, attempts, given_up)
-
-
 def _final(error: Exception) -> bool:
     """Whether trying again is useless by the error's own word."""
     return isinstance(error, DPJError) and error.kind is Kind.PERMANENT and not isinstance(error, UnexpectedFailure)
-
-
-def _record_id(record: Record) -> UUID:
-    """A stable id for a record that can't be decoded: its place in Kafka."""
-    return uuid5(NAMESPACE_URL, f"kafka:{record.partition.topic}/{record.partition.number}/{record.offset}")
-
-
-def _sendable(record: Record) -> tuple[bytes | None, bytes | None]:
-    """Key and value of a dead letter. One too large to be sent would stop the relay; its headers still say where it is."""
-    if len(record.key or b"") + len(record.value or b"") > MAX_DEAD_LETTER_BYTES:
-        return None, None
-    return record.key, record.value
-
-
-def _origin_headers(record: Record, consumer: str, event_id: UUID, verdict: _Verdict) -> dict[str, str]:
-    """Headers of a dead letter: where it comes from and why it is one."""
-    return {
-        **{
-            name: record.headers[name][:MAX_HEADER]
-            for name in ("traceparent", "correlation-id")
-            if name in record.headers
-        },
-        "dpj-origin-topic": record.partition.topic,
-        "dpj-origin-partition": str(record.partition.number),
-        "dpj-origin-offset": str(record.offset),
-        "dpj-origin-timestamp": str(int(record.timestamp * 1000)),
-        "dpj-consumer": consumer,
-        "dpj-code": verdict.code,
-        "dpj-error-class": verdict.error_class,
-        "dpj-attempts": str(verdict.attempts),
-        "dpj-event-id": str(event_id),
-    }

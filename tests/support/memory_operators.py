@@ -38,6 +38,10 @@ class MemoryHeldOrders:
         self._rows.given_up[key] = reason
         return self._rows.held[key]
 
+    async def withdraw(self, consumer: str, event_id: UUID) -> None:
+        self._rows.held.pop((consumer, event_id), None)
+        self._rows.given_up.pop((consumer, event_id), None)
+
 
 class MemoryRefusedRows:
     def __init__(self, rows: OperatorRows) -> None:

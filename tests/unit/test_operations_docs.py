@@ -13,9 +13,9 @@ from pydantic_core import PydanticUndefined
 from domain.lifecycle import Status
 from ingest_api.metrics import ApiMetrics
 from runtime.settings import Settings
-from runtime.telemetry import DeliveryMetrics, RelayMetrics
-from streams.delivery import _origin_headers, _Verdict
+from runtime.telemetry import CircuitMetrics, DeliveryMetrics, RelayMetrics
 from streams.lanes import Partition, Record
+from streams.letters import Verdict, origin_headers
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "OPERATIONS.md").read_text("utf-8")
 
@@ -45,6 +45,7 @@ def test_every_metric_of_ours_is_explained() -> None:
     registry = CollectorRegistry()
     DeliveryMetrics(registry)
     RelayMetrics(registry)
+    CircuitMetrics(registry)
     ApiMetrics(registry)
     names = {name for metric in registry.collect() for name in (metric.name, f"{metric.name}_total")}
     told = set(re.findall(r"`(dpj_\w+)`", PAGE))
@@ -53,6 +54,6 @@ def test_every_metric_of_ours_is_explained() -> None:
 
 
 def test_every_header_of_a_dead_letter_is_explained() -> None:
-    verdict = _Verdict("code", "Error", 1, given_up=False)
-    headers = _origin_headers(Record(Partition("t", 0), 7, b"k", b"v", {}, 1.0), "integrity", uuid4(), verdict)
+    verdict = Verdict("code", "Error", 1, given_up=False)
+    headers = origin_headers(Record(Partition("t", 0), 7, b"k", b"v", {}, 1.0), "integrity", uuid4(), verdict)
     assert [name for name in headers if f"`{name}`" not in PAGE] == []
