@@ -18,7 +18,9 @@ from starlette.routing import Route
 Health = Callable[[], tuple[bool, dict[str, Any]]]
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
+    """uvicorn's, but for signals."""
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are the process's own business."""
@@ -44,7 +46,7 @@ async def serve_health(
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     app = Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])
-    server = _Server(
+    server = Server(
         uvicorn.Config(
             app,
             host=host,
@@ -57,6 +59,11 @@ async def serve_health(
             timeout_graceful_shutdown=1,
         )
     )
+    await serve_until(server, stopping)
+
+
+async def serve_until(server: Server, stopping: asyncio.Event) -> None:
+    """Serve until ``stopping`` is set, or the server gave up."""
     serving = asyncio.create_task(server.serve())
     stopped = asyncio.create_task(stopping.wait())
     await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)

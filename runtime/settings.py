@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     body_timeout: float = 30.0
     upload_lease: float = 60.0
     worker_port_base: int = 0
+    drain_seconds: float = Field(default=15.0, ge=0, le=3600)
 
     jwt_issuer: str
     jwt_audience: str = "dpj"

@@ -1,0 +1,98 @@
+"""A process from its start to its end: signals, jobs side by side, an end within a deadline whatever hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+import structlog
+
+from domain.errors import DPJError
+from runtime.settings import Settings
+from runtime.wiring import Site
+from streams.waiting import pause
+
+log = structlog.get_logger()
+
+#: What closing connections may take after the drain; then the process ends as it is, which every part of it survives.
+CLOSE_SECONDS: Final = 4.0
+
+Work = Callable[[Site, asyncio.Event], Awaitable[None]]
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+def run_process(settings: Settings, work: Work, run: Run = asyncio.run) -> None:
+    """Run ``work`` until SIGTERM or SIGINT sets its event, then leave. Does not return when it ended in good order."""
+    run(_process(settings, work))
+
+
+async def together(stopping: asyncio.Event, *jobs: Awaitable[None]) -> None:
+    """Run ``jobs`` until all end. One that fails stops the others, and then the process: its supervisor starts it again."""
+
+    async def watched(job: Awaitable[None]) -> None:
+        try:
+            await job
+        except Exception as error:
+            log.error("process_failed", error=type(error).__name__)
+            raise
+        finally:
+            stopping.set()
+
+    async with asyncio.TaskGroup() as group:
+        for job in jobs:
+            group.create_task(watched(job))
+
+
+async def repeat(stopping: asyncio.Event, name: str, seconds: float, job: Callable[[], Awaitable[object]]) -> None:
+    """Call ``job`` every ``seconds``; what is away now is tried again at the next turn, and told once."""
+    told = ""
+    while not stopping.is_set():
+        try:
+            await job()
+            told = ""
+        except DPJError as error:
+            if error.code != told:
+                told = error.code
+                log.warning("housekeeping_waiting", job=name, code=error.code)
+        await pause(stopping, seconds)
+
+
+async def _process(settings: Settings, work: Work) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    last_resort = threading.Timer(settings.drain_seconds + CLOSE_SECONDS, _force)
+    last_resort.daemon = True
+
+    def stop() -> None:
+        if not stopping.is_set():
+            stopping.set()
+            last_resort.start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    site = Site(settings)
+    try:
+        await work(site, stopping)
+    finally:
+        await site.aclose()
+    log.info("stopped")
+    # Not by returning: the interpreter would wait for threads of vendors' clients that may hang in a call for half a minute.
+    _leave(os.EX_OK)
+
+
+def _force() -> None:
+    log.error("stop_forced")
+    _leave(os.EX_SOFTWARE)
+
+
+def _leave(status: int) -> None:
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
