@@ -313,7 +313,9 @@ class Site:
             )
 
         topics = tuple(event_type.TOPIC for event_type in processor.handles)
-        consumer_settings = ConsumerSettings(bootstrap=settings.kafka_bootstrap, scratch=scratch)
+        consumer_settings = ConsumerSettings(
+            bootstrap=settings.kafka_bootstrap, scratch=scratch, session_seconds=settings.group_session
+        )
         return ConsumerRunner(name, topics, consumer_settings, create_delivery)
 
     def relay(self) -> OutboxRelay:

@@ -25,11 +25,13 @@ NEVER_SECONDS = 31_536_000.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerSettings:
     """What a consumer needs to know about the broker. ``bootstrap`` is ``host:port[,host:port]``;
-    ``scratch`` a folder that Faust insists on creating, though nothing is written to it."""
+    ``scratch`` a folder that Faust insists on creating, though nothing is written to it. After ``session_seconds`` without a
+    heartbeat a member's partitions go to the others: so long does what a killed worker held stand still."""
 
     bootstrap: str
     scratch: str
     fetch_records: int = 100
+    session_seconds: float = 15.0
 
 
 def group_id(consumer: str) -> str:
@@ -80,6 +82,8 @@ def create_app(consumer: str, settings: ConsumerSettings) -> Any:
         broker_commit_interval=1.0,
         broker_max_poll_records=settings.fetch_records,
         broker_max_poll_interval=NEVER_SECONDS,
+        broker_session_timeout=settings.session_seconds,
+        broker_heartbeat_interval=min(3.0, settings.session_seconds / 5),
         consumer_auto_offset_reset="earliest",
     )
 

@@ -17,7 +17,8 @@ class Proxy:
 
     def __init__(self, api: str, name: str) -> None:
         self.name = name
-        self._client = httpx.Client(base_url=f"{api}/proxies/{name}", timeout=SECONDS, trust_env=False)
+        self._path = f"/proxies/{name}"
+        self._client = httpx.Client(base_url=api, timeout=SECONDS, trust_env=False)
 
     def cut(self) -> None:
         """End every connection and refuse new ones."""
@@ -26,7 +27,7 @@ class Proxy:
     def restore(self) -> None:
         """As if nothing had been: no fault, open for connections."""
         for toxic in self._answer("GET", "").get("toxics", []):
-            self._client.delete(f"/toxics/{toxic['name']}")
+            self._client.delete(f"{self._path}/toxics/{toxic['name']}")
         self._change(enabled=True)
 
     def latency(self, ms: int, jitter: int = 0) -> None:
@@ -56,14 +57,14 @@ class Proxy:
 
     def _toxic(self, kind: str, stream: str, **attributes: int) -> None:
         name = f"{kind}_{stream}"
-        self._client.delete(f"/toxics/{name}")  # 404 where there is none
+        self._client.delete(f"{self._path}/toxics/{name}")  # 404 where there is none
         self._answer("POST", "/toxics", {"name": name, "type": kind, "stream": stream, "attributes": attributes})
 
     def _change(self, *, enabled: bool) -> None:
         self._answer("POST", "", {"enabled": enabled})
 
     def _answer(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        answer = self._client.request(method, path, json=body)
+        answer = self._client.request(method, self._path + path, json=body)
         answer.raise_for_status()
         given: dict[str, Any] = answer.json()
         return given

@@ -91,6 +91,7 @@ def _properties(site: Site) -> dict[str, str | int]:
         "log.dirs": str(site.data("kafka")),
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": 0,
+        "group.min.session.timeout.ms": 1000,  # fault tests don't wait as long as a cluster has to for a member that died
         # One node: nothing can be replicated. Few partitions of internal topics start and rebalance sooner.
         "offsets.topic.replication.factor": 1,
         "offsets.topic.num.partitions": 8,

@@ -1,0 +1,79 @@
+"""Places at which a process under test can be made to die at once, as by SIGKILL: one in each gap between two effects.
+
+``reach(name)`` costs one look into an empty dictionary. Nothing is armed but by ``arm``, which the process's settings decide
+(``DPJ_CRASH_POINT``); tests/faults holds that whatever dies at a point, all documents come to rest as promised.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+#: The exit status at a crash point: that of a process killed by SIGKILL, as a shell reports it.
+STATUS: Final = 137
+
+#: Name -> what is done and what is not, when the process dies there.
+POINTS: Final[Mapping[str, str]] = {
+    "intake.intent": "the row is PENDING; nothing is stored",
+    "intake.stored": "the object is stored; nothing compared it",
+    "intake.checked": "the object is compared; the row is still PENDING",
+    "intake.committed": "the document is STORED; the caller has no answer",
+    "discard.begun": "an upload was refused; its row is PENDING and its object stored",
+    "discard.abandoned": "a refused upload's row is ABANDONED; its object is still there",
+    "decision.committed": "the decision is recorded or carried out; the caller has no answer",
+    "sweep.abandoned": "rows of expired attempts are ABANDONED; their objects are still there",
+    "relay.fetched": "outbox rows are read; none is sent",
+    "relay.produced": "rows are handed to the producer; the broker confirmed none",
+    "relay.confirmed": "the broker confirmed; no row is marked",
+    "relay.marked": "the rows are marked as published",
+    "housekeeping.pruned": "some of the old rows are deleted",
+    "delivery.claimed": "the event is claimed; the processor has not run",
+    "delivery.processed": "the processor's outside effects are done; nothing is written",
+    "delivery.committed": "rows and inbox are written; the offset is not committed",
+    "delivery.burying": "an event is given up; nothing says so yet",
+    "delivery.buried": "the dead letter is in the outbox; the offset is not committed",
+    "integrity.read": "the content is read and compared; nothing is written",
+    "renditions.stored": "one of several thumbnails is in the object store",
+    "renditions.described": "thumbnails and technical facts are stored; no row names them",
+    "archiving.locked": "the document's lock is held; the GED was not asked",
+    "archiving.created": "the copy is in the GED, not compared",
+    "archiving.compared": "the copy is whole; the lock is still held",
+    "archiving.copied": "the copy is whole, the lock free; nothing is written",
+    "notification.attempted": "the attempt is on record; the mail is not sent",
+    "notification.sent": "the mail server took the mail; nothing is written",
+    "audit.chained": "entries have their places in the chain; the audit store has none of them",
+    "audit.stored": "the audit store has the entries; PostgreSQL still keeps them",
+}
+
+#: Name -> how many times it is still to be reached.
+_armed: dict[str, int] = {}
+
+
+def reach(name: str) -> None:
+    """Say that the place ``name`` of ``POINTS`` is reached. Does not return if it is armed and its count is up."""
+    if name in _armed:
+        _strike(name)
+
+
+def arm(point: str | None) -> None:
+    """Die at ``point``: "name", or "name:N" for the N-th time it is reached; nothing disarms. None arms nothing.
+
+    Raises ValueError for a name that is not registered, or a count that is none.
+    """
+    if point is None:
+        return
+    found = re.fullmatch(r"([a-z_.]+)(?::([1-9]\d{0,8}))?", point)
+    if found is None or found[1] not in POINTS:
+        raise ValueError(f"no such crash point: {point}")
+    _armed[found[1]] = int(found[2] or 1)
+
+
+def _strike(name: str) -> None:
+    _armed[name] -= 1
+    if _armed[name] == 0:
+        sys.stderr.write(f'{{"event": "crash_point_reached", "point": "{name}", "level": "error"}}\n')
+        sys.stderr.flush()
+        os._exit(STATUS)
