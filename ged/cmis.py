@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from domain.archive import GedDocument, GedObject
-from domain.errors import ArchiveRefused, GedUnavailable
+from domain.errors import ArchiveRefused, GedOutcomeUnknown, GedUnavailable
 from ged.multipart import MultipartUpload
 
 #: Answers about one object are a few KiB; a service document lists repositories. More than this is no CMIS answer.
@@ -32,6 +32,10 @@ _READ_SIZE: Final = 256 * 1024
 _REFUSALS: Final = frozenset({"constraint", "filterNotValid", "invalidArgument", "notSupported", "streamNotSupported"})
 #: What a proxy before the repository says of a document that it will never let pass (RFC 9110).
 _TOO_LARGE: Final = 413
+_SERVER_ERROR: Final = 500
+#: Children asked for at once, and how many of them were there on the page before.
+_PAGE: Final = 500
+_OVERLAP: Final = 20
 
 
 class _CmisError(Exception):
@@ -104,7 +108,9 @@ class CmisRepository:
     ) -> GedObject | None:
         """Create ``document`` in ``folder``, sending ``content`` as it comes; None if there is no such folder.
 
-        Raises ArchiveMismatch if ``content`` is not of the size that ``document`` says; then nothing was created.
+        Raises ArchiveMismatch if ``content`` is not of the size that ``document`` says, and GedOutcomeUnknown if the
+        document may have been created, or may still be: all was sent, and no answer says what came of it. After any other
+        error of ours nothing was created.
         """
         properties = {
             "cmis:objectTypeId": "cmis:document",
@@ -115,21 +121,52 @@ class CmisRepository:
             _action("createDocument", properties), ("content", document.name, document.mime_type, document.size)
         )
         url = await self._url(folder)
+        deadline = self._deadline + document.size / _SLOWEST
         try:
             async with aclosing(upload.body(content)) as body:
                 return _as_object(
-                    await self._call(
-                        "POST",
-                        url,
-                        headers=upload.headers,
-                        content=body,
-                        deadline=self._deadline + document.size / _SLOWEST,
-                    )
+                    await self._call("POST", url, headers=upload.headers, content=body, deadline=deadline)
                 )
         except _CmisError as error:
             if error.name == "objectNotFound":
                 return None
+            if error.status >= _SERVER_ERROR and upload.is_complete:
+                raise GedOutcomeUnknown("The GED failed over a creation.") from None
             raise _translated(error) from None
+        except GedUnavailable:
+            if upload.is_complete:
+                raise GedOutcomeUnknown("The GED did not confirm a creation.") from None
+            raise
+
+    async def children(self, folder: Sequence[str]) -> AsyncIterator[tuple[str, GedObject]]:
+        """Names and objects in ``folder``, in no order; nothing if there is no such folder.
+
+        What others create or delete there meanwhile may be missing.
+        """
+        url = await self._url(folder)
+        wanted = {
+            "cmisselector": "children",
+            "succinct": "true",
+            "filter": "cmis:objectId,cmis:objectTypeId,cmis:name,cmis:contentStreamLength",
+            "maxItems": str(_PAGE),
+        }
+        seen: set[str] = set()
+        skipped, more = 0, True
+        while more:
+            try:
+                page = await self._call("GET", url, params={**wanted, "skipCount": str(skipped)})
+            except _CmisError as error:
+                if error.name == "objectNotFound":
+                    return
+                raise _translated(error) from None
+            found = _as_children(page)
+            for name, child in found:
+                if child.id not in seen:
+                    seen.add(child.id)
+                    yield name, child
+            # Pages overlap, so that a deletion between two of them moves nothing out of sight.
+            more = page.get("hasMoreItems") is True and len(found) > _OVERLAP
+            skipped += len(found) - _OVERLAP
 
     async def read(self, object_id: str) -> AsyncIterator[bytes]:
         """The content of a document, from its first byte to its last."""
@@ -245,6 +282,23 @@ def _as_object(answer: Mapping[str, Any]) -> GedObject:
         raise GedUnavailable("The GED's answer is not CMIS.")
     size = properties.get("cmis:contentStreamLength")
     return GedObject(properties["cmis:objectId"], size if isinstance(size, int) and size >= 0 else None)
+
+
+def _as_children(page: Mapping[str, Any]) -> list[tuple[str, GedObject]]:
+    entries = page.get("objects")
+    if not isinstance(entries, list):
+        raise GedUnavailable("The GED's answer is not CMIS.")
+    children = []
+    for entry in entries:
+        described = entry.get("object") if isinstance(entry, dict) else None
+        if not isinstance(described, dict):
+            raise GedUnavailable("The GED's answer is not CMIS.")
+        child = _as_object(described)
+        name = described["succinctProperties"].get("cmis:name")
+        if not isinstance(name, str):
+            raise GedUnavailable("The GED's answer is not CMIS.")
+        children.append((name, child))
+    return children
 
 
 def _translated(error: _CmisError) -> GedUnavailable | ArchiveRefused:

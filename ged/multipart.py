@@ -25,6 +25,8 @@ class MultipartUpload:
             "Content-Transfer-Encoding: binary\r\n\r\n"
         )
         self._head = "".join(parts).encode()
+        #: Whether all of it was handed over to be sent. Until then, no server can have taken it.
+        self.is_complete = False
         self._tail = f"\r\n--{boundary}--\r\n".encode()
         self.headers = {
             "Content-Type": f"multipart/form-data; boundary={boundary}",
@@ -42,6 +44,7 @@ class MultipartUpload:
             yield chunk
         if sent != self._size:
             raise ArchiveMismatch("The document to be archived is not of its recorded size.")
+        self.is_complete = True
         yield self._tail
 
 

@@ -1,23 +1,38 @@
 """A document's one copy in the GED: put there, compared, removed.
 
 The copy is known by its place alone (``location``), so a crash at any moment leaves nothing that the next try could not
-find. Names are not unique in every GED under concurrency: a lock of the cluster stands before each creation.
+find. Names are not unique in every GED under concurrency, and a creation may take effect after its sender has given up, or
+is dead. So before a creation stand a lock of the cluster and a record in PostgreSQL, the open attempt, which says until when
+the creation may take effect. Its sender keeps the record open while it sends, and stops sending when it can't; whoever comes
+after it adopts what it made, or waits until nothing can come of it any more. What defies even that is found by
+reconciling (``processors.reconcile_ged``).
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 from urllib.parse import quote
+from uuid import UUID, uuid4
 
-from domain.archive import GedDocument, GedObject
+from domain.archive import GedDocument, GedObject, OpenAttempt
 from domain.documents import Document
-from domain.errors import ArchiveMismatch, GedUnavailable, UnexpectedFailure
+from domain.errors import (
+    ArchiveMismatch,
+    DocumentBusy,
+    DPJError,
+    GedOutcomeUnknown,
+    GedUnavailable,
+    Transient,
+    UnexpectedFailure,
+)
 from processors.closing import closed
-from processors.ports import Database
+from processors.ports import Database, HeldLock
 
 _EXTENSIONS: Final = {
     "application/pdf": "pdf",
@@ -50,7 +65,13 @@ class Content(Protocol):
 class Ged(Protocol):
     """Documents and folders by path. Raises GedUnavailable (away) or ArchiveRefused (never will)."""
 
-    async def find(self, path: Sequence[str]) -> GedObject | None: ...
+    async def find(self, path: Sequence[str]) -> GedObject | None:
+        """One of those of that name, should there be several."""
+        ...
+
+    def children(self, folder: Sequence[str]) -> AsyncIterator[tuple[str, GedObject]]:
+        """Names and objects; nothing if there is no such folder."""
+        ...
 
     async def create_folder(self, path: Sequence[str]) -> None:
         """Create the last folder of ``path`` in its existing parent."""
@@ -59,7 +80,10 @@ class Ged(Protocol):
     async def create(
         self, folder: Sequence[str], document: GedDocument, content: AsyncIterable[bytes]
     ) -> GedObject | None:
-        """None if there is no such folder; ArchiveMismatch if ``content`` is not of the size announced."""
+        """None if there is no such folder; ArchiveMismatch if ``content`` is not of the size announced.
+
+        GedOutcomeUnknown if it may have taken effect, or still may; after any other error of ours it has not and will not.
+        """
         ...
 
     def read(self, object_id: str) -> AsyncIterator[bytes]: ...
@@ -71,10 +95,14 @@ class Ged(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ArchivedCopy:
-    """Where the GED keeps a document: its id there, and its path from the root."""
+    """Where the GED keeps a document: its id there, and its path from the root.
+
+    ``attempt``: the open attempt that made it, to be ended where the copy is recorded.
+    """
 
     ged_id: str
     ged_path: str
+    attempt: UUID | None = field(default=None, compare=False)
 
 
 def location(document: Document) -> tuple[Path, str]:
@@ -94,12 +122,27 @@ def _folder_name(tenant: str) -> str:
 
 
 class ArchiveCopies:
-    """Puts and removes copies. ``known_folders`` bounds how many folders are remembered to exist."""
+    """Puts and removes copies. ``known_folders`` bounds how many folders are remembered to exist.
 
-    def __init__(self, database: Database, content: Content, ged: Ged, *, known_folders: int = 4096) -> None:
+    ``settle_seconds``: how long the GED may take to complete a creation that has reached it whole. ``attempt_seconds``: how
+    long an open attempt lasts if its sender does not renew it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        content: Content,
+        ged: Ged,
+        *,
+        settle_seconds: float = 20.0,
+        attempt_seconds: float = 10.0,
+        known_folders: int = 4096,
+    ) -> None:
         self._database = database
         self._content = content
         self._ged = ged
+        self._settle_seconds = settle_seconds
+        self._attempt_seconds = attempt_seconds
         self._folders: OrderedDict[Path, None] = OrderedDict()
         self._known_folders = known_folders
 
@@ -108,14 +151,14 @@ class ArchiveCopies:
 
         Safe to repeat after a crash at any point: a whole copy that is already there is adopted, any other is replaced.
         Raises GedUnavailable, ArchiveRefused, ArchiveMismatch (what the GED gives back differs; the copy is deleted),
-        and whatever reading the content raises.
+        DocumentBusy, DatabaseUnavailable, and whatever reading the content raises.
         """
         folder, _ = location(document)
         for _ in range(2):
             # Folders first: who waited for a folder's lock while holding a document's could starve the pool of both.
             await self._ensure_folder(folder)
-            async with self._database.lock(f"ged-document:{document.id}"):
-                copy = await self._adopted(document) or await self._created(document, retention_years)
+            async with self._database.lock(_lock(document)) as held:
+                copy = await self._adopted(document) or await self._created(document, retention_years, held)
             if copy is not None:
                 return copy
             # The GED lost a folder that we knew (removed by someone, or restored from an older backup): once more.
@@ -123,44 +166,143 @@ class ArchiveCopies:
         raise GedUnavailable("The GED's folder disappears while it is used.")
 
     async def remove(self, document: Document) -> bool:
-        """Delete the copy if there is one; say whether there was. Raises GedUnavailable or ArchiveRefused."""
+        """Delete the copy if there is one; say whether there was.
+
+        Raises GedUnavailable (also while a creation may still take effect) or ArchiveRefused.
+        """
         folder, name = location(document)
-        async with self._database.lock(f"ged-document:{document.id}"):
+        async with self._database.lock(_lock(document)):
+            attempt = await self._open(document)
             found = await self._ged.find((*folder, name))
-            if found is not None:
-                await self._ged.delete(found.id)
+            if found is None and attempt is not None and not attempt.settled:
+                raise GedOutcomeUnknown("An earlier creation may still take effect.")
+            for copy in await self.named(document) if found is not None else []:
+                await self._ged.delete(copy.id)
+            if attempt is not None:
+                await self._end(document.id, attempt.attempt)
         return found is not None
 
-    async def _adopted(self, document: Document) -> ArchivedCopy | None:
-        """The whole copy that is already there; any other is deleted."""
+    async def named(self, document: Document) -> list[GedObject]:
+        """All that the GED has in the document's place, in the order of their ids. Raises GedUnavailable."""
         folder, name = location(document)
-        found = await self._ged.find((*folder, name))
-        if found is None:
-            return None
-        if await self._is_whole(found, document):
-            return ArchivedCopy(found.id, _path(document))
-        await self._ged.delete(found.id)
+        async with closed(self._ged.children(folder)) as children:
+            found = [child async for child_name, child in children if child_name == name]
+        return sorted(found, key=lambda child: child.id)
+
+    async def remove_others(self, document: Document, ged_id: str) -> list[str]:
+        """Delete every copy but ``ged_id``, if that one is there and whole; ids of the deleted ones.
+
+        Raises GedUnavailable or ArchiveRefused.
+        """
+        async with self._database.lock(_lock(document)) as held:
+            found = await self.named(document)
+            kept = next((copy for copy in found if copy.id == ged_id), None)
+            if kept is None or not await self._is_whole(kept, document):
+                return []
+            await held.check()
+            return await self._delete_others(found, kept)
+
+    async def _open(self, document: Document) -> OpenAttempt | None:
+        async with self._database.transaction() as work:
+            return await work.ged_attempts.open(document.id)
+
+    async def _end(self, document_id: UUID, attempt: UUID) -> None:
+        async with self._database.transaction() as work:
+            await work.ged_attempts.end(document_id, attempt)
+
+    async def _adopted(self, document: Document) -> ArchivedCopy | None:
+        """The whole copy that is already there; any other is deleted. Raises GedOutcomeUnknown if one may still appear."""
+        folder, name = location(document)
+        attempt = await self._open(document)
+        if attempt is None:
+            one = await self._ged.find((*folder, name))
+            found = [] if one is None else [one]
+        else:
+            found = await self.named(document)
+        for copy in found:
+            if await self._is_whole(copy, document):
+                await self._delete_others(found, copy)
+                return ArchivedCopy(copy.id, _path(document), attempt.attempt if attempt else None)
+        if attempt is not None and not attempt.settled:
+            raise GedOutcomeUnknown("An earlier creation may still take effect.")
+        for copy in found:
+            await self._ged.delete(copy.id)
         return None
 
-    async def _created(self, document: Document, retention_years: int) -> ArchivedCopy | None:
+    async def _created(self, document: Document, retention_years: int, held: HeldLock) -> ArchivedCopy | None:
         """A new copy, compared; None if its folder is gone."""
-        folder, name = location(document)
         wanted = GedDocument(
-            name=name,
+            name=location(document)[1],
             mime_type=document.mime_type or "application/octet-stream",
             description=(
                 f"DPJ {document.id} sha256={document.sha256} type={document.type_code} retention={retention_years}y"
             ),
             size=_size(document),
         )
-        async with closed(self._content.read(document)) as content:
-            created = await self._ged.create(folder, wanted, content)
-        if created is None:
-            return None
+        attempt = uuid4()
+        async with self._attempting(document.id, attempt, held) as until:
+            async with closed(_before(self._content.read(document), until)) as content:
+                created = await self._ged.create(location(document)[0], wanted, content)
+            if created is None:
+                await self._end(document.id, attempt)
+                return None
         if not await self._is_whole(created, document):
             await self._ged.delete(created.id)
+            await self._end(document.id, attempt)
             raise ArchiveMismatch("The GED gives back other bytes than it was sent.")
-        return ArchivedCopy(created.id, _path(document))
+        return ArchivedCopy(created.id, _path(document), attempt)
+
+    @asynccontextmanager
+    async def _attempting(self, document_id: UUID, attempt: UUID, held: HeldLock) -> AsyncIterator[asyncio.Timeout]:
+        """An open attempt for the time of a creation, which ends with GedOutcomeUnknown when it can't be kept open.
+
+        The attempt stays open, unless the creation says that it has not taken effect and never will.
+        """
+        loop = asyncio.get_running_loop()
+        lasts = self._attempt_seconds + self._settle_seconds
+        ends = loop.time() + self._attempt_seconds
+        async with self._database.transaction() as work:
+            await work.ged_attempts.begin(document_id, attempt, lasts)
+        try:
+            await held.check()
+            async with asyncio.timeout_at(ends) as until:
+                renewing = asyncio.create_task(self._keep_open(document_id, attempt, until))
+                try:
+                    yield until
+                finally:
+                    renewing.cancel()
+                    await asyncio.gather(renewing, return_exceptions=True)
+        except TimeoutError:
+            raise GedOutcomeUnknown("A creation took too long for its record to be kept.") from None
+        except GedOutcomeUnknown:
+            with suppress(Transient):  # sooner, that is all
+                async with self._database.transaction() as work:
+                    await work.ged_attempts.renew(document_id, attempt, self._settle_seconds)
+            raise
+        except DPJError:
+            with suppress(Transient):
+                await self._end(document_id, attempt)
+            raise
+
+    async def _keep_open(self, document_id: UUID, attempt: UUID, until: asyncio.Timeout) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._attempt_seconds / 3)
+            ends = loop.time() + self._attempt_seconds
+            try:
+                async with self._database.transaction() as work:
+                    await work.ged_attempts.renew(document_id, attempt, self._attempt_seconds + self._settle_seconds)
+            except DocumentBusy:
+                return  # no longer ours: the time that is left passes, and the creation is stopped
+            except Transient:
+                continue
+            until.reschedule(ends)
+
+    async def _delete_others(self, found: Sequence[GedObject], kept: GedObject) -> list[str]:
+        others = [copy.id for copy in found if copy.id != kept.id]
+        for other in others:
+            await self._ged.delete(other)
+        return others
 
     async def _ensure_folder(self, folder: Path) -> None:
         if folder not in self._folders:
@@ -168,8 +310,9 @@ class ArchiveCopies:
             while (at := folder[: len(folder) - len(missing)]) and await self._ged.find(at) is None:
                 missing.append(at)
             for path in reversed(missing):
-                async with self._database.lock(f"ged-folder:/{'/'.join(path)}"):
+                async with self._database.lock(f"ged-folder:/{'/'.join(path)}") as held:
                     if await self._ged.find(path) is None:
+                        await held.check()
                         await self._ged.create_folder(path)
         self._folders[folder] = None
         self._folders.move_to_end(folder)
@@ -188,6 +331,20 @@ class ArchiveCopies:
                 if received > _size(document):
                     return False
         return digest.hexdigest() == document.sha256
+
+
+async def _before(content: AsyncIterator[bytes], until: asyncio.Timeout) -> AsyncIterator[bytes]:
+    """``content``, but not its end once the time is over: a process that was suspended must not complete what it began."""
+    loop = asyncio.get_running_loop()
+    async with closed(content) as pieces:
+        async for piece in pieces:
+            yield piece
+    if loop.time() >= (until.when() or 0.0):
+        raise DocumentBusy("The document's copy took too long to be sent.")
+
+
+def _lock(document: Document) -> str:
+    return f"ged-document:{document.id}"
 
 
 def _path(document: Document) -> str:

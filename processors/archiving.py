@@ -102,6 +102,9 @@ class ArchivingProcessor:
             raise DocumentBusy("The document is being erased.")
         if document.status is not Status.VALIDATED:
             return
+        if copy.attempt is not None:
+            # Held to the end: had another process taken our place, its copy would be the one to record.
+            await work.ged_attempts.end(document.id, copy.attempt)
         origin = Origin(actor=ACTOR, at=self._clock.now(), correlation_id=event.correlation_id)
         await advance(
             work,

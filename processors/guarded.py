@@ -75,6 +75,9 @@ class GuardedGed:
     async def find(self, path: Sequence[str]) -> GedObject | None:
         return await self._breaker.call(self._ged.find, path)
 
+    def children(self, folder: Sequence[str]) -> AsyncGenerator[tuple[str, GedObject], None]:
+        return self._breaker.stream(lambda: self._ged.children(folder))
+
     async def create_folder(self, path: Sequence[str]) -> None:
         await self._breaker.call(self._ged.create_folder, path)
 

@@ -141,6 +141,12 @@ class MemoryGed:
         self._call("find")
         return next((self._as_object(held) for at, held in self.objects if at == tuple(path)), None)
 
+    async def children(self, folder: Sequence[str]) -> AsyncIterator[tuple[str, GedObject]]:
+        self._call("children")
+        for at, held in list(self.objects):
+            if at and at[:-1] == tuple(folder):
+                yield at[-1], self._as_object(held)
+
     async def create_folder(self, path: Sequence[str]) -> None:
         self._call("create_folder")
         assert tuple(path[:-1]) in self.folders()

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
-from domain.errors import ArchiveMismatch, GedUnavailable, ObjectStoreUnavailable, UnexpectedFailure
+from domain.documents import Document
+from domain.errors import (
+    ArchiveMismatch,
+    ArchiveRefused,
+    DatabaseUnavailable,
+    DocumentBusy,
+    GedOutcomeUnknown,
+    GedUnavailable,
+    ObjectStoreUnavailable,
+    UnexpectedFailure,
+)
 from processors.archive_copies import ArchiveCopies, location
 from tests.support.fakes_archiving import CONTENT, SHA256, MemoryContent, MemoryGed, stored
-from tests.support.memory import MemoryDatabase
+from tests.support.memory import NOW, MemoryDatabase
 
 
 class Bench:
@@ -118,6 +131,7 @@ async def test_few_folders_are_remembered() -> None:
     await bench.copies.put(replace(stored(), dossier_id=first.dossier_id), 10)
     assert bench.ged.calls.count("find") == looked + 1
     await bench.copies.put(second, 10)
+    bench.database.rows.ged_attempts.clear()  # the copies are recorded
     looked = bench.ged.calls.count("find")
     await bench.copies.put(first, 10)
     assert bench.ged.calls.count("find") == looked + 2
@@ -156,3 +170,192 @@ def test_unknown_media_types_and_undated_deposits() -> None:
     folder, name = location(document)
     assert name == f"{document.id}.bin"
     assert folder[2] == "2026"
+
+
+# --- Creations of unknown outcome ------------------------------------------------------------------------------------
+
+
+def _another(bench: Bench) -> ArchiveCopies:
+    return ArchiveCopies(bench.database, bench.content, bench.ged)
+
+
+async def test_after_an_unknown_outcome_nothing_is_created_before_it_has_settled() -> None:
+    bench, document = Bench(), stored()
+    bench.ged.crash = {"create": GedOutcomeUnknown()}
+    with pytest.raises(GedOutcomeUnknown):
+        await bench.copies.put(document, 10)
+    for copies in (bench.copies, _another(bench)):
+        with pytest.raises(GedOutcomeUnknown):
+            await copies.put(document, 10)
+    assert bench.ged.calls.count("create") == 1
+    bench.database.clock.move(21)
+    await _another(bench).put(document, 10)
+    assert len(bench.ged.documents()) == 1
+
+
+@pytest.mark.parametrize("tells_sizes", [True, False])
+async def test_a_creation_that_took_effect_unseen_is_adopted_at_once(tells_sizes: bool) -> None:
+    bench, document = Bench(), stored()
+    bench.ged.tells_sizes = tells_sizes
+    bench.ged.crash = {"created": GedOutcomeUnknown()}
+    with pytest.raises(GedOutcomeUnknown):
+        await bench.copies.put(document, 10)
+    copy = await _another(bench).put(document, 10)
+    ((_, held),) = bench.ged.documents()
+    assert (copy.ged_id, held.content) == (held.id, CONTENT)
+    assert bench.ged.calls.count("create") == 1
+
+
+async def test_a_crash_during_a_creation_holds_the_next_one_back_until_it_has_settled() -> None:
+    bench, document = Bench(), stored()
+    bench.ged.crash = {"create": RuntimeError("killed")}
+    with pytest.raises(RuntimeError):
+        await bench.copies.put(document, 10)
+    bench.database.clock.move(29)
+    with pytest.raises(GedOutcomeUnknown):
+        await _another(bench).put(document, 10)
+    bench.database.clock.move(2)
+    await _another(bench).put(document, 10)
+    assert len(bench.ged.documents()) == 1
+
+
+@pytest.mark.parametrize("error", [GedUnavailable(), ArchiveRefused()])
+async def test_what_surely_had_no_effect_holds_nothing_back(error: Exception) -> None:
+    bench, document = Bench(), stored()
+    bench.ged.crash = {"create": error}
+    with pytest.raises(type(error)):
+        await bench.copies.put(document, 10)
+    assert bench.database.rows.ged_attempts == {}
+    await bench.copies.put(document, 10)
+    assert len(bench.ged.documents()) == 1
+
+
+async def test_of_several_copies_one_whole_one_stays() -> None:
+    bench, document = Bench(), stored()
+    bench.ged.crash = {"created": GedOutcomeUnknown()}
+    with pytest.raises(GedOutcomeUnknown):
+        await bench.copies.put(document, 10)
+    ((path, _),) = bench.ged.documents()
+    bench.ged.put(path, CONTENT)
+    bench.ged.put(path, CONTENT[:-1])
+    copy = await bench.copies.put(document, 10)
+    ((_, held),) = bench.ged.documents()
+    assert (copy.ged_id, held.content) == (held.id, CONTENT)
+
+
+async def test_who_lost_the_lock_creates_nothing() -> None:
+    bench, document = Bench(), stored()
+    bench.database.lost_locks = {f"ged-document:{document.id}"}
+    with pytest.raises(DatabaseUnavailable):
+        await bench.copies.put(document, 10)
+    assert "create" not in bench.ged.calls
+    bench.database.lost_locks.clear()
+    await bench.copies.put(document, 10)
+    assert len(bench.ged.documents()) == 1
+
+
+async def test_who_lost_the_lock_of_a_folder_does_not_create_it() -> None:
+    bench = Bench()
+    bench.database.lost_locks = {"ged-folder:/dpj"}
+    with pytest.raises(DatabaseUnavailable):
+        await bench.copies.put(stored(), 10)
+    assert bench.ged.folders() == [()]
+
+
+async def test_two_never_create_at_once_even_without_the_lock() -> None:
+    bench, document = Bench(), stored()
+    await bench.copies.put(stored(dossier_id=document.dossier_id), 10)
+    async with bench.database.transaction() as work:
+        await work.ged_attempts.begin(document.id, uuid4(), 60)
+    with pytest.raises(GedOutcomeUnknown):
+        await bench.copies.put(document, 10)
+    assert len(bench.ged.documents()) == 1
+
+
+class SlowContent(MemoryContent):
+    """Takes ``seconds`` before its last piece."""
+
+    seconds = 0.2
+
+    async def read(self, document: Document) -> AsyncIterator[bytes]:
+        async for piece in super().read(document):
+            await asyncio.sleep(self.seconds / 2)
+            yield piece
+
+
+async def test_the_record_is_kept_open_while_a_creation_lasts() -> None:
+    bench, document = Bench(), stored()
+    copies = ArchiveCopies(bench.database, SlowContent(), bench.ged, attempt_seconds=0.09)
+    await copies.put(document, 10)
+    assert len(bench.ged.documents()) == 1
+
+
+async def test_a_creation_whose_record_cannot_be_kept_is_stopped() -> None:
+    bench, document = Bench(), stored()
+    copies = ArchiveCopies(bench.database, SlowContent(), bench.ged, attempt_seconds=0.09)
+    bench.database.faults = [None, None, *["away"] * 20]
+    with pytest.raises(GedOutcomeUnknown):
+        await copies.put(document, 10)
+    assert bench.ged.documents() == []
+    assert bench.database.rows.ged_attempts
+
+
+async def test_a_record_that_another_has_taken_is_not_kept() -> None:
+    bench, document = Bench(), stored()
+    copies = ArchiveCopies(bench.database, SlowContent(), bench.ged, attempt_seconds=0.09)
+    putting = asyncio.create_task(copies.put(document, 10))
+    while not bench.database.rows.ged_attempts:
+        await asyncio.sleep(0.005)
+    other = uuid4()
+    bench.database.rows.ged_attempts[document.id] = other, NOW
+    with pytest.raises(GedOutcomeUnknown):
+        await putting
+    assert bench.ged.documents() == []
+    assert bench.database.rows.ged_attempts[document.id][0] == other
+
+
+async def test_a_process_that_was_suspended_does_not_complete_what_it_began() -> None:
+    bench, document = Bench(), stored()
+
+    class Suspended(MemoryContent):
+        async def read(self, document: Document) -> AsyncIterator[bytes]:
+            async for piece in super().read(document):
+                yield piece
+            time.sleep(0.1)  # noqa: ASYNC251 - nothing runs meanwhile, timers neither
+
+    copies = ArchiveCopies(bench.database, Suspended(), bench.ged, attempt_seconds=0.09)
+    with pytest.raises((DocumentBusy, GedOutcomeUnknown)):
+        await copies.put(document, 10)
+    assert bench.ged.documents() == []
+
+
+async def test_removal_waits_for_what_may_still_appear() -> None:
+    bench, document = Bench(), stored()
+    bench.ged.crash = {"create": GedOutcomeUnknown()}
+    with pytest.raises(GedOutcomeUnknown):
+        await bench.copies.put(document, 10)
+    with pytest.raises(GedOutcomeUnknown):
+        await bench.copies.remove(document)
+    bench.database.clock.move(21)
+    assert not await bench.copies.remove(document)
+    assert bench.database.rows.ged_attempts == {}
+
+
+async def test_removal_takes_every_copy() -> None:
+    bench, document = Bench(), stored()
+    await bench.copies.put(document, 10)
+    ((path, _),) = bench.ged.documents()
+    bench.ged.put(path, CONTENT)
+    assert await bench.copies.remove(document)
+    assert bench.ged.documents() == []
+
+
+@pytest.mark.parametrize(("kept", "left"), [(CONTENT, 1), (CONTENT[::-1], 3)])
+async def test_others_go_only_if_the_recorded_one_is_whole(kept: bytes, left: int) -> None:
+    bench, document = Bench(), stored()
+    folder, name = location(document)
+    recorded = bench.ged.put((*folder, name), kept)
+    doubles = [bench.ged.put((*folder, name), CONTENT) for _ in range(2)]
+    assert await bench.copies.remove_others(document, recorded) == (sorted(doubles) if left == 1 else [])
+    assert len(bench.ged.documents()) == left
+    assert await bench.copies.remove_others(document, "gone") == []
