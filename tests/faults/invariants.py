@@ -271,33 +271,39 @@ def _transitions(case: _Case) -> Iterator[Violation]:
 
 
 def _sequences(case: _Case) -> Iterator[Violation]:
-    """Exactly one event per (document, sequence), no gap, in order of sequence where Kafka keeps order."""
+    """Exactly one event per (document, sequence), without a gap; none of an upload that came to nothing."""
     numbered: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
-    places: dict[tuple[str, str], set[int]] = defaultdict(set)
-    first: dict[tuple[str, str], dict[int, tuple[int, int]]] = defaultdict(dict)
     for record in case.seen.records:
-        if record.sequence and record.document_id in case.rows:
+        if record.sequence:
             numbered[record.document_id][record.sequence].add(record.event_id)
-            stream = (record.document_id, record.topic)
-            places[stream].add(record.partition)
-            first[stream].setdefault(record.sequence, (record.partition, record.offset))
-    for row, _ in case.standing():
-        if row.status == "PENDING":
-            continue
+    for row in case.rows.values():
         events = numbered.get(row.id, {})
+        if row.status in {"PENDING", "ABANDONED"}:
+            if events:
+                yield Violation("event", f"upload {row.id} is {row.status} and has events")
+            continue
         if sorted(events) != list(range(1, row.sequence + 1)):
             yield Violation("gap", f"document {row.id}: events {sorted(events)} of {row.sequence} are in Kafka")
         for sequence, ids in sorted(events.items()):
             if len(ids) > 1:
                 yield Violation("twice", f"document {row.id}: {len(ids)} different events have sequence {sequence}")
-    for key, row in case.rows.items():
-        if row.status in {"PENDING", "ABANDONED"} and key in numbered:
-            yield Violation("event", f"upload {key} is {row.status} and has events")
+
+
+def _order(case: _Case) -> Iterator[Violation]:
+    """A document's events in order of sequence where Kafka keeps order: in one partition of each topic."""
+    first: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+    places: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for record in sorted(case.seen.records, key=lambda record: record.offset):
+        if record.sequence and record.document_id in case.rows:
+            stream = (record.document_id, record.topic)
+            places[stream].add(record.partition)
+            first[stream].setdefault(record.sequence, record.offset)
     for (document, topic), partitions in places.items():
         if len(partitions) > 1:
             yield Violation("order", f"document {document} is in {len(partitions)} partitions of {topic}")
-        offsets = [place for _, place in sorted(first[document, topic].items())]
-        if len(partitions) == 1 and offsets != sorted(offsets):
+            continue
+        offsets = [offset for _, offset in sorted(first[document, topic].items())]
+        if offsets != sorted(offsets):
             yield Violation("order", f"document {document}: its events in {topic} first appear out of order")
 
 
@@ -392,6 +398,7 @@ PROMISES: tuple[Callable[[_Case], Iterator[Violation]], ...] = (
     _mails,
     _transitions,
     _sequences,
+    _order,
     _audit,
     _dead_letters,
     _delivery,
