@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from domain.documents import DocumentType
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationRecord:
@@ -38,3 +40,14 @@ class IdempotencyRecord:
     done: bool
     expired: bool
     response: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadSurroundings:
+    """What an upload's row refers to, looked up for one tenant. ``mandatory_documents`` are the step's type codes, None where
+    the dossier has no such step or none was named; ``parent_version`` is None where the dossier has no such document."""
+
+    rule: DocumentType
+    dossier_known: bool
+    mandatory_documents: frozenset[str] | None
+    parent_version: int | None

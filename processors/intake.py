@@ -20,11 +20,10 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from domain.documents import Document, DocumentType, Dossier, Language, Step
+from domain.crash_points import reach
+from domain.documents import Document, DocumentType, Language
 from domain.errors import (
     ChecksumMismatch,
-    DocumentNotFound,
-    DossierNotFound,
     DossierUnknown,
     DPJError,
     FileTooLarge,
@@ -39,13 +38,13 @@ from domain.events import DocumentUploaded
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.lifecycle import Status
 from domain.objects import StoredObject
-from domain.records import IdempotencyRecord
-from processors.access import ATTEMPTS, Caller, Origins
+from domain.records import IdempotencyRecord, UploadSurroundings
+from processors.access import Caller, Origins
 from processors.attempts import Attempt, Attempts, Lease, Scope
 from processors.media_types import media_type
 from processors.onepass import OnePass
-from processors.ports import Clock, Database, PersonalData, Work
-from processors.recording import Origin, advance, canonical_json
+from processors.ports import Clock, Database, PersonalData
+from processors.recording import Origin, canonical_json, planned
 
 MAX_IDEMPOTENCY_KEY: Final = 128
 CREATED: Final = 201
@@ -171,6 +170,7 @@ class Intake:
         begun = await self._begin(caller, upload, origin, scope, fingerprint)  # 1
         if isinstance(begun, _Held):
             return await _replay(begun, upload, fingerprint)
+        reach("intake.intent")
         try:
             async with self._attempts.kept(begun.attempt) as lease:
                 return await self._take(begun, upload, lease, origin, present)  # 2 to 5
@@ -185,56 +185,71 @@ class Intake:
     ) -> _Begun | _Held:
         document_id = uuid4()
         object_key = f"documents/{document_id.hex[:2]}/{document_id}/{secrets.token_hex(16)}"
+        claim = IdempotencyRecord(
+            document_id=document_id,
+            object_key=object_key,
+            metadata_fingerprint=fingerprint,
+            content_sha256=None,
+            done=False,
+            expired=False,
+            response=None,
+        )
+        around = await self._database.uploads.surroundings(
+            caller.tenant, upload.type_code, upload.dossier_id, upload.step_id, upload.parent_id
+        )
+        document = self._intent(caller, upload, origin, around, claim)
+        refusal = _refusal(upload, around)
+        lease = self._attempts.lease_seconds
+        if refusal is not None and scope is None:
+            raise refusal
+        if refusal is not None or not await self._database.uploads.begin(document, scope, claim, lease):
+            # A key's first answer is given again before anything else is looked at.
+            held = await self._claim(document, scope, claim, refusal)
+            if held is not None:
+                return _Held(held, around.rule)
+        return _Begun(Attempt(document, scope), around.rule)
+
+    async def _claim(
+        self, document: Document, scope: Scope | None, claim: IdempotencyRecord, refusal: DPJError | None
+    ) -> IdempotencyRecord | None:
+        """What stands under the key; None: what stood there ran out, and the upload has begun. Raises ``refusal`` if the key
+        is free."""
         async with self._database.transaction() as work:
-            rule = await work.types.get(upload.type_code)
             if scope is not None:
-                claim = IdempotencyRecord(
-                    document_id=document_id,
-                    object_key=object_key,
-                    metadata_fingerprint=fingerprint,
-                    content_sha256=None,
-                    done=False,
-                    expired=False,
-                    response=None,
-                )
                 held = await work.idempotency.claim(scope, claim, self._attempts.lease_seconds)
                 if held is not None:
-                    return _Held(held, rule)
-            if not rule.active:
-                raise TypeInactive("The document type is not in use.")
-            if upload.at_least > rule.max_size_bytes:
-                raise FileTooLarge(f"The document type takes at most {rule.max_size_bytes} bytes.")
-            document = await self._intent(work, caller, upload, origin, (document_id, object_key))
+                    return held
+            if refusal is not None:
+                raise refusal
             await work.uploads.begin(document, self._attempts.lease_seconds)
-        return _Begun(Attempt(document, scope), rule)
+        return None
 
-    async def _intent(
-        self, work: Work, caller: Caller, upload: Upload, origin: Origin, names: tuple[UUID, str]
+    def _intent(
+        self,
+        caller: Caller,
+        upload: Upload,
+        origin: Origin,
+        around: UploadSurroundings,
+        claim: IdempotencyRecord,
     ) -> Document:
-        document_id, object_key = names
-        try:
-            dossier = await work.dossiers.get(caller.tenant, upload.dossier_id)
-        except DossierNotFound:
-            raise DossierUnknown("The tenant has no such dossier.") from None
-        step = _step(dossier, upload.step_id)
         return Document(
-            id=document_id,
+            id=claim.document_id,
             tenant=caller.tenant,
-            dossier_id=dossier.id,
+            dossier_id=upload.dossier_id,
             step_id=upload.step_id,
             type_code=upload.type_code,
             category=None,
             original_name=upload.file_name,
-            stored_name=str(document_id),
-            object_key=object_key,
+            stored_name=str(claim.document_id),
+            object_key=claim.object_key,
             status=Status.PENDING,
-            mandatory=step is not None and upload.type_code in step.mandatory_documents,
+            mandatory=upload.type_code in (around.mandatory_documents or ()),
             depositor_id=origin.actor,
             depositor_email_sealed=self._personal.seal(upload.depositor_email),
             language=upload.language,
             tags=upload.tags,
             metadata=upload.metadata,
-            version_number=await _version(work, dossier, upload.parent_id),
+            version_number=(around.parent_version or 0) + 1,
             parent_id=upload.parent_id,
             correlation_id=origin.correlation_id,
             created_at=origin.at,
@@ -256,9 +271,11 @@ class Intake:
         context = EncryptionContext(document.tenant, document.id)
         key, wrapped = await self._content.new_key(context)
         stored = await self._content.store(key, context, document.object_key, passed.all())  # 2
+        reach("intake.stored")
         if upload.sha256 is not None and upload.sha256 != passed.sha256:
             raise ChecksumMismatch("The bytes received do not have the announced SHA-256.")
         await self._content.verify_stored(stored, passed.size)  # 3
+        reach("intake.checked")
         facts = {
             "mime_type": mime_type,
             "size": passed.size,
@@ -268,6 +285,7 @@ class Intake:
             "object_size": stored.size,
         }
         body = await self._finish(begun.attempt, origin, facts, present)  # 4
+        reach("intake.committed")
         _log.info("document_stored", document_id=str(document.id), tenant=document.tenant, size=passed.size)
         return Receipt(CREATED, body, replayed=False)  # 5
 
@@ -278,35 +296,30 @@ class Intake:
         facts: Mapping[str, Any],
         present: Callable[[Document], Mapping[str, Any]],
     ) -> Mapping[str, Any]:
-        object_key = attempt.document.object_key
-        dossier_ref = self._personal.pseudonym("dossier", str(attempt.document.dossier_id))
+        document = attempt.document
+        dossier_ref = self._personal.pseudonym("dossier", str(document.dossier_id))
         origin = replace(origin, at=self._clock.now())
-        async with self._database.transaction() as work:
-            held = await work.uploads.hold(attempt.document.id, object_key)
-            stored = await advance(
-                work,
-                held,
-                Status.STORED,
-                origin,
-                events=[
-                    lambda common: DocumentUploaded(
-                        **common,
-                        object_key=object_key,
-                        size=facts["size"],
-                        mime_type=facts["mime_type"],
-                        sha256=facts["sha256"],
-                        type_code=held.type_code,
-                        dossier_ref=dossier_ref,
-                    )
-                ],
-                details={"size": facts["size"], "mime_type": facts["mime_type"], "type": held.type_code},
-                deposited_at=origin.at,
-                **facts,
-            )
-            body = present(stored)
-            if attempt.scope is not None:
-                response = {"status": CREATED, "body": dict(body)}
-                await work.idempotency.complete(attempt.scope, object_key, facts["sha256"], response)
+        change = planned(
+            document,
+            Status.STORED,
+            origin,
+            events=[
+                lambda common: DocumentUploaded(
+                    **common,
+                    object_key=document.object_key,
+                    size=facts["size"],
+                    mime_type=facts["mime_type"],
+                    sha256=facts["sha256"],
+                    type_code=document.type_code,
+                    dossier_ref=dossier_ref,
+                )
+            ],
+            details={"size": facts["size"], "mime_type": facts["mime_type"], "type": document.type_code},
+            deposited_at=origin.at,
+            **facts,
+        )
+        body = present(change.new)
+        await self._database.uploads.complete(change, attempt.scope, {"status": CREATED, "body": dict(body)})
         return body
 
     def _fingerprint(self, upload: Upload) -> str:
@@ -338,22 +351,17 @@ def _scope(caller: Caller, origin: Origin, key: str | None) -> Scope | None:
     return caller.tenant, origin.actor, key
 
 
-def _step(dossier: Dossier, step_id: UUID | None) -> Step | None:
-    if step_id is None:
-        return None
-    for step in dossier.steps:
-        if step.id == step_id:
-            return step
-    raise StepUnknown("The dossier has no such step.")
-
-
-async def _version(work: Work, dossier: Dossier, parent_id: UUID | None) -> int:
-    if parent_id is None:
-        return 1
-    try:
-        parent = await work.documents.get(parent_id)
-    except DocumentNotFound:
-        raise ParentUnknown("The dossier has no such document.") from None
-    if (parent.tenant, parent.dossier_id) != (dossier.tenant, dossier.id) or parent.status in ATTEMPTS:
-        raise ParentUnknown("The dossier has no such document.")
-    return parent.version_number + 1
+def _refusal(upload: Upload, around: UploadSurroundings) -> DPJError | None:
+    """What is wrong with the upload before a byte of it is read."""
+    rule = around.rule
+    if not rule.active:
+        return TypeInactive("The document type is not in use.")
+    if upload.at_least > rule.max_size_bytes:
+        return FileTooLarge(f"The document type takes at most {rule.max_size_bytes} bytes.")
+    if not around.dossier_known:
+        return DossierUnknown("The tenant has no such dossier.")
+    if upload.step_id is not None and around.mandatory_documents is None:
+        return StepUnknown("The dossier has no such step.")
+    if upload.parent_id is not None and around.parent_version is None:
+        return ParentUnknown("The dossier has no such document.")
+    return None

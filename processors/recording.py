@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from domain.documents import Document, TimelineEntry
 from domain.events import AuditRecorded, DocumentEvent
 from domain.lifecycle import Status
-from processors.ports import Work
+from processors.ports import Change, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,36 +49,47 @@ async def advance(
 
     Raises TransitionRefused (lifecycle table) or StateChanged (the row is no longer what ``document`` says).
     """
+    change = planned(document, to, origin, events=events, details=details, **changes)
+    await work.documents.update(change.old, change.new)
+    await work.timeline.add(change.entry)
+    for event in change.events:
+        await work.outbox.add(event)
+    return change.new
+
+
+def planned(
+    document: Document,
+    to: Status,
+    origin: Origin,
+    *,
+    events: Sequence[EventBuilder] = (),
+    details: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Change:
+    """What ``advance`` writes, for who writes it in one go. Raises TransitionRefused."""
     moved = document.moved(to, at=origin.at, sequence=document.sequence + len(events) + 1, **changes)
-    await work.documents.update(document, moved)
-    await work.timeline.add(
-        TimelineEntry(
-            document_id=document.id,
-            dossier_id=document.dossier_id,
-            type=to.value,
-            actor=origin.actor,
-            at=origin.at,
-            details=dict(details or {}),
-        )
+    entry = TimelineEntry(
+        document_id=document.id,
+        dossier_id=document.dossier_id,
+        type=to.value,
+        actor=origin.actor,
+        at=origin.at,
+        details=dict(details or {}),
     )
-    sequence = document.sequence
-    for build in events:
-        sequence += 1
-        await work.outbox.add(build(_common(document, origin, sequence)))
-    await work.outbox.add(
-        audit_line(
-            origin,
-            document.tenant,
-            "document",
-            str(document.id),
-            f"document.{to.value.lower()}",
-            sequence=sequence + 1,
-            details=details,
-            old_state={"status": document.status.value},
-            new_state={"status": to.value},
-        )
+    first = document.sequence + 1
+    owed = [build(_common(document, origin, sequence)) for sequence, build in enumerate(events, first)]
+    audit = audit_line(
+        origin,
+        document.tenant,
+        "document",
+        str(document.id),
+        f"document.{to.value.lower()}",
+        sequence=moved.sequence,
+        details=details,
+        old_state={"status": document.status.value},
+        new_state={"status": to.value},
     )
-    return moved
+    return Change(document, moved, entry, (*owed, audit))
 
 
 def _common(document: Document, origin: Origin, sequence: int) -> dict[str, Any]:

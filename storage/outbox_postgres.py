@@ -23,13 +23,33 @@ LEADER_LOCK: Final = 0x64706A_6F7574  # "dpjout"
 PRUNE_ROWS: Final = 5_000
 
 
-@dataclass(frozen=True, slots=True)
-class _NewRow:
-    topic: str
-    key: bytes | None
-    body: bytes | None
-    headers: dict[str, str]
-    event_id: UUID | None
+class NewRows:
+    """Rows to be, column by column: a statement takes each column as an array."""
+
+    def __init__(self, encode: Callable[[Event], bytes]) -> None:
+        self._encode = encode
+        self._rows: list[tuple[str, bytes | None, bytes | None, dict[str, str], UUID | None]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+    def add(self, event: Event) -> None:
+        """Encode an event, for the trace that we are in."""
+        headers = {
+            "event-id": str(event.event_id),
+            "correlation-id": str(event.correlation_id),
+            "traceparent": current_traceparent.get() or new_traceparent(),
+        }
+        self._rows.append((event.TOPIC, event.key.encode(), self._encode(event), headers, event.event_id))
+
+    def add_record(self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]) -> None:
+        # Headers may come from a stranger's record, and jsonb holds no NUL.
+        writable = {name.replace("\0", ""): text.replace("\0", "") for name, text in headers.items()}
+        self._rows.append((topic, key, value, writable, None))
+
+    def columns(self) -> list[Sequence[Any]]:
+        """Topics, keys, bodies, headers, event ids."""
+        return list(zip(*self._rows, strict=True))
 
 
 class PostgresOutbox:
@@ -38,33 +58,24 @@ class PostgresOutbox:
     def __init__(self, connection: asyncpg.Connection[Any], encode: Callable[[Event], bytes]) -> None:
         self._connection = connection
         self._encode = encode
-        self._rows: list[_NewRow] = []
+        self._rows = NewRows(encode)
 
     async def add(self, event: Event) -> None:
-        headers = {
-            "event-id": str(event.event_id),
-            "correlation-id": str(event.correlation_id),
-            "traceparent": current_traceparent.get() or new_traceparent(),
-        }
-        self._rows.append(_NewRow(event.TOPIC, event.key.encode(), self._encode(event), headers, event.event_id))
+        self._rows.add(event)
 
     async def add_dead_letter(
         self, consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
     ) -> None:
         await self.add_record(dead_letter_topic(consumer), key, value, headers)
 
-    async def add_record(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
-    ) -> None:
-        # Headers may come from a stranger's record, and jsonb holds no NUL.
-        writable = {name.replace("\0", ""): text.replace("\0", "") for name, text in headers.items()}
-        self._rows.append(_NewRow(topic, key, value, writable, None))
+    async def add_record(self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]) -> None:
+        self._rows.add_record(topic, key, value, headers)
 
     async def flush(self) -> None:
         """Write the rows, in the order they were added, and wake the relay when the transaction commits."""
         if not self._rows:
             return
-        rows, self._rows = self._rows, []
+        rows, self._rows = self._rows, NewRows(self._encode)
         await self._connection.execute(
             """
             WITH added AS (
@@ -77,11 +88,7 @@ class PostgresOutbox:
             )
             SELECT pg_notify('dpj_outbox', '') FROM (SELECT count(*) FROM added) AS done
             """,
-            [row.topic for row in rows],
-            [row.key for row in rows],
-            [row.body for row in rows],
-            [row.headers for row in rows],
-            [row.event_id for row in rows],
+            *rows.columns(),
         )
 
 

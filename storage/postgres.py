@@ -7,7 +7,7 @@ no error: connections are made when they are needed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from storage.postgres_connections import (
     translated,
 )
 from storage.records_postgres import PostgresNotifications, PostgresRenditions, PostgresTimeline
+from storage.uploads_postgres import PostgresUploadRecords
 
 ACQUIRE_SECONDS: Final = 10.0
 LOCK_SECONDS: Final = 30.0
@@ -50,7 +51,7 @@ class Postgres:
         self._locks: asyncpg.Pool[Any] | None = None
         self._opening = asyncio.Lock()
 
-    async def _open(self, size: int) -> asyncpg.Pool[Any]:
+    async def _open(self, size: int, reset: Callable[[Any], Awaitable[None]] | None = None) -> asyncpg.Pool[Any]:
         return await asyncpg.create_pool(
             self._dsn,
             min_size=0,
@@ -59,12 +60,13 @@ class Postgres:
             command_timeout=STATEMENT_SECONDS,
             server_settings=SERVER_SETTINGS,
             init=prepare_connection,
+            reset=reset,
         )
 
     async def _pools(self) -> tuple[asyncpg.Pool[Any], asyncpg.Pool[Any]]:
         async with self._opening:
             if self._pool is None or self._locks is None:
-                self._pool = await self._open(self._connections)
+                self._pool = await self._open(self._connections, _keep_session)
                 self._locks = await self._open(LOCK_CONNECTIONS)
             return self._pool, self._locks
 
@@ -127,6 +129,10 @@ class PostgresLock:
             await self._connection.fetchval("SELECT 1")
 
 
+async def _keep_session(_: Any) -> None:
+    """No statement of ours leaves anything in a session of this pool; the driver itself rolls back what is open."""
+
+
 async def _take(connection: Any, name: str, wait_seconds: float) -> None:
     try:
         await connection.execute(f"SET lock_timeout = {int(wait_seconds * 1000)}")
@@ -164,6 +170,7 @@ class PostgresDatabase:
     def __init__(self, postgres: Postgres, encode: Callable[[Event], bytes]) -> None:
         self._postgres = postgres
         self._encode = encode
+        self.uploads = PostgresUploadRecords(postgres, encode)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresWork]:
@@ -173,6 +180,7 @@ class PostgresDatabase:
             yield work
             await work.audit_chains.flush()
             await work.outbox.flush()
+            await work.inbox.flush()
 
     def lock(self, name: str) -> Any:
         """See ``Postgres.lock``."""

@@ -29,8 +29,10 @@ from domain.errors import (
 )
 from domain.events import AuditRecorded, Event, dead_letter_topic
 from domain.lifecycle import Status
-from domain.records import IdempotencyRecord, NotificationRecord
+from domain.records import IdempotencyRecord, NotificationRecord, UploadSurroundings
+from processors.access import ATTEMPTS
 from processors.paging import Position
+from processors.ports import Change
 from processors.reading import DocumentFilter
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier, a_type
 from tests.support.memory_audit import MemoryAuditChains, MemoryAuditWaiting
@@ -114,6 +116,7 @@ class MemoryDatabase:
         self._one = asyncio.Lock()
         self._inside: asyncio.Task[Any] | None = None
         self._locks: dict[str, asyncio.Lock] = {}
+        self.uploads = MemoryUploadRecords(self)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[MemoryWork]:
@@ -189,6 +192,55 @@ class MemoryDatabase:
 
     def dead_letters(self) -> list[DeadLetter]:
         return [row for row in self.rows.outbox if isinstance(row, DeadLetter)]
+
+
+class MemoryUploadRecords:
+    """An upload's rows, each call a transaction."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def surroundings(
+        self, tenant: str, type_code: str, dossier_id: UUID, step_id: UUID | None, parent_id: UUID | None
+    ) -> UploadSurroundings:
+        rows = self._database.rows
+        if type_code not in rows.types:
+            raise TypeUnknown
+        dossier = rows.dossiers.get(dossier_id)
+        known = dossier is not None and dossier.tenant == tenant
+        steps = {step.id: step for step in dossier.steps} if dossier is not None and known else {}
+        step = steps.get(step_id) if step_id else None
+        parent = rows.documents.get(parent_id) if parent_id else None
+        if parent and ((parent.tenant, parent.dossier_id) != (tenant, dossier_id) or parent.status in ATTEMPTS):
+            parent = None
+        return UploadSurroundings(
+            rule=rows.types[type_code],
+            dossier_known=known,
+            mandatory_documents=frozenset(step.mandatory_documents) if step else None,
+            parent_version=parent.version_number if parent else None,
+        )
+
+    async def begin(
+        self, document: Document, scope: Scope | None, claim: IdempotencyRecord, lease_seconds: float
+    ) -> bool:
+        if scope is not None and scope in self._database.rows.keys:
+            return False
+        async with self._database.transaction() as work:
+            if scope is not None:
+                await work.idempotency.claim(scope, claim, lease_seconds)
+            await work.uploads.begin(document, lease_seconds)
+        return True
+
+    async def complete(self, change: Change, scope: Scope | None, response: Mapping[str, Any]) -> None:
+        async with self._database.transaction() as work:
+            held = await work.uploads.hold(change.old.id, change.old.object_key)
+            await work.documents.update(held, change.new)
+            await work.timeline.add(change.entry)
+            for event in change.events:
+                await work.outbox.add(event)
+            if scope is not None:
+                assert change.new.sha256 is not None
+                await work.idempotency.complete(scope, change.old.object_key, change.new.sha256, response)
 
 
 class MemoryWork:
