@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from domain.crash_points import reach
 from domain.documents import Document
 from domain.errors import DPJError, Transient, UploadSuperseded
 from domain.lifecycle import Status
@@ -108,7 +109,9 @@ class Attempts:
         document = attempt.document
         try:
             async with asyncio.timeout(self._discard_seconds):
+                reach("discard.begun")
                 if await self._abandon(attempt):
+                    reach("discard.abandoned")
                     await self._content.delete(document.object_key)
         except (DPJError, TimeoutError) as error:
             code = error.code if isinstance(error, DPJError) else "timeout"
@@ -152,6 +155,7 @@ class AbandonedSweep:
         deleted = await self._settle()
         async with self._database.transaction() as work:
             expired = await work.uploads.abandon_expired(min(limit, self.REMEMBERED))
+        reach("sweep.abandoned")
         for document in expired:
             _log.info("upload_abandoned", document_id=str(document.id), tenant=document.tenant)
             self._owed.append(document.object_key)

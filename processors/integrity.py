@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
 
+from domain.crash_points import reach
 from domain.documents import Document
 from domain.errors import EnvelopeInvalid, IntegrityMismatch, ObjectMissing, WrongKey
 from domain.events import DocumentQuarantined, DocumentUploaded, DocumentVerified, Event
@@ -50,6 +51,7 @@ class IntegrityProcessor:
             await self._verify(document)
         except (EnvelopeInvalid, WrongKey, ObjectMissing, IntegrityMismatch) as damage:
             return partial(self._quarantine, event, damage.code)
+        reach("integrity.read")
         return partial(self._accept, event)
 
     async def give_up(self, event: Event, code: str) -> Commit:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 from uuid import uuid5
 
+from domain.crash_points import reach
 from domain.documents import Document, Language, TimelineEntry
 from domain.events import (
     DocumentArchived,
@@ -86,6 +87,7 @@ class NotificationProcessor:
             record = replace(record, status="PENDING", attempt=record.attempt + 1)
             await work.notifications.put(record)
             values = await _values(work, document, event)
+        reach("notification.attempted")
         content = self._renderer.render(record.template, document.language, values)
         await self._sender.send(
             OutgoingMail(
@@ -95,6 +97,7 @@ class NotificationProcessor:
                 content=content,
             )
         )
+        reach("notification.sent")
         return partial(_sent, record, self._clock.now())
 
     async def give_up(self, event: Event, code: str) -> Commit:

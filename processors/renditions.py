@@ -14,6 +14,7 @@ from uuid import UUID
 
 import structlog
 
+from domain.crash_points import reach
 from domain.documents import Document, Rendition, TimelineEntry
 from domain.errors import DocumentBusy, Permanent
 from domain.events import DocumentVerified, Event
@@ -109,6 +110,7 @@ class RenditionProcessor:
         if rendered.metadata:
             facts = {"mime_type": document.mime_type, **rendered.metadata}
             await self._extended.put(document.id, document.tenant, facts)
+        reach("renditions.described")
         if rendered.reason is not None:
             return partial(self._without, event, rendered.reason)
         return partial(self._finish, event, renditions)
@@ -134,6 +136,7 @@ class RenditionProcessor:
 
     async def _stored(self, document: Document, thumbnail: Thumbnail) -> Rendition:
         stored = await self._content.store_rendition(document, thumbnail.role, thumbnail.data)
+        reach("renditions.stored")
         return Rendition(
             document_id=document.id,
             role=thumbnail.role,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from domain.crash_points import reach
 from domain.documents import Decision, Document, TimelineEntry
 from domain.errors import DocumentNotFound, MetadataInvalid, TransitionRefused
 from domain.lifecycle import Status
@@ -54,11 +55,14 @@ class Validation:
             if document.tenant != caller.tenant or document.status in ATTEMPTS:
                 raise DocumentNotFound
             if document.status is Status.VERIFIED:
-                return Decided(await carry_out(work, document, decision, origin), pending=False)
-            if document.status is Status.STORED:
-                return Decided(await _record(work, document, decision, origin), pending=True)
-        # Said here and not by the table: it lets ARCHIVE_FAILED become VALIDATED, which is an operator's re-drive.
-        raise TransitionRefused(f"A document that is {document.status.value} cannot become {to.value}.")
+                decided = Decided(await carry_out(work, document, decision, origin), pending=False)
+            elif document.status is Status.STORED:
+                decided = Decided(await _record(work, document, decision, origin), pending=True)
+            else:
+                # Said here and not by the table: it lets ARCHIVE_FAILED become VALIDATED, which is an operator's re-drive.
+                raise TransitionRefused(f"A document that is {document.status.value} cannot become {to.value}.")
+        reach("decision.committed")
+        return decided
 
 
 async def _record(work: Work, document: Document, decision: Decision, origin: Origin) -> Document:

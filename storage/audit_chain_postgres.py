@@ -12,6 +12,7 @@ import asyncpg
 import orjson
 
 from domain.audit_chain import ChainEntry, ChainHead, entry_of, genesis, head_after
+from domain.crash_points import reach
 from domain.events import AuditRecorded
 from storage.postgres_connections import Connections
 
@@ -95,6 +96,7 @@ class PostgresAuditWaiting:
                     head = head_after(entries[-1])
             if rows:
                 await _write(connection, tenant, entries, head, [row["id"] for row in rows])
+        reach("audit.chained")
         return len(rows)
 
 

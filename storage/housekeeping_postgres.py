@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from domain.crash_points import reach
 from storage.postgres_connections import Connections
 
 BATCH_ROWS: Final = 5_000
@@ -69,6 +70,7 @@ class PostgresHousekeeping:
             while count == BATCH_ROWS:
                 async with self._postgres.connection() as connection:
                     status = await connection.execute(_STATEMENTS[table], age, BATCH_ROWS)
+                reach("housekeeping.pruned")
                 count = int(status.split()[-1])
                 removed[table] += count
         return removed

@@ -29,6 +29,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from domain.correlation import continue_trace, current_traceparent, trace_id
+from domain.crash_points import reach
 from domain.dead_letters import REDRIVEN_FOR
 from domain.errors import (
     ClaimLost,
@@ -248,10 +249,13 @@ class Delivery:
         """Claim, process, write. Returns ``duplicate`` for an event already done, else ``done``."""
 
         async def work_on(owner: UUID) -> None:
+            reach("delivery.claimed")
             commit = await self._processor.process(event)  # (4)
+            reach("delivery.processed")
             async with self._database.transaction() as work:  # (5)
                 await commit(work)
                 await work.inbox.finish(self._consumer, event.event_id, owner, "DONE")
+            reach("delivery.committed")
 
         return "done" if await self._claimed(event.event_id, event.key, work_on) else "duplicate"
 
@@ -270,6 +274,7 @@ class Delivery:
         key = event.key if event else f"{record.partition.topic}/{record.partition.number}"
 
         async def give_up(owner: UUID) -> None:
+            reach("delivery.burying")
             state: Commit | None = None
             if event is not None and not verdict.given_up:
                 state = await self._processor.give_up(event, verdict.code)
@@ -280,6 +285,7 @@ class Delivery:
                     self._consumer, *sendable(record), origin_headers(record, self._consumer, event_id, verdict)
                 )
                 await work.inbox.finish(self._consumer, event_id, owner, "DEAD")
+            reach("delivery.buried")
 
         return "dead_letter" if await self._claimed(event_id, key, give_up) else "duplicate"
 

@@ -17,6 +17,7 @@ from uuid import UUID
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from domain.crash_points import reach
 from domain.errors import BrokerUnavailable, DPJError
 from streams.waiting import pause
 
@@ -149,6 +150,7 @@ class OutboxRelay:
                 self.state = "leading"
                 rows = await reader.fetch_unpublished(self._batch)
                 if rows:
+                    reach("relay.fetched")
                     await self._publish(reader, producer, rows, stopping)
                 else:
                     await self._prune(reader)
@@ -176,6 +178,7 @@ class OutboxRelay:
 
         for row in rows:
             refused.extend(_produce(producer, row, on_delivery(row.id)))
+        reach("relay.produced")
         while len(confirmed) + len(refused) < len(rows):
             if await asyncio.to_thread(producer.flush, FLUSH_SLICE_SECONDS) == 0:
                 break
@@ -183,7 +186,9 @@ class OutboxRelay:
             if stopping.is_set() or not await reader.lead():
                 break
         if confirmed:
+            reach("relay.confirmed")
             await reader.mark_published(confirmed)
+            reach("relay.marked")
             self._metrics.published(len(confirmed))
         if refused:
             log.error("relay_row_refused", code=refused[0].name(), rows=len(refused))
