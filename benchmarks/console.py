@@ -32,7 +32,7 @@ def show(report: Report) -> None:
     for ratio in report.ratios:
         console.print(_line(ratio))
     for text in report.notes:
-        console.print(Text(text, style="dim"))
+        console.print(Text(" ".join(text.split()), style="dim"))
     console.print()
 
 

@@ -32,17 +32,14 @@ CEILING: Final = "AES-GCM"
 NAMES: Final = (OURS, SDK, SDK_LARGE, CEILING)
 #: The SDK's own default, and a frame as large as our chunk.
 FRAMES: Final = {SDK: 4096, SDK_LARGE: 1 << 20}
-METHOD: Final = tuple(
-    " ".join(text.split())
-    for text in (
-        """One document in memory is streamed through again and again, pieces of what comes out are dropped; one process, MB (1,000,000
+METHOD: Final = (
+    """One document in memory is streamed through again and again, pieces of what comes out are dropped; one process, MB (1,000,000
         bytes) per second of its processor time.""",
-        """Both use AES-256-GCM under a fresh data key per document, with key commitment. The SDK wraps that key with its raw AES
+    """Both use AES-256-GCM under a fresh data key per document, with key commitment. The SDK wraps that key with its raw AES
         keyring; ours is wrapped outside of the envelope (by Vault, in batches), so that work is not in our figure.""",
-        """The SDK's suite is AES_256_GCM_HKDF_SHA512_COMMIT_KEY (no signature, as ours), commitment required on both ways; once
+    """The SDK's suite is AES_256_GCM_HKDF_SHA512_COMMIT_KEY (no signature, as ours), commitment required on both ways; once
         with its default frames of 4 KiB, which the goal is about, once with frames of 1 MiB, the size of our chunks.""",
-        """AES-GCM is the bare cipher, one call per MiB: the ceiling of this core.""",
-    )
+    """AES-GCM is the bare cipher, one call per MiB: the ceiling of this core.""",
 )
 _CONTEXT: Final = EncryptionContext("bench", UUID(int=1))
 
@@ -226,6 +223,6 @@ def _report(rows: list[tuple[Cell, ...]], found: Mapping[str, Mapping[str, Sampl
 def _notes(found: Mapping[str, Mapping[str, Sample]]) -> tuple[str, ...]:
     least = min(ratio_of(figures[OURS], figures[SDK_LARGE]).median for figures in found.values())
     return (
-        f"Set to frames of 1 MiB, the SDK comes closer: ours is {least:.1f} times as fast where it is closest. At 100 MB both are "
-        "then bound by the cipher and by memory; five times the SDK would be more than the cipher itself does.",
+        f"""Set to frames of 1 MiB, the SDK comes closer: ours is {least:.1f} times as fast where it is closest. At 100 MB both are
+        then bound by the cipher and by memory: five times the SDK would be more than the cipher itself does.""",
     )

@@ -54,7 +54,8 @@ class Chart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The outcome of one bench. ``method`` and ``notes`` are sentences for docs/benchmarks.md (Markdown)."""
+    """The outcome of one bench. ``method`` and ``notes`` are sentences for docs/benchmarks.md (Markdown);
+    their line breaks do not count."""
 
     name: str
     title: str
@@ -68,6 +69,9 @@ class Report:
     def document(self) -> dict[str, Any]:
         """The report as JSON types; ratios carry their verdict."""
         found = asdict(self)
+        found["method"], found["notes"] = (
+            [" ".join(text.split()) for text in texts] for texts in (self.method, self.notes)
+        )
         found["ratios"] = [{**asdict(ratio), "verdict": ratio.verdict} for ratio in self.ratios]
         return found
 
