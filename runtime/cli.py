@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from runtime.commands import documents, operate, pipeline, processes
+from runtime.commands import dead_letters, documents, operate, outbox, pipeline, processes
 from runtime.commands.failures import report
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app.add_typer(operate.schemas, name="schemas")
 app.add_typer(operate.topics, name="topics")
 app.add_typer(operate.database, name="db")
 app.add_typer(operate.audit, name="audit")
+app.add_typer(dead_letters.app, name="dlq")
+app.add_typer(outbox.app, name="outbox")
 app.command(name="lag")(operate.lag)
 app.command(name="token")(operate.token)
 app.command(name="openapi")(operate.openapi)

@@ -40,6 +40,7 @@ from processors.attempts import AbandonedSweep, Attempts
 from processors.audit import AuditChainer, AuditFlusher, AuditProcessor
 from processors.breakers import CircuitBreaker, State
 from processors.content import EncryptedContent
+from processors.dead_letters import SYSTEM_TENANT, OperatorDesk
 from processors.dossiers import DossierFiles
 from processors.guarded import (
     GuardedAuditStore,
@@ -63,13 +64,14 @@ from runtime.telemetry import CircuitMetrics, DeliveryMetrics, RelayMetrics
 from schemas.registry import RegistryCodec, SchemaRegistry
 from storage.audit_chain_postgres import PostgresAuditPending, PostgresAuditWaiting
 from storage.audit_mongo import MongoAuditStore
-from storage.dead_letters_postgres import PostgresHeld
+from storage.dead_letters_postgres import PostgresHeld, PostgresOperations
 from storage.housekeeping_postgres import PostgresHousekeeping
 from storage.inbox_postgres import PostgresInbox
 from storage.metadata_mongo import MongoExtendedMetadata
 from storage.objects_filesystem import FilesystemObjectStore
 from storage.objects_minio import MinioObjectStore
 from storage.outbox_postgres import PostgresOutboxSource
+from storage.outbox_refused_postgres import PostgresRefusals
 from storage.postgres import Postgres, PostgresDatabase
 from storage.queries_postgres import PostgresQueries
 from streams.apps import ConsumerOffsets, ConsumerSettings
@@ -271,6 +273,19 @@ class Site:
     def audit_flusher(self) -> AuditFlusher:
         """Moves chained audit entries to MongoDB; runs beside the audit consumer."""
         return AuditFlusher(PostgresAuditPending(self.postgres), self.audit_store, self.database)
+
+    def desk(self, operator: str) -> OperatorDesk:
+        """Acts of the operator of that login name. Await ``codec.check`` before: acts are audited, and audit lines encoded."""
+        actor = self.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{operator}")
+        return OperatorDesk(self.database, self.codec, self.clock, actor)
+
+    def operations(self) -> PostgresOperations:
+        """What is held, and which dead letters were handled."""
+        return PostgresOperations(self.postgres)
+
+    def refusals(self) -> PostgresRefusals:
+        """Outbox rows that Kafka refuses."""
+        return PostgresRefusals(self.postgres)
 
     def housekeeping(self) -> PostgresHousekeeping:
         return PostgresHousekeeping(
