@@ -21,6 +21,7 @@ from urllib.parse import quote
 from uuid import UUID, uuid4
 
 from domain.archive import GedDocument, GedObject, OpenAttempt
+from domain.crash_points import reach
 from domain.documents import Document
 from domain.errors import (
     ArchiveMismatch,
@@ -158,6 +159,7 @@ class ArchiveCopies:
             # Folders first: who waited for a folder's lock while holding a document's could starve the pool of both.
             await self._ensure_folder(folder)
             async with self._database.lock(_lock(document)) as held:
+                reach("archiving.locked")
                 copy = await self._adopted(document) or await self._created(document, retention_years, held)
             if copy is not None:
                 return copy
@@ -246,10 +248,12 @@ class ArchiveCopies:
             if created is None:
                 await self._end(document.id, attempt)
                 return None
+        reach("archiving.created")
         if not await self._is_whole(created, document):
             await self._ged.delete(created.id)
             await self._end(document.id, attempt)
             raise ArchiveMismatch("The GED gives back other bytes than it was sent.")
+        reach("archiving.compared")
         return ArchivedCopy(created.id, _path(document), attempt)
 
     @asynccontextmanager

@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from domain.crash_points import reach
 from domain.documents import Document, TimelineEntry
 from domain.errors import DocumentBusy
 from domain.events import DocumentArchived, DocumentUploaded, DocumentValidated, Event
@@ -66,6 +67,7 @@ class ArchivingProcessor:
         if years is None:
             return partial(self._plan, event)
         copy = await self._copies.put(document, years)
+        reach("archiving.copied")
         async with self._database.transaction() as work:
             now = await work.documents.get(event.document_id)
         if now.status in GOING:

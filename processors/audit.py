@@ -18,6 +18,7 @@ from typing import Final, Protocol
 import structlog
 
 from domain.audit_chain import ChainEntry
+from domain.crash_points import reach
 from domain.errors import DocumentBusy, DPJError, Transient
 from domain.events import AuditRecorded, Event
 from processors.ports import Commit, Work
@@ -71,7 +72,7 @@ class AuditStore(Protocol):
 
 
 class Locks(Protocol):
-    def lock(self, name: str) -> AbstractAsyncContextManager[None]: ...
+    def lock(self, name: str) -> AbstractAsyncContextManager[object]: ...
 
 
 class AuditProcessor:
@@ -188,6 +189,7 @@ class AuditFlusher(_Mover):
         async with self._locks.lock(f"audit-flush/{tenant}"):
             while entries := await self._pending.first(tenant, self._batch):
                 await self._store.add(entries)
+                reach("audit.stored")
                 await self._pending.remove(tenant, entries[-1].seq)
                 moved += len(entries)
                 if len(entries) < self._batch:
