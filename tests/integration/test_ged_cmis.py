@@ -118,8 +118,8 @@ async def test_many_processes_at_once_make_one_copy(
 @pytest.mark.parametrize("left", [b"", CONTENT[:500], CONTENT[::-1]])
 async def test_a_half_written_copy_is_replaced(stack: Mapping[str, str], ged: CmisRepository, left: bytes) -> None:
     document = _document()
+    whole = await ArchiveCopies(MemoryDatabase(), MemoryContent(), ged).put(document, 10)
     copies = ArchiveCopies(MemoryDatabase(), MemoryContent(), ged)
-    whole = await copies.put(document, 10)
     await ged.delete(whole.ged_id)
     folder, name = location(document)
     wanted = GedDocument(name=name, mime_type="application/pdf", description="half", size=len(left))
