@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.documents import Document
-from domain.errors import ClaimLost, UploadSuperseded
+from domain.errors import ClaimLost, DatabaseUnavailable, UploadSuperseded
 from domain.lifecycle import Status
 from domain.records import IdempotencyRecord
 from storage.housekeeping_postgres import PostgresHousekeeping
@@ -254,11 +254,75 @@ async def test_an_owner_that_lost_its_claim_writes_nothing(inbox: PostgresInbox,
         await finish(database, event, quick)
 
 
+async def test_claims_asked_for_at_once_are_each_answered_for_themselves(
+    inbox: PostgresInbox, database: PostgresDatabase
+) -> None:
+    done, busy, again, expired, mine = uuid4(), uuid4(), uuid4(), uuid4(), uuid4()
+    await inbox.claim("archiving", done, "done", mine, 60)
+    async with database.transaction() as work:
+        await work.inbox.finish("archiving", done, mine, "DONE")
+    await inbox.claim("archiving", busy, "busy", uuid4(), 60)
+    await inbox.claim("archiving", again, "again", mine, 60)
+    await inbox.claim("archiving", uuid4(), "expired", uuid4(), -1.0)
+    asked = [(done, "done"), (busy, "busy"), (uuid4(), "busy"), (again, "again"), (expired, "expired")]
+    free = [(uuid4(), f"free-{number}") for number in range(600)]
+    answers = await asyncio.gather(*(inbox.claim("archiving", *each, mine, 60) for each in asked))
+    owners = {event: uuid4() for event, _ in free}
+    assert [answer.name for answer in answers] == ["DONE", "BUSY", "BUSY", "ACQUIRED", "ACQUIRED"]
+    answers = await asyncio.gather(*(inbox.claim("archiving", *each, owners[each[0]], 60) for each in free))
+    assert {answer.name for answer in answers} == {"ACQUIRED"}
+    async with database.transaction() as work:
+        for event, owner in owners.items():
+            await work.inbox.finish("archiving", event, owner, "DONE")
+
+
+async def test_one_lost_claim_undoes_a_transaction_that_finishes_many(
+    inbox: PostgresInbox, database: PostgresDatabase
+) -> None:
+    owner, first, second = uuid4(), uuid4(), uuid4()
+    await asyncio.gather(*(inbox.claim("archiving", event, str(event), owner, 60) for event in (first, second)))
+
+    async def finish(second_owner: UUID) -> None:
+        async with database.transaction() as work:
+            await work.inbox.finish("archiving", first, owner, "DONE")
+            await work.inbox.finish("archiving", second, second_owner, "DONE")
+
+    with pytest.raises(ClaimLost):
+        await finish(uuid4())
+    assert (await inbox.claim("archiving", first, str(first), uuid4(), 60)).name == "BUSY"
+    await finish(owner)
+    assert (await inbox.claim("archiving", first, str(first), uuid4(), 60)).name == "DONE"
+
+
+async def test_a_claim_whose_asker_was_cancelled_is_given_back(inbox: PostgresInbox) -> None:
+    event = uuid4()
+    asking = asyncio.create_task(inbox.claim("archiving", event, KEY, uuid4(), 60))
+    other = asyncio.create_task(inbox.claim("archiving", uuid4(), "other", uuid4(), 60))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    asking.cancel()
+    assert (await other).name == "ACQUIRED"
+    async with asyncio.timeout(5):
+        while (await inbox.claim("archiving", event, KEY, uuid4(), 60)).name != "ACQUIRED":
+            await asyncio.sleep(0.05)
+
+
+async def test_a_database_that_is_away_is_said_to_every_asker() -> None:
+    postgres = Postgres("postgresql://dpj:none@127.0.0.1:1/dpj")
+    inbox = PostgresInbox(postgres)
+    claims = [inbox.claim("archiving", uuid4(), str(number), uuid4(), 60) for number in range(3)]
+    errors = await asyncio.gather(*claims, return_exceptions=True)
+    assert [type(error) for error in errors] == [DatabaseUnavailable] * 3
+    assert len({id(error) for error in errors}) == 3
+    await postgres.aclose()
+
+
 async def test_a_finish_under_way_is_waited_for(inbox: PostgresInbox, database: PostgresDatabase) -> None:
     event, owner = uuid4(), uuid4()
     await inbox.claim("archiving", event, KEY, owner, 0.0)
     async with database.transaction() as work:
         await work.inbox.finish("archiving", event, owner, "DONE")
+        await work.inbox.flush()
         other = asyncio.create_task(inbox.claim("archiving", event, KEY, uuid4(), 60))
         await asyncio.sleep(0.2)
         assert not other.done()
