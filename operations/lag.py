@@ -61,10 +61,13 @@ def next_offset(span: Span, committed: int | None) -> int:
     return span.start if committed is None else min(max(committed, span.start), span.end)
 
 
-def measure(bootstrap: str, groups: Mapping[str, Sequence[str]], *, deadline: float = 10.0) -> list[PartitionLag]:
+def measure(
+    bootstrap: str, groups: Mapping[str, Sequence[str]], *, ages: bool = True, deadline: float = 10.0
+) -> list[PartitionLag]:
     """The lag of every group on its topics, in the order given; a topic that does not exist has no rows.
 
-    Raises BrokerUnavailable. Joins no group and commits nothing.
+    Without ``ages`` no record is read and ``behind`` is None everywhere. Raises BrokerUnavailable. Joins no group and
+    commits nothing.
     """
     try:
         spans = _spans(bootstrap, {topic for topics in groups.values() for topic in topics}, deadline)
@@ -75,7 +78,7 @@ def measure(bootstrap: str, groups: Mapping[str, Sequence[str]], *, deadline: fl
                 offset = next_offset(spans[topic, number], committed[group].get((topic, number)))
                 if offset < spans[topic, number].end:
                     wanted.add((topic, number, offset))
-        written = _timestamps(bootstrap, wanted, deadline)
+        written = _timestamps(bootstrap, wanted, deadline) if ages else {}
     except KafkaException as error:
         reason = error.args[0].name() if error.args and isinstance(error.args[0], KafkaError) else "unknown"
         raise BrokerUnavailable(f"Kafka at {bootstrap} does not answer ({reason}).") from None

@@ -34,6 +34,7 @@ app.command(name="demo")(pipeline.demo)
 app.command(name="api")(processes.api)
 app.command(name="relay")(processes.relay)
 app.command(name="worker")(processes.worker)
+app.command(name="watchdog")(processes.watchdog)
 app.command(
     name="stack",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},

@@ -5,20 +5,29 @@ from __future__ import annotations
 import asyncio
 import math
 import tempfile
-from collections.abc import Awaitable, Sequence
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
-from operations.consumers import CONSUMERS
+from domain.errors import BrokerUnavailable
+from operations import lag
+from operations.consumers import groups
+from operations.lag import PartitionLag
+from operations.watchdog import StallDetector, Watchdog
 from runtime.health import Server, serve_health, serve_until
 from runtime.lifetime import repeat, run_process, together
+from runtime.services import Services, health_port, waiting_of
 from runtime.settings import Settings
-from runtime.telemetry import configure_logging
+from runtime.telemetry import WatchdogMetrics, configure_logging
 from runtime.wiring import Site
 
 SWEEP_SECONDS: Final = 15.0
 PRUNE_SECONDS: Final = 3600.0
 #: What the removal of an upload cut short may take.
 UNDO_SECONDS: Final = 3.0
+#: The watchdog looks at least this often.
+WATCH_SECONDS: Final = 15.0
 #: What a relay in this state waits for.
 _RELAY_WAITS: Final = {"connecting": "postgresql", "waiting_for_broker": "kafka"}
 
@@ -71,7 +80,7 @@ def run_relay(settings: Settings) -> None:
             repeat(stopping, "sweep", SWEEP_SECONDS, site.sweep().run_once),
             repeat(stopping, "prune", PRUNE_SECONDS, site.housekeeping().run_once),
             site.dependencies.run(stopping),
-            serve_health(settings.worker_port_base, site.metrics, health, stopping),
+            serve_health(health_port(settings, "relay"), site.metrics, health, stopping),
         )
 
     run_process(settings, work)
@@ -100,9 +109,44 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
 
             jobs: list[Awaitable[None]] = [runner.run(stopping) for runner in runners.values()]
             jobs += [mover.run(stopping) for mover in audit.values()]
-            port = settings.worker_port_base and settings.worker_port_base + 1 + CONSUMERS.index(names[0])
+            port = health_port(settings, f"worker-{names[0]}")
             jobs.append(site.dependencies.run(stopping))
             await together(stopping, *jobs, serve_health(port, site.metrics, health, stopping))
+
+    run_process(settings, work)
+
+
+def run_watchdog(settings: Settings) -> None:
+    """Watch every group's progress from outside. Raises CommandFailed if it is to restart workers that are not ours."""
+    configure_logging("watchdog", log_format=settings.log_format, level=settings.log_level)
+    services = Services(settings) if settings.stall_restart else None
+
+    async def measure() -> Sequence[PartitionLag]:
+        return await asyncio.to_thread(lag.measure, settings.kafka_bootstrap, groups(), ages=False)
+
+    async def ask(consumer: str) -> Mapping[str, object] | None:
+        return await asyncio.to_thread(waiting_of, health_port(settings, f"worker-{consumer}"))
+
+    async def restart(consumer: str) -> None:
+        if services is not None:
+            await asyncio.to_thread(services.restart, f"worker-{consumer}")
+
+    async def work(site: Site, stopping: asyncio.Event) -> None:
+        watchdog = Watchdog(
+            measure,
+            StallDetector(settings.stall_seconds, time.monotonic),
+            WatchdogMetrics(site.metrics),
+            interval=min(max(settings.stall_seconds / 6, 1.0), WATCH_SECONDS),
+            ask=ask,
+            restart=restart if services else None,
+        )
+
+        def health() -> tuple[bool, dict[str, Any]]:
+            waiting = {BrokerUnavailable.waiting_for: 0} if watchdog.waiting else {}
+            return not waiting, {"waiting_for": waiting, "stalled": [asdict(stall) for stall in watchdog.stalls]}
+
+        port = health_port(settings, "watchdog")
+        await together(stopping, watchdog.run(stopping), serve_health(port, site.metrics, health, stopping))
 
     run_process(settings, work)
 

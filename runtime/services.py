@@ -21,6 +21,14 @@ CHECKOUT: Final = Path(__file__).resolve().parent.parent
 READY_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.1
 LOG_LINES: Final = 8
+WATCHDOG: Final = "watchdog"
+
+#: Processes beside the API by name, with their words after ``dpj``, in the order of their health ports.
+_BESIDE: Final[dict[str, tuple[str, ...]]] = {
+    "relay": ("relay",),
+    **{f"worker-{name}": ("worker", name) for name in CONSUMERS},
+    WATCHDOG: ("watchdog",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,7 @@ class _Processes(Supervisor):
 
 
 class Services:
-    """API, relay and one worker per consumer, for the stack whose settings are given."""
+    """API, relay, one worker per consumer and the watchdog, for the stack whose settings are given."""
 
     def __init__(self, settings: Settings) -> None:
         self._stack = settings.stack_name
@@ -90,9 +98,16 @@ class Services:
                 raise self._failed(waiting[0], f"is not ready after {READY_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
 
+    def restart(self, name: str) -> None:
+        """End a service, by force if it does not go, and start it anew; does not wait until it is ready."""
+        service = next(one for one in self.services if one.name == name)
+        self._processes.stop([name])
+        self._processes.start(name, self._command(service))
+
     def stop(self) -> list[str]:
         """End them in good order; names of those that ran."""
         running = list(self._processes.running())
+        self._processes.stop([WATCHDOG])  # first, or it might start one of the others anew
         self._processes.stop(list(self._processes.tracked()))
         self._processes.stop_strays()
         return running
@@ -121,16 +136,28 @@ class Services:
 
 
 def services_of(settings: Settings) -> tuple[Service, ...]:
-    """The processes of one machine and their health addresses; relay and workers count up from the first worker port."""
-    first = settings.worker_port_base
-    beside = [("relay", ("relay",)), *((f"worker-{name}", ("worker", name)) for name in CONSUMERS)]
+    """The processes of one machine and their health addresses."""
     return (
         Service("api", ("api",), f"http://{settings.api_host}:{settings.api_port}/readyz"),
         *(
-            Service(name, words, f"http://127.0.0.1:{first + offset}/readyz")
-            for offset, (name, words) in enumerate(beside)
+            Service(name, words, f"http://127.0.0.1:{health_port(settings, name)}/readyz")
+            for name, words in _BESIDE.items()
         ),
     )
+
+
+def health_port(settings: Settings, name: str) -> int:
+    """Where the process called ``name`` serves its health: they count up from the first worker port; 0 if none is set."""
+    return settings.worker_port_base and settings.worker_port_base + list(_BESIDE).index(name)
+
+
+def waiting_of(port: int) -> dict[str, object] | None:
+    """What the process behind a health port says it waits for; None if it does not answer."""
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2.0, trust_env=False).json()
+    except (httpx.HTTPError, ValueError):
+        return None
+    return dict(answer["waiting_for"])
 
 
 def _is_ready(service: Service) -> bool:

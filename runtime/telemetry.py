@@ -109,6 +109,27 @@ class RelayMetrics:
         self._leader.set(int(leader))
 
 
+class WatchdogMetrics:
+    """What the stall watchdog says; labels: consumer, topic, partition."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._stalled = Gauge(
+            "dpj_stalled",
+            "1 while a partition has a lag and no progress",
+            ["consumer", "topic", "partition"],
+            registry=registry,
+        )
+        self._restarts = Counter(
+            "dpj_watchdog_restarts_total", "Stalled workers restarted", ["consumer"], registry=registry
+        )
+
+    def stalled(self, place: tuple[str, str, int], *, stalled: bool) -> None:
+        self._stalled.labels(*map(str, place)).set(int(stalled))
+
+    def restarted(self, consumer: str) -> None:
+        self._restarts.labels(consumer).inc()
+
+
 class CircuitMetrics:
     """What the circuit breakers of this process say; label: dependency."""
 

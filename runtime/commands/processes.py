@@ -32,6 +32,13 @@ def relay(stack: Stack = None) -> None:
     run_relay(settings_of(stack))
 
 
+def watchdog(stack: Stack = None) -> None:
+    """Watch from outside that the consumers make progress; raises an alarm metric, and restarts them if so set."""
+    from runtime.processes import run_watchdog
+
+    run_watchdog(settings_of(stack))
+
+
 def worker(
     names: Annotated[list[str], typer.Argument(help="integrity, renditions, archiving, notification, audit, or all")],
     stack: Stack = None,

@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 from domain.lifecycle import Status
 from ingest_api.metrics import ApiMetrics
 from runtime.settings import Settings
-from runtime.telemetry import CircuitMetrics, DeliveryMetrics, RelayMetrics
+from runtime.telemetry import CircuitMetrics, DeliveryMetrics, RelayMetrics, WatchdogMetrics
 from streams.lanes import Partition, Record
 from streams.letters import Verdict, origin_headers
 
@@ -46,6 +46,7 @@ def test_every_metric_of_ours_is_explained() -> None:
     DeliveryMetrics(registry)
     RelayMetrics(registry)
     CircuitMetrics(registry)
+    WatchdogMetrics(registry)
     ApiMetrics(registry)
     names = {name for metric in registry.collect() for name in (metric.name, f"{metric.name}_total")}
     told = set(re.findall(r"`(dpj_\w+)`", PAGE))
