@@ -1,0 +1,201 @@
+"""The stall watchdog: what is a stall, when the alarm begins and ends, and who is restarted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import pytest
+from structlog.testing import capture_logs
+
+from domain.errors import BrokerUnavailable
+from operations.lag import PartitionLag
+from operations.watchdog import Place, Stall, StallDetector, Watchdog
+
+
+def row(committed: int | None, lag: int, *, consumer: str = "audit", partition: int = 0) -> PartitionLag:
+    return PartitionLag(
+        group=f"dpj.{consumer}",
+        topic="topic",
+        partition=partition,
+        end=(committed or 0) + lag,
+        committed=committed,
+        lag=lag,
+        behind=None,
+    )
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def seen(detector: StallDetector, clock: Clock, *rows: PartitionLag, after: float = 0) -> list[Stall]:
+    clock.now += after
+    return detector.observe(rows)
+
+
+def test_a_lag_without_progress_is_a_stall_once_the_time_is_over(clock: Clock) -> None:
+    detector = StallDetector(60, clock)
+    assert seen(detector, clock, row(5, 3)) == []
+    assert seen(detector, clock, row(5, 9), after=59) == []
+    assert seen(detector, clock, row(5, 10), after=1) == [Stall("audit", "topic", 0, 10, 60)]
+    assert seen(detector, clock, row(6, 9), after=1) == []
+    assert seen(detector, clock, row(6, 9), after=60) == [Stall("audit", "topic", 0, 9, 60)]
+
+
+def test_a_group_that_never_committed_can_stall_too(clock: Clock) -> None:
+    detector = StallDetector(60, clock)
+    seen(detector, clock, row(None, 3))
+    assert seen(detector, clock, row(None, 3), after=60)
+    assert seen(detector, clock, row(1, 2), after=60) == []
+
+
+def test_no_lag_is_no_stall_and_the_time_begins_with_the_first_record(clock: Clock) -> None:
+    detector = StallDetector(60, clock)
+    seen(detector, clock, row(5, 3))
+    assert seen(detector, clock, row(5, 0), after=300) == []
+    assert seen(detector, clock, row(5, 1), after=300) == []
+    assert seen(detector, clock, row(5, 1), after=59) == []
+    assert seen(detector, clock, row(5, 1), after=1)
+
+
+def test_partitions_and_consumers_are_apart(clock: Clock) -> None:
+    detector = StallDetector(60, clock)
+    seen(detector, clock, row(5, 3), row(5, 3, partition=1), row(5, 3, consumer="integrity"))
+    found = seen(detector, clock, row(5, 3), row(6, 2, partition=1), row(5, 3, consumer="integrity"), after=60)
+    assert [stall.place for stall in found] == [("audit", "topic", 0), ("integrity", "topic", 0)]
+    detector.forget("audit")
+    left = seen(detector, clock, row(5, 3), row(5, 3, consumer="integrity"))
+    assert [stall.consumer for stall in left] == ["integrity"]
+    detector.forget()
+    assert seen(detector, clock, row(5, 3), row(5, 3, consumer="integrity")) == []
+
+
+class Surroundings:
+    """Broker, workers and metrics as told."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.rows: Sequence[PartitionLag] | None = [row(5, 3)]
+        self.said: Mapping[str, object] | None = {}
+        self.asked: list[str] = []
+        self.restarts: list[str] = []
+        self.alarms: dict[Place, bool] = {}
+        self.counted: list[str] = []
+
+    async def measure(self) -> Sequence[PartitionLag]:
+        if self.rows is None:
+            raise BrokerUnavailable
+        return self.rows
+
+    async def ask(self, consumer: str) -> Mapping[str, object] | None:
+        self.asked.append(consumer)
+        return self.said
+
+    async def restart(self, consumer: str) -> None:
+        self.restarts.append(consumer)
+
+    def stalled(self, place: Place, *, stalled: bool) -> None:
+        self.alarms[place] = stalled
+
+    def restarted(self, consumer: str) -> None:
+        self.counted.append(consumer)
+
+    def watchdog(self, *, restarts: bool) -> Watchdog:
+        return Watchdog(
+            self.measure,
+            StallDetector(60, self.clock),
+            self,
+            interval=0.01,
+            ask=self.ask,
+            restart=self.restart if restarts else None,
+        )
+
+    async def look(self, watchdog: Watchdog, after: float = 0) -> None:
+        self.clock.now += after
+        await watchdog.look()
+
+
+@pytest.fixture
+def around() -> Surroundings:
+    return Surroundings()
+
+
+PLACE = ("audit", "topic", 0)
+
+
+async def test_the_alarm_begins_and_ends_with_one_line_each(around: Surroundings) -> None:
+    watchdog = around.watchdog(restarts=False)
+    with capture_logs() as logs:
+        for after in (0, 60, 10, 10):
+            await around.look(watchdog, after)
+        assert around.alarms == {PLACE: True}
+        assert [stall.seconds for stall in watchdog.stalls] == [80]
+        around.rows = [row(6, 2)]
+        await around.look(watchdog, 10)
+    assert (around.alarms, watchdog.stalls) == ({PLACE: False}, [])
+    assert [line["event"] for line in logs] == ["partition_stalled", "stall_ended"]
+    assert (around.asked, around.restarts) == ([], [])
+
+
+@pytest.mark.parametrize("said", [{}, None, {"retry": 2, "other_worker": 1}])
+async def test_a_stalled_worker_without_an_excuse_is_restarted_and_then_left_its_time(
+    around: Surroundings, said: Mapping[str, object] | None
+) -> None:
+    around.said = said
+    around.rows = [row(5, 3), row(5, 3, partition=1)]
+    watchdog = around.watchdog(restarts=True)
+    for after in (0, 60, 10, 49):
+        await around.look(watchdog, after)
+    assert around.restarts == around.counted == ["audit"]
+    await around.look(watchdog, 1)
+    assert around.restarts == ["audit", "audit"]
+
+
+async def test_a_worker_that_says_what_it_waits_for_is_left_alone_but_told_of(around: Surroundings) -> None:
+    around.said = {"mongodb": 0, "retry": 1}
+    watchdog = around.watchdog(restarts=True)
+    for after in (0, 60, 60):
+        await around.look(watchdog, after)
+    assert around.asked == ["audit", "audit"]
+    assert (around.restarts, around.alarms) == ([], {PLACE: True})
+
+
+async def test_while_the_broker_is_away_nobody_stalls(around: Surroundings) -> None:
+    watchdog = around.watchdog(restarts=True)
+    assert watchdog.waiting
+    await around.look(watchdog)
+    assert not watchdog.waiting
+    rows, around.rows = around.rows, None
+    with capture_logs() as logs:
+        await around.look(watchdog, 59)
+        await around.look(watchdog, 59)
+    assert (watchdog.waiting, [line["event"] for line in logs]) == (True, ["watchdog_waiting"])
+    around.rows = rows
+    await around.look(watchdog, 1)
+    assert (watchdog.waiting, around.alarms) == (False, {})
+    await around.look(watchdog, 60)
+    assert around.alarms == {PLACE: True}
+
+
+async def test_it_looks_until_told_to_stop(around: Surroundings) -> None:
+    watchdog = around.watchdog(restarts=False)
+    stopping = asyncio.Event()
+    run = asyncio.create_task(watchdog.run(stopping))
+    while watchdog.waiting:
+        await asyncio.sleep(0.001)
+    around.clock.now += 60
+    async with asyncio.timeout(2):
+        while not around.alarms:
+            await asyncio.sleep(0.005)
+        stopping.set()
+        await run
