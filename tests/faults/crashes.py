@@ -1,0 +1,82 @@
+"""Which process is made to die at which crash point, and what makes it get there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.faults.processes import CRASHED, Process
+
+PASSIVE = "relay-2"
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """``process`` dies at ``point`` when it gets there the ``nth`` time.
+
+    ``needs``: what has to happen for it beside ordinary traffic: "refusal" (an upload with a wrong checksum), "poison" (a record
+    that is no event), "leftover" (an upload cut off by the API's death before the process starts).
+    """
+
+    point: str
+    process: str
+    needs: str = ""
+    nth: int = 1
+
+    @property
+    def setting(self) -> str:
+        return f"{self.point}:{self.nth}"
+
+
+CRASHES: Sequence[Crash] = (
+    Crash("intake.intent", "api"),
+    Crash("intake.stored", "api", nth=2),
+    Crash("intake.checked", "api"),
+    Crash("intake.committed", "api", nth=2),
+    Crash("discard.begun", "api", "refusal"),
+    Crash("discard.abandoned", "api", "refusal"),
+    Crash("decision.committed", "api"),
+    Crash("sweep.abandoned", "relay", "leftover"),
+    Crash("relay.fetched", "relay"),
+    Crash("relay.produced", "relay", nth=2),
+    Crash("relay.confirmed", "relay"),
+    Crash("relay.marked", "relay"),
+    Crash("housekeeping.pruned", "relay", nth=2),
+    Crash("delivery.claimed", "worker-integrity"),
+    Crash("delivery.processed", "worker-renditions"),
+    Crash("delivery.committed", "worker-audit", nth=3),
+    Crash("delivery.burying", "worker-notification", "poison"),
+    Crash("delivery.buried", "worker-notification", "poison"),
+    Crash("integrity.read", "worker-integrity"),
+    Crash("renditions.stored", "worker-renditions"),
+    Crash("renditions.described", "worker-renditions"),
+    Crash("archiving.locked", "worker-archiving"),
+    Crash("archiving.created", "worker-archiving"),
+    Crash("archiving.compared", "worker-archiving", nth=2),
+    Crash("archiving.copied", "worker-archiving"),
+    Crash("notification.attempted", "worker-notification"),
+    Crash("notification.sent", "worker-notification", nth=2),
+    Crash("audit.chained", "worker-audit"),
+    Crash("audit.stored", "worker-audit"),
+)
+BY_POINT: Mapping[str, Crash] = {crash.point: crash for crash in CRASHES}
+
+
+def rounds_of(points: Iterable[str]) -> list[list[Crash]]:
+    """The crashes of these points in as few rounds as possible: different processes die in one round, each once."""
+    rounds: list[list[Crash]] = []
+    for point in points:
+        crash = BY_POINT[point]
+        for found in rounds:
+            if all(other.process != crash.process for other in found):
+                found.append(crash)
+                break
+        else:
+            rounds.append([crash])
+    return rounds
+
+
+def died_at(process: Process, point: str, since: int) -> bool:
+    """Whether one of its ends after the first ``since`` was at ``point``."""
+    crashed = any(end.code == CRASHED and not end.asked for end in process.ends[since:])
+    return crashed and f'"point": "{point}"' in process.log.read_text("utf-8", "replace")

@@ -1,0 +1,228 @@
+"""A process dies at each crash point; afterwards every promise holds.
+
+Points of different processes are tried in one round, so that deaths overlap; a point that is asked for alone
+(``-k``, or DPJ_CRASH_ALONE=1 for all) has a round of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Message, Producer
+
+from tests.faults.checker import Checked, Checker, new_writer, report
+from tests.faults.crashes import BY_POINT, CRASHES, PASSIVE, Crash, died_at, rounds_of
+from tests.faults.documents import make
+from tests.faults.site import FaultSite
+from tests.faults.traffic import Clients
+
+KINDS = ("pdf", "png", "text", "portrait")
+DEATH_SECONDS = 60.0
+#: The topic that the fewest consumers read: each of them buries the record that is no event.
+POISONED = "dpj.document.archived"
+
+
+@dataclass
+class Round:
+    """What came of the crashes of one round. ``alive``: points at which nothing died."""
+
+    alive: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    checked: Checked | None = None
+    text: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Rounds:
+    """Runs each round once, when the first of its points is asked for."""
+
+    def __init__(self, site: FaultSite, folder: Path, points: list[str]) -> None:
+        self._site = site
+        alone = os.environ.get("DPJ_CRASH_ALONE") == "1"
+        self._rounds = [[BY_POINT[point]] for point in points] if alone else rounds_of(points)
+        self._done: dict[int, Round] = {}
+        self._runner = asyncio.Runner()
+        self._checker = Checker(site.pipeline)
+        self._writer = new_writer(folder, "crash-points")
+        self._tenant = f"crash-{uuid4().hex[:8]}"
+        self._clients: Clients | None = None
+
+    def close(self) -> None:
+        if self._clients is not None:
+            self._runner.run(self._clients.aclose())
+        self._runner.close()
+        self._writer.__exit__(None, None, None)
+
+    def of(self, point: str) -> Round:
+        number = next(n for n, crashes in enumerate(self._rounds) if point in {crash.point for crash in crashes})
+        if number not in self._done:
+            self._done[number] = self._run(self._rounds[number])
+        return self._done[number]
+
+    # --- one round -----------------------------------------------------------------------------------------------
+
+    def _run(self, crashes: list[Crash]) -> Round:
+        found, began = Round(), time.monotonic()
+        site = self._site
+        site.calm()
+        if self._clients is None:
+            self._clients = self._runner.run(self._new_clients())
+        before = {crash.process: len(site.process(crash.process).ends) for crash in crashes}
+        unexpected = len(site.unexpected_ends())
+        self._arm(crashes)
+        found.seconds["armed"] = time.monotonic() - began
+        self._runner.run(self._traffic(self._clients, crashes))
+        found.seconds["traffic"] = time.monotonic() - began
+        found.alive = self._wait_for_deaths(crashes, before)
+        found.seconds["deaths"] = time.monotonic() - began
+        site.calm()
+        found.seconds["calm"] = time.monotonic() - began
+        found.checked = self._runner.run(self._checker.check(self._writer))
+        found.seconds["checked"] = time.monotonic() - began
+        found.text = report(found.checked, self._writer.journal)
+        found.unexpected = [f"{end.name} ended with {end.code}" for end in site.unexpected_ends()[unexpected:]]
+        return found
+
+    async def _new_clients(self) -> Clients:
+        await self._checker.prepare()
+        clients = self._checker.clients(self._tenant, self._writer, 1)
+        await clients.prepare(1)
+        return clients
+
+    def _arm(self, crashes: list[Crash]) -> None:
+        """Start the round's processes anew, armed. They leave in good order first, so that their groups don't wait for them."""
+        site = self._site
+        processes = [site.process(crash.process) for crash in crashes]
+        if any(crash.process == "relay" for crash in crashes):
+            processes.append(site.process(PASSIVE))  # the armed relay is to lead
+        with ThreadPoolExecutor(len(processes)) as pool:
+            list(pool.map(lambda process: process.stop(), processes))
+        for crash in crashes:
+            if crash.needs != "leftover":
+                site.process(crash.process).start(DPJ_CRASH_POINT=crash.setting)
+        if "relay" in {crash.process for crash in crashes if crash.point.startswith("relay.")}:
+            self._wait(lambda: site.process("relay").is_ready, "the armed relay leads")
+            site.process(PASSIVE).start()
+        if "api" in {crash.process for crash in crashes}:
+            self._wait(lambda: site.process("api").is_ready, "the armed API is ready")
+
+    async def _traffic(self, clients: Clients, crashes: list[Crash]) -> None:
+        needs = {crash.needs: crash for crash in crashes if crash.needs}
+        if "leftover" in needs:
+            await self._leftover(clients, needs["leftover"])
+        jobs = [self._deposited(clients, kind) for kind in KINDS]
+        if "refusal" in needs:
+            jobs.append(self._refused(clients))
+        if "poison" in needs:
+            self._poison()
+        await asyncio.gather(*jobs)
+
+    @staticmethod
+    async def _deposited(clients: Clients, kind: str) -> None:
+        deposit = clients.new(kind)
+        await clients.deposit(deposit)
+        if deposit.accepted:
+            await clients.decide(deposit, "validate")
+
+    async def _refused(self, clients: Clients) -> None:
+        """An upload that is stored before it turns out to be another than announced; sent again until it is refused."""
+        deposit = clients.new("pdf")
+        deposit.poison = "refused"
+        said = {
+            "type": deposit.type_code,
+            "dossier_id": deposit.dossier,
+            "depositor": {"email": deposit.email, "language": deposit.language},
+            "sha256": hashlib.sha256(b"another").hexdigest(),
+        }
+        files: list[tuple[str, Any]] = [
+            ("metadata", (None, json.dumps(said).encode(), "application/json")),
+            ("file", (deposit.name, make(deposit.kind, deposit.mark), deposit.media_type)),
+        ]
+        headers = {**clients._headers["portal"], "Idempotency-Key": deposit.key}
+        ends = time.monotonic() + DEATH_SECONDS
+        status: int | None = None
+        while status not in {400, 422} and time.monotonic() < ends:
+            status, body = await clients._answer("POST", "/documents", files=files, headers=headers)
+            self._writer.answer(deposit.mark, "deposit", status, code=body.get("code", ""))
+            await asyncio.sleep(0.3)
+        assert status in {400, 422}
+
+    async def _leftover(self, clients: Clients, crash: Crash) -> None:
+        """Kill the API in the middle of an upload, let its lease run out, and only then start the armed process."""
+        api = self._site.process("api")
+        if not any(end.code == 137 for end in api.ends[-1:]) and api.is_running:
+            await asyncio.to_thread(api.stop)
+            api.start(DPJ_CRASH_POINT="intake.stored")
+            await asyncio.to_thread(self._wait, lambda: api.is_ready, "the API is armed")
+        await clients.deposit(clients.new("pdf"), patient=False)
+        await asyncio.to_thread(self._wait, lambda: not api.is_running or api.is_ready, "the API has died or gone on")
+        await asyncio.sleep(float(self._site.process("api").setting("DPJ_UPLOAD_LEASE")) + 0.5)
+        self._site.process(crash.process).start(DPJ_CRASH_POINT=crash.setting)
+
+    def _poison(self) -> None:
+        """Put a record that is no event into a topic, on record."""
+        producer = Producer({"bootstrap.servers": self._site.settings["DPJ_KAFKA_BOOTSTRAP"]})
+
+        def sent(error: object, message: Message) -> None:
+            assert error is None
+            self._writer.poison_record(POISONED, message.partition(), message.offset())
+
+        producer.produce(POISONED, key=b"poison", value=b"no event", on_delivery=sent)
+        assert producer.flush(10) == 0
+
+    def _wait_for_deaths(self, crashes: list[Crash], before: Mapping[str, int]) -> list[str]:
+        left = list(crashes)
+        ends = time.monotonic() + DEATH_SECONDS
+        while left and time.monotonic() < ends:
+            left = [
+                crash
+                for crash in left
+                if not died_at(self._site.process(crash.process), crash.point, before[crash.process])
+            ]
+            time.sleep(0.1)
+        return [crash.point for crash in left]
+
+    @staticmethod
+    def _wait(look: Callable[[], bool], what: str) -> None:
+        ends = time.monotonic() + DEATH_SECONDS
+        while not look():
+            assert time.monotonic() < ends, what
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def rounds(
+    site: FaultSite, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rounds]:
+    asked = [
+        item.callspec.params["point"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.path == request.path and hasattr(item, "callspec")
+    ]
+    made = Rounds(site, tmp_path_factory.mktemp("journal"), asked)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize("point", [crash.point for crash in CRASHES])
+def test_whatever_dies_at(point: str, site: FaultSite, rounds: Rounds) -> None:
+    found = rounds.of(point)
+    print({name: round(seconds, 1) for name, seconds in found.seconds.items()})
+    assert point not in found.alive, "nothing died there"
+    assert found.unexpected == []
+    assert found.checked is not None
+    assert found.checked.settled is not None, found.text
+    assert found.checked.violations == [], found.text
