@@ -22,7 +22,7 @@ from domain.crash_points import reach
 from domain.errors import DocumentBusy, DPJError, Transient
 from domain.events import AuditRecorded, Event
 from processors.ports import Commit, Work
-from processors.recording import nothing
+from processors.recording import SharedCommit, nothing
 
 log = structlog.get_logger()
 
@@ -90,7 +90,7 @@ class AuditProcessor:
         async def commit(work: Work) -> None:
             await work.audit_chains.append(line)
 
-        return commit
+        return SharedCommit(commit)
 
     async def give_up(self, event: Event, code: str) -> Commit:  # noqa: ARG002 - a line that can't be chained changes no document
         """The dead letter keeps the line; there is no state to change."""

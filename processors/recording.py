@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from domain.documents import Document, TimelineEntry
 from domain.events import AuditRecorded, DocumentEvent
 from domain.lifecycle import Status
-from processors.ports import Change, Work
+from processors.ports import Change, Commit, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,5 +142,19 @@ async def touch(work: Work, document: Document, at: datetime, **changes: Any) ->
     return changed
 
 
-async def nothing(_: Work) -> None:
-    """The commit of a processor that owes nothing: what its event asks for is done, or no longer wanted."""
+@dataclass(frozen=True, slots=True)
+class SharedCommit:
+    """A commit that may share its transaction with those of other events: it only adds rows, of which no other transaction
+    has a part, and no events. Many are then written at the cost of one."""
+
+    write: Commit
+
+    async def __call__(self, work: Work) -> None:
+        await self.write(work)
+
+
+async def _nothing(_: Work) -> None: ...
+
+
+#: The commit of a processor that owes nothing: what its event asks for is done, or no longer wanted.
+nothing: Final[Commit] = SharedCommit(_nothing)

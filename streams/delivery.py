@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
@@ -42,8 +43,12 @@ from domain.errors import (
 )
 from domain.events import Event
 from processors.ports import Commit, Database, Processor
+from processors.recording import SharedCommit
+from streams.draining import Drain
+from streams.grouping import Together
 from streams.holding import NOTE_SECONDS, Held, HeldNote, Unlisted
 from streams.lanes import Lane, Partition, Record
+from streams.leases import RenewedLease
 from streams.letters import Verdict, held_event, origin_headers, record_id, sendable
 
 log = structlog.get_logger()
@@ -146,11 +151,13 @@ class Delivery:
         self._decode = decode
         self._inbox = inbox
         self._database = database
+        self._together = Together(database, processor.consumer)
         self._commit_offsets = commit_offsets
         self._flow = flow
         self._metrics = metrics
         self._policy: Final = policy
         self._pause = pause
+        self._drain = Drain()
         self._held_list: Held = held or Unlisted()
         self._lanes: dict[Partition, Lane] = {}
         self._held: set[Partition] = set()
@@ -166,7 +173,8 @@ class Delivery:
         """Put a record into its partition's lane; never blocks, a full lane pushes back on the consumer instead."""
         lane = self._lanes.get(record.partition)
         if lane is None:
-            lane = Lane(self._policy.lane_size, self._policy.lane_concurrency, self._deliver)
+            advanced = partial(self._resume, record.partition)
+            lane = Lane(self._policy.lane_size, self._policy.lane_concurrency, self._work, advanced)
             self._lanes[record.partition] = lane
         lane.add(record)
         if lane.is_full:
@@ -180,6 +188,11 @@ class Delivery:
         self._held -= gone
         await asyncio.gather(*(lane.cancel() for lane in lanes))
 
+    async def drain(self, seconds: float) -> None:
+        """Begin no event, let those at work end for up to ``seconds``, and acknowledge them. Held ones are not waited for."""
+        await self._drain.close(seconds)
+        await self.acknowledge()
+
     async def keep_acknowledging(self) -> None:
         """Commit finished offsets every ``ack_interval`` until cancelled."""
         while True:
@@ -187,7 +200,7 @@ class Delivery:
             await self.acknowledge()
 
     async def acknowledge(self) -> None:
-        """Step 6 for all lanes: commit what is finished, let drained lanes fetch again."""
+        """Step 6 for all lanes: commit what is finished."""
         offsets = {p: offset for p, lane in self._lanes.items() if (offset := lane.take_ack()) is not None}
         if offsets:
             committed = False
@@ -199,11 +212,17 @@ class Delivery:
                 for partition in offsets:
                     if partition in self._lanes:
                         self._lanes[partition].ack_failed()
-        for partition in [p for p in self._held if self._lanes[p].has_drained]:
+
+    def _resume(self, partition: Partition) -> None:
+        """Let a drained lane's partition be fetched again."""
+        if partition in self._held and self._lanes[partition].has_drained:
             self._held.discard(partition)
             self._flow.resume(partition)
 
     # --- one event -----------------------------------------------------------------------------------------------
+
+    async def _work(self, record: Record) -> None:
+        await self._drain.work(self._deliver, record)
 
     async def _deliver(self, record: Record) -> None:
         """Steps 2 to 5 until the record is finished. Raises nothing but cancellation."""
@@ -252,9 +271,12 @@ class Delivery:
             reach("delivery.claimed")
             commit = await self._processor.process(event)  # (4)
             reach("delivery.processed")
-            async with self._database.transaction() as work:  # (5)
-                await commit(work)
-                await work.inbox.finish(self._consumer, event.event_id, owner, "DONE")
+            if isinstance(commit, SharedCommit):
+                await self._together.write(commit, event.event_id, owner)  # (5)
+            else:
+                async with self._database.transaction() as work:  # (5)
+                    await commit(work)
+                    await work.inbox.finish(self._consumer, event.event_id, owner, "DONE")
             reach("delivery.committed")
 
         return "done" if await self._claimed(event.event_id, event.key, work_on) else "duplicate"
@@ -300,17 +322,10 @@ class Delivery:
             return False
         if answer.name == Claim.BUSY.name:
             raise DocumentBusy
-        task = asyncio.create_task(body(owner))
         try:
-            while not (await asyncio.wait({task}, timeout=self._policy.lease / 3))[0]:
-                if not await self._renewed(event_id, owner):
-                    raise ClaimLost
-            if task.cancelled():
-                raise ClaimLost
-            task.result()
+            async with RenewedLease(partial(self._renewed, event_id, owner), every=self._policy.lease / 3):
+                await body(owner)
         except BaseException:
-            task.cancel()
-            await asyncio.wait({task})
             await self._release(event_id, owner)
             raise
         return True
@@ -341,7 +356,7 @@ class Delivery:
         self._metrics.retried(self._consumer, code)
         self._metrics.waiting(self._consumer, dependency, 1)
         try:
-            await self._pause(dependency, self._policy.pause(attempt, cap))
+            await self._drain.pause(self._pause(dependency, self._policy.pause(attempt, cap)))
         finally:
             self._metrics.waiting(self._consumer, dependency, -1)
 

@@ -38,11 +38,21 @@ class _Entry:
 
 
 class Lane:
-    """Runs ``work`` on its records; ``work`` returns only when the record is finished, and raises only on cancellation."""
+    """Runs ``work`` on its records; ``work`` returns only when the record is finished, and raises only on cancellation.
 
-    def __init__(self, size: int, concurrency: int, work: Callable[[Record], Awaitable[None]]) -> None:
+    ``advanced`` is called whenever records have left the lane.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        concurrency: int,
+        work: Callable[[Record], Awaitable[None]],
+        advanced: Callable[[], None] = lambda: None,
+    ) -> None:
         self._size: Final = size
         self._work = work
+        self._advanced = advanced
         self._slots = asyncio.Semaphore(concurrency)
         self._entries: deque[_Entry] = deque()
         self._by_key: dict[bytes | None, deque[_Entry]] = {}
@@ -96,8 +106,11 @@ class Lane:
         del self._by_key[key]
 
     def _advance(self) -> None:
+        if not self._entries[0].finished:
+            return
         while self._entries and self._entries[0].finished:
             self._next_offset = self._entries.popleft().record.offset + 1
+        self._advanced()
 
     def take_ack(self) -> int | None:
         """The offset to commit (one past the last record finished without a gap), if it moved since the last call."""
