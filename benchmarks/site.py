@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import cached_property
 
@@ -33,7 +34,8 @@ class BenchSite:
         stack = native.up(self.name, "full", reporter=Plain(note))
         self._started = stack.started
         settings = load_settings(self.name)
-        prepare(settings, note)
+        with ThreadPoolExecutor(1) as aside:  # it runs an event loop of its own, and a bench asks from inside one
+            aside.submit(prepare, settings, note).result()
         return settings
 
     @property
