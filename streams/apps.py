@@ -26,12 +26,14 @@ NEVER_SECONDS = 31_536_000.0
 class ConsumerSettings:
     """What a consumer needs to know about the broker. ``bootstrap`` is ``host:port[,host:port]``;
     ``scratch`` a folder that Faust insists on creating, though nothing is written to it. After ``session_seconds`` without a
-    heartbeat a member's partitions go to the others: so long does what a killed worker held stand still."""
+    heartbeat a member's partitions go to the others: so long does what a killed worker held stand still.
+    One that stops gives the events at work ``drain`` seconds to end."""
 
     bootstrap: str
     scratch: str
     fetch_records: int = 100
     session_seconds: float = 15.0
+    drain: float = 0.0
 
 
 def group_id(consumer: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -13,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, attach, create_app
 from streams.delivery import Delivery, Flow
-from streams.waiting import pause
+from streams.waiting import pause, unless_stopped
 
 log = structlog.get_logger()
 
@@ -72,9 +73,12 @@ class ConsumerRunner:
             if crashed.done():
                 raise app.crash_reason or RuntimeError("the consumer's service crashed")
         finally:
-            for task in (acknowledging, stopped, crashed):
-                task.cancel()
+            acknowledging.cancel()
+            stopped.cancel()
+            if stopping.is_set() and not crashed.done():
+                await delivery.drain(self._settings.drain)
             await delivery.revoke()
+            crashed.cancel()
             started.cancel()
             with suppress(Exception, asyncio.CancelledError):
                 await asyncio.wait_for(app.stop(), STOP_SECONDS)
@@ -84,10 +88,14 @@ class ConsumerRunner:
     async def _wait_for_topics(self, stopping: asyncio.Event) -> None:
         """Faust exits when the broker is away at its start, and idles for ever on a topic made later: so wait first."""
         client = AdminClient({"bootstrap.servers": self._settings.bootstrap, "log_level": 0})
+        look = partial(client.list_topics, timeout=METADATA_TIMEOUT_SECONDS)
         announced = ""
         while not stopping.is_set():
             try:
-                known = (await asyncio.to_thread(client.list_topics, timeout=METADATA_TIMEOUT_SECONDS)).topics
+                found = await unless_stopped(stopping, asyncio.to_thread(look))
+                if found is None:
+                    return
+                known = found.topics
             except KafkaException:
                 self.state = "waiting_for_broker"
             else:
