@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -27,7 +26,7 @@ from uuid import uuid4
 import structlog
 
 from domain.errors import IntegrityMismatch, ObjectMissing, ObjectStoreUnavailable
-from domain.objects import StoredObject
+from domain.objects import StoredObject, UnfinishedPut
 from storage.object_keys import check_key, check_prefix
 from storage.threads import Threads
 
@@ -38,7 +37,8 @@ PIECE_SIZE = 1 << 20
 INCOMING = ".incoming"
 OBJECT_SUFFIX = "@"
 LIST_BATCH = 256
-STALE_AFTER = 3600.0  # seconds without a write; the upload of a living process never pauses that long
+KEY_MARK = "+"  # in names of temporary files, for the slashes of the key and before what makes the name unique
+MAX_NAME = 255
 
 log = structlog.get_logger()
 
@@ -89,12 +89,22 @@ class FilesystemObjectStore:
                 for stored in batch:
                     yield stored
 
+    async def unfinished(self, key: str | None = None) -> AsyncGenerator[UnfinishedPut, None]:
+        """Temporary files, and when each was last written to. Raises ObjectStoreUnavailable."""
+        for put in await self._threads.run(_unfinished, self._root):
+            if key in {None, put.key}:
+                yield put
+
+    async def abort(self, put: UnfinishedPut) -> None:
+        """Remove a temporary file; one that is not there is fine. Raises ObjectStoreUnavailable."""
+        await self._threads.run(_abort, self._root, put)
+
     async def prepare(self) -> None:
         """Make the folder a store, where it isn't one yet. Raises ObjectStoreUnavailable."""
         await self._threads.run(_prepare, self._root)
 
     async def check(self) -> None:
-        """Raises ObjectStoreUnavailable unless the folder is a store that can be written to. Sweeps up after killed puts."""
+        """Raises ObjectStoreUnavailable unless the folder is a store that can be written to."""
         await self._threads.run(_check, self._root)
 
     async def aclose(self) -> None:
@@ -108,7 +118,7 @@ class _FileWriting:
     def __init__(self, root: Path, key: str) -> None:
         self._root = root
         self._key = key
-        self._temporary = root / INCOMING / uuid4().hex
+        self._temporary = root / INCOMING / _temporary_name(key)
         self._file: BinaryIO | None = None
         self._digest = hashlib.sha256()
         self._size = 0
@@ -312,11 +322,30 @@ def _check(root: Path) -> None:
         _require_store(root)
         if not os.access(root / INCOMING, os.R_OK | os.W_OK | os.X_OK):
             raise ObjectStoreUnavailable("The folder of the object store can't be written to.")
-        before = time.time() - STALE_AFTER
+
+
+def _temporary_name(key: str) -> str:
+    """Tells the key, unless that is too long for a file's name."""
+    unique = uuid4().hex
+    name = f"{key.replace('/', KEY_MARK)}{KEY_MARK}{unique}"
+    return name if len(name) <= MAX_NAME else unique
+
+
+def _unfinished(root: Path) -> list[UnfinishedPut]:
+    found = []
+    with _translated():
+        _require_store(root)
         for path in (root / INCOMING).iterdir():
             with suppress(FileNotFoundError):
-                if path.stat().st_mtime < before:
-                    path.unlink()
+                at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                key = path.name.rpartition(KEY_MARK)[0].replace(KEY_MARK, "/")
+                found.append(UnfinishedPut(path.name, key or None, at))
+    return sorted(found, key=lambda put: put.id)
+
+
+def _abort(root: Path, put: UnfinishedPut) -> None:
+    with _translated():
+        (root / INCOMING / Path(put.id).name).unlink(missing_ok=True)
 
 
 def _make_folder(folder: Path, *, above: Path) -> None:

@@ -349,15 +349,6 @@ async def test_foreign_files_are_no_objects(folder: FilesystemObjectStore, tmp_p
     assert [f.key for f in await listed(folder, "")] == ["a"]
 
 
-async def test_check_removes_what_killed_puts_left(folder: FilesystemObjectStore, tmp_path: Path) -> None:
-    incoming = tmp_path / "objects" / INCOMING
-    (incoming / "old").write_bytes(b"x")
-    (incoming / "new").write_bytes(b"x")
-    os.utime(incoming / "old", (1, 1))
-    await folder.check()
-    assert [p.name for p in incoming.iterdir()] == ["new"]
-
-
 async def test_a_folder_that_is_no_store_is_an_outage(tmp_path: Path) -> None:
     """A volume that isn't mounted: nothing is missing, the store is away."""
     (tmp_path / "objects").mkdir()
