@@ -2,7 +2,8 @@
 
 What it needs of the store: PutObject, multipart uploads, GetObject with Range and If-Match, HeadObject, DeleteObject,
 ListObjectsV2, read-after-write consistency. Permissions on its one bucket: those operations, ``s3:ListBucket`` and
-``s3:AbortMultipartUpload``. The bucket has no versioning (a delete must delete), and a rule that drops multipart uploads
+``s3:AbortMultipartUpload``, ``s3:ListBucketMultipartUploads``. The bucket has no versioning (a delete must delete), and a rule
+that drops multipart uploads
 left behind by a killed process (MinIO does so by itself after 24 hours).
 
 An object of up to one part is a single PUT, a longer one a multipart upload. Every body is checked by the store on
@@ -12,31 +13,42 @@ a digest of the bytes, and since no two envelopes are alike, it changes whenever
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator
-from contextlib import aclosing, contextmanager
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import aclosing
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import cast
-from xml.etree import ElementTree as ET
 
 import structlog
 import urllib3
-from minio import Minio
 from minio.datatypes import Object, Part
-from minio.error import MinioException, S3Error
+from minio.error import S3Error
 from minio.helpers import DictType
 
 from domain.errors import FileTooLarge, ObjectMissing, ObjectStoreUnavailable
-from domain.objects import StoredObject
+from domain.objects import StoredObject, UnfinishedPut
+from storage.minio_errors import translated as _translated
+from storage.multipart_minio import UnfinishedClient, UnfinishedListing, abort
 from storage.object_keys import check_key, check_prefix
+from storage.s3_requests import Answer, S3Requests, Signer
 from storage.threads import Threads
 
 PART_SIZE = 5 << 20  # the least that S3 allows: two of them are what an upload holds in memory
 MAX_PARTS = 10_000
 PIECE_SIZE = 1 << 20
+#: Up to here an object goes in one request from the event loop itself: hashing it takes less than a millisecond.
+SMALL = 1 << 20
 LIST_BATCH = 256
+
+#: The code in the XML body of a refusal.
+_CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")
 
 log = structlog.get_logger()
 
@@ -74,6 +86,14 @@ class MinioObjectStore:
         self._client = _Client(endpoint, access_key, secret_key, secure=secure, region=region, http_client=pool)
         self._bucket = bucket
         self._threads = Threads("objects-minio", workers, deadline)
+        self._requests = S3Requests(
+            endpoint,
+            Signer(endpoint, access_key, secret_key, region),
+            tls=ssl.create_default_context(cafile=ca_file) if secure else None,
+            connections=4 * workers,
+            deadline=deadline,
+            connect_timeout=connect_timeout,
+        )
 
     async def put(self, key: str, data: AsyncIterable[bytes]) -> StoredObject:
         """Store a stream of unknown length. ``modified_at`` is our clock's; ``stat`` gives the store's.
@@ -81,12 +101,31 @@ class MinioObjectStore:
         Raises ObjectStoreUnavailable, FileTooLarge (over 10,000 parts) and what ``data`` raises; then nothing is left.
         """
         check_key(key)
-        return await self._threads.write(_Upload(self._client, self._bucket, key), data, PART_SIZE)
+        upload = _Upload(self._client, self._bucket, key)
+        start, pieces = bytearray(), aiter(data)
+        async for piece in pieces:
+            start += piece
+            if len(start) > SMALL:
+                break
+        else:
+            return await self._put_small(upload, key, start)
+        return await self._threads.write(upload, _from(start, pieces), PART_SIZE)
 
     async def stat(self, key: str) -> StoredObject:
         """Raises ObjectMissing or ObjectStoreUnavailable."""
         check_key(key)
-        return await self._threads.run(self._stat, key)
+        answer = await self._requests.request("HEAD", f"/{self._bucket}/{key}")
+        if answer.status == HTTPStatus.NOT_FOUND:
+            # A HEAD has no body to tell a missing bucket from a missing object, and one is an outage, the other a verdict.
+            await self.check()
+            raise ObjectMissing
+        size, etag = answer.headers.get(b"content-length"), _etag_of(answer)
+        modified_at = _time_of(answer.headers.get(b"last-modified"))
+        if answer.status != HTTPStatus.OK:
+            raise _refused(answer)
+        if not etag or size is None or modified_at is None:
+            raise ObjectStoreUnavailable("The store's answer is incomplete.")
+        return StoredObject(key, int(size), etag, modified_at)
 
     async def read(
         self, key: str, *, start: int = 0, length: int | None = None, etag: str | None = None
@@ -114,6 +153,18 @@ class MinioObjectStore:
                 for stored in batch:
                     yield stored
 
+    async def unfinished(self, key: str | None = None) -> AsyncGenerator[UnfinishedPut, None]:
+        """Multipart uploads under way or left behind; see ``storage.multipart_minio``. Raises ObjectStoreUnavailable."""
+        listing = UnfinishedListing(self._client, self._bucket, key)
+        async with aclosing(self._threads.stream(listing)) as batches:
+            async for batch in batches:
+                for put in batch:
+                    yield put
+
+    async def abort(self, put: UnfinishedPut) -> None:
+        """End a multipart upload for good; one that is not there is fine. Raises ObjectStoreUnavailable."""
+        await self._threads.run(abort, self._client, self._bucket, put)
+
     async def prepare(self) -> None:
         """Make the bucket, where there is none yet. Raises ObjectStoreUnavailable."""
         await self._threads.run(self._prepare)
@@ -126,15 +177,23 @@ class MinioObjectStore:
         """Let go of the connections; calls under way end by their own timeouts."""
         await self._threads.aclose()
         self._client.close()
+        self._requests.close()
 
-    def _stat(self, key: str) -> StoredObject:
+    async def _put_small(self, upload: _Upload, key: str, content: bytearray) -> StoredObject:
+        sending = asyncio.create_task(self._send_small(upload, key, content))
         try:
-            with _translated():
-                return _described(self._client.stat_object(self._bucket, key))
-        except ObjectMissing:
-            # A HEAD has no body to tell a missing bucket from a missing object, and one is an outage, the other a verdict.
-            self._check()
+            return await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            # The request can't be taken back: it comes to its end, and then what it made visible is removed.
+            sending.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            await self._threads.undo(upload, sending)
             raise
+
+    async def _send_small(self, upload: _Upload, key: str, content: bytearray) -> StoredObject:
+        answer = await self._requests.request("PUT", f"/{self._bucket}/{key}", content)
+        if answer.status != HTTPStatus.OK:
+            raise _refused(answer)
+        return upload.was_sent(len(content), _etag_of(answer))
 
     def _delete(self, key: str) -> None:
         with _translated():
@@ -152,7 +211,7 @@ class MinioObjectStore:
             raise ObjectStoreUnavailable("The bucket does not exist.")
 
 
-class _Client(Minio):
+class _Client(UnfinishedClient):
     """The vendor's client with multipart uploads step by step: its public ``put_object`` pulls from a blocking stream,
     and would hold a thread for as long as a slow sender takes."""
 
@@ -202,16 +261,19 @@ class _Upload:
 
     def finish(self, part: bytearray) -> StoredObject:
         if self._upload_id is None:
-            self._size = len(part)
             with _translated():
-                self._etag = self._client.send_whole(self._bucket, self._key, part)
-        else:
-            self.add(part)
-            with _translated():
-                self._etag = self._client.complete(self._bucket, self._key, self._upload_id, self._parts)
-        if not self._etag:
+                return self.was_sent(len(part), self._client.send_whole(self._bucket, self._key, part))
+        self.add(part)
+        with _translated():
+            etag = self._client.complete(self._bucket, self._key, self._upload_id, self._parts)
+        return self.was_sent(self._size, etag)
+
+    def was_sent(self, size: int, etag: str | None) -> StoredObject:
+        """The store has answered for the object. Raises ObjectStoreUnavailable if its answer names no version."""
+        if not etag:
             raise ObjectStoreUnavailable("The store did not confirm the object.")
-        return StoredObject(self._key, self._size, self._etag, datetime.now(UTC))
+        self._size, self._etag = size, etag
+        return StoredObject(self._key, size, etag, datetime.now(UTC))
 
     def undo(self) -> None:
         with _translated():
@@ -289,6 +351,30 @@ class _Listing:
         """Nothing is open between two pages."""
 
 
+async def _from(start: bytearray, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    yield _as_bytes(start)
+    async for piece in pieces:
+        yield piece
+
+
+def _refused(answer: Answer) -> ObjectStoreUnavailable:
+    """Whatever is not a clear "no such object" is an outage: it must not condemn a document."""
+    code = _CODE.search(answer.body)
+    log.warning("object_store_refused", code=code[1].decode() if code else str(answer.status))
+    return ObjectStoreUnavailable()
+
+
+def _etag_of(answer: Answer) -> str:
+    return answer.headers.get(b"etag", b"").decode("latin-1").strip('"')
+
+
+def _time_of(text: bytes | None) -> datetime | None:
+    try:
+        return None if text is None else parsedate_to_datetime(text.decode("latin-1"))
+    except ValueError:
+        return None
+
+
 def _as_bytes(part: bytearray) -> bytes:
     """No copy: the client is annotated for bytes, but only hashes and sends what it is given, which any buffer allows."""
     return cast("bytes", part)
@@ -299,18 +385,3 @@ def _described(found: Object) -> StoredObject:
     if found.object_name is None or found.size is None or not found.etag or found.last_modified is None:
         raise ObjectStoreUnavailable("The store's answer is incomplete.")
     return StoredObject(found.object_name, found.size, found.etag.strip('"'), found.last_modified)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """The vendor's errors as ours. Whatever is not a clear "no such object" is an outage: it must not condemn a document."""
-    try:
-        yield
-    except S3Error as error:
-        if error.code in {"NoSuchKey", "PreconditionFailed"}:
-            raise ObjectMissing from None
-        log.warning("object_store_refused", code=error.code)
-        raise ObjectStoreUnavailable from None
-    except (MinioException, urllib3.exceptions.HTTPError, ET.ParseError, OSError) as error:
-        log.warning("object_store_failed", error=type(error).__name__)
-        raise ObjectStoreUnavailable from None

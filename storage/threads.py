@@ -80,7 +80,7 @@ class Threads:
         except (Exception, asyncio.CancelledError) as failure:
             if sending is not None:
                 stuck = isinstance(failure, ObjectStoreUnavailable) and not sending.done()
-                await self._undo(writing, sending, patience=0 if stuck else UNDO_PATIENCE)
+                await self.undo(writing, sending, patience=0 if stuck else UNDO_PATIENCE)
             raise
 
     async def stream(self, reading: Reading[T]) -> AsyncGenerator[T, None]:
@@ -124,7 +124,9 @@ class Threads:
         if not future.cancelled():
             future.exception()  # seen, or asyncio complains of an error nobody looked at
 
-    async def _undo(self, writing: Writing, sending: asyncio.Future[Any], patience: float) -> None:
+    async def undo(self, writing: Writing, sending: asyncio.Future[Any], patience: float = UNDO_PATIENCE) -> None:
+        """Undo what was written once ``sending`` has ended; after ``patience`` seconds that goes on behind us."""
+
         async def undone() -> None:
             await asyncio.wait({sending})
             try:
