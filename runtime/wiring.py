@@ -329,7 +329,10 @@ class Site:
 
         topics = tuple(event_type.TOPIC for event_type in processor.handles)
         consumer_settings = ConsumerSettings(
-            bootstrap=settings.kafka_bootstrap, scratch=scratch, session_seconds=settings.group_session
+            bootstrap=settings.kafka_bootstrap,
+            scratch=scratch,
+            session_seconds=settings.group_session,
+            drain=settings.drain_seconds,
         )
         return ConsumerRunner(name, topics, consumer_settings, create_delivery)
 
