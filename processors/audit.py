@@ -118,10 +118,11 @@ class _Mover(ABC):
                     pause = 0.0
                 self.waiting_for = None
             except Transient as error:
+                if self.waiting_for != error.waiting_for:
+                    log.warning(
+                        "audit_step_waiting", step=self._step, waiting_for=error.waiting_for, error=type(error).__name__
+                    )
                 self.waiting_for = error.waiting_for
-                log.warning(
-                    "audit_step_waiting", step=self._step, waiting_for=error.waiting_for, error=type(error).__name__
-                )
                 pause = RETRY_SECONDS
             except DPJError:
                 self.waiting_for = "operator"
