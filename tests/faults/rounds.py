@@ -1,0 +1,175 @@
+"""One round: traffic runs, episodes of faults pass over it, everything is mended, comes to rest, and is checked."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Producer
+
+from tests.faults.checker import Checker
+from tests.faults.faults import KINDS
+from tests.faults.invariants import Violation
+from tests.faults.journal import Writer
+from tests.faults.observation import CONSUMERS
+from tests.faults.schedule import Episode, Fault, told
+from tests.faults.site import FaultSite
+from tests.faults.traffic import Clients
+
+#: A document sent when an episode ends is at rest within this time, or the round has a violation.
+RECOVERY_SECONDS = 60.0
+FINISH_SECONDS = 240.0
+CLIENTS = 3
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """From the end of an episode until a document sent at that moment was ARCHIVED; None: not in time."""
+
+    group: str
+    seconds: float | None
+
+
+@dataclass(slots=True)
+class Result:
+    """What a round was and what came of it."""
+
+    number: int
+    tenant: str
+    faults: dict[str, int] = field(default_factory=dict)
+    recoveries: list[Recovery] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    answers: dict[str, int] = field(default_factory=dict)
+    findings: dict[str, Any] = field(default_factory=dict)
+    deposits: int = 0
+    settled: float | None = None
+    seconds: float = 0.0
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Round:
+    """``folder`` keeps the journal; ``tenant`` is the round's own."""
+
+    def __init__(self, site: FaultSite, checker: Checker, folder: Path, number: int, tenant: str, tell: Tell) -> None:
+        self._site = site
+        self._checker = checker
+        self._folder = folder
+        self._tell = tell
+        self.result = Result(number, tenant)
+
+    async def run(self, episodes: list[Episode], seed: int) -> Result:
+        """Play ``episodes`` and check. A violation is in the result, not raised."""
+        began = time.monotonic()
+        result = self.result
+        result.faults = dict(Counter(fault.group for episode in episodes for fault in episode))
+        since = await asyncio.to_thread(self._checker.stores.ends)
+        ended = {name: len(process.ends) for name, process in self._site.processes.items()}
+        with Writer(self._folder / f"{result.tenant}.jsonl") as writer:
+            clients = self._checker.clients(result.tenant, writer, seed * 100_003 + result.number)
+            try:
+                await clients.prepare()
+                await self._traffic(clients, writer, episodes, random.Random(f"{seed}:{result.number}"))
+            finally:
+                await clients.aclose()
+            checked = await self._checker.check(writer, since=since)
+            journal = writer.journal
+        result.settled = checked.settled
+        result.violations += [str(violation) for violation in checked.violations]
+        result.violations += [str(one) for one in self._ends(ended)]
+        if checked.settled is None:
+            result.violations.append(f"unsettled: still under way after the deadline: {checked.waiting}")
+        result.deposits = len(journal.deposits)
+        answers = (answer for deposit in journal.deposits.values() for answer in deposit.answers)
+        result.answers = dict(Counter(f"{one.act} {one.status or 'no answer'}" for one in answers))
+        found = asdict(replace(checked.findings, states=Counter(), violations=[]))
+        del found["violations"]
+        found["states"] = dict(checked.findings.states)
+        result.findings = {**found, "redeliveries by consumer": checked.seen.redeliveries}
+        result.seconds = round(time.monotonic() - began, 1)
+        return result
+
+    async def _traffic(self, clients: Clients, writer: Writer, episodes: list[Episode], dice: random.Random) -> None:
+        stopping = asyncio.Event()
+        traffic = asyncio.create_task(clients.run(CLIENTS, stopping))
+        try:
+            for episode in episodes:
+                self._tell(told(episode))
+                await self._play(episode)
+                await self._recover(clients, episode)
+                if traffic.done():
+                    break
+            await asyncio.to_thread(self._poison, writer, dice)
+        finally:
+            stopping.set()
+            await self._mend()
+            await asyncio.wait_for(traffic, FINISH_SECONDS)
+
+    async def _play(self, episode: Episode) -> None:
+        """All faults of an episode, each begun and ended in its time."""
+
+        async def one(fault: Fault) -> None:
+            await asyncio.sleep(fault.at)
+            undo = await asyncio.to_thread(KINDS[fault.kind].begin, self._site)
+            try:
+                await asyncio.sleep(fault.seconds)
+            finally:
+                await asyncio.to_thread(undo)
+
+        async with asyncio.TaskGroup() as group:
+            for fault in episode:
+                group.create_task(one(fault))
+
+    async def _recover(self, clients: Clients, episode: Episode) -> None:
+        """A document sent now: how long until it is at rest?"""
+        began = time.monotonic()
+        seconds: float | None = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RECOVERY_SECONDS):
+                canary = clients.new("pdf")
+                await clients.deposit(canary)
+                await clients.decide(canary, "validate")
+                if await clients.reaches(canary, {"ARCHIVED"}, RECOVERY_SECONDS):
+                    seconds = round(time.monotonic() - began, 2)
+        group = episode[0].group if len(episode) == 1 else "several at once"
+        self.result.recoveries.append(Recovery(group, seconds))
+        if seconds is None:
+            text = f"a document sent after [{told(episode)}] was not archived within {RECOVERY_SECONDS:.0f} s"
+            self.result.violations.append(str(Violation("recovery", text)))
+
+    async def _mend(self) -> None:
+        try:
+            await asyncio.to_thread(self._site.calm)
+        except AssertionError as error:
+            self.result.violations.append(str(Violation("ready", str(error))))
+
+    def _poison(self, writer: Writer, dice: random.Random) -> None:
+        """A record that is no event, in a topic of the pipeline."""
+        topic = dice.choice(sorted({topic for topics in CONSUMERS.values() for topic in topics}))
+        producer = Producer({"bootstrap.servers": self._site.settings["DPJ_KAFKA_BOOTSTRAP"]})
+
+        def told_where(error: Any, message: Any) -> None:
+            if error is None:
+                writer.poison_record(message.topic(), message.partition(), message.offset())
+
+        producer.produce(topic, key=dice.randbytes(8), value=dice.randbytes(40), on_delivery=told_where)
+        producer.flush(30)
+
+    def _ends(self, before: dict[str, int]) -> list[Violation]:
+        """Processes that ended without being told to."""
+        return [
+            Violation("process", f"{name} ended by itself with {end.code}")
+            for name, process in self._site.processes.items()
+            for end in process.ends[before.get(name, 0) :]
+            if not end.asked
+        ]

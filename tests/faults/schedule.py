@@ -1,0 +1,77 @@
+"""A seeded schedule of faults: the same seed is the same schedule, round by round, whichever rounds are run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tests.faults.faults import GROUPS, KINDS
+
+#: How many faults overlap in an episode, and how often (of 100).
+SIZES = {1: 40, 2: 30, 3: 20, 4: 10}
+#: Later faults of an episode begin within this share of the first one's time, so that all of them overlap.
+OVERLAP = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Begins ``at`` seconds into its episode and lasts ``seconds``."""
+
+    kind: str
+    at: float
+    seconds: float
+
+    @property
+    def group(self) -> str:
+        return KINDS[self.kind].group
+
+
+Episode = tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """Between ``least`` and ``most`` seconds, mostly short."""
+
+    least: float
+    most: float
+
+    def draw(self, dice: random.Random) -> float:
+        return round(min(self.most, self.least + dice.expovariate(4 / (self.most - self.least))), 2)
+
+
+SHORT = Durations(2.0, 8.0)
+LONG = Durations(5.0, 60.0)
+
+
+def plan(seed: int, number: int, faults: int, durations: Durations) -> list[Episode]:
+    """Round ``number`` of the schedule: exactly ``faults`` faults, in episodes of one to four that overlap."""
+    dice = random.Random(f"{seed}/{number}/{faults}/{durations.least}/{durations.most}")
+    episodes: list[Episode] = []
+    left = faults
+    while left:
+        size = min(left, dice.choices([*SIZES], [*SIZES.values()])[0])
+        episodes.append(_episode(dice, size, durations))
+        left -= size
+    return episodes
+
+
+def _episode(dice: random.Random, size: int, durations: Durations) -> Episode:
+    """Groups are drawn first, so that each gets its share however many members it has."""
+    chosen: list[Fault] = []
+    taken: set[str] = set()
+    while len(chosen) < size:
+        group = dice.choice(GROUPS)
+        kind = dice.choice([kind for kind in KINDS.values() if kind.group == group])
+        if kind.target in taken:
+            continue
+        taken.add(kind.target)
+        at = round(dice.uniform(0, OVERLAP * chosen[0].seconds), 2) if chosen else 0.0
+        chosen.append(Fault(kind.name, at, durations.draw(dice)))
+    return tuple(chosen)
+
+
+def told(episode: Sequence[Fault]) -> str:
+    """An episode in a line."""
+    return ", ".join(f"{fault.kind} at {fault.at:.1f} for {fault.seconds:.1f} s" for fault in episode)
