@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     stall_seconds: float = Field(default=60.0, gt=0)
     stall_restart: bool = False
 
-    relay_batch: int = Field(default=500, ge=1, le=10_000)
+    relay_batch: int = Field(default=2_000, ge=1, le=10_000)
     outbox_keep_hours: float = 24.0
     inbox_keep_days: int = Field(default=60, ge=31)
     idempotency_keep_hours: float = Field(default=72.0, gt=0)

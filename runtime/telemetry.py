@@ -100,10 +100,16 @@ class RelayMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._published = Counter("dpj_outbox_published_total", "Outbox rows published", registry=registry)
+        self._refused = Gauge(
+            "dpj_outbox_refused", "Outbox rows that Kafka refuses, waiting for an operator", registry=registry
+        )
         self._leader = Gauge("dpj_outbox_leader", "1 while this relay leads", registry=registry)
 
     def published(self, count: int) -> None:
         self._published.inc(count)
+
+    def refused(self, rows: int) -> None:
+        self._refused.set(rows)
 
     def leading(self, *, leader: bool) -> None:
         self._leader.set(int(leader))

@@ -6,7 +6,7 @@ Rows get their ids under the lock of the document they are about, so a document'
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,6 +21,46 @@ from storage.postgres_connections import connect, translated
 CHANNEL: Final = "dpj_outbox"
 LEADER_LOCK: Final = 0x64706A_6F7574  # "dpjout"
 PRUNE_ROWS: Final = 5_000
+LEAD_SECONDS: Final = 3.0
+
+#: A leader that is frozen, or whose machine or network is gone, loses its session, and with it the lock, within 3 s: the
+#: relay speaks at least every second, so the server may end a session that is silent for longer, whether the leader's
+#: kernel still answers (``idle_session_timeout``), does not (keepalives), or takes no more data (``tcp_user_timeout``).
+RELAY_SETTINGS: Final = {
+    "application_name": "dpj-relay",
+    "idle_session_timeout": "3000",
+    "tcp_user_timeout": "3000",
+    "tcp_keepalives_idle": "1",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "2",
+    # A mark lost in the server's crash means that a row is published again, which consumers notice.
+    "synchronous_commit": "off",
+}
+
+#: Rows in hand are passed over by id, and those of a key with a refused row before them wait; neither is many.
+_UNPUBLISHED: Final = """
+    SELECT id, topic, key, body, headers, event_id FROM (
+        SELECT o.*, sum(coalesce(octet_length(body), 0)::bigint + coalesce(octet_length(key), 0))
+                    OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+        FROM (
+            SELECT id, topic, key, body, headers, event_id FROM outbox
+            WHERE published_at IS NULL AND refused_at IS NULL AND id <> ALL($3::bigint[]) AND NOT EXISTS (
+                SELECT FROM outbox r
+                WHERE r.published_at IS NULL AND r.refused_at IS NOT NULL AND r.key = outbox.key AND r.id < outbox.id)
+            ORDER BY id LIMIT $1
+        ) o
+    ) rows
+    WHERE before IS NULL OR before < $2 ORDER BY id
+"""
+
+#: One slice: of the oldest published rows those past their time. The first have the lowest ids, so that no more is looked at.
+_PRUNE: Final = """
+    DELETE FROM outbox WHERE id IN (
+        SELECT id FROM (
+            SELECT id, published_at FROM outbox WHERE published_at IS NOT NULL ORDER BY id LIMIT $2
+        ) oldest
+        WHERE published_at < now() - make_interval(secs => $1 * 3600))
+"""
 
 
 class NewRows:
@@ -124,20 +164,24 @@ class PostgresOutboxReader:
         with translated():
             if self._leading:
                 # The lock lives as long as its session: an answer proves both.
-                return bool(await self._connection.fetchval("SELECT true"))
-            self._leading = bool(await self._connection.fetchval("SELECT pg_try_advisory_lock($1)", LEADER_LOCK))
+                return bool(await self._connection.fetchval("SELECT true", timeout=LEAD_SECONDS))
+            self._leading = bool(
+                await self._connection.fetchval("SELECT pg_try_advisory_lock($1)", LEADER_LOCK, timeout=LEAD_SECONDS)
+            )
             return self._leading
 
-    async def fetch_unpublished(self, limit: int) -> Sequence[OutboxRow]:
+    @property
+    def woken(self) -> bool:
+        """Whether a writer notified since the last fetch."""
+        return self._woken.is_set()
+
+    async def fetch_unpublished(
+        self, limit: int, max_bytes: int = 8 << 20, known: Collection[int] = ()
+    ) -> Sequence[OutboxRow]:
+        """The oldest rows to publish but those ``known``: at most ``limit``, and no more once ``max_bytes`` are passed."""
         self._woken.clear()
         with translated():
-            rows = await self._connection.fetch(
-                """
-                SELECT id, topic, key, body, headers, event_id FROM outbox
-                WHERE published_at IS NULL ORDER BY id LIMIT $1
-                """,
-                limit,
-            )
+            rows = await self._connection.fetch(_UNPUBLISHED, limit, max_bytes, list(known))
         return [OutboxRow(**dict(row)) for row in rows]
 
     async def mark_published(self, ids: Sequence[int]) -> None:
@@ -150,23 +194,27 @@ class PostgresOutboxReader:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._woken.wait(), timeout)
 
-    async def prune(self, older_than_hours: float) -> int:
-        removed = 0
-        while True:
-            with translated():
-                status = await self._connection.execute(
-                    """
-                    DELETE FROM outbox WHERE id IN (
-                        SELECT id FROM outbox WHERE published_at < now() - make_interval(secs => $1 * 3600)
-                        ORDER BY id LIMIT $2)
-                    """,
-                    older_than_hours,
-                    PRUNE_ROWS,
-                )
-            count = int(status.split()[-1])
-            removed += count
-            if count < PRUNE_ROWS:
-                return removed
+    async def refuse(self, row_id: int, code: str) -> None:
+        """Set a row aside; the later ones of its key wait behind it."""
+        with translated():
+            await self._connection.execute(
+                "UPDATE outbox SET refused_at = now(), refused_code = left($2, 64) WHERE id = $1 AND published_at IS NULL",
+                row_id,
+                code,
+            )
+
+    async def count_refused(self) -> int:
+        with translated():
+            count: int = await self._connection.fetchval(
+                "SELECT count(*) FROM outbox WHERE published_at IS NULL AND refused_at IS NOT NULL"
+            )
+        return count
+
+    async def prune(self, older_than_hours: float) -> bool:
+        """Remove one slice of rows published so long ago; whether there may be more."""
+        with translated():
+            status = await self._connection.execute(_PRUNE, older_than_hours, PRUNE_ROWS)
+        return int(status.split()[-1]) == PRUNE_ROWS
 
     async def close(self) -> None:
         with translated():
@@ -184,7 +232,7 @@ class PostgresOutboxSource:
 
     async def open_reader(self) -> PostgresOutboxReader:
         """Raises DatabaseUnavailable."""
-        connection = await connect(self._dsn)
+        connection = await connect(self._dsn, RELAY_SETTINGS)
         reader = PostgresOutboxReader(connection)
         try:
             await reader.listen()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Final, Protocol
 
@@ -79,11 +79,14 @@ async def prepare_connection(connection: asyncpg.Connection[Any]) -> None:
     )
 
 
-async def connect(dsn: str) -> asyncpg.Connection[Any]:
-    """A connection of one's own. Raises DatabaseUnavailable."""
+async def connect(dsn: str, settings: Mapping[str, str] | None = None) -> asyncpg.Connection[Any]:
+    """A connection of one's own, with ``settings`` over the usual ones. Raises DatabaseUnavailable."""
     with translated():
         connection = await asyncpg.connect(
-            dsn, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, server_settings=SERVER_SETTINGS
+            dsn,
+            timeout=CONNECT_SECONDS,
+            command_timeout=STATEMENT_SECONDS,
+            server_settings={**SERVER_SETTINGS, **(settings or {})},
         )
         try:
             await prepare_connection(connection)

@@ -1,51 +1,66 @@
 """From the outbox to Kafka: one leader publishes, at least once, a document's rows in their own order.
 
-The rows are always ``published_at IS NULL`` in id order, never a cursor: sequences do not commit in order. A document's
-rows get their ids under its row lock, so id order is its order. A row is marked only after the broker confirmed it; when the
-leader dies in between, its successor publishes again and consumers drop the event by its id.
+The rows are always those unpublished, in id order, never a cursor: sequences do not commit in order. A document's rows get
+their ids under its row lock, so id order is its order; ``streams.relay_window`` keeps it on the way. A row is marked only after
+the broker confirmed it; when the leader dies in between, its successor publishes again and consumers drop the event by its id.
+
+A row that Kafka refuses for its own sake (too large, invalid) is set aside in the table, with the error's name, and the later
+rows of its document wait behind it for an operator; all others go on.
+
+While rows are on their way, the next are fetched: what is in hand is bounded by ``batch`` rows and ``batch_bytes``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
-from uuid import UUID
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from domain.crash_points import reach
-from domain.errors import BrokerUnavailable, DPJError
+from domain.errors import DPJError
+from streams.relay_window import OutboxRow, Window
 from streams.waiting import pause
 
 log = structlog.get_logger()
 
-LEADER_POLL_SECONDS = 1.0
-IDLE_POLL_SECONDS = 1.0
-FLUSH_SLICE_SECONDS = 0.5
-RETRY_SECONDS = 1.0
-PRUNE_EVERY_SECONDS = 60.0
-PRODUCER_QUEUE_MESSAGES = 20_000
+LEADER_POLL_SECONDS: Final = 0.5
+IDLE_POLL_SECONDS: Final = 1.0
+#: The session is used at least so often: the server ends one that is silent for longer than its leader may be frozen.
+HEARTBEAT_SECONDS: Final = 1.0
+#: How long one wait for confirmations takes at most, and how long what comes in bit by bit is gathered.
+POLL_SECONDS: Final = 0.2
+GATHER_SECONDS: Final = 0.01
+FLUSH_SLICE_SECONDS: Final = 0.5
+RETRY_SECONDS: Final = 1.0
+#: Without a confirmation for so long, we are waiting for the broker.
+SILENCE_SECONDS: Final = 2.0
+PRUNE_EVERY_SECONDS: Final = 60.0
+#: Pause between two slices of a clean-up that is not done yet, so that publishing goes on.
+PRUNE_PAUSE_SECONDS: Final = 0.25
+PRODUCER_QUEUE_MESSAGES: Final = 20_000
 
+#: Errors that are about the row, and stay however often it is sent.
+OWN_FAULT: Final = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.INVALID_MSG,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.INVALID_RECORD,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError._BAD_MSG,  # noqa: SLF001 - the client's own names for its own findings
+        KafkaError._INVALID_ARG,  # noqa: SLF001
+    }
+)
 
-class OutboxRow(Protocol):
-    """A row to publish: framed Avro ``body``, text ``headers``."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def topic(self) -> str: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def body(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-    @property
-    def event_id(self) -> UUID | None: ...
+Report = tuple[OutboxRow, KafkaError | None]
 
 
 class OutboxReader(Protocol):
@@ -55,15 +70,30 @@ class OutboxReader(Protocol):
         """Take, or confirm that we still hold, the leader lock."""
         ...
 
-    async def fetch_unpublished(self, limit: int) -> Sequence[OutboxRow]: ...
+    async def fetch_unpublished(self, limit: int, max_bytes: int, known: Collection[int] = ()) -> Sequence[OutboxRow]:
+        """The oldest rows to publish but those ``known``; none that waits behind a refused one. At least one, if there is one."""
+        ...
 
     async def mark_published(self, ids: Sequence[int]) -> None: ...
+
+    async def refuse(self, row_id: int, code: str) -> None:
+        """Set a row aside for an operator; the later ones of its key wait behind it."""
+        ...
+
+    async def count_refused(self) -> int: ...
+
+    @property
+    def woken(self) -> bool:
+        """Whether a writer notified since the last fetch."""
+        ...
 
     async def wait(self, timeout: float) -> None:
         """Until a writer notifies, or ``timeout`` seconds passed."""
         ...
 
-    async def prune(self, older_than_hours: float) -> int: ...
+    async def prune(self, older_than_hours: float) -> bool:
+        """Remove one slice of old published rows; whether there may be more."""
+        ...
 
     async def close(self) -> None: ...
 
@@ -74,6 +104,10 @@ class OutboxSource(Protocol):
 
 class RelayMetrics(Protocol):
     def published(self, count: int) -> None: ...
+
+    def refused(self, rows: int) -> None:
+        """So many rows are set aside now."""
+        ...
 
     def leading(self, *, leader: bool) -> None: ...
 
@@ -105,14 +139,16 @@ class OutboxRelay:
         metrics: RelayMetrics,
         *,
         batch: int = 500,
+        batch_bytes: int = 8 << 20,
         keep_hours: float = 24.0,
     ) -> None:
         self._source = source
         self._new_producer = new_producer
         self._metrics = metrics
         self._batch: Final = batch
+        self._batch_bytes: Final = batch_bytes
         self._keep_hours: Final = keep_hours
-        self._pruned_at = time.monotonic()
+        self._prune_at = time.monotonic() + PRUNE_EVERY_SECONDS
         self.state = "connecting"
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -144,74 +180,161 @@ class OutboxRelay:
                 return
         log.info("relay_leading")
         self._metrics.leading(leader=True)
+        self._metrics.refused(await reader.count_refused())
         producer = self._new_producer()
         try:
-            while not stopping.is_set() and await reader.lead():
-                self.state = "leading"
-                rows = await reader.fetch_unpublished(self._batch)
-                if rows:
-                    reach("relay.fetched")
-                    await self._publish(reader, producer, rows, stopping)
-                else:
-                    await self._prune(reader)
-                    await reader.wait(IDLE_POLL_SECONDS)
+            await _Publishing(self, reader, producer).run(stopping)
         finally:
             # Whatever is still queued must not be sent after a successor took over.
             producer.purge(in_queue=True, in_flight=True, blocking=False)
             await asyncio.to_thread(producer.flush, FLUSH_SLICE_SECONDS)
 
-    async def _publish(
-        self, reader: OutboxReader, producer: Producer, rows: Sequence[OutboxRow], stopping: asyncio.Event
-    ) -> None:
-        """Publish ``rows`` and mark them once the broker confirmed each. Raises BrokerUnavailable when a row is refused."""
-        confirmed: list[int] = []
-        refused: list[KafkaError] = []
+    async def prune_if_due(self, reader: OutboxReader) -> None:
+        """One slice at a time, a backlog being published or not."""
+        if time.monotonic() < self._prune_at:
+            return
+        more = await reader.prune(self._keep_hours)
+        self._prune_at = time.monotonic() + (PRUNE_PAUSE_SECONDS if more else PRUNE_EVERY_SECONDS)
+        if not more:
+            self._metrics.refused(await reader.count_refused())
 
-        def on_delivery(row_id: int) -> Callable[[KafkaError | None, Message], None]:
-            def report(error: KafkaError | None, _: Message) -> None:
-                if error is None:
-                    confirmed.append(row_id)
-                else:
-                    refused.append(error)
+    @property
+    def metrics(self) -> RelayMetrics:
+        return self._metrics
 
-            return report
+    @property
+    def batch(self) -> tuple[int, int]:
+        """Rows and bytes in hand at most."""
+        return self._batch, self._batch_bytes
 
-        for row in rows:
-            refused.extend(_produce(producer, row, on_delivery(row.id)))
+
+class _Publishing:
+    """One term's work, from the first fetch to the stop or the loss of a server."""
+
+    def __init__(self, relay: OutboxRelay, reader: OutboxReader, producer: Producer) -> None:
+        self._relay = relay
+        self._reader = reader
+        self._producer = producer
+        self._window = Window()
+        #: Filled by the producer's callbacks, in the thread that polls.
+        self._reports: list[Report] = []
+        self._exhausted_until = 0.0
+        self._spoken_at = time.monotonic()
+        self._heard_at = time.monotonic()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            await self._refill()
+            await self._relay.prune_if_due(self._reader)
+            if not await self._still_leading():
+                return
+            if len(self._window):
+                await self._publish()
+            else:
+                self._relay.state = "leading"
+                await self._reader.wait(IDLE_POLL_SECONDS)
+
+    async def _still_leading(self) -> bool:
+        """An answer of the session proves that it still holds the lock: so it is asked only after a silence."""
+        if time.monotonic() - self._spoken_at < HEARTBEAT_SECONDS:
+            return True
+        self._spoken_at = time.monotonic()
+        return await self._reader.lead()
+
+    async def _refill(self) -> None:
+        """Fetch once half of what may be in hand is gone, unless the last fetch showed that there is no more."""
+        rows, size = self._relay.batch
+        free = rows - len(self._window)
+        if free < rows / 2 or self._window.size > size / 2:
+            return
+        if time.monotonic() < self._exhausted_until and not self._reader.woken:
+            return
+        asked_at = self._spoken_at = time.monotonic()
+        found = await self._reader.fetch_unpublished(free, size - self._window.size, self._window.known)
+        if found:
+            reach("relay.fetched")
+        self._window.add(found)
+        self._exhausted_until = 0.0 if found else asked_at + IDLE_POLL_SECONDS
+
+    async def _publish(self) -> None:
+        """Send what may be sent, then settle what was answered."""
+        refused = self._send()
         reach("relay.produced")
-        while len(confirmed) + len(refused) < len(rows):
-            if await asyncio.to_thread(producer.flush, FLUSH_SLICE_SECONDS) == 0:
-                break
-            self.state = "waiting_for_broker"
-            if stopping.is_set() or not await reader.lead():
-                break
-        if confirmed:
-            reach("relay.confirmed")
-            await reader.mark_published(confirmed)
-            reach("relay.marked")
-            self._metrics.published(len(confirmed))
+        if self._window.in_flight:
+            await asyncio.to_thread(self._gather)
+        elif not refused:
+            await asyncio.sleep(POLL_SECONDS)  # all that is in hand rests
+        refused += await self._settle()
+        for row, error in refused:
+            self._spoken_at = time.monotonic()
+            await self._reader.refuse(row.id, error.name())
+            self._window.drop(row)
+            log.error("relay_row_refused", row=row.id, code=error.name(), topic=row.topic)
         if refused:
-            log.error("relay_row_refused", code=refused[0].name(), rows=len(refused))
-            raise BrokerUnavailable
+            self._relay.metrics.refused(await self._reader.count_refused())
 
-    async def _prune(self, reader: OutboxReader) -> None:
-        if time.monotonic() - self._pruned_at >= PRUNE_EVERY_SECONDS:
-            self._pruned_at = time.monotonic()
-            await reader.prune(self._keep_hours)
+    def _send(self) -> list[tuple[OutboxRow, KafkaError]]:
+        """Queue what may go now; gives the rows that are refused on the spot."""
+        refused: list[tuple[OutboxRow, KafkaError]] = []
+        while (row := self._window.take(time.monotonic())) is not None:
+            try:
+                self._producer.produce(row.topic, **_record(row), on_delivery=self._on_delivery(row))
+            except BufferError:
+                self._window.return_unsent(row)
+                break
+            except KafkaException as error:
+                refusal: KafkaError = error.args[0]
+                if refusal.code() not in OWN_FAULT:
+                    raise
+                refused.append((row, refusal))
+        return refused
 
+    def _on_delivery(self, row: OutboxRow) -> Callable[[KafkaError | None, Message], None]:
+        return lambda error, _: self._reports.append((row, error))
 
-def _produce(
-    producer: Producer, row: OutboxRow, on_delivery: Callable[[KafkaError | None, Message], None]
-) -> list[KafkaError]:
-    """Queue a row; gives the refusal if it is too large to be sent, so that it does not keep back the others."""
-    try:
-        producer.produce(row.topic, **_record(row), on_delivery=on_delivery)
-    except KafkaException as error:
-        refusal: KafkaError = error.args[0]
-        if refusal.code() != KafkaError.MSG_SIZE_TOO_LARGE:
-            raise
-        return [refusal]
-    return []
+    def _gather(self) -> None:
+        """Wait for confirmations; those that come one by one are settled together."""
+        enough = max(1, self._window.in_flight // 2)
+        self._producer.poll(POLL_SECONDS)
+        ends = time.monotonic() + GATHER_SECONDS
+        while 0 < len(self._reports) < enough and (left := ends - time.monotonic()) > 0:
+            self._producer.poll(left)
+
+    async def _settle(self) -> list[tuple[OutboxRow, KafkaError]]:
+        """Mark what is confirmed; gives what is refused for good. Raises KafkaException after a fatal error of the producer."""
+        reports, self._reports = self._reports, []
+        alone = self._window.is_alone
+        confirmed: list[int] = []
+        refused: list[tuple[OutboxRow, KafkaError]] = []
+        for row, error in reports:
+            if error is None:
+                self._window.confirm(row)
+                confirmed.append(row.id)
+            elif error.fatal():
+                raise KafkaException(error)
+            elif error.code() not in OWN_FAULT:
+                self._not_taken(row, error)
+            elif alone:
+                refused.append((row, error))
+            else:
+                # Kafka refuses a batch as a whole: whose fault it is shows when each is sent alone.
+                self._window.suspect(row)
+        if confirmed:
+            self._heard_at = self._spoken_at = time.monotonic()
+            self._relay.state = "leading"
+            reach("relay.confirmed")
+            await self._reader.mark_published(confirmed)
+            reach("relay.marked")
+            self._window.forget(confirmed)
+            self._relay.metrics.published(len(confirmed))
+        elif time.monotonic() - self._heard_at > SILENCE_SECONDS and not refused:
+            self._relay.state = "waiting_for_broker"
+        return refused
+
+    def _not_taken(self, row: OutboxRow, error: KafkaError) -> None:
+        """Through no fault of the row: a topic that is missing, a right that we lack. It waits, others go on."""
+        log.warning("relay_row_not_taken", code=error.name(), topic=row.topic)
+        self._window.rest(row, time.monotonic() + RETRY_SECONDS)
 
 
 def _record(row: OutboxRow) -> dict[str, Any]:

@@ -1,81 +1,273 @@
-"""A row that can't be sent does not keep back the others."""
+"""The relay against a Kafka that refuses: what is set aside, what waits, what goes on."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+from confluent_kafka import KafkaError, KafkaException
+
+from domain.errors import DatabaseUnavailable
+from streams import outbox_relay
 from streams.outbox_relay import OutboxRelay, create_producer
 
 
-class Reader:
-    """Always leads; keeps what was marked. After the first closing the test is over."""
+def a_row(number: int, key: bytes | None = b"k", size: int = 10, topic: str = "t") -> Any:
+    return SimpleNamespace(id=number, topic=topic, key=key, body=b"x" * size, headers={}, event_id=None)
 
-    def __init__(self, rows: list[Any], stopping: asyncio.Event) -> None:
-        self.rows = rows
+
+class Reader:
+    """The table in memory. Stops the relay when nothing is left to publish; raises ``failures`` first."""
+
+    def __init__(self, rows: Sequence[Any], stopping: asyncio.Event) -> None:
+        self.rows = list(rows)
         self.marked: list[int] = []
+        self.refused: dict[int, str] = {}
+        self.fetches: list[int] = []
+        self.pruned = 0
+        self.prunes_left = 0
+        self.leads = 0
+        self.failures: list[Exception] = []
+        self.woken = False
         self._stopping = stopping
 
     async def lead(self) -> bool:
+        self.leads += 1
         return True
 
-    async def fetch_unpublished(self, limit: int) -> Sequence[Any]:
-        return self.rows[:limit]
+    async def fetch_unpublished(self, limit: int, max_bytes: int, known: Collection[int] = ()) -> Sequence[Any]:
+        if self.failures:
+            raise self.failures.pop(0)
+        behind = {row.key for row in self.rows if row.id in self.refused}
+        found = [
+            row
+            for row in self.rows
+            if row.id not in {*self.marked, *self.refused, *known} and (row.key is None or row.key not in behind)
+        ]
+        self.fetches.append(len(known))
+        return found[:limit]
 
     async def mark_published(self, ids: Sequence[int]) -> None:
         self.marked += ids
 
-    async def wait(self, timeout: float) -> None: ...
+    async def refuse(self, row_id: int, code: str) -> None:
+        self.refused[row_id] = code
 
-    async def prune(self, older_than_hours: float) -> int:
-        return 0
+    async def count_refused(self) -> int:
+        return len(self.refused)
 
-    async def close(self) -> None:
+    async def wait(self, timeout: float) -> None:
         self._stopping.set()
 
+    async def prune(self, older_than_hours: float) -> bool:
+        self.pruned += 1
+        self.prunes_left -= 1
+        return self.prunes_left > 0
 
-class Producer:
-    """The real one's refusals; what it takes is confirmed at the next flush."""
+    async def close(self) -> None: ...
 
-    def __init__(self) -> None:
+
+class Broker:
+    """A producer whose broker answers at the next poll: ``answers`` by row body's topic, else it confirms."""
+
+    def __init__(self, room: int = 10_000) -> None:
         self._real = create_producer("127.0.0.1:9")
-        self._confirm: list[Callable[[None, Any], None]] = []
+        self._waiting: list[tuple[str, Callable[[KafkaError | None, Any], None]]] = []
+        self.answers: dict[str, list[KafkaError | None]] = {}
+        self.batches: list[list[str]] = []
+        self.room = room
+        self.most = 0
 
-    def produce(self, topic: str, *, on_delivery: Callable[[None, Any], None], **record: Any) -> None:
-        self._real.produce(topic, **record)
-        self._confirm.append(on_delivery)
+    def produce(self, topic: str, *, on_delivery: Callable[[KafkaError | None, Any], None], **record: Any) -> None:
+        if len(self._waiting) >= self.room:
+            raise BufferError
+        self._real.produce(topic, **record)  # refuses on the spot what the real one refuses
+        self._real.purge(in_queue=True)
+        self._waiting.append((topic, on_delivery))
+        self.most = max(self.most, len(self._waiting))
 
     def purge(self, **how: bool) -> None:
         self._real.purge(**how)
 
     def flush(self, _: float) -> int:
-        while self._confirm:
-            self._confirm.pop()(None, None)
         return 0
+
+    def poll(self, _: float) -> int:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self.batches.append([topic for topic, _ in waiting])
+        for topic, on_delivery in waiting:
+            on_delivery(self.answers[topic].pop(0) if self.answers.get(topic) else None, None)
+        return len(waiting)
 
 
 class Metrics:
-    def published(self, count: int) -> None: ...
+    def __init__(self) -> None:
+        self.count = 0
+        self.aside: list[int] = []
+
+    def published(self, count: int) -> None:
+        self.count += count
+
+    def refused(self, rows: int) -> None:
+        self.aside.append(rows)
 
     def leading(self, *, leader: bool) -> None: ...
 
 
-async def test_rows_around_an_oversized_one_are_published_and_it_is_not_marked() -> None:
-    stopping = asyncio.Event()
-    sizes = {1: 10, 2: 1_000_000, 3: 10}
-    rows = [
-        SimpleNamespace(id=number, topic="t", key=b"k", body=b"x" * size, headers={}, event_id=None)
-        for number, size in sizes.items()
-    ]
-    reader = Reader(rows, stopping)
+class Bench:
+    def __init__(self, *rows: Any, batch: int = 500, room: int = 10_000) -> None:
+        self.stopping = asyncio.Event()
+        self.reader = Reader(rows, self.stopping)
+        self.broker = Broker(room)
+        self.metrics = Metrics()
+        self.terms = 0
 
-    async def open_reader() -> Reader:
-        return reader
+        async def open_reader() -> Reader:
+            self.terms += 1
+            return self.reader
 
-    source: Any = SimpleNamespace(open_reader=open_reader)
-    new_producer: Any = Producer
-    async with asyncio.timeout(10):
-        await OutboxRelay(source, new_producer, Metrics()).run(stopping)
-    assert sorted(reader.marked) == [1, 3]
+        source: Any = SimpleNamespace(open_reader=open_reader)
+        producer: Any = self.broker
+        self.relay = OutboxRelay(source, lambda: producer, self.metrics, batch=batch)
+
+    async def run(self) -> Bench:
+        async with asyncio.timeout(10):
+            await self.relay.run(self.stopping)
+        return self
+
+
+TOO_LARGE = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
+
+
+async def test_an_oversized_row_is_set_aside_with_what_follows_of_its_document_and_others_go_on() -> None:
+    bench = await Bench(a_row(1), a_row(2, size=1_000_000), a_row(3), a_row(4, b"other"), a_row(5, b"other")).run()
+    assert bench.reader.refused == {2: "MSG_SIZE_TOO_LARGE"}
+    assert sorted(bench.reader.marked) == [1, 4, 5]
+    assert bench.terms == 1
+    assert bench.metrics.aside[-1] == 1
+    assert bench.metrics.count == 3
+
+
+async def test_rows_of_one_document_are_under_way_one_by_one_and_others_beside_them() -> None:
+    bench = await Bench(*(a_row(number, topic=f"t{number}") for number in (1, 2, 3)), a_row(4, b"b", topic="b")).run()
+    assert bench.reader.marked == [1, 4, 2, 3] or bench.reader.marked == [4, 1, 2, 3]
+    assert [sorted(batch) for batch in bench.broker.batches] == [["b", "t1"], ["t2"], ["t3"]]
+
+
+async def test_rows_without_a_key_wait_for_nothing() -> None:
+    bench = await Bench(a_row(1, None, 1_000_000), a_row(2, None), a_row(3, None)).run()
+    assert bench.reader.refused == {1: "MSG_SIZE_TOO_LARGE"}
+    assert bench.reader.marked == [2, 3]
+    assert bench.broker.most == 2
+
+
+async def test_of_a_batch_that_kafka_refuses_only_the_guilty_row_is_set_aside() -> None:
+    bench = Bench(a_row(1, b"a", topic="innocent"), a_row(2, b"b", topic="guilty"), a_row(3, b"c", topic="other"))
+    bench.broker.answers = {"innocent": [TOO_LARGE], "guilty": [TOO_LARGE, TOO_LARGE]}
+    await bench.run()
+    assert bench.reader.refused == {2: "MSG_SIZE_TOO_LARGE"}
+    assert sorted(bench.reader.marked) == [1, 3]
+    assert bench.broker.batches[1:] == [["innocent"], ["guilty"]]
+
+
+async def test_a_row_not_taken_through_no_fault_of_its_own_is_tried_again(monkeypatch: Any) -> None:
+    monkeypatch.setattr(outbox_relay, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(outbox_relay, "POLL_SECONDS", 0.01)
+    bench = Bench(a_row(1, topic="missing"), a_row(2, topic="missing"), a_row(3, b"b"))
+    missing = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+    bench.broker.answers = {"missing": [missing, missing]}
+    await bench.run()
+    assert bench.reader.marked == [3, 1, 2]
+    assert (bench.reader.refused, bench.terms) == ({}, 1)
+
+
+async def test_a_fatal_error_of_the_producer_ends_the_term(monkeypatch: Any) -> None:
+    monkeypatch.setattr(outbox_relay, "RETRY_SECONDS", 0.01)
+    bench = Bench(a_row(1))
+    bench.broker.answers = {"t": [KafkaError(KafkaError._FATAL, "fenced", fatal=True)]}
+    await bench.run()
+    assert bench.terms == 2
+    assert bench.reader.marked == [1]
+
+
+async def test_an_error_while_queueing_that_is_not_the_rows_ends_the_term(monkeypatch: Any) -> None:
+    monkeypatch.setattr(outbox_relay, "RETRY_SECONDS", 0.01)
+    bench = Bench(a_row(1))
+    produce, failures = bench.broker.produce, [KafkaException(KafkaError(KafkaError._STATE))]
+
+    def failing(topic: str, **record: Any) -> None:
+        if failures:
+            raise failures.pop()
+        produce(topic, **record)
+
+    bench.broker.produce = failing  # type: ignore[method-assign]
+    await bench.run()
+    assert (bench.terms, bench.reader.marked) == (2, [1])
+
+
+async def test_a_producer_without_room_is_no_failure() -> None:
+    bench = await Bench(*(a_row(number, b"%d" % number) for number in range(10)), room=3).run()
+    assert sorted(bench.reader.marked) == list(range(10))
+    assert bench.broker.most == 3
+
+
+async def test_what_is_in_hand_is_bounded_and_fetched_ahead() -> None:
+    bench = await Bench(*(a_row(number, b"%d" % (number % 7)) for number in range(100)), batch=8).run()
+    assert sorted(bench.reader.marked) == list(range(100))
+    assert max(bench.reader.fetches) <= 4
+    for key in range(7):
+        mine = [row for row in bench.reader.marked if row % 7 == key]
+        assert mine == sorted(mine)
+    assert max(Counter(bench.reader.marked).values()) == 1
+
+
+async def test_a_lost_database_ends_the_term_and_the_next_goes_on(monkeypatch: Any) -> None:
+    monkeypatch.setattr(outbox_relay, "RETRY_SECONDS", 0.01)
+    bench = Bench(a_row(1))
+    bench.reader.failures = [DatabaseUnavailable()]
+    await bench.run()
+    assert (bench.terms, bench.reader.marked) == (2, [1])
+
+
+async def test_old_rows_are_pruned_slice_by_slice_while_a_backlog_is_published(monkeypatch: Any) -> None:
+    monkeypatch.setattr(outbox_relay, "PRUNE_PAUSE_SECONDS", 0.0)
+    bench = Bench(*(a_row(number) for number in range(20)))
+    bench.reader.prunes_left = 3
+    bench.relay._prune_at = 0.0
+    await bench.run()
+    assert bench.reader.pruned == 3
+    assert sorted(bench.reader.marked) == list(range(20))
+
+
+async def test_the_session_is_used_at_every_heartbeat(monkeypatch: Any) -> None:
+    monkeypatch.setattr(outbox_relay, "HEARTBEAT_SECONDS", 0.0)
+    bench = await Bench(a_row(1), a_row(2)).run()
+    assert bench.reader.leads >= 3
+
+
+async def test_a_broker_that_says_nothing_is_waited_for(monkeypatch: Any) -> None:
+    monkeypatch.setattr(outbox_relay, "SILENCE_SECONDS", 0.02)
+    bench = Bench(a_row(1))
+    polls = 0
+    poll = bench.broker.poll
+    seen: list[str] = []
+
+    def silent(timeout: float) -> int:
+        nonlocal polls
+        polls += 1
+        if polls < 5:
+            import time
+
+            time.sleep(0.02)
+            seen.append(bench.relay.state)
+            return 0
+        return poll(timeout)
+
+    bench.broker.poll = silent  # type: ignore[method-assign]
+    await bench.run()
+    assert "waiting_for_broker" in seen
+    assert bench.reader.marked == [1]
