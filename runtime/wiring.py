@@ -80,6 +80,10 @@ from streams.delivery import Delivery, Flow, Policy
 from streams.outbox_relay import OutboxRelay, create_producer
 
 MEGABYTE: Final = 1024 * 1024
+#: Consumers that hold no content and call no server but the database.
+LIGHT: Final = frozenset({"audit"})
+LIGHT_LANE: Final = 256
+LIGHT_CONCURRENCY: Final = 128
 
 
 class SystemClock:
@@ -300,18 +304,24 @@ class Site:
 
     # --- drivers -------------------------------------------------------------------------------------------------
 
-    def consumer(self, name: str, scratch: str) -> ConsumerRunner:
-        """A member of the consumer group of ``name``."""
+    def policy(self, name: str) -> Policy:
+        """The bounds of the consumer ``name``. One that works in PostgreSQL alone has more of its events under way at once."""
         settings = self.settings
-        processor = self.processor(name)
-        policy = Policy(
-            lane_size=settings.lane_size,
-            lane_concurrency=settings.lane_concurrency,
+        light = name in LIGHT
+        return Policy(
+            lane_size=max(settings.lane_size, LIGHT_LANE if light else 0),
+            lane_concurrency=max(settings.lane_concurrency, LIGHT_CONCURRENCY if light else 0),
             lease=settings.event_lease,
             bug_retries=settings.bug_retries,
             retry_base=settings.retry_base,
             retry_cap=settings.retry_cap,
         )
+
+    def consumer(self, name: str, scratch: str) -> ConsumerRunner:
+        """A member of the consumer group of ``name``."""
+        settings = self.settings
+        processor = self.processor(name)
+        policy = self.policy(name)
 
         def create_delivery(flow: Flow, offsets: ConsumerOffsets) -> Delivery:
             return Delivery(
