@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from ingest_api import problems, routes_documents, routes_dossiers, routes_health
 from ingest_api.access import check_table
 from ingest_api.dependencies import ApiDependencies, Surroundings
+from ingest_api.direct import direct_upload
 from ingest_api.metrics import ApiMetrics
 from ingest_api.middleware import ExchangeMiddleware
 from ingest_api.openapi import VERSION
@@ -25,7 +26,8 @@ def create_app(deps: ApiDependencies) -> FastAPI:
     metrics = ApiMetrics(deps.registry)
     app.state.surroundings = Surroundings(deps, metrics)
     problems.install(app)
-    app.add_middleware(ExchangeMiddleware, metrics=metrics)
+    uploads = next(route for route in _api_routes() if route.name == "upload_document")
+    app.add_middleware(ExchangeMiddleware, metrics=metrics, direct={("POST", uploads.path): direct_upload(uploads)})
     return app
 
 
@@ -41,9 +43,11 @@ def routes_only(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
     )
-    names: list[str] = []
     for router in _ROUTERS:
-        names += [route.name for route in router.routes if isinstance(route, APIRoute)]
         app.include_router(router)
-    check_table(names)
+    check_table(route.name for route in _api_routes())
     return app
+
+
+def _api_routes() -> list[APIRoute]:
+    return [route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute)]

@@ -99,5 +99,10 @@ def _refuse_unknown_parameters(request: Request) -> None:
         raise ParameterInvalid(f"There is no such query parameter here; known: {names}.")
 
 
-Given = Annotated[Surroundings, Depends(surroundings)]
+async def _given(request: Request) -> Surroundings:
+    # A coroutine, because what is none is called in a thread.
+    return surroundings(request)
+
+
+Given = Annotated[Surroundings, Depends(_given)]
 Authorised = Annotated[Caller, Depends(authorised)]

@@ -93,11 +93,17 @@ class _Exchange:
 
 
 class ExchangeMiddleware:
-    """The outermost of our layers; nothing that a route raises passes it."""
+    """The outermost of our layers; nothing that a route raises passes it.
 
-    def __init__(self, app: ASGIApp, metrics: ApiMetrics) -> None:
+    ``direct`` holds applications for the requests of one method and path, which they get instead of ``app``.
+    """
+
+    def __init__(
+        self, app: ASGIApp, metrics: ApiMetrics, direct: Mapping[tuple[str, str], ASGIApp] | None = None
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._direct = direct or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -109,7 +115,8 @@ class ExchangeMiddleware:
         started = time.perf_counter()
         self._metrics.begun()
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            app = self._direct.get((scope["method"], scope["path"]), self._app)
+            await app(scope, exchange.receive, exchange.send)
         except Exception as error:  # noqa: BLE001 - the boundary: whatever it is, the client gets a problem and no internals
             _log.error("request_failed", error=type(error).__name__, at=_where(error))
             scope["state"][problems.CODE_STATE] = DPJError.code

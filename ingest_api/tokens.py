@@ -7,7 +7,7 @@ import json
 import re
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -26,6 +26,8 @@ from ingest_api.jwks import VerificationKey
 MAX_TOKEN: Final = 8192
 MAX_SUBJECT: Final = 255
 LEEWAY_SECONDS: Final = 5
+REMEMBERED_SECONDS: Final = 5.0
+MAX_REMEMBERED: Final = 4096
 
 _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _REQUIRED: Final = ["exp", "iss", "aud", "sub"]
@@ -46,23 +48,42 @@ class Keys(Protocol):
 
 
 class TokenAuthenticator:
-    """Checks tokens: signature by the key's own algorithm, issuer, audience, expiry, shape of the claims."""
+    """Checks tokens: signature by the key's own algorithm, issuer, audience, expiry, shape of the claims.
 
-    def __init__(self, keys: Keys, *, issuer: str, audience: str) -> None:
+    What was found good counts as good for ``REMEMBERED_SECONDS``, never beyond the token's expiry: a portal sends one token with
+    each of a burst of requests. Kept under the token's hash; a key taken out of the set stops counting as late as that.
+    """
+
+    def __init__(self, keys: Keys, *, issuer: str, audience: str, clock: Callable[[], float] = time.time) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
+        self._clock = clock
+        self._remembered: dict[bytes, tuple[Identity, float]] = {}
 
     async def authenticate(self, token: str) -> Identity:
         """Raises Unauthenticated or IdentityUnavailable."""
         if len(token) > MAX_TOKEN:
             raise Unauthenticated("The token is too long.")
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        now = self._clock()
+        identity, until = self._remembered.get(digest, (None, now))
+        if identity is not None and until - REMEMBERED_SECONDS <= now < until:
+            return identity
+        claims = await self._claims(token)
+        identity = _identity(claims)
+        if len(self._remembered) >= MAX_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[digest] = (identity, min(now + REMEMBERED_SECONDS, int(claims["exp"])))
+        return identity
+
+    async def _claims(self, token: str) -> dict[str, Any]:
         try:
             kid = jwt.get_unverified_header(token).get("kid")
             if not isinstance(kid, str):
                 raise Unauthenticated("The token names no key.")
             key = await self._keys.key(kid)
-            claims = jwt.decode(
+            claims: dict[str, Any] = jwt.decode(
                 token,
                 key.key,
                 algorithms=[key.algorithm],
@@ -75,7 +96,7 @@ class TokenAuthenticator:
             raise Unauthenticated("The token has expired.") from None
         except jwt.PyJWTError:
             raise Unauthenticated("The token is not valid.") from None
-        return _identity(claims)
+        return claims
 
 
 def _identity(claims: dict[str, Any]) -> Identity:

@@ -76,12 +76,18 @@ class Attempts:
     async def kept(self, attempt: Attempt) -> AsyncIterator[Lease]:
         """Renews the lease in the background until left."""
         lease = Lease()
-        task = asyncio.create_task(self._keep(attempt, lease))
+        keeping: list[asyncio.Task[None]] = []
+        # Most uploads end long before their first renewal: they need no task of their own.
+        begin = asyncio.get_running_loop().call_later(
+            self.lease_seconds / 3, lambda: keeping.append(asyncio.create_task(self._keep(attempt, lease)))
+        )
         try:
             yield lease
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            begin.cancel()
+            for task in keeping:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     async def discard(self, attempt: Attempt) -> None:
         """Leave nothing of a failed attempt. What can't be reached now is left to the sweep; raises nothing of ours."""
@@ -93,7 +99,6 @@ class Attempts:
     async def _keep(self, attempt: Attempt, lease: Lease) -> None:
         document = attempt.document
         while True:
-            await asyncio.sleep(self.lease_seconds / 3)
             try:
                 async with self._database.transaction() as work:
                     await work.uploads.renew(document.id, document.object_key, self.lease_seconds)
@@ -104,6 +109,7 @@ class Attempts:
                 return
             except Transient as error:
                 _log.warning("upload_lease_not_renewed", document_id=str(document.id), code=error.code)
+            await asyncio.sleep(self.lease_seconds / 3)
 
     async def _discard(self, attempt: Attempt) -> None:
         document = attempt.document

@@ -30,9 +30,12 @@ class Origin:
 EventBuilder = Callable[[dict[str, Any]], DocumentEvent]
 
 
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
 def canonical_json(value: Mapping[str, Any]) -> str:
     """Sorted keys, no spaces, UTF-8 text: the same value is always the same bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return _CANONICAL.encode(value)
 
 
 async def advance(
