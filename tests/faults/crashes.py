@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from tests.faults.processes import CRASHED, Process
 
 PASSIVE = "relay-2"
+#: Where the API leaves an object and a PENDING row behind.
+LEAVING = "intake.stored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +32,14 @@ class Crash:
 
 CRASHES: Sequence[Crash] = (
     Crash("intake.intent", "api"),
-    Crash("intake.stored", "api", nth=2),
-    Crash("intake.checked", "api"),
+    Crash("intake.stored", "api"),
+    Crash("intake.checked", "api", nth=2),
     Crash("intake.committed", "api", nth=2),
     Crash("discard.begun", "api", "refusal"),
     Crash("discard.abandoned", "api", "refusal"),
     Crash("decision.committed", "api"),
-    Crash("sweep.abandoned", "relay", "leftover"),
     Crash("relay.fetched", "relay"),
+    Crash("sweep.abandoned", "relay", "leftover"),
     Crash("relay.produced", "relay", nth=2),
     Crash("relay.confirmed", "relay"),
     Crash("relay.marked", "relay"),

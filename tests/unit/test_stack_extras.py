@@ -1,0 +1,78 @@
+"""Toxiproxy is part of a stack that was asked to have it, and of no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from deploy.native import ports, site, stack
+from deploy.native.cli import app
+from deploy.native.errors import StackError
+from deploy.native.parts import ALL, of
+from deploy.native.parts.kafka import _properties
+from deploy.native.parts.toxiproxy import NAME, UPSTREAMS, listening_port
+from deploy.native.site import Site
+from deploy.native.stack import PORTS
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setenv("DPJ_HOME", str(tmp_path))
+    made = site.load_or_create("mine", "full")
+    made.identity["ports"] = {name: 20_000 + 100 * i for i, name in enumerate(PORTS)}
+    made.save()
+    return made
+
+
+def test_no_profile_has_it() -> None:
+    assert NAME in {part.name for part in ALL}
+    assert NAME not in {part.name for part in of("full", ())}
+    assert NAME in {part.name for part in of("full", (NAME,))}
+
+
+def test_every_other_server_has_a_line_of_its_own(here: Site) -> None:
+    others = {part.port for part in of("full", ())} - {"mongo"}  # the cluster below FerretDB is FerretDB's business
+    assert set(UPSTREAMS) == others
+    addresses = {listening_port(here, name) for name in UPSTREAMS}
+    first = here.ports["toxiproxy_listeners"]
+    assert addresses <= set(range(first, first + ports.width("toxiproxy_listeners")))
+    assert len(addresses) == len(UPSTREAMS)
+
+
+def test_kafka_tells_each_client_the_way_it_came(here: Site) -> None:
+    assert "PROXIED://" not in str(_properties(here)["advertised.listeners"])
+    here.identity["extras"] = [NAME]
+    told = str(_properties(here)["advertised.listeners"])
+    assert f"PLAINTEXT://{here.address('kafka')}" in told
+    assert f"PROXIED://127.0.0.1:{listening_port(here, 'kafka')}" in told
+    assert f"PROXIED://{here.address('kafka_proxied')}" in str(_properties(here)["listeners"])
+
+
+def test_it_is_remembered_and_not_added_under_running_servers(here: Site) -> None:
+    with pytest.raises(StackError, match="bring it down first"):
+        stack._add_extras(here, [NAME], ["kafka"])
+    stack._add_extras(here, [NAME], [])
+    again = site.load("mine")
+    assert again is not None
+    assert again.extras == {NAME}
+    stack._add_extras(again, [NAME], ["kafka"])
+    stack._add_extras(again, [], ["kafka"])
+    assert again.extras == {NAME}
+
+
+def test_a_release_may_add_ports_to_a_stack_that_runs(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "free", lambda port: True)
+    before = dict(here.ports)
+    del here.identity["ports"]["kafka_proxied"], here.identity["ports"]["toxiproxy_listeners"]
+    running = of("full", ())
+    stack._assign_ports(here, running, None)
+    assert here.ports.keys() == set(PORTS)
+    assert {part.port: here.ports[part.port] for part in running} == {part.port: before[part.port] for part in running}
+
+
+def test_only_what_is_there_can_be_added() -> None:
+    refused = CliRunner().invoke(app, ["up", "--with", "kafka"])
+    assert refused.exit_code == 2
+    assert "toxiproxy" in refused.output
