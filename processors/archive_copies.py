@@ -158,7 +158,7 @@ class ArchiveCopies:
         for _ in range(2):
             # Folders first: who waited for a folder's lock while holding a document's could starve the pool of both.
             await self._ensure_folder(folder)
-            async with self._database.lock(_lock(document)) as held:
+            async with self._database.lock(lock_of(document)) as held:
                 reach("archiving.locked")
                 copy = await self._adopted(document) or await self._created(document, retention_years, held)
             if copy is not None:
@@ -173,36 +173,16 @@ class ArchiveCopies:
         Raises GedUnavailable (also while a creation may still take effect) or ArchiveRefused.
         """
         folder, name = location(document)
-        async with self._database.lock(_lock(document)):
+        async with self._database.lock(lock_of(document)):
             attempt = await self._open(document)
             found = await self._ged.find((*folder, name))
             if found is None and attempt is not None and not attempt.settled:
                 raise GedOutcomeUnknown("An earlier creation may still take effect.")
-            for copy in await self.named(document) if found is not None else []:
+            for copy in await named(self._ged, document) if found is not None else []:
                 await self._ged.delete(copy.id)
             if attempt is not None:
                 await self._end(document.id, attempt.attempt)
         return found is not None
-
-    async def named(self, document: Document) -> list[GedObject]:
-        """All that the GED has in the document's place, in the order of their ids. Raises GedUnavailable."""
-        folder, name = location(document)
-        async with closed(self._ged.children(folder)) as children:
-            found = [child async for child_name, child in children if child_name == name]
-        return sorted(found, key=lambda child: child.id)
-
-    async def remove_others(self, document: Document, ged_id: str) -> list[str]:
-        """Delete every copy but ``ged_id``, if that one is there and whole; ids of the deleted ones.
-
-        Raises GedUnavailable or ArchiveRefused.
-        """
-        async with self._database.lock(_lock(document)) as held:
-            found = await self.named(document)
-            kept = next((copy for copy in found if copy.id == ged_id), None)
-            if kept is None or not await self._is_whole(kept, document):
-                return []
-            await held.check()
-            return await self._delete_others(found, kept)
 
     async def _open(self, document: Document) -> OpenAttempt | None:
         async with self._database.transaction() as work:
@@ -220,9 +200,9 @@ class ArchiveCopies:
             one = await self._ged.find((*folder, name))
             found = [] if one is None else [one]
         else:
-            found = await self.named(document)
+            found = await named(self._ged, document)
         for copy in found:
-            if await self._is_whole(copy, document):
+            if await is_whole(self._ged, copy, document):
                 await self._delete_others(found, copy)
                 return ArchivedCopy(copy.id, _path(document), attempt.attempt if attempt else None)
         if attempt is not None and not attempt.settled:
@@ -249,7 +229,7 @@ class ArchiveCopies:
                 await self._end(document.id, attempt)
                 return None
         reach("archiving.created")
-        if not await self._is_whole(created, document):
+        if not await is_whole(self._ged, created, document):
             await self._ged.delete(created.id)
             await self._end(document.id, attempt)
             raise ArchiveMismatch("The GED gives back other bytes than it was sent.")
@@ -323,18 +303,33 @@ class ArchiveCopies:
         while len(self._folders) > self._known_folders:
             self._folders.popitem(last=False)
 
-    async def _is_whole(self, copy: GedObject, document: Document) -> bool:
-        if copy.size is not None and copy.size != document.size:
-            return False
-        digest = hashlib.sha256()
-        received = 0
-        async with closed(self._ged.read(copy.id)) as content:
-            async for piece in content:
-                digest.update(piece)
-                received += len(piece)
-                if received > _size(document):
-                    return False
-        return digest.hexdigest() == document.sha256
+
+async def named(ged: Ged, document: Document) -> list[GedObject]:
+    """All that the GED has in the document's place, in the order of their ids. Raises GedUnavailable."""
+    folder, name = location(document)
+    async with closed(ged.children(folder)) as children:
+        found = [child async for child_name, child in children if child_name == name]
+    return sorted(found, key=lambda child: child.id)
+
+
+async def is_whole(ged: Ged, copy: GedObject, document: Document) -> bool:
+    """Whether the copy's bytes are the document's. Raises GedUnavailable."""
+    if copy.size is not None and copy.size != document.size:
+        return False
+    digest = hashlib.sha256()
+    received = 0
+    async with closed(ged.read(copy.id)) as content:
+        async for piece in content:
+            digest.update(piece)
+            received += len(piece)
+            if received > _size(document):
+                return False
+    return digest.hexdigest() == document.sha256
+
+
+def lock_of(document: Document) -> str:
+    """The cluster-wide lock under which a document's copies are created and deleted."""
+    return f"ged-document:{document.id}"
 
 
 async def _before(content: AsyncIterator[bytes], until: asyncio.Timeout) -> AsyncIterator[bytes]:
@@ -345,10 +340,6 @@ async def _before(content: AsyncIterator[bytes], until: asyncio.Timeout) -> Asyn
             yield piece
     if loop.time() >= (until.when() or 0.0):
         raise DocumentBusy("The document's copy took too long to be sent.")
-
-
-def _lock(document: Document) -> str:
-    return f"ged-document:{document.id}"
 
 
 def _path(document: Document) -> str:

@@ -17,6 +17,7 @@ from operations.lag import PartitionLag
 from operations.watchdog import StallDetector, Watchdog
 from runtime.health import Server, serve_health, serve_until
 from runtime.lifetime import repeat, run_process, together
+from runtime.reconciling import keep_reconciling
 from runtime.services import Services, health_port, waiting_of
 from runtime.settings import Settings
 from runtime.telemetry import WatchdogMetrics, configure_logging
@@ -79,6 +80,7 @@ def run_relay(settings: Settings) -> None:
             relay.run(stopping),
             repeat(stopping, "sweep", SWEEP_SECONDS, site.sweep().run_once),
             repeat(stopping, "prune", PRUNE_SECONDS, site.housekeeping().run_once),
+            keep_reconciling(site, stopping, lambda: relay.state == "leading"),
             site.dependencies.run(stopping),
             serve_health(health_port(settings, "relay"), site.metrics, health, stopping),
         )

@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     ged_repository: str = "A1"
     ged_user: str = "dpj"
     ged_password: SecretStr = SecretStr("")
+    ged_settle: float = Field(default=20.0, gt=0)
 
     smtp_host: str = "127.0.0.1"
     smtp_port: int = 25
@@ -92,6 +93,9 @@ class Settings(BaseSettings):
     inbox_keep_days: int = Field(default=60, ge=31)
     idempotency_keep_hours: float = Field(default=72.0, gt=0)
     abandoned_keep_hours: float = Field(default=24.0, gt=0)
+    reconcile_interval: float = Field(default=3600.0, ge=0)
+    reconcile_grace: float = Field(default=3600.0, gt=0)
+    reconcile_ged_hours: float = Field(default=24.0, ge=0)
 
     render_children: int = Field(default=2, ge=1, le=32)
     render_timeout: float = 20.0

@@ -11,7 +11,9 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from domain.correlation import current_traceparent, trace_id
+from domain.reconciling import Fault
 from processors.breakers import State
+from processors.reconcile import Report
 
 QUIET = ("faust", "mode", "aiokafka", "kafka", "httpx", "httpcore", "urllib3", "hvac", "uvicorn", "uvicorn.error")
 _CIRCUIT_VALUES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
@@ -153,3 +155,26 @@ class CircuitMetrics:
         self._state.labels(dependency).set(_CIRCUIT_VALUES[state])
         if previous is State.CLOSED:
             self._opened.labels(dependency).inc()
+
+
+class ReconcileMetrics:
+    """What the last run of reconciling found; label: fault."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._findings = Gauge(
+            "dpj_reconcile_findings", "Faults that the last run left", ["fault"], registry=registry
+        )
+        self._repaired = Counter("dpj_reconcile_repaired_total", "Faults repaired", ["fault"], registry=registry)
+        self._finished = Gauge(
+            "dpj_reconcile_finished_timestamp_seconds", "When the last run looked at everything", registry=registry
+        )
+        for fault in Fault:
+            self._findings.labels(fault.value)
+            self._repaired.labels(fault.value)
+
+    def finished(self, report: Report) -> None:
+        for fault in Fault:
+            self._findings.labels(fault.value).set(report.found[fault] - report.repaired[fault])
+            self._repaired.labels(fault.value).inc(report.repaired[fault])
+        if not report.undone:
+            self._finished.set_to_current_time()

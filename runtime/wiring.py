@@ -52,9 +52,14 @@ from processors.guarded import (
 )
 from processors.intake import Intake
 from processors.integrity import IntegrityProcessor
+from processors.leftovers import Leftovers
 from processors.notification import NotificationProcessor
 from processors.ports import Processor
 from processors.reading import Reading
+from processors.reconcile import Part, Reconcile
+from processors.reconcile_ged import ArchivedCopies
+from processors.reconcile_store import stored_objects
+from processors.reconcile_uploads import expired_uploads, unfinished_puts
 from processors.renditions import RenditionProcessor
 from processors.validation import Validation
 from rendering.pool import RenderPool
@@ -67,6 +72,7 @@ from storage.audit_mongo import MongoAuditStore
 from storage.dead_letters_postgres import PostgresHeld, PostgresOperations
 from storage.housekeeping_postgres import PostgresHousekeeping
 from storage.inbox_postgres import PostgresInbox
+from storage.inventory_postgres import PostgresInventory
 from storage.metadata_mongo import MongoExtendedMetadata
 from storage.objects_filesystem import FilesystemObjectStore
 from storage.objects_minio import MinioObjectStore
@@ -236,16 +242,19 @@ class Site:
         guarded = GuardedExtendedMetadata(extended, self._mongo_breaker)
         return RenditionProcessor(self.database, self.content, pool, guarded, self.clock)
 
-    def archiving(self) -> Processor:
+    @cached_property
+    def ged(self) -> GuardedGed:
+        settings = self.settings
         ged = CmisRepository(
-            self.settings.ged_url,
-            self.settings.ged_repository,
-            self.settings.ged_user,
-            self.settings.ged_password.get_secret_value(),
+            settings.ged_url, settings.ged_repository, settings.ged_user, settings.ged_password.get_secret_value()
         )
         self._closed_with_us(ged.aclose)
-        guarded = GuardedGed(ged, self._breaker(GedUnavailable, ged.check))
-        return ArchivingProcessor(self.database, ArchiveCopies(self.database, self.content, guarded), self.clock)
+        return GuardedGed(ged, self._breaker(GedUnavailable, ged.check))
+
+    def archiving(self) -> Processor:
+        settle = self.settings.ged_settle
+        copies = ArchiveCopies(self.database, self.content, self.ged, settle_seconds=settle)
+        return ArchivingProcessor(self.database, copies, self.clock)
 
     def notification(self) -> Processor:
         settings = self.settings
@@ -300,7 +309,25 @@ class Site:
         )
 
     def sweep(self) -> AbandonedSweep:
-        return AbandonedSweep(self.database, self.objects)
+        return AbandonedSweep(self.database, Leftovers(self.object_store))
+
+    def reconcile(self, *, grace: float | None = None, ged_hours: float | None = None) -> Reconcile:
+        """``grace`` in seconds and ``ged_hours``, if not as the settings say. Await ``codec.check`` before: repairs are
+        audited. Raises ValueError if the grace is not longer than an upload's lease."""
+        settings = self.settings
+        grace = settings.reconcile_grace if grace is None else grace
+        hours = settings.reconcile_ged_hours if ged_hours is None else ged_hours
+        if grace <= settings.upload_lease:
+            raise ValueError("the grace must be longer than DPJ_UPLOAD_LEASE")
+        parts: dict[str, Part] = {
+            "uploads": expired_uploads,
+            "unfinished puts": unfinished_puts,
+            "objects": stored_objects,
+        }
+        if hours > 0:
+            parts["GED"] = ArchivedCopies(self.ged, hours=hours)
+        inventory = PostgresInventory(self.postgres)
+        return Reconcile(self.database, inventory, self.object_store, self.clock, parts, grace_seconds=grace)
 
     # --- drivers -------------------------------------------------------------------------------------------------
 

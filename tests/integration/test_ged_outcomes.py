@@ -15,7 +15,7 @@ import pytest
 from domain.documents import Document
 from domain.errors import DatabaseUnavailable, GedOutcomeUnknown, GedUnavailable
 from ged.cmis import CmisRepository
-from processors.archive_copies import ArchiveCopies, ArchivedCopy
+from processors.archive_copies import ArchiveCopies, ArchivedCopy, named
 from storage.postgres import PostgresDatabase
 from tests.support.fakes_archiving import CONTENT, MemoryContent, stored
 from tests.support.late_line import LateLine
@@ -77,8 +77,7 @@ async def _until_whole(copies: ArchiveCopies, document: Document, seconds: float
 
 
 async def _assert_one(ged: CmisRepository, document: Document, copy: ArchivedCopy) -> None:
-    copies = ArchiveCopies(MemoryDatabase(), MemoryContent(), ged)
-    (found,) = await copies.named(document)
+    (found,) = await named(ged, document)
     assert found.id == copy.ged_id
     assert b"".join([piece async for piece in ged.read(found.id)]) == CONTENT
 
@@ -106,7 +105,7 @@ async def test_a_creation_that_takes_effect_after_its_sender_gave_up(
         copies = ArchiveCopies(database, MemoryContent(), slow, settle_seconds=5)
         with pytest.raises(GedOutcomeUnknown):
             await copies.put(document, 10)
-        assert await copies.named(document) == []
+        assert await named(ged, document) == []
         again = ArchiveCopies(database, MemoryContent(), ged, settle_seconds=5) if by_another else copies
         copy = await _until_whole(again, document)
         assert line.arrived.is_set()

@@ -348,14 +348,3 @@ async def test_removal_takes_every_copy() -> None:
     bench.ged.put(path, CONTENT)
     assert await bench.copies.remove(document)
     assert bench.ged.documents() == []
-
-
-@pytest.mark.parametrize(("kept", "left"), [(CONTENT, 1), (CONTENT[::-1], 3)])
-async def test_others_go_only_if_the_recorded_one_is_whole(kept: bytes, left: int) -> None:
-    bench, document = Bench(), stored()
-    folder, name = location(document)
-    recorded = bench.ged.put((*folder, name), kept)
-    doubles = [bench.ged.put((*folder, name), CONTENT) for _ in range(2)]
-    assert await bench.copies.remove_others(document, recorded) == (sorted(doubles) if left == 1 else [])
-    assert len(bench.ged.documents()) == left
-    assert await bench.copies.remove_others(document, "gone") == []

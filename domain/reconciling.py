@@ -1,0 +1,125 @@
+"""What reconciling compares and what it may find: rows, objects, the GED's copies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+from uuid import UUID
+
+from domain.lifecycle import GOING, Status
+
+#: documents/{two hex digits}/{document id}/{attempt}, and after a dot whatever is derived from that object.
+_KEY: Final = re.compile(
+    r"documents/([0-9a-f]{2})/(\1[0-9a-f]{6}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})/[^/]+"
+)
+
+#: States in which a document has no objects.
+WITHOUT_OBJECTS: Final[frozenset[Status]] = GOING | {Status.ABANDONED}
+
+
+class Repair(Enum):
+    """Who may repair a fault. SAFE: the regular run does, because a row says what is right. PERSON: only who asks for it,
+    because the same is seen when a database was restored from an older state. NONE: nothing here can."""
+
+    SAFE = "safe"
+    PERSON = "person"
+    NONE = "none"
+
+
+class Fault(Enum):
+    """A kind of disagreement; the value names it in reports and metrics."""
+
+    EXPIRED_UPLOAD = "expired_upload"
+    UNFINISHED_PUT = "unfinished_put"
+    LEFT_OBJECT = "left_object"
+    UNKNOWN_OBJECT = "unknown_object"
+    FOREIGN_OBJECT = "foreign_object"
+    CONTENT_MISSING = "content_missing"
+    CONTENT_DIFFERS = "content_differs"
+    THUMBNAIL_MISSING = "thumbnail_missing"
+    GED_DOUBLE = "ged_double"
+    GED_MISSING = "ged_missing"
+
+    @property
+    def repair(self) -> Repair:
+        return _REPAIRS.get(self, Repair.NONE)
+
+
+_REPAIRS: Final[Mapping[Fault, Repair]] = {
+    Fault.EXPIRED_UPLOAD: Repair.SAFE,
+    Fault.UNFINISHED_PUT: Repair.SAFE,
+    Fault.LEFT_OBJECT: Repair.SAFE,
+    Fault.UNKNOWN_OBJECT: Repair.PERSON,
+    Fault.GED_DOUBLE: Repair.SAFE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KeptObject:
+    """An object as a row describes it: ``size`` in bytes, sealed."""
+
+    key: str
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptRow:
+    """A document's row, as far as it is about objects.
+
+    ``lease_held``: an upload under way. ``is_rendering``: thumbnails may be stored now that no row names yet.
+    """
+
+    document_id: UUID
+    tenant: str
+    status: Status
+    object_key: str
+    content: KeptObject | None
+    thumbnails: tuple[KeptObject, ...] = ()
+    lease_held: bool = False
+    is_rendering: bool = False
+
+    @property
+    def expected(self) -> dict[str, KeptObject]:
+        """The objects that have to be there, by key. What is QUARANTINED is known to be damaged."""
+        if self.status in WITHOUT_OBJECTS | {Status.PENDING, Status.QUARANTINED} or self.content is None:
+            return {}
+        return {kept.key: kept for kept in (self.content, *self.thumbnails)}
+
+    def may_have(self, key: str) -> bool:
+        """Whether an object of that key is, or may come to be, this document's."""
+        if self.status in WITHOUT_OBJECTS:
+            return False
+        if key == self.object_key:
+            return True
+        return key.startswith(f"{self.object_key}.") and (
+            self.is_rendering or any(key == kept.key for kept in self.thumbnails)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One disagreement. ``place``: an object's key, or the id of a copy in the GED."""
+
+    fault: Fault
+    document_id: UUID | None
+    tenant: str | None
+    place: str
+    repaired: bool = False
+    #: Why it was not repaired though it was to be.
+    failed: str | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+def document_of_key(key: str) -> UUID | None:
+    """The document that an object key names; None if the key is not of our making."""
+    match = _KEY.fullmatch(key)
+    return UUID(match[2]) if match else None
+
+
+def prefix_of(number: int) -> str:
+    """The key prefix of all documents whose ids begin with byte ``number``."""
+    return f"documents/{number:02x}/"

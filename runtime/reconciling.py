@@ -1,0 +1,43 @@
+"""Reconciling as a regular job of one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from processors.reconcile import Repairs
+from runtime.lifetime import repeat
+from runtime.telemetry import ReconcileMetrics
+from runtime.wiring import Site
+from streams.waiting import pause
+
+
+async def keep_reconciling(site: Site, stopping: asyncio.Event, is_chosen: Callable[[], bool]) -> None:
+    """Every ``reconcile_interval``, the first of them over, wherever ``is_chosen`` says so; repairs only what a row decides.
+
+    A run ends where it is when the process is told to stop: what it began is whole at every moment.
+    """
+    seconds = site.settings.reconcile_interval
+    if not seconds:
+        await stopping.wait()
+        return
+    metrics = ReconcileMetrics(site.metrics)
+    reconcile = site.reconcile()
+
+    async def once() -> None:
+        if is_chosen():
+            await site.codec.check()
+            metrics.finished(await reconcile.run(Repairs.SAFE))
+
+    await pause(stopping, seconds)
+    running = asyncio.create_task(repeat(stopping, "reconcile", seconds, once))
+    told = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({running, told}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        told.cancel()
+        if not running.done():
+            running.cancel()
+        await asyncio.wait({running, told})
+    if not running.cancelled():
+        running.result()
