@@ -62,6 +62,7 @@ QUICK = {
     "DPJ_RETRY_CAP": "2",
     "DPJ_POSTGRES_POOL_SIZE": "6",
     "DPJ_RENDER_CHILDREN": "1",
+    "DPJ_RENDER_TIMEOUT": "4",
 }
 
 
