@@ -120,6 +120,6 @@ def document_of_key(key: str) -> UUID | None:
     return UUID(match[2]) if match else None
 
 
-def prefix_of(number: int) -> str:
-    """The key prefix of all documents whose ids begin with byte ``number``."""
-    return f"documents/{number:02x}/"
+def prefix_of(digit: int) -> str:
+    """The key prefix of all documents whose ids begin with that hexadecimal digit."""
+    return f"documents/{digit:x}"

@@ -39,8 +39,8 @@ log = structlog.get_logger()
 class Inventory(Protocol):
     """Rows, for comparing. Raises DatabaseUnavailable."""
 
-    async def page(self, number: int, after: UUID | None, limit: int) -> Sequence[KeptRow]:
-        """Rows whose ids begin with byte ``number``, in the order of their ids, from just after ``after``."""
+    async def page(self, digit: int, after: UUID | None, limit: int) -> Sequence[KeptRow]:
+        """Rows whose ids begin with that hexadecimal digit, in the order of their ids, from just after ``after``."""
         ...
 
     async def look(self, document_id: UUID) -> KeptRow | None: ...

@@ -1,5 +1,5 @@
-"""Comparing the object store with the rows: both are walked in the order of document ids, one byte of them at a time, a
-page at a time; so memory does not grow with either."""
+"""Comparing the object store with the rows: both are walked in the order of document ids, a digit of them at a time
+and page by page; so memory does not grow with either."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from domain.reconciling import Fault, Finding, KeptObject, KeptRow, document_of_
 from processors.closing import closed
 from processors.reconcile import Run
 
-PREFIXES: Final = 256
+DIGITS: Final = 16
 PAGE: Final = 500
 #: Suspects kept before they are looked at again.
 BATCH: Final = 200
@@ -48,9 +48,9 @@ class _Abandoned:
 class _Rows:
     """The rows of one prefix, in order, a page at a time."""
 
-    def __init__(self, run: Run, number: int) -> None:
+    def __init__(self, run: Run, digit: int) -> None:
         self._run = run
-        self._number = number
+        self._digit = digit
         self._page: Sequence[KeptRow] = ()
         self._next = 0
         self._after: UUID | None = None
@@ -58,7 +58,7 @@ class _Rows:
 
     async def peek(self) -> KeptRow | None:
         if self._next == len(self._page) and not self._ended:
-            self._page = await self._run.inventory.page(self._number, self._after, PAGE)
+            self._page = await self._run.inventory.page(self._digit, self._after, PAGE)
             self._next = 0
             self._ended = len(self._page) < PAGE
             if self._page:
@@ -73,10 +73,10 @@ class _Rows:
 class _Walk:
     """The merge of one prefix's objects and rows."""
 
-    def __init__(self, run: Run, number: int) -> None:
+    def __init__(self, run: Run, digit: int) -> None:
         self._run = run
-        self._prefix = prefix_of(number)
-        self._rows = _Rows(run, number)
+        self._prefix = prefix_of(digit)
+        self._rows = _Rows(run, digit)
         self._row: KeptRow | None = None
         self._unseen: dict[str, KeptObject] = {}
         self._suspects: list[_Surplus | _Lacking | _Abandoned] = []
@@ -139,11 +139,11 @@ class _Walk:
 
 async def stored_objects(run: Run) -> None:
     """Objects without rows and rows without objects."""
-    for number in range(PREFIXES):
+    for digit in range(DIGITS):
         await run.held.check()
-        run.progress("objects", number, PREFIXES)
-        await _Walk(run, number).walk()
-    run.progress("objects", PREFIXES, PREFIXES)
+        run.progress("objects", digit, DIGITS)
+        await _Walk(run, digit).walk()
+    run.progress("objects", DIGITS, DIGITS)
 
 
 async def _judge_surplus(run: Run, suspect: _Surplus) -> None:

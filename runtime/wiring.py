@@ -243,17 +243,18 @@ class Site:
         return RenditionProcessor(self.database, self.content, pool, guarded, self.clock)
 
     @cached_property
-    def ged(self) -> GuardedGed:
+    def ged_repository(self) -> CmisRepository:
+        """The GED itself, for reconciling; whoever works for documents uses it guarded."""
         settings = self.settings
         ged = CmisRepository(
             settings.ged_url, settings.ged_repository, settings.ged_user, settings.ged_password.get_secret_value()
         )
         self._closed_with_us(ged.aclose)
-        return GuardedGed(ged, self._breaker(GedUnavailable, ged.check))
+        return ged
 
     def archiving(self) -> Processor:
-        settle = self.settings.ged_settle
-        copies = ArchiveCopies(self.database, self.content, self.ged, settle_seconds=settle)
+        ged = GuardedGed(self.ged_repository, self._breaker(GedUnavailable, self.ged_repository.check))
+        copies = ArchiveCopies(self.database, self.content, ged, settle_seconds=self.settings.ged_settle)
         return ArchivingProcessor(self.database, copies, self.clock)
 
     def notification(self) -> Processor:
@@ -325,7 +326,7 @@ class Site:
             "objects": stored_objects,
         }
         if hours > 0:
-            parts["GED"] = ArchivedCopies(self.ged, hours=hours)
+            parts["GED"] = ArchivedCopies(self.ged_repository, hours=hours)
         inventory = PostgresInventory(self.postgres)
         return Reconcile(self.database, inventory, self.object_store, self.clock, parts, grace_seconds=grace)
 

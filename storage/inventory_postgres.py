@@ -30,8 +30,8 @@ class PostgresInventory:
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres
 
-    async def page(self, number: int, after: UUID | None, limit: int) -> Sequence[KeptRow]:
-        first, last = UUID(int=number << 120), UUID(int=(number + 1 << 120) - 1)
+    async def page(self, digit: int, after: UUID | None, limit: int) -> Sequence[KeptRow]:
+        first, last = UUID(int=digit << 124), UUID(int=(digit + 1 << 124) - 1)
         query = f"{_COLUMNS} WHERE d.id BETWEEN $1 AND $2 AND ($3::uuid IS NULL OR d.id > $3) ORDER BY d.id LIMIT $4"
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(query, after or first, last, after, limit)

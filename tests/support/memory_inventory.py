@@ -20,10 +20,10 @@ class MemoryInventory:
         self.looked: Callable[[UUID], None] = lambda _id: None
         self.pages = 0
 
-    async def page(self, number: int, after: UUID | None, limit: int) -> Sequence[KeptRow]:
+    async def page(self, digit: int, after: UUID | None, limit: int) -> Sequence[KeptRow]:
         self.pages += 1
         ids = sorted(self._database.rows.documents)
-        return [self._kept(one) for one in ids if one.bytes[0] == number and (after is None or one > after)][:limit]
+        return [self._kept(one) for one in ids if one.int >> 124 == digit and (after is None or one > after)][:limit]
 
     async def look(self, document_id: UUID) -> KeptRow | None:
         self.looked(document_id)
