@@ -19,12 +19,14 @@ Result = TypeVar("Result")
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
     """``window``: seconds that a first item waits for company; ``size``: items in one call; ``waiting``: items in the queue;
-    ``calls``: calls at once; ``deadline``: seconds for one item, from the queue to its answer."""
+    ``calls``: calls at once; ``pace``: least seconds from one call's start to the next one's; ``deadline``: seconds for one item,
+    from the queue to its answer."""
 
     window: float = 0.002
     size: int = 256
     waiting: int = 4096
     calls: int = 2
+    pace: float = 0.0
     deadline: float = 10.0
 
 
@@ -44,6 +46,7 @@ class Batcher(Generic[Item, Result]):
         self._gathering: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._next_at = 0.0
 
     async def submit(self, item: Item) -> Result:
         """The item's own result. Raises its own error, that of its whole call, or KeyringUnavailable (queue full, too late)."""
@@ -70,9 +73,13 @@ class Batcher(Generic[Item, Result]):
         self._waiting.clear()
 
     async def _gather(self) -> None:
-        await asyncio.sleep(self._limits.window)
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(self._limits.window, self._next_at - loop.time()))
         while self._waiting:
             await self._free.acquire()
+            if (early := self._next_at - loop.time()) > 0:
+                await asyncio.sleep(early)
+            self._next_at = loop.time() + self._limits.pace
             # An item whose caller gave up is dropped here: nobody waits for its key.
             wanted = ((item, future) for item, future in self._drain() if not future.done())
             batch = list(islice(wanted, self._limits.size))

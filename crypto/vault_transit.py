@@ -16,6 +16,7 @@ import base64
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from domain.errors import DPJError, KeyringUnavailable, WrongKey
 from domain.keys import DATA_KEY_BYTES, DataKey, EncryptionContext, WrappedKey
 
 SCHEME = "vault-transit"
+WRAP_PACE = 0.02
 
 # What transit says of a ciphertext that is not (or no longer) the one that was made for this context. Anything else is no verdict
 # on the document: a key version that is archived or not restored yet comes back, and so the document must wait.
@@ -46,7 +48,8 @@ class VaultTransitKeyring:
         self._session = session
         self._key_name = key_name
         self._executor = ThreadPoolExecutor(2 * limits.calls, thread_name_prefix="vault")
-        self._encrypting: Batcher[_Request, _Answer] = Batcher(self._encrypt, limits)
+        # A call costs Vault as much as fifty keys in one call: under load a key waits that long for company, at most.
+        self._encrypting: Batcher[_Request, _Answer] = Batcher(self._encrypt, replace(limits, pace=WRAP_PACE))
         self._decrypting: Batcher[_Request, _Answer] = Batcher(self._decrypt, limits)
 
     async def new_data_key(self, context: EncryptionContext) -> tuple[DataKey, WrappedKey]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, Final, cast
 
 import asyncpg
 
@@ -50,6 +50,9 @@ class Postgres:
         self._pool: asyncpg.Pool[Any] | None = None
         self._locks: asyncpg.Pool[Any] | None = None
         self._opening = asyncio.Lock()
+        self._free = asyncio.Semaphore(connections)
+        self._resting: list[asyncpg.Connection[Any]] = []
+        self._closed = False
 
     async def _open(self, size: int, reset: Callable[[Any], Awaitable[None]] | None = None) -> asyncpg.Pool[Any]:
         return await asyncpg.create_pool(
@@ -70,14 +73,44 @@ class Postgres:
                 self._locks = await self._open(LOCK_CONNECTIONS)
             return self._pool, self._locks
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+    def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection[Any]]:
         """A connection of the pool. Raises DatabaseUnavailable, also for what the block's statements meet."""
-        with translated():
+        return _Lending(self)
+
+    async def borrow(self) -> asyncpg.Connection[Any]:
+        """A connection, to be given back. Those at rest stay out of the pool, whose hand-over costs as much as a statement."""
+        if self._free.locked():
+            async with asyncio.timeout(ACQUIRE_SECONDS):
+                await self._free.acquire()
+        else:
+            await self._free.acquire()
+        try:
+            while self._resting:
+                resting = self._resting.pop()
+                if not resting.is_closed():
+                    return resting
+                await self._drop(resting)
             pool, _ = await self._pools()
-            async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-                lent: Any = connection  # a proxy with every method of a connection, typed apart from it
-                yield lent
+            lent: Any = await pool.acquire(timeout=ACQUIRE_SECONDS)
+            return cast("asyncpg.Connection[Any]", lent)  # a proxy with every method of a connection
+        except BaseException:
+            self._free.release()
+            raise
+
+    async def give_back(self, connection: asyncpg.Connection[Any], *, sound: bool) -> None:
+        """One that met an error goes through the pool, which ends what is left of its statement."""
+        try:
+            if sound and not self._closed:
+                self._resting.append(connection)
+            else:
+                await self._drop(connection)
+        finally:
+            self._free.release()
+
+    async def _drop(self, connection: Any) -> None:
+        if self._pool is not None:
+            with suppress(*AWAY, asyncpg.PostgresError):
+                await self._pool.release(connection, timeout=CONNECT_SECONDS)
 
     @asynccontextmanager
     async def lock(self, name: str, *, wait_seconds: float = LOCK_SECONDS) -> AsyncIterator[PostgresLock]:
@@ -109,6 +142,9 @@ class Postgres:
             await connection.fetchval("SELECT 1")
 
     async def aclose(self) -> None:
+        self._closed = True
+        while self._resting:
+            await self._drop(self._resting.pop())
         for pool in (self._pool, self._locks):
             if pool is not None:
                 try:
@@ -127,6 +163,28 @@ class PostgresLock:
         """Raises DatabaseUnavailable if the session is gone: the server let go of the lock when it ended."""
         with translated():
             await self._connection.fetchval("SELECT 1")
+
+
+class _Lending:
+    """A connection for the length of a block."""
+
+    __slots__ = ("_connection", "_postgres")
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+        self._connection: asyncpg.Connection[Any] | None = None
+
+    async def __aenter__(self) -> asyncpg.Connection[Any]:
+        with translated():
+            self._connection = await self._postgres.borrow()
+            return self._connection
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if self._connection is not None:
+            await self._postgres.give_back(self._connection, sound=error is None)
+        if isinstance(error, AWAY):
+            with translated():
+                raise error
 
 
 async def _keep_session(_: Any) -> None:
