@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import cached_property
+
+import httpx
 
 from benchmarks.console import note
 from deploy.native import stack as native
@@ -19,6 +24,8 @@ from runtime.settings import Settings, load_settings
 
 TENANT = "bench"
 TOKEN_SECONDS = 6 * 3600
+READY_SECONDS = 60.0
+POLL_SECONDS = 0.1
 
 
 class BenchSite:
@@ -90,7 +97,41 @@ class BenchSite:
         finally:
             await asyncio.to_thread(services.stop)
 
+    @asynccontextmanager
+    async def api_beside(self, other_settings: Mapping[str, str]) -> AsyncIterator[str]:
+        """One more API process of this stack, with some settings (DPJ_...) of its own, while the block runs; its base address.
+
+        Raises TimeoutError if it does not become ready.
+        """
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "runtime.cli", "api", "--stack", self.settings.stack_name),
+            env={**os.environ, **other_settings, "DPJ_API_PORT": str(port)},
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            await _until_ready(url)
+            yield url
+        finally:
+            process.terminate()
+            await process.wait()
+
     def close(self) -> None:
         """Wipe the stack if it was this run that started it."""
         if self._started:
             native.down(self.name, wipe=True)
+
+
+async def _until_ready(url: str) -> None:
+    async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(trust_env=False) as client:
+        while True:
+            try:
+                if (await client.get(f"{url}/readyz", timeout=2.0)).is_success:
+                    return
+            except httpx.HTTPError:
+                pass
+            await asyncio.sleep(POLL_SECONDS)
