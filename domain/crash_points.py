@@ -39,6 +39,7 @@ POINTS: Final[Mapping[str, str]] = {
     "renditions.stored": "one of several thumbnails is in the object store",
     "renditions.described": "thumbnails and technical facts are stored; no row names them",
     "archiving.locked": "the document's lock is held; the GED was not asked",
+    "archiving.attempted": "the attempt is on record; the GED was sent nothing",
     "archiving.created": "the copy is in the GED, not compared",
     "archiving.compared": "the copy is whole; the lock is still held",
     "archiving.copied": "the copy is whole, the lock free; nothing is written",

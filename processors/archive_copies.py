@@ -247,6 +247,7 @@ class ArchiveCopies:
         ends = loop.time() + self._attempt_seconds
         async with self._database.transaction() as work:
             await work.ged_attempts.begin(document_id, attempt, lasts)
+        reach("archiving.attempted")
         try:
             await held.check()
             async with asyncio.timeout_at(ends) as until:
