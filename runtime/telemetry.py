@@ -161,9 +161,7 @@ class ReconcileMetrics:
     """What the last run of reconciling found; label: fault."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._findings = Gauge(
-            "dpj_reconcile_findings", "Faults that the last run left", ["fault"], registry=registry
-        )
+        self._findings = Gauge("dpj_reconcile_findings", "Faults that the last run left", ["fault"], registry=registry)
         self._repaired = Counter("dpj_reconcile_repaired_total", "Faults repaired", ["fault"], registry=registry)
         self._finished = Gauge(
             "dpj_reconcile_finished_timestamp_seconds", "When the last run looked at everything", registry=registry
