@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import tempfile
 import time
@@ -23,6 +24,7 @@ from runtime.settings import Settings
 from runtime.telemetry import WatchdogMetrics, configure_logging
 from runtime.wiring import Site
 
+GC_THRESHOLDS: Final = (20_000, 20, 20)
 SWEEP_SECONDS: Final = 15.0
 PRUNE_SECONDS: Final = 3600.0
 #: What the removal of an upload cut short may take.
@@ -55,6 +57,10 @@ def run_api(settings: Settings) -> None:
                 timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
             )
         )
+        # What is there now stays: the collector need not look at it again, nor so often at requests that leave no cycles.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         await together(stopping, serve_until(server, stopping), site.dependencies.run(stopping))
         # Uploads that were cut short now remove what they left; what they can't, the sweep does.
         if server.server_state.tasks:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
+import orjson
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -16,6 +18,11 @@ from processors.breakers import State
 from processors.reconcile import Report
 
 QUIET = ("faust", "mode", "aiokafka", "kafka", "httpx", "httpcore", "urllib3", "hvac", "uvicorn", "uvicorn.error")
+#: What adapters and loops say at every try.
+REPEATED = frozenset(
+    {"object_store_failed", "object_store_refused", "vault_call_failed", "jwks_not_refreshed", "relay_waiting"}
+)
+SAY_AGAIN_SECONDS = 60.0
 _CIRCUIT_VALUES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -27,19 +34,46 @@ def _add_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMappi
     return event
 
 
+class _SaidOnce:
+    """Drops a line of REPEATED that says the same as one of the last minute: an outage is told once, not at every try."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said: dict[tuple[str, ...], float] = {}
+
+    def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if event.get("event") not in REPEATED:
+            return event
+        now = self._clock()
+        self._said = {line: at for line, at in self._said.items() if now - at < SAY_AGAIN_SECONDS}
+        line = (str(event["event"]), str(event.get("error")), str(event.get("code")))
+        if line in self._said:
+            raise structlog.DropEvent
+        self._said[line] = now
+        return event
+
+
 def configure_logging(process: str, *, log_format: str = "json", level: str = "INFO") -> None:
     """One line per event on stderr: JSON, or coloured text for a person. Libraries speak from WARNING on."""
-    renderer: Any = structlog.dev.ConsoleRenderer() if log_format == "console" else structlog.processors.JSONRenderer()
+    lines: Any  # ours are bytes from the serializer to the file: two of them come with every upload
+    if log_format == "console":
+        renderer: Any = structlog.dev.ConsoleRenderer()
+        lines, loggers = renderer, structlog.PrintLoggerFactory(sys.stderr)
+    else:
+        renderer = structlog.processors.JSONRenderer()
+        lines = structlog.processors.JSONRenderer(serializer=orjson.dumps)
+        loggers = structlog.BytesLoggerFactory(sys.stderr.buffer)
     shared: list[Any] = [
+        _SaidOnce(),
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_trace,
     ]
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, lines],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=loggers,
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
@@ -53,6 +87,9 @@ def configure_logging(process: str, *, log_format: str = "json", level: str = "I
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(
+        logging.ERROR
+    )  # it tells of every retry; our line tells of the end
 
 
 def _only_class_of_exception(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
