@@ -55,6 +55,7 @@ class _SaidOnce:
 
 def configure_logging(process: str, *, log_format: str = "json", level: str = "INFO") -> None:
     """One line per event on stderr: JSON, or coloured text for a person. Libraries speak from WARNING on."""
+    loggers: Any
     lines: Any  # ours are bytes from the serializer to the file: two of them come with every upload
     if log_format == "console":
         renderer: Any = structlog.dev.ConsoleRenderer()
