@@ -18,12 +18,14 @@ class Crash:
 
     ``needs``: what has to happen for it beside ordinary traffic: "refusal" (an upload with a wrong checksum), "poison" (a record
     that is no event), "leftover" (an upload cut off by the API's death before the process starts).
+    ``leaves``: an object that only reconciling finds.
     """
 
     point: str
     process: str
     needs: str = ""
     nth: int = 1
+    leaves: bool = False
 
     @property
     def setting(self) -> str:
@@ -36,10 +38,10 @@ CRASHES: Sequence[Crash] = (
     Crash("intake.checked", "api", nth=2),
     Crash("intake.committed", "api", nth=2),
     Crash("discard.begun", "api", "refusal"),
-    Crash("discard.abandoned", "api", "refusal"),
+    Crash("discard.abandoned", "api", "refusal", leaves=True),
     Crash("decision.committed", "api"),
     Crash("relay.fetched", "relay"),
-    Crash("sweep.abandoned", "relay", "leftover"),
+    Crash("sweep.abandoned", "relay", "leftover", leaves=True),
     Crash("relay.produced", "relay", nth=2),
     Crash("relay.confirmed", "relay"),
     Crash("relay.marked", "relay"),
@@ -53,6 +55,7 @@ CRASHES: Sequence[Crash] = (
     Crash("renditions.stored", "worker-renditions"),
     Crash("renditions.described", "worker-renditions"),
     Crash("archiving.locked", "worker-archiving"),
+    Crash("archiving.attempted", "worker-archiving"),
     Crash("archiving.created", "worker-archiving"),
     Crash("archiving.compared", "worker-archiving", nth=2),
     Crash("archiving.copied", "worker-archiving"),

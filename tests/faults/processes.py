@@ -159,11 +159,6 @@ class Process:
         with self._lock:
             self._settings.update(settings)
 
-    def setting(self, name: str) -> str:
-        """What it is started with. KeyError for what is left to the defaults."""
-        with self._lock:
-            return self._settings[name]
-
     # --- supervision -------------------------------------------------------------------------------------------------
 
     def tend(self) -> None:

@@ -26,6 +26,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -44,7 +46,7 @@ from deploy.native.parts import toxiproxy
 from deploy.native.parts.minio import ADMIN
 from deploy.native.ports import LOOPBACK
 from tests.faults.http_faults import Form, HttpFaults, page_error, s3_error, vault_error
-from tests.faults.processes import Ended, Process, Supervisor
+from tests.faults.processes import ROOT, Ended, Process, Supervisor
 from tests.faults.proxies import Proxy
 from tests.faults.servers import Server, VaultServer, servers_of
 from tests.support.pipeline import Pipeline
@@ -58,6 +60,8 @@ QUICK = {
     "DPJ_EVENT_LEASE": "4",
     "DPJ_UPLOAD_LEASE": "4",
     "DPJ_GROUP_SESSION": "3",
+    "DPJ_GED_SETTLE": "3",
+    "DPJ_RECONCILE_GRACE": "6",
     "DPJ_RETRY_BASE": "0.1",
     "DPJ_RETRY_CAP": "2",
     "DPJ_POSTGRES_POOL_SIZE": "6",
@@ -140,10 +144,13 @@ class FaultSite:
             process.start()
 
     def _create(self, name: str, words: tuple[str, ...], health: str, settings: Mapping[str, str]) -> Process:
-        given = {**self.settings, **self.proxied, **self._overrides, **settings, "DPJ_STACK": self.name}
+        given = {**self._given(), **settings}
         process = Process(name, words, health, given, state=self._here.folder, log=self.logs / f"{name}.log")
         self._supervisor.processes[name] = process
         return process
+
+    def _given(self) -> dict[str, str]:
+        return {**self.settings, **self.proxied, **self._overrides, "DPJ_STACK": self.name}
 
     def _through_lines(self) -> dict[str, str]:
         """The settings that say where the servers are, with the lines' addresses."""
@@ -246,6 +253,21 @@ class FaultSite:
     def unexpected_ends(self) -> list[Ended]:
         """Ends that nobody asked for and that are no crash point's: each one is a finding."""
         return [end for process in self.processes.values() for end in process.ends if not end.asked and end.code != 137]
+
+    def setting(self, name: str) -> str:
+        """What processes are started with, unless they were told otherwise. KeyError for what is left to the defaults."""
+        return self._given()[name]
+
+    def dpj(self, *words: str) -> str:
+        """Standard output of a command with the processes' settings. Raises AssertionError if it fails or takes two minutes."""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        environment = {**kept, "DPJ_HOME": str(self._here.folder.parent), **self._given()}
+        command = [sys.executable, "-m", "runtime.cli", *words]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, (words, done.stdout[-1000:], done.stderr[-1000:])
+        return done.stdout
 
     # --- all of it ---------------------------------------------------------------------------------------------------
 

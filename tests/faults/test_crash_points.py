@@ -94,6 +94,9 @@ class Rounds:
         found.seconds["deaths"] = time.monotonic() - began
         site.calm()
         found.seconds["calm"] = time.monotonic() - began
+        if any(crash.leaves for crash in crashes):
+            time.sleep(float(site.setting("DPJ_RECONCILE_GRACE")))
+            site.dpj("reconcile", "--apply")
         checked = self._runner.run(self._checker.check(self._writer))
         found.seconds["checked"] = time.monotonic() - began
         found.settled = checked.settled
@@ -175,7 +178,7 @@ class Rounds:
             api.start(DPJ_CRASH_POINT=LEAVING)
             await asyncio.to_thread(self._wait, lambda: api.is_ready, "the API is armed")
         await clients.deposit(clients.new("pdf"), patient=False)
-        await asyncio.sleep(float(api.setting("DPJ_UPLOAD_LEASE")) + 0.5)
+        await asyncio.sleep(float(self._site.setting("DPJ_UPLOAD_LEASE")) + 0.5)
         self._site.process(crash.process).start(DPJ_CRASH_POINT=crash.setting)
 
     def _poison(self) -> None:
