@@ -10,11 +10,12 @@ from typing import Self
 
 class Proxy:
     """``replace`` swaps bytes (of equal length) on their way to the server; ``cut_answers_after`` closes a connection once
-    that many bytes came back; ``silent`` lets nothing pass any more."""
+    that many bytes came back; ``silent`` lets nothing pass any more. ``port`` to listen on; 0 takes a free one."""
 
-    def __init__(self, target: str) -> None:
-        host, port = target.rsplit(":", 1)
-        self._target = (host, int(port))
+    def __init__(self, target: str, *, port: int = 0) -> None:
+        host, target_port = target.rsplit(":", 1)
+        self._target = (host, int(target_port))
+        self._port = port
         self._server: asyncio.Server | None = None
         self._lines: set[asyncio.Task[None]] = set()
         self.replace: tuple[bytes, bytes] | None = None
@@ -24,7 +25,7 @@ class Proxy:
         self.endpoint = ""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         self.endpoint = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
