@@ -25,7 +25,10 @@ from domain.mail import OutgoingMail
 #: One plain address (RFC 5321 section 4.5.3.1 for its length); quoted local parts are not supported.
 _ADDRESS: Final = re.compile(r"[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,64}@[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,255}")
 _QUIT_SECONDS: Final = 2.0
+_CLOSING: Final = 421
 _EXCEEDED_STORAGE: Final = 552
+_LOGIN_WANTED: Final = frozenset({530, 534, 535, 538})
+_POLICY: Final = re.compile(r"\A5\.7\.\d|\brelay", re.IGNORECASE)
 
 
 class Tls(Enum):
@@ -40,7 +43,7 @@ class SmtpMailSender:
     """``sender`` is our own address and ``sender_name`` what readers see; ``deadline`` seconds bound one whole mail.
 
     A connection of its own for every mail: relays close idle ones, and the consumer's lanes bound how many there are.
-    A refusal of *our* address or login is reported as MailUnavailable: it is our set-up that is wrong, for all mails
+    A refusal of *our* address, login or right to relay is reported as MailUnavailable: it is our set-up that is wrong, for all mails
     alike, and none of them has to be given up for it.
     """
 
@@ -148,10 +151,19 @@ def _address(text: str) -> str:
 
 
 def _translated(refusal: aiosmtplib.SMTPResponseException) -> MailUnavailable | MailRefused:
-    """5xx about the recipient or the message is for good; 5xx about us, and any 4xx, is not."""
-    about_the_mail = isinstance(refusal, aiosmtplib.SMTPRecipientRefused | aiosmtplib.SMTPDataError) or (
-        isinstance(refusal, aiosmtplib.SMTPSenderRefused) and refusal.code == _EXCEEDED_STORAGE
+    """5xx about the recipient or the message is for good; 5xx about us, and any 4xx, is not.
+
+    A server that answers 5xx to a recipient because it does not relay for us, or wants a login, speaks of our set-up: by
+    its enhanced status code (RFC 3463: X.7, security or policy), its reply code (RFC 4954), or its words.
+    """
+    at_recipient = isinstance(refusal, aiosmtplib.SMTPRecipientRefused)
+    about_the_mail = at_recipient or (
+        isinstance(refusal, aiosmtplib.SMTPDataError)
+        or (isinstance(refusal, aiosmtplib.SMTPSenderRefused) and refusal.code == _EXCEEDED_STORAGE)
     )
-    if about_the_mail and refusal.code >= 500:
+    our_set_up = at_recipient and (refusal.code in _LOGIN_WANTED or _POLICY.search(refusal.message) is not None)
+    if about_the_mail and refusal.code >= 500 and not our_set_up:
         return MailRefused(f"The mail server refuses this mail for good (SMTP {refusal.code}).")
-    return MailUnavailable(f"The mail server does not take mail now (SMTP {refusal.code}).")
+    # A server that puts off one recipient, as greylisting does, is not away.
+    outage = not about_the_mail or refusal.code == _CLOSING
+    return MailUnavailable(f"The mail server does not take mail now (SMTP {refusal.code}).", outage=outage)

@@ -147,6 +147,11 @@ async def test_long_and_odd_addresses_arrive(port: int, handler: Handler, addres
         ("MAIL", "552 too big", MailRefused),
         ("RCPT", "450 greylisted", MailUnavailable),
         ("RCPT", "550 no such user marie@example.org", MailRefused),
+        ("RCPT", "550 5.1.1 no such user", MailRefused),
+        ("RCPT", "550 5.7.1 not from you", MailUnavailable),
+        ("RCPT", "554 Relay access denied", MailUnavailable),
+        ("RCPT", "530 log in first", MailUnavailable),
+        ("DATA", "554 5.7.1 spam", MailRefused),
         ("DATA", "452 disk full", MailUnavailable),
         ("DATA", "554 spam", MailRefused),
         ("DATA", "421 closing", MailUnavailable),
@@ -159,6 +164,24 @@ async def test_refusals(port: int, handler: Handler, step: str, answer: str, err
     assert handler.taken == []
     assert "marie" not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("step", "answer", "outage"),
+    [
+        ("RCPT", "450 greylisted", False),
+        ("RCPT", "550 5.7.1 not from you", False),
+        ("RCPT", "421 closing", True),
+        ("MAIL", "451 later", True),
+    ],
+)
+async def test_a_recipient_put_off_is_no_outage(
+    port: int, handler: Handler, step: str, answer: str, outage: bool
+) -> None:
+    handler.answers[step] = answer
+    with pytest.raises(MailUnavailable) as raised:
+        await _sender(port).send(_mail())
+    assert raised.value.outage is outage
 
 
 async def test_a_bad_goodbye_is_no_failure(port: int, handler: Handler) -> None:
