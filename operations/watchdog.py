@@ -113,6 +113,7 @@ class Watchdog:
         self._restart = restart
         self._known: dict[Place, Stall] = {}
         self.waiting = True
+        self._told = False
 
     @property
     def stalls(self) -> list[Stall]:
@@ -130,12 +131,12 @@ class Watchdog:
         try:
             rows = await self._measure()
         except BrokerUnavailable as error:
-            if not self.waiting:
+            if not self._told:
                 log.warning("watchdog_waiting", waiting_for=error.waiting_for)
-            self.waiting = True
+            self.waiting = self._told = True
             self._detector.forget()  # nobody can make progress without the broker
             return
-        self.waiting = False
+        self.waiting = self._told = False
         found = {stall.place: stall for stall in self._detector.observe(rows)}
         for place in self._known.keys() - found.keys():
             self._metrics.stalled(place, stalled=False)

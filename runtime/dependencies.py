@@ -37,6 +37,7 @@ class Dependencies:
         self._states: dict[str, str] = {}
         self._changed: dict[str, asyncio.Event] = {}
         self._back: dict[str, asyncio.Event] = {}
+        self._watches: list[asyncio.Task[None]] | None = None
 
     def need(self, name: str, check: Check) -> None:
         """Watch a dependency that has no breaker."""
@@ -44,6 +45,8 @@ class Dependencies:
         self._states[name] = UNKNOWN
         self._changed[name] = asyncio.Event()
         self._back[name] = asyncio.Event()
+        if self._watches is not None:
+            self._watches.append(asyncio.create_task(self._watch(name)))
 
     def guard(self, breaker: CircuitBreaker) -> None:
         """Watch a dependency behind its breaker."""
@@ -73,8 +76,9 @@ class Dependencies:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Watch until ``stopping`` is set; a check under way is then cut short."""
-        watches = [asyncio.create_task(self._watch(name)) for name in self._checks]
+        self._watches = [asyncio.create_task(self._watch(name)) for name in self._checks]
         await stopping.wait()
+        watches, self._watches = self._watches, None
         for watch in watches:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)

@@ -23,6 +23,7 @@ from runtime.services import Services, health_port, waiting_of
 from runtime.settings import Settings
 from runtime.telemetry import WatchdogMetrics, configure_logging
 from runtime.wiring import Site
+from streams.waiting import unless_stopped
 
 GC_THRESHOLDS: Final = (20_000, 20, 20)
 SWEEP_SECONDS: Final = 15.0
@@ -129,9 +130,6 @@ def run_watchdog(settings: Settings) -> None:
     configure_logging("watchdog", log_format=settings.log_format, level=settings.log_level)
     services = Services(settings) if settings.stall_restart else None
 
-    async def measure() -> Sequence[PartitionLag]:
-        return await asyncio.to_thread(lag.measure, settings.kafka_bootstrap, groups(), ages=False)
-
     async def ask(consumer: str) -> Mapping[str, object] | None:
         return await asyncio.to_thread(waiting_of, health_port(settings, f"worker-{consumer}"))
 
@@ -140,6 +138,10 @@ def run_watchdog(settings: Settings) -> None:
             await asyncio.to_thread(services.restart, f"worker-{consumer}")
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
+        async def measure() -> Sequence[PartitionLag]:
+            measuring = asyncio.to_thread(lag.measure, settings.kafka_bootstrap, groups(), ages=False)
+            return await unless_stopped(stopping, measuring) or []
+
         watchdog = Watchdog(
             measure,
             StallDetector(settings.stall_seconds, time.monotonic),

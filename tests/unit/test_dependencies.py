@@ -75,6 +75,14 @@ async def test_states_follow_the_dependency_with_one_log_line_per_change() -> No
     ]
 
 
+async def test_what_turns_out_to_be_needed_later_is_watched_too() -> None:
+    watched = Dependencies()
+    async with watching(watched):
+        await asyncio.sleep(0)
+        watched.need("ged", Remote().check)
+        await reaches(watched, "ged", "ok")
+
+
 async def test_a_check_that_hangs_counts_as_away_and_does_not_hold_up_the_stop() -> None:
     remote, watched = Remote(), Dependencies()
     remote.hangs = True
