@@ -176,7 +176,7 @@ class PostgresOutboxReader:
         return self._woken.is_set()
 
     async def fetch_unpublished(
-        self, limit: int, max_bytes: int = 8 << 20, known: Collection[int] = ()
+        self, limit: int, max_bytes: int = 4 << 20, known: Collection[int] = ()
     ) -> Sequence[OutboxRow]:
         """The oldest rows to publish but those ``known``: at most ``limit``, and no more once ``max_bytes`` are passed."""
         self._woken.clear()

@@ -139,7 +139,7 @@ class OutboxRelay:
         metrics: RelayMetrics,
         *,
         batch: int = 500,
-        batch_bytes: int = 8 << 20,
+        batch_bytes: int = 4 << 20,
         keep_hours: float = 24.0,
     ) -> None:
         self._source = source
