@@ -19,14 +19,15 @@ Result = TypeVar("Result")
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
     """``window``: seconds that a first item waits for company; ``size``: items in one call; ``waiting``: items in the queue;
-    ``calls``: calls at once; ``pace``: least seconds from one call's start to the next one's; ``deadline``: seconds for one item,
-    from the queue to its answer."""
+    ``calls``: calls at once; ``pace``: seconds from one call's start to the next one's, where at least ``company`` items come in
+    that time; ``deadline``: seconds for one item, from the queue to its answer."""
 
     window: float = 0.002
     size: int = 256
     waiting: int = 4096
     calls: int = 2
     pace: float = 0.0
+    company: int = 4
     deadline: float = 10.0
 
 
@@ -47,6 +48,7 @@ class Batcher(Generic[Item, Result]):
         self._calls: set[asyncio.Task[None]] = set()
         self._closed = False
         self._next_at = 0.0
+        self._called_at = 0.0
 
     async def submit(self, item: Item) -> Result:
         """The item's own result. Raises its own error, that of its whole call, or KeyringUnavailable (queue full, too late)."""
@@ -79,13 +81,20 @@ class Batcher(Generic[Item, Result]):
             await self._free.acquire()
             if (early := self._next_at - loop.time()) > 0:
                 await asyncio.sleep(early)
-            self._next_at = loop.time() + self._limits.pace
+            self._next_at = self._next_call(loop.time())
             # An item whose caller gave up is dropped here: nobody waits for its key.
             wanted = ((item, future) for item, future in self._drain() if not future.done())
             batch = list(islice(wanted, self._limits.size))
             call = asyncio.create_task(self._call(batch))
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
+
+    def _next_call(self, now: float) -> float:
+        """When the call after this one may start: at once, unless items come so fast that waiting gathers several."""
+        limits = self._limits
+        elapsed, self._called_at = now - self._called_at, now
+        in_company = len(self._waiting) * limits.pace >= limits.company * elapsed
+        return now + limits.pace if in_company else now
 
     def _drain(self) -> Iterator[tuple[Item, asyncio.Future[Result]]]:
         while self._waiting:

@@ -8,12 +8,16 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """``size`` in bytes of the sealed object; ``etag`` changes whenever the bytes do."""
+    """``size`` in bytes of the sealed object; ``etag`` changes whenever the bytes do.
+
+    ``proved``: before it made the object visible the store compared all its bytes with a digest of ours, and said so.
+    """
 
     key: str
     size: int
     etag: str
     modified_at: datetime
+    proved: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,7 @@
 What it needs of the store: PutObject, multipart uploads, GetObject with Range and If-Match, HeadObject, DeleteObject,
 ListObjectsV2, read-after-write consistency. Permissions on its one bucket: those operations, ``s3:ListBucket`` and
 ``s3:AbortMultipartUpload``, ``s3:ListBucketMultipartUploads``. The bucket has no versioning (a delete must delete), and a rule
-that drops multipart uploads
-left behind by a killed process (MinIO does so by itself after 24 hours).
+that drops multipart uploads left behind by a killed process (MinIO does so by itself after 24 hours).
 
 An object of up to one part is a single PUT, a longer one a multipart upload. Every body is checked by the store on
 arrival: over plain HTTP by the SHA-256 in the request's signature, over TLS by Content-MD5. The etag is the store's:
@@ -18,6 +17,7 @@ import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -193,7 +193,8 @@ class MinioObjectStore:
         answer = await self._requests.request("PUT", f"/{self._bucket}/{key}", content)
         if answer.status != HTTPStatus.OK:
             raise _refused(answer)
-        return upload.was_sent(len(content), _etag_of(answer))
+        # The request is signed over the body's SHA-256: the store answers 200 only if what it received has that digest.
+        return replace(upload.was_sent(len(content), _etag_of(answer)), proved=True)
 
     def _delete(self, key: str) -> None:
         with _translated():
