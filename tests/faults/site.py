@@ -87,6 +87,11 @@ class FaultSite:
         self.logs = Path()
         self.failed = False  # set by whoever found something: then the logs stay
 
+    @property
+    def is_reused(self) -> bool:
+        """Whether the servers hold what earlier runs left there."""
+        return self._reused is not None
+
     # --- up and down -------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
