@@ -62,7 +62,6 @@ class Findings:
     mails: int = 0
     second_mails: int = 0
     repeated_records: int = 0
-    redeliveries: int = 0
     complete_without_2xx: int = 0
     audit_entries: int = 0
     dead_letters: int = 0
@@ -103,7 +102,6 @@ def check(seen: Observation, journal: Journal) -> Findings:
     found.mails = len(seen.mails)
     found.second_mails = len(seen.mails) - len({(mail.document_id, mail.message_id) for mail in seen.mails})
     found.repeated_records = len(seen.records) - len({(record.topic, record.event_id) for record in seen.records})
-    found.redeliveries = sum(seen.redeliveries.values())
     found.complete_without_2xx = sum(not deposit.accepted for _, deposit in standing)
     found.audit_entries = len(seen.entries)
     found.dead_letters = len(seen.dead_letters)

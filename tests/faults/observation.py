@@ -122,7 +122,6 @@ class Observation:
     notices: list[Notice] = field(default_factory=list)
     unpublished: int = 0
     claimed: list[tuple[str, str]] = field(default_factory=list)
-    redeliveries: dict[str, int] = field(default_factory=dict)
     heads: dict[str, tuple[int, str]] = field(default_factory=dict)
     audit_waiting: int = 0
     objects: set[str] = field(default_factory=set)

@@ -21,6 +21,7 @@ from tests.faults.journal import Writer
 from tests.faults.observation import CONSUMERS
 from tests.faults.schedule import Episode, Fault, told
 from tests.faults.site import FaultSite
+from tests.faults.tally import Tally
 from tests.faults.traffic import Clients
 
 #: A document sent when an episode ends is at rest within this time, or the round has a violation.
@@ -52,6 +53,8 @@ class Result:
     violations: list[str] = field(default_factory=list)
     answers: dict[str, int] = field(default_factory=dict)
     findings: dict[str, Any] = field(default_factory=dict)
+    redeliveries: dict[str, int] = field(default_factory=dict)
+    retries: dict[str, int] = field(default_factory=dict)
     deposits: int = 0
     settled: float | None = None
     seconds: float = 0.0
@@ -77,15 +80,19 @@ class Round:
         result.faults = dict(Counter(fault.group for episode in episodes for fault in episode))
         since = await asyncio.to_thread(self._checker.stores.ends)
         ended = {name: len(process.ends) for name, process in self._site.processes.items()}
+        tally = Tally(self._site)
         with Writer(self._folder / f"{result.tenant}.jsonl") as writer:
             clients = self._checker.clients(result.tenant, writer, seed * 100_003 + result.number)
+            counting = asyncio.create_task(tally.run())
             try:
                 await clients.prepare()
                 await self._traffic(clients, writer, episodes, random.Random(f"{seed}:{result.number}"))
+                checked = await self._checker.check(writer, since=since)
             finally:
+                counting.cancel()
                 await clients.aclose()
-            checked = await self._checker.check(writer, since=since)
             journal = writer.journal
+        result.redeliveries, result.retries = dict(tally.redeliveries), dict(tally.retries)
         result.settled = checked.settled
         result.violations += [str(violation) for violation in checked.violations]
         result.violations += [str(one) for one in self._ends(ended)]
@@ -97,7 +104,7 @@ class Round:
         found = asdict(replace(checked.findings, states=Counter(), violations=[]))
         del found["violations"]
         found["states"] = dict(checked.findings.states)
-        result.findings = {**found, "redeliveries by consumer": checked.seen.redeliveries}
+        result.findings = found
         result.seconds = round(time.monotonic() - began, 1)
         return result
 

@@ -113,10 +113,6 @@ class Stores:
         seen.unpublished, seen.audit_waiting = (await self.query(waiting))[0]
         claimed = "SELECT consumer, event_id::text FROM inbox WHERE state = 'CLAIMED'"
         seen.claimed = [tuple(row) for row in await self.query(claimed)]
-        again = """
-            SELECT consumer, sum(claims - 1)::int FROM inbox JOIN documents d ON d.id::text = document_key
-            WHERE d.tenant = ANY($1::text[]) GROUP BY consumer"""
-        seen.redeliveries = {row[0]: row[1] for row in await self.query(again, tenants)}
         heads = "SELECT tenant, seq, hash FROM audit_heads WHERE tenant = ANY($1::text[])"
         seen.heads = {row[0]: (row[1], row[2]) for row in await self.query(heads, tenants)}
 

@@ -1,0 +1,156 @@
+"""The report of a soak: what was done to the pipeline, and what came of it, good or bad."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.faults.faults import GROUPS
+
+P95 = 0.95
+
+
+def write(path: Path, state: Mapping[str, Any]) -> None:
+    """Write the report of the rounds in ``state``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(_lines(state)) + "\n", "utf-8")
+
+
+def _lines(state: Mapping[str, Any]) -> Iterable[str]:
+    rounds: Sequence[Mapping[str, Any]] = state["rounds"]
+    faults = _summed(rounds, "faults")
+    violations = [(one["number"], text) for one in rounds for text in one["violations"]]
+    deposits, done = sum(one["deposits"] for one in rounds), sum(faults.values())
+    found = {name: sum(one["findings"][name] for one in rounds) for name in _COUNTS}
+    yield "# Soak"
+    yield ""
+    yield f"Made by `make soak`: {done} of {state['faults']} faults, in {len(rounds)} rounds, while clients deposited documents."
+    yield f"**{_said(violations)}**"
+    yield ""
+    yield (
+        f"Seed {state['seed']}, {state['per_round']} faults a round, each {state['least']:g} to {state['most']:g} s, mostly "
+        f"short, in episodes of one to four that overlap. {sum(one['seconds'] for one in rounds) / 3600:.1f} hours. {_machine()}"
+    )
+    yield ""
+    yield "After every round all is mended and comes to rest; then a checker that knows nothing of the code reads PostgreSQL, the"
+    yield "object store, the GED, the mailbox, MongoDB and Kafka, and holds them against what the clients were told."
+    yield ""
+    yield "| what | |"
+    yield "|---|---|"
+    yield f"| deposits | {deposits} |"
+    for name, text in _COUNTS.items():
+        yield f"| {text} | {found[name]} |"
+    redelivered, retried = _summed(rounds, "redeliveries"), _summed(rounds, "retries")
+    yield f"| redeliveries: events that a consumer got again after it had done them | {sum(redelivered.values())} |"
+    yield f"| tries repeated because something was away | {sum(retried.values())} |"
+    settled = [one["settled"] for one in rounds if one["settled"] is not None]
+    if settled:
+        yield f"| until all was at rest after a round, median (longest) | {statistics.median(settled):.1f} s ({max(settled):.1f} s) |"
+    yield ""
+    yield from _violations(state["seed"], violations)
+    yield from _recovery(rounds, faults)
+    yield from _counted("States at the end", "state", _states(rounds))
+    yield from _counted("Answers to the clients", "request and status", _summed(rounds, "answers"))
+    yield from _counted("Redeliveries", "consumer", redelivered)
+    yield from _counted("Tries repeated", "code", retried)
+
+
+_COUNTS = {
+    "documents": "documents at the end",
+    "complete_without_2xx": "of these without a 2xx: complete, and given by their Idempotency-Key",
+    "mails": "mails",
+    "second_mails": "of these a second one, of the same Message-ID",
+    "audit_entries": "audit entries",
+    "repeated_records": "records that the relay published twice",
+    "dead_letters": "dead letters, all of what is poison",
+}
+
+
+def _said(violations: Sequence[tuple[int, str]]) -> str:
+    if not violations:
+        return "No promise was broken."
+    return f"{len(violations)} promises were broken, in {len({number for number, _ in violations})} rounds; see below."
+
+
+def _violations(seed: int, violations: Sequence[tuple[int, str]]) -> Iterable[str]:
+    if violations:
+        yield "## Violations"
+        yield ""
+        yield f"Replayed by `python -m tests.faults.soak --seed {seed} --round N`."
+        yield ""
+        for number, text in violations:
+            yield f"* round {number}: {text}"
+        yield ""
+
+
+def _recovery(rounds: Sequence[Mapping[str, Any]], faults: Mapping[str, int]) -> Iterable[str]:
+    """Per kind, from the episodes that had this fault alone."""
+    times: dict[str, list[float | None]] = defaultdict(list)
+    for one in rounds:
+        for recovery in one["recoveries"]:
+            times[recovery["group"]].append(recovery["seconds"])
+    yield "## Faults and recovery"
+    yield ""
+    yield "Recovery is the time from the end of a fault until a document sent at that moment is ARCHIVED (the client tries again twice"
+    yield "a second). It is measured where a fault came alone; episodes of several have a line of their own."
+    yield ""
+    yield "| fault | count | measured | median s | P95 s |"
+    yield "|---|---:|---:|---:|---:|"
+    for group in (*GROUPS, "several at once"):
+        known = sorted(seconds for seconds in times[group] if seconds is not None)
+        late = len(times[group]) - len(known)
+        measured = f"{len(known)}" + (f" (+{late} not in time)" if late else "")
+        figures = f"{statistics.median(known):.1f} | {_quantile(known):.1f}" if known else "- | -"
+        yield f"| {group} | {faults.get(group, '-')} | {measured} | {figures} |"
+    yield ""
+
+
+def _quantile(values: Sequence[float]) -> float:
+    """The smallest value that P95 of them don't exceed; with fewer than 20 it is the largest."""
+    return values[min(len(values) - 1, int(P95 * len(values)))]
+
+
+def _counted(title: str, what: str, counts: Mapping[str, int]) -> Iterable[str]:
+    if counts:
+        yield f"## {title}"
+        yield ""
+        yield f"| {what} | count |"
+        yield "|---|---:|"
+        for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+            yield f"| {name} | {count} |"
+        yield ""
+
+
+def _summed(rounds: Sequence[Mapping[str, Any]], name: str) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for one in rounds:
+        total.update(one[name])
+    return total
+
+
+def _states(rounds: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for one in rounds:
+        total.update(one["findings"]["states"])
+    return total
+
+
+def _machine() -> str:
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"Machine: {os.cpu_count()} cores ({cpu}), {memory:.0f} GiB, {platform.system()} {platform.release()}; all servers, our "
+        "processes and the clients on it."
+    )

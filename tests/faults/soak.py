@@ -1,0 +1,154 @@
+"""``make soak``: a thousand faults, round after round; interrupted and called again, it goes on where it was.
+
+``--round N`` replays one round of a seed and leaves state and report alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tests.faults import report
+from tests.faults.checker import Checker
+from tests.faults.journal import Writer, read
+from tests.faults.rounds import Result, Round
+from tests.faults.schedule import LONG, Durations, plan
+from tests.faults.site import FaultSite
+from tests.support.pipeline import ROOT
+
+PER_ROUND = 20
+
+
+class Soak:
+    """``state`` is what is on disk: seed, size, and the results of the rounds that are done."""
+
+    def __init__(self, folder: Path, report_path: Path, state: dict[str, Any], console: Console) -> None:
+        self._folder = folder
+        self._report = report_path
+        self.state = state
+        self._console = console
+        self._here: list[Path] = []
+
+    @property
+    def done(self) -> int:
+        return sum(sum(one["faults"].values()) for one in self.state["rounds"])
+
+    async def run(self, site: FaultSite) -> bool:
+        """All rounds that are left; whether no promise was broken."""
+        checker = Checker(site.pipeline)
+        await checker.prepare()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=self._console) as progress:
+            bar = progress.add_task("faults", total=self.state["faults"], completed=self.done)
+            while self.done < self.state["faults"]:
+                number = len(self.state["rounds"])
+                size = min(self.state["per_round"], self.state["faults"] - self.done)
+                self._keep(await self.one(site, checker, number, size))
+                progress.update(bar, completed=self.done, description=f"faults, {self._broken()} violations")
+        return await self._whole(checker) and not self._broken()
+
+    async def one(self, site: FaultSite, checker: Checker, number: int, size: int) -> Result:
+        """One round of the seed, on a tenant of its own."""
+        seed, durations = self.state["seed"], Durations(self.state["least"], self.state["most"])
+        tenant = f"soak-{secrets.token_hex(3)}-{number}"
+        self._here.append(self._folder / f"{tenant}.jsonl")
+        played = Round(site, checker, self._folder, number, tenant, self._console.log)
+        result = await played.run(plan(seed, number, size, durations), seed)
+        for text in result.violations:
+            self._console.log(f"[red]seed {seed}, round {number}[/]: {text}")
+        if result.violations:
+            site.failed = True
+            (self._folder / f"round-{number}.log").write_text(site.log_tails(200), "utf-8")
+        return result
+
+    async def _whole(self, checker: Checker) -> bool:
+        """Everything of this run once more, at its end: nothing came late."""
+        path = self._folder / "whole.jsonl"
+        path.unlink(missing_ok=True)
+        with Writer(path) as writer:
+            writer.journal = read(self._here)
+            checked = await checker.check(writer)
+        for violation in checked.violations:
+            self._console.log(f"[red]at the end[/]: {violation}")
+        self.state["whole"] = [str(violation) for violation in checked.violations]
+        self.save()
+        return not checked.violations
+
+    def _broken(self) -> int:
+        return sum(len(one["violations"]) for one in self.state["rounds"])
+
+    def _keep(self, result: Result) -> None:
+        self.state["rounds"].append(result.plain())
+        self.save()
+
+    def save(self) -> None:
+        path = self._folder / "state.json"
+        path.with_suffix(".new").write_text(json.dumps(self.state, indent=1), "utf-8")
+        path.with_suffix(".new").replace(path)
+        report.write(self._report, self.state)
+
+
+def load(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """The state on disk if it is of the same soak, else a new one."""
+    path = folder / "state.json"
+    new = {
+        "seed": asked.seed if asked.seed is not None else secrets.randbelow(1_000_000),
+        "faults": asked.faults,
+        "per_round": asked.per_round,
+        "least": asked.least,
+        "most": asked.most,
+    }
+    if path.exists() and not asked.fresh:
+        held: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        same = all(held[name] == new[name] for name in ("per_round", "least", "most"))
+        if same and asked.seed in {None, held["seed"]}:
+            return {**held, "faults": asked.faults}
+    return {**new, "rounds": []}
+
+
+def main() -> int:
+    """Exit status 1 if a promise was broken."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--faults", type=int, default=1000)
+    parser.add_argument("--per-round", type=int, default=PER_ROUND)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--round", type=int, default=None, help="replay this round alone")
+    parser.add_argument("--least", type=float, default=LONG.least, help="shortest fault, seconds")
+    parser.add_argument("--most", type=float, default=LONG.most, help="longest fault, seconds")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".dpj" / "soak-state")
+    parser.add_argument("--report", type=Path, default=ROOT / "docs" / "reports" / "soak.md")
+    parser.add_argument("--fresh", action="store_true", help="forget what was done before")
+    asked = parser.parse_args()
+    console = Console()
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    soak = Soak(asked.folder, asked.report, load(asked.folder, asked), console)
+    console.log(
+        f"seed {soak.state['seed']}, {soak.done} of {soak.state['faults']} faults done; Ctrl-C and a new call go on"
+    )
+    try:
+        with FaultSite() as site:
+            if asked.round is None:
+                return 0 if asyncio.run(soak.run(site)) else 1
+            return 0 if asyncio.run(_replay(soak, site, asked)) else 1
+    except KeyboardInterrupt:
+        console.log(f"stopped; {soak.done} faults are done and kept")
+        return 130
+
+
+async def _replay(soak: Soak, site: FaultSite, asked: argparse.Namespace) -> bool:
+    checker = Checker(site.pipeline)
+    await checker.prepare()
+    result = await soak.one(site, checker, asked.round, asked.per_round)
+    return not result.violations
+
+
+if __name__ == "__main__":
+    sys.exit(main())

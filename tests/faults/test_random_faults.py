@@ -1,0 +1,52 @@
+"""Random, overlapping faults while clients deposit documents; afterwards every promise holds.
+
+The seed is new each time and printed; DPJ_FAULT_SEED replays one. Seeds that once found something are kept in REGRESSIONS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from pathlib import Path
+
+import pytest
+
+from tests.faults.checker import Checker
+from tests.faults.rounds import Result, Round
+from tests.faults.schedule import SHORT, Episode, plan
+from tests.faults.site import FaultSite
+
+SEED = int(os.environ.get("DPJ_FAULT_SEED") or secrets.randbelow(1_000_000))
+ROUNDS, PER_ROUND = 4, 15
+#: (seed, round, faults in the round) of what was once found broken.
+REGRESSIONS: tuple[tuple[int, int, int], ...] = ()
+
+
+def play(site: FaultSite, folder: Path, number: int, seed: int, episodes: list[Episode]) -> Result:
+    async def run() -> Result:
+        checker = Checker(site.pipeline)
+        await checker.prepare()
+        tenant = f"random-{secrets.token_hex(3)}-{number}"
+        return await Round(site, checker, folder, number, tenant, print).run(episodes, seed)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_every_promise_holds_whatever_fails(number: int, site: FaultSite, tmp_path: Path) -> None:
+    print(f"seed {SEED}, round {number}: DPJ_FAULT_SEED={SEED} replays it")
+    site.calm()
+    result = play(site, tmp_path, number, SEED, plan(SEED, number, PER_ROUND, SHORT))
+    assert result.violations == []
+    assert result.findings["documents"] > 0
+    assert result.settled is not None
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("seed", "number", "faults"), REGRESSIONS)
+def test_what_was_once_broken_holds(seed: int, number: int, faults: int, site: FaultSite, tmp_path: Path) -> None:
+    site.calm()
+    result = play(site, tmp_path, number, seed, plan(seed, number, faults, SHORT))
+    assert result.violations == []
