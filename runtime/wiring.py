@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from prometheus_client import CollectorRegistry
@@ -28,10 +28,6 @@ from domain.errors import (
     Transient,
 )
 from ged.cmis import CmisRepository
-from ingest_api.dependencies import ApiDependencies
-from ingest_api.jwks import Jwks, jwks_source
-from ingest_api.sniffing import MagicSniffer
-from ingest_api.tokens import TokenAuthenticator
 from notifications.email_smtp import SmtpMailSender, Tls
 from notifications.rendering import MailTemplates
 from processors.archive_copies import ArchiveCopies
@@ -84,6 +80,9 @@ from streams.apps import ConsumerOffsets, ConsumerSettings
 from streams.consumer import ConsumerRunner
 from streams.delivery import Delivery, Flow, Policy
 from streams.outbox_relay import OutboxRelay, create_producer
+
+if TYPE_CHECKING:
+    from ingest_api.dependencies import ApiDependencies
 
 MEGABYTE: Final = 1024 * 1024
 #: Consumers that hold no content and call no server but the database.
@@ -385,7 +384,12 @@ class Site:
         )
 
     def api(self) -> ApiDependencies:
-        """What the HTTP API is made of."""
+        """What the HTTP API is made of. Its framework is loaded here: no other process pays for it at its start."""
+        from ingest_api.dependencies import ApiDependencies
+        from ingest_api.jwks import Jwks, jwks_source
+        from ingest_api.sniffing import MagicSniffer
+        from ingest_api.tokens import TokenAuthenticator
+
         settings = self.settings
         attempts = Attempts(self.database, self.content, self.clock, lease_seconds=settings.upload_lease)
         jwks = Jwks(jwks_source(settings.jwks))
