@@ -7,7 +7,8 @@ and is never kept between two.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator, Collection
 from typing import NamedTuple
 
 from domain.documents import Document, Rendition
@@ -89,14 +90,16 @@ class EncryptedContent:
                 yield piece
 
     async def store_rendition(self, document: Document, role: str, clear: bytes) -> StoredObject:
-        """Store one rendition under the document's data key, in a role of its own; the same role replaces it.
+        """Store one rendition under the document's data key, in a role of its own.
 
-        Raises ContentNotAvailable or WrongKey.
+        Each time under a key of its own, so that who lost its claim on the work can't overwrite what another has stored and
+        recorded; what nobody records is removed by reconciling. Raises ContentNotAvailable or WrongKey.
         """
         content = _content_of(document)
         # Always under the context the key was wrapped with; the envelope binds the role.
         key = await self._keyring.unwrap(content.wrapped_key, content.context)
-        return await self.store(key, _context(document, role), rendition_key(document.object_key, role), _once(clear))
+        object_key = f"{renditions_prefix(document.object_key)}{role}.{secrets.token_hex(8)}"
+        return await self.store(key, _context(document, role), object_key, _once(clear))
 
     async def read_rendition(self, document: Document, rendition: Rendition) -> AsyncIterator[bytes]:
         """The rendition's clear bytes. Raises as ``read``."""
@@ -112,6 +115,13 @@ class EncryptedContent:
     async def delete(self, object_key: str) -> None:
         """Remove one object; one that is not there is fine."""
         await self._objects.delete(object_key)
+
+    async def delete_renditions(self, document: Document, *, but: Collection[str] = ()) -> None:
+        """Remove every rendition that was ever stored of the document, recorded or not, except those object keys."""
+        async with closed(self._objects.list(renditions_prefix(document.object_key))) as listing:
+            found = [stored.key async for stored in listing if stored.key not in but]
+        for object_key in found:
+            await self._objects.delete(object_key)
 
     async def _read(self, sealed: _Sealed, context: EncryptionContext | None = None) -> AsyncIterator[bytes]:
         """The whole object; ``context`` is what it was sealed for, if not what its key was wrapped for."""
@@ -138,9 +148,9 @@ class EncryptedContent:
         return found.etag
 
 
-def rendition_key(object_key: str, role: str) -> str:
-    """The object key of a document's rendition: the document's own, a dot, the role."""
-    return f"{object_key}.{role}"
+def renditions_prefix(object_key: str) -> str:
+    """How the object keys of a document's renditions begin: the document's own, a dot. The role and a token follow."""
+    return f"{object_key}."
 
 
 def _context(document: Document, role: str = "content") -> EncryptionContext:

@@ -7,7 +7,8 @@ Only a verified document reaches a parser. That one has no thumbnail is a fact a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -16,13 +17,12 @@ import structlog
 
 from domain.crash_points import reach
 from domain.documents import Document, Rendition, TimelineEntry
-from domain.errors import DocumentBusy, Permanent
+from domain.errors import DocumentBusy, DPJError, Permanent
 from domain.events import DocumentVerified, Event
 from domain.lifecycle import GOING, READABLE, Status
 from domain.objects import StoredObject
 from domain.renderings import RENDERED_TYPES, THUMBNAIL_BOXES, NoThumbnail, Rendered, Thumbnail
 from processors.closing import closed
-from processors.content import rendition_key
 from processors.ports import Clock, Commit, Database, Work
 from processors.recording import nothing, touch
 
@@ -44,6 +44,10 @@ class Content(Protocol):
     async def store_rendition(self, document: Document, role: str, clear: bytes) -> StoredObject: ...
 
     async def delete(self, object_key: str) -> None: ...
+
+    async def delete_renditions(self, document: Document, *, but: Collection[str] = ()) -> None:
+        """All that were ever stored, recorded or not, except those object keys."""
+        ...
 
 
 class Renderer(Protocol):
@@ -92,25 +96,29 @@ class RenditionProcessor:
         event = _verified(event)
         async with self._database.transaction() as work:
             document = await work.documents.get(event.document_id)
-            roles = {rendition.role for rendition in await work.renditions.of(document.id)}
+            recorded = {rendition.role: rendition.object_key for rendition in await work.renditions.of(document.id)}
         if document.status in GOING:
             await self._remove(document)
             return nothing
-        if document.status not in _VERIFIED or roles.issuperset(_ROLES):
+        if document.status not in _VERIFIED or set(_ROLES) <= recorded.keys():
             return nothing
         try:
             rendered = await self._rendered(document)
-            renditions = [await self._stored(document, thumbnail) for thumbnail in rendered.thumbnails]
+            # Facts first: while their store is away, nothing is put into the other one again and again.
+            if rendered.metadata:
+                facts = {"mime_type": document.mime_type, **rendered.metadata}
+                await self._extended.put(document.id, document.tenant, facts)
+            reach("renditions.described")
+            if rendered.thumbnails:
+                # What an earlier try has left: it lost its claim, so it can't record anything any more.
+                await self._content.delete_renditions(document, but=recorded.values())
+            renditions = await self._all_stored(document, rendered.thumbnails)
         except Permanent:
             # An erasure that began meanwhile takes the object away under us; then nothing is wrong.
             if await self._is_going(document.id):
                 await self._remove(document)
                 return nothing
             raise
-        if rendered.metadata:
-            facts = {"mime_type": document.mime_type, **rendered.metadata}
-            await self._extended.put(document.id, document.tenant, facts)
-        reach("renditions.described")
         if rendered.reason is not None:
             return partial(self._without, event, rendered.reason)
         return partial(self._finish, event, renditions)
@@ -134,6 +142,19 @@ class RenditionProcessor:
         async with closed(self._content.read(document)) as clear:
             return await self._renderer.render(clear, document.mime_type or "")
 
+    async def _all_stored(self, document: Document, thumbnails: Sequence[Thumbnail]) -> list[Rendition]:
+        """All, or none that we could still remove: the next try stores its own."""
+        renditions: list[Rendition] = []
+        try:
+            for thumbnail in thumbnails:
+                renditions.append(await self._stored(document, thumbnail))  # noqa: PERF401 - what is stored so far counts
+        except DPJError:
+            with suppress(DPJError):
+                for rendition in renditions:
+                    await self._content.delete(rendition.object_key)
+            raise
+        return renditions
+
     async def _stored(self, document: Document, thumbnail: Thumbnail) -> Rendition:
         stored = await self._content.store_rendition(document, thumbnail.role, thumbnail.data)
         reach("renditions.stored")
@@ -155,9 +176,8 @@ class RenditionProcessor:
             return (await work.documents.get(document_id)).status in GOING
 
     async def _remove(self, document: Document) -> None:
-        """Take back what an attempt before the erasure may have left; all of it is found by its name."""
-        for role in _ROLES:
-            await self._content.delete(rendition_key(document.object_key, role))
+        """Take back what an attempt before the erasure may have left."""
+        await self._content.delete_renditions(document)
         await self._extended.delete(document.id, document.tenant)
         _log.info("renditions_removed", document_id=str(document.id), tenant=document.tenant)
 

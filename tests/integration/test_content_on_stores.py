@@ -64,9 +64,10 @@ async def test_a_document_s_way(content: EncryptedContent) -> None:
         await collect(content.read(replace(document, id=uuid4())))
 
     thumbnail = await content.store_rendition(document, "thumbnail-256", b"image")
-    assert thumbnail.key == f"{document.object_key}.thumbnail-256"
-
-    await content.delete(thumbnail.key)
+    assert thumbnail.key.startswith(f"{document.object_key}.thumbnail-256.")
+    await content.delete_renditions(document)
+    with pytest.raises(ObjectMissing):
+        await content.verify_stored(thumbnail, 5)
 
     again = await content.store(key, context, document.object_key, cut(CLEAR, 1 << 20))
     assert again.etag != stored.etag

@@ -23,7 +23,7 @@ from domain.errors import (
     WrongKey,
 )
 from domain.keys import DataKey, EncryptionContext
-from processors.content import EncryptedContent, rendition_key
+from processors.content import EncryptedContent, renditions_prefix
 from tests.support.fakes_content import CONTENT_KEY as KEY
 from tests.support.fakes_content import MemoryKeyring, MemoryObjectStore, a_document, collect, cut, pieces
 
@@ -325,7 +325,7 @@ async def a_rendition(held: Held, document: Document, image: bytes = IMAGE, role
 async def test_a_rendition_comes_back(held: Held) -> None:
     document = await held.put()
     rendition = await a_rendition(held, document)
-    assert rendition.object_key == rendition_key(KEY, ROLE) == f"{KEY}.{ROLE}"
+    assert rendition.object_key.startswith(f"{renditions_prefix(KEY)}{ROLE}.")
     assert await collect(held.content.read_rendition(document, rendition)) == IMAGE
     assert await collect(held.content.read(document)) == CLEAR
 
@@ -342,12 +342,28 @@ async def test_a_rendition_is_pinned_and_measured_too(held: Held) -> None:
     document = await held.put()
     first = await a_rendition(held, document)
     second = await a_rendition(held, document, IMAGE[::-1])
-    assert first.object_key == second.object_key
     with pytest.raises(IntegrityMismatch):
-        await collect(held.content.read_rendition(document, first))
+        await collect(held.content.read_rendition(document, replace(first, object_etag=second.object_etag)))
     with pytest.raises(IntegrityMismatch):
         await collect(held.content.read_rendition(document, replace(second, size=4999)))
-    assert await collect(held.content.read_rendition(document, second)) == IMAGE[::-1]
+
+
+async def test_a_rendition_stored_later_leaves_the_recorded_one_as_it_is(held: Held) -> None:
+    document = await held.put()
+    recorded = await a_rendition(held, document)
+    await a_rendition(held, document, IMAGE[::-1])
+    assert await collect(held.content.read_rendition(document, recorded)) == IMAGE
+
+
+async def test_all_renditions_go_and_the_content_stays(held: Held) -> None:
+    document = await held.put()
+    for role in (ROLE, ROLE, "thumbnail-1024"):
+        last = await a_rendition(held, document, role=role)
+    await held.content.delete_renditions(document, but=[last.object_key])
+    assert list(held.store.objects) == [KEY, last.object_key]
+    await held.content.delete_renditions(document)
+    assert list(held.store.objects) == [KEY]
+    assert await collect(held.content.read(document)) == CLEAR
 
 
 async def test_no_rendition_without_content(held: Held) -> None:

@@ -144,7 +144,7 @@ async def test_thumbnails_are_stored_sealed_under_roles_of_their_own(desk: Desk)
     rows = {row.role: row for row in desk.bench.database.rows.renditions.values()}
     assert set(rows) == {"thumbnail-256", "thumbnail-1024"}
     for role, row in rows.items():
-        assert row.object_key == f"{document.object_key}.{role}"
+        assert row.object_key.startswith(f"{document.object_key}.{role}.")
         sealed = desk.bench.objects.objects[row.object_key]
         assert len(sealed) == row.object_size
         assert b"RIFF" not in sealed
@@ -169,9 +169,46 @@ async def test_twice_is_once(desk: Desk):
     assert len(desk.renderer.seen) == 2
     assert len(desk.bench.database.rows.renditions) == 2
     assert len(desk.timeline) == 1
-    assert sorted(desk.bench.objects.objects) == sorted(
-        [document.object_key, f"{document.object_key}.thumbnail-1024", f"{document.object_key}.thumbnail-256"]
-    )
+    recorded = {row.object_key for row in desk.bench.database.rows.renditions.values()}
+    assert set(desk.bench.objects.objects) == {document.object_key} | recorded
+
+
+async def test_who_lost_its_claim_harms_nothing_that_is_recorded(desk: Desk):
+    document, event = await desk.verified()
+    late = desk.processor._all_stored
+    thumbnails = (await desk.renderer.render(desk.bench.content.read(document), "application/pdf")).thumbnails
+    await desk.deliver(event)
+    await late(document, thumbnails)  # still storing, long after another has finished
+    for row in desk.bench.database.rows.renditions.values():
+        clear = await collect(desk.bench.content.read_rendition(desk.now(document), row))
+        assert len(clear) == row.size
+
+
+async def test_what_could_not_be_stored_whole_leaves_nothing(desk: Desk):
+    document, event = await desk.verified()
+    stored = desk.bench.content.store_rendition
+
+    async def second_fails(document: Any, role: str, clear: bytes) -> Any:
+        if role == "thumbnail-1024":
+            raise ObjectStoreUnavailable
+        return await stored(document, role, clear)
+
+    desk.bench.content.store_rendition = second_fails
+    with pytest.raises(ObjectStoreUnavailable):
+        await desk.processor.process(event)
+    assert set(desk.bench.objects.objects) == {document.object_key}
+
+
+async def test_while_the_facts_cannot_be_kept_nothing_is_stored(desk: Desk):
+    document, event = await desk.verified()
+
+    async def away(*_: Any) -> None:
+        raise AuditStoreUnavailable
+
+    desk.extended.put = away
+    with pytest.raises(AuditStoreUnavailable):
+        await desk.processor.process(event)
+    assert set(desk.bench.objects.objects) == {document.object_key}
 
 
 async def test_a_later_success_clears_the_note(desk: Desk):
