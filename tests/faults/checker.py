@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,8 @@ class Checker:
         self.pipeline = pipeline
         self.stores = Stores(pipeline.settings)
         self._tokens: dict[str, dict[str, str]] = {}
+        #: What an operator does between rest and look, such as reconciling; runs in a thread.
+        self.tidy: Callable[[], None] = lambda: None
 
     async def prepare(self) -> None:
         """What the harness needs of a site: a document type of its own, as sites add them."""
@@ -90,6 +92,7 @@ class Checker:
         ``since``: Kafka's ends before the first deposit of the journal, if they are known.
         """
         settled, waiting = await self.settle(seconds)
+        await asyncio.to_thread(self.tidy)
         asked = await self._ask(writer)
         if settled is not None:
             again, waiting = await self.settle(seconds)

@@ -48,6 +48,8 @@ def _lines(state: Mapping[str, Any]) -> Iterable[str]:
     redelivered, retried = _summed(rounds, "redeliveries"), _summed(rounds, "retries")
     yield f"| redeliveries: events that a consumer got again after it had done them | {sum(redelivered.values())} |"
     yield f"| tries repeated because something was away | {sum(retried.values())} |"
+    left = sum(_summed(rounds, "reconciled").values())
+    yield f"| objects and uploads left by what died, removed by `dpj reconcile` | {left} |"
     settled = [one["settled"] for one in rounds if one["settled"] is not None]
     if settled:
         yield f"| until all was at rest after a round, median (longest) | {statistics.median(settled):.1f} s ({max(settled):.1f} s) |"

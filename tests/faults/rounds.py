@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections import Counter
@@ -55,6 +56,7 @@ class Result:
     findings: dict[str, Any] = field(default_factory=dict)
     redeliveries: dict[str, int] = field(default_factory=dict)
     retries: dict[str, int] = field(default_factory=dict)
+    reconciled: dict[str, int] = field(default_factory=dict)
     deposits: int = 0
     settled: float | None = None
     seconds: float = 0.0
@@ -81,6 +83,7 @@ class Round:
         since = await asyncio.to_thread(self._checker.stores.ends)
         ended = {name: len(process.ends) for name, process in self._site.processes.items()}
         tally = Tally(self._site)
+        self._checker.tidy = self._reconcile
         with Writer(self._folder / f"{result.tenant}.jsonl") as writer:
             clients = self._checker.clients(result.tenant, writer, seed * 100_003 + result.number)
             counting = asyncio.create_task(tally.run())
@@ -173,6 +176,12 @@ class Round:
 
         producer.produce(topic, key=dice.randbytes(8), value=dice.randbytes(40), on_delivery=told_where)
         producer.flush(30)
+
+    def _reconcile(self) -> None:
+        """Remove what uploads that came to nothing left in the store; copies in the GED are left for the checker to find."""
+        time.sleep(float(self._site.setting("DPJ_RECONCILE_GRACE")))
+        told = json.loads(self._site.dpj("reconcile", "--apply", "--ged-hours", "0", "--json"))
+        self.result.reconciled = dict(told["faults"])
 
     def _ends(self, before: dict[str, int]) -> list[Violation]:
         """Processes that ended without being told to."""
