@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from domain.crash_points import reach
 from domain.documents import Document
 from domain.errors import DatabaseUnavailable, DPJError
 from domain.events import AuditRecorded
@@ -152,8 +153,10 @@ class Run:
         if repair is not None and self.repairs.include(finding.fault):
             await self.held.check()
             await self.note(finding)
+            reach("reconcile.noted")
             try:
                 await repair()
+                reach("reconcile.repaired")
                 finding = replace(finding, repaired=True)
             except DatabaseUnavailable:
                 raise

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import structlog
 
-from domain import crash_points
 from domain.errors import DPJError
 from runtime.settings import Settings
 from runtime.wiring import Site
@@ -65,7 +64,6 @@ async def repeat(stopping: asyncio.Event, name: str, seconds: float, job: Callab
 
 
 async def _process(settings: Settings, work: Work) -> None:
-    crash_points.arm(settings.crash_point)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     last_resort = threading.Timer(settings.drain_seconds + CLOSE_SECONDS, _force)

@@ -35,13 +35,17 @@ class CommandFailed(Exception):
 
 
 def settings_of(stack: str | None) -> Settings:
-    """The settings in force. Raises CommandFailed if there are none, or one of them is missing or wrong."""
+    """The settings in force; from now on their crash point is armed. Raises CommandFailed if there are none, or one of them is
+    missing or wrong."""
     from pydantic import ValidationError
 
+    from domain import crash_points
     from runtime.settings import load_settings, settings_file
 
     try:
-        return load_settings(stack)
+        settings = load_settings(stack)
+        crash_points.arm(settings.crash_point)
+        return settings
     except ValidationError as error:
         path = settings_file(stack)
         if not path.exists():

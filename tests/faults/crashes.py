@@ -64,6 +64,10 @@ CRASHES: Sequence[Crash] = (
     Crash("audit.chained", "worker-audit"),
     Crash("audit.stored", "worker-audit"),
 )
+#: Points that commands reach, and the command.
+COMMANDS: Mapping[str, Sequence[str]] = dict.fromkeys(
+    ("reconcile.noted", "reconcile.repaired"), ("reconcile", "--apply", "--ged-hours", "0")
+)
 BY_POINT: Mapping[str, Crash] = {crash.point: crash for crash in CRASHES}
 
 

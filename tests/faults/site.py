@@ -263,15 +263,18 @@ class FaultSite:
         """What processes are started with, unless they were told otherwise. KeyError for what is left to the defaults."""
         return self._given()[name]
 
-    def dpj(self, *words: str) -> str:
-        """Standard output of a command with the processes' settings. Raises AssertionError if it fails or takes two minutes."""
+    def dpj(self, *words: str, status: int = 0, **settings: str) -> str:
+        """Standard output of a command with the processes' settings and ``settings``.
+
+        Raises AssertionError if it does not end with ``status``, or takes two minutes.
+        """
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        environment = {**kept, "DPJ_HOME": str(self._here.folder.parent), **self._given()}
+        environment = {**kept, "DPJ_HOME": str(self._here.folder.parent), **self._given(), **settings}
         command = [sys.executable, "-m", "runtime.cli", *words]
         done = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
         )
-        assert done.returncode == 0, (words, done.stdout[-1000:], done.stderr[-1000:])
+        assert done.returncode == status, (words, done.stdout[-1000:], done.stderr[-1000:])
         return done.stdout
 
     # --- all of it ---------------------------------------------------------------------------------------------------

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +24,9 @@ import pytest
 from confluent_kafka import Message, Producer
 
 from tests.faults.checker import Checker, new_writer, report
-from tests.faults.crashes import BY_POINT, CRASHES, LEAVING, PASSIVE, Crash, died_at, rounds_of
+from tests.faults.crashes import BY_POINT, COMMANDS, CRASHES, LEAVING, PASSIVE, Crash, died_at, rounds_of
 from tests.faults.documents import make
+from tests.faults.processes import CRASHED
 from tests.faults.site import FaultSite
 from tests.faults.traffic import Clients
 
@@ -221,7 +224,7 @@ def rounds(
     asked = [
         item.callspec.params["point"]
         for item in request.session.items
-        if isinstance(item, pytest.Function) and item.path == request.path and hasattr(item, "callspec")
+        if isinstance(item, pytest.Function) and "rounds" in item.fixturenames and item.path == request.path
     ]
     made = Rounds(site, tmp_path_factory.mktemp("journal"), asked)
     try:
@@ -238,3 +241,16 @@ def test_whatever_dies_at(point: str, site: FaultSite, rounds: Rounds) -> None:
     assert found.unexpected == []
     assert found.settled is not None, found.text
     assert found.broken == [], found.text
+
+
+@pytest.mark.parametrize("point", COMMANDS)
+def test_a_command_dies_at(point: str, site: FaultSite) -> None:
+    """It has something to do, dies in the middle of it, and does it when it is called again."""
+    document, minio = uuid4(), site.pipeline.minio()
+    key = f"documents/{document.hex[:2]}/{document}/{secrets.token_hex(16)}"
+    minio.put_object(site.settings["DPJ_MINIO_BUCKET"], key, io.BytesIO(b"left"), 4)
+    time.sleep(float(site.setting("DPJ_RECONCILE_GRACE")) + 1)
+    site.dpj(*COMMANDS[point], status=CRASHED, DPJ_CRASH_POINT=point)
+    assert (key in site.pipeline.objects()) is (point == "reconcile.noted")
+    site.dpj(*COMMANDS[point])
+    assert key not in site.pipeline.objects()
