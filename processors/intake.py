@@ -202,18 +202,25 @@ class Intake:
         lease = self._attempts.lease_seconds
         if refusal is not None and scope is None:
             raise refusal
-        if refusal is not None or not await self._database.uploads.begin(document, scope, claim, lease):
+        if (
+            refusal is not None
+            or upload.parent_id is not None
+            or not await self._database.uploads.begin(document, scope, claim, lease)
+        ):
             # A key's first answer is given again before anything else is looked at.
-            held = await self._claim(document, scope, claim, refusal)
-            if held is not None:
-                return _Held(held, around.rule)
+            begun = await self._claim(document, scope, claim, refusal)
+            if isinstance(begun, IdempotencyRecord):
+                return _Held(begun, around.rule)
+            document = begun
         return _Begun(Attempt(document, scope), around.rule)
 
     async def _claim(
         self, document: Document, scope: Scope | None, claim: IdempotencyRecord, refusal: DPJError | None
-    ) -> IdempotencyRecord | None:
-        """What stands under the key; None: what stood there ran out, and the upload has begun. Raises ``refusal`` if the key
-        is free."""
+    ) -> IdempotencyRecord | Document:
+        """What stands under the key; else the upload has begun, and this is its row. Raises ``refusal`` if the key is free.
+
+        Versions of one parent are numbered one after another, under its row's lock.
+        """
         async with self._database.transaction() as work:
             if scope is not None:
                 held = await work.idempotency.claim(scope, claim, self._attempts.lease_seconds)
@@ -221,8 +228,11 @@ class Intake:
                     return held
             if refusal is not None:
                 raise refusal
+            if document.parent_id is not None:
+                number = await work.documents.next_version(document.parent_id)
+                document = replace(document, version_number=number)
             await work.uploads.begin(document, self._attempts.lease_seconds)
-        return None
+        return document
 
     def _intent(
         self,

@@ -137,6 +137,13 @@ class Documents(Protocol):
         """As ``get``, holding the row until the transaction ends."""
         ...
 
+    async def next_version(self, parent_id: UUID) -> int:
+        """The number after those of the parent and all its versions, as long as the transaction lasts; it locks the parent.
+
+        Raises DocumentNotFound.
+        """
+        ...
+
     async def update(self, old: Document, new: Document) -> None:
         """Write what changed, only if the row is still in ``old``'s state and sequence; else StateChanged."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -56,9 +57,12 @@ _PLAIN: Final[Mapping[str, str]] = {
 }
 
 
+_VALUES: Final = attrgetter(*_PLAIN)
+
+
 def document_columns(document: Document) -> dict[str, Any]:
     """Column -> value, for every column that a Document decides."""
-    columns = {column: getattr(document, field) for field, column in _PLAIN.items()}
+    columns = dict(zip(_PLAIN.values(), _VALUES(document), strict=True))
     key, decision = document.wrapped_key, document.pending_decision
     return columns | {
         "statut": document.status.value,
@@ -117,6 +121,15 @@ class PostgresDocuments:
 
     async def lock(self, document_id: UUID) -> Document:
         return await self._one("SELECT * FROM documents WHERE id = $1 FOR NO KEY UPDATE", document_id)
+
+    async def next_version(self, parent_id: UUID) -> int:
+        parent = await self.lock(parent_id)
+        # A statement of its own: it sees what was committed while we waited for the lock.
+        newest = await self._connection.fetchval(
+            "SELECT max(numero_version) FROM documents WHERE document_parent_id = $1 AND statut <> 'ABANDONED'",
+            parent_id,
+        )
+        return max(parent.version_number, newest or 0) + 1
 
     async def update(self, old: Document, new: Document) -> None:
         before, after = document_columns(old), document_columns(new)

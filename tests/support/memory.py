@@ -281,6 +281,12 @@ class MemoryDocuments:
     async def lock(self, document_id: UUID) -> Document:
         return await self.get(document_id)
 
+    async def next_version(self, parent_id: UUID) -> int:
+        parent = await self.lock(parent_id)
+        versions = [row for row in self._rows.values() if row.parent_id == parent_id]
+        numbers = [row.version_number for row in versions if row.status is not Status.ABANDONED]
+        return max([parent.version_number, *numbers]) + 1
+
     async def update(self, old: Document, new: Document) -> None:
         row = self._rows.get(old.id)
         if row is None or (row.status, row.sequence) != (old.status, old.sequence):
