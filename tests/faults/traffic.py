@@ -21,6 +21,7 @@ REQUEST_SECONDS = 12.0
 PATIENCE_SECONDS = 180.0
 POLL_SECONDS = 0.3
 RETRY_SECONDS = 0.4
+SLOW_PIECES = 40
 #: Answers after which the same request may succeed later: under way, superseded, or a dependency is away.
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 AGAIN_CODES = frozenset({"idempotency_in_progress", "upload_superseded", "state_changed"})
@@ -114,8 +115,8 @@ class Clients:
         elif plan != "leave":
             await self.decide(deposit, plan.partition(" ")[0])
 
-    def new(self, kind: str) -> Deposit:
-        """A deposit, on record before anything is sent."""
+    def new(self, kind: str, *, poison: str = "") -> Deposit:
+        """A deposit, on record before anything is sent. ``poison``: what the caller will see to that it suffers."""
         what = KINDS[kind]
         mark = self._mark()
         content = make(kind, mark)
@@ -131,7 +132,7 @@ class Clients:
             language=self._dice.choice(("fr", "en")),
             sha256=hashlib.sha256(content).hexdigest(),
             size=len(content),
-            poison=what.poison,
+            poison=poison or what.poison,
         )
         self._writer.deposit(deposit)
         return self._writer.journal.deposits[mark]
@@ -153,19 +154,40 @@ class Clients:
         self._writer.answer(deposit.mark, "deposit", status, code=body.get("code", ""), document_id=named)
         return status, body
 
+    async def send_slowly(self, deposit: Deposit, seconds: float) -> tuple[int | None, dict[str, Any]]:
+        """The same, in small pieces over so many seconds."""
+        whole = self._http.build_request("POST", "/documents", files=self._parts(deposit))
+        body = await whole.aread()
+        piece = len(body) // SLOW_PIECES + 1
+
+        async def dripping() -> AsyncIterator[bytes]:
+            for start in range(0, len(body), piece):
+                yield body[start : start + piece]
+                await asyncio.sleep(seconds / SLOW_PIECES)
+
+        sent = {"Content-Type": whole.headers["Content-Type"], "Content-Length": str(len(body))}
+        headers = {**self._headers["portal"], "Idempotency-Key": deposit.key, **sent}
+        timeout = httpx.Timeout(REQUEST_SECONDS, read=seconds + REQUEST_SECONDS)
+        status, told = await self._answer("POST", "/documents", content=dripping(), headers=headers, timeout=timeout)
+        named = told.get("id") if status is not None and status < 300 else None
+        self._writer.answer(deposit.mark, "deposit", status, code=told.get("code", ""), document_id=named)
+        return status, told
+
     async def repeat(self, deposit: Deposit) -> tuple[int | None, dict[str, Any]]:
         """One upload with the deposit's Idempotency-Key, off the record."""
+        headers = {**self._headers["portal"], "Idempotency-Key": deposit.key}
+        return await self._answer("POST", "/documents", files=self._parts(deposit), headers=headers)
+
+    def _parts(self, deposit: Deposit) -> list[tuple[str, Any]]:
         said = {
             "type": deposit.type_code,
             "dossier_id": deposit.dossier,
             "depositor": {"email": deposit.email, "language": deposit.language},
         }
-        files: list[tuple[str, Any]] = [
+        return [
             ("metadata", (None, json.dumps(said).encode(), "application/json")),
             ("file", (deposit.name, make(deposit.kind, deposit.mark), deposit.media_type)),
         ]
-        headers = {**self._headers["portal"], "Idempotency-Key": deposit.key}
-        return await self._answer("POST", "/documents", files=files, headers=headers)
 
     async def vanish(self, deposit: Deposit) -> None:
         """Send half of it and go away; the request has no end."""

@@ -1,0 +1,284 @@
+"""Two at once: two workers with one event, two decisions, an archiving and a re-drive, an upload and a reconciliation."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.checker import Checker, report
+from tests.faults.faults import CONSUMERS
+from tests.faults.journal import Deposit, Writer
+from tests.faults.processes import Process
+from tests.faults.site import FaultSite
+from tests.faults.traffic import Clients
+
+CAUGHT_SECONDS = 60.0
+PLACE_SECONDS = 60.0
+LATENCY_MS = 60
+
+Claims = dict[str, str]
+
+
+class Bench:
+    """A tenant of the test's own: its clients, its journal, and the look at everything afterwards."""
+
+    def __init__(self, site: FaultSite, writer: Writer) -> None:
+        self.site = site
+        self.checker = Checker(site.pipeline)
+        self._writer = writer
+        self._before: set[str] = set()
+        self.clients: Clients
+
+    async def open(self) -> None:
+        await self.checker.prepare()
+        self.clients = self.checker.clients(f"pair-{secrets.token_hex(4)}", self._writer, 1, poison=0.0)
+        await self.clients.prepare(1)
+        self._before = {str(one) for one in (await self.checker.check(self._writer)).violations}
+
+    async def validated(self, kind: str = "pdf") -> Deposit:
+        deposit = self.clients.new(kind)
+        await self.clients.deposit(deposit)
+        await self.clients.decide(deposit, "validate")
+        return deposit
+
+    async def until(self, look: Callable[[], Awaitable[Any]], what: str, seconds: float = PLACE_SECONDS) -> Any:
+        """What ``look`` gives once it is true."""
+        ends = time.monotonic() + seconds
+        while not (found := await look()):
+            assert time.monotonic() < ends, f"not within {seconds:.0f} s: {what}"
+            await asyncio.sleep(0.1)
+        return found
+
+    async def states(self, *deposits: Deposit) -> list[str]:
+        query = "SELECT id::text, statut FROM documents WHERE id = ANY($1::uuid[])"
+        found = dict(await self.checker.stores.query(query, [deposit.document_id for deposit in deposits]))
+        return [found[str(deposit.document_id)] for deposit in deposits]
+
+    async def claims(self, consumer: str) -> Claims:
+        """Events that ``consumer`` has claimed and not finished: event id to owner."""
+        query = "SELECT event_id::text, owner::text FROM inbox WHERE consumer = $1 AND state = 'CLAIMED'"
+        return dict(await self.checker.stores.query(query, consumer))
+
+    async def reconcile(self, *words: str) -> dict[str, Any]:
+        told = await asyncio.to_thread(self.site.dpj, "reconcile", "--apply", "--json", "--ged-hours", "0", *words)
+        report: dict[str, Any] = json.loads(told)
+        return report
+
+    async def all_holds(self) -> None:
+        """Every promise, once all is at rest."""
+        checked = await self.checker.check(self._writer)
+        broken = {str(one) for one in checked.violations} - self._before
+        assert not broken, report(checked, self._writer.journal)
+        assert checked.settled is not None, checked.waiting
+        assert checked.findings.documents > 0
+
+
+@pytest.fixture
+async def bench(site: FaultSite, tmp_path: Path) -> AsyncIterator[Bench]:
+    await asyncio.to_thread(site.calm)
+    with Writer(tmp_path / "pairs.jsonl") as writer:
+        made = Bench(site, writer)
+        await made.open()
+        try:
+            yield made
+        finally:
+            await made.clients.aclose()
+            for process in site.processes.values():
+                process.signal(signal.SIGCONT)
+            await asyncio.to_thread(site.calm)
+
+
+# --- two workers with one event ---------------------------------------------------------------------------------------
+
+
+async def stop_at_work(bench: Bench, consumer: str) -> Claims:
+    """Stop the consumer's worker in its tracks while it holds claims; gives them."""
+    process = bench.site.process(f"worker-{consumer}")
+    ends = time.monotonic() + CAUGHT_SECONDS
+    while time.monotonic() < ends:
+        sending = asyncio.create_task(bench.validated())
+        for _ in range(40):
+            if await bench.claims(consumer):
+                process.signal(signal.SIGSTOP)
+                await asyncio.sleep(0.5)  # what was on its way to the database has arrived
+                if held := await bench.claims(consumer):
+                    await sending
+                    return held
+                process.signal(signal.SIGCONT)
+            await asyncio.sleep(0.03)
+        await sending
+    raise AssertionError(f"{consumer} was never caught at work")
+
+
+@pytest.mark.timeout(300)
+async def test_a_worker_that_goes_on_after_its_claim_was_taken_over_has_no_second_effect(bench: Bench) -> None:
+    """Every consumer at once: each is stopped with a claim, another does its event, then it goes on where it was."""
+    held: dict[str, Claims] = {}
+    bench.site.proxy("postgres").latency(LATENCY_MS)
+    # From the end of a document's way to its beginning, so that those still running feed those that are to be caught.
+    for consumer in ("audit", "notification", "archiving", "renditions", "integrity"):
+        held[consumer] = await stop_at_work(bench, consumer)
+    bench.site.proxy("postgres").restore()
+    assert sorted(held) == sorted(CONSUMERS)
+    seconds = [bench.site.add_worker(consumer) for consumer in CONSUMERS]
+
+    async def taken_over() -> bool:
+        query = "SELECT consumer, event_id::text, state, owner::text FROM inbox WHERE event_id = ANY($1::uuid[])"
+        events = sorted({event for claims in held.values() for event in claims})
+        rows = await bench.checker.stores.query(query, events)
+        found = {(row[0], row[1]): (row[2], row[3]) for row in rows}
+        return all(
+            found.get((consumer, event), ("", ""))[0] == "DONE" and found[consumer, event][1] != owner
+            for consumer, claims in held.items()
+            for event, owner in claims.items()
+        )
+
+    await bench.until(taken_over, f"the second workers have done {held}", 90)
+    for consumer in CONSUMERS:
+        bench.site.process(f"worker-{consumer}").signal(signal.SIGCONT)
+    await bench.validated("png")
+    await bench.all_holds()
+    for process in seconds:
+        await asyncio.to_thread(bench.site.remove, process)
+
+
+# --- two decisions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("state", ["STORED", "VERIFIED"])
+async def test_of_validate_and_reject_one_wins(bench: Bench, state: str) -> None:
+    deposits = [bench.clients.new("pdf") for _ in range(6)]
+    if state == "STORED":
+        integrity = bench.site.process("worker-integrity")
+        integrity.signal(signal.SIGSTOP)
+    for deposit in deposits:
+        await bench.clients.deposit(deposit)
+        assert state == "STORED" or await bench.clients.reaches(deposit, {"VERIFIED"}, 60)
+    acts = ("validate", "reject") * 3
+    await asyncio.gather(*(bench.clients.decide(deposit, act) for deposit in deposits for act in acts))
+    for deposit in deposits:
+        answered = Counter((answer.act, answer.status) for answer in deposit.answers if answer.act != "deposit")
+        winners = {act for act, status in answered if status in {200, 202}}
+        assert len(winners) == 1, answered
+        (loser,) = {"validate", "reject"} - winners
+        assert answered[loser, 409] == 3, answered
+        assert {status for _, status in answered} <= {200, 202, 409}
+    if state == "STORED":
+        assert {status for deposit in deposits for status in (one.status for one in deposit.answers)} == {201, 202, 409}
+        integrity.signal(signal.SIGCONT)
+    await bench.all_holds()
+
+
+# --- archiving and a re-drive -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(300)
+async def test_an_archiving_that_wakes_up_after_a_re_drive_leaves_one_copy(bench: Bench) -> None:
+    """A worker is stopped while it archives; another gives the document up; it is re-driven and archived; the first goes on."""
+    site = bench.site
+    first = site.process("worker-archiving")
+    site.proxy("ged").latency(1500)
+    deposit = bench.clients.new("pdf", poison="unarchivable")
+    await bench.clients.deposit(deposit)
+    assert await bench.clients.reaches(deposit, {"VERIFIED"}, 60)
+    await bench.until(lambda: quiet(bench), "the archiving worker is idle")
+    await bench.clients.decide(deposit, "validate")
+    await bench.until(lambda: bench.claims("archiving"), "it archives")
+    first.signal(signal.SIGSTOP)
+    assert await bench.claims("archiving")
+    assert await bench.states(deposit) == ["VALIDATED"]
+    site.proxy("ged").restore()
+    site.http_errors("ged", 413)
+    second = site.add_worker("archiving")
+    await bench.until(lambda: are(bench, "ARCHIVE_FAILED", deposit), "it is given up", 90)
+    site.http_ok("ged")
+    await redrive(bench, deposit, operators=3)
+    await bench.until(lambda: are(bench, "ARCHIVED", deposit), "it is archived after all", 90)
+    first.signal(signal.SIGCONT)
+    await bench.all_holds()
+    await asyncio.to_thread(site.remove, second)
+
+
+async def quiet(bench: Bench) -> bool:
+    return not await bench.claims("archiving")
+
+
+async def are(bench: Bench, state: str, *deposits: Deposit) -> bool:
+    return set(await bench.states(*deposits)) == {state}
+
+
+async def redrive(bench: Bench, deposit: Deposit, operators: int) -> None:
+    """Some operators have the same idea at the same moment: the letter is redriven once."""
+    words = ("dlq", "redrive", "--consumer", "archiving", "--document", str(deposit.document_id), "--apply", "--json")
+
+    async def letters() -> bool:
+        listed = await asyncio.to_thread(
+            bench.site.dpj, "dlq", "list", "--document", str(deposit.document_id), "--json"
+        )
+        return bool(json.loads(listed))
+
+    await bench.until(letters, "its dead letter is there")
+
+    def one(_: int) -> str:
+        try:
+            return bench.site.dpj(*words)
+        except AssertionError as error:  # the others find nothing left to redrive, or are refused
+            return str(error)
+
+    with ThreadPoolExecutor(operators) as pool:
+        told = await asyncio.gather(
+            *(asyncio.get_running_loop().run_in_executor(pool, one, number) for number in range(operators))
+        )
+    assert sum('"outcome": "done"' in text or '"outcome":"done"' in text for text in told) == 1, told
+
+
+# --- an upload and a reconciliation -----------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(180)
+async def test_a_slow_upload_is_not_reconciled_away(bench: Bench) -> None:
+    """It takes three times its lease, and reconciling runs all the while with the shortest grace it may have."""
+    grace = str(float(bench.site.setting("DPJ_UPLOAD_LEASE")) + 0.1)
+    deposit = bench.clients.new("png")
+    sending = asyncio.create_task(bench.clients.send_slowly(deposit, 12.0))
+    runs = 0
+    while not sending.done():
+        told = await bench.reconcile("--grace", grace)
+        assert told["faults"] == {}
+        runs += 1
+    status, _ = await sending
+    assert (status, runs >= 2) == (201, True)
+    await bench.all_holds()
+
+
+@pytest.mark.timeout(180)
+async def test_an_upload_that_lost_its_lease_is_abandoned_and_stays_so(bench: Bench) -> None:
+    """The API stands still in the middle of an upload until it was reconciled away; going on it must not complete it."""
+    api: Process = bench.site.process("api")
+    deposit = bench.clients.new("png")
+    sending = asyncio.create_task(bench.clients.send_slowly(deposit, 6.0))
+    await asyncio.sleep(3.0)
+    api.signal(signal.SIGSTOP)
+    await asyncio.sleep(float(bench.site.setting("DPJ_UPLOAD_LEASE")) + 2.5)
+    told = await bench.reconcile("--grace", str(float(bench.site.setting("DPJ_UPLOAD_LEASE")) + 0.1))
+    api.signal(signal.SIGCONT)
+    status, body = await sending
+    assert status != 201, body
+    rows = await bench.checker.stores.query("SELECT statut FROM documents WHERE nom_original = $1", deposit.name)
+    assert [row[0] for row in rows] == ["ABANDONED"], told
+    await bench.clients.deposit(deposit)
+    assert deposit.accepted, "the same key makes a new document"
+    await asyncio.sleep(float(bench.site.setting("DPJ_RECONCILE_GRACE")))
+    await bench.reconcile()
+    await bench.all_holds()
