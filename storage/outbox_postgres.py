@@ -55,11 +55,11 @@ _UNPUBLISHED: Final = """
 
 #: One slice: of the oldest published rows those past their time. The first have the lowest ids, so that no more is looked at.
 _PRUNE: Final = """
-    DELETE FROM outbox WHERE id IN (
+    DELETE FROM outbox WHERE id = ANY (ARRAY(
         SELECT id FROM (
             SELECT id, published_at FROM outbox WHERE published_at IS NOT NULL ORDER BY id LIMIT $2
         ) oldest
-        WHERE published_at < now() - make_interval(secs => $1 * 3600))
+        WHERE published_at < now() - make_interval(secs => $1 * 3600)))
 """
 
 
