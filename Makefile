@@ -1,6 +1,8 @@
 # make demo   the whole pipeline on real documents, with proof
 # make test   every test, on real servers of its own
 # make bench  what it can do, side by side with others
+# make faults every crash point, random faults, races; then every promise is checked
+# make soak   1,000 faults, resumable; writes docs/reports/soak.md
 # make check  style, types, structure, secrets, contracts in files
 
 SHELL := /bin/sh
@@ -10,7 +12,7 @@ TEST_STACK ?= test
 # Branch coverage that the core must keep, in percent.
 CORE_COVERAGE := 95
 
-.PHONY: demo demo-down test test-fast bench check format docs baseline install clean
+.PHONY: demo demo-down test test-fast faults soak bench check format docs baseline install clean
 
 install: .venv/installed
 
@@ -29,6 +31,13 @@ test: install
 
 test-fast: install
 	@$(RUN)/pytest -q tests/unit tests/property
+
+# Each has a stack of its own, which goes away with it. DPJ_FAULT_SEED replays a seed.
+faults: install
+	@$(RUN)/pytest -q tests/faults
+
+soak: install
+	@$(RUN)/python -m tests.faults.soak $(SOAK)
 
 # The benches' peers ask for older libraries than ours: they get an environment of their own.
 bench:
