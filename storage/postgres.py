@@ -29,6 +29,7 @@ from storage.postgres_connections import (
     CONNECT_SECONDS,
     SERVER_SETTINGS,
     STATEMENT_SECONDS,
+    of_the_driver,
     prepare_connection,
     translated,
 )
@@ -87,7 +88,7 @@ class Postgres:
         try:
             while self._resting:
                 resting = self._resting.pop()
-                if not resting.is_closed():
+                if not _is_closed(resting):
                     return resting
                 await self._drop(resting)
             pool, _ = await self._pools()
@@ -182,9 +183,16 @@ class _Lending:
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         if self._connection is not None:
             await self._postgres.give_back(self._connection, sound=error is None)
-        if isinstance(error, AWAY):
+        if isinstance(error, AWAY) and (not isinstance(error, OSError) or of_the_driver(error)):
             with translated():
                 raise error
+
+
+def _is_closed(connection: asyncpg.Connection[Any]) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True  # the server ended it while it rested, and the pool has taken it back already
 
 
 async def _keep_session(_: Any) -> None:

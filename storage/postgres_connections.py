@@ -61,6 +61,17 @@ def translated() -> Iterator[None]:
         raise DatabaseUnavailable("The database does not answer.") from error
 
 
+def of_the_driver(error: BaseException) -> bool:
+    """Whether ``error`` was raised in a call to the driver. A socket's errors and timeouts have no class of their own: by
+    their class alone those of any other code in a block would count as the database's."""
+    trace = error.__traceback__
+    while trace is not None:
+        if str(trace.tb_frame.f_globals.get("__name__")).startswith("asyncpg."):
+            return True
+        trace = trace.tb_next
+    return False
+
+
 async def prepare_connection(connection: asyncpg.Connection[Any]) -> None:
     """Have json and jsonb columns read and written as Python values."""
     await connection.set_type_codec(

@@ -189,6 +189,27 @@ async def test_a_cancelled_statement_gives_its_connection_back(database_dsn: str
         await postgres.aclose()
 
 
+@pytest.mark.parametrize("error", [TimeoutError("other"), ConnectionResetError("other"), FileNotFoundError("other")])
+async def test_what_other_code_raises_in_a_transaction_is_no_outage_of_the_database(
+    database_dsn: str, codec: EventCodec, error: OSError
+) -> None:
+    postgres = Postgres(database_dsn, connections=1)
+    database = PostgresDatabase(postgres, codec.encode)
+
+    async def other_code() -> None:
+        async with database.transaction() as work:
+            await work.dossiers.add(a_dossier())
+            raise error
+
+    try:
+        with pytest.raises(type(error), match="other"):
+            await other_code()
+        async with database.transaction() as work:
+            assert await work.dossiers.page(None, None, 10) == []
+    finally:
+        await postgres.aclose()
+
+
 async def test_a_statement_that_takes_too_long(database_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_module, "STATEMENT_SECONDS", 0.5)
     postgres = Postgres(database_dsn, connections=1)

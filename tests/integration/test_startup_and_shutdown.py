@@ -29,7 +29,7 @@ from tests.support.lines import Lines, free_port
 from tests.support.pipeline import ROOT, metadata, small_pdf, wait_for
 
 NEEDS = {
-    "relay": {"postgresql", "schema_registry", "object_store"},
+    "relay": {"postgresql", "schema_registry"},
     "worker integrity": {"postgresql", "schema_registry", "object_store", "keyring"},
     "worker renditions": {"postgresql", "schema_registry", "object_store", "keyring", "mongodb"},
     "worker archiving": {"postgresql", "schema_registry", "object_store", "keyring", "ged"},
@@ -253,7 +253,7 @@ def _documents(stack: Mapping[str, str], dossier: UUID) -> list[tuple[str, str]]
         connection = await asyncpg.connect(stack["DPJ_POSTGRES_DSN"], timeout=10)
         try:
             rows = await connection.fetch("SELECT * FROM documents WHERE dossier_id = $1", dossier)
-            return [(row["statut"], row["minio_object_key"]) for row in rows]
+            return [(row["statut"], row["chemin_stockage"]) for row in rows]
         finally:
             await connection.close()
 
