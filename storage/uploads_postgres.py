@@ -19,6 +19,7 @@ from domain.events import Event
 from domain.records import IdempotencyRecord, UploadSurroundings
 from storage.documents_postgres import document_columns
 from storage.dossiers_postgres import type_of
+from storage.gathering_postgres import Gathering
 from storage.outbox_postgres import NewRows
 from storage.postgres_connections import Connections
 
@@ -41,13 +42,13 @@ class Change(Protocol):
 _SURROUNDINGS: Final = """
     SELECT types.*, dossiers.id IS NOT NULL AS dossier_connu, etapes.documents_obligatoires AS obligatoires,
            parents.numero_version AS version_parente
-    FROM types_documents AS types
+    FROM (SELECT 1) AS always
+    LEFT JOIN types_documents AS types ON types.code_type = $1
     LEFT JOIN dossiers ON dossiers.id = $2 AND dossiers.tenant = $3
     LEFT JOIN etapes_parcours AS etapes ON etapes.id = $4 AND etapes.dossier_id = dossiers.id
     LEFT JOIN documents AS parents
         ON parents.id = $5 AND parents.dossier_id = dossiers.id AND parents.tenant = $3
         AND parents.statut NOT IN ('PENDING', 'ABANDONED')
-    WHERE types.code_type = $1
 """
 
 
@@ -55,15 +56,14 @@ class PostgresUploadRecords:
     """See ``processors.ports.UploadRecords``. The server's clock alone decides whether a lease has run out."""
 
     def __init__(self, connections: Connections, encode: Callable[[Event], bytes]) -> None:
-        self._connections = connections
+        self._gathering = Gathering(connections)
         self._encode = encode
 
     async def surroundings(
         self, tenant: str, type_code: str, dossier_id: UUID, step_id: UUID | None, parent_id: UUID | None
     ) -> UploadSurroundings:
-        async with self._connections.connection() as connection:
-            row = await connection.fetchrow(_SURROUNDINGS, type_code, dossier_id, tenant, step_id, parent_id)
-        if row is None:
+        row: Any = await self._gathering.row(_SURROUNDINGS, type_code, dossier_id, tenant, step_id, parent_id)
+        if row["code_type"] is None:
             raise TypeUnknown
         mandatory = row["obligatoires"]
         return UploadSurroundings(
@@ -80,9 +80,8 @@ class PostgresUploadRecords:
         values = [lease_seconds, *columns.values()]
         if scope is not None:
             values += [*scope, claim.document_id, claim.object_key, claim.metadata_fingerprint]
-        async with self._connections.connection() as connection:
-            begun = await connection.fetchval(_beginning(tuple(columns), claims=scope is not None), *values)
-        return bool(begun)
+        row = await self._gathering.row(_beginning(tuple(columns), claims=scope is not None), *values)
+        return bool(row["begun"])
 
     async def complete(self, change: Change, scope: Scope | None, response: Mapping[str, Any]) -> None:
         old, new, entry = change.old, change.new, change.entry
@@ -97,11 +96,10 @@ class PostgresUploadRecords:
         values += changed.values()
         statement = _completion(tuple(changed), completes=scope is not None)
         try:
-            async with self._connections.connection() as connection:
-                moved = await connection.fetchval(statement, *values)
+            row = await self._gathering.row(statement, *values)
         except asyncpg.DivisionByZeroError:
             raise UploadSuperseded from None
-        if not moved:
+        if not row["moved"]:
             raise UploadSuperseded
 
 
@@ -112,7 +110,7 @@ def _beginning(columns: tuple[str, ...], *, claims: bool) -> str:
     lease = "clock_timestamp() + make_interval(secs => $1)"
     insert = f"INSERT INTO documents (bail_expire_a, {', '.join(columns)})"
     if not claims:
-        return f"{insert} VALUES ({lease}, {', '.join(places)}) RETURNING true"
+        return f"{insert} VALUES ({lease}, {', '.join(places)}) RETURNING 1 AS begun"
     keyed = ", ".join(f"${place}" for place in range(len(columns) + 2, len(columns) + 8))
     # The row refers to nothing of the claim, but is only made where there is one.
     return f"""
@@ -121,10 +119,12 @@ def _beginning(columns: tuple[str, ...], *, claims: bool) -> str:
                 (tenant, caller, key, document_id, object_key, metadata_fingerprint, lease_until)
             VALUES ({keyed}, {lease})
             ON CONFLICT DO NOTHING RETURNING 1
+        ), added AS (
+            {insert}
+            SELECT {lease}, {", ".join(places)} FROM claimed
+            RETURNING 1
         )
-        {insert}
-        SELECT {lease}, {", ".join(places)} FROM claimed
-        RETURNING true
+        SELECT count(*) AS begun FROM added
     """  # noqa: S608
 
 
@@ -162,5 +162,5 @@ def _completion(columns: tuple[str, ...], *, completes: bool) -> str:
             ) AS rows
             RETURNING 1
         ){keyed}
-        SELECT {whole} FROM (SELECT count(*) FROM added) AS done, pg_notify('dpj_outbox', '')
+        SELECT {whole} AS moved FROM (SELECT count(*) FROM added) AS done, pg_notify('dpj_outbox', '')
     """  # noqa: S608
