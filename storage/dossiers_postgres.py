@@ -110,6 +110,8 @@ class PostgresDossiers:
         if after is not None:
             conditions.append(f"(date_creation, id) < (${len(values) + 1}, ${len(values) + 2})")
             values.extend(after)
+        # A plan for any tenant would walk the whole table for one that has next to nothing in it.
+        await self._connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
         rows = await self._connection.fetch(
             f"SELECT * FROM dossiers WHERE {' AND '.join(conditions)} "  # noqa: S608 - fixed texts and places only
             f"ORDER BY date_creation DESC, id DESC LIMIT {int(limit)}",
