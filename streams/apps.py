@@ -17,7 +17,8 @@ import faust
 from faust.types import TP
 
 from streams.delivery import Delivery
-from streams.lanes import Partition, Record
+from streams.fetching import fetch_directly
+from streams.lanes import Partition
 
 NEVER_SECONDS = 31_536_000.0
 
@@ -91,41 +92,21 @@ def create_app(consumer: str, settings: ConsumerSettings) -> Any:
 
 
 def attach(app: Any, topics: tuple[str, ...], delivery: Delivery) -> None:
-    """The app's one agent: every record goes to delivery, and lanes end when their partitions are revoked."""
+    """Every record goes to delivery, and lanes end when their partitions are revoked. Faust subscribes to the topics of its
+    agents: so the app has one, whose stream stays empty."""
+    fetch_directly(app, delivery.accept)
     channel = app.topic(
         *topics, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", acks=False
     )
 
-    async def deliver(stream: Any) -> None:
+    async def nothing_comes(stream: Any) -> None:
         stream.enable_acks = False
-        async for event in stream.events():
-            try:
-                delivery.accept(to_record(event))
-            except Exception as error:  # noqa: BLE001 - going on would acknowledge past a record that no lane holds
-                await app.crash(error)
-                return
+        async for _ in stream.events():
+            await app.crash(RuntimeError("Faust handed a record to its own stream"))
+            return
 
     async def on_revoked(_app: Any, revoked: set[TP], **_: Any) -> None:
         await delivery.revoke({Partition(tp.topic, tp.partition) for tp in revoked})
 
-    app.agent(channel, name=f"{app.conf.id}.deliver")(deliver)
+    app.agent(channel, name=f"{app.conf.id}.deliver")(nothing_comes)
     app.on_partitions_revoked.connect(on_revoked, weak=False)
-
-
-def to_record(event: Any) -> Record:
-    """Faust's event as delivery's record."""
-    message = event.message
-    return Record(
-        partition=Partition(message.topic, message.partition),
-        offset=message.offset,
-        key=message.key,
-        value=message.value,
-        headers={
-            name: value.decode("utf-8", "replace") for name, value in _pairs(message.headers) if value is not None
-        },
-        timestamp=message.timestamp or 0.0,
-    )
-
-
-def _pairs(headers: Any) -> list[tuple[str, bytes | None]]:
-    return list(headers.items() if isinstance(headers, Mapping) else headers or ())
