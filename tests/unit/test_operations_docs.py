@@ -11,9 +11,10 @@ from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
 from domain.lifecycle import Status
+from domain.reconciling import Fault
 from ingest_api.metrics import ApiMetrics
 from runtime.settings import Settings
-from runtime.telemetry import CircuitMetrics, DeliveryMetrics, RelayMetrics, WatchdogMetrics
+from runtime.telemetry import CircuitMetrics, DeliveryMetrics, ReconcileMetrics, RelayMetrics, WatchdogMetrics
 from streams.lanes import Partition, Record
 from streams.letters import Verdict, origin_headers
 
@@ -47,11 +48,16 @@ def test_every_metric_of_ours_is_explained() -> None:
     RelayMetrics(registry)
     CircuitMetrics(registry)
     WatchdogMetrics(registry)
+    ReconcileMetrics(registry)
     ApiMetrics(registry)
     names = {name for metric in registry.collect() for name in (metric.name, f"{metric.name}_total")}
     told = set(re.findall(r"`(dpj_\w+)`", PAGE))
     assert told <= names
     assert all(metric.name in told or f"{metric.name}_total" in told for metric in registry.collect())
+
+
+def test_every_fault_of_reconciling_is_explained() -> None:
+    assert [fault.value for fault in Fault if f"`{fault.value}`" not in PAGE] == []
 
 
 def test_every_header_of_a_dead_letter_is_explained() -> None:
