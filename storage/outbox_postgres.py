@@ -37,16 +37,18 @@ RELAY_SETTINGS: Final = {
     "synchronous_commit": "off",
 }
 
-#: Rows in hand are passed over by id, and those of a key with a refused row before them wait; neither is many.
+#: Rows in hand are passed over by id, and those of a key with a refused row before them wait; neither is many. That each
+#: row is looked up by a subquery of its own keeps the planner from comparing every waiting row with every refused one.
 _UNPUBLISHED: Final = """
     SELECT id, topic, key, body, headers, event_id FROM (
         SELECT o.*, sum(coalesce(octet_length(body), 0)::bigint + coalesce(octet_length(key), 0))
                     OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
         FROM (
             SELECT id, topic, key, body, headers, event_id FROM outbox
-            WHERE published_at IS NULL AND refused_at IS NULL AND id <> ALL($3::bigint[]) AND NOT EXISTS (
-                SELECT FROM outbox r
-                WHERE r.published_at IS NULL AND r.refused_at IS NOT NULL AND r.key = outbox.key AND r.id < outbox.id)
+            WHERE published_at IS NULL AND refused_at IS NULL AND id <> ALL($3::bigint[]) AND (
+                SELECT r.id FROM outbox r
+                WHERE r.published_at IS NULL AND r.refused_at IS NOT NULL AND r.key = outbox.key AND r.id < outbox.id
+                LIMIT 1) IS NULL
             ORDER BY id LIMIT $1
         ) o
     ) rows
