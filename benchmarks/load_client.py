@@ -22,6 +22,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import cycle
+from secrets import token_hex
 from typing import Any, Final, cast
 from uuid import uuid4
 
@@ -31,8 +33,8 @@ OK: Final = 200
 #: Answers' first lines kept, to tell what an error was.
 KEPT_ERRORS: Final = 5
 
-#: Head and body of the next request.
-Request = tuple[bytes, bytes]
+#: Head and body of the next request, in pieces.
+Request = tuple[bytes, ...]
 
 
 class _Connection(asyncio.Protocol):
@@ -102,30 +104,32 @@ def file_content(size: int) -> bytes:
 
 def uploads(plan: dict[str, Any]) -> tuple[Callable[[], Request], int]:
     """How to make the next upload, and the status of its success."""
-    metadata = json.dumps(
-        {
-            "type": plan["type"],
-            "dossier_id": plan["dossier_id"],
-            "depositor": {"email": "depot@example.org", "language": "fr"},
-            "tags": ["mesure"],
-            "metadata": {"source": "benchmark"},
-        }
-    ).encode()
-    body = b"".join(
-        (
-            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="metadata"\r\n'.encode(),
-            b"Content-Type: application/json\r\n\r\n" + metadata + b"\r\n",
-            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="piece.pdf"\r\n'.encode(),
-            b"Content-Type: application/pdf\r\n\r\n" + file_content(plan["size"]),
-            f"\r\n--{BOUNDARY}--\r\n".encode(),
-        )
-    )
+    leads = cycle([_lead(plan["type"], dossier) for dossier in plan["dossiers"]])
+    rest = file_content(plan["size"]) + f"\r\n--{BOUNDARY}--\r\n".encode()
+    length = len(next(leads)) + len(rest)
     head = (
         f"POST /api/v1/documents HTTP/1.1\r\nHost: {plan['host']}:{plan['port']}\r\n"
         f"Authorization: Bearer {plan['token']}\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
-        f"User-Agent: dpj-benchmark\r\nContent-Length: {len(body)}\r\nIdempotency-Key: "
+        f"User-Agent: dpj-benchmark\r\nContent-Length: {length}\r\nIdempotency-Key: "
     ).encode()
-    return lambda: (head + uuid4().hex.encode() + b"\r\n\r\n", body), CREATED
+    return lambda: (head + uuid4().hex.encode() + b"\r\n\r\n" + next(leads), rest), CREATED
+
+
+def _lead(type_code: str, dossier_id: str) -> bytes:
+    """The body up to the file's first byte; as long for every dossier."""
+    metadata = {
+        "type": type_code,
+        "dossier_id": dossier_id,
+        "depositor": {"email": "depot@example.org", "language": "fr"},
+        "tags": ["mesure"],
+        "metadata": {"source": "benchmark"},
+    }
+    return (
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="metadata"\r\n'
+        f"Content-Type: application/json\r\n\r\n{json.dumps(metadata)}\r\n"
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="piece.pdf"\r\n'
+        "Content-Type: application/pdf\r\n\r\n"
+    ).encode()
 
 
 def puts(plan: dict[str, Any]) -> tuple[Callable[[], Request], int]:
@@ -133,7 +137,12 @@ def puts(plan: dict[str, Any]) -> tuple[Callable[[], Request], int]:
     body = file_content(plan["size"])
     signer = Signer(plan["access_key"], plan["secret_key"], f"{plan['host']}:{plan['port']}")
     prefix = f"/{plan['bucket']}/{plan['prefix']}"
-    return lambda: (signer.put(f"{prefix}/{uuid4()}", body), body), OK
+
+    def make() -> Request:
+        name = uuid4()
+        return signer.put(f"{prefix}/{name.hex[:2]}/{name}/{token_hex(16)}", body), body
+
+    return make, OK
 
 
 class Signer:
