@@ -121,11 +121,17 @@ class DeliveryMetrics:
         self._retried = Counter(
             "dpj_event_retries_total", "Tries that failed and were repeated", ["consumer", "code"], registry=registry
         )
+        self._known: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self.waiting_now: dict[str, int] = {}
 
     def finished(self, consumer: str, outcome: str, code: str, seconds: float) -> None:
-        self._finished.labels(consumer, outcome, code).inc()
-        self._seconds.labels(consumer).observe(seconds)
+        # Looking a label up costs more than counting; labels are few.
+        known = self._known.get((consumer, outcome, code))
+        if known is None:
+            known = self._finished.labels(consumer, outcome, code), self._seconds.labels(consumer)
+            self._known[consumer, outcome, code] = known
+        known[0].inc()
+        known[1].observe(seconds)
 
     def waiting(self, consumer: str, dependency: str, delta: int) -> None:
         self._waiting.labels(consumer, dependency).inc(delta)

@@ -53,9 +53,11 @@ class Lane:
         self._size: Final = size
         self._work = work
         self._advanced = advanced
-        self._slots = asyncio.Semaphore(concurrency)
+        self._concurrency: Final = concurrency
+        self._running = 0
         self._entries: deque[_Entry] = deque()
         self._by_key: dict[bytes | None, deque[_Entry]] = {}
+        self._ready: deque[bytes | None] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_taken = -1
         self._next_offset: int | None = None
@@ -92,18 +94,28 @@ class Lane:
             waiting.append(entry)
             return
         self._by_key[record.key] = deque([entry])
-        task = asyncio.create_task(self._run_key(record.key))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._ready.append(record.key)
+        if self._running < self._concurrency:
+            self._running += 1
+            task = asyncio.create_task(self._run())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _run_key(self, key: bytes | None) -> None:
-        waiting = self._by_key[key]
-        while waiting:
-            async with self._slots:
+    async def _run(self) -> None:
+        """Work on one ready record after the other until there is none; a key is ready again once its record is finished."""
+        try:
+            while self._ready:
+                key = self._ready.popleft()
+                waiting = self._by_key[key]
                 await self._work(waiting[0].record)
-            waiting.popleft().finished = True
-            self._advance()
-        del self._by_key[key]
+                waiting.popleft().finished = True
+                if waiting:
+                    self._ready.append(key)
+                else:
+                    del self._by_key[key]
+                self._advance()
+        finally:
+            self._running -= 1
 
     def _advance(self) -> None:
         if not self._entries[0].finished:
