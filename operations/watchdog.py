@@ -19,6 +19,11 @@ from operations.lag import PartitionLag
 
 log = structlog.get_logger()
 
+#: What a worker that was just started may take to join its group: as long again as the session of a killed one lasts.
+START_SECONDS: Final = 60.0
+#: The time between two restarts doubles as long as they do not help, up to this many times the first.
+MOST_PATIENCE: Final = 16
+
 #: What a worker may say it waits for without being excused by it: these are its own affairs.
 NO_EXCUSE: Final = frozenset({"retry", "other_worker"})
 
@@ -67,12 +72,11 @@ class StallDetector:
         self._standing = standing
         return stalls
 
-    def forget(self, consumer: str | None = None) -> None:
-        """Count anew, for one consumer or for all: they could not, or need not, have moved until now."""
+    def forget(self) -> None:
+        """Count anew: nobody could have moved until now."""
         now = self._clock()
         for place, (committed, _) in self._standing.items():
-            if consumer in {None, place[0]}:
-                self._standing[place] = (committed, now)
+            self._standing[place] = (committed, now)
 
 
 class Metrics(Protocol):
@@ -102,6 +106,7 @@ class Watchdog:
         metrics: Metrics,
         *,
         interval: float,
+        clock: Callable[[], float],
         ask: Ask,
         restart: Restart | None = None,
     ) -> None:
@@ -111,7 +116,10 @@ class Watchdog:
         self._interval: Final = interval
         self._ask = ask
         self._restart = restart
+        self._clock = clock
         self._known: dict[Place, Stall] = {}
+        #: When each restarted consumer may be restarted again, and after how long again after that.
+        self._patience: dict[str, tuple[float, float]] = {}
         self.waiting = True
         self._told = False
 
@@ -153,11 +161,16 @@ class Watchdog:
                     seconds=round(stall.seconds),
                 )
         self._known = found
+        stalled = {stall.consumer for stall in found.values()}
+        self._patience = {consumer: times for consumer, times in self._patience.items() if consumer in stalled}
         if self._restart is not None:
-            for consumer in sorted({stall.consumer for stall in found.values()}):
+            for consumer in sorted(stalled):
                 await self._restart_without_excuse(consumer, self._restart)
 
     async def _restart_without_excuse(self, consumer: str, restart: Restart) -> None:
+        not_before, patience = self._patience.get(consumer, (self._clock(), START_SECONDS))
+        if self._clock() < not_before:
+            return
         said = await self._ask(consumer)
         excuses = sorted(set(said or {}) - NO_EXCUSE)
         if excuses:
@@ -166,4 +179,4 @@ class Watchdog:
         log.warning("stalled_worker_restarted", consumer=consumer, answered=said is not None)
         await restart(consumer)
         self._metrics.restarted(consumer)
-        self._detector.forget(consumer)
+        self._patience[consumer] = (self._clock() + patience, min(2 * patience, MOST_PATIENCE * START_SECONDS))

@@ -147,6 +147,7 @@ def run_watchdog(settings: Settings) -> None:
             StallDetector(settings.stall_seconds, time.monotonic),
             WatchdogMetrics(site.metrics),
             interval=min(max(settings.stall_seconds / 6, 1.0), WATCH_SECONDS),
+            clock=time.monotonic,
             ask=ask,
             restart=restart if services else None,
         )
