@@ -191,8 +191,11 @@ class Rounds:
         producer = Producer({"bootstrap.servers": self._site.settings["DPJ_KAFKA_BOOTSTRAP"]})
 
         def sent(error: object, message: Message) -> None:
+            partition, offset = message.partition(), message.offset()
             assert error is None
-            self._writer.poison_record(POISONED, message.partition(), message.offset())
+            assert partition is not None
+            assert offset is not None
+            self._writer.poison_record(POISONED, partition, offset)
 
         producer.produce(POISONED, key=b"poison", value=b"no event", on_delivery=sent)
         assert producer.flush(10) == 0
@@ -222,7 +225,7 @@ def rounds(
     site: FaultSite, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Rounds]:
     asked = [
-        item.callspec.params["point"]
+        str(item.callspec.params["point"])
         for item in request.session.items
         if isinstance(item, pytest.Function) and "rounds" in item.fixturenames and item.path == request.path
     ]
