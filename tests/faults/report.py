@@ -24,7 +24,8 @@ def write(path: Path, state: Mapping[str, Any]) -> None:
 def _lines(state: Mapping[str, Any]) -> Iterable[str]:
     rounds: Sequence[Mapping[str, Any]] = state["rounds"]
     faults = _summed(rounds, "faults")
-    violations = [(one["number"], text) for one in rounds for text in one["violations"]]
+    violations = [(f"round {one['number']}", text) for one in rounds for text in one["violations"]]
+    violations += [("at the end", text) for text in state.get("whole", ())]
     deposits, done = sum(one["deposits"] for one in rounds), sum(faults.values())
     found = {name: sum(one["findings"][name] for one in rounds) for name in _COUNTS}
     yield "# Soak"
@@ -73,20 +74,20 @@ _COUNTS = {
 }
 
 
-def _said(violations: Sequence[tuple[int, str]]) -> str:
+def _said(violations: Sequence[tuple[str, str]]) -> str:
     if not violations:
         return "No promise was broken."
-    return f"{len(violations)} promises were broken, in {len({number for number, _ in violations})} rounds; see below."
+    return f"{len(violations)} promises were broken, in {len({where for where, _ in violations})} rounds; see below."
 
 
-def _violations(seed: int, violations: Sequence[tuple[int, str]]) -> Iterable[str]:
+def _violations(seed: int, violations: Sequence[tuple[str, str]]) -> Iterable[str]:
     if violations:
         yield "## Violations"
         yield ""
         yield f"Replayed by `python -m tests.faults.soak --seed {seed} --round N`."
         yield ""
-        for number, text in violations:
-            yield f"* round {number}: {text}"
+        for where, text in violations:
+            yield f"* {where}: {text}"
         yield ""
 
 

@@ -106,7 +106,7 @@ PLANTS: dict[Plant, set[str]] = {
 }
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_what_is_broken_by_hand_is_found(site: FaultSite, tmp_path: Path) -> None:
     await asyncio.to_thread(site.calm)
     checker = Checker(site.pipeline)

@@ -120,7 +120,7 @@ async def stop_at_work(bench: Bench, consumer: str) -> Claims:
     raise AssertionError(f"{consumer} was never caught at work")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_a_worker_that_goes_on_after_its_claim_was_taken_over_has_no_second_effect(bench: Bench) -> None:
     """Every consumer at once: each is stopped with a claim, another does its event, then it goes on where it was."""
     held: dict[str, Claims] = {}
@@ -155,7 +155,7 @@ async def test_a_worker_that_goes_on_after_its_claim_was_taken_over_has_no_secon
 # --- two decisions ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("state", ["STORED", "VERIFIED"])
 async def test_of_validate_and_reject_one_wins(bench: Bench, state: str) -> None:
     deposits = [bench.clients.new("pdf") for _ in range(6)]
@@ -183,7 +183,7 @@ async def test_of_validate_and_reject_one_wins(bench: Bench, state: str) -> None
 # --- archiving and a re-drive -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_an_archiving_that_wakes_up_after_a_re_drive_leaves_one_copy(bench: Bench) -> None:
     """A worker is stopped while it archives; another gives the document up; it is re-driven and archived; the first goes on."""
     site = bench.site
@@ -246,7 +246,7 @@ async def redrive(bench: Bench, deposit: Deposit, operators: int) -> None:
 # --- an upload and a reconciliation -----------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 async def test_a_slow_upload_is_not_reconciled_away(bench: Bench) -> None:
     """It takes three times its lease, and reconciling runs all the while with the shortest grace it may have."""
     grace = str(float(bench.site.setting("DPJ_UPLOAD_LEASE")) + 0.1)
@@ -262,7 +262,7 @@ async def test_a_slow_upload_is_not_reconciled_away(bench: Bench) -> None:
     await bench.all_holds()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 async def test_an_upload_that_lost_its_lease_is_abandoned_and_stays_so(bench: Bench) -> None:
     """The API stands still in the middle of an upload until it was reconciled away; going on it must not complete it."""
     api: Process = bench.site.process("api")

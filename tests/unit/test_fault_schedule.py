@@ -1,0 +1,101 @@
+"""A seed is a schedule; the report tells what came of it, violations first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults import report
+from tests.faults.documents import KINDS as DOCUMENTS
+from tests.faults.documents import make
+from tests.faults.faults import GROUPS, KINDS
+from tests.faults.schedule import LONG, SHORT, plan, told
+
+
+@pytest.mark.parametrize("durations", [SHORT, LONG])
+def test_the_same_seed_is_the_same_schedule(durations: Any) -> None:
+    first = plan(7, 3, 60, durations)
+    assert first == plan(7, 3, 60, durations)
+    assert first != plan(8, 3, 60, durations)
+    assert first != plan(7, 4, 60, durations)
+    assert sum(len(episode) for episode in first) == 60
+    assert told(first[0]).startswith(f"{first[0][0].kind} at 0.0")
+
+
+def test_faults_of_an_episode_overlap_and_break_different_things() -> None:
+    sizes: Counter[int] = Counter()
+    for episode in (episode for number in range(40) for episode in plan(1, number, 30, LONG)):
+        sizes[len(episode)] += 1
+        targets = [KINDS[fault.kind].target for fault in episode]
+        assert len(set(targets)) == len(targets)
+        assert episode[0].at == 0
+        assert all(fault.at < episode[0].seconds for fault in episode)
+        assert all(LONG.least <= fault.seconds <= LONG.most for fault in episode)
+    assert set(sizes) == {1, 2, 3, 4}
+
+
+def test_every_kind_of_fault_comes_in_a_soak() -> None:
+    drawn = {fault.group for number in range(50) for episode in plan(1, number, 20, LONG) for fault in episode}
+    assert drawn == set(GROUPS)
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_a_document_is_the_same_at_any_time_and_like_no_other(kind: str) -> None:
+    assert make(kind, "a" * 16) == make(kind, "a" * 16)
+    assert kind == "nothing" or make(kind, "a" * 16) != make(kind, "b" * 16)
+
+
+def a_round(number: int, *violations: str) -> dict[str, Any]:
+    findings = dict.fromkeys(
+        (
+            "documents",
+            "complete_without_2xx",
+            "mails",
+            "second_mails",
+            "audit_entries",
+            "repeated_records",
+            "dead_letters",
+        ),
+        2,
+    )
+    return {
+        "number": number,
+        "faults": {"kafka stopped": 3},
+        "recoveries": [
+            {"group": "kafka stopped", "seconds": float(number)},
+            {"group": "several at once", "seconds": None},
+        ],
+        "violations": list(violations),
+        "answers": {"deposit 201": 5},
+        "findings": {**findings, "states": {"ARCHIVED": 5}},
+        "redeliveries": {"audit": 4},
+        "retries": {},
+        "reconciled": {"left_object": 1},
+        "deposits": 6,
+        "settled": 3.0,
+        "seconds": 90.0,
+    }
+
+
+def test_the_report_adds_up_and_hides_nothing(tmp_path: Path) -> None:
+    state = {"seed": 9, "faults": 6, "per_round": 3, "least": 5.0, "most": 60.0}
+    report.write(tmp_path / "soak.md", {**state, "rounds": [a_round(1), a_round(3)]})
+    sound = (tmp_path / "soak.md").read_text("utf-8")
+    assert "No promise was broken." in sound
+    assert "| kafka stopped | 6 | 2 | 2.0 | 3.0 |" in sound
+    assert "| several at once | - | 0 (+2 not in time) | - | - |" in sound
+    assert "| deposits | 12 |" in sound
+    report.write(tmp_path / "soak.md", {**state, "rounds": [a_round(1), a_round(3, "lost: a document")]})
+    broken = (tmp_path / "soak.md").read_text("utf-8")
+    assert "1 promises were broken, in 1 rounds" in broken
+    assert "* round 3: lost: a document" in broken
+    assert "--seed 9 --round N" in broken
+
+
+def test_what_was_broken_at_the_end_is_told_too(tmp_path: Path) -> None:
+    state = {"seed": 9, "faults": 3, "per_round": 3, "least": 5.0, "most": 60.0, "rounds": [a_round(1)]}
+    report.write(tmp_path / "soak.md", {**state, "whole": ["mail: one came late"]})
+    assert "* at the end: mail: one came late" in (tmp_path / "soak.md").read_text("utf-8")
