@@ -83,6 +83,27 @@ async def test_filters_and_tenants(database: PostgresDatabase, postgres: Postgre
     assert len(await queries.types()) == 9
 
 
+async def test_no_list_is_planned_for_any_tenant(database_dsn: str) -> None:
+    """The server would after five times; such a plan walks the whole table for a tenant that has next to nothing in it."""
+    postgres = Postgres(database_dsn, connections=1)
+    try:
+        queries = PostgresQueries(postgres)
+        for number in range(8):
+            await queries.page(f"tenant-{number}", DocumentFilter(statuses=STORED), None, 51)
+            async with PostgresDatabase(postgres, lambda _: b"").transaction() as work:
+                await work.dossiers.page(f"tenant-{number}", None, 51)
+        async with postgres.connection() as connection:
+            plans = await connection.fetch(
+                """
+                SELECT generic_plans, custom_plans FROM pg_prepared_statements
+                WHERE statement LIKE 'SELECT * FROM documents %' OR statement LIKE 'SELECT * FROM dossiers %'
+                """
+            )
+    finally:
+        await postgres.aclose()
+    assert [tuple(row) for row in plans] == [(0, 8), (0, 8)]
+
+
 # --- plans ------------------------------------------------------------------------------------------------------------
 
 _DOSSIERS = """
@@ -120,6 +141,12 @@ class _Explaining:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
         yield self
+
+    def transaction(self, **how: Any) -> Any:
+        return self._connection.transaction(**how)
+
+    async def execute(self, query: str) -> str:
+        return cast("str", await self._connection.execute(query))
 
     async def fetch(self, query: str, *values: Any) -> list[Any]:
         plan = await self._connection.fetchval(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {query}", *values)
@@ -164,6 +191,7 @@ async def test_lists_read_an_index_and_little_more_than_a_page(explaining: _Expl
             (None, DocumentFilter(statuses=verified), 200),
             ("tenant-3", DocumentFilter(statuses=frozenset({Status.QUARANTINED})), 200),
             ("tenant-none", DocumentFilter(statuses=STORED), 200),
+            (None, DocumentFilter(statuses=STORED, type_code="CHEQUE_ANNULE"), 200),
         ):
             await queries.page(tenant, filters, after, 51)
             explaining.check(most_rows)
