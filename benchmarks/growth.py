@@ -29,7 +29,7 @@ from storage.migrate import upgrade
 GOAL: Final = 1.2
 SIZES: Final = (10_000, 100_000, 1_000_000)
 QUICK_SIZES: Final = (1_000, 10_000)
-REQUESTS: Final = 400
+REQUESTS: Final = 200
 QUICK_REQUESTS: Final = 40
 WARM_UP: Final = 10
 UPLOAD_BYTES: Final = 100_000
