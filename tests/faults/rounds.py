@@ -181,7 +181,7 @@ class Round:
         """Remove what uploads that came to nothing left in the store; copies in the GED are left for the checker to find."""
         time.sleep(float(self._site.setting("DPJ_RECONCILE_GRACE")))
         told = json.loads(self._site.dpj("reconcile", "--apply", "--ged-hours", "0", "--json"))
-        self.result.reconciled = dict(told["faults"])
+        self.result.reconciled = {fault: count["found"] for fault, count in told["faults"].items()}
 
     def _ends(self, before: dict[str, int]) -> list[Violation]:
         """Processes that ended without being told to."""
