@@ -23,18 +23,19 @@ class Load:
     errors: int
     timeouts: int
     rate: float
+    seconds: float
     latencies: tuple[float, ...]
     cpu: dict[str, float]
     said: tuple[str, ...]
 
     def milliseconds(self, share: float) -> float:
-        """A quantile of the latencies; 0 where nothing was answered."""
-        return percentile(self.latencies, share) * 1000 if self.latencies else 0.0
+        """A quantile of the latencies; the whole run's length where nothing was answered."""
+        return percentile(self.latencies, share) * 1000 if self.latencies else self.seconds * 1000
 
     @property
     def average(self) -> float:
         """Milliseconds."""
-        return sum(self.latencies) / max(1, len(self.latencies)) * 1000
+        return sum(self.latencies) / len(self.latencies) * 1000 if self.latencies else self.seconds * 1000
 
     def percent(self, count: int) -> float:
         """``count`` of all requests that ended."""
@@ -93,6 +94,7 @@ async def run_load(plan: dict[str, Any], processes: dict[str, int]) -> Load:
         errors=result["errors"],
         timeouts=result["timeouts"],
         rate=result["done"] / result["seconds"],
+        seconds=result["seconds"],
         latencies=tuple(result["latencies"]),
         cpu={name: spent * 1000 / max(1, result["done"]) for name, spent in seconds.items()},
         said=tuple(result["said"]),

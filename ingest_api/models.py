@@ -15,7 +15,7 @@ MAX_METADATA_ENTRIES: Final = 32
 
 def _printable(text: str) -> str:
     """Raises ValueError for control characters and lone surrogates: neither PostgreSQL nor a mail takes them."""
-    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
+    if not text.isprintable() and any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
         raise ValueError("control characters are not allowed")
     return text
 

@@ -25,6 +25,8 @@ from runtime.telemetry import WatchdogMetrics, configure_logging
 from runtime.wiring import Site
 from streams.waiting import unless_stopped
 
+#: Bytes of a request's body that may wait for us before its socket is left unread.
+BODY_BUFFER: Final = 256 * 1024
 GC_THRESHOLDS: Final = (20_000, 20, 20)
 SWEEP_SECONDS: Final = 15.0
 PRUNE_SECONDS: Final = 3600.0
@@ -40,10 +42,14 @@ def run_api(settings: Settings) -> None:
     """Serve the HTTP API. At its stop no request is begun, and those under way have ``drain_seconds`` to end."""
     import uvicorn
     import uvloop
+    from uvicorn.protocols.http import httptools_impl
 
     from ingest_api.app import create_app
 
     configure_logging("api", log_format=settings.log_format, level=settings.log_level)
+
+    # Its 64 KB stop and start the socket for nearly every read of an upload; there is no setting for it.
+    vars(httptools_impl)["HIGH_WATER_LIMIT"] = BODY_BUFFER
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
         server = Server(
