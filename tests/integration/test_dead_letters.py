@@ -23,9 +23,10 @@ from processors.dead_letters import OperatorDesk
 from schemas.codec import EventCodec
 from storage.dead_letters_postgres import PostgresHeld, PostgresOperations
 from storage.inbox_postgres import PostgresInbox
-from storage.outbox_postgres import OutboxRow, PostgresOutboxReader, PostgresOutboxSource
+from storage.outbox_postgres import OutboxRow, PostgresOutboxReader
 from storage.outbox_refused_postgres import PostgresRefusals
 from storage.postgres import Postgres, PostgresDatabase
+from storage.postgres_connections import connect
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier
 
 
@@ -81,7 +82,9 @@ def desk(database: PostgresDatabase, codec: EventCodec) -> OperatorDesk:
 
 @pytest.fixture
 async def reader(database_dsn: str) -> AsyncIterator[PostgresOutboxReader]:
-    reader = await PostgresOutboxSource(database_dsn).open_reader()
+    # On an ordinary session: the server ends a relay's own when it is silent for longer than a test may be.
+    reader = PostgresOutboxReader(await connect(database_dsn))
+    await reader.listen()
     yield reader
     await reader.close()
 

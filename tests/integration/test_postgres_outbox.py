@@ -17,6 +17,7 @@ from domain.events import DocumentQuarantined
 from schemas.codec import EventCodec
 from storage.outbox_postgres import PostgresOutboxReader, PostgresOutboxSource
 from storage.postgres import Postgres, PostgresDatabase
+from storage.postgres_connections import connect
 from tests.support.builders import NOW, a_document, a_dossier
 
 
@@ -36,7 +37,9 @@ def an_event(document_id: UUID, sequence: int = 1) -> DocumentQuarantined:
 
 @pytest.fixture
 async def reader(database_dsn: str) -> AsyncIterator[PostgresOutboxReader]:
-    reader = await PostgresOutboxSource(database_dsn).open_reader()
+    # On an ordinary session: the server ends a relay's own when it is silent for longer than a test may be.
+    reader = PostgresOutboxReader(await connect(database_dsn))
+    await reader.listen()
     yield reader
     await reader.close()
 
