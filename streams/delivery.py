@@ -7,7 +7,8 @@ Each event of a lane goes through six steps, numbered here as in ``Delivery._del
 3. claim ``(consumer, event_id)`` in the inbox: one owner, a renewed lease, one event at a time per (consumer, document);
    an event already done is acknowledged at once;
 4. run the processor; its external effects are idempotent, because after a crash they happen again;
-5. one PostgreSQL transaction that still requires the same owner: business rows, inbox DONE, new outbox rows;
+5. one PostgreSQL transaction that still requires the same owner: business rows, inbox DONE, new outbox rows
+   (``streams.grouping``: those that only add rows share one, which requires all their owners);
 6. acknowledge.
 
 What may go wrong, by kind: *transient* holds the lane with capped exponential backoff and jitter as long as it takes;
@@ -177,7 +178,7 @@ class Delivery:
             lane = Lane(self._policy.lane_size, self._policy.lane_concurrency, self._work, advanced)
             self._lanes[record.partition] = lane
         lane.add(record)
-        if lane.is_full:
+        if lane.is_full and record.partition not in self._held:
             self._held.add(record.partition)
             self._flow.hold(record.partition)
 
