@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.archive import GedDocument
+from domain.archive import GedDocument, GedObject
 from domain.documents import Document, Dossier
 from domain.lifecycle import Status
 from domain.reconciling import Fault
@@ -31,6 +31,7 @@ from tests.integration.test_ged_outcomes import a_repository
 from tests.support.builders import a_document, a_dossier
 from tests.support.fakes_archiving import CONTENT, SHA256, MemoryContent
 from tests.support.fakes_content import pieces
+from tests.support.memory import MemoryDatabase
 
 GRACE = 0.3
 Store = FilesystemObjectStore | MinioObjectStore
@@ -182,42 +183,51 @@ async def test_many_rows_and_objects_agree(yard: Yard, monkeypatch: pytest.Monke
 async def test_a_second_copy_in_the_ged_is_removed(
     postgres: Postgres, database: PostgresDatabase, ged: CmisRepository, tmp_path: Path
 ) -> None:
-    dossier = a_dossier(tenant=f"test-{uuid4().hex[:8]}")
-    document = a_document(dossier, Status.VALIDATED, size=len(CONTENT), sha256=SHA256)
-    copy = await ArchiveCopies(database, MemoryContent(), ged).put(document, 10)
-    document = replace(document, status=Status.ARCHIVED, ged_id=copy.ged_id, archived_at=datetime.now(UTC))
+    dossier, two = a_dossier(tenant=f"test-{uuid4().hex[:8]}"), TakesTwo(ged)
+    document, copies = await _doubles(two, dossier)
+    recorded, *doubles = copies
+    document = replace(document, status=Status.ARCHIVED, ged_id=recorded, archived_at=datetime.now(UTC))
     async with database.transaction() as work:
         await work.dossiers.add(dossier)
         await work.documents.add(document)
-    doubles = await _doubles(ged, document)
     store = FilesystemObjectStore(tmp_path / "objects")
     await store.prepare()
-    parts = {"GED": ArchivedCopies(ged, hours=1)}
+    parts = {"GED": ArchivedCopies(two, hours=1)}
     reconcile = Reconcile(database, PostgresInventory(postgres), store, SystemClock(), parts, grace_seconds=GRACE)
-    if doubles:
-        (finding,) = (await reconcile.run(Repairs.NONE)).findings
-        assert finding.fault is Fault.GED_DOUBLE
-        assert set(finding.place.split()) == doubles
+    (finding,) = (await reconcile.run(Repairs.NONE)).findings
+    assert (finding.fault, finding.place.split()) == (Fault.GED_DOUBLE, doubles)
     report = await reconcile.run(Repairs.SAFE)
     assert (report.is_clean, report.copies) == (True, 1)
-    (left,) = await named(ged, document)
-    assert left.id == copy.ged_id
-    await ged.delete(copy.ged_id)
+    (left,) = await named(two, document)
+    assert left.id == recorded
+    await ged.delete(recorded)
     (finding,) = (await reconcile.run(Repairs.ALL)).findings
     assert finding.fault is Fault.GED_MISSING
     await store.aclose()
 
 
-async def _doubles(ged: CmisRepository, document: Document) -> set[str]:
-    """Other copies in the same place, if this GED can be brought to take them: it checks names, but not under concurrency."""
+class TakesTwo:
+    """The real GED, which gives what is named ``{name}.double`` as a second ``{name}``: it takes no two of one name itself."""
+
+    def __init__(self, ged: CmisRepository) -> None:
+        self._ged = ged
+        self.find, self.create_folder, self.create = ged.find, ged.create_folder, ged.create
+        self.read, self.delete = ged.read, ged.delete
+
+    async def children(self, folder: Sequence[str]) -> AsyncIterator[tuple[str, GedObject]]:
+        async for name, child in self._ged.children(folder):
+            yield name.removesuffix(".double"), child
+
+
+async def _doubles(ged: TakesTwo, dossier: Dossier) -> tuple[Document, list[str]]:
+    """A document and the ids of two copies of it."""
+    document = a_document(dossier, Status.VALIDATED, size=len(CONTENT), sha256=SHA256)
+    copy = await ArchiveCopies(MemoryDatabase(), MemoryContent(), ged).put(document, 10)
     folder, name = location(document)
-    wanted = GedDocument(name=name, mime_type="application/pdf", description="", size=len(CONTENT))
-
-    async def create() -> None:
-        await asyncio.gather(ged.create(folder, wanted, pieces(CONTENT)), return_exceptions=True)
-
-    await asyncio.gather(*(create() for _ in range(8)))
-    return {copy.id for copy in await named(ged, document)} - {document.ged_id}
+    wanted = GedDocument(name=f"{name}.double", mime_type="application/pdf", description="", size=len(CONTENT))
+    double = await ged.create(folder, wanted, pieces(CONTENT))
+    assert double is not None
+    return document, [copy.ged_id, double.id]
 
 
 def test_ids_are_compared_as_their_text_is() -> None:
