@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import admin as kafka_admin
 
 from benchmarks.agents_child import Task, site_of
 from benchmarks.site import TENANT
@@ -29,6 +29,7 @@ from runtime.wiring import Site
 from storage.migrate import upgrade
 
 PARTITIONS: Final = 6
+_kafka: Any = kafka_admin  # the package says it is typed, but exports these names only implicitly
 AT_ONCE: Final = 16
 
 
@@ -47,12 +48,12 @@ async def place(settings: Settings, stack: str, work: str, count: int, document_
     name = f"bench_agents_{uuid4().hex[:8]}"
     server = settings.postgres_dsn.get_secret_value()
     dsn = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+    admin = _kafka.AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
     await _on(server, f"CREATE DATABASE {name}")
     try:
         await upgrade(dsn)
         await _on(dsn, "CREATE TABLE bench_done (consumer text, event_id uuid, PRIMARY KEY (consumer, event_id))")
-        for future in admin.create_topics([NewTopic(name, PARTITIONS, 1)]).values():
+        for future in admin.create_topics([_kafka.NewTopic(name, PARTITIONS, 1)]).values():
             await asyncio.to_thread(future.result, 20)
         task = Task(
             contestant="ours",
@@ -210,8 +211,8 @@ async def _store(site: Site, dossier: Dossier, size: int) -> Document:
 def _send(site: Site, topic: str, events: list[DocumentUploaded]) -> None:
     producer = Producer({"bootstrap.servers": site.settings.kafka_bootstrap, "partitioner": "murmur2_random"})
     for event in events:
-        headers = [("event-id", str(event.event_id)), ("correlation-id", str(event.correlation_id))]
-        headers.append(("traceparent", new_traceparent()))
+        headers: list[tuple[str, str | bytes | None]] = [("traceparent", new_traceparent())]
+        headers += [("event-id", str(event.event_id)), ("correlation-id", str(event.correlation_id))]
         producer.produce(topic, site.codec.encode(event), key=event.key.encode(), headers=headers)
         producer.poll(0)
     if producer.flush(60):

@@ -44,7 +44,7 @@ async def faststream(task: Task, site: Site, progress: Progress) -> None:
     from faststream import AckPolicy, Context
     from faststream.kafka import KafkaBroker
 
-    broker = KafkaBroker(site.settings.kafka_bootstrap, logger=None)
+    broker: Any = KafkaBroker(site.settings.kafka_bootstrap, logger=None)
     async with await pool_of(task) as pool:
         effects = Effects(site, task, pool)
         work = effects.by_batch if task.way == "batch" else effects.by_event

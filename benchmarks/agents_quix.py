@@ -9,8 +9,8 @@ from typing import Any
 
 import psycopg
 from quixstreams import Application
-from quixstreams.sinks.base.batch import SinkBatch
 from quixstreams.sinks.base.sink import BatchingSink
+from quixstreams.sinks.base.batch import SinkBatch
 
 from benchmarks.agents_child import Effects, Progress, Task, pool_of, site_of
 
@@ -41,21 +41,17 @@ def step(coroutine: Any) -> Any:
     raise RuntimeError("it waited")
 
 
-class BatchInsert(BatchingSink):
+def batch_insert(connection: psycopg.Connection[Any], task: Task, progress: Progress) -> Any:
     """Quix's own way to write many: a batch per partition when a checkpoint is committed."""
 
-    def __init__(self, connection: psycopg.Connection[Any], task: Task, progress: Progress) -> None:
-        super().__init__()
-        self._connection = connection
-        self._task = task
-        self._progress = progress
+    def setup(_: Any) -> None: ...
 
-    def setup(self) -> None: ...
-
-    def write(self, batch: SinkBatch) -> None:
+    def write(_: Any, batch: SinkBatch) -> None:
         events = [item.value.event_id for item in batch]
-        self._connection.execute(INSERT_MANY, (self._task.group, events)).fetchall()
-        self._progress.add(len(events))
+        connection.execute(INSERT_MANY, (task.group, events)).fetchall()
+        progress.add(len(events))
+
+    return type("BatchInsert", (BatchingSink,), {"setup": setup, "write": write})()
 
 
 def quix(task: Task, progress: Progress) -> None:
@@ -101,7 +97,7 @@ def quix(task: Task, progress: Progress) -> None:
 
         if task.way == "batch":
             frame = frame.apply(decoded)
-            frame.sink(BatchInsert(connection, task, progress))
+            frame.sink(batch_insert(connection, task, progress))
         else:
             frame.update(noop if task.work == "noop" else integrity)
         threading.Thread(target=_stop_at_end, args=(app, progress), daemon=True).start()

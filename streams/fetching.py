@@ -20,7 +20,7 @@ from streams.lanes import Partition, Record
 
 FETCH_SECONDS: Final = 1.0
 #: While a partition is pushed back, its end must be noticed soon: a fetch for the others then waits no longer than this.
-PUSHED_BACK_SECONDS: Final = 0.02
+PUSHED_BACK_SECONDS: Final = 0.1
 
 
 class DirectConsumer(Consumer):
