@@ -160,6 +160,16 @@ def waiting_of(port: int) -> dict[str, object] | None:
     return dict(answer["waiting_for"])
 
 
+def stalled_places(settings: Settings) -> dict[tuple[str, str, int], float]:
+    """Seconds without progress by consumer, topic and partition, as this machine's watchdog sees it; empty without one."""
+    port = health_port(settings, WATCHDOG)
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2.0, trust_env=False).json()
+    except (httpx.HTTPError, ValueError):
+        return {}
+    return {(one["consumer"], one["topic"], one["partition"]): one["seconds"] for one in answer.get("stalled", [])}
+
+
 def _is_ready(service: Service) -> bool:
     try:
         return httpx.get(service.health, timeout=2.0, trust_env=False).status_code == httpx.codes.OK

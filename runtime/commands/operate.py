@@ -95,15 +95,26 @@ def lag(
     """How far each consumer group is behind, per topic and partition."""
     from operations.consumers import groups
     from operations.lag import measure, table_lines, total_lines, totals
+    from runtime.services import stalled_places
 
-    rows = measure(settings_of(stack).kafka_bootstrap, groups())
+    settings = settings_of(stack)
+    rows = measure(settings.kafka_bootstrap, groups())
     if not rows:
         raise CommandFailed("There are no topics yet.", "Create them: dpj topics create", code="topics_missing")
     if by_group:
         groups_lag = totals(rows)
         answer([asdict(one) for one in groups_lag], total_lines(groups_lag), as_json=as_json)
     else:
-        answer([asdict(row) for row in rows], table_lines(rows), as_json=as_json)
+        stalled = stalled_places(settings)
+        told = [
+            f"STALLED: {consumer}, {topic} partition {partition}: no progress for {seconds:.0f} s"
+            for (consumer, topic, partition), seconds in stalled.items()
+        ]
+        document = [
+            {**asdict(row), "stalled": (row.group.removeprefix("dpj."), row.topic, row.partition) in stalled}
+            for row in rows
+        ]
+        answer(document, [*table_lines(rows), *told], as_json=as_json)
 
 
 def token(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import structlog
 from prometheus_client import CollectorRegistry
@@ -43,7 +45,7 @@ def test_a_circuits_state_and_openings_are_metrics() -> None:
     assert seen() == (0, 0)
     states = [State.CLOSED, State.OPEN, State.HALF_OPEN, State.OPEN, State.HALF_OPEN, State.CLOSED]
     values = []
-    for previous, state in zip(states, states[1:], strict=False):
+    for previous, state in pairwise(states):
         metrics.changed("ged", state, previous)
         values.append(seen())
     assert values == [(2, 1), (1, 1), (2, 1), (1, 1), (0, 1)]
