@@ -52,7 +52,14 @@ async def faststream(task: Task, site: Site, progress: Progress) -> None:
         async def raw(message: Any) -> Any:
             return message.body
 
-        @broker.subscriber(
+        async def handle(values: list[Any], message: Any = Context("message")) -> None:  # noqa: B008
+            del values
+            records: Sequence[Any] = message.raw_message
+            progress.begin()
+            await work(by_key([(record.key, record.value) for record in records]))
+            progress.add(len(records))
+
+        broker.subscriber(
             task.topic,
             group_id=task.group,
             batch=True,
@@ -62,14 +69,7 @@ async def faststream(task: Task, site: Site, progress: Progress) -> None:
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.NACK_ON_ERROR,
             decoder=raw,
-        )
-        async def handle(values: list[Any], message: Any = Context("message")) -> None:  # noqa: B008
-            del values
-            records: Sequence[Any] = message.raw_message
-            progress.begin()
-            await work(by_key([(record.key, record.value) for record in records]))
-            progress.add(len(records))
-
+        )(handle)
         await broker.start()
         await progress.done.wait()
         await asyncio.sleep(1)

@@ -9,8 +9,8 @@ from typing import Any
 
 import psycopg
 from quixstreams import Application
-from quixstreams.sinks.base.sink import BatchingSink
 from quixstreams.sinks.base.batch import SinkBatch
+from quixstreams.sinks.base.sink import BatchingSink
 
 from benchmarks.agents_child import Effects, Progress, Task, pool_of, site_of
 
