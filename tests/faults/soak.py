@@ -10,6 +10,7 @@ import asyncio
 import json
 import secrets
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class Soak:
         """All rounds that are left; whether no promise was broken."""
         checker = Checker(site.pipeline)
         await checker.prepare()
+        since = await asyncio.to_thread(checker.stores.ends)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, TimeRemainingColumn(), console=self._console) as progress:
             bar = progress.add_task("faults", total=self.state["faults"], completed=self.done)
@@ -53,7 +55,7 @@ class Soak:
                 size = min(self.state["per_round"], self.state["faults"] - self.done)
                 self._keep(await self.one(site, checker, number, size))
                 progress.update(bar, completed=self.done, description=f"faults, {self._broken()} violations")
-        return await self._whole(checker) and not self._broken()
+        return await self._whole(checker, since) and not self._broken()
 
     async def one(self, site: FaultSite, checker: Checker, number: int, size: int) -> Result:
         """One round of the seed, on a tenant of its own."""
@@ -69,16 +71,16 @@ class Soak:
             (self._folder / f"round-{number}.log").write_text(site.log_tails(200), "utf-8")
         return result
 
-    async def _whole(self, checker: Checker) -> bool:
+    async def _whole(self, checker: Checker, since: Mapping[tuple[str, int], int]) -> bool:
         """Everything of this run once more, at its end: nothing came late."""
         path = self._folder / "whole.jsonl"
         path.unlink(missing_ok=True)
         with Writer(path) as writer:
             writer.journal = read(self._here)
-            checked = await checker.check(writer)
+            checked = await checker.check(writer, since=since)
         for violation in checked.violations:
             self._console.log(f"[red]at the end[/]: {violation}")
-        self.state["whole"] = [str(violation) for violation in checked.violations]
+        self.state.setdefault("whole", []).extend(str(violation) for violation in checked.violations)
         self.save()
         return not checked.violations
 

@@ -7,6 +7,7 @@ import json
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -108,31 +109,36 @@ PLANTS: dict[Plant, set[str]] = {
 
 @pytest.mark.timeout(600)
 async def test_what_is_broken_by_hand_is_found(site: FaultSite, tmp_path: Path) -> None:
+    with ExitStack() as files:
+        await _break_and_look(site, tmp_path, files)
+
+
+async def _break_and_look(site: FaultSite, folder: Path, files: ExitStack) -> None:
     await asyncio.to_thread(site.calm)
     checker = Checker(site.pipeline)
     await checker.prepare()
+    since = await asyncio.to_thread(checker.stores.ends)
     planted: dict[Plant, Writer] = {}
     before: dict[Plant, set[str]] = {}
     for plant in PLANTS:
-        writer = Writer(tmp_path / f"{plant.__name__}.jsonl")
+        writer = files.enter_context(Writer(folder / f"{plant.__name__}.jsonl"))
         planted[plant] = writer
-        clients = checker.clients(f"plant-{secrets.token_hex(4)}", writer, 1)
+        clients = checker.clients(f"plant-{secrets.token_hex(4)}", writer, secrets.randbits(32))
         await clients.prepare(1)
         deposit = clients.new("pdf")
         await clients.deposit(deposit)
         await clients.decide(deposit, "validate")
         await clients.aclose()
     for plant, writer in planted.items():
-        checked = await checker.check(writer)
+        checked = await checker.check(writer, since=since)
         ours = {str(one) for one in checked.violations if one.code != "object"}
         assert ours == set(), report(checked, writer.journal)
         before[plant] = {str(one) for one in checked.violations}
     for plant, writer in planted.items():
         (deposit,) = writer.journal.deposits.values()
         await plant(checker, deposit)
-        checked = await checker.check(writer)
+        checked = await checker.check(writer, since=since)
         found = {one.code for one in checked.violations if str(one) not in before[plant]}
-        writer.__exit__(None, None, None)
         assert PLANTS[plant] <= found, (plant.__name__, report(checked, writer.journal))
     await _put_right(checker, [deposit for writer in planted.values() for deposit in writer.journal.deposits.values()])
 

@@ -10,12 +10,13 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.checker import Checker, report
+from tests.faults.checker import Checked, Checker, report
 from tests.faults.faults import CONSUMERS
 from tests.faults.journal import Deposit, Writer
 from tests.faults.processes import Process
@@ -24,9 +25,20 @@ from tests.faults.traffic import Clients
 
 CAUGHT_SECONDS = 60.0
 PLACE_SECONDS = 60.0
+TAKEN_OVER_SECONDS = 180.0
 LATENCY_MS = 60
 
 Claims = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What is still to be taken over, told at the end of the wait."""
+
+    claims: set[tuple[str, str]]
+
+    def __str__(self) -> str:
+        return f"the second workers have done what the first held; left: {sorted(self.claims)}"
 
 
 class Bench:
@@ -37,13 +49,16 @@ class Bench:
         self.checker = Checker(site.pipeline)
         self._writer = writer
         self._before: set[str] = set()
+        self._since: dict[tuple[str, int], int] = {}
         self.clients: Clients
 
     async def open(self) -> None:
         await self.checker.prepare()
-        self.clients = self.checker.clients(f"pair-{secrets.token_hex(4)}", self._writer, 1, poison=0.0)
+        self._since = await asyncio.to_thread(self.checker.stores.ends)
+        self.tenant = f"pair-{secrets.token_hex(4)}"
+        self.clients = self.checker.clients(self.tenant, self._writer, secrets.randbits(32), poison=0.0)
         await self.clients.prepare(1)
-        self._before = {str(one) for one in (await self.checker.check(self._writer)).violations}
+        self._before = {str(one) for one in (await self._look()).violations}
 
     async def validated(self, kind: str = "pdf") -> Deposit:
         deposit = self.clients.new(kind)
@@ -51,7 +66,7 @@ class Bench:
         await self.clients.decide(deposit, "validate")
         return deposit
 
-    async def until(self, look: Callable[[], Awaitable[Any]], what: str, seconds: float = PLACE_SECONDS) -> Any:
+    async def until(self, look: Callable[[], Awaitable[Any]], what: object, seconds: float = PLACE_SECONDS) -> Any:
         """What ``look`` gives once it is true."""
         ends = time.monotonic() + seconds
         while not (found := await look()):
@@ -74,9 +89,12 @@ class Bench:
         report: dict[str, Any] = json.loads(told)
         return report
 
+    async def _look(self) -> Checked:
+        return await self.checker.check(self._writer, since=self._since)
+
     async def all_holds(self) -> None:
         """Every promise, once all is at rest."""
-        checked = await self.checker.check(self._writer)
+        checked = await self._look()
         broken = {str(one) for one in checked.violations} - self._before
         assert not broken, report(checked, self._writer.journal)
         assert checked.settled is not None, checked.waiting
@@ -93,8 +111,11 @@ async def bench(site: FaultSite, tmp_path: Path) -> AsyncIterator[Bench]:
             yield made
         finally:
             await made.clients.aclose()
-            for process in site.processes.values():
+            for process in list(site.processes.values()):
                 process.signal(signal.SIGCONT)
+            for process in [one for name, one in site.processes.items() if name.removeprefix("worker-")[-1].isdigit()]:
+                if process.name.startswith("worker-"):
+                    await asyncio.to_thread(site.remove, process)
             await asyncio.to_thread(site.calm)
 
 
@@ -130,26 +151,29 @@ async def test_a_worker_that_goes_on_after_its_claim_was_taken_over_has_no_secon
         held[consumer] = await stop_at_work(bench, consumer)
     bench.site.proxy("postgres").restore()
     assert sorted(held) == sorted(CONSUMERS)
-    seconds = [bench.site.add_worker(consumer) for consumer in CONSUMERS]
+    for consumer in CONSUMERS:
+        bench.site.add_worker(consumer)
+    left: set[tuple[str, str]] = set()
 
     async def taken_over() -> bool:
         query = "SELECT consumer, event_id::text, state, owner::text FROM inbox WHERE event_id = ANY($1::uuid[])"
         events = sorted({event for claims in held.values() for event in claims})
         rows = await bench.checker.stores.query(query, events)
         found = {(row[0], row[1]): (row[2], row[3]) for row in rows}
-        return all(
-            found.get((consumer, event), ("", ""))[0] == "DONE" and found[consumer, event][1] != owner
-            for consumer, claims in held.items()
-            for event, owner in claims.items()
-        )
+        left.clear()
+        for consumer, claims in held.items():
+            for event, owner in claims.items():
+                state, now = found.get((consumer, event), ("nobody's", ""))
+                if state != "DONE" or now == owner:
+                    left.add((consumer, state))
+        return not left
 
-    await bench.until(taken_over, f"the second workers have done {held}", 90)
+    # A frozen worker may hold a row of the database until the server ends its session, after a minute.
+    await bench.until(taken_over, _Left(left), TAKEN_OVER_SECONDS)
     for consumer in CONSUMERS:
         bench.site.process(f"worker-{consumer}").signal(signal.SIGCONT)
     await bench.validated("png")
     await bench.all_holds()
-    for process in seconds:
-        await asyncio.to_thread(bench.site.remove, process)
 
 
 # --- two decisions ----------------------------------------------------------------------------------------------------
@@ -200,14 +224,13 @@ async def test_an_archiving_that_wakes_up_after_a_re_drive_leaves_one_copy(bench
     assert await bench.states(deposit) == ["VALIDATED"]
     site.proxy("ged").restore()
     site.http_errors("ged", 413)
-    second = site.add_worker("archiving")
+    site.add_worker("archiving")
     await bench.until(lambda: are(bench, "ARCHIVE_FAILED", deposit), "it is given up", 90)
     site.http_ok("ged")
     await redrive(bench, deposit, operators=3)
     await bench.until(lambda: are(bench, "ARCHIVED", deposit), "it is archived after all", 90)
     first.signal(signal.SIGCONT)
     await bench.all_holds()
-    await asyncio.to_thread(site.remove, second)
 
 
 async def quiet(bench: Bench) -> bool:
@@ -248,10 +271,10 @@ async def redrive(bench: Bench, deposit: Deposit, operators: int) -> None:
 
 @pytest.mark.timeout(600)
 async def test_a_slow_upload_is_not_reconciled_away(bench: Bench) -> None:
-    """It takes three times its lease, and reconciling runs all the while with the shortest grace it may have."""
+    """It takes many times its lease, and reconciling runs all the while with the shortest grace it may have."""
     grace = str(float(bench.site.setting("DPJ_UPLOAD_LEASE")) + 0.1)
     deposit = bench.clients.new("png")
-    sending = asyncio.create_task(bench.clients.send_slowly(deposit, 12.0))
+    sending = asyncio.create_task(bench.clients.send_slowly(deposit, 30.0))
     runs = 0
     while not sending.done():
         told = await bench.reconcile("--grace", grace)
@@ -275,7 +298,7 @@ async def test_an_upload_that_lost_its_lease_is_abandoned_and_stays_so(bench: Be
     api.signal(signal.SIGCONT)
     status, body = await sending
     assert status != 201, body
-    rows = await bench.checker.stores.query("SELECT statut FROM documents WHERE nom_original = $1", deposit.name)
+    rows = await bench.checker.stores.query("SELECT statut FROM documents WHERE tenant = $1", bench.tenant)
     assert [row[0] for row in rows] == ["ABANDONED"], told
     await bench.clients.deposit(deposit)
     assert deposit.accepted, "the same key makes a new document"
