@@ -14,12 +14,12 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from domain.archive import OpenAttempt
-from domain.dead_letters import HeldEvent, Place, RefusedRow
 from domain.documents import Document, DocumentType, Dossier, Rendition, TimelineEntry
 from domain.events import AuditRecorded, Event
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.objects import StoredObject, UnfinishedPut
 from domain.records import IdempotencyRecord, NotificationRecord, UploadSurroundings
+from processors.operator_ports import DeadLetterMarks, HeldOrders, RefusedRows
 
 
 class Clock(Protocol):
@@ -198,9 +198,7 @@ class Outbox(Protocol):
         self, consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
     ) -> None: ...
 
-    async def add_record(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
-    ) -> None:
+    async def add_record(self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]) -> None:
         """A record as it is, byte for byte, for any topic."""
         ...
 
@@ -296,38 +294,6 @@ class Inbox(Protocol):
 
     async def reopen(self, consumer: str, event_id: UUID) -> str | None:
         """Forget a DEAD event, so that the consumer takes it again. The state it was in: None, CLAIMED, DONE or DEAD."""
-        ...
-
-
-class DeadLetterMarks(Protocol):
-    """What operators did with dead letters."""
-
-    async def mark(self, place: Place, act: str, actor: str, reason: str | None) -> bool:
-        """Say so once and for all; False if the letter has its mark already."""
-        ...
-
-
-class HeldOrders(Protocol):
-    """What operators order about events that a consumer holds."""
-
-    async def give_up(self, consumer: str, event_id: UUID, actor: str, reason: str) -> HeldEvent | None:
-        """Have the consumer give the event up at its next try; None if it is not held, or was ordered before."""
-        ...
-
-    async def withdraw(self, consumer: str, event_id: UUID) -> None:
-        """No order stands any more: the consumer gets the event anew."""
-        ...
-
-
-class RefusedRows(Protocol):
-    """Outbox rows that Kafka refuses for good. None: there is no such row, or it was settled before."""
-
-    async def retry(self, row_id: int) -> RefusedRow | None:
-        """Have the relay send it again, and what waits for it after it."""
-        ...
-
-    async def drop(self, row_id: int) -> RefusedRow | None:
-        """Never send it; what waits for it goes on."""
         ...
 
 

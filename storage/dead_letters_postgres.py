@@ -17,7 +17,7 @@ FRESH_SECONDS: Final = 300.0
 
 
 class PostgresDeadLetterMarks:
-    """See ``processors.ports.DeadLetterMarks``."""
+    """See ``processors.operator_ports.DeadLetterMarks``."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self._connection = connection
@@ -41,7 +41,7 @@ class PostgresDeadLetterMarks:
 
 
 class PostgresHeldOrders:
-    """See ``processors.ports.HeldOrders``."""
+    """See ``processors.operator_ports.HeldOrders``."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self._connection = connection

@@ -18,7 +18,7 @@ _COLUMNS: Final = """
 
 
 class PostgresRefusedRows:
-    """See ``processors.ports.RefusedRows``."""
+    """See ``processors.operator_ports.RefusedRows``."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self._connection = connection
