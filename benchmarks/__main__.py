@@ -51,7 +51,7 @@ def main() -> int:
         failed = [name for name in names if not _one(name, site, folder, quick=arguments.quick)]
     finally:
         site.close()
-    if folder == RESULTS:
+    if folder.resolve() == RESULTS:
         publish()
     if failed:
         note(f"Failed: {', '.join(failed)}")

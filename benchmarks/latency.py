@@ -42,10 +42,9 @@ STAGES: Final = (
     "archiving",
 )
 METHOD: Final = (
-    f"""One client, one document at a time ({SAMPLE[0]}, 315 KB), each in a dossier of its own, all of the pipeline's processes running and otherwise
-    idle.
-    The clock starts when the client has the 201; the decision (validate) is sent at once; it stops when the document's
-    row says ARCHIVED.""",
+    f"""One client, one document at a time ({SAMPLE[0]}, 315 KB), each in a dossier of its own, all of the pipeline's
+    processes running and otherwise idle. The clock starts when the client has the 201; the decision (validate) is sent at once;
+    it stops when the document's row says ARCHIVED.""",
     """The stages are read afterwards from what the pipeline writes anyway: when an outbox row was published, when a consumer
     claimed the event (its inbox row's lease) and when it committed. A stage that began before the 201 was read counts from
     the 201 on.""",
