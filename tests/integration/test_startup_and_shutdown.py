@@ -25,7 +25,7 @@ import httpx
 import pytest
 from minio import Minio
 
-from tests.support.lines import Lines, free_port
+from tests.support.lines import Lines, free_ports
 from tests.support.pipeline import ROOT, metadata, small_pdf, wait_for
 
 NEEDS = {
@@ -103,13 +103,13 @@ class Processes:
     """Starts processes with the stack's settings, led over ``lines``, and kills what is left at the end."""
 
     def __init__(self, settings: Mapping[str, str], lines: Lines, folder: Path) -> None:
-        self._base = _free_block(len(NEEDS))
+        self._base = free_ports(len(NEEDS) + 1)
         self._settings = {
             **{key: value for key, value in settings.items() if key.startswith("DPJ_")},
             **lines.changed,
             "DPJ_DRAIN_SECONDS": str(DRAIN_SECONDS),
             "DPJ_WORKER_PORT_BASE": str(self._base),
-            "DPJ_API_PORT": str(free_port()),
+            "DPJ_API_PORT": str(self._base + len(NEEDS)),
         }
         self._folder = folder
         self._all: list[Started] = []
@@ -123,13 +123,6 @@ class Processes:
         for one in self._all:
             one.process.kill()
             one.process.wait(10)
-
-
-def _free_block(size: int) -> int:
-    while True:
-        first = free_port()
-        if first + size < 60_000:
-            return first
 
 
 @pytest.fixture
@@ -187,9 +180,8 @@ def test_sigterm_ends_a_process_that_waits_for_everything_at_once(processes: Pro
     assert max(one.end(PATIENCE) for one in waiting) < 3
 
 
-@pytest.mark.parametrize("dependency", ["object_store", "keyring"])
 def test_an_outage_opens_the_circuit_answers_at_once_and_ends_within_seconds(
-    processes: Processes, lines: Lines, stack: Mapping[str, str], dependency: str
+    processes: Processes, lines: Lines, stack: Mapping[str, str]
 ) -> None:
     lines.up("postgresql", "schema_registry", "object_store", "keyring", "kafka")
     api, worker = processes.start("api"), processes.start("worker integrity")
@@ -198,6 +190,12 @@ def test_an_outage_opens_the_circuit_answers_at_once_and_ends_within_seconds(
     uploads = Uploads(api.url, stack)
     taken = uploads.post()
     assert taken.status_code == 201, taken.text
+    for dependency in ("object_store", "keyring"):
+        _outage(api, worker, lines, uploads, dependency)
+    uploads.close()
+
+
+def _outage(api: Started, worker: Started, lines: Lines, uploads: Uploads, dependency: str) -> None:
     lines.down(dependency)
     wait_for(lambda: _circuit(api, dependency, uploads) == "open", "the API's circuit is open", PATIENCE)
     wait_for(lambda: worker.get()[1]["circuits"][dependency] == "open", "the worker's circuit is open", PATIENCE)
@@ -213,7 +211,6 @@ def test_an_outage_opens_the_circuit_answers_at_once_and_ends_within_seconds(
     wait_for(lambda: uploads.post().status_code == 201, "uploads go on", 15)
     wait_for(lambda: worker.get()[0] == 200, "the worker goes on", 15)
     assert f'dpj_circuit_state{{dependency="{dependency}"}} 0.0' in worker.get("/metrics")[1]
-    uploads.close()
 
 
 def test_uploads_under_way_end_or_are_cut_with_nothing_left(

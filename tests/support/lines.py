@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import threading
 from collections.abc import Mapping
@@ -25,12 +26,23 @@ SETTINGS = {
 }
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
+def free_ports(count: int) -> int:
+    """The first of ``count`` ports in a row that nobody listens on now, below those of outgoing connections, which would take
+    one while it waits for its server."""
+    while True:
+        first = random.randrange(20_000, 32_000 - count)
+        if all(_is_free(port) for port in range(first, first + count)):
+            return first
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 class Lines:
@@ -43,8 +55,9 @@ class Lines:
         self._targets: dict[str, str] = {}
         self._ports: dict[str, int] = {}
         self.changed: dict[str, str] = {}
-        for name, setting in SETTINGS.items():
-            port = self._ports[name] = free_port()
+        first = free_ports(len(SETTINGS))
+        for port, (name, setting) in enumerate(SETTINGS.items(), first):
+            self._ports[name] = port
             value = settings[setting]
             if name == "smtp":
                 self._targets[name], self.changed[setting] = f"127.0.0.1:{value}", str(port)
