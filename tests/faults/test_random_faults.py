@@ -20,7 +20,9 @@ from tests.faults.site import FaultSite
 SEED = int(os.environ.get("DPJ_FAULT_SEED") or secrets.randbelow(1_000_000))
 ROUNDS, PER_ROUND = 4, 15
 #: (seed, round, faults in the round) of what was once found broken.
-REGRESSIONS: tuple[tuple[int, int, int], ...] = ()
+REGRESSIONS: tuple[tuple[int, int, int], ...] = (
+    (2, 1, 8),  # the store stopped during uploads: their rows were ABANDONED, an object stayed for ever
+)
 
 
 def play(site: FaultSite, folder: Path, number: int, seed: int, episodes: list[Episode]) -> Result:
