@@ -38,9 +38,9 @@ NEEDS = {
     "watchdog": set[str](),
 }
 API_NEEDS = {"postgresql", "schema_registry", "object_store", "keyring"}
-DRAIN_SECONDS = 2.0
+DRAIN_SECONDS = 4.0
 #: For what takes moments on a machine that has nothing else to do.
-PATIENCE = 90.0
+PATIENCE = 240.0
 
 
 class Started:
@@ -177,7 +177,7 @@ def test_sigterm_ends_a_process_that_waits_for_everything_at_once(processes: Pro
     waiting = [processes.start(words) for words in ("api", "relay", "worker archiving", "worker audit", "watchdog")]
     for one in waiting:
         one.reaches(503)
-    assert max(one.end(PATIENCE) for one in waiting) < 3
+    assert max(one.end(PATIENCE) for one in waiting) < 6
 
 
 def test_an_outage_opens_the_circuit_answers_at_once_and_ends_within_seconds(
