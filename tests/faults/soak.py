@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import secrets
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -129,6 +130,7 @@ def main() -> int:
     parser.add_argument("--report", type=Path, default=ROOT / "docs" / "reports" / "soak.md")
     parser.add_argument("--fresh", action="store_true", help="forget what was done before")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside, it ends what it started too
     console = Console()
     asked.folder.mkdir(parents=True, exist_ok=True)
     soak = Soak(asked.folder, asked.report, load(asked.folder, asked), console)
