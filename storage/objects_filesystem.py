@@ -124,7 +124,7 @@ class _FileWriting:
         self._size = 0
         self._visible = False
 
-    def add(self, part: bytearray) -> None:
+    def add(self, part: bytearray, number: int) -> None:  # noqa: ARG002 - they come one at a time, in order
         with _translated():
             self._count(part)
             self._write(part)

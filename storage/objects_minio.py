@@ -40,7 +40,8 @@ from storage.object_keys import check_key, check_prefix
 from storage.s3_requests import Answer, S3Requests, Signer
 from storage.threads import Threads
 
-PART_SIZE = 5 << 20  # the least that S3 allows: two of them are what an upload holds in memory
+PART_SIZE = 8 << 20  # S3 allows 5 MiB and more; half as many requests cost the store less
+PARTS_AT_ONCE = 2
 MAX_PARTS = 10_000
 PIECE_SIZE = 1 << 20
 #: Up to here an object goes in one request from the event loop itself: hashing it takes less than a millisecond.
@@ -109,7 +110,7 @@ class MinioObjectStore:
                 break
         else:
             return await self._put_small(upload, key, start)
-        return await self._threads.write(upload, _from(start, pieces), PART_SIZE)
+        return await self._threads.write(upload, _from(start, pieces), PART_SIZE, PARTS_AT_ONCE)
 
     async def stat(self, key: str) -> StoredObject:
         """Raises ObjectMissing or ObjectStoreUnavailable."""
@@ -239,7 +240,7 @@ class _Client(UnfinishedClient):
 
 
 class _Upload:
-    """A Writing of storage.threads: one PUT if the first part is the last, else a multipart upload."""
+    """A Writing of storage.threads: one PUT if the first part is the last, else a multipart upload, whose parts may be sent at once."""
 
     def __init__(self, client: _Client, bucket: str, key: str) -> None:
         self._client = client
@@ -249,25 +250,32 @@ class _Upload:
         self._parts: list[Part] = []
         self._size = 0
         self._etag: str | None = None
+        self._lock = Lock()
 
-    def add(self, part: bytearray) -> None:
-        if len(self._parts) >= MAX_PARTS:
+    def add(self, part: bytearray, number: int) -> None:
+        if number > MAX_PARTS:
             raise FileTooLarge("The object has more parts than the store takes.")
         with _translated():
-            if self._upload_id is None:
-                self._upload_id = self._client.begin(self._bucket, self._key)
-            number = len(self._parts) + 1
-            self._parts.append(self._client.send(self._bucket, self._key, self._upload_id, number, part))
-        self._size += len(part)
+            sent = self._client.send(self._bucket, self._key, self._begun(), number, part)
+        with self._lock:
+            self._parts.append(sent)
+            self._size += len(part)
 
     def finish(self, part: bytearray) -> StoredObject:
         if self._upload_id is None:
             with _translated():
                 return self.was_sent(len(part), self._client.send_whole(self._bucket, self._key, part))
-        self.add(part)
+        self.add(part, len(self._parts) + 1)
         with _translated():
-            etag = self._client.complete(self._bucket, self._key, self._upload_id, self._parts)
+            in_order = sorted(self._parts, key=lambda sent: sent.part_number)
+            etag = self._client.complete(self._bucket, self._key, self._upload_id, in_order)
         return self.was_sent(self._size, etag)
+
+    def _begun(self) -> str:
+        with self._lock:
+            if self._upload_id is None:
+                self._upload_id = self._client.begin(self._bucket, self._key)
+            return self._upload_id
 
     def was_sent(self, size: int, etag: str | None) -> StoredObject:
         """The store has answered for the object. Raises ObjectStoreUnavailable if its answer names no version."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
@@ -18,6 +19,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 #: How long a failed put waits for its remains to be removed before it tells its caller; the removal goes on behind it.
 UNDO_PATIENCE = 5.0
+#: Parts under way beyond the first of each put, in all puts together: what their speed may cost in memory.
+EXTRA_PARTS = 8
 
 log = structlog.get_logger()
 
@@ -35,10 +38,10 @@ class Reading(Protocol[T_co]):
 
 
 class Writing(Protocol):
-    """A put in progress. Its methods are called one at a time."""
+    """A put in progress. Its methods are called one at a time, but for ``add`` where the put is made ``at_once``."""
 
-    def add(self, part: bytearray) -> None:
-        """Send a part that isn't the last."""
+    def add(self, part: bytearray, number: int) -> None:
+        """Send a part that isn't the last; they are numbered from 1. The buffer is used again after the call."""
         ...
 
     def finish(self, part: bytearray) -> StoredObject:
@@ -58,30 +61,53 @@ class Threads:
         self._deadline = deadline
         self._bound = bound
         self._under_way = 0
+        self._extra = 0
         self._undoing: set[asyncio.Task[None]] = set()
 
     async def run(self, call: Callable[..., T], *args: object) -> T:
         """The call's result. Raises what it raises, or ObjectStoreUnavailable: too many calls, or its deadline passed."""
         return await self._finish(self._start(call, *args))
 
-    async def write(self, writing: Writing, data: AsyncIterable[bytes], part_size: int) -> StoredObject:
-        """Put a stream: one part under way while the next one fills, so two in memory. Undone if anything fails."""
-        sending: asyncio.Future[Any] | None = None
+    async def write(
+        self, writing: Writing, data: AsyncIterable[bytes], part_size: int, at_once: int = 1
+    ) -> StoredObject:
+        """Put a stream: up to ``at_once`` parts under way while the next one fills. Undone if anything fails.
+
+        So a put holds two parts in memory, and up to ``at_once - 1`` more while all puts together have no more than EXTRA_PARTS of
+        those. A stream that comes faster than the store takes it is not read on.
+        """
+        sending: deque[tuple[asyncio.Future[Any], bytearray]] = deque()
+        spare: list[bytearray] = []
+        number = 0
         try:
-            async with aclosing(parts_of(data, part_size)) as parts:
+            async with aclosing(parts_of(data, part_size, spare)) as parts:
                 async for part, last in parts:
-                    if sending is not None:
-                        await self._finish(sending)
+                    while sending and (last or sending[0][0].done() or not self._may_add(len(sending), at_once)):
+                        await self._finish(sending[0][0])
+                        spare[:] = [sending.popleft()[1]]
                     if last:
                         break
-                    sending = self._start(writing.add, part)
-            sending = finishing = self._start(writing.finish, part)
-            return await self._finish(finishing)
+                    number += 1
+                    future = self._start(writing.add, part, number)
+                    if sending:
+                        self._extra += 1
+                        future.add_done_callback(self._extra_ended)
+                    sending.append((future, part))
+            sending.append((self._start(writing.finish, part), part))
+            return await self._finish(sending[0][0])
         except (Exception, asyncio.CancelledError) as failure:
-            if sending is not None:
-                stuck = isinstance(failure, ObjectStoreUnavailable) and not sending.done()
-                await self.undo(writing, sending, patience=0 if stuck else UNDO_PATIENCE)
+            if number or sending:
+                ended = asyncio.gather(*(future for future, _ in sending), return_exceptions=True)
+                awaited = bool(sending) and not sending[0][0].done()
+                stuck = isinstance(failure, ObjectStoreUnavailable) and awaited
+                await self.undo(writing, ended, patience=0 if stuck else UNDO_PATIENCE)
             raise
+
+    def _may_add(self, under_way: int, at_once: int) -> bool:
+        return under_way < at_once and self._extra < EXTRA_PARTS
+
+    def _extra_ended(self, _: asyncio.Future[Any]) -> None:
+        self._extra -= 1
 
     async def stream(self, reading: Reading[T]) -> AsyncGenerator[T, None]:
         """The pieces of a reading, which is closed however this ends."""
@@ -140,16 +166,24 @@ class Threads:
         await asyncio.wait({task}, timeout=patience)
 
 
-async def parts_of(data: AsyncIterable[bytes], size: int) -> AsyncGenerator[tuple[bytearray, bool], None]:
-    """``data`` cut anew into buffers of exactly ``size`` bytes, the last one 0 to ``size`` and flagged as such."""
+async def parts_of(
+    data: AsyncIterable[bytes], size: int, spare: list[bytearray] | None = None
+) -> AsyncGenerator[tuple[bytearray, bool], None]:
+    """``data`` cut anew into buffers of exactly ``size`` bytes, the last one 0 to ``size`` and flagged as such.
+
+    Buffers in ``spare`` must be full ones and are filled again: new memory costs more than the copying into it.
+    """
     part = bytearray()
+    filled = 0
     async for piece in data:
         view = memoryview(piece)
         while view:
-            if len(part) == size:
+            if filled == size:
                 yield part, False
-                part = bytearray()
-            taken = min(size - len(part), len(view))
-            part += view[:taken]
+                part, filled = spare.pop() if spare else bytearray(), 0
+            taken = min(size - filled, len(view))
+            # Beyond the buffer's end this assignment lets it grow: a short object never allocates a whole part.
+            part[filled : filled + taken] = view[:taken]
+            filled += taken
             view = view[taken:]
-    yield part, True
+    yield part if filled == len(part) else part[:filled], True

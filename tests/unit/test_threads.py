@@ -21,12 +21,14 @@ class Written:
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
+        self.numbers: list[int] = []
         self.calls: list[str] = []
         self.gate: threading.Event | None = None
         self.failures: dict[str, Exception] = {}
 
-    def add(self, part: bytearray) -> None:
+    def add(self, part: bytearray, number: int) -> None:
         self._call("add")
+        self.numbers.append(number)
         self.parts.append(bytes(part))
 
     def finish(self, part: bytearray) -> StoredObject:
