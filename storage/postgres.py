@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 import asyncpg
 
-from domain.errors import DocumentBusy
+from domain.errors import DatabaseUnavailable, DocumentBusy
 from domain.events import Event
 from storage.audit_chain_postgres import PostgresAuditChains
 from storage.dead_letters_postgres import PostgresDeadLetterMarks, PostgresHeldOrders
@@ -40,6 +40,8 @@ ACQUIRE_SECONDS: Final = 10.0
 LOCK_SECONDS: Final = 30.0
 #: As many documents as a consumer works on at once, about; each holds one while it is archived.
 LOCK_CONNECTIONS: Final = 24
+#: A session that holds a lock and says nothing for so long is that of a frozen process: the server ends it.
+LOCK_SILENCE_SECONDS: Final = 20.0
 
 
 class Postgres:
@@ -115,7 +117,8 @@ class Postgres:
 
     @asynccontextmanager
     async def lock(self, name: str, *, wait_seconds: float = LOCK_SECONDS) -> AsyncIterator[PostgresLock]:
-        """Hold the cluster-wide lock ``name``; it ends with its session at the latest.
+        """Hold the cluster-wide lock ``name``; it ends with its session at the latest, or when this process has been frozen
+        for ``LOCK_SILENCE_SECONDS``.
 
         Raises DocumentBusy if another holds it for longer than ``wait_seconds`` or too many locks are held here already, or
         DatabaseUnavailable.
@@ -131,7 +134,13 @@ class Postgres:
         try:
             with translated():
                 await _take(connection, name, wait_seconds)
-            yield PostgresLock(connection)
+            held = PostgresLock(connection)
+            beating = asyncio.create_task(held.keep())
+            try:
+                yield held
+            finally:
+                beating.cancel()
+                await asyncio.wait({beating})
         finally:
             # Giving a connection back to the pool resets it, and a reset lets go of its locks.
             with suppress(*AWAY, asyncpg.PostgresError):
@@ -159,11 +168,20 @@ class PostgresLock:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._asking = asyncio.Lock()
 
     async def check(self) -> None:
         """Raises DatabaseUnavailable if the session is gone: the server let go of the lock when it ended."""
-        with translated():
-            await self._connection.fetchval("SELECT 1")
+        async with self._asking:
+            with translated():
+                await self._connection.fetchval("SELECT 1")
+
+    async def keep(self) -> None:
+        """Keep the session from falling silent, until cancelled or the session is gone."""
+        with suppress(DatabaseUnavailable):
+            while True:
+                await asyncio.sleep(LOCK_SILENCE_SECONDS / 4)
+                await self.check()
 
 
 class _Lending:
@@ -201,7 +219,10 @@ async def _keep_session(_: Any) -> None:
 
 async def _take(connection: Any, name: str, wait_seconds: float) -> None:
     try:
-        await connection.execute(f"SET lock_timeout = {int(wait_seconds * 1000)}")
+        # PostgreSQL 14 and later; giving the connection back resets both.
+        await connection.execute(
+            f"SET lock_timeout = {int(wait_seconds * 1000)}; SET idle_session_timeout = {int(LOCK_SILENCE_SECONDS * 1000)}"
+        )
         await connection.fetchval(
             "SELECT pg_advisory_lock(hashtextextended($1, 0))", name, timeout=wait_seconds + STATEMENT_SECONDS
         )

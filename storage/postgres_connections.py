@@ -36,7 +36,8 @@ AWAY: Final = (
 SERVER_SETTINGS: Final = {
     "application_name": "dpj",
     "jit": "off",
-    "idle_in_transaction_session_timeout": "60000",
+    # A process that is frozen in a transaction keeps its rows from the others no longer than a statement may take.
+    "idle_in_transaction_session_timeout": str(int(STATEMENT_SECONDS * 1000)),
     # The server notices within seconds when a client's machine is gone, and frees what it held.
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "2",

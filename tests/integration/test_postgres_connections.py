@@ -16,7 +16,7 @@ import pytest
 from domain.errors import DatabaseUnavailable, DocumentBusy, StateChanged
 from schemas.codec import EventCodec
 from storage import postgres as postgres_module
-from storage.postgres import Postgres, PostgresDatabase
+from storage.postgres import Postgres, PostgresDatabase, PostgresLock
 from storage.postgres_connections import connect
 from tests.support.builders import a_document, a_dossier
 from tests.support.tcp_proxy import Proxy
@@ -430,6 +430,30 @@ async def test_the_end_of_its_session_frees_a_lock(postgres: Postgres, database_
                 pass
         async with postgres.lock("x", wait_seconds=0.3):
             pass
+    finally:
+        await other.aclose()
+
+
+async def test_a_lock_outlives_a_long_work_but_not_its_process_falling_silent(
+    postgres: Postgres, database_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.postgres.LOCK_SILENCE_SECONDS", 1.0)
+    other = Postgres(database_dsn)
+    try:
+        async with postgres.lock("x") as held:
+            with pytest.raises(DocumentBusy):
+                async with other.lock("x", wait_seconds=2.5):
+                    pass
+            await held.check()
+
+        async def silent(_: PostgresLock) -> None:
+            """As a frozen process: it asks nothing more."""
+
+        monkeypatch.setattr(PostgresLock, "keep", silent)
+        async with postgres.lock("x") as held:
+            async with other.lock("x", wait_seconds=5):
+                with pytest.raises(DatabaseUnavailable):
+                    await held.check()
     finally:
         await other.aclose()
 
