@@ -28,9 +28,9 @@ PLACE_SECONDS = 60.0
 TAKEN_OVER_SECONDS = 120.0
 LATENCY_MS = 60
 
-#: A frozen worker holds a row until PostgreSQL ends its session, after a minute (idle_in_transaction_session_timeout), then the next
-#: frozen one gets it; and it holds a document's lock for the GED until it goes on or dies. Here its sessions end sooner, as
-#: if a firewall had cut them: it wakes up without what it believes to hold, which is the harder case.
+#: PostgreSQL ends a frozen worker's sessions by itself: in a transaction after 15 s, with a lock held after 20 s. Several frozen ones may
+#: wait for each other's rows, one after the other. Here their sessions end after 5 s, as if a firewall had cut them: a worker
+#: wakes up without what it believes to hold.
 END_FROZEN = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity AS session
     WHERE usename = current_user AND state_change < now() - interval '5 seconds' AND (

@@ -450,10 +450,9 @@ async def test_a_lock_outlives_a_long_work_but_not_its_process_falling_silent(
             """As a frozen process: it asks nothing more."""
 
         monkeypatch.setattr(PostgresLock, "keep", silent)
-        async with postgres.lock("x") as held:
-            async with other.lock("x", wait_seconds=5):
-                with pytest.raises(DatabaseUnavailable):
-                    await held.check()
+        async with postgres.lock("x") as held, other.lock("x", wait_seconds=5):
+            with pytest.raises(DatabaseUnavailable):
+                await held.check()
     finally:
         await other.aclose()
 
