@@ -16,7 +16,7 @@ import httpx
 from benchmarks.latency import create_dossier
 from benchmarks.load import TYPE_CODE
 from benchmarks.load_client import BOUNDARY, Signer
-from benchmarks.measuring import Sample, alternate, resident_bytes
+from benchmarks.measuring import MemoryMeter, Sample, alternate
 from benchmarks.report import Cell, Chart, Ratio, Report
 from benchmarks.site import BenchSite
 from domain.documents import Role
@@ -35,7 +35,7 @@ METHOD: Final = (
     stored), then down through the API, decrypted. Raw: one PUT and one GET of as many bytes to the same store by the same client,
     the body unsigned. SHA-256: hashlib over as many bytes in blocks of 1 MiB, the least that an upload has to compute.""",
     """The client is a process of its own with blocking sockets; it sends one block of random bytes over and over. Contestants run in
-    turn. Memory is the API process's highest resident size after all rounds, less that after a small upload.""",
+    turn. Memory is the API process's highest resident size in all rounds, less its size after a small upload.""",
 )
 
 
@@ -45,7 +45,7 @@ async def run(site: BenchSite, quick: bool) -> Report:
     async with site.running("api") as ours:
         bench = await _Transfers.prepare(site, size)
         await bench.upload_of(MEBIBYTE)
-        before = resident_bytes(ours["api"])
+        memory = MemoryMeter(ours["api"])
         rates = await alternate(
             {
                 "upload": bench.upload,
@@ -56,7 +56,7 @@ async def run(site: BenchSite, quick: bool) -> Report:
             },
             rounds,
         )
-        growth = (resident_bytes(ours["api"]) - before) / MEBIBYTE
+        growth = memory.growth() / MEBIBYTE
     return _report(rates, growth, size)
 
 

@@ -107,13 +107,27 @@ def cpu_seconds(pid: int, children: Mapping[int, Sequence[int]] | None = None) -
     return own + sum(cpu_seconds(child, known) for child in known.get(pid, ()))
 
 
-def resident_bytes(pid: int) -> int:
-    """Resident memory of one process, its highest so far (VmHWM); 0 for one that is gone."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+class MemoryMeter:
+    """Growth of one process's resident memory from here on, its peaks included.
+
+    The kernel keeps the highest resident size (VmHWM) since a process began; it is set back first, or a peak while starting would
+    hide what comes later (proc(5): clear_refs, 5). Raises OSError for a process that is gone or another user's.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+        self._before = resident_bytes(pid, "VmRSS")
+
+    def growth(self) -> int:
+        """Bytes between the resident size at the start and the highest one since."""
+        return resident_bytes(self._pid) - self._before
+
+
+def resident_bytes(pid: int, field: str = "VmHWM") -> int:
+    """Resident memory of one process, its highest so far (VmHWM) or what it is now (VmRSS). Raises OSError if it is gone."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(f"{field}:"))
 
 
 def _children() -> dict[int, list[int]]:
