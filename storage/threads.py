@@ -110,11 +110,14 @@ class Threads:
         self._extra -= 1
 
     async def stream(self, reading: Reading[T]) -> AsyncGenerator[T, None]:
-        """The pieces of a reading, which is closed however this ends."""
+        """The pieces of a reading, which is closed however this ends. One is read ahead while its forerunner is used."""
         done = False
         try:
+            ahead = self._start(reading.next)
             while not done:
-                piece, done = await self.run(reading.next)
+                piece, done = await self._finish(ahead)
+                if not done:
+                    ahead = self._start(reading.next)
                 if piece:
                     yield piece
         finally:
