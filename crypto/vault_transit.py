@@ -27,7 +27,7 @@ from domain.errors import DPJError, KeyringUnavailable, WrongKey
 from domain.keys import DATA_KEY_BYTES, DataKey, EncryptionContext, WrappedKey
 
 SCHEME = "vault-transit"
-WRAP_PACE = 0.03
+WRAP_PACE = 0.05
 
 # What transit says of a ciphertext that is not (or no longer) the one that was made for this context. Anything else is no verdict
 # on the document: a key version that is archived or not restored yet comes back, and so the document must wait.

@@ -27,6 +27,7 @@ class ApiMetrics:
         self._problems = Counter("dpj_http_problems_total", "Problem answers", ["route", "code"], registry=registry)
         self._in_flight = Gauge("dpj_http_in_flight", "Requests under way", registry=registry)
         self._uploaded = Counter("dpj_upload_bytes_total", "Clear bytes of documents taken in", registry=registry)
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def begun(self) -> None:
         self._in_flight.inc()
@@ -34,8 +35,13 @@ class ApiMetrics:
     def finished(self, route: str, method: str, status: int, seconds: float, code: str | None) -> None:
         label = method if method in _METHODS else "OTHER"
         self._in_flight.dec()
-        self._requests.labels(route, label, str(status)).inc()
-        self._seconds.labels(route, label).observe(seconds)
+        # Looking a label up costs more than counting; labels are few.
+        known = self._known.get((route, label, status))
+        if known is None:
+            known = self._requests.labels(route, label, str(status)), self._seconds.labels(route, label)
+            self._known[route, label, status] = known
+        known[0].inc()
+        known[1].observe(seconds)
         if code:
             self._problems.labels(route, code).inc()
 
