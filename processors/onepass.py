@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from typing import Final
 
 from domain.errors import FileEmpty, FileTooLarge
 from processors.attempts import Lease
 
+#: From here on a stream is hashed in a thread, so that receiving, sealing and sending go on meanwhile: so many bytes at a time, and as
+#: many more at most wait for it.
+LONG: Final = 4 << 20
+BATCH: Final = 1 << 20
+
 
 class OnePass:
-    """The one pass over a stream: counts, hashes, and stops where the limit or the lease ends."""
+    """The one pass over a stream: counts, hashes, and stops where the limit or the lease ends.
+
+    ``sha256`` holds once ``all`` has ended. Pieces must not change after they were given.
+    """
 
     def __init__(self, content: AsyncIterable[bytes], limit: int, lease: Lease) -> None:
         self._source = aiter(content)
@@ -18,6 +28,9 @@ class OnePass:
         self._lease = lease
         self._digest = hashlib.sha256()
         self._head = bytearray()
+        self._unhashed: list[bytes] = []
+        self._unhashed_size = 0
+        self._hashing: asyncio.Future[None] | None = None
         self.size = 0
 
     @property
@@ -46,7 +59,27 @@ class OnePass:
             self.size += len(piece)
             if self.size > self._limit:
                 raise FileTooLarge(f"The document type takes at most {self._limit} bytes.")
-            self._digest.update(piece)
+            if self.size <= LONG:
+                self._digest.update(piece)
+            else:
+                await self._hash_beside(piece)
             if piece:
                 return piece
+        if self._hashing is not None:
+            await self._hashing
+        self._update(self._unhashed)
+        self._unhashed = []
         return b""
+
+    async def _hash_beside(self, piece: bytes) -> None:
+        self._unhashed.append(piece)
+        self._unhashed_size += len(piece)
+        if self._unhashed_size >= BATCH:
+            if self._hashing is not None:
+                await self._hashing
+            batch, self._unhashed, self._unhashed_size = self._unhashed, [], 0
+            self._hashing = asyncio.get_running_loop().run_in_executor(None, self._update, batch)
+
+    def _update(self, pieces: Sequence[bytes]) -> None:
+        for piece in pieces:
+            self._digest.update(piece)
