@@ -190,3 +190,85 @@ async def test_a_reading_left_after_the_end_of_the_pool_is_fine(threads: Threads
     await anext(stream)
     await threads.aclose()
     await stream.aclose()
+
+
+class Gated(Written):
+    """Its ``add`` waits for ``gate``; ``most`` is how many were under way at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = threading.Event()
+        self.under_way = 0
+        self.most = 0
+        self._lock = threading.Lock()
+
+    def add(self, part: bytearray, number: int) -> None:
+        with self._lock:
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+        self.open.wait(5)
+        with self._lock:
+            self.under_way -= 1
+            super().add(part, number)
+
+
+async def endless(taken: list[int]) -> AsyncIterator[bytes]:
+    for number in range(40):
+        taken.append(number)
+        yield bytes([number]) * 5
+
+
+async def test_parts_go_at_once_and_a_stalled_store_is_not_fed_on() -> None:
+    threads = Threads("test", 8, 5)
+    written, taken = Gated(), list[int]()
+    putting = asyncio.create_task(threads.write(written, endless(taken), 5, at_once=3))
+    await asyncio.sleep(0.1)
+    assert (written.under_way, len(taken)) == (
+        3,
+        5,
+    )  # three under way, one full, and one that shows it was not the last
+    written.open.set()
+    stored = await putting
+    assert stored.size == 200
+    assert sorted(written.numbers) == list(range(1, 40))
+    in_order = [part for _, part in sorted(zip(written.numbers, written.parts, strict=False))]
+    assert b"".join(in_order) + written.parts[-1] == b"".join(bytes([number]) * 5 for number in range(40))
+    assert written.most == 3
+    await threads.aclose()
+
+
+async def test_all_puts_together_share_what_goes_beyond_their_first_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.threads.EXTRA_PARTS", 1)
+    threads = Threads("test", 8, 5)
+    several = [Gated() for _ in range(3)]
+    putting = [asyncio.create_task(threads.write(one, endless([]), 5, at_once=3)) for one in several]
+    await asyncio.sleep(0.1)
+    assert sorted(one.under_way for one in several) == [1, 1, 2]
+    for one in several:
+        one.open.set()
+    assert [stored.size for stored in await asyncio.gather(*putting)] == [200] * 3
+    await threads.aclose()
+
+
+async def test_a_put_is_undone_after_all_its_parts_have_ended() -> None:
+    threads = Threads("test", 8, 5)
+    written = Gated()
+    putting = asyncio.create_task(threads.write(written, endless([]), 5, at_once=2))
+    await asyncio.sleep(0.1)
+    putting.cancel()
+    await asyncio.sleep(0.05)
+    assert "undo" not in written.calls
+    written.open.set()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    assert written.calls == ["add", "add", "undo"]
+    await threads.aclose()
+
+
+async def test_one_piece_is_read_ahead(threads: Threads) -> None:
+    reading = Counting()
+    stream = threads.stream(reading)
+    assert await anext(stream) == b"a"
+    await asyncio.sleep(0.05)
+    assert reading._pieces == [b"c"]
+    await stream.aclose()
