@@ -228,7 +228,8 @@ def test_uploads_under_way_end_or_are_cut_with_nothing_left(
     finishing.join()
     assert quick.status() == 201
     left = _documents(stack, uploads.dossier)
-    assert sorted(status for status, _ in left) == ["ABANDONED", "STORED"]
+    # Workers of the same database, if another test left some at work, may have looked at the first one already.
+    assert sorted(status for status, _ in left) in (["ABANDONED", "STORED"], ["ABANDONED", "VERIFIED"])
     abandoned = next(key for status, key in left if status == "ABANDONED")
     store = Minio(
         stack["DPJ_MINIO_ENDPOINT"], stack["DPJ_MINIO_ACCESS_KEY"], stack["DPJ_MINIO_SECRET_KEY"], secure=False
