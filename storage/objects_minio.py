@@ -43,7 +43,7 @@ from storage.threads import Threads
 PART_SIZE = 8 << 20  # S3 allows 5 MiB and more; half as many requests cost the store less
 PARTS_AT_ONCE = 2
 MAX_PARTS = 10_000
-PIECE_SIZE = 1 << 20
+PIECE_SIZE = 2 << 20  # two of them are what a reading holds: one in use, one ahead
 #: Up to here an object goes in one request from the event loop itself: hashing it takes less than a millisecond.
 SMALL = 1 << 20
 LIST_BATCH = 256
