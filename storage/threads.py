@@ -183,9 +183,9 @@ async def parts_of(
         while view:
             if filled == size:
                 yield part, False
-                part, filled = spare.pop() if spare else bytearray(), 0
+                part, filled = spare.pop() if spare else bytearray(size), 0
             taken = min(size - filled, len(view))
-            # Beyond the buffer's end this assignment lets it grow: a short object never allocates a whole part.
+            # Beyond the first buffer's end this assignment lets it grow: a short object never allocates a whole part.
             part[filled : filled + taken] = view[:taken]
             filled += taken
             view = view[taken:]

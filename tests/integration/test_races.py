@@ -156,7 +156,7 @@ async def test_a_slow_upload_outlives_every_reconciliation(hasty: ApiProcesses) 
     assert hashlib.sha256(read.content).digest() == hashlib.sha256(content).digest()
 
 
-@pytest.mark.parametrize("sent", [100_000, 7 * MIB])
+@pytest.mark.parametrize("sent", [100_000, 9 * MIB])
 async def test_an_upload_that_stalled_past_its_lease_is_told_so_and_leaves_nothing(
     hasty: ApiProcesses, sent: int
 ) -> None:
@@ -203,7 +203,7 @@ async def _is_empty(apis: ApiProcesses) -> bool:
 
 async def test_a_killed_upload_leaves_nothing_once_its_lease_ran_out(hasty: ApiProcesses) -> None:
     async def endless() -> AsyncIterator[bytes]:
-        yield PDF + os.urandom(7 * MIB)
+        yield PDF + os.urandom(9 * MIB)
         await asyncio.sleep(60)
 
     uploading = asyncio.create_task(hasty.post(endless(), await hasty.dossier(), key="k"))
