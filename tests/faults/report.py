@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.faults import GROUPS
+from tests.faults.schedule import MANY
 
 P95 = 0.95
 
@@ -35,7 +36,7 @@ def _lines(state: Mapping[str, Any]) -> Iterable[str]:
     yield ""
     yield (
         f"Seed {state['seed']}, {state['per_round']} faults a round, each {state['least']:g} to {state['most']:g} s, mostly "
-        f"short, in episodes of one to four that overlap. {sum(one['seconds'] for one in rounds) / 3600:.1f} hours. {_machine()}"
+        f"short, in episodes of 1 to {max(MANY)} that overlap. {sum(one['seconds'] for one in rounds) / 3600:.1f} hours. {_machine()}"
     )
     yield ""
     yield "After every round all is mended and comes to rest; then a checker that knows nothing of the code reads PostgreSQL, the"

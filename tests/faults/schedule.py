@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.faults.faults import GROUPS, KINDS
 
 #: How many faults overlap in an episode, and how often (of 100).
-SIZES = {1: 40, 2: 30, 3: 20, 4: 10}
+FEW = {1: 40, 2: 30, 3: 20, 4: 10}
+MANY = {1: 45, 3: 20, 6: 15, 12: 20}
 #: Later faults of an episode begin within this share of the first one's time, so that all of them overlap.
 OVERLAP = 0.8
 
@@ -32,26 +33,27 @@ Episode = tuple[Fault, ...]
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """Between ``least`` and ``most`` seconds, mostly short."""
+    """Between ``least`` and ``most`` seconds, mostly short: on average a ``haste``th of the way from one to the other."""
 
     least: float
     most: float
+    haste: float = 4
 
     def draw(self, dice: random.Random) -> float:
-        return round(min(self.most, self.least + dice.expovariate(4 / (self.most - self.least))), 2)
+        return round(min(self.most, self.least + dice.expovariate(self.haste / (self.most - self.least))), 2)
 
 
 SHORT = Durations(2.0, 8.0)
-LONG = Durations(5.0, 60.0)
+LONG = Durations(5.0, 60.0, haste=8)
 
 
-def plan(seed: int, number: int, faults: int, durations: Durations) -> list[Episode]:
-    """Round ``number`` of the schedule: exactly ``faults`` faults, in episodes of one to four that overlap."""
+def plan(seed: int, number: int, faults: int, durations: Durations, sizes: Mapping[int, int] = FEW) -> list[Episode]:
+    """Round ``number`` of the schedule: exactly ``faults`` faults, in episodes of as many that overlap as ``sizes`` says."""
     dice = random.Random(f"{seed}/{number}/{faults}/{durations.least}/{durations.most}")
     episodes: list[Episode] = []
     left = faults
     while left:
-        size = min(left, dice.choices([*SIZES], [*SIZES.values()])[0])
+        size = min(left, dice.choices([*sizes], [*sizes.values()])[0])
         episodes.append(_episode(dice, size, durations))
         left -= size
     return episodes

@@ -22,11 +22,11 @@ from tests.faults import report
 from tests.faults.checker import Checker
 from tests.faults.journal import Writer, read
 from tests.faults.rounds import Result, Round
-from tests.faults.schedule import LONG, Durations, plan
+from tests.faults.schedule import LONG, MANY, Durations, plan
 from tests.faults.site import FaultSite
 from tests.support.pipeline import ROOT
 
-PER_ROUND = 20
+PER_ROUND = 40
 
 
 class Soak:
@@ -60,11 +60,11 @@ class Soak:
 
     async def one(self, site: FaultSite, checker: Checker, number: int, size: int) -> Result:
         """One round of the seed, on a tenant of its own."""
-        seed, durations = self.state["seed"], Durations(self.state["least"], self.state["most"])
+        seed, durations = self.state["seed"], Durations(self.state["least"], self.state["most"], LONG.haste)
         tenant = f"soak-{secrets.token_hex(3)}-{number}"
         self._here.append(self._folder / f"{tenant}.jsonl")
         played = Round(site, checker, self._folder, number, tenant, self._console.log)
-        result = await played.run(plan(seed, number, size, durations), seed)
+        result = await played.run(plan(seed, number, size, durations, MANY), seed)
         for text in result.violations:
             self._console.log(f"[red]seed {seed}, round {number}[/]: {text}")
         if result.violations:
