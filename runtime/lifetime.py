@@ -8,10 +8,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
+import uvloop
 
 from domain.errors import DPJError
 from runtime.settings import Settings
@@ -24,12 +25,11 @@ log = structlog.get_logger()
 CLOSE_SECONDS: Final = 4.0
 
 Work = Callable[[Site, asyncio.Event], Awaitable[None]]
-Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
-def run_process(settings: Settings, work: Work, run: Run = asyncio.run) -> None:
+def run_process(settings: Settings, work: Work) -> None:
     """Run ``work`` until SIGTERM or SIGINT sets its event, then leave. Does not return when it ended in good order."""
-    run(_process(settings, work))
+    uvloop.run(_process(settings, work))
 
 
 async def together(stopping: asyncio.Event, *jobs: Awaitable[None]) -> None:

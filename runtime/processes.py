@@ -41,7 +41,6 @@ _RELAY_WAITS: Final = {"connecting": "postgresql", "waiting_for_broker": "kafka"
 def run_api(settings: Settings) -> None:
     """Serve the HTTP API. At its stop no request is begun, and those under way have ``drain_seconds`` to end."""
     import uvicorn
-    import uvloop
     from uvicorn.protocols.http import httptools_impl
 
     from ingest_api.app import create_app
@@ -73,7 +72,7 @@ def run_api(settings: Settings) -> None:
         if server.server_state.tasks:
             await asyncio.wait(server.server_state.tasks, timeout=UNDO_SECONDS)
 
-    run_process(settings, work, uvloop.run)
+    run_process(settings, work)
 
 
 def run_relay(settings: Settings) -> None:
