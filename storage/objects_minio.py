@@ -6,7 +6,9 @@ ListObjectsV2, read-after-write consistency. Permissions on its one bucket: thos
 that drops multipart uploads left behind by a killed process (MinIO does so by itself after 24 hours).
 
 An object of up to one part is a single PUT, a longer one a multipart upload. Every body is checked by the store on
-arrival: over plain HTTP by the SHA-256 in the request's signature, over TLS by Content-MD5. The etag is the store's:
+arrival: a whole object by the SHA-256 in the request's signature (over TLS, when it comes from the vendor's client, by
+Content-MD5), a part by its CRC-32, which is named once more when the upload is completed
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html). The etag is the store's:
 a digest of the bytes, and since no two envelopes are alike, it changes whenever an object is written anew.
 """
 
@@ -24,18 +26,17 @@ from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import cast
 
 import structlog
 import urllib3
-from minio.datatypes import Object, Part
+from minio.datatypes import Object
 from minio.error import S3Error
 from minio.helpers import DictType
 
 from domain.errors import FileTooLarge, ObjectMissing, ObjectStoreUnavailable
 from domain.objects import StoredObject, UnfinishedPut
 from storage.minio_errors import translated as _translated
-from storage.multipart_minio import UnfinishedClient, UnfinishedListing, abort
+from storage.multipart_minio import MultipartClient, Part, UnfinishedListing, abort, as_bytes
 from storage.object_keys import check_key, check_prefix
 from storage.s3_requests import Answer, S3Requests, Signer
 from storage.threads import Threads
@@ -84,7 +85,7 @@ class MinioObjectStore:
             cert_reqs="CERT_REQUIRED",
             ca_certs=str(ca_file) if ca_file else None,
         )
-        self._client = _Client(endpoint, access_key, secret_key, secure=secure, region=region, http_client=pool)
+        self._client = MultipartClient(endpoint, access_key, secret_key, secure=secure, region=region, http_client=pool)
         self._bucket = bucket
         self._threads = Threads("objects-minio", workers, deadline)
         self._requests = S3Requests(
@@ -213,36 +214,10 @@ class MinioObjectStore:
             raise ObjectStoreUnavailable("The bucket does not exist.")
 
 
-class _Client(UnfinishedClient):
-    """The vendor's client with multipart uploads step by step: its public ``put_object`` pulls from a blocking stream,
-    and would hold a thread for as long as a slow sender takes."""
-
-    def begin(self, bucket: str, key: str) -> str:
-        return self._create_multipart_upload(bucket, key, {})
-
-    def send(self, bucket: str, key: str, upload_id: str, number: int, part: bytearray) -> Part:
-        return Part(number, self._upload_part(bucket, key, _as_bytes(part), None, upload_id, number))
-
-    def send_whole(self, bucket: str, key: str, content: bytearray) -> str:
-        return (
-            self._put_object(bucket, key, _as_bytes(content), {"Content-Type": "application/octet-stream"}).etag or ""
-        )
-
-    def complete(self, bucket: str, key: str, upload_id: str, parts: list[Part]) -> str:
-        # S3 may answer 200 and only then fail: the body without an ETag is that failure.
-        return self._complete_multipart_upload(bucket, key, upload_id, parts).etag or ""
-
-    def abort(self, bucket: str, key: str, upload_id: str) -> None:
-        self._abort_multipart_upload(bucket, key, upload_id)
-
-    def close(self) -> None:
-        self._http.clear()
-
-
 class _Upload:
     """A Writing of storage.threads: one PUT if the first part is the last, else a multipart upload, whose parts may be sent at once."""
 
-    def __init__(self, client: _Client, bucket: str, key: str) -> None:
+    def __init__(self, client: MultipartClient, bucket: str, key: str) -> None:
         self._client = client
         self._bucket = bucket
         self._key = key
@@ -267,7 +242,7 @@ class _Upload:
                 return self.was_sent(len(part), self._client.send_whole(self._bucket, self._key, part))
         self.add(part, len(self._parts) + 1)
         with _translated():
-            in_order = sorted(self._parts, key=lambda sent: sent.part_number)
+            in_order = sorted(self._parts, key=lambda sent: sent.number)
             etag = self._client.complete(self._bucket, self._key, self._upload_id, in_order)
         return self.was_sent(self._size, etag)
 
@@ -300,7 +275,9 @@ class _Upload:
 class _ObjectReading:
     """A Reading of storage.threads over one GET."""
 
-    def __init__(self, client: _Client, bucket: str, key: str, span: tuple[int, int | None], etag: str | None) -> None:
+    def __init__(
+        self, client: MultipartClient, bucket: str, key: str, span: tuple[int, int | None], etag: str | None
+    ) -> None:
         self._client = client
         self._bucket = bucket
         self._key = key
@@ -348,7 +325,7 @@ class _ObjectReading:
 class _Listing:
     """A Reading over the pages of ListObjectsV2."""
 
-    def __init__(self, client: _Client, bucket: str, prefix: str) -> None:
+    def __init__(self, client: MultipartClient, bucket: str, prefix: str) -> None:
         self._objects = client.list_objects(bucket, prefix=prefix, recursive=True)
 
     def next(self) -> tuple[list[StoredObject], bool]:
@@ -361,7 +338,7 @@ class _Listing:
 
 
 async def _from(start: bytearray, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    yield _as_bytes(start)
+    yield as_bytes(start)
     async for piece in pieces:
         yield piece
 
@@ -382,11 +359,6 @@ def _time_of(text: bytes | None) -> datetime | None:
         return None if text is None else parsedate_to_datetime(text.decode("latin-1"))
     except ValueError:
         return None
-
-
-def _as_bytes(part: bytearray) -> bytes:
-    """No copy: the client is annotated for bytes, but only hashes and sends what it is given, which any buffer allows."""
-    return cast("bytes", part)
 
 
 def _described(found: Object) -> StoredObject:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import random
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -483,6 +484,23 @@ async def test_more_parts_than_the_store_takes_are_refused(
     store, key = minio_store(stack, bucket), new_key()
     with pytest.raises(FileTooLarge):
         await store.put(key, cut(CONTENT, 1 << 20))
+    await assert_nothing(store, key)
+    await store.aclose()
+
+
+async def test_a_part_that_arrives_otherwise_than_it_was_sent_is_refused(
+    stack: dict[str, str], bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crc32 = zlib.crc32
+
+    def of_other_bytes(part: bytearray) -> int:
+        return crc32(part) ^ 1
+
+    monkeypatch.setattr(zlib, "crc32", of_other_bytes)
+    store, key = minio_store(stack, bucket), new_key()
+    with pytest.raises(ObjectStoreUnavailable):
+        await store.put(key, cut(CONTENT, 1 << 20))
+    monkeypatch.undo()
     await assert_nothing(store, key)
     await store.aclose()
 
