@@ -17,6 +17,9 @@ from processors.ports import Commit, Database
 
 #: Events in one transaction at most.
 MAX_TOGETHER: Final = 256
+#: Transactions at once: while one waits for its commit, another is written, if at least ENOUGH events wait for it.
+WRITERS: Final = 2
+ENOUGH: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class Together:
         self._database = database
         self._consumer: Final = consumer
         self._waiting: list[_Waiting] = []
-        self._writing: asyncio.Task[None] | None = None
+        self._writers = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def write(self, commit: Commit, event_id: UUID, owner: UUID) -> None:
         """Returns once it is committed. Raises ClaimLost, DatabaseUnavailable, or what ``commit`` raises.
@@ -43,14 +47,20 @@ class Together:
         """
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(commit, event_id, owner, written))
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write_waiting())
+        if self._writers == 0 or (self._writers < WRITERS and len(self._waiting) >= ENOUGH):
+            self._writers += 1
+            task = asyncio.create_task(self._write_waiting())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         await written
 
     async def _write_waiting(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
-            await self._write_batch([one for one in batch if not one.written.done()])
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
+                await self._write_batch([one for one in batch if not one.written.done()])
+        finally:
+            self._writers -= 1
 
     async def _write_batch(self, batch: Sequence[_Waiting]) -> None:
         error: Exception | None = None

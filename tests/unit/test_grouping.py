@@ -14,7 +14,7 @@ from domain.errors import ClaimLost, DatabaseUnavailable
 from processors.ports import Commit
 from processors.recording import SharedCommit, nothing
 from streams.delivery import Claim
-from streams.grouping import MAX_TOGETHER, Together
+from streams.grouping import ENOUGH, MAX_TOGETHER, Together
 from tests.support.fakes_streams import Bench, FakeDatabase, FakeInbox, an_event
 
 
@@ -121,6 +121,33 @@ async def test_a_caller_that_is_cancelled_disturbs_nobody(group: Group, away: bo
     assert second.cancelled()
     assert third.cancelled()
     assert not group.done(waiting)
+
+
+@pytest.mark.parametrize(("waiting", "transactions"), [(ENOUGH - 1, 1), (ENOUGH, 2)])
+async def test_where_many_wait_a_second_transaction_does_not_wait_for_the_first(
+    group: Group, waiting: int, transactions: int
+) -> None:
+    group.database.gate.clear()
+    claims = [await group.claimed() for _ in range(1 + waiting)]
+    written = [group.write(claims[0])]
+    await asyncio.sleep(0.01)
+    written += [group.write(claim) for claim in claims[1:]]
+    await asyncio.sleep(0.01)
+    assert group.database.transactions == transactions
+    group.database.gate.set()
+    await asyncio.gather(*written)
+    assert all(group.done(claim) for claim in claims)
+
+
+async def test_who_comes_just_when_a_writer_ends_is_written(group: Group) -> None:
+    claims = [await group.claimed() for _ in range(50)]
+
+    async def one_after_another() -> None:
+        for claim in claims:
+            await group.write(claim)  # the writer of the one before ends in this very turn of the loop
+
+    await asyncio.wait_for(one_after_another(), 5)
+    assert all(group.done(claim) for claim in claims)
 
 
 # --- in delivery -----------------------------------------------------------------------------------------------------
