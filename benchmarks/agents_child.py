@@ -18,6 +18,7 @@ import uvloop
 from domain.events import DocumentUploaded, Event
 from processors.ports import Commit
 from processors.recording import nothing
+from runtime.lifetime import calm_collector
 from runtime.settings import load_settings
 from runtime.wiring import Site
 from storage.postgres import PostgresWork
@@ -198,6 +199,7 @@ async def _main(task: Task) -> None:
     site = site_of(task)
     try:
         await site.codec.check()
+        calm_collector()
         await contestants[task.contestant](task, site, Progress(task.count))
     finally:
         await site.aclose()
@@ -209,6 +211,7 @@ def main() -> None:
     if task.contestant == "quix":
         from benchmarks.agents_quix import quix
 
+        calm_collector()
         quix(task, Progress(task.count))
     else:
         uvloop.run(_main(task))

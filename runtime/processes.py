@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
 import tempfile
 import time
@@ -17,7 +16,7 @@ from operations.consumers import groups
 from operations.lag import PartitionLag
 from operations.watchdog import StallDetector, Watchdog
 from runtime.health import Server, serve_health, serve_until
-from runtime.lifetime import repeat, run_process, together
+from runtime.lifetime import calm_collector, repeat, run_process, together
 from runtime.reconciling import keep_reconciling
 from runtime.services import Services, health_port, waiting_of
 from runtime.settings import Settings
@@ -27,7 +26,6 @@ from streams.waiting import unless_stopped
 
 #: Bytes of a request's body that may wait for us before its socket is left unread.
 BODY_BUFFER: Final = 256 * 1024
-GC_THRESHOLDS: Final = (20_000, 20, 20)
 SWEEP_SECONDS: Final = 15.0
 PRUNE_SECONDS: Final = 3600.0
 #: What the removal of an upload cut short may take.
@@ -63,10 +61,7 @@ def run_api(settings: Settings) -> None:
                 timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
             )
         )
-        # What is there now stays: the collector need not look at it again, nor so often at requests that leave no cycles.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
+        calm_collector()
         await together(stopping, serve_until(server, stopping), site.dependencies.run(stopping))
         # Uploads that were cut short now remove what they left; what they can't, the sweep does.
         if server.server_state.tasks:
@@ -87,6 +82,7 @@ def run_relay(settings: Settings) -> None:
             waiting = {} if ready else {_RELAY_WAITS.get(relay.state, "postgresql"): 0}
             return ready, {"relay": relay.state, "waiting_for": waiting, **_told(site)}
 
+        calm_collector()
         await together(
             stopping,
             relay.run(stopping),
@@ -125,6 +121,7 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
             jobs += [mover.run(stopping) for mover in audit.values()]
             port = health_port(settings, f"worker-{names[0]}")
             jobs.append(site.dependencies.run(stopping))
+            calm_collector()
             await together(stopping, *jobs, serve_health(port, site.metrics, health, stopping))
 
     run_process(settings, work)
