@@ -30,7 +30,6 @@ from threading import Lock
 import structlog
 import urllib3
 from minio.datatypes import Object
-from minio.error import S3Error
 from minio.helpers import DictType
 
 from domain.errors import FileTooLarge, ObjectMissing, ObjectStoreUnavailable
@@ -38,17 +37,19 @@ from domain.objects import StoredObject, UnfinishedPut
 from storage.minio_errors import translated as _translated
 from storage.multipart_minio import MultipartClient, Part, UnfinishedListing, abort, as_bytes
 from storage.object_keys import check_key, check_prefix
-from storage.s3_requests import Answer, S3Requests, Signer
+from storage.s3_requests import MAX_ANSWER_BYTES, Answer, S3Requests, Signer
 from storage.threads import Threads
 
 PART_SIZE = 8 << 20  # S3 allows 5 MiB and more; half as many requests cost the store less
 PARTS_AT_ONCE = 2
 MAX_PARTS = 10_000
 PIECE_SIZE = 2 << 20  # two of them are what a reading holds: one in use, one ahead
-#: Up to here an object goes in one request from the event loop itself: hashing it takes less than a millisecond.
+#: Up to here an object goes and comes in one request of the event loop itself: hashing it takes less than a millisecond.
 SMALL = 1 << 20
 LIST_BATCH = 256
 
+#: First and last byte of a part that was asked for, and the object's size.
+_SPAN = re.compile(rb"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 #: The code in the XML body of a refusal.
 _CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")
 
@@ -137,10 +138,40 @@ class MinioObjectStore:
         Raises ObjectMissing (absent, or no longer the version ``etag``) or ObjectStoreUnavailable, in midstream too.
         """
         check_key(key)
-        reading = _ObjectReading(self._client, self._bucket, key, (start, length), etag)
-        async with aclosing(self._threads.stream(reading)) as pieces:
-            async for piece in pieces:
-                yield piece
+        if length == 0:
+            return
+        first = await self._read_first(key, start, SMALL if length is None else min(length, SMALL), etag)
+        if first is None:
+            return
+        piece, total, version = first
+        end = total if length is None else min(total, start + length)
+        start += len(piece)
+        yield piece
+        if start < end:
+            del first, piece  # the rest may take long
+            reading = _ObjectReading(self._client, self._bucket, key, (start, end - start), version)
+            async with aclosing(self._threads.stream(reading)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    async def _read_first(self, key: str, start: int, length: int, etag: str | None) -> tuple[bytes, int, str] | None:
+        """The first bytes of a reading, which are all of a small object; the object's size and version. None beyond its end."""
+        headers = {"Range": f"bytes={start}-{start + length - 1}"}
+        if etag is not None:
+            headers["If-Match"] = f'"{etag}"'
+        answer = await self._requests.request(
+            "GET", f"/{self._bucket}/{key}", headers=headers, limit=length + MAX_ANSWER_BYTES
+        )
+        if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return None
+        if answer.status == HTTPStatus.PRECONDITION_FAILED or _code_of(answer) == "NoSuchKey":
+            raise ObjectMissing
+        span, version = _SPAN.fullmatch(answer.headers.get(b"content-range", b"")), _etag_of(answer)
+        if answer.status != HTTPStatus.PARTIAL_CONTENT:
+            raise _refused(answer)
+        if not span or not version or int(span[1]) != start or int(span[2]) + 1 - start != len(answer.body):
+            raise ObjectStoreUnavailable("The store's answer is incomplete.")
+        return answer.body, int(span[3]), version
 
     async def delete(self, key: str) -> None:
         """Delete; an absent object is fine. Raises ObjectStoreUnavailable."""
@@ -273,16 +304,14 @@ class _Upload:
 
 
 class _ObjectReading:
-    """A Reading of storage.threads over one GET."""
+    """A Reading of storage.threads over one GET: ``length`` bytes from ``start`` of the version ``etag``, which has as many."""
 
-    def __init__(
-        self, client: MultipartClient, bucket: str, key: str, span: tuple[int, int | None], etag: str | None
-    ) -> None:
+    def __init__(self, client: MultipartClient, bucket: str, key: str, span: tuple[int, int], etag: str) -> None:
         self._client = client
         self._bucket = bucket
         self._key = key
         self._start, self._length = span
-        self._headers: DictType = {"If-Match": f'"{etag}"'} if etag is not None else {}
+        self._headers: DictType = {"If-Match": f'"{etag}"'}
         self._response: urllib3.BaseHTTPResponse | None = None
         self._closed = False
         self._lock = Lock()
@@ -292,9 +321,9 @@ class _ObjectReading:
             if self._closed:
                 return b"", True
             if self._response is None:
-                self._response = self._open()
-            if self._response is None:
-                return b"", True
+                self._response = self._client.get_object(
+                    self._bucket, self._key, self._start, self._length, request_headers=self._headers
+                )
             piece = self._response.read(PIECE_SIZE)
             done = len(piece) < PIECE_SIZE
             if done:
@@ -307,19 +336,6 @@ class _ObjectReading:
             self._closed = True
             if self._response is not None:
                 self._response.close()
-
-    def _open(self) -> urllib3.BaseHTTPResponse | None:
-        """None if the range lies beyond the object's end."""
-        if self._length == 0:
-            return None
-        try:
-            return self._client.get_object(
-                self._bucket, self._key, self._start, self._length or 0, request_headers=self._headers
-            )
-        except S3Error as error:
-            if error.code == "InvalidRange":
-                return None
-            raise
 
 
 class _Listing:
@@ -345,9 +361,13 @@ async def _from(start: bytearray, pieces: AsyncIterator[bytes]) -> AsyncGenerato
 
 def _refused(answer: Answer) -> ObjectStoreUnavailable:
     """Whatever is not a clear "no such object" is an outage: it must not condemn a document."""
-    code = _CODE.search(answer.body)
-    log.warning("object_store_refused", code=code[1].decode() if code else str(answer.status))
+    log.warning("object_store_refused", code=_code_of(answer) or str(answer.status))
     return ObjectStoreUnavailable()
+
+
+def _code_of(answer: Answer) -> str | None:
+    code = None if answer.status < HTTPStatus.BAD_REQUEST else _CODE.search(answer.body)
+    return code[1].decode() if code else None
 
 
 def _etag_of(answer: Answer) -> str:

@@ -1,7 +1,7 @@
-"""Small S3 requests over asyncio: SigV4, keep-alive connections, whole bodies. For objects that are put in one piece.
+"""Small S3 requests over asyncio: SigV4, keep-alive connections, whole bodies. For objects that go and come in one piece.
 
 The vendor's client needs a thread for each call and 1.5 ms of CPU for a PUT of 100 KB; this needs 0.15 ms. That is all it is for:
-multipart uploads, reads and listings stay with the vendor's client. Signatures follow
+multipart uploads, long reads and listings stay with the vendor's client. Signatures follow
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html; answers are parsed by httptools.
 """
 
@@ -29,6 +29,7 @@ MAX_ANSWER_BYTES: Final = 64 * 1024
 log = structlog.get_logger()
 
 Buffer = bytes | bytearray | memoryview
+_NONE: Final[Mapping[str, str]] = {}
 
 
 class Answer(NamedTuple):
@@ -50,8 +51,11 @@ class Signer:
         self._day = ""
         self._key = b""
 
-    def head(self, method: str, path: str, body_sha256: str, length: int, now: datetime) -> bytes:
-        """A signed request's head. ``path`` is percent-encoded already and has no query."""
+    def head(
+        self, method: str, path: str, body_sha256: str, length: int, now: datetime, headers: Mapping[str, str] = _NONE
+    ) -> bytes:
+        """A signed request's head. ``path`` is percent-encoded already and has no query; ``headers`` are sent beside the
+        signature, which S3 allows for all but its own."""
         stamp = now.strftime("%Y%m%dT%H%M%SZ")
         day = stamp[:8]
         if day != self._day:
@@ -66,11 +70,13 @@ class Signer:
         scope = f"{day}/{self._region}/s3/aws4_request"
         to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
         signature = hmac.digest(self._key, to_sign.encode(), "sha256").hex()
+        beside = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return (
             f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\nx-amz-date: {stamp}\r\n"
             f"x-amz-content-sha256: {body_sha256}\r\n"
             f"Authorization: AWS4-HMAC-SHA256 Credential={self._access_key}/{scope}, SignedHeaders={SIGNED}, "
-            f"Signature={signature}\r\nContent-Type: application/octet-stream\r\nContent-Length: {length}\r\n\r\n"
+            f"Signature={signature}\r\n{beside}"
+            f"Content-Type: application/octet-stream\r\nContent-Length: {length}\r\n\r\n"
         ).encode()
 
 
@@ -84,19 +90,20 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body = bytearray()
         self._bodiless = False
+        self._limit = MAX_ANSWER_BYTES
         self.used = False
 
     @property
     def usable(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    def send(self, request: Sequence[Buffer], *, bodiless: bool) -> asyncio.Future[Answer]:
-        """The answer to come. ``bodiless``: it has no body whatever its headers say (HEAD)."""
+    def send(self, request: Sequence[Buffer], *, bodiless: bool, limit: int) -> asyncio.Future[Answer]:
+        """The answer to come. ``bodiless``: it has no body whatever its headers say (HEAD); ``limit``: bytes it may have."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         if self._transport is None:
             answer.set_exception(ConnectionResetError())
             return answer
-        self._answer, self._bodiless = answer, bodiless
+        self._answer, self._bodiless, self._limit = answer, bodiless, limit
         self._parser = httptools.HttpResponseParser(self)
         self._headers = {}
         self._body.clear()
@@ -122,7 +129,7 @@ class _Connection(asyncio.Protocol):
             if self._answer is None or self._answer.done():
                 raise ConnectionResetError  # nobody asked: what comes now can't be told from the next answer
             self._parser.feed_data(data)
-            if len(self._body) > MAX_ANSWER_BYTES:
+            if len(self._body) > self._limit:
                 raise ConnectionResetError
         except (httptools.HttpParserError, ConnectionResetError):
             self.abort()
@@ -181,14 +188,23 @@ class S3Requests:
         self._free = asyncio.Semaphore(connections)
         self._idle: deque[_Connection] = deque()
 
-    async def request(self, method: str, path: str, body: Buffer = b"") -> Answer:
-        """The store's answer, whatever its status. ``path`` is percent-encoded. Cancelled, the connection is dropped."""
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Buffer = b"",
+        *,
+        headers: Mapping[str, str] = _NONE,
+        limit: int = MAX_ANSWER_BYTES,
+    ) -> Answer:
+        """The store's answer, whatever its status; its body has at most ``limit`` bytes. ``path`` is percent-encoded. Cancelled,
+        the connection is dropped."""
         if self._waiting >= self._bound:
             raise ObjectStoreUnavailable("Too many calls wait for the object store.")
         self._waiting += 1
         try:
             async with asyncio.timeout(self._deadline), self._free:
-                return await self._exchange(method, path, body)
+                return await self._exchange(method, path, body, headers, limit)
         except TimeoutError:
             raise ObjectStoreUnavailable("The object store did not answer in time.") from None
         except OSError as error:
@@ -197,15 +213,15 @@ class S3Requests:
         finally:
             self._waiting -= 1
 
-    async def _exchange(self, method: str, path: str, body: Buffer) -> Answer:
+    async def _exchange(self, method: str, path: str, body: Buffer, headers: Mapping[str, str], limit: int) -> Answer:
         """Once more if a connection that had been kept turns out to be dead: every request of ours can be repeated."""
         digest = hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256
         while True:
             connection = self._kept() or await self._connect()
             kept = connection.used
-            head = self._signer.head(method, path, digest, len(body), datetime.now(UTC))
+            head = self._signer.head(method, path, digest, len(body), datetime.now(UTC), headers)
             try:
-                answer = await connection.send((head, body), bodiless=method == "HEAD")
+                answer = await connection.send((head, body), bodiless=method == "HEAD", limit=limit)
             except ConnectionError:
                 if kept:
                     continue

@@ -8,7 +8,7 @@ import os
 import random
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -97,7 +97,16 @@ async def test_empty_pieces_and_large_pieces(store: Store) -> None:
 async def test_ranges(store: Store) -> None:
     key, size = new_key(), (1 << 20) + 500
     await store.put(key, cut(CONTENT[:size], 1 << 20))
-    for start, length in [(0, 1), (0, 81), (5, 0), (5, 1 << 20), (81, (1 << 20) - 81), (size - 1, 1), (size - 5, 5)]:
+    for start, length in [
+        (0, 1),
+        (0, 81),
+        (5, 0),
+        (5, 1 << 20),
+        (1, (1 << 20) + 300),
+        (81, (1 << 20) - 81),
+        (size - 1, 1),
+        (size - 5, 5),
+    ]:
         assert await collect(store.read(key, start=start, length=length)) == CONTENT[start : start + length]
     assert await collect(store.read(key, start=1000)) == CONTENT[1000:size]
 
@@ -121,6 +130,21 @@ async def test_a_new_put_replaces_and_changes_the_etag(store: Store) -> None:
         await collect(store.read(key, etag=first.etag))
     with pytest.raises(ObjectMissing):
         await collect(store.read(key, start=3, length=4, etag=first.etag))
+
+
+async def test_a_reading_never_mixes_two_versions(store: Store) -> None:
+    key, content = new_key(), CONTENT[: 3 << 20]
+    await store.put(key, cut(content, 1 << 20))
+    read = bytearray()
+    with suppress(ObjectMissing):
+        async with aclosing(store.read(key)) as stream:
+            async for piece in stream:
+                if not read:
+                    await store.put(key, cut(content[::-1], 1 << 20))
+                read += piece
+        assert len(read) == len(content)
+    assert read
+    assert content.startswith(read)
 
 
 async def test_absent_objects(store: Store) -> None:
@@ -290,7 +314,7 @@ async def test_memory_of_a_put_is_bounded(store: Store) -> None:
     finally:
         tracemalloc.stop()
     assert stored.size == 200 << 20
-    assert peak < 4 * PART_SIZE
+    assert peak < 5 * PART_SIZE  # three, and one that a thread is just letting go of
     await store.delete(key)
 
 

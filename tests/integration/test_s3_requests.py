@@ -47,6 +47,24 @@ async def test_an_object_is_put_and_seen(requests: S3Requests, stack: Mapping[st
     assert (await requests.request("HEAD", _path(stack))).status == 404
 
 
+async def test_a_part_of_an_object_comes_with_its_place(requests: S3Requests, stack: Mapping[str, str]) -> None:
+    path, body = _path(stack), bytes(range(256)) * 1000
+    etag = (await requests.request("PUT", path, body)).headers[b"etag"].decode()
+    headers = {"Range": "bytes=100-200099", "If-Match": etag}
+    part = await requests.request("GET", path, headers=headers, limit=300_000)
+    assert (part.status, part.headers[b"content-range"]) == (206, b"bytes 100-200099/256000")
+    assert part.body == body[100:200_100]
+    assert (await requests.request("GET", path, headers={"If-Match": '"another"'})).status == 412
+
+
+async def test_an_answer_longer_than_wanted_is_not_taken(requests: S3Requests, stack: Mapping[str, str]) -> None:
+    path = _path(stack)
+    await requests.request("PUT", path, bytes(200_000))
+    with pytest.raises(ObjectStoreUnavailable):
+        await requests.request("GET", path, limit=100_000)
+    assert (await requests.request("HEAD", path)).status == 200
+
+
 async def test_many_at_once_share_few_connections(requests: S3Requests, stack: Mapping[str, str]) -> None:
     answers = await asyncio.gather(*(requests.request("PUT", _path(stack), b"x" * size) for size in range(1, 40)))
     assert {answer.status for answer in answers} == {200}
