@@ -58,6 +58,7 @@ from processors.reconcile_store import stored_objects
 from processors.reconcile_uploads import expired_uploads, unfinished_puts
 from processors.renditions import RenditionProcessor
 from processors.validation import Validation
+from processors.vouching import VouchedKeyring
 from rendering.pool import RenderPool
 from runtime.dependencies import Dependencies
 from runtime.settings import Settings
@@ -69,6 +70,7 @@ from storage.dead_letters_postgres import PostgresHeld, PostgresOperations
 from storage.housekeeping_postgres import PostgresHousekeeping
 from storage.inbox_postgres import PostgresInbox
 from storage.inventory_postgres import PostgresInventory
+from storage.keyring_canaries_postgres import PostgresCanaries
 from storage.metadata_mongo import MongoExtendedMetadata
 from storage.objects_filesystem import FilesystemObjectStore
 from storage.objects_minio import MinioObjectStore
@@ -192,10 +194,11 @@ class Site:
         return GuardedObjectStore(store, self._breaker(ObjectStoreUnavailable, store.check))
 
     @cached_property
-    def keyring(self) -> GuardedKeyring:
+    def keyring(self) -> VouchedKeyring:
         keyring = create_keyring(self.settings)
         self._closed_with_us(keyring.aclose)
-        return GuardedKeyring(keyring, self._breaker(KeyringUnavailable, keyring.check))
+        guarded = GuardedKeyring(keyring, self._breaker(KeyringUnavailable, keyring.check))
+        return VouchedKeyring(guarded, PostgresCanaries(self.postgres))
 
     @cached_property
     def content(self) -> EncryptedContent:

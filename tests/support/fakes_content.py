@@ -110,7 +110,7 @@ class MemoryKeyring:
     async def new_data_key(self, context: EncryptionContext) -> tuple[DataKey, WrappedKey]:
         self._call("new_data_key")
         key = DataKey(os.urandom(DATA_KEY_BYTES))
-        name = f"memory:v1:{len(self._held)}"
+        name = f"memory:v1:{id(self):x}-{len(self._held)}"
         self._held[name] = (key, context)
         return key, WrappedKey("memory", "memory", 1, name)
 

@@ -1,0 +1,56 @@
+"""Canaries in PostgreSQL, with a keyring whose key was made anew under the old name."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from crypto.encoding import to_text
+from crypto.local_keyring import LocalKeyring
+from domain.errors import KeyringUnavailable
+from domain.keys import EncryptionContext, WrappedKey
+from processors.vouching import VouchedKeyring
+from storage.keyring_canaries_postgres import PostgresCanaries
+from storage.postgres import Postgres
+
+
+@pytest.fixture
+async def canaries(database_dsn: str) -> AsyncIterator[PostgresCanaries]:
+    postgres = Postgres(database_dsn, connections=4)
+    yield PostgresCanaries(postgres)
+    await postgres.aclose()
+
+
+async def test_the_first_canary_of_a_version_stays(canaries: PostgresCanaries) -> None:
+    made = [WrappedKey("vault-transit", "documents", 1, f"vault:v1:{number}") for number in range(8)]
+    assert await canaries.find(made[0]) is None
+    kept = await asyncio.gather(*(canaries.keep(one) for one in made))
+    assert len(set(kept)) == 1
+    assert await canaries.find(made[3]) == kept[0]
+    later = WrappedKey("vault-transit", "documents", 2, "vault:v2:x")
+    assert await canaries.keep(later) == later
+    assert await canaries.find(made[0]) == kept[0]
+
+
+async def test_a_key_made_anew_is_an_outage_until_the_old_one_is_back(
+    canaries: PostgresCanaries, tmp_path: Path
+) -> None:
+    path, context = tmp_path / "keyring.json", EncryptionContext("acme", uuid4())
+    LocalKeyring.create(path)
+    old = path.read_text("utf-8")
+    key, wrapped = await VouchedKeyring(LocalKeyring(path), canaries).new_data_key(context)
+    path.write_text(json.dumps({**json.loads(old), "keys": {"1": to_text(os.urandom(32))}}), "utf-8")
+    anew = VouchedKeyring(LocalKeyring(path), canaries)
+    with pytest.raises(KeyringUnavailable):
+        await anew.unwrap(wrapped, context)
+    with pytest.raises(KeyringUnavailable):
+        await anew.new_data_key(context)
+    path.write_text(old, "utf-8")
+    await anew.check()
+    assert await anew.unwrap(wrapped, context) == key
