@@ -11,7 +11,7 @@ import asyncio
 from typing import Final, Protocol
 from uuid import UUID
 
-from domain.errors import KeyringUnavailable, WrongKey
+from domain.errors import DatabaseUnavailable, KeyringUnavailable, WrongKey
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from processors.ports import Keyring
 
@@ -63,6 +63,8 @@ class VouchedKeyring:
         await self._keyring.check()
         try:
             await self._vouch()
+        except DatabaseUnavailable:
+            return  # no answer is not a wrong one; the database has a check of its own
         except KeyringUnavailable:
             self._vouched.clear()
             raise

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from domain.errors import KeyringUnavailable, WrongKey
+from domain.errors import DatabaseUnavailable, KeyringUnavailable, WrongKey
 from domain.keys import EncryptionContext, WrappedKey
 from processors.vouching import CANARY, VouchedKeyring
 from tests.support.fakes_content import MemoryKeyring
@@ -18,11 +18,14 @@ CONTEXT = EncryptionContext("acme", UUID(int=1))
 class MemoryCanaries:
     def __init__(self) -> None:
         self.held: dict[tuple[str, str, int], WrappedKey] = {}
+        self.away = False
 
     async def find(self, wrapped: WrappedKey) -> WrappedKey | None:
         return self.held.get((wrapped.scheme, wrapped.key_name, wrapped.key_version))
 
     async def keep(self, canary: WrappedKey) -> WrappedKey:
+        if self.away:
+            raise DatabaseUnavailable
         return self.held.setdefault((canary.scheme, canary.key_name, canary.key_version), canary)
 
 
@@ -90,3 +93,14 @@ async def test_away_is_away() -> None:
         await keyring.new_data_key(CONTEXT)
     with pytest.raises(KeyringUnavailable):
         await keyring.check()
+
+
+async def test_the_database_away_says_nothing_of_the_keyring() -> None:
+    canaries = MemoryCanaries()
+    keyring = VouchedKeyring(MemoryKeyring(), canaries)
+    canaries.away = True
+    await keyring.check()
+    with pytest.raises(DatabaseUnavailable):
+        await keyring.new_data_key(CONTEXT)
+    canaries.away = False
+    await keyring.new_data_key(CONTEXT)
