@@ -23,7 +23,7 @@ BATCH: Final = 500
 DOCUMENT_BYTES: Final = 20_000
 #: Events of a round: full size and quick.
 COUNTS: Final = {"noop": (20_000, 2_000), "integrity": (1_500, 150)}
-ROUNDS: Final = 3
+ROUNDS: Final = {"noop": 3, "integrity": 5}
 CONNECTIONS: Final = {"noop": 16, "integrity": 10}
 CHILD_SECONDS: Final = 180.0
 OURS: Final = "DPJ"
@@ -155,7 +155,7 @@ async def run(site: BenchSite, quick: bool) -> Report:
             contestants = {label: partial(field.run, label) for label in CONTESTANTS}
             if work == "integrity":  # a sink only writes what was processed, it processes nothing
                 del contestants["Quix Streams, one transaction per batch"]
-            found = await alternate(contestants, 1 if quick else ROUNDS, warm_up=0)
+            found = await alternate(contestants, 1 if quick else ROUNDS[work], warm_up=0)
         rates[work] = found
         rows += [_row(work, label, found[label], field.runs[label]) for label in found]
         ratios += _ratios(work, found)
