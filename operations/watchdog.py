@@ -130,9 +130,13 @@ class Watchdog:
     async def run(self, stopping: asyncio.Event) -> None:
         """Look until told to stop."""
         while not stopping.is_set():
-            await self.look()
+            try:
+                await self.look()
+            except Exception as error:  # noqa: BLE001 - whatever went wrong with one look or restart, the next ones are needed
+                log.error("watchdog_failed", error=type(error).__name__)
             with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), self._interval)
+                async with asyncio.timeout(self._interval):
+                    await stopping.wait()
 
     async def look(self) -> None:
         """Once: measure, raise and clear alarms, restart who stands without an excuse."""

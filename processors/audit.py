@@ -132,7 +132,8 @@ class _Mover(ABC):
                 log.error("audit_step_failed", step=self._step, error=type(error).__name__)
                 pause = RETRY_SECONDS
             with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await stopping.wait()
         with suppress(DPJError):
             await self.move()
 

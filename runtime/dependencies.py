@@ -90,13 +90,16 @@ class Dependencies:
             await asyncio.sleep(seconds)
             return
         with suppress(TimeoutError):
-            await asyncio.wait_for(back.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await back.wait()
 
     async def _watch(self, name: str) -> None:
         breaker, changed, seconds = self._breakers.get(name), self._changed[name], 0.0
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await changed.wait()
+            changed.clear()  # before looking: what changes meanwhile is looked at next
             if breaker is not None and breaker.retry_in > 0:
                 self._note(name, AWAY, "circuit_open")
                 seconds = breaker.retry_in
@@ -104,7 +107,6 @@ class Dependencies:
                 state, code = await self._asked(name)
                 self._note(name, state, code)
                 seconds = THERE_SECONDS if state == THERE else (breaker.retry_in if breaker else 0.0) or AWAY_SECONDS
-            changed.clear()
 
     async def _asked(self, name: str) -> tuple[str, str]:
         try:

@@ -71,6 +71,8 @@ async def repeat(stopping: asyncio.Event, name: str, seconds: float, job: Callab
             if error.code != told:
                 told = error.code
                 log.warning("housekeeping_waiting", job=name, code=error.code)
+        except Exception as error:  # noqa: BLE001 - a defect in one job must not end the process that does others too
+            log.error("housekeeping_failed", job=name, error=type(error).__name__)
         await pause(stopping, seconds)
 
 
@@ -80,18 +82,19 @@ async def _process(settings: Settings, work: Work) -> None:
     last_resort = threading.Timer(settings.drain_seconds + CLOSE_SECONDS, _force)
     last_resort.daemon = True
 
-    def stop() -> None:
-        if not stopping.is_set():
-            stopping.set()
-            last_resort.start()
+    async def end_in_time() -> None:
+        await stopping.wait()  # whoever set it: a signal, or a job that failed
+        last_resort.start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stopping.set)
+    ending = asyncio.create_task(end_in_time())
     site = Site(settings)
     try:
         await work(site, stopping)
     finally:
         await site.aclose()
+        ending.cancel()
     log.info("stopped")
     # Not by returning: the interpreter would wait for threads of vendors' clients that may hang in a call for half a minute.
     _leave(os.EX_OK)

@@ -32,6 +32,8 @@ PRUNE_SECONDS: Final = 3600.0
 UNDO_SECONDS: Final = 3.0
 #: The watchdog looks at least this often.
 WATCH_SECONDS: Final = 15.0
+#: A consumer in these states waits for Kafka.
+_CONSUMER_WAITS: Final = frozenset({"waiting_for_broker", "waiting_for_topics"})
 #: What a relay in this state waits for.
 _RELAY_WAITS: Final = {"connecting": "postgresql", "waiting_for_broker": "kafka"}
 
@@ -108,9 +110,9 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
             def health() -> tuple[bool, dict[str, Any]]:
                 states = {name: runner.state for name, runner in runners.items()}
                 waiting = dict.fromkeys(site.dependencies.away, 0)
-                if any(state != "running" for state in states.values()):
+                if any(state in _CONSUMER_WAITS for state in states.values()):
                     waiting["kafka"] = 0
-                ready = not waiting
+                ready = not waiting and all(state == "running" for state in states.values())
                 waiting |= {name: count for name, count in site.delivery_metrics.waiting_now.items() if count}
                 for step, mover in audit.items():
                     if mover.waiting_for:

@@ -85,7 +85,8 @@ class Settings(BaseSettings):
     bug_retries: int = Field(default=3, ge=0, le=20)
     retry_base: float = 0.2
     retry_cap: float = 30.0
-    stall_seconds: float = Field(default=60.0, gt=0)
+    #: Longer than a claim that a killed worker left and its group's session: who waits for those is no stall.
+    stall_seconds: float = Field(default=90.0, gt=0)
     stall_restart: bool = False
 
     relay_batch: int = Field(default=2_000, ge=1, le=10_000)

@@ -194,7 +194,8 @@ class PostgresOutboxReader:
 
     async def wait(self, timeout: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._woken.wait()
 
     async def refuse(self, row_id: int, code: str) -> None:
         """Set a row aside; the later ones of its key wait behind it."""

@@ -237,13 +237,14 @@ class Delivery:
         verdict: Verdict | None = None
         note = HeldNote(self._held_list, every=self._policy.note_interval)
         holds = defects = 0
+        owner = uuid4()  # of all tries: a claim whose answer was lost is still ours at the next one
         while True:
             try:
                 if verdict is None:
                     event = await self._decode(record.partition.topic, record.value or b"")  # (2)
-                    outcome = await self._once(event)  # (3) (4) (5)
+                    outcome = await self._once(event, owner)  # (3) (4) (5)
                 else:
-                    outcome = await self._bury(record, verdict)
+                    outcome = await self._bury(record, verdict, owner)
                 await note.forget()
                 code = verdict.code if verdict else "none"
                 self._metrics.finished(self._consumer, outcome, code, asyncio.get_running_loop().time() - started)
@@ -265,10 +266,10 @@ class Delivery:
                 if verdict.given_up:
                     await self._hold(error, defects)
 
-    async def _once(self, event: Event) -> str:
+    async def _once(self, event: Event, owner: UUID) -> str:
         """Claim, process, write. Returns ``duplicate`` for an event already done, else ``done``."""
 
-        async def work_on(owner: UUID) -> None:
+        async def work_on() -> None:
             reach("delivery.claimed")
             commit = await self._processor.process(event)  # (4)
             reach("delivery.processed")
@@ -280,9 +281,9 @@ class Delivery:
                     await work.inbox.finish(self._consumer, event.event_id, owner, "DONE")
             reach("delivery.committed")
 
-        return "done" if await self._claimed(event.event_id, event.key, work_on) else "duplicate"
+        return "done" if await self._claimed(event.event_id, event.key, owner, work_on) else "duplicate"
 
-    async def _bury(self, record: Record, verdict: Verdict) -> str:
+    async def _bury(self, record: Record, verdict: Verdict, owner: UUID) -> str:
         """One transaction: document state (as the processor says), inbox DEAD, dead letter in the outbox."""
         event: Event | None = None
         try:
@@ -296,7 +297,7 @@ class Delivery:
         event_id = event.event_id if event else record_id(record)
         key = event.key if event else f"{record.partition.topic}/{record.partition.number}"
 
-        async def give_up(owner: UUID) -> None:
+        async def give_up() -> None:
             reach("delivery.burying")
             state: Commit | None = None
             if event is not None and not verdict.given_up:
@@ -310,38 +311,55 @@ class Delivery:
                 await work.inbox.finish(self._consumer, event_id, owner, "DEAD")
             reach("delivery.buried")
 
-        return "dead_letter" if await self._claimed(event_id, key, give_up) else "duplicate"
+        return "dead_letter" if await self._claimed(event_id, key, owner, give_up) else "duplicate"
 
-    async def _claimed(self, event_id: UUID, key: str, body: Callable[[UUID], Coroutine[None, None, None]]) -> bool:
+    async def _claimed(
+        self, event_id: UUID, key: str, owner: UUID, body: Callable[[], Coroutine[None, None, None]]
+    ) -> bool:
         """Run ``body`` under the inbox claim with a renewed lease; False if the event is done already.
 
         Raises DocumentBusy, or ClaimLost when the lease could not be kept: the body is stopped before its next effect.
         """
-        owner = uuid4()
-        answer = await self._inbox.claim(self._consumer, event_id, key, owner, self._policy.lease)
+        renewed = self._renewal(event_id, owner)
+        try:
+            answer = await self._inbox.claim(self._consumer, event_id, key, owner, self._policy.lease)
+        except asyncio.CancelledError:
+            await self._release(event_id, owner)  # it may have been given all the same
+            raise
         if answer.name == Claim.DONE.name:
             return False
         if answer.name == Claim.BUSY.name:
             raise DocumentBusy
         try:
-            async with RenewedLease(partial(self._renewed, event_id, owner), every=self._policy.lease / 3):
-                await body(owner)
+            async with RenewedLease(renewed, every=self._policy.lease / 3):
+                await body()
         except BaseException:
             await self._release(event_id, owner)
             raise
         return True
 
-    async def _renewed(self, event_id: UUID, owner: UUID) -> bool:
-        try:
-            return await self._inbox.renew(self._consumer, event_id, owner, self._policy.lease)
-        except Transient:
-            return True  # the lease may survive this; if it does not, step 5 refuses to write
+    def _renewal(self, event_id: UUID, owner: UUID) -> Callable[[], Awaitable[bool]]:
+        """Renews the lease, from now on; False once it is another's, or must be taken to be."""
+        now = asyncio.get_running_loop().time
+        ends = now() + self._policy.lease
+
+        async def renewed() -> bool:
+            nonlocal ends
+            asked = now()
+            try:
+                ours = await self._inbox.renew(self._consumer, event_id, owner, self._policy.lease)
+            except Transient:
+                return now() < ends  # the lease may survive this; if it does not, step 5 refuses to write
+            ends = asked + self._policy.lease
+            return ours
+
+        return renewed
 
     async def _release(self, event_id: UUID, owner: UUID) -> None:
         """Free the claim so that the next try need not wait for the lease; best effort, also while being cancelled."""
 
         async def release() -> None:
-            with suppress(DPJError, TimeoutError):
+            with suppress(Exception):
                 async with asyncio.timeout(2):
                     await self._inbox.release(self._consumer, event_id, owner)
 

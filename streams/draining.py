@@ -40,7 +40,8 @@ class Drain:
         """Let nothing begin any more; returns once nothing is at work, or after ``seconds``."""
         self._closed = True
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
 
     async def _go_on(self) -> None:
         if self._closed:

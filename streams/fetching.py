@@ -50,7 +50,8 @@ class DirectConsumer(Consumer):
         self._wanted.clear()
         if self._buffered_partitions and self.flow_active and not self._get_active_partitions():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), FETCH_SECONDS)
+                async with asyncio.timeout(FETCH_SECONDS):
+                    await self._wanted.wait()
             return
         seconds = PUSHED_BACK_SECONDS if self._buffered_partitions else FETCH_SECONDS
         records, active = await self._wait_next_records(seconds)

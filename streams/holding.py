@@ -7,11 +7,16 @@ from contextlib import suppress
 from typing import Final, Protocol
 from uuid import UUID
 
+import structlog
+
 from domain.dead_letters import HeldEvent
 from domain.errors import DPJError
 
 #: An event is noted once it was held for so long, and then at most as often.
 NOTE_SECONDS: Final = 5.0
+
+
+log = structlog.get_logger()
 
 
 class Held(Protocol):
@@ -51,12 +56,16 @@ class HeldNote:
             return False
         self._due = now + self._every
         self._noted = event
-        with suppress(DPJError):
+        try:
             return await self._held.note(event)
-        return False
+        except DPJError:
+            return False
+        except Exception as error:  # noqa: BLE001 - whatever ails the list, the event is worked on
+            log.error("held_event_not_noted", consumer=event.consumer, error=type(error).__name__)
+            return False
 
     async def forget(self) -> None:
         """The event is finished. An entry that can't be removed now grows old and leaves the list by itself."""
         if self._noted is not None:
-            with suppress(DPJError):
+            with suppress(Exception):
                 await self._held.forget(self._noted.consumer, self._noted.event_id)

@@ -12,6 +12,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
+
+CANCEL_AGAIN_SECONDS: Final = 1.0
+WORK_AGAIN_SECONDS: Final = 1.0
+
+log = structlog.get_logger()
+
 
 @dataclass(frozen=True, slots=True)
 class Partition:
@@ -38,7 +45,7 @@ class _Entry:
 
 
 class Lane:
-    """Runs ``work`` on its records; ``work`` returns only when the record is finished, and raises only on cancellation.
+    """Runs ``work`` on its records; ``work`` returns only when the record is finished, and should raise only on cancellation.
 
     ``advanced`` is called whenever records have left the lane.
     """
@@ -107,7 +114,7 @@ class Lane:
             while self._ready:
                 key = self._ready.popleft()
                 waiting = self._by_key[key]
-                await self._work(waiting[0].record)
+                await self._finish(waiting[0].record)
                 waiting.popleft().finished = True
                 if waiting:
                     self._ready.append(key)
@@ -116,6 +123,14 @@ class Lane:
                 self._advance()
         finally:
             self._running -= 1
+
+    async def _finish(self, record: Record) -> None:
+        while True:
+            try:
+                return await self._work(record)
+            except Exception as error:  # noqa: BLE001 - a record that nobody works on any more would hold its lane for ever
+                log.error("lane_work_failed", topic=record.partition.topic, error=type(error).__name__)
+                await asyncio.sleep(WORK_AGAIN_SECONDS)
 
     def _advance(self) -> None:
         if not self._entries[0].finished:
@@ -137,7 +152,8 @@ class Lane:
 
     async def cancel(self) -> None:
         """Stop all work at once; what is unfinished stays unacknowledged."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            # Again, if need be: what a task awaits may lose a cancellation, and this must not wait for its work.
+            await asyncio.wait(tasks, timeout=CANCEL_AGAIN_SECONDS)

@@ -13,7 +13,8 @@ T = TypeVar("T")
 async def pause(stopping: asyncio.Event, seconds: float) -> None:
     """Until ``stopping`` is set or ``seconds`` have passed."""
     with suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
 
 
 async def unless_stopped(stopping: asyncio.Event, work: Awaitable[T]) -> T | None:
