@@ -48,12 +48,20 @@ _UNPUBLISHED: Final = """
             WHERE published_at IS NULL AND refused_at IS NULL AND id <> ALL($3::bigint[]) AND (
                 SELECT r.id FROM outbox r
                 WHERE r.published_at IS NULL AND r.refused_at IS NOT NULL AND r.key = outbox.key AND r.id < outbox.id
-                LIMIT 1) IS NULL
+                LIMIT 1) IS NULL {but}
             ORDER BY id LIMIT $1
         ) o
     ) rows
     WHERE before IS NULL OR before < $2 ORDER BY id
 """
+_ALL_TOPICS: Final = _UNPUBLISHED.format(but="")
+#: What waits for one of the topics $4, or behind what does.
+_OTHER_TOPICS: Final = _UNPUBLISHED.format(
+    but="""
+            AND topic <> ALL($4::text[]) AND NOT EXISTS (
+                SELECT FROM outbox w
+                WHERE w.published_at IS NULL AND w.topic = ANY($4) AND w.key = outbox.key AND w.id < outbox.id)"""
+)
 
 #: One slice: of the oldest published rows those past their time. The first have the lowest ids, so that no more is looked at.
 _PRUNE: Final = """
@@ -178,12 +186,16 @@ class PostgresOutboxReader:
         return self._woken.is_set()
 
     async def fetch_unpublished(
-        self, limit: int, max_bytes: int = 4 << 20, known: Collection[int] = ()
+        self, limit: int, max_bytes: int = 4 << 20, known: Collection[int] = (), away: Collection[str] = ()
     ) -> Sequence[OutboxRow]:
-        """The oldest rows to publish but those ``known``: at most ``limit``, and no more once ``max_bytes`` are passed."""
+        """The oldest rows to publish but those ``known`` and those of topics ``away``, with what follows them of their documents:
+        at most ``limit``, and no more once ``max_bytes`` are passed."""
         self._woken.clear()
         with translated():
-            rows = await self._connection.fetch(_UNPUBLISHED, limit, max_bytes, list(known))
+            if away:
+                rows = await self._connection.fetch(_OTHER_TOPICS, limit, max_bytes, list(known), list(away))
+            else:
+                rows = await self._connection.fetch(_ALL_TOPICS, limit, max_bytes, list(known))
         return [OutboxRow(**dict(row)) for row in rows]
 
     async def mark_published(self, ids: Sequence[int]) -> None:

@@ -5,7 +5,8 @@ their ids under its row lock, so id order is its order; ``streams.relay_window``
 the broker confirmed it; when the leader dies in between, its successor publishes again and consumers drop the event by its id.
 
 A row that Kafka refuses for its own sake (too large, invalid) is set aside in the table, with the error's name, and the later
-rows of its document wait behind it for an operator; all others go on.
+rows of its document wait behind it for an operator; all others go on. So they do while a topic is missing or forbidden to us: its
+rows, and what follows them of their documents, stay in the table until Kafka knows the topic.
 
 While rows are on their way, the next are fetched: what is in hand is bounded by ``batch`` rows and ``batch_bytes``.
 """
@@ -37,6 +38,7 @@ POLL_SECONDS: Final = 0.2
 GATHER_SECONDS: Final = 0.01
 FLUSH_SLICE_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 1.0
+METADATA_SECONDS: Final = 2.0
 #: Without a confirmation for so long, we are waiting for the broker.
 SILENCE_SECONDS: Final = 2.0
 PRUNE_EVERY_SECONDS: Final = 60.0
@@ -70,8 +72,11 @@ class OutboxReader(Protocol):
         """Take, or confirm that we still hold, the leader lock."""
         ...
 
-    async def fetch_unpublished(self, limit: int, max_bytes: int, known: Collection[int] = ()) -> Sequence[OutboxRow]:
-        """The oldest rows to publish but those ``known``; none that waits behind a refused one. At least one, if there is one."""
+    async def fetch_unpublished(
+        self, limit: int, max_bytes: int, known: Collection[int] = (), away: Collection[str] = ()
+    ) -> Sequence[OutboxRow]:
+        """The oldest rows to publish but those ``known`` and those of topics ``away``; none that waits behind a refused one, or
+        behind one of a topic away. At least one, if there is one."""
         ...
 
     async def mark_published(self, ids: Sequence[int]) -> None: ...
@@ -218,12 +223,15 @@ class _Publishing:
         self._window = Window()
         #: Filled by the producer's callbacks, in the thread that polls.
         self._reports: list[Report] = []
+        #: Topics that Kafka does not take from us, and when it is asked again.
+        self._away: dict[str, float] = {}
         self._exhausted_until = 0.0
         self._spoken_at = time.monotonic()
         self._heard_at = time.monotonic()
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
+            await self._ask_for_topics()
             await self._refill()
             await self._relay.prune_if_due(self._reader)
             if not await self._still_leading():
@@ -241,6 +249,22 @@ class _Publishing:
         self._spoken_at = time.monotonic()
         return await self._reader.lead()
 
+    async def _ask_for_topics(self) -> None:
+        """Whether those away are there again."""
+        for topic in [topic for topic, again in self._away.items() if again <= time.monotonic()]:
+            if await asyncio.to_thread(self._has, topic):
+                del self._away[topic]
+                self._exhausted_until = 0.0
+            else:
+                self._away[topic] = time.monotonic() + RETRY_SECONDS
+
+    def _has(self, topic: str) -> bool:
+        try:
+            found = self._producer.list_topics(topic, timeout=METADATA_SECONDS).topics.get(topic)
+        except KafkaException:
+            return False
+        return found is not None and found.error is None
+
     async def _refill(self) -> None:
         """Fetch once half of what may be in hand is gone, unless the last fetch showed that there is no more."""
         rows, size = self._relay.batch
@@ -250,7 +274,8 @@ class _Publishing:
         if time.monotonic() < self._exhausted_until and not self._reader.woken:
             return
         asked_at = self._spoken_at = time.monotonic()
-        found = await self._reader.fetch_unpublished(free, size - self._window.size, self._window.known)
+        known, away = self._window.known, list(self._away)
+        found = await self._reader.fetch_unpublished(free, size - self._window.size, known, away)
         if found:
             reach("relay.fetched")
         self._window.add(found)
@@ -262,8 +287,8 @@ class _Publishing:
         reach("relay.produced")
         if self._window.in_flight:
             await asyncio.to_thread(self._gather)
-        elif not refused:
-            await asyncio.sleep(POLL_SECONDS)  # all that is in hand rests
+        elif not refused and len(self._window):
+            await asyncio.sleep(POLL_SECONDS)  # the producer has no room
         refused += await self._settle()
         for row, error in refused:
             self._spoken_at = time.monotonic()
@@ -276,7 +301,10 @@ class _Publishing:
     def _send(self) -> list[tuple[OutboxRow, KafkaError]]:
         """Queue what may go now; gives the rows that are refused on the spot."""
         refused: list[tuple[OutboxRow, KafkaError]] = []
-        while (row := self._window.take(time.monotonic())) is not None:
+        while (row := self._window.take()) is not None:
+            if row.topic in self._away:
+                self._window.drop(row)
+                continue
             try:
                 self._producer.produce(row.topic, **_record(row), on_delivery=self._on_delivery(row))
             except BufferError:
@@ -332,9 +360,10 @@ class _Publishing:
         return refused
 
     def _not_taken(self, row: OutboxRow, error: KafkaError) -> None:
-        """Through no fault of the row: a topic that is missing, a right that we lack. It waits, others go on."""
+        """Through no fault of the row: a topic that is missing, a right that we lack. It waits in the table, others go on."""
         log.warning("relay_row_not_taken", code=error.name(), topic=row.topic)
-        self._window.rest(row, time.monotonic() + RETRY_SECONDS)
+        self._away[row.topic] = time.monotonic() + RETRY_SECONDS
+        self._window.drop(row)
 
 
 def _record(row: OutboxRow) -> dict[str, Any]:

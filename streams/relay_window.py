@@ -37,7 +37,6 @@ class Window:
     def __init__(self) -> None:
         self._queues: dict[Key, deque[OutboxRow]] = {}
         self._ready: deque[Key] = deque()
-        self._resting: dict[Key, float] = {}
         self._suspects: deque[Key] = deque()
         self._alone = False
         self._known: set[int] = set()
@@ -65,7 +64,7 @@ class Window:
             else:
                 queue.append(row)
 
-    def take(self, now: float) -> OutboxRow | None:
+    def take(self) -> OutboxRow | None:
         """A row to send now, if there is one. A suspect goes alone: nothing else is under way with it."""
         if self._alone:
             return None
@@ -74,9 +73,6 @@ class Window:
                 return None
             self._alone = True
             return self._sent(self._suspects.popleft())
-        for key in [key for key, until in self._resting.items() if until <= now]:
-            del self._resting[key]
-            self._ready.append(key)
         return self._sent(self._ready.popleft()) if self._ready else None
 
     @property
@@ -107,18 +103,13 @@ class Window:
             self._ready.appendleft(_key(row))
         self._back()
 
-    def rest(self, row: OutboxRow, until: float) -> None:
-        """The row was not taken, through no fault of its own: it, and its key, wait until then."""
-        self._back()
-        self._resting[_key(row)] = until
-
     def suspect(self, row: OutboxRow) -> None:
         """The row was refused together with others: it is sent once more, alone."""
         self._back()
         self._suspects.append(_key(row))
 
     def drop(self, row: OutboxRow) -> None:
-        """The row is refused for good: it and the later rows of its key leave our hands, which the table keeps."""
+        """The row can't go, now or for good: it and the later rows of its key leave our hands; the table keeps them."""
         self._back()
         for left in self._queues.pop(_key(row)):
             self._known.discard(left.id)

@@ -276,3 +276,17 @@ async def test_a_reader_that_cannot_listen_leaves_no_session(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
             ):
                 await asyncio.sleep(0.05)
+
+
+async def test_rows_of_topics_away_stay_with_what_follows_them_of_their_documents(
+    database: PostgresDatabase, reader: PostgresOutboxReader, database_dsn: str
+) -> None:
+    first, second, third = uuid4(), uuid4(), uuid4()
+    await add(database, an_event(first), an_event(second), an_event(third), an_event(first, 2), an_event(second, 2))
+    rows = await reader.fetch_unpublished(10)
+    connection = await connect(database_dsn)
+    await connection.execute("UPDATE outbox SET topic = 'away' WHERE id = ANY($1::bigint[])", [rows[0].id, rows[4].id])
+    await connection.close()
+    found = await reader.fetch_unpublished(10, away=["away", "too"])
+    assert [row.id for row in found] == [rows[1].id, rows[2].id]
+    assert len(await reader.fetch_unpublished(10)) == 5

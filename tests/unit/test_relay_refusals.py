@@ -38,17 +38,25 @@ class Reader:
         self.leads += 1
         return True
 
-    async def fetch_unpublished(self, limit: int, max_bytes: int, known: Collection[int] = ()) -> Sequence[Any]:
+    async def fetch_unpublished(
+        self, limit: int, max_bytes: int, known: Collection[int] = (), away: Collection[str] = ()
+    ) -> Sequence[Any]:
         if self.failures:
             raise self.failures.pop(0)
-        behind = {row.key for row in self.rows if row.id in self.refused}
-        found = [
-            row
-            for row in self.rows
-            if row.id not in {*self.marked, *self.refused, *known} and (row.key is None or row.key not in behind)
-        ]
         self.fetches.append(len(known))
-        return found[:limit]
+        return [row for row in self._open(away) if row.id not in known][:limit]
+
+    def _open(self, away: Collection[str] = ()) -> list[Any]:
+        found: list[Any] = []
+        behind: set[bytes] = set()
+        for row in self.rows:
+            if row.id in self.marked or row.key in behind:
+                continue
+            if row.id not in self.refused and row.topic not in away:
+                found.append(row)
+            elif row.key is not None:
+                behind.add(row.key)
+        return found
 
     async def mark_published(self, ids: Sequence[int]) -> None:
         self.marked += ids
@@ -60,7 +68,9 @@ class Reader:
         return len(self.refused)
 
     async def wait(self, timeout: float) -> None:
-        self._stopping.set()
+        if not self._open():
+            self._stopping.set()
+        await asyncio.sleep(0.01)
 
     async def prune(self, older_than_hours: float) -> bool:
         self.pruned += 1
@@ -80,6 +90,7 @@ class Broker:
         self.batches: list[list[str]] = []
         self.room = room
         self.most = 0
+        self.missing: dict[str, int] = {}
 
     def produce(self, topic: str, *, on_delivery: Callable[[KafkaError | None, Any], None], **record: Any) -> None:
         if len(self._waiting) >= self.room:
@@ -88,6 +99,12 @@ class Broker:
         self._real.purge(in_queue=True)
         self._waiting.append((topic, on_delivery))
         self.most = max(self.most, len(self._waiting))
+
+    def list_topics(self, topic: str, timeout: float) -> Any:
+        """Topics are ``missing`` for so many looks."""
+        self.missing[topic] = left = self.missing.get(topic, 0) - 1
+        error = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART) if left >= 0 else None
+        return SimpleNamespace(topics={topic: SimpleNamespace(error=error)})
 
     def purge(self, **how: bool) -> None:
         self._real.purge(**how)
@@ -174,15 +191,32 @@ async def test_of_a_batch_that_kafka_refuses_only_the_guilty_row_is_set_aside() 
     assert bench.broker.batches[1:] == [["innocent"], ["guilty"]]
 
 
+MISSING = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+
 async def test_a_row_not_taken_through_no_fault_of_its_own_is_tried_again(monkeypatch: Any) -> None:
     monkeypatch.setattr(outbox_relay, "RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(outbox_relay, "POLL_SECONDS", 0.01)
     bench = Bench(a_row(1, topic="missing"), a_row(2, topic="missing"), a_row(3, b"b"))
-    missing = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
-    bench.broker.answers = {"missing": [missing, missing]}
+    bench.broker.answers = {"missing": [MISSING, MISSING]}
     await bench.run()
     assert bench.reader.marked == [3, 1, 2]
     assert (bench.reader.refused, bench.terms) == ({}, 1)
+
+
+async def test_a_topic_that_is_missing_stops_no_other_however_many_rows_it_has(monkeypatch: Any) -> None:
+    monkeypatch.setattr(outbox_relay, "RETRY_SECONDS", 0.02)
+    missing = [a_row(number, b"%d" % number, topic="missing") for number in range(1, 41)]
+    behind = [a_row(number + 100, b"%d" % number, topic="behind") for number in range(1, 41)]
+    others = [a_row(number, b"%d" % number) for number in range(500, 540)]
+    bench = Bench(*missing, *behind, *others, batch=10)
+    bench.broker.answers = {"missing": [MISSING] * 10}
+    bench.broker.missing = {"missing": 5}
+    await bench.run()
+    assert (bench.reader.refused, bench.terms) == ({}, 1)
+    assert sorted(bench.reader.marked[:40]) == [row.id for row in others]
+    assert sorted(bench.reader.marked) == sorted(row.id for row in bench.reader.rows)
+    places = {number: place for place, number in enumerate(bench.reader.marked)}
+    assert all(places[number] < places[number + 100] for number in range(1, 41))
 
 
 async def test_a_fatal_error_of_the_producer_ends_the_term(monkeypatch: Any) -> None:

@@ -18,27 +18,27 @@ def a_window(*keys: bytes | None) -> Window:
     return window
 
 
-def taken(window: Window, now: float = 0.0) -> list[int]:
+def taken(window: Window) -> list[int]:
     found = []
-    while (row := window.take(now)) is not None:
+    while (row := window.take()) is not None:
         found.append(row.id)
     return found
 
 
 def test_a_suspect_waits_until_nothing_else_is_under_way_and_then_goes_alone() -> None:
     window = a_window(b"a", b"b", b"c")
-    first, second = window.take(0), window.take(0)
+    first, second = window.take(), window.take()
     assert first is not None
     assert second is not None
     window.suspect(first)
     assert taken(window) == []  # the other is still under way
     window.confirm(second)
-    alone = window.take(0)
+    alone = window.take()
     assert alone is first
     assert window.is_alone
     assert taken(window) == []
     window.return_unsent(first)
-    assert window.take(0) is first
+    assert window.take() is first
     window.confirm(first)
     assert taken(window) == [3]
 
@@ -46,7 +46,7 @@ def test_a_suspect_waits_until_nothing_else_is_under_way_and_then_goes_alone() -
 def test_what_is_in_hand_is_counted_until_it_is_forgotten() -> None:
     window = a_window(b"a", None)
     assert (len(window), window.size, set(window.known)) == (2, 21, {1, 2})
-    row = window.take(0)
+    row = window.take()
     assert row is not None
     window.confirm(row)
     assert (len(window), window.size) == (2, 10)
@@ -54,18 +54,9 @@ def test_what_is_in_hand_is_counted_until_it_is_forgotten() -> None:
     assert (len(window), set(window.known)) == (1, {2})
 
 
-def test_a_resting_key_comes_back_in_time_and_in_order() -> None:
-    window = a_window(b"a", b"a", b"b")
-    row = window.take(0)
-    assert row is not None
-    window.rest(row, 5.0)
-    assert taken(window, 1.0) == [3]
-    assert taken(window, 5.0) == [1]
-
-
 def test_a_row_dropped_takes_the_later_ones_of_its_key_along() -> None:
     window = a_window(b"a", b"a", b"b")
-    row = window.take(0)
+    row = window.take()
     assert row is not None
     window.drop(row)
     assert (set(window.known), window.size) == ({3}, 11)
