@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import Final
 from uuid import UUID
@@ -13,7 +14,7 @@ from domain.lifecycle import GOING, Status
 
 #: documents/{two hex digits}/{document id}/{attempt}, and after a dot whatever is derived from that object.
 _KEY: Final = re.compile(
-    r"documents/([0-9a-f]{2})/(\1[0-9a-f]{6}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})/[^/]+"
+    r"documents/([0-9a-f]{2})/(\1[0-9a-f]{6}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})/[A-Za-z0-9][A-Za-z0-9._-]*"
 )
 
 #: States in which a document has no objects.
@@ -70,7 +71,8 @@ class KeptObject:
 class KeptRow:
     """A document's row, as far as it is about objects.
 
-    ``lease_held``: an upload under way. ``is_rendering``: thumbnails may be stored now that no row names yet.
+    ``lease_held``: an upload under way. ``is_rendering``: thumbnails may be stored now that no row names yet. ``changed_at``: when
+    it came to its state, or later.
     """
 
     document_id: UUID
@@ -78,6 +80,7 @@ class KeptRow:
     status: Status
     object_key: str
     content: KeptObject | None
+    changed_at: datetime
     thumbnails: tuple[KeptObject, ...] = ()
     lease_held: bool = False
     is_rendering: bool = False

@@ -74,6 +74,8 @@ def parse_jwks(content: bytes) -> Mapping[str, VerificationKey]:
     """Usable signature keys by id; others are left out. Raises IdentityUnavailable if it is no key set."""
     try:
         entries = json.loads(content)["keys"]
+        if not isinstance(entries, list):
+            raise TypeError
         found = {str(entry["kid"]): _verification_key(entry) for entry in entries if "kid" in entry}
     except (ValueError, KeyError, TypeError):
         raise IdentityUnavailable("The key set is not a JWK Set.") from None

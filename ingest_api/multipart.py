@@ -85,15 +85,21 @@ class UploadForm:
 
     async def _open(self) -> None:
         """Pass the first boundary, before which only line breaks may stand."""
-        dashes = self._delimiter[2:]
-        while len(start := self._held.lstrip(b"\r\n")) < len(dashes):
+        dashes, passed = self._delimiter[2:], 0
+        while True:
+            start = self._held.lstrip(b"\r\n")
+            passed += len(self._held) - len(start)
+            self._held = start
+            if passed > MAX_EPILOGUE_BYTES:
+                raise BodyMalformed(_NOT_WELL_FORMED)
+            if len(start) >= len(dashes):
+                break
             if not dashes.startswith(start):
                 raise BodyMalformed(_NOT_WELL_FORMED)
-            self._held = start
             await self._read()
         if not start.startswith(dashes):
             raise BodyMalformed(_NOT_WELL_FORMED)
-        self._held, self._at = start, len(dashes)
+        self._at = len(dashes)
 
     async def _part(self, name: str) -> tuple[dict[str, str], dict[bytes, bytes]]:
         """Begin the next part, which must be named ``name``: its headers, and its Content-Disposition's parameters."""

@@ -147,8 +147,21 @@ class AuditChainer(_Mover):
         self._batch: Final = batch
 
     async def move(self) -> int:
-        """One batch for each tenant; gives how many lines wait no longer."""
-        return sum([await self._waiting.chain(tenant, self._batch) for tenant in await self._waiting.tenants()])
+        """One batch for each tenant; gives how many lines wait no longer. One tenant's defect does not stop the others; it is
+        raised at the end."""
+        moved = 0
+        defect: Exception | None = None
+        for tenant in await self._waiting.tenants():
+            try:
+                moved += await self._waiting.chain(tenant, self._batch)
+            except Transient:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this tenant's
+                log.error("audit_chain_refused", tenant=tenant, error=type(error).__name__)
+                defect = defect or error
+        if defect is not None and not moved:
+            raise defect
+        return moved
 
 
 class AuditFlusher(_Mover):
@@ -171,7 +184,7 @@ class AuditFlusher(_Mover):
         first refusal is raised at the end.
         """
         moved = 0
-        refusal: DPJError | None = None
+        refusal: Exception | None = None
         for tenant in await self._pending.tenants():
             try:
                 moved += await self._flush_tenant(tenant)
@@ -179,8 +192,9 @@ class AuditFlusher(_Mover):
                 continue  # another flusher is at it
             except Transient:
                 raise
-            except DPJError as error:
-                log.error("audit_flush_refused", tenant=tenant, code=error.code)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this tenant's
+                code = error.code if isinstance(error, DPJError) else type(error).__name__
+                log.error("audit_flush_refused", tenant=tenant, code=code)
                 refusal = refusal or error
         if refusal is not None:
             raise refusal

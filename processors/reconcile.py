@@ -126,6 +126,7 @@ class Run:
         *,
         repairs: Repairs,
         grace_seconds: float,
+        recent_seconds: float | None,
         tell: Callable[[Progress], None],
     ) -> None:
         self.database = database
@@ -137,12 +138,17 @@ class Run:
         self.report = Report(repairs)
         self.started = clock.now()
         self._grace = timedelta(seconds=grace_seconds)
+        self._recent = None if recent_seconds is None else timedelta(seconds=recent_seconds)
         self._tell = tell
         self._correlation_id = uuid4()
 
     def is_old(self, at: datetime) -> bool:
         """Whether what is of that time existed before whatever is under way now began."""
         return at < self.started - self._grace
+
+    def is_recent(self, at: datetime) -> bool:
+        """Whether what changed then can't have been looked at, past its grace, by an earlier run."""
+        return self._recent is None or at > self.started - self._grace - self._recent
 
     def progress(self, stage: str, done: int, of: int) -> None:
         self._tell(Progress(stage, done, of, self.report.objects, self.report.rows))
@@ -220,8 +226,15 @@ class Reconcile:
         self._parts = parts
         self._grace_seconds = grace_seconds
 
-    async def run(self, repairs: Repairs, tell: Callable[[Progress], None] = lambda _progress: None) -> Report:
-        """What was found, and repaired as far as ``repairs`` goes. Raises DocumentBusy (another run is under way) or
+    async def run(
+        self,
+        repairs: Repairs,
+        tell: Callable[[Progress], None] = lambda _progress: None,
+        *,
+        recent_seconds: float | None = None,
+    ) -> Report:
+        """What was found, and repaired as far as ``repairs`` goes. ``recent_seconds``: the last complete run is no longer ago, so
+        what costs a request each need not be asked again. Raises DocumentBusy (another run is under way) or
         DatabaseUnavailable; a part whose dependency is away is named in the report, and the others go on."""
         async with self._database.lock(LOCK) as held:
             run = Run(
@@ -232,6 +245,7 @@ class Reconcile:
                 held,
                 repairs=repairs,
                 grace_seconds=self._grace_seconds,
+                recent_seconds=recent_seconds,
                 tell=tell,
             )
             for name, part in self._parts.items():

@@ -104,7 +104,7 @@ class _Walk:
         while (row := await self._rows.peek()) is not None and (to is None or row.document_id <= to):
             self._rows.take()
             self._row, self._unseen = row, row.expected
-            if row.status is Status.ABANDONED:
+            if row.status is Status.ABANDONED and self._run.is_recent(row.changed_at):
                 self._suspects.append(_Abandoned(row))
             if row.document_id == to:
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from processors.reconcile import Repairs
@@ -23,11 +24,18 @@ async def keep_reconciling(site: Site, stopping: asyncio.Event, is_chosen: Calla
         return
     metrics = ReconcileMetrics(site.metrics)
     reconcile = site.reconcile()
+    last: float | None = None
 
     async def once() -> None:
-        if is_chosen():
-            await site.codec.check()
-            metrics.finished(await reconcile.run(Repairs.SAFE))
+        nonlocal last
+        if not is_chosen():
+            last = None  # another process may have been chosen, or none
+            return
+        await site.codec.check()
+        began = time.monotonic()
+        report = await reconcile.run(Repairs.SAFE, recent_seconds=None if last is None else began - last)
+        last = None if report.undone else began
+        metrics.finished(report)
 
     await pause(stopping, seconds)
     running = asyncio.create_task(repeat(stopping, "reconcile", seconds, once))

@@ -18,7 +18,7 @@ from pymongo.errors import BulkWriteError
 
 from domain.audit_chain import ChainEntry, StoredEntry
 from domain.errors import AuditConflict, AuditStoreUnavailable
-from storage.mongo import MongoConnection, queryable, translated
+from storage.mongo import NEVER, MongoConnection, queryable, translated
 
 COLLECTION: Final = "audit_logs"
 PAGE: Final = 1_000
@@ -111,6 +111,8 @@ async def _insert(collection: AsyncCollection[Document], documents: Sequence[Doc
             failures = (error.details or {}).get("writeErrors", [])
             if failures and all(failure["code"] == _DUPLICATE_KEY for failure in failures):
                 return False
+            if any(failure["code"] in NEVER for failure in failures):
+                raise AuditConflict("The audit log will never take one of these entries.") from error
             raise AuditStoreUnavailable("The audit store did not take the entries.") from error
     return True
 

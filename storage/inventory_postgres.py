@@ -14,7 +14,7 @@ from storage.documents_postgres import document_of
 from storage.postgres_connections import Connections
 
 _COLUMNS: Final = """
-    SELECT d.id, d.tenant, d.statut, d.chemin_stockage, d.taille_objet, d.etag_objet,
+    SELECT d.id, d.tenant, d.statut, d.updated_at, d.chemin_stockage, d.taille_objet, d.etag_objet,
         d.statut = 'PENDING' AND d.bail_expire_a > clock_timestamp() AS bail_tenu,
         EXISTS (SELECT 1 FROM inbox i
             WHERE i.consumer = 'renditions' AND i.document_key = d.id::text AND i.state = 'CLAIMED') AS vignettes_en_cours,
@@ -69,6 +69,7 @@ def _kept(row: Mapping[str, Any]) -> KeptRow:
         status=Status(row["statut"]),
         object_key=key,
         content=None if size is None or etag is None else KeptObject(key, size, etag),
+        changed_at=row["updated_at"],
         thumbnails=tuple(KeptObject(*thumbnail) for thumbnail in row["vignettes"] or ()),
         lease_held=row["bail_tenu"],
         is_rendering=row["vignettes_en_cours"],

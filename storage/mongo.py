@@ -23,7 +23,7 @@ LIMITS: Final[dict[str, Any]] = {
 }
 
 #: BadValue, FailedToParse, TypeMismatch, BSONObjectTooLarge: no repetition cures these.
-_NEVER: Final = frozenset({2, 9, 14, 10334})
+NEVER: Final = frozenset({2, 9, 14, 10334})
 _MAX_INTEGER: Final = 2**63
 _MAX_DEPTH: Final = 20
 
@@ -34,7 +34,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except PyMongoError as error:
-        if isinstance(error, OperationFailure) and error.code in _NEVER:
+        if isinstance(error, OperationFailure) and error.code in NEVER:
             raise
         raise AuditStoreUnavailable("MongoDB does not answer.") from error
 

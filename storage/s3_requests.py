@@ -156,7 +156,10 @@ class _Connection(asyncio.Protocol):
         if not self._parser.should_keep_alive() and self._transport is not None:
             self._transport.close()
         self.used = True
-        self._answer.set_result(Answer(self._parser.get_status_code(), self._headers, bytes(self._body)))
+        # A connection at rest keeps nothing of what it brought.
+        answer, self._answer = self._answer, None
+        body, self._body = bytes(self._body), bytearray()
+        answer.set_result(Answer(self._parser.get_status_code(), self._headers, body))
 
 
 class S3Requests:

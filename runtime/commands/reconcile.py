@@ -67,13 +67,14 @@ async def _run(
 
     site = Site(settings)
     try:
+        try:
+            run = site.reconcile(grace=grace, ged_hours=ged_hours)
+        except ValueError as error:
+            raise CommandFailed(
+                f"{str(error)[0].upper()}{str(error)[1:]}.", "Give a longer --grace.", code="grace_too_short"
+            ) from None
         await site.codec.check()
-        run = site.reconcile(grace=grace, ged_hours=ged_hours)
         return await run.run(Repairs.ALL if apply else Repairs.NONE, tell)
-    except ValueError as error:
-        raise CommandFailed(
-            f"{str(error)[0].upper()}{str(error)[1:]}.", "Give a longer --grace.", code="grace_too_short"
-        ) from None
     except DocumentBusy:
         raise CommandFailed(
             "Another reconciliation is under way.", "Wait until it has ended.", code="reconcile_busy"

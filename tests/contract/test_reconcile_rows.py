@@ -66,6 +66,7 @@ async def test_a_row_tells_its_objects(site: Site) -> None:
         status=Status.VERIFIED,
         object_key=document.object_key,
         content=KeptObject(document.object_key, 12_500, "etag-1"),
+        changed_at=document.updated_at,
         thumbnails=(KeptObject(thumbnail.object_key, 102, "etag-t"),),
     )
     assert await inventory_of(site).look(document.id) == expected

@@ -405,10 +405,12 @@ async def test_housekeeping_works_through_more_than_a_batch(postgres: Postgres) 
 
 async def test_rows_of_abandoned_uploads_go_and_no_others(postgres: Postgres, database: PostgresDatabase) -> None:
     old, dossier = datetime.now(UTC) - timedelta(days=2), a_dossier()
-    gone = a_document(dossier, Status.ABANDONED, created_at=old)
+    gone = a_document(dossier, Status.ABANDONED, created_at=old, updated_at=old)
     kept = [
-        a_document(dossier, Status.ABANDONED, created_at=datetime.now(UTC)),
-        a_document(dossier, Status.STORED, created_at=old),
+        a_document(
+            dossier, Status.ABANDONED, created_at=old, updated_at=datetime.now(UTC)
+        ),  # reconciling still looks for it
+        a_document(dossier, Status.STORED, created_at=old, updated_at=old),
     ]
     async with database.transaction() as work:
         await work.dossiers.add(dossier)

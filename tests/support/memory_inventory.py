@@ -53,6 +53,7 @@ class MemoryInventory:
             status=row.status,
             object_key=row.object_key,
             content=content,
+            changed_at=row.updated_at,
             thumbnails=tuple(
                 KeptObject(one.object_key, one.object_size, one.object_etag)
                 for one in rows.renditions.values()

@@ -114,6 +114,7 @@ async def test_a_client_that_leaves_truncates() -> None:
         b"--" + BOUNDARY + b"\r\n" + b"X: " + b"y" * 5000 + b"\r\n\r\n",
         b"--" + BOUNDARY + b"\r\n" + b"".join(b"X-%d: y\r\n" % number for number in range(9)) + b"\r\n",
         b"preamble\r\n" + form(b"x"),
+        b"\r\n" * 600 + form(b"x"),
         form(b"x", end=b"more\r\n"),
         form(b"x").replace(b"\r\nContent-Type: ", b"\r\n folded: "),
         form(b"x").replace(b"application/pdf", b"application\n/pdf"),

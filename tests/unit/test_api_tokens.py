@@ -184,7 +184,7 @@ def test_only_usable_signature_keys_are_taken(tmp_path: Path) -> None:
     assert set(parse_jwks(json.dumps({"keys": keys}).encode())) == {good["kid"]}
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"keys": 3}', b'{"keys": [3]}'])
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"keys": 3}', b'{"keys": "abc"}', b'{"keys": [3]}'])
 def test_what_is_no_key_set_is_refused(content: bytes) -> None:
     with pytest.raises(IdentityUnavailable):
         parse_jwks(content)

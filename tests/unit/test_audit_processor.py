@@ -166,3 +166,22 @@ async def test_what_came_last_still_moves_when_it_stops() -> None:
     stopping.set()
     await flusher_of(waiting, store).run(stopping)
     assert not waiting.waiting
+
+
+async def test_one_tenant_s_defect_stops_no_other_chain() -> None:
+    database = MemoryDatabase()
+    database.rows.waiting += [a_line("acme"), a_line("other")]
+    waiting = MemoryAuditWaiting(database)
+    chain = waiting.chain
+
+    async def defective(tenant: str, limit: int) -> int:
+        if tenant == "acme":
+            raise TypeError("a field of tomorrow")
+        return await chain(tenant, limit)
+
+    vars(waiting)["chain"] = defective
+    chainer = AuditChainer(waiting)
+    assert await chainer.move() == 1
+    assert database.rows.heads["other"].seq == 1
+    with pytest.raises(TypeError):
+        await chainer.move()

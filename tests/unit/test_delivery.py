@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -394,3 +394,54 @@ async def test_a_dead_letter_is_never_larger_than_what_the_relay_can_send(bench:
     producer.produce("dpj.dlq.scripted", key=key, value=value, headers=[(n, v.encode()) for n, v in headers.items()])
     producer.purge(in_queue=True, in_flight=True)
     assert headers["dpj-origin-offset"] == "0"
+
+
+async def test_a_claim_whose_answer_was_lost_is_ours_at_the_next_try(bench: Bench) -> None:
+    owners, claim = [], bench.inbox.claim
+
+    async def losing(consumer: str, event_id: UUID, key: str, owner: UUID, lease: float) -> Claim:
+        owners.append(owner)
+        answer = await claim(consumer, event_id, key, owner, lease)
+        if len(owners) == 1:
+            raise DatabaseUnavailable("The answer was lost.")
+        return answer
+
+    vars(bench.inbox)["claim"] = losing
+    bench.send(an_event())
+    await until_finished(bench)
+    assert len(owners) == 2
+    assert len(set(owners)) == 1
+
+
+async def test_a_claim_that_comes_while_its_taker_is_cancelled_is_given_back(bench: Bench) -> None:
+    event, claimed, claim = an_event(), asyncio.Event(), bench.inbox.claim
+
+    async def slow(consumer: str, event_id: UUID, key: str, owner: UUID, lease: float) -> Claim:
+        answer = await claim(consumer, event_id, key, owner, lease)
+        claimed.set()
+        await asyncio.sleep(60)
+        return answer
+
+    vars(bench.inbox)["claim"] = slow
+    bench.send(event)
+    await asyncio.wait_for(claimed.wait(), 2)
+    await bench.delivery.revoke()
+    assert bench.inbox.rows == {}
+
+
+async def test_work_stops_once_its_lease_can_t_have_survived(bench: Bench) -> None:
+    stopped = []
+
+    async def long() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            stopped.append(True)
+            raise
+
+    bench.inbox.renewals = [DatabaseUnavailable("away")] * 20
+    bench.processor.steps = [long]
+    bench.send(an_event())
+    await until_finished(bench)
+    assert stopped == [True]
+    assert bench.metrics.outcomes == [("done", "none")]

@@ -161,3 +161,32 @@ async def test_a_breaker_may_change_before_anybody_watches_it() -> None:
     breaker = CircuitBreaker(GedUnavailable, Remote().check, clock=lambda: 0.0)
     watched.breaker_changed(breaker, State.CLOSED)
     assert watched.states == {}
+
+
+async def test_a_cancellation_is_not_lost_when_the_dependency_comes_back_at_that_moment() -> None:
+    remote, watched = Remote(), Dependencies()
+    watched.need("ged", remote.check)
+    pausing = asyncio.create_task(watched.pause("ged", 60))
+    await asyncio.sleep(0)
+    watched._note("ged", dependencies.AWAY, "x")
+    watched._note("ged", dependencies.THERE, "")
+    pausing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pausing
+
+
+async def test_a_circuit_that_opens_during_the_watch_s_own_look_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dependencies, "THERE_SECONDS", 30.0)
+    watched, looked, go_on = Dependencies(), asyncio.Event(), asyncio.Event()
+
+    async def check() -> None:
+        looked.set()
+        await go_on.wait()
+
+    watched.need("ged", check)
+    async with watching(watched):
+        await asyncio.wait_for(looked.wait(), 1)
+        looked.clear()
+        watched._changed["ged"].set()
+        go_on.set()
+        await asyncio.wait_for(looked.wait(), 5)

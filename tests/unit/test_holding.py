@@ -191,3 +191,12 @@ async def test_without_a_list_nothing_is_ordered() -> None:
     )  # fmt: skip
     assert not await note.ordered(event)
     await note.forget()
+
+
+async def test_a_defect_of_the_list_holds_nothing_up(bench: Bench, held: List) -> None:
+    held.failures = [ValueError("a defect"), DatabaseUnavailable("away")]
+    bench.processor.steps = [GedUnavailable("away")] * 3
+    bench.send(an_event())
+    await until_finished(bench)
+    assert bench.metrics.outcomes == [("done", "none")]
+    assert len(held.noted) == 1

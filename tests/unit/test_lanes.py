@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 
+from streams import lanes
 from streams.lanes import Lane, Partition, Record
 
 PARTITION = Partition("t", 0)
@@ -144,3 +145,42 @@ async def test_a_record_fetched_again_is_taken_once() -> None:
     await gate.finish(4)
     await gate.finish(3)
     assert lane.take_ack() == 5
+
+
+async def test_cancelling_goes_on_where_work_loses_a_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "CANCEL_AGAIN_SECONDS", 0.01)
+    lost = 0
+
+    async def work(_: Record) -> None:
+        nonlocal lost
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                lost += 1
+                if lost == 3:
+                    raise
+
+    lane = Lane(10, 4, work)
+    lane.add(record(0))
+    await settle()
+    await asyncio.wait_for(lane.cancel(), 2)
+    assert lost == 3
+
+
+async def test_work_that_raises_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "WORK_AGAIN_SECONDS", 0.0)
+    failures, done = [ValueError("a defect"), OSError()], []
+
+    async def work(item: Record) -> None:
+        if failures:
+            raise failures.pop()
+        done.append(item.offset)
+
+    lane = Lane(10, 4, work)
+    lane.add(record(0))
+    lane.add(record(1))
+    async with asyncio.timeout(2):
+        while done != [0, 1]:
+            await asyncio.sleep(0)
+    assert lane.take_ack() == 2

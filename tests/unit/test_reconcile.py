@@ -453,3 +453,21 @@ def test_every_fault_says_who_may_repair_it() -> None:
 def _claim(bench: ReconcileBench, document_id: UUID) -> None:
     row = InboxRow(str(document_id), "CLAIMED", uuid4(), bench.clock.at - timedelta(hours=1))
     bench.database.rows.inbox["renditions", uuid4()] = row
+
+
+async def test_what_an_earlier_run_has_looked_at_is_not_asked_for_again(bench: ReconcileBench) -> None:
+    document = bench.add(Status.ABANDONED)
+    bench.objects.by_key_only = True
+    bench.objects.begin(document.object_key, YOUNG)
+    bench.database.rows.documents[document.id] = replace(document, updated_at=OLD - timedelta(days=1))
+    assert (await bench.reconcile.run(Repairs.SAFE, recent_seconds=60)).is_clean
+    assert len(bench.objects.begun) == 1
+    assert only(await bench.reconcile.run(Repairs.SAFE)).repaired
+    assert bench.objects.begun == {}
+
+
+@pytest.mark.parametrize("name", ["abc (copy)", ".tmp", "-x", "a/b", ""])
+def test_names_that_we_never_give_are_not_ours(name: str) -> None:
+    folder = "documents/3f/3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+    assert document_of_key(f"{folder}/abc.thumbnail-256.0f") is not None
+    assert document_of_key(f"{folder}/{name}") is None

@@ -204,3 +204,22 @@ async def test_it_looks_until_told_to_stop(around: Surroundings) -> None:
             await asyncio.sleep(0.005)
         stopping.set()
         await run
+
+
+async def test_a_look_that_fails_is_not_the_last_one(clock: Clock) -> None:
+    looks, stopping = 0, asyncio.Event()
+
+    async def measure() -> Sequence[PartitionLag]:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise OSError("no such program")
+        stopping.set()
+        return []
+
+    async def ask(_: str) -> Mapping[str, object] | None:
+        return None
+
+    watchdog = Watchdog(measure, StallDetector(60, clock), Surroundings(), interval=0.001, clock=clock, ask=ask)
+    await asyncio.wait_for(watchdog.run(stopping), 5)
+    assert looks == 2
