@@ -304,11 +304,14 @@ class Site:
         return PostgresRefusals(self.postgres)
 
     def housekeeping(self) -> PostgresHousekeeping:
+        settings = self.settings
+        # Reconciling finds what abandoned uploads left by their rows: it must have had its time twice before they go.
+        reconciled = 2 * (settings.reconcile_grace + settings.reconcile_interval) / 3600
         return PostgresHousekeeping(
             self.postgres,
-            keep_days=self.settings.inbox_keep_days,
-            idempotency_hours=self.settings.idempotency_keep_hours,
-            abandoned_hours=self.settings.abandoned_keep_hours,
+            keep_days=settings.inbox_keep_days,
+            idempotency_hours=settings.idempotency_keep_hours,
+            abandoned_hours=max(settings.abandoned_keep_hours, reconciled),
         )
 
     def sweep(self) -> AbandonedSweep:

@@ -39,6 +39,8 @@ def _lines(state: Mapping[str, Any]) -> Iterable[str]:
         f"short, in episodes of 1 to {max(MANY)} that overlap. {sum(one['seconds'] for one in rounds) / 3600:.1f} hours. {_machine()}"
     )
     yield ""
+    yield f"Code: {_codes(rounds)}."
+    yield ""
     yield "After every round all is mended and comes to rest; then a checker that knows nothing of the code reads PostgreSQL, the"
     yield "object store, the GED, the mailbox, MongoDB and Kafka, and holds them against what the clients were told."
     yield ""
@@ -73,6 +75,14 @@ _COUNTS = {
     "repeated_records": "records that the relay published twice",
     "dead_letters": "dead letters, all of what is poison",
 }
+
+
+def _codes(rounds: Sequence[Mapping[str, Any]]) -> str:
+    """Commits and the rounds that tested them."""
+    by_code: dict[str, list[int]] = defaultdict(list)
+    for one in rounds:
+        by_code[one.get("code", "unknown")].append(one["number"])
+    return ", ".join(f"`{code}` (rounds {numbers[0]} to {numbers[-1]})" for code, numbers in by_code.items())
 
 
 def _said(violations: Sequence[tuple[str, str]]) -> str:

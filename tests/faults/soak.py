@@ -10,6 +10,7 @@ import asyncio
 import json
 import secrets
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,7 +90,7 @@ class Soak:
         return sum(len(one["violations"]) for one in self.state["rounds"])
 
     def _keep(self, result: Result) -> None:
-        self.state["rounds"].append(result.plain())
+        self.state["rounds"].append({**result.plain(), "code": _code()})
         self.save()
 
     def save(self) -> None:
@@ -97,6 +98,18 @@ class Soak:
         path.with_suffix(".new").write_text(json.dumps(self.state, indent=1), "utf-8")
         path.with_suffix(".new").replace(path)
         report.write(self._report, self.state)
+
+
+def _code() -> str:
+    """The commit that is tested; a soak that was interrupted may have gone on with a later one."""
+    said = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return said.stdout.strip() or "unknown"
 
 
 def load(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:

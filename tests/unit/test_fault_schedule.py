@@ -65,6 +65,7 @@ def a_round(number: int, *violations: str) -> dict[str, Any]:
     )
     return {
         "number": number,
+        "code": "abc1234" if number < 3 else "def5678",
         "faults": {"kafka stopped": 3},
         "recoveries": [
             {"group": "kafka stopped", "seconds": float(number)},
@@ -90,6 +91,7 @@ def test_the_report_adds_up_and_hides_nothing(tmp_path: Path) -> None:
     assert "| kafka stopped | 6 | 2 | 2.0 | 3.0 |" in sound
     assert "| several at once | - | 0 (+2 not in time) | - | - |" in sound
     assert "| deposits | 12 |" in sound
+    assert "Code: `abc1234` (rounds 1 to 1), `def5678` (rounds 3 to 3)." in sound
     report.write(tmp_path / "soak.md", {**state, "rounds": [a_round(1), a_round(3, "lost: a document")]})
     broken = (tmp_path / "soak.md").read_text("utf-8")
     assert "1 promises were broken, in 1 rounds" in broken
