@@ -12,8 +12,9 @@ import structlog
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, attach, create_app
+from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, attach, create_app, group_id
 from streams.delivery import Delivery, Flow
+from streams.ownership import watch_ownership
 from streams.waiting import pause, unless_stopped
 
 log = structlog.get_logger()
@@ -60,8 +61,9 @@ class ConsumerRunner:
         stopped = asyncio.create_task(stopping.wait())
         crashed = asyncio.create_task(app._crashed.wait())  # noqa: SLF001 - mode offers no public way to await a crash
         started = asyncio.create_task(app.start())
+        owned = asyncio.create_task(watch_ownership(self._settings.bootstrap, group_id(self._consumer), self._topics))
         try:
-            ends = {acknowledging, stopped, crashed}
+            ends = {acknowledging, stopped, crashed, owned}
             await asyncio.wait({started, *ends}, return_when=asyncio.FIRST_COMPLETED)
             if started.done():
                 started.result()
@@ -70,10 +72,13 @@ class ConsumerRunner:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if acknowledging.done():
                 acknowledging.result()
+            if owned.done():
+                owned.result()
             if crashed.done():
                 raise app.crash_reason or RuntimeError("the consumer's service crashed")
         finally:
             acknowledging.cancel()
+            owned.cancel()
             stopped.cancel()
             if stopping.is_set() and not crashed.done():
                 await delivery.drain(self._settings.drain)

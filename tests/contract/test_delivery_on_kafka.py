@@ -13,10 +13,13 @@ from uuid import UUID, uuid4
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from faust.assignor.partition_assignor import PartitionAssignor
+from structlog.testing import capture_logs
 
 from domain.errors import GedUnavailable
 from domain.events import Event
 from processors.ports import Commit
+from streams import ownership
 from streams.apps import ConsumerOffsets, ConsumerSettings
 from streams.consumer import ConsumerRunner
 from streams.delivery import Delivery, Flow, Policy
@@ -254,3 +257,39 @@ async def test_a_worker_started_before_its_topic_waits_for_it(site: Site) -> Non
     finally:
         stopping.set()
         await task
+
+
+async def test_partitions_that_an_assignment_left_to_nobody_are_taken(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group's leader makes the assignment while its client does not know the topic, as after a start of the broker."""
+    monkeypatch.setattr(ownership, "LOOK_SECONDS", 0.5)
+    groups, forgotten = PartitionAssignor._get_copartitioned_groups, []
+
+    def forgetful(topics: set[str], cluster: object, subscriptions: object) -> object:
+        if not forgotten and site.topic in topics:
+            forgotten.append(site.topic)
+            topics = topics - {site.topic}
+        return groups(topics, cluster, subscriptions)
+
+    monkeypatch.setattr(PartitionAssignor, "_get_copartitioned_groups", staticmethod(forgetful))
+    events = [*site.send(3, 0), *site.send(3, 1)]
+    with capture_logs() as logs:
+        async with site.running():
+            await site.until_written(events)
+            await site.until_committed([3, 3])
+    assert forgotten == [site.topic]
+    assert [line["partitions"] for line in logs if line["event"] == "partitions_unowned"] == [PARTITIONS]
+    assert site.each_written_once(events)
+
+
+async def test_a_whole_group_s_partitions_are_owned_and_a_rebalance_is_no_lack(site: Site) -> None:
+    client = AdminClient({"bootstrap.servers": site.bootstrap})
+    group = f"dpj.{site.consumer}"
+    assert ownership.unowned(client, group, (site.topic,)) == frozenset()  # no group, no verdict
+    async with site.running(), site.running():
+        async with asyncio.timeout(30):
+            while await asyncio.to_thread(ownership.unowned, client, group, (site.topic,)):
+                await asyncio.sleep(0.1)
+        other = (site.topic, "test.no.such.topic")
+        assert await asyncio.to_thread(ownership.unowned, client, group, other) == frozenset()
