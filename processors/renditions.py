@@ -96,11 +96,11 @@ class RenditionProcessor:
         event = _verified(event)
         async with self._database.transaction() as work:
             document = await work.documents.get(event.document_id)
-            recorded = {rendition.role: rendition.object_key for rendition in await work.renditions.of(document.id)}
+            recorded = {rendition.role for rendition in await work.renditions.of(document.id)}
         if document.status in GOING:
             await self._remove(document)
             return nothing
-        if document.status not in _VERIFIED or set(_ROLES) <= recorded.keys():
+        if document.status not in _VERIFIED or set(_ROLES) <= recorded:
             return nothing
         try:
             rendered = await self._rendered(document)
@@ -110,8 +110,11 @@ class RenditionProcessor:
                 await self._extended.put(document.id, document.tenant, facts)
             reach("renditions.described")
             if rendered.thumbnails:
-                # What an earlier try has left: it lost its claim, so it can't record anything any more.
-                await self._content.delete_renditions(document, but=recorded.values())
+                # What an earlier try has left: it lost its claim, so it can't record anything any more. Rendering may have taken
+                # longer than our own claim held: what another has recorded since is not a try's.
+                async with self._database.transaction() as work:
+                    kept = [rendition.object_key for rendition in await work.renditions.of(document.id)]
+                await self._content.delete_renditions(document, but=kept)
             renditions = await self._all_stored(document, rendered.thumbnails)
         except Permanent:
             # An erasure that began meanwhile takes the object away under us; then nothing is wrong.

@@ -265,6 +265,8 @@ class Delivery:
                 self._log_defect(record, error, trace, defects)
                 if verdict.given_up:
                     await self._hold(error, defects)
+                else:
+                    defects = 0  # burying has tries of its own
 
     async def _once(self, event: Event, owner: UUID) -> str:
         """Claim, process, write. Returns ``duplicate`` for an event already done, else ``done``."""

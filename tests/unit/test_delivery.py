@@ -445,3 +445,12 @@ async def test_work_stops_once_its_lease_can_t_have_survived(bench: Bench) -> No
     await until_finished(bench)
     assert stopped == [True]
     assert bench.metrics.outcomes == [("done", "none")]
+
+
+async def test_a_defect_while_burying_does_not_cost_the_document_its_state(bench: Bench) -> None:
+    bench.processor.steps = [ValueError("a defect")] * 3
+    bench.processor.give_up_failures = [OSError("a passing one")]
+    bench.send(an_event())
+    await until_finished(bench)
+    assert bench.processor.given_up == ["unexpected_failure"]
+    assert bench.metrics.outcomes == [("dead_letter", "unexpected_failure")]
