@@ -9,7 +9,7 @@ group because of, a held event.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from faust.types import TP
 from streams.delivery import Delivery
 from streams.fetching import fetch_directly
 from streams.lanes import Partition
+from streams.ownership import noting_assignor
 
 NEVER_SECONDS = 31_536_000.0
 
@@ -67,8 +68,9 @@ class ConsumerOffsets:
         return bool(await self._app.consumer._commit_offsets(tps))  # noqa: SLF001 - the one door to a plain commit
 
 
-def create_app(consumer: str, settings: ConsumerSettings) -> Any:
-    """A Faust app for ``consumer``: not started, with no agent yet. Its Kafka producer is never used: events leave by the outbox."""
+def create_app(consumer: str, settings: ConsumerSettings, incomplete: Callable[[], object]) -> Any:
+    """A Faust app for ``consumer``: not started, with no agent yet. ``incomplete`` is called, in
+    Kafka's thread, if it assigns partitions to nobody. Its Kafka producer is never used: events leave by the outbox."""
     return faust.App(
         group_id(consumer),
         broker=[f"kafka://{address}" for address in settings.bootstrap.split(",")],
@@ -88,6 +90,7 @@ def create_app(consumer: str, settings: ConsumerSettings) -> Any:
         broker_session_timeout=settings.session_seconds,
         broker_heartbeat_interval=min(3.0, settings.session_seconds / 5),
         consumer_auto_offset_reset="earliest",
+        PartitionAssignor=noting_assignor(incomplete),
     )
 
 

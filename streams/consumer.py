@@ -12,9 +12,9 @@ import structlog
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, attach, create_app, group_id
+from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, attach, create_app
 from streams.delivery import Delivery, Flow
-from streams.ownership import watch_ownership
+from streams.ownership import PartitionsUnowned
 from streams.waiting import pause, unless_stopped
 
 log = structlog.get_logger()
@@ -46,24 +46,26 @@ class ConsumerRunner:
             await self._wait_for_topics(stopping)
             if stopping.is_set():
                 break
-            app = create_app(self._consumer, self._settings)
+            incomplete = asyncio.Event()
+            noted = partial(asyncio.get_running_loop().call_soon_threadsafe, incomplete.set)
+            app = create_app(self._consumer, self._settings, noted)
             delivery = self._create_delivery(ConsumerFlow(app), ConsumerOffsets(app))
             attach(app, self._topics, delivery)
             try:
-                await self._run_app(app, delivery, stopping)
+                await self._run_app(app, delivery, incomplete, stopping)
             except Exception as error:  # noqa: BLE001 - Faust's crashes come in all classes; none may end the worker
                 log.error("consumer_crashed", consumer=self._consumer, error=type(error).__name__)
                 await pause(stopping, BROKER_POLL_SECONDS)
         self.state = "stopped"
 
-    async def _run_app(self, app: Any, delivery: Delivery, stopping: asyncio.Event) -> None:
+    async def _run_app(self, app: Any, delivery: Delivery, incomplete: asyncio.Event, stopping: asyncio.Event) -> None:
         acknowledging = asyncio.create_task(delivery.keep_acknowledging())
         stopped = asyncio.create_task(stopping.wait())
         crashed = asyncio.create_task(app._crashed.wait())  # noqa: SLF001 - mode offers no public way to await a crash
         started = asyncio.create_task(app.start())
-        owned = asyncio.create_task(watch_ownership(self._settings.bootstrap, group_id(self._consumer), self._topics))
+        unowned = asyncio.create_task(incomplete.wait())
         try:
-            ends = {acknowledging, stopped, crashed, owned}
+            ends = {acknowledging, stopped, crashed, unowned}
             await asyncio.wait({started, *ends}, return_when=asyncio.FIRST_COMPLETED)
             if started.done():
                 started.result()
@@ -72,13 +74,13 @@ class ConsumerRunner:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if acknowledging.done():
                 acknowledging.result()
-            if owned.done():
-                owned.result()
+            if unowned.done():
+                raise PartitionsUnowned
             if crashed.done():
                 raise app.crash_reason or RuntimeError("the consumer's service crashed")
         finally:
             acknowledging.cancel()
-            owned.cancel()
+            unowned.cancel()
             stopped.cancel()
             if stopping.is_set() and not crashed.done():
                 await delivery.drain(self._settings.drain)

@@ -8,12 +8,12 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from faust.assignor.partition_assignor import PartitionAssignor
 from structlog.testing import capture_logs
 
 from domain.errors import GedUnavailable
@@ -222,8 +222,8 @@ async def test_a_crashed_faust_service_commits_nothing_and_the_consumer_comes_ba
     apps = []
     create_app = consumer_module.create_app
 
-    def remember(consumer: str, settings: ConsumerSettings) -> object:
-        apps.append(create_app(consumer, settings))
+    def remember(*arguments: Any) -> object:
+        apps.append(create_app(*arguments))
         return apps[-1]
 
     monkeypatch.setattr(consumer_module, "create_app", remember)
@@ -263,33 +263,33 @@ async def test_partitions_that_an_assignment_left_to_nobody_are_taken(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The group's leader makes the assignment while its client does not know the topic, as after a start of the broker."""
-    monkeypatch.setattr(ownership, "LOOK_SECONDS", 0.5)
-    groups, forgotten = PartitionAssignor._get_copartitioned_groups, []
+    forgotten: list[str] = []
 
-    def forgetful(topics: set[str], cluster: object, subscriptions: object) -> object:
-        if not forgotten and site.topic in topics:
+    class Forgetful:
+        def __init__(self, cluster: Any) -> None:
+            self._cluster = cluster
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._cluster, name)
+
+        def partitions_for_topic(self, topic: str) -> Any:
+            return None if topic == site.topic else self._cluster.partitions_for_topic(topic)
+
+    noting = ownership.NotingAssignor.assign
+
+    def forgetful(self: Any, cluster: Any, members: Any) -> Any:
+        ours = any(site.topic in metadata.subscription for metadata in members.values())
+        if ours and len(forgotten) < 2:
             forgotten.append(site.topic)
-            topics = topics - {site.topic}
-        return groups(topics, cluster, subscriptions)
+            return noting(self, Forgetful(cluster), members)
+        return noting(self, cluster, members)
 
-    monkeypatch.setattr(PartitionAssignor, "_get_copartitioned_groups", staticmethod(forgetful))
+    monkeypatch.setattr(ownership.NotingAssignor, "assign", forgetful)
     events = [*site.send(3, 0), *site.send(3, 1)]
     with capture_logs() as logs:
         async with site.running():
             await site.until_written(events)
             await site.until_committed([3, 3])
-    assert forgotten == [site.topic]
-    assert [line["partitions"] for line in logs if line["event"] == "partitions_unowned"] == [PARTITIONS]
+    assert forgotten == [site.topic] * 2
+    assert [line["error"] for line in logs if line["event"] == "consumer_crashed"] == ["PartitionsUnowned"] * 2
     assert site.each_written_once(events)
-
-
-async def test_a_whole_group_s_partitions_are_owned_and_a_rebalance_is_no_lack(site: Site) -> None:
-    client = AdminClient({"bootstrap.servers": site.bootstrap})
-    group = f"dpj.{site.consumer}"
-    assert ownership.unowned(client, group, (site.topic,)) == frozenset()  # no group, no verdict
-    async with site.running(), site.running():
-        async with asyncio.timeout(30):
-            while await asyncio.to_thread(ownership.unowned, client, group, (site.topic,)):
-                await asyncio.sleep(0.1)
-        other = (site.topic, "test.no.such.topic")
-        assert await asyncio.to_thread(ownership.unowned, client, group, other) == frozenset()
