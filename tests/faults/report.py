@@ -14,6 +14,8 @@ from tests.faults.faults import GROUPS
 from tests.faults.schedule import MANY
 
 P95 = 0.95
+#: Violations of one kind and round that are told one by one.
+TOLD = 5
 
 
 def write(path: Path, state: Mapping[str, Any]) -> None:
@@ -88,7 +90,7 @@ def _codes(rounds: Sequence[Mapping[str, Any]]) -> str:
 def _said(violations: Sequence[tuple[str, str]]) -> str:
     if not violations:
         return "No promise was broken."
-    return f"{len(violations)} promises were broken, in {len({where for where, _ in violations})} rounds; see below."
+    return f"Violations: {len(violations)}, in {len({where for where, _ in violations})} of the rounds; see below."
 
 
 def _violations(seed: int, violations: Sequence[tuple[str, str]]) -> Iterable[str]:
@@ -97,8 +99,13 @@ def _violations(seed: int, violations: Sequence[tuple[str, str]]) -> Iterable[st
         yield ""
         yield f"Replayed by `python -m tests.faults.soak --seed {seed} --round N`."
         yield ""
+        alike: dict[tuple[str, str], list[str]] = defaultdict(list)
         for where, text in violations:
-            yield f"* {where}: {text}"
+            alike[where, text.partition(":")[0]].append(text)
+        for (where, kind), texts in alike.items():
+            yield from (f"* {where}: {text}" for text in texts[:TOLD])
+            if len(texts) > TOLD:
+                yield f"* {where}: {kind}: {len(texts) - TOLD} more of this kind"
         yield ""
 
 

@@ -94,7 +94,7 @@ def test_the_report_adds_up_and_hides_nothing(tmp_path: Path) -> None:
     assert "Code: `abc1234` (rounds 1 to 1), `def5678` (rounds 3 to 3)." in sound
     report.write(tmp_path / "soak.md", {**state, "rounds": [a_round(1), a_round(3, "lost: a document")]})
     broken = (tmp_path / "soak.md").read_text("utf-8")
-    assert "1 promises were broken, in 1 rounds" in broken
+    assert "Violations: 1, in 1 of the rounds" in broken
     assert "* round 3: lost: a document" in broken
     assert "--seed 9 --round N" in broken
 
@@ -103,3 +103,21 @@ def test_what_was_broken_at_the_end_is_told_too(tmp_path: Path) -> None:
     state = {"seed": 9, "faults": 3, "per_round": 3, "least": 5.0, "most": 60.0, "rounds": [a_round(1)]}
     report.write(tmp_path / "soak.md", {**state, "whole": ["mail: one came late"]})
     assert "* at the end: mail: one came late" in (tmp_path / "soak.md").read_text("utf-8")
+
+
+def test_many_violations_of_one_kind_are_counted(tmp_path: Path) -> None:
+    many = [f"thumbnail: document {number}" for number in range(40)]
+    state = {
+        "seed": 9,
+        "faults": 3,
+        "per_round": 3,
+        "least": 5.0,
+        "most": 60.0,
+        "rounds": [a_round(1, *many, "lag: 3")],
+    }
+    report.write(tmp_path / "soak.md", state)
+    told = (tmp_path / "soak.md").read_text("utf-8")
+    assert "Violations: 41, in 1 of the rounds" in told
+    assert told.count("* round 1: thumbnail: document") == report.TOLD
+    assert "* round 1: thumbnail: 35 more of this kind" in told
+    assert "* round 1: lag: 3" in told
