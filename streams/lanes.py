@@ -14,7 +14,8 @@ from typing import Final
 
 import structlog
 
-CANCEL_AGAIN_SECONDS: Final = 1.0
+#: Longer than what work does to tidy up when it is cancelled.
+CANCEL_AGAIN_SECONDS: Final = 10.0
 WORK_AGAIN_SECONDS: Final = 1.0
 
 log = structlog.get_logger()
