@@ -42,10 +42,11 @@ class ConsumerRunner:
     async def run(self, stopping: asyncio.Event) -> None:
         """Consume until ``stopping`` is set. A Faust app that crashed is thrown away and built anew."""
         while not stopping.is_set():
-            self.state = "starting"
+            self.state = "waiting_for_broker"  # until its first answer, which may take seconds
             await self._wait_for_topics(stopping)
             if stopping.is_set():
                 break
+            self.state = "starting"
             incomplete = asyncio.Event()
             noted = partial(asyncio.get_running_loop().call_soon_threadsafe, incomplete.set)
             app = create_app(self._consumer, self._settings, noted)
