@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
 
 from domain.errors import BrokerUnavailable
+from domain.waiting import pause
 from operations.lag import PartitionLag
 
 log = structlog.get_logger()
@@ -134,9 +134,7 @@ class Watchdog:
                 await self.look()
             except Exception as error:  # noqa: BLE001 - whatever went wrong with one look or restart, the next ones are needed
                 log.error("watchdog_failed", error=type(error).__name__)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval):
-                    await stopping.wait()
+            await pause(stopping, self._interval)
 
     async def look(self) -> None:
         """Once: measure, raise and clear alarms, restart who stands without an excuse."""

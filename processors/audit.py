@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final, Protocol
 
@@ -21,6 +21,7 @@ from domain.audit_chain import ChainEntry
 from domain.crash_points import reach
 from domain.errors import DocumentBusy, DPJError, Transient
 from domain.events import AuditRecorded, Event
+from domain.waiting import pause
 from processors.ports import Commit, Work
 from processors.recording import SharedCommit, nothing
 
@@ -101,8 +102,9 @@ class _Mover(ABC):
     """A step that runs by itself. ``waiting_for`` names the dependency that holds it up now, for metrics and /readyz; None
     when nothing does."""
 
-    def __init__(self, step: str) -> None:
+    def __init__(self, step: str, *, refused: str) -> None:
         self._step: Final = step
+        self._refused: Final = refused
         self.waiting_for: str | None = None
 
     @abstractmethod
@@ -112,10 +114,10 @@ class _Mover(ABC):
     async def run(self, stopping: asyncio.Event) -> None:
         """Move until told to stop, then once more, so that little waits for the next start."""
         while not stopping.is_set():
-            pause = IDLE_SECONDS
+            seconds = IDLE_SECONDS
             try:
                 if await self.move():
-                    pause = 0.0
+                    seconds = 0.0
                 self.waiting_for = None
             except Transient as error:
                 if self.waiting_for != error.waiting_for:
@@ -123,42 +125,51 @@ class _Mover(ABC):
                         "audit_step_waiting", step=self._step, waiting_for=error.waiting_for, error=type(error).__name__
                     )
                 self.waiting_for = error.waiting_for
-                pause = RETRY_SECONDS
+                seconds = RETRY_SECONDS
             except DPJError:
                 self.waiting_for = "operator"
-                pause = RETRY_SECONDS
+                seconds = RETRY_SECONDS
             except Exception as error:  # noqa: BLE001 - what waits stays where it is; the other steps go on meanwhile
                 self.waiting_for = "operator"
                 log.error("audit_step_failed", step=self._step, error=type(error).__name__)
-                pause = RETRY_SECONDS
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await stopping.wait()
+                seconds = RETRY_SECONDS
+            await pause(stopping, seconds)
         with suppress(DPJError):
             await self.move()
+
+    async def _each(
+        self, tenants: Sequence[str], step: Callable[[str], Awaitable[int]]
+    ) -> tuple[int, Exception | None]:
+        """``step`` for every tenant: what moved in all, and the first defect or refusal, which stops no other tenant."""
+        moved = 0
+        refusal: Exception | None = None
+        for tenant in tenants:
+            try:
+                moved += await step(tenant)
+            except DocumentBusy:
+                continue  # another process is at it
+            except Transient:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this tenant's
+                code = error.code if isinstance(error, DPJError) else type(error).__name__
+                log.error(self._refused, tenant=tenant, code=code)
+                refusal = refusal or error
+        return moved, refusal
 
 
 class AuditChainer(_Mover):
     """Gives waiting lines their places; one at a time is at a tenant's chain, whichever process it runs in."""
 
     def __init__(self, waiting: WaitingLines, *, batch: int = BATCH) -> None:
-        super().__init__("chain")
+        super().__init__("chain", refused="audit_chain_refused")
         self._waiting = waiting
         self._batch: Final = batch
 
     async def move(self) -> int:
-        """One batch for each tenant; gives how many lines wait no longer. One tenant's defect does not stop the others; it is
-        raised at the end."""
-        moved = 0
-        defect: Exception | None = None
-        for tenant in await self._waiting.tenants():
-            try:
-                moved += await self._waiting.chain(tenant, self._batch)
-            except Transient:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is this tenant's
-                log.error("audit_chain_refused", tenant=tenant, error=type(error).__name__)
-                defect = defect or error
+        """One batch for each tenant; gives how many lines wait no longer. A defect is raised only where nothing else moved."""
+        moved, defect = await self._each(
+            await self._waiting.tenants(), lambda tenant: self._waiting.chain(tenant, self._batch)
+        )
         if defect is not None and not moved:
             raise defect
         return moved
@@ -168,7 +179,7 @@ class AuditFlusher(_Mover):
     """Moves waiting entries to the audit store; one flusher per tenant at a time, whichever process it runs in."""
 
     def __init__(self, pending: PendingEntries, store: AuditStore, locks: Locks, *, batch: int = BATCH) -> None:
-        super().__init__("flush")
+        super().__init__("flush", refused="audit_flush_refused")
         self._pending = pending
         self._store = store
         self._locks = locks
@@ -183,19 +194,7 @@ class AuditFlusher(_Mover):
         Every tenant is tried: one whose entries are refused is logged, keeps them here and does not stop the others. The
         first refusal is raised at the end.
         """
-        moved = 0
-        refusal: Exception | None = None
-        for tenant in await self._pending.tenants():
-            try:
-                moved += await self._flush_tenant(tenant)
-            except DocumentBusy:
-                continue  # another flusher is at it
-            except Transient:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is this tenant's
-                code = error.code if isinstance(error, DPJError) else type(error).__name__
-                log.error("audit_flush_refused", tenant=tenant, code=code)
-                refusal = refusal or error
+        moved, refusal = await self._each(await self._pending.tenants(), self._flush_tenant)
         if refusal is not None:
             raise refusal
         return moved

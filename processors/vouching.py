@@ -72,7 +72,7 @@ class VouchedKeyring:
     async def _vouch(self) -> None:
         """For the version that wraps now."""
         _, made = await self._keyring.new_data_key(CANARY)
-        canary = await self._canaries.keep(made)
+        canary = await self._canaries.find(made) or await self._canaries.keep(made)
         await self._open(canary)
         self._vouched.add(_version(canary))
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Final
 
 import structlog
 
 from domain.errors import DPJError
+from domain.waiting import pause
 from processors.breakers import CircuitBreaker, State
 
 log = structlog.get_logger()
@@ -89,16 +89,12 @@ class Dependencies:
         if back is None:
             await asyncio.sleep(seconds)
             return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await back.wait()
+        await pause(back, seconds)
 
     async def _watch(self, name: str) -> None:
         breaker, changed, seconds = self._breakers.get(name), self._changed[name], 0.0
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await changed.wait()
+            await pause(changed, seconds)
             changed.clear()  # before looking: what changes meanwhile is looked at next
             if breaker is not None and breaker.retry_in > 0:
                 self._note(name, AWAY, "circuit_open")

@@ -16,9 +16,9 @@ import structlog
 import uvloop
 
 from domain.errors import DPJError
+from domain.waiting import pause
 from runtime.settings import Settings
 from runtime.wiring import Site
-from streams.waiting import pause
 
 log = structlog.get_logger()
 

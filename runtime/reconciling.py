@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from domain.waiting import pause
 from processors.reconcile import Repairs
 from runtime.lifetime import repeat
 from runtime.telemetry import ReconcileMetrics
 from runtime.wiring import Site
-from streams.waiting import pause
 
 
 async def keep_reconciling(site: Site, stopping: asyncio.Event, is_chosen: Callable[[], bool]) -> None:

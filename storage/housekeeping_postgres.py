@@ -36,7 +36,8 @@ _STATEMENTS: Final = {
         DELETE FROM held_events WHERE (consumer, event_id) IN (
             SELECT consumer, event_id FROM held_events WHERE noted_at < now() - make_interval(secs => $1) LIMIT $2)
     """,
-    # They hold a file name and a sealed address; their objects went when they were abandoned, or went since: reconciling finds them by these rows.
+    # They hold a file name and a sealed address; their objects went when they were abandoned, or since: reconciling finds those
+    # by these rows.
     "documents": """
         DELETE FROM documents WHERE id IN (
             SELECT id FROM documents

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -16,6 +15,7 @@ import asyncpg
 
 from domain.correlation import current_traceparent, new_traceparent
 from domain.events import Event, dead_letter_topic
+from domain.waiting import pause
 from storage.postgres_connections import connect, translated
 
 CHANNEL: Final = "dpj_outbox"
@@ -205,9 +205,7 @@ class PostgresOutboxReader:
             )
 
     async def wait(self, timeout: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._woken.wait()
+        await pause(self._woken, timeout)
 
     async def refuse(self, row_id: int, code: str) -> None:
         """Set a row aside; the later ones of its key wait behind it."""

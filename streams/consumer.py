@@ -12,10 +12,11 @@ import structlog
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from domain.waiting import pause
 from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, attach, create_app
 from streams.delivery import Delivery, Flow
 from streams.ownership import PartitionsUnowned
-from streams.waiting import pause, unless_stopped
+from streams.waiting import unless_stopped
 
 log = structlog.get_logger()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
+from domain.waiting import pause
 from streams.lanes import Record
 
 
@@ -39,9 +39,7 @@ class Drain:
     async def close(self, seconds: float) -> None:
         """Let nothing begin any more; returns once nothing is at work, or after ``seconds``."""
         self._closed = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._idle.wait()
+        await pause(self._idle, seconds)
 
     async def _go_on(self) -> None:
         if self._closed:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from faust.transport.drivers.aiokafka import Consumer
 
+from domain.waiting import pause
 from streams.lanes import Partition, Record
 
 FETCH_SECONDS: Final = 1.0
@@ -49,9 +50,7 @@ class DirectConsumer(Consumer):
     async def _hand_over(self) -> None:
         self._wanted.clear()
         if self._buffered_partitions and self.flow_active and not self._get_active_partitions():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FETCH_SECONDS):
-                    await self._wanted.wait()
+            await pause(self._wanted, FETCH_SECONDS)
             return
         seconds = PUSHED_BACK_SECONDS if self._buffered_partitions else FETCH_SECONDS
         records, active = await self._wait_next_records(seconds)

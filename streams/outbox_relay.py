@@ -24,8 +24,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from domain.crash_points import reach
 from domain.errors import DPJError
+from domain.waiting import pause
 from streams.relay_window import OutboxRow, Window
-from streams.waiting import pause
 
 log = structlog.get_logger()
 

@@ -1,20 +1,12 @@
-"""Waiting that a stop cuts short."""
+"""Work that a stop cuts short."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
-
-
-async def pause(stopping: asyncio.Event, seconds: float) -> None:
-    """Until ``stopping`` is set or ``seconds`` have passed."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stopping.wait()
 
 
 async def unless_stopped(stopping: asyncio.Event, work: Awaitable[T]) -> T | None:
