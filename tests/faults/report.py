@@ -33,7 +33,8 @@ def _lines(state: Mapping[str, Any]) -> Iterable[str]:
     found = {name: sum(one["findings"][name] for one in rounds) for name in _COUNTS}
     yield "# Soak"
     yield ""
-    yield f"Made by `make soak`: {done} of {state['faults']} faults, in {len(rounds)} rounds, while clients deposited documents."
+    sites = f" on {state['sites']} sites at the same time" if state.get("sites", 1) > 1 else ""
+    yield f"Made by `make soak`: {done} of {state['faults']} faults, in {len(rounds)} rounds{sites}, while clients deposited documents."
     yield f"**{_said(violations)}**"
     yield ""
     yield (

@@ -1,6 +1,7 @@
 """``make soak``: a thousand faults, round after round; interrupted and called again, it goes on where it was.
 
-``--round N`` replays one round of a seed and leaves state and report alone.
+Several sites may share a soak, each with a folder of its own: ``--first N`` has one begin with round N, and ``--merge FOLDER...``
+writes one report of all. ``--round N`` replays one round of a seed and leaves state and report alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class Soak:
         with Progress(*columns, TimeRemainingColumn(), console=self._console) as progress:
             bar = progress.add_task("faults", total=self.state["faults"], completed=self.done)
             while self.done < self.state["faults"]:
-                number = len(self.state["rounds"])
+                number = int(self.state.get("first", 0)) + len(self.state["rounds"])
                 size = min(self.state["per_round"], self.state["faults"] - self.done)
                 self._keep(await self.one(site, checker, number, size))
                 progress.update(bar, completed=self.done, description=f"faults, {self._broken()} violations")
@@ -121,13 +122,31 @@ def load(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         "per_round": asked.per_round,
         "least": asked.least,
         "most": asked.most,
+        "first": asked.first,
     }
     if path.exists() and not asked.fresh:
         held: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        same = all(held[name] == new[name] for name in ("per_round", "least", "most"))
+        same = (
+            all(held[name] == new[name] for name in ("per_round", "least", "most"))
+            and held.get("first", 0) == asked.first
+        )
         if same and asked.seed in {None, held["seed"]}:
             return {**held, "faults": asked.faults}
     return {**new, "rounds": []}
+
+
+def merged(folders: Sequence[Path]) -> dict[str, Any]:
+    """The states of sites that shared a soak, as one, each round once. Raises ValueError if they are not of one soak."""
+    states: list[dict[str, Any]] = [json.loads((folder / "state.json").read_text("utf-8")) for folder in folders]
+    same = ("seed", "per_round", "least", "most")
+    rounds = sorted((one for state in states for one in state["rounds"]), key=lambda one: int(one["number"]))
+    if len({tuple(state[name] for name in same) for state in states}) > 1:
+        raise ValueError("the folders hold soaks of different seeds or sizes")
+    if len({one["number"] for one in rounds}) < len(rounds):
+        raise ValueError("a round was played by two of the sites")
+    whole = [text for state in states for text in state.get("whole", ())]
+    faults = sum(sum(one["faults"].values()) for one in rounds)
+    return {**states[0], "faults": faults, "rounds": rounds, "whole": whole, "sites": len(states)}
 
 
 def main() -> int:
@@ -142,7 +161,14 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=ROOT / ".dpj" / "soak-state")
     parser.add_argument("--report", type=Path, default=ROOT / "docs" / "reports" / "soak.md")
     parser.add_argument("--fresh", action="store_true", help="forget what was done before")
+    parser.add_argument("--first", type=int, default=0, help="the round to begin with: another site plays those before")
+    parser.add_argument(
+        "--merge", type=Path, nargs="+", metavar="FOLDER", help="write one report of these sites' states"
+    )
     asked = parser.parse_args()
+    if asked.merge:
+        report.write(asked.report, merged(asked.merge))
+        return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside, it ends what it started too
     console = Console()
     asked.folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.faults.documents import KINDS as DOCUMENTS
 from tests.faults.documents import make
 from tests.faults.faults import GROUPS, KINDS
 from tests.faults.schedule import FEW, LONG, MANY, SHORT, plan, told
+from tests.faults.soak import merged
 
 
 @pytest.mark.parametrize("durations", [SHORT, LONG])
@@ -121,3 +123,21 @@ def test_many_violations_of_one_kind_are_counted(tmp_path: Path) -> None:
     assert told.count("* round 1: thumbnail: document") == report.TOLD
     assert "* round 1: thumbnail: 35 more of this kind" in told
     assert "* round 1: lag: 3" in told
+
+
+def test_sites_that_shared_a_soak_make_one_report(tmp_path: Path) -> None:
+    state = {"seed": 9, "faults": 3, "per_round": 3, "least": 5.0, "most": 60.0}
+    for name, round_ in (("one", a_round(2)), ("two", a_round(1, "lag: 3"))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state.json").write_text(json.dumps({**state, "rounds": [round_]}), "utf-8")
+    together = merged([tmp_path / "one", tmp_path / "two"])
+    assert [one["number"] for one in together["rounds"]] == [1, 2]
+    report.write(tmp_path / "soak.md", together)
+    told = (tmp_path / "soak.md").read_text("utf-8")
+    assert "6 of 6 faults, in 2 rounds on 2 sites at the same time" in told
+    assert "* round 1: lag: 3" in told
+    with pytest.raises(ValueError, match="two of the sites"):
+        merged([tmp_path / "one", tmp_path / "one"])
+    (tmp_path / "two" / "state.json").write_text(json.dumps({**state, "seed": 8, "rounds": []}), "utf-8")
+    with pytest.raises(ValueError, match="different seeds"):
+        merged([tmp_path / "one", tmp_path / "two"])
