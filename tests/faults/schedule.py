@@ -10,6 +10,7 @@ from tests.faults.faults import GROUPS, KINDS
 
 #: How many faults overlap in an episode, and how often (of 100).
 FEW = {1: 40, 2: 30, 3: 20, 4: 10}
+SEVERAL = {1: 25, 2: 25, 4: 30, 6: 20}
 MANY = {1: 45, 3: 20, 6: 15, 12: 20}
 #: Later faults of an episode begin within this share of the first one's time, so that all of them overlap.
 OVERLAP = 0.8

@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.checker import Checker
 from tests.faults.rounds import Result, Round
-from tests.faults.schedule import SHORT, Episode, plan
+from tests.faults.schedule import SEVERAL, SHORT, Episode, plan
 from tests.faults.site import FaultSite
 
 SEED = int(os.environ.get("DPJ_FAULT_SEED") or secrets.randbelow(1_000_000))
@@ -40,7 +40,7 @@ def play(site: FaultSite, folder: Path, number: int, seed: int, episodes: list[E
 def test_every_promise_holds_whatever_fails(number: int, site: FaultSite, tmp_path: Path) -> None:
     print(f"seed {SEED}, round {number}: DPJ_FAULT_SEED={SEED} replays it")
     site.calm()
-    result = play(site, tmp_path, number, SEED, plan(SEED, number, PER_ROUND, SHORT))
+    result = play(site, tmp_path, number, SEED, plan(SEED, number, PER_ROUND, SHORT, SEVERAL))
     assert result.violations == []
     assert result.findings["documents"] > 0
     assert result.settled is not None
