@@ -38,6 +38,8 @@ log = structlog.get_logger()
 START_SECONDS: Final = 30.0
 #: A killed process is gone at once unless the kernel itself is stuck.
 REAP_SECONDS: Final = 5.0
+#: A child may take this many times its processor time by the clock: a busy machine says nothing about the document.
+CLOCK_FACTOR: Final = 6
 _READ_BUFFER: Final = 1 << 16
 
 _Heard = TypeVar("_Heard")
@@ -161,8 +163,8 @@ class _Child:
 class RenderPool:
     """Renders at most ``children`` documents at a time.
 
-    ``timeout`` (seconds) runs from the moment a child has the whole document; ``memory_bytes`` is the address space a child
-    may have, the document included; images of more than ``max_pixels`` are not decoded; after ``jobs_per_child``
+    ``timeout`` is the processor time of one document, in seconds; by the clock it may take ``CLOCK_FACTOR`` times as long, from the
+    moment a child has the whole of it. ``memory_bytes`` is the address space a child may have, the document included; images of more than ``max_pixels`` are not decoded; after ``jobs_per_child``
     documents a child is replaced. Children start when first needed.
     """
 
@@ -175,7 +177,8 @@ class RenderPool:
         max_pixels: int = 100_000_000,
         jobs_per_child: int = 200,
     ) -> None:
-        self._timeout = timeout
+        self._cpu_seconds = math.ceil(timeout)
+        self._patience = CLOCK_FACTOR * timeout
         self._memory_bytes = memory_bytes
         self._max_pixels = max_pixels
         self._jobs_per_child = jobs_per_child
@@ -225,23 +228,23 @@ class RenderPool:
     async def _job(self, child: _Child, content: AsyncIterable[bytes], mime_type: str) -> Rendered:
         child.usable = False
         child.jobs += 1
-        job = {"mime_type": mime_type, "cpu_seconds": math.ceil(self._timeout)}
-        await child.send(frame(job), patience=self._timeout)
+        job = {"mime_type": mime_type, "cpu_seconds": self._cpu_seconds}
+        await child.send(frame(job), patience=self._patience)
         try:
             async for piece in content:
                 view = memoryview(piece)
                 for offset in range(0, len(view), PIECE_BYTES):
                     part = view[offset : offset + PIECE_BYTES]
-                    await child.send(LENGTH.pack(len(part)), part, patience=self._timeout)
+                    await child.send(LENGTH.pack(len(part)), part, patience=self._patience)
         except _ChildLost:
             raise
         except Exception:
             with suppress(_ChildLost):
-                await child.send(LENGTH.pack(ABORT), patience=self._timeout)
+                await child.send(LENGTH.pack(ABORT), patience=self._patience)
                 child.usable = True
             raise
-        await child.send(LENGTH.pack(0), patience=self._timeout)
-        return await child.answer(self._timeout)
+        await child.send(LENGTH.pack(0), patience=self._patience)
+        return await child.answer(self._patience)
 
     async def _take(self) -> _Child:
         """A child that waits for a job. Raises RendererUnavailable."""

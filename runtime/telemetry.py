@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, MutableMapping
@@ -23,6 +24,8 @@ REPEATED = frozenset(
     {"object_store_failed", "object_store_refused", "vault_call_failed", "jwks_not_refreshed", "relay_waiting"}
 )
 SAY_AGAIN_SECONDS = 60.0
+#: Different lines of libraries that are remembered; beyond it the oldest may be said again early.
+REMEMBERED = 500
 _CIRCUIT_VALUES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -51,6 +54,34 @@ class _SaidOnce:
             raise structlog.DropEvent
         self._said[line] = now
         return event
+
+
+class RepeatedLines(logging.Filter):
+    """Drops what a library said within the last minute, numbers aside: without its broker one consumer says 76 lines a second.
+
+    A line that comes again after that minute ends with how often it was dropped.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        line = (record.name, re.sub(r"\d+", "#", text))
+        now = self._clock()
+        at, dropped = self._said.get(line, (None, 0))
+        if at is not None and now - at < SAY_AGAIN_SECONDS:
+            self._said[line] = (at, dropped + 1)
+            return False
+        self._said.pop(line, None)
+        if len(self._said) >= REMEMBERED:
+            del self._said[next(iter(self._said))]
+        self._said[line] = (now, 0)
+        if dropped:
+            record.msg, record.args = f"{text} (and {dropped} times in between)", ()
+        return True
 
 
 def configure_logging(process: str, *, log_format: str = "json", level: str = "INFO") -> None:
@@ -85,6 +116,7 @@ def configure_logging(process: str, *, log_format: str = "json", level: str = "I
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _only_class_of_exception, renderer],
         )
     )
+    handler.addFilter(RepeatedLines())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)

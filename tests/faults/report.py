@@ -35,7 +35,13 @@ def _lines(state: Mapping[str, Any]) -> Iterable[str]:
     yield ""
     sites = f" on {state['sites']} sites at the same time" if state.get("sites", 1) > 1 else ""
     yield f"Made by `make soak`: {done} of {state['faults']} faults, in {len(rounds)} rounds{sites}, while clients deposited documents."
-    yield f"**{_said(violations)}**"
+    again = len(state.get("again", ()))
+    first = (
+        ""
+        if not again
+        else f" {again} of the rounds broke some at first and {'was' if again == 1 else 'were'} played again; see below."
+    )
+    yield f"**{_said(violations)}**{first}"
     yield ""
     yield (
         f"Seed {state['seed']}, {state['per_round']} faults a round, each {state['least']:g} to {state['most']:g} s, mostly "
@@ -62,6 +68,7 @@ def _lines(state: Mapping[str, Any]) -> Iterable[str]:
         yield f"| until all was at rest after a round, median (longest) | {statistics.median(settled):.1f} s ({max(settled):.1f} s) |"
     yield ""
     yield from _violations(state["seed"], violations)
+    yield from _again(state.get("again", ()))
     yield from _recovery(rounds, faults)
     yield from _counted("States at the end", "state", _states(rounds))
     yield from _counted("Answers to the clients", "request and status", _summed(rounds, "answers"))
@@ -107,6 +114,18 @@ def _violations(seed: int, violations: Sequence[tuple[str, str]]) -> Iterable[st
             yield from (f"* {where}: {text}" for text in texts[:TOLD])
             if len(texts) > TOLD:
                 yield f"* {where}: {kind}: {len(texts) - TOLD} more of this kind"
+        yield ""
+
+
+def _again(played: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    if played:
+        yield "## Rounds that were played again"
+        yield ""
+        yield "They broke promises; these figures are not in the tables. Their cause was mended, and they were played once more."
+        yield ""
+        for one in played:
+            yield f"* round {one['number']}, code `{one['code']}`: {one['why']}"
+            yield from (f"  * {text}" for text in one["violations"])
         yield ""
 
 

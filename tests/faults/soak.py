@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import secrets
 import signal
@@ -54,11 +55,25 @@ class Soak:
         with Progress(*columns, TimeRemainingColumn(), console=self._console) as progress:
             bar = progress.add_task("faults", total=self.state["faults"], completed=self.done)
             while self.done < self.state["faults"]:
-                number = int(self.state.get("first", 0)) + len(self.state["rounds"])
+                number = self._next()
                 size = min(self.state["per_round"], self.state["faults"] - self.done)
                 self._keep(await self.one(site, checker, number, size))
                 progress.update(bar, completed=self.done, description=f"faults, {self._broken()} violations")
         return await self._whole(checker, since) and not self._broken()
+
+    def _next(self) -> int:
+        """The first round that is not done: a set-aside one has its place in the middle."""
+        done = {one["number"] for one in self.state["rounds"]}
+        return next(number for number in itertools.count(int(self.state.get("first", 0))) if number not in done)
+
+    def set_aside(self, number: int, why: str) -> None:
+        """Have a broken round played again, once its cause is mended. What it found stays in the report, with ``why``."""
+        rounds = self.state["rounds"]
+        found = next(one for one in rounds if one["number"] == number)
+        rounds.remove(found)
+        kept = {name: found[name] for name in ("number", "code", "violations")}
+        self.state.setdefault("again", []).append({**kept, "why": why})
+        self.save()
 
     async def one(self, site: FaultSite, checker: Checker, number: int, size: int) -> Result:
         """One round of the seed, on a tenant of its own."""
@@ -145,8 +160,9 @@ def merged(folders: Sequence[Path]) -> dict[str, Any]:
     if len({one["number"] for one in rounds}) < len(rounds):
         raise ValueError("a round was played by two of the sites")
     whole = [text for state in states for text in state.get("whole", ())]
+    again = [one for state in states for one in state.get("again", ())]
     faults = sum(sum(one["faults"].values()) for one in rounds)
-    return {**states[0], "faults": faults, "rounds": rounds, "whole": whole, "sites": len(states)}
+    return {**states[0], "faults": faults, "rounds": rounds, "whole": whole, "again": again, "sites": len(states)}
 
 
 def main() -> int:
@@ -165,6 +181,8 @@ def main() -> int:
     parser.add_argument(
         "--merge", type=Path, nargs="+", metavar="FOLDER", help="write one report of these sites' states"
     )
+    parser.add_argument("--again", type=int, metavar="ROUND", help="set a broken round aside, to be played again")
+    parser.add_argument("--because", default="", metavar="WHY", help="what the report says of its violations")
     asked = parser.parse_args()
     if asked.merge:
         report.write(asked.report, merged(asked.merge))
@@ -173,6 +191,9 @@ def main() -> int:
     console = Console()
     asked.folder.mkdir(parents=True, exist_ok=True)
     soak = Soak(asked.folder, asked.report, load(asked.folder, asked), console)
+    if asked.again is not None:
+        soak.set_aside(asked.again, asked.because)
+        return 0
     console.log(
         f"seed {soak.state['seed']}, {soak.done} of {soak.state['faults']} faults done; Ctrl-C and a new call go on"
     )

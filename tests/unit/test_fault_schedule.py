@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.faults import report
 from tests.faults.documents import KINDS as DOCUMENTS
 from tests.faults.documents import make
 from tests.faults.faults import GROUPS, KINDS
 from tests.faults.schedule import FEW, LONG, MANY, SHORT, plan, told
-from tests.faults.soak import merged
+from tests.faults.soak import Soak, merged
 
 
 @pytest.mark.parametrize("durations", [SHORT, LONG])
@@ -141,3 +142,15 @@ def test_sites_that_shared_a_soak_make_one_report(tmp_path: Path) -> None:
     (tmp_path / "two" / "state.json").write_text(json.dumps({**state, "seed": 8, "rounds": []}), "utf-8")
     with pytest.raises(ValueError, match="different seeds"):
         merged([tmp_path / "one", tmp_path / "two"])
+
+
+def test_a_round_that_is_played_again_hides_nothing(tmp_path: Path) -> None:
+    state = {"seed": 9, "faults": 9, "per_round": 3, "least": 5.0, "most": 60.0, "first": 1}
+    rounds = [a_round(1), a_round(2, "lag: 3"), a_round(3)]
+    soak = Soak(tmp_path, tmp_path / "soak.md", {**state, "rounds": rounds}, Console())
+    soak.set_aside(2, "a lane slept")
+    assert (soak._next(), soak.done) == (2, 6)
+    told = (tmp_path / "soak.md").read_text("utf-8")
+    assert "**No promise was broken.** 1 of the rounds broke some at first and was played again; see below." in told
+    assert "* round 2, code `abc1234`: a lane slept\n  * lag: 3\n" in told
+    assert json.loads((tmp_path / "state.json").read_text("utf-8"))["again"][0]["violations"] == ["lag: 3"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from processors.breakers import State
-from runtime.telemetry import CircuitMetrics, WatchdogMetrics, _SaidOnce
+from runtime.telemetry import REMEMBERED, CircuitMetrics, RepeatedLines, WatchdogMetrics, _SaidOnce
 
 
 def test_what_is_said_at_every_try_is_said_once_a_minute() -> None:
@@ -29,6 +30,32 @@ def test_what_is_said_at_every_try_is_said_once_a_minute() -> None:
     assert all(says("event_failed", error="ConnectionError") for _ in range(3))
     now[0] += 60
     assert says("vault_call_failed", error="ConnectionError")
+
+
+def test_what_a_library_says_again_and_again_is_said_once_a_minute() -> None:
+    now = [100.0]
+    repeated = RepeatedLines(lambda: now[0])
+
+    def says(name: str, message: str, *values: object) -> str | None:
+        record = logging.LogRecord(name, logging.ERROR, __file__, 1, message, values, None)
+        return record.getMessage() if repeated.filter(record) else None
+
+    assert says("aiokafka", "Unable connect to node with id %s", 1) == "Unable connect to node with id 1"
+    assert [says("aiokafka", "Unable connect to node with id %s", n) for n in (1, 2, 1)] == [None] * 3
+    assert says("aiokafka", "Heartbeat failed") == "Heartbeat failed"
+    assert says("other", "Heartbeat failed") == "Heartbeat failed"
+    now[0] += 60
+    again = says("aiokafka", "Unable connect to node with id %s", 1)
+    assert again == "Unable connect to node with id 1 (and 3 times in between)"
+    assert says("aiokafka", "Heartbeat failed") == "Heartbeat failed"
+
+
+def test_what_libraries_said_is_remembered_within_bounds() -> None:
+    repeated = RepeatedLines(lambda: 0.0)
+    for number in range(REMEMBERED + 10):
+        word = "".join(chr(ord("a") + int(digit)) for digit in str(number))
+        assert repeated.filter(logging.LogRecord("x", logging.ERROR, __file__, 1, word, None, None))
+    assert len(repeated._said) == REMEMBERED
 
 
 def test_a_circuits_state_and_openings_are_metrics() -> None:
