@@ -1,24 +1,25 @@
 """What runs inside a rendering child: ``python -I -m rendering.child MEMORY_BYTES MAX_PIXELS``.
 
 Started with an empty environment and no open file but its three standard ones; see ``rendering.protocol`` for what it
-hears and says. It limits itself before the first byte of a document arrives, and ends when its standard input does.
+hears and says. It confines itself (``rendering.confinement``) before the first byte of a document arrives, says in its
+greeting how far that went, and ends when its standard input does.
 """
 
 from __future__ import annotations
 
-import ctypes
+import codecs
 import io
 import os
 import resource
-import signal
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO, Final
 
 from PIL import Image
 
 from domain.renderings import THUMBNAIL_BOXES, NoThumbnail
+from rendering.confinement import Layer, confine
 from rendering.images import FORMATS, TooManyPixels, encode, render_image
 from rendering.pdf import PdfUndecodable, render_pdf
 from rendering.protocol import (
@@ -34,9 +35,8 @@ from rendering.protocol import (
 )
 
 PDF: Final = "application/pdf"
-OPEN_FILES: Final = 32
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NO_NEW_PRIVS: Final = 38
+#: What texts in documents are written in.
+CODECS: Final = ("ascii", "latin-1", "cp1252", "mac-roman", "utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
 
 
 class Aborted(Exception):
@@ -76,9 +76,9 @@ def _none(reason: NoThumbnail, metadata: Mapping[str, Any] | None = None) -> tup
     return {"reason": reason.value, "metadata": dict(metadata or {}), "thumbnails": []}, []
 
 
-def serve(source: BinaryIO, sink: BinaryIO, max_pixels: int) -> None:
-    """Answer jobs until ``source`` ends. Raises ProtocolViolated if the worker does not keep to the protocol."""
-    _say(sink, [frame({"ready": VERSION})])
+def serve(source: BinaryIO, sink: BinaryIO, max_pixels: int, held: Iterable[Layer]) -> None:
+    """Say what confines us, then answer jobs until ``source`` ends. Raises ProtocolViolated if the worker does not keep to the protocol."""
+    _say(sink, [frame({"ready": VERSION, "confinement": sorted(layer.value for layer in held)})])
     while prefix := source.read(LENGTH.size):
         job = parse_frame(_exactly(source, frame_length(prefix)))
         try:
@@ -133,22 +133,17 @@ def _limit_cpu(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + 1 + seconds, hard))
 
 
-def confine(memory_bytes: int) -> None:
-    """Give up what a decoder does not need: memory beyond ``memory_bytes``, files, core dumps, new privileges, our parent's
-    survival. Signals meant for the worker's group are ignored: the worker ends us, or its own end does."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    for limit, value in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(limit, (value, value))
-    if sys.platform == "linux":
-        prctl = ctypes.CDLL(None, use_errno=True).prctl
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+def _warm_up(max_pixels: int) -> None:
+    """Whatever is loaded at its first use is loaded now: once confined, we can't open a module's file."""
+    for name in CODECS:
+        codecs.lookup(name)
+    for mime_type, form in FORMATS.items():
+        out = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(out, form)
+        render(io.BytesIO(out.getvalue()), mime_type, max_pixels)
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(out, "PDF")
+    render(io.BytesIO(out.getvalue()), PDF, max_pixels)
 
 
 def main() -> None:
@@ -166,8 +161,9 @@ def main() -> None:
     Image.MAX_IMAGE_PIXELS = None
     # All plugins now, while files may still be opened freely; which of them see a document is decided per document.
     Image.init()
-    confine(memory_bytes)
-    serve(source, sink, max_pixels)
+    _warm_up(max_pixels)
+    held = confine(memory_bytes, sources=[source.fileno()], sinks=[sink.fileno(), 1, 2])
+    serve(source, sink, max_pixels, held)
 
 
 if __name__ == "__main__":
