@@ -133,17 +133,17 @@ def _limit_cpu(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + 1 + seconds, hard))
 
 
-def _warm_up(max_pixels: int) -> None:
-    """Whatever is loaded at its first use is loaded now: once confined, we can't open a module's file."""
+def _rehearse(max_pixels: int) -> None:
+    """Render one small file of each type. Before we are confined it loads what is loaded at its first use; afterwards it proves
+    that nothing is missing: else every document would look damaged. Raises RuntimeError."""
     for name in CODECS:
         codecs.lookup(name)
-    for mime_type, form in FORMATS.items():
+    for mime_type, form in {**FORMATS, PDF: "PDF"}.items():
         out = io.BytesIO()
-        Image.new("RGB", (8, 8)).save(out, form)
-        render(io.BytesIO(out.getvalue()), mime_type, max_pixels)
-    out = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(out, "PDF")
-    render(io.BytesIO(out.getvalue()), PDF, max_pixels)
+        Image.new("RGB", (300, 200)).save(out, form)
+        answer, _ = render(io.BytesIO(out.getvalue()), mime_type, max_pixels)
+        if answer["reason"] is not None:
+            raise RuntimeError(mime_type)
 
 
 def main() -> None:
@@ -161,8 +161,9 @@ def main() -> None:
     Image.MAX_IMAGE_PIXELS = None
     # All plugins now, while files may still be opened freely; which of them see a document is decided per document.
     Image.init()
-    _warm_up(max_pixels)
+    _rehearse(max_pixels)
     held = confine(memory_bytes, sources=[source.fileno()], sinks=[sink.fileno(), 1, 2])
+    _rehearse(max_pixels)
     serve(source, sink, max_pixels, held)
 
 

@@ -175,8 +175,8 @@ class RenderPool:
     filter over it gets no document.
     """
 
-    #: What is run, before its two arguments.
-    program: ClassVar[tuple[str, ...]] = (sys.executable, "-I", "-m", "rendering.child")
+    #: What the interpreter is given, before the child's two arguments.
+    program: ClassVar[tuple[str, ...]] = ("-I", "-m", "rendering.child")
 
     def __init__(
         self,
@@ -311,7 +311,7 @@ class RenderPool:
 
     async def _start(self) -> _Child:
         # An empty environment: what the worker was given (passwords among it) is no business of a decoder.
-        command = (*self.program, str(self._memory_bytes), str(self._max_pixels))
+        command = (sys.executable, *self.program, str(self._memory_bytes), str(self._max_pixels))
         async with self._starting:
             if self._closed:
                 raise RendererUnavailable

@@ -62,7 +62,7 @@ class Machine:
 PLAIN: Final = (
     *("close", "lseek", "munmap", "mremap", "brk", "madvise", "futex", "membarrier"),
     *("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "restart_syscall"),
-    *("exit", "exit_group", "getrusage", "getrandom", "getpid", "gettid", "sched_yield"),
+    *("exit", "exit_group", "getrusage", "getrandom", "getpid", "gettid", "getcwd", "sched_yield"),
     *("clock_gettime", "clock_getres", "clock_nanosleep", "gettimeofday", "nanosleep", "time", "rseq"),
 )
 #: Allowed with some arguments only; ``program`` says which.
@@ -86,7 +86,7 @@ _X86_64: Final = Machine(
         **{"mremap": 25, "madvise": 28, "nanosleep": 35, "getpid": 39, "socket": 41, "connect": 42, "accept": 43},
         **{"sendto": 44, "sendmsg": 46, "bind": 49, "listen": 50, "socketpair": 53, "clone": 56, "fork": 57},
         **{"vfork": 58, "execve": 59, "exit": 60, "kill": 62, "gettimeofday": 96, "getrusage": 98, "ptrace": 101},
-        **{"sigaltstack": 131, "pivot_root": 155, "chroot": 161, "mount": 165, "init_module": 175, "gettid": 186},
+        **{"getcwd": 79, "sigaltstack": 131, "pivot_root": 155, "chroot": 161, "mount": 165, "init_module": 175, "gettid": 186},
         **{"tkill": 200, "time": 201, "futex": 202, "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229},
         **{"clock_nanosleep": 230, "exit_group": 231, "tgkill": 234, "kexec_load": 246, "add_key": 248},
         **{"request_key": 249, "keyctl": 250, "unshare": 272, "accept4": 288, "perf_event_open": 298, "prlimit64": 302},
@@ -100,7 +100,7 @@ _AARCH64: Final = Machine(
     0xC000_00B7,
     277,
     {
-        **{"mount": 40, "pivot_root": 41, "chroot": 51, "close": 57, "lseek": 62, "read": 63, "write": 64},
+        **{"getcwd": 17, "mount": 40, "pivot_root": 41, "chroot": 51, "close": 57, "lseek": 62, "read": 63, "write": 64},
         **{"readv": 65, "writev": 66, "exit": 93, "exit_group": 94, "unshare": 97, "futex": 98, "nanosleep": 101},
         **{"kexec_load": 104, "init_module": 105, "clock_gettime": 113, "clock_getres": 114, "clock_nanosleep": 115},
         **{"ptrace": 117, "sched_yield": 124, "restart_syscall": 128, "kill": 129, "tkill": 130, "tgkill": 131},

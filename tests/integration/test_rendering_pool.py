@@ -231,8 +231,9 @@ async def test_a_child_that_can_not_start_is_not_the_documents_fault(monkeypatch
 
 async def test_children_end_with_a_parent_that_is_killed(tmp_path: Path):
     script = """
-import asyncio, sys
+import asyncio, logging, structlog
 from rendering.pool import RenderPool
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 async def main():
     pool = RenderPool(children=1)
     async def one():
