@@ -10,7 +10,7 @@ import asyncio
 import math
 import signal
 import sys
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -40,6 +40,14 @@ START_SECONDS: Final = 30.0
 #: A killed process is gone at once unless the kernel itself is stuck.
 REAP_SECONDS: Final = 5.0
 _READ_BUFFER: Final = 1 << 16
+
+_CRASHES: Final = (signal.SIGSEGV, signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGFPE, signal.SIGBUS)
+#: What the signal that ended a child says of its document.
+_DEATHS: Final[Mapping[int, NoThumbnail]] = {
+    signal.SIGXCPU: NoThumbnail.LIMIT_TIME,
+    signal.SIGSYS: NoThumbnail.FORBIDDEN_CALL,
+    **dict.fromkeys(_CRASHES, NoThumbnail.PARSER_CRASHED),
+}
 
 _Heard = TypeVar("_Heard")
 
@@ -155,15 +163,11 @@ class _Child:
         return Rendered(thumbnails=tuple(thumbnails), metadata=answer.metadata, reason=answer.reason)
 
     async def _death(self) -> NoThumbnail:
-        """What a closed pipe means: out of processor time, a forbidden call, or dead of something else."""
+        """What a closed pipe means: out of processor time, a forbidden call, a crash, or killed by somebody else."""
         with suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._process.wait()
-        if self._process.returncode == -signal.SIGXCPU:
-            return NoThumbnail.LIMIT_TIME
-        if self._process.returncode == -signal.SIGSYS:
-            return NoThumbnail.FORBIDDEN_CALL
-        return NoThumbnail.CHILD_DIED
+        return _DEATHS.get(-(self._process.returncode or 0), NoThumbnail.CHILD_DIED)
 
 
 class RenderPool:

@@ -61,6 +61,7 @@ from processors.validation import Validation
 from processors.vouching import VouchedKeyring
 from rendering.pool import RenderPool
 from runtime.dependencies import Dependencies
+from runtime.safety import confinement_of, create_render_pool, create_scanner
 from runtime.settings import Settings
 from runtime.telemetry import CircuitMetrics, DeliveryMetrics, RelayMetrics
 from schemas.registry import RegistryCodec, SchemaRegistry
@@ -136,6 +137,8 @@ class Site:
         self.clock = SystemClock()
         #: What this process needs, watched once its work runs them; whatever is behind a breaker registers itself here.
         self.dependencies = Dependencies()
+        #: Further facts for /readyz, by name.
+        self.told: dict[str, Callable[[], object]] = {}
         self._closing = AsyncExitStack()
 
     async def aclose(self) -> None:
@@ -234,15 +237,22 @@ class Site:
         return _PROCESSORS[consumer](self)
 
     def integrity(self) -> Processor:
-        return IntegrityProcessor(self.database, self.content, self.clock)
+        scanner = create_scanner(self.settings, self.metrics, lambda kind, clamd: self._breaker(kind, clamd.check))
+        self.told["antivirus"] = lambda: self.settings.antivirus
+        return IntegrityProcessor(self.database, self.content, self.clock, scanner)
+
+    @cached_property
+    def render_pool(self) -> RenderPool:
+        pool = create_render_pool(self.settings, self.metrics)
+        self._closed_with_us(pool.aclose)
+        self.told["parsers_confined_by"] = lambda: confinement_of(pool)
+        return pool
 
     def renditions(self) -> Processor:
-        pool = RenderPool(children=self.settings.render_children, timeout=self.settings.render_timeout)
-        self._closed_with_us(pool.aclose)
         extended = MongoExtendedMetadata(self.settings.mongo_url.get_secret_value(), self.settings.mongo_database)
         self._closed_with_us(extended.aclose)
         guarded = GuardedExtendedMetadata(extended, self._mongo_breaker)
-        return RenditionProcessor(self.database, self.content, pool, guarded, self.clock)
+        return RenditionProcessor(self.database, self.content, self.render_pool, guarded, self.clock)
 
     @cached_property
     def ged_repository(self) -> CmisRepository:

@@ -99,7 +99,7 @@ async def test_a_child_that_says_too_much_is_not_listened_to(name: str):
 
 async def test_a_child_that_crashes_harms_nobody():
     async with a_taken_over_pool() as pool:
-        assert (await tried(pool, "crash")).reason is NoThumbnail.CHILD_DIED
+        assert (await tried(pool, "crash")).reason is NoThumbnail.PARSER_CRASHED
         await goes_on(pool)
 
 

@@ -104,8 +104,8 @@ async def test_a_child_that_dies_at_work_harms_nobody_else(number: signal.Signal
         os.kill(victim, number)
         neighbour = await pool.render(stream(plain()), "image/jpeg")
         assert neighbour.reason is None
-        expected = NoThumbnail.LIMIT_TIME if number == signal.SIGXCPU else NoThumbnail.CHILD_DIED
-        assert (await doomed).reason is expected
+        ends = {signal.SIGXCPU: NoThumbnail.LIMIT_TIME, signal.SIGSEGV: NoThumbnail.PARSER_CRASHED}
+        assert (await doomed).reason is ends.get(number, NoThumbnail.CHILD_DIED)
         again = await asyncio.gather(*(pool.render(stream(plain()), "image/jpeg") for _ in range(3)))
         assert [rendered.reason for rendered in again] == [None] * 3
         await until(lambda: victim not in pool.pids and len(pool.pids) == 2)

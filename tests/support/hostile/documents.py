@@ -149,7 +149,7 @@ def content_cases() -> Iterator[Case]:
     yield Case("pdf drawing that unpacks to 1 GB", lambda: pdf(page(contents=stream(deflated(b"q Q " * 262_144, 1024), FLATE))), PDF)
     yield Case("pdf drawing of 1 GB of blanks", lambda: pdf(page(contents=stream(deflated(b" " * (1 << 20), 1024), FLATE))), PDF)
     twice = b"/Filter [/FlateDecode /FlateDecode /FlateDecode]"
-    yield Case("pdf drawing packed three times, 10 GB", lambda: pdf(page(contents=stream(_nested(deflated(MEGA, 10_240), 2), twice))), PDF)
+    yield Case("pdf drawing packed three times, 3 GB", lambda: pdf(page(contents=stream(_nested(deflated(MEGA, 3_072), 2), twice))), PDF)
     chain = b"/Filter [%s]" % (b"/FlateDecode " * 500)
     yield Case("pdf drawing under 500 filters", lambda: pdf(page(contents=stream(_nested(b"q Q", 500), chain))), PDF)
     yield Case("pdf drawing of run lengths", lambda: pdf(page(contents=stream(b"\x81 " * 2_000_000, b"/Filter /RunLengthDecode"))), PDF)
