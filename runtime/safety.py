@@ -9,11 +9,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from antivirus.clamd import ClamdScanner
 from domain.antivirus import Finding, Verdict
+from domain.documents import Language
 from domain.errors import AntivirusUnavailable, RendererUnavailable, Transient
 from domain.renderings import NoThumbnail
 from processors.antivirus import CountedScanner, NoAntivirus, Scanner
 from processors.breakers import CircuitBreaker
 from processors.guarded import GuardedScanner
+from processors.operator_mails import Operators
 from rendering.confinement import Layer
 from rendering.pool import RenderPool
 from runtime.settings import Settings
@@ -25,6 +27,12 @@ REQUIRED = "required"
 
 class ParsersUnconfined(Exception):
     """The settings demand a system call filter over the parsers, and this machine takes none."""
+
+
+def operators_of(settings: Settings) -> Operators:
+    """Who is told of quarantined documents; no address: nobody."""
+    addresses = tuple(dict.fromkeys(part.strip() for part in settings.operators_mail.split(",") if part.strip()))
+    return Operators(addresses=addresses, language=Language(settings.operators_language))
 
 
 class AntivirusMetrics:

@@ -50,6 +50,7 @@ from processors.intake import Intake
 from processors.integrity import IntegrityProcessor
 from processors.leftovers import Leftovers
 from processors.notification import NotificationProcessor
+from processors.operator_mails import OperatorMails
 from processors.ports import Processor
 from processors.reading import Reading
 from processors.reconcile import Part, Reconcile
@@ -61,7 +62,7 @@ from processors.validation import Validation
 from processors.vouching import VouchedKeyring
 from rendering.pool import RenderPool
 from runtime.dependencies import Dependencies
-from runtime.safety import confinement_of, create_render_pool, create_scanner
+from runtime.safety import confinement_of, create_render_pool, create_scanner, operators_of
 from runtime.settings import Settings
 from runtime.telemetry import CircuitMetrics, DeliveryMetrics, RelayMetrics
 from schemas.registry import RegistryCodec, SchemaRegistry
@@ -280,14 +281,13 @@ class Site:
             password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
             tls=Tls(settings.smtp_tls),
         )
-        return NotificationProcessor(
-            self.database,
-            self.personal,
-            MailTemplates(zone=ZoneInfo(settings.mail_time_zone), bank=settings.mail_from_name),
-            GuardedMailSender(sender, self._breaker(MailUnavailable, sender.check)),
-            self.clock,
-            mail_domain=settings.mail_from.rpartition("@")[2],
-        )
+        templates = MailTemplates(zone=ZoneInfo(settings.mail_time_zone), bank=settings.mail_from_name)
+        guarded = GuardedMailSender(sender, self._breaker(MailUnavailable, sender.check))
+        parts = (self.database, self.personal, templates, guarded, self.clock)
+        domain = settings.mail_from.rpartition("@")[2]
+        operators = operators_of(settings)
+        mails = OperatorMails(*parts, operators, mail_domain=domain) if operators.addresses else None
+        return NotificationProcessor(*parts, mail_domain=domain, operators=mails)
 
     def audit(self) -> Processor:
         return AuditProcessor()
@@ -411,7 +411,14 @@ class Site:
         jwks = Jwks(jwks_source(settings.jwks))
         return ApiDependencies(
             intake=Intake(self.database, self.content, attempts, MagicSniffer(), self.personal, self.clock),
-            reading=Reading(self.database, PostgresQueries(self.postgres), self.content, self.personal, self.clock),
+            reading=Reading(
+                self.database,
+                PostgresQueries(self.postgres),
+                self.content,
+                self.personal,
+                self.clock,
+                scanned_only=settings.antivirus != "off",
+            ),
             validation=Validation(self.database, self.personal, self.clock),
             dossiers=DossierFiles(self.database, self.personal, self.clock),
             authenticator=TokenAuthenticator(jwks, issuer=settings.jwt_issuer, audience=settings.jwt_audience),

@@ -36,7 +36,8 @@ NOT_ALLOWED = refused("format_not_allowed")
 class Case:
     """``make`` gives the file; ``mime_type`` is what is declared of it; ``end`` how it ends, None where the record says it.
 
-    ``file_name`` goes into the form's header as it is; ``metadata`` is laid over what a portal says.
+    ``file_name`` goes into the form's header as it is; ``metadata`` is laid over what a portal says. ``heavy``: where the
+    machine is slow or busy it may also run out of time.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Case:
     end: str | None = None
     file_name: bytes = b"piece"
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    heavy: bool = False
 
 
 def png_chunk(name: bytes, data: bytes, crc: int | None = None) -> bytes:

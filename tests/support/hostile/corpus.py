@@ -17,7 +17,8 @@ from tests.support.hostile.run import a_gauntlet
 RECORD = Path(__file__).with_name("ends.json")
 GROUPS = {
     "images": images.cases,
-    "documents": documents.cases,
+    "structures": documents.structure_cases,
+    "drawings": documents.content_cases,
     "polyglots": polyglots.cases,
     "mutations": mutations.cases,
     "names": names.cases,

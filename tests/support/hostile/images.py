@@ -12,6 +12,7 @@ from tests.support.hostile.cases import (
     GIF,
     JPEG,
     LIMIT_PIXELS,
+    LIMIT_TIME,
     PNG,
     THUMBNAIL,
     TIFF,
@@ -49,7 +50,7 @@ def png_cases() -> Iterator[Case]:
     for width, height in ((0, 0), (0, 8), (8, 0)):
         head = png_head(width, height)
         yield Case(f"png of {width} x {height}", lambda head=head: head + IEND, PNG, None)
-    yield Case("png of 16 bits and four channels at the limit", lambda: _deep_png(9_900), PNG, None)
+    yield Case("png of 16 bits and four channels at the limit", lambda: _deep_png(9_900), PNG, None, heavy=True)
     for name in (b"zTXt", b"iCCP", b"iTXt"):
         yield Case(f"png {name.decode()} that unpacks to 1 GB", lambda name=name: _text_bomb(name), PNG, None)
     yield Case("png with 50,000 text chunks", lambda: _png(png_chunk(b"tEXt", b"k\0v") * 50_000), PNG, None)
@@ -137,8 +138,8 @@ def jpeg_cases() -> Iterator[Case]:
     yield Case("jpeg says 9900 x 9900 and has 64", lambda: _jpeg_with_size(9_900, 9_900), JPEG, None)
     yield Case("jpeg of no height", lambda: _jpeg_with_size(64, 0), JPEG, None)
     yield Case("jpeg of no width", lambda: _jpeg_with_size(0, 64), JPEG, None)
-    yield Case("jpeg progressive of 9900 x 9900", lambda: _progressive(9_900), JPEG, None)
-    yield Case("jpeg of 3,000 scans", lambda: _scans(3_000), JPEG, None)
+    yield Case("jpeg progressive of 9900 x 9900", lambda: _progressive(9_900), JPEG, None, heavy=True)
+    yield Case("jpeg of 30,000 scans", lambda: _scans(30_000), JPEG, LIMIT_TIME)
     yield Case("jpeg with 4 MB of comments", lambda: _after_soi(plain(), _segment(0xFE, bytes(65_000)) * 64), JPEG, None)
     yield Case("jpeg with 30,000 segments", lambda: _after_soi(plain(), _segment(0xE5, b"") * 30_000), JPEG, None)
     exif = b"Exif\0\0" + _looping_exif()
@@ -189,11 +190,11 @@ def tiff_cases() -> Iterator[Case]:
         entries = _grey(64, 64, packing, len(packed))
         yield Case(f"tiff of noise, packing {packing}", lambda entries=entries: _tiff(entries, data=packed), TIFF, None)
     large = _grey(9_900, 9_900, 8, 1)
-    yield Case("tiff deflate bomb below the limit", lambda: _deflate_tiff(9_900), TIFF, None)
+    yield Case("tiff deflate bomb below the limit", lambda: _deflate_tiff(9_900), TIFF, None, heavy=True)
     yield Case("tiff that says more than it has", lambda: _tiff(large, data=packed), TIFF, None)
     loop = _grey(64, 64, 8, len(packed))
     yield Case("tiff whose directories go round in circles", lambda: _tiff(loop, data=packed, next_ifd=8), TIFF, None)
-    yield Case("tiff of 20,000 directories", lambda: _many_directories(20_000), TIFF, None)
+    yield Case("tiff of 20,000 directories", lambda: _many_directories(20_000), TIFF, None, heavy=True)
     yield Case("tiff whose directory lies beyond the file", lambda: b"II*\0" + struct.pack("<I", 0xFFFF_FFF0), TIFF, None)
     yield Case("tiff of 65,535 entries", lambda: b"II*\0" + struct.pack("<IH", 8, 0xFFFF) + bytes(200), TIFF, None)
     for tag, value in ((258, 0), (258, 255), (277, 0), (277, 65_535), (278, 0), (273, 0xFFFF_FFFF), (279, 0xFFFF_FFFF)):
@@ -202,7 +203,7 @@ def tiff_cases() -> Iterator[Case]:
     wide = [(256, 4, 1, 64), (257, 4, 1, 64), (273, 4, 0xFFFF_FFFF, 8)]
     yield Case("tiff of 4 billion strips", lambda: _tiff(wide), TIFF, None)
     yield Case("bigtiff of nothing", lambda: b"II+\0\x08\0\0\0" + struct.pack("<Q", 16) + bytes(64), TIFF, None)
-    yield Case("tiff of 4,000 pages", lambda: _pages(4_000), TIFF, None)
+    yield Case("tiff of 4,000 pages", lambda: _pages(4_000), TIFF, None, heavy=True)
     tiled = _grey(64, 64, 8, len(packed), t322=0, t323=0, t324=8, t325=10)
     yield Case("tiff of tiles without a size", lambda: _tiff(tiled, data=packed), TIFF, None)
 
@@ -274,7 +275,7 @@ def webp_cases() -> Iterator[Case]:
     yield Case("webp of frames on a canvas of 9900", lambda: _riff(_vp8x(9_900, 9_900, 2), anim, *[frame] * 50), WEBP, None)
     yield Case("webp of frames on a canvas of 16000", lambda: _riff(_vp8x(16_000, 16_000, 2), anim, *[frame] * 2), WEBP, None)
     yield Case("webp that says 4 GB", lambda: _riff(image, size=0xFFFF_FFFE), WEBP, None)
-    yield Case("webp of 16383 x 16383", lambda: plain("WEBP", (16_383, 16_383), "L", lossless=True, method=0), WEBP, LIMIT_PIXELS)
+    yield Case("webp of 16383 x 16383", lambda: plain("WEBP", (16_383, 16_383), "L", lossless=True, method=0), WEBP, LIMIT_PIXELS, heavy=True)
     yield Case("webp of nothing", lambda: _riff(), WEBP, None)
     yield Case("webp of noise", lambda: _riff((b"VP8 ", bytes(range(256)) * 40)), WEBP, None)
     yield Case("webp lossless of noise", lambda: _riff((b"VP8L", b"\x2f" + bytes(range(255)) * 40)), WEBP, None)

@@ -27,9 +27,8 @@ from tests.support.api import BOUNDARY, FORM_END, FORM_TYPE, a_client, an_app, b
 from tests.support.fakes_intake import Bench, a_rule
 from tests.support.hostile.cases import THUMBNAIL, Case, refused, without
 
-MEMORY_BYTES = 1 << 30
+MEMORY_BYTES = 512 << 20
 TIMEOUT = 20.0
-#: Of the child's address space, the parsers themselves and Python count too; what is above the cap was never granted.
 LOOK_SECONDS = 0.02
 
 
@@ -69,7 +68,7 @@ class Gauntlet:
         self.integrity = IntegrityProcessor(bench.database, bench.content, bench.clock)
         self.renditions = RenditionProcessor(bench.database, bench.content, pool, self.facts, bench.clock)
         self.peak = 0
-        self._pool = pool
+        self.pool = pool
 
     async def run(self, client: httpx.AsyncClient, case: Case) -> Result:
         began = time.monotonic()
@@ -125,7 +124,7 @@ class Gauntlet:
     async def watch(self) -> None:
         """Note the largest memory that any child ever held."""
         while True:
-            for pid in self._pool.pids:
+            for pid in self.pool.pids:
                 self.peak = max(self.peak, peak_of(pid))
             await asyncio.sleep(LOOK_SECONDS)
 
