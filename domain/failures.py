@@ -73,7 +73,12 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
     (errors.MailUnavailable, 503, "Mail server unavailable", "Repeat the request after Retry-After."),
     (errors.AuditStoreUnavailable, 503, "Audit store unavailable", "Repeat the request after Retry-After."),
     (errors.AntivirusUnavailable, 503, "Antivirus unavailable", "Repeat the request after Retry-After."),
-    (errors.AntivirusLimitExceeded, 503, "Antivirus limit exceeded", "Raise the antivirus's limits, or give the event up."),
+    (
+        errors.AntivirusLimitExceeded,
+        503,
+        "Antivirus limit exceeded",
+        "Raise the antivirus's limits, or give the event up.",
+    ),
     (errors.RendererUnavailable, 503, "Renderer unavailable", "Repeat the request after Retry-After."),
     (errors.IdentityUnavailable, 503, "Token keys unavailable", "Repeat the request after Retry-After."),
     (errors.DocumentBusy, 503, "Document busy", "Repeat the request after Retry-After."),

@@ -188,7 +188,9 @@ class Reading:
         if document.status not in READABLE:
             raise ContentNotAvailable(f"The content of a document that is {document.status.value} may not be read.")
         if self._scanned_only and document.status is Status.STORED:
-            raise ContentNotAvailable("The document is still to be scanned; its content may be read once it is VERIFIED.")
+            raise ContentNotAvailable(
+                "The document is still to be scanned; its content may be read once it is VERIFIED."
+            )
         return document
 
     async def _audit(

@@ -77,43 +77,48 @@ FATAL: Final = (
     *("add_key", "request_key", "keyctl", "init_module", "finit_module", "kexec_load"),
 )
 
+
+def _numbers(text: str) -> Mapping[str, int]:
+    """``name=number`` pairs, apart by blanks."""
+    return {name: int(number) for name, _, number in (pair.partition("=") for pair in text.split())}
+
+
 _X86_64: Final = Machine(
     0xC000_003E,
     317,
-    {
-        **{"read": 0, "write": 1, "close": 3, "lseek": 8, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12},
-        **{"rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "readv": 19, "writev": 20, "sched_yield": 24},
-        **{"mremap": 25, "madvise": 28, "nanosleep": 35, "getpid": 39, "socket": 41, "connect": 42, "accept": 43},
-        **{"sendto": 44, "sendmsg": 46, "bind": 49, "listen": 50, "socketpair": 53, "clone": 56, "fork": 57},
-        **{"vfork": 58, "execve": 59, "exit": 60, "kill": 62, "gettimeofday": 96, "getrusage": 98, "ptrace": 101},
-        **{"getcwd": 79, "sigaltstack": 131, "pivot_root": 155, "chroot": 161, "mount": 165, "init_module": 175, "gettid": 186},
-        **{"tkill": 200, "time": 201, "futex": 202, "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229},
-        **{"clock_nanosleep": 230, "exit_group": 231, "tgkill": 234, "kexec_load": 246, "add_key": 248},
-        **{"request_key": 249, "keyctl": 250, "unshare": 272, "accept4": 288, "perf_event_open": 298, "prlimit64": 302},
-        **{"open_by_handle_at": 304, "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311},
-        **{"finit_module": 313, "seccomp": 317, "getrandom": 318, "memfd_create": 319, "bpf": 321, "execveat": 322},
-        **{"userfaultfd": 323, "membarrier": 324, "rseq": 334, "io_uring_setup": 425, "io_uring_enter": 426},
-        **{"io_uring_register": 427, "pidfd_open": 434, "clone3": 435, "pidfd_getfd": 438},
-    },
+    _numbers(
+        """
+        read=0 write=1 close=3 lseek=8 mmap=9 mprotect=10 munmap=11 brk=12 rt_sigaction=13 rt_sigprocmask=14
+        rt_sigreturn=15 readv=19 writev=20 sched_yield=24 mremap=25 madvise=28 nanosleep=35 getpid=39 socket=41
+        connect=42 accept=43 sendto=44 sendmsg=46 bind=49 listen=50 socketpair=53 clone=56 fork=57 vfork=58
+        execve=59 exit=60 kill=62 gettimeofday=96 getrusage=98 ptrace=101 getcwd=79 sigaltstack=131
+        pivot_root=155 chroot=161 mount=165 init_module=175 gettid=186 tkill=200 time=201 futex=202
+        restart_syscall=219 clock_gettime=228 clock_getres=229 clock_nanosleep=230 exit_group=231 tgkill=234
+        kexec_load=246 add_key=248 request_key=249 keyctl=250 unshare=272 accept4=288 perf_event_open=298
+        prlimit64=302 open_by_handle_at=304 setns=308 process_vm_readv=310 process_vm_writev=311
+        finit_module=313 seccomp=317 getrandom=318 memfd_create=319 bpf=321 execveat=322 userfaultfd=323
+        membarrier=324 rseq=334 io_uring_setup=425 io_uring_enter=426 io_uring_register=427 pidfd_open=434
+        clone3=435 pidfd_getfd=438
+        """
+    ),
 )
 _AARCH64: Final = Machine(
     0xC000_00B7,
     277,
-    {
-        **{"getcwd": 17, "mount": 40, "pivot_root": 41, "chroot": 51, "close": 57, "lseek": 62, "read": 63, "write": 64},
-        **{"readv": 65, "writev": 66, "exit": 93, "exit_group": 94, "unshare": 97, "futex": 98, "nanosleep": 101},
-        **{"kexec_load": 104, "init_module": 105, "clock_gettime": 113, "clock_getres": 114, "clock_nanosleep": 115},
-        **{"ptrace": 117, "sched_yield": 124, "restart_syscall": 128, "kill": 129, "tkill": 130, "tgkill": 131},
-        **{"sigaltstack": 132, "rt_sigaction": 134, "rt_sigprocmask": 135, "rt_sigreturn": 139, "getrusage": 165},
-        **{"gettimeofday": 169, "getpid": 172, "gettid": 178, "socket": 198, "socketpair": 199, "bind": 200},
-        **{"listen": 201, "accept": 202, "connect": 203, "sendto": 206, "sendmsg": 211, "brk": 214, "munmap": 215},
-        **{"mremap": 216, "add_key": 217, "request_key": 218, "keyctl": 219, "clone": 220, "execve": 221, "mmap": 222},
-        **{"mprotect": 226, "madvise": 233, "perf_event_open": 241, "accept4": 242, "prlimit64": 261},
-        **{"open_by_handle_at": 265, "setns": 268, "process_vm_readv": 270, "process_vm_writev": 271},
-        **{"finit_module": 273, "seccomp": 277, "getrandom": 278, "memfd_create": 279, "bpf": 280, "execveat": 281},
-        **{"userfaultfd": 282, "membarrier": 283, "rseq": 293, "io_uring_setup": 425, "io_uring_enter": 426},
-        **{"io_uring_register": 427, "pidfd_open": 434, "clone3": 435, "pidfd_getfd": 438},
-    },
+    _numbers(
+        """
+        getcwd=17 mount=40 pivot_root=41 chroot=51 close=57 lseek=62 read=63 write=64 readv=65 writev=66 exit=93
+        exit_group=94 unshare=97 futex=98 nanosleep=101 kexec_load=104 init_module=105 clock_gettime=113
+        clock_getres=114 clock_nanosleep=115 ptrace=117 sched_yield=124 restart_syscall=128 kill=129 tkill=130
+        tgkill=131 sigaltstack=132 rt_sigaction=134 rt_sigprocmask=135 rt_sigreturn=139 getrusage=165
+        gettimeofday=169 getpid=172 gettid=178 socket=198 socketpair=199 bind=200 listen=201 accept=202
+        connect=203 sendto=206 sendmsg=211 brk=214 munmap=215 mremap=216 add_key=217 request_key=218 keyctl=219
+        clone=220 execve=221 mmap=222 mprotect=226 madvise=233 perf_event_open=241 accept4=242 prlimit64=261
+        open_by_handle_at=265 setns=268 process_vm_readv=270 process_vm_writev=271 finit_module=273 seccomp=277
+        getrandom=278 memfd_create=279 bpf=280 execveat=281 userfaultfd=282 membarrier=283 rseq=293
+        io_uring_setup=425 io_uring_enter=426 io_uring_register=427 pidfd_open=434 clone3=435 pidfd_getfd=438
+        """
+    ),
 )
 #: aarch64 never had these; it is little-endian on every Linux we could meet, as x86_64 is.
 NOT_ON_AARCH64: Final = frozenset({"fork", "vfork", "time"})

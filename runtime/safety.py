@@ -55,7 +55,9 @@ class ParserMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._confined = Gauge("dpj_parsers_confined", "1 while this layer holds", ["layer"], registry=registry)
-        self._lost = Counter("dpj_parsers_lost_total", "Parsers that were killed or died", ["reason"], registry=registry)
+        self._lost = Counter(
+            "dpj_parsers_lost_total", "Parsers that were killed or died", ["reason"], registry=registry
+        )
         for layer in Layer:
             self._confined.labels(layer.value)
 

@@ -31,7 +31,7 @@ class SmallClamd(Clamd):
     """One that takes no more than a megabyte, and looks three archives deep."""
 
     def _settings(self, site: Site) -> list[tuple[str, str | int]]:
-        kept = [(name, value) for name, value in super()._settings(site) if name not in {"StreamMaxLength"}]
+        kept = [(name, value) for name, value in super()._settings(site) if name != "StreamMaxLength"]
         return [*kept, ("StreamMaxLength", "1M"), ("MaxRecursion", 3)]
 
 

@@ -52,7 +52,7 @@ def test_there_are_enough_and_each_has_an_end() -> None:
 
 
 def test_the_same_seeds_make_the_same_files() -> None:
-    first, second = (dict((case.name, case.make()) for case in GROUPS["mutations"]()) for _ in range(2))
+    first, second = ({case.name: case.make() for case in GROUPS["mutations"]()} for _ in range(2))
     assert first == second
 
 

@@ -36,7 +36,18 @@ REFUSED = {
     "more_memory": "EACCES",
     "allocate": "MemoryError",
 }
-KILLED = ("connect", "unix_socket", "raw_socket", "fork", "exec", "spawn", "signal", "trace", "new_namespace", "io_uring")
+KILLED = (
+    "connect",
+    "unix_socket",
+    "raw_socket",
+    "fork",
+    "exec",
+    "spawn",
+    "signal",
+    "trace",
+    "new_namespace",
+    "io_uring",
+)
 
 
 class TakenOver(RenderPool):
@@ -70,7 +81,7 @@ async def test_what_libraries_may_try_is_refused_and_the_child_goes_on():
         assert ends == REFUSED
         assert len(pool.pids) == 1
         await goes_on(pool)
-    assert not Path("/tmp/dpj-hostile-child").exists()  # noqa: S108
+    assert not taken_over.FORBIDDEN_FILE.exists()
 
 
 async def test_what_no_decoder_tries_kills_the_child_and_only_it():
@@ -103,19 +114,25 @@ async def test_a_child_that_crashes_harms_nobody():
         await goes_on(pool)
 
 
+def status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def network_of(pid: int | str) -> Path:
+    return Path(f"/proc/{pid}/ns/net").readlink()
+
+
 async def test_the_kernel_says_the_same():
     async with a_taken_over_pool() as pool:
         await pool.check()
         (child,) = pool.pids
-        status = dict(
-            line.split(":\t", 1) for line in Path(f"/proc/{child}/status").read_text().splitlines() if ":\t" in line
-        )
+        status = status_of(child)
         assert (status["Seccomp"], status["NoNewPrivs"], status["Threads"]) == ("2", "1", "1")
         assert pool.confinement is not None
         assert Layer.SECCOMP in pool.confinement
         if Layer.NAMESPACES in pool.confinement:
-            ours, its = (Path(f"/proc/{who}/ns/net").readlink() for who in ("self", child))
-            assert ours != its
+            assert network_of("self") != network_of(child)
 
 
 def weaker(tmp_path: Path, *missing: str) -> type[RenderPool]:

@@ -57,7 +57,15 @@ async def test_its_own_limits_are_no_verdict(tmp_path: Path, reply: bytes) -> No
 
 
 @pytest.mark.parametrize(
-    "reply", [b"stream: Can't allocate memory ERROR", b"COMMAND READ TIMED OUT", b"", b"UNKNOWN COMMAND", b"OK", b"stream: OK FOUND x"]
+    "reply",
+    [
+        b"stream: Can't allocate memory ERROR",
+        b"COMMAND READ TIMED OUT",
+        b"",
+        b"UNKNOWN COMMAND",
+        b"OK",
+        b"stream: OK FOUND x",
+    ],
 )
 async def test_any_other_answer_is_no_verdict(tmp_path: Path, reply: bytes) -> None:
     async with a_clamd(tmp_path, answering(reply)) as (address, _):

@@ -186,9 +186,7 @@ async def test_types_are_listed_by_code(bench: Bench) -> None:
 async def test_with_an_antivirus_nothing_is_served_before_it_was_scanned() -> None:
     bench = Bench()
     document = await bench.stored()
-    careful = Reading(
-        bench.database, bench.database, bench.content, bench.personal, bench.clock, scanned_only=True
-    )
+    careful = Reading(bench.database, bench.database, bench.content, bench.personal, bench.clock, scanned_only=True)
     caller = bench.caller()
     for refused in (careful.readable(caller, document.id), careful.read(caller, document.id)):
         with pytest.raises(ContentNotAvailable, match="still to be scanned"):

@@ -77,7 +77,11 @@ def pdf(objects: Mapping[int, bytes], *, trailer: bytes = b"", root: int = 1, ta
     start, size = len(body), max(objects) + 1
     body += b"xref\n0 %d\n" % size
     for number in range(size):
-        body += b"%010d %05d %s \n" % (places.get(number, 0), 0 if number else 65535, b"n" if number in places else b"f")
+        body += b"%010d %05d %s \n" % (
+            places.get(number, 0),
+            0 if number else 65535,
+            b"n" if number in places else b"f",
+        )
     body += b"trailer\n<< /Size %d /Root %d 0 R %s >>\n" % (size, root, trailer)
     return bytes(body) + (b"startxref\n%d\n%%%%EOF\n" % start if tail is None else tail)
 

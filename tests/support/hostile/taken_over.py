@@ -20,6 +20,11 @@ from typing import Any
 
 from rendering import child
 
+
+#: Must not come to be.
+FORBIDDEN_FILE = Path("/tmp/dpj-hostile-child")  # noqa: S108
+
+
 def _call(number: int, *arguments: Any) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syscall(ctypes.c_long(number), *arguments) < 0:
@@ -37,7 +42,7 @@ def _fork() -> None:
 
 
 def _write_file() -> None:
-    Path("/tmp/dpj-hostile-child").write_bytes(b"x")  # noqa: S108 - it must not come to be
+    FORBIDDEN_FILE.write_bytes(b"x")
 
 
 def _allocate() -> None:
