@@ -62,9 +62,20 @@ def png_head(width: int, height: int, depth: int = 8, colour: int = 2, interlace
 
 
 def deflated(piece: bytes, times: int) -> bytes:
-    """``piece`` over and over, packed without ever being whole in memory."""
-    packer = zlib.compressobj(9)
-    return b"".join(packer.compress(piece) for _ in range(times)) + packer.flush()
+    """``piece`` over and over in one zlib stream (RFC 1950): packed once, its block repeated."""
+    together = max(1, min(times, (1 << 20) // len(piece)))
+    block = _packed(piece * together) * (times // together) + _packed(piece * (times % together))
+    check = 1
+    for _ in range(times // together):
+        check = zlib.adler32(piece * together, check)
+    check = zlib.adler32(piece * (times % together), check)
+    return b"\x78\xda" + block + b"\x03\x00" + struct.pack(">I", check)
+
+
+def _packed(data: bytes) -> bytes:
+    """Deflate blocks that refer to nothing before them and end on a byte."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(data) + packer.flush(zlib.Z_FULL_FLUSH)
 
 
 def pdf(objects: Mapping[int, bytes], *, trailer: bytes = b"", root: int = 1, tail: bytes | None = None) -> bytes:

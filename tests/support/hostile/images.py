@@ -23,7 +23,7 @@ from tests.support.hostile.cases import (
     png_chunk,
     png_head,
 )
-from tests.support.rendering import bomb, encoded, plain
+from tests.support.rendering import encoded, plain
 
 IEND = png_chunk(b"IEND", b"")
 MEGA = bytes(1 << 20)
@@ -36,9 +36,9 @@ def _png(*chunks: bytes, size: tuple[int, int] = (8, 8), rows: bytes | None = No
 
 
 def png_cases() -> Iterator[Case]:
-    for side in (10_001, 16_000, 30_000, 60_000):
-        yield Case(f"png bomb 1 bit {side}", lambda side=side: bomb(side, side), PNG, LIMIT_PIXELS)
-    yield Case("png bomb below the pixel limit", lambda: bomb(9_900, 9_900), PNG, THUMBNAIL)
+    for side in (10_001, 16_000, 30_000):
+        yield Case(f"png bomb 1 bit {side}", lambda side=side: _flat_png(side), PNG, LIMIT_PIXELS)
+    yield Case("png bomb below the pixel limit", lambda: _flat_png(9_900), PNG, THUMBNAIL)
     for width, height in ((0x7FFF_FFFF, 0x7FFF_FFFF), (0x7FFF_FFFF, 1), (1, 0x7FFF_FFFF), (100_001, 1_000)):
         head = png_head(width, height)
         yield Case(
@@ -52,10 +52,10 @@ def png_cases() -> Iterator[Case]:
         yield Case(f"png of {width} x {height}", lambda head=head: head + IEND, PNG, None)
     yield Case("png of 16 bits and four channels at the limit", lambda: _deep_png(9_900), PNG, None, heavy=True)
     for name in (b"zTXt", b"iCCP", b"iTXt"):
-        yield Case(f"png {name.decode()} that unpacks to 1 GB", lambda name=name: _text_bomb(name), PNG, None)
+        yield Case(f"png {name.decode()} that unpacks to 256 MB", lambda name=name: _text_bomb(name), PNG, None)
     yield Case("png with 50,000 text chunks", lambda: _png(png_chunk(b"tEXt", b"k\0v") * 50_000), PNG, None)
     yield Case("png with 20,000 data chunks", lambda: _split_png(20_000), PNG, None)
-    yield Case("png data that unpack to 1 GB", lambda: _long_png(), PNG, None)
+    yield Case("png data that unpack to 512 MB", lambda: _long_png(), PNG, None)
     yield Case("png without data", lambda: png_head(8, 8) + IEND, PNG, UNDECODABLE)
     yield Case("png data before header", lambda: b"\x89PNG\r\n\x1a\n" + png_chunk(b"IDAT", b"x") + IEND, PNG, None)
     yield Case("png chunk of 4 GB", lambda: png_head(8, 8) + b"\xff\xff\xff\xffIDAT", PNG, UNDECODABLE)
@@ -81,13 +81,19 @@ def png_cases() -> Iterator[Case]:
     yield Case("png interlaced, 1 bit, below the limit", lambda: _interlaced(9_000), PNG, None)
 
 
+def _flat_png(side: int) -> bytes:
+    """Black, one bit to the pixel."""
+    packed = deflated(bytes(1 + (side + 7) // 8), side)
+    return png_head(side, side, 1, 0) + png_chunk(b"IDAT", packed) + IEND
+
+
 def _deep_png(side: int) -> bytes:
     packed = deflated(bytes(1 + 8 * side), side)
     return png_head(side, side, 16, 6) + png_chunk(b"IDAT", packed) + IEND
 
 
 def _text_bomb(name: bytes) -> bytes:
-    packed = deflated(MEGA, 1024)
+    packed = deflated(MEGA, 256)
     data = b"k\0\0" + packed if name != b"iTXt" else b"k\0\1\0\0\0" + packed
     return _png(png_chunk(name, data))
 
@@ -100,7 +106,7 @@ def _split_png(count: int) -> bytes:
 
 
 def _long_png() -> bytes:
-    return png_head(8, 8) + png_chunk(b"IDAT", deflated(MEGA, 1024)) + IEND
+    return png_head(8, 8) + png_chunk(b"IDAT", deflated(MEGA, 512)) + IEND
 
 
 def _interlaced(side: int) -> bytes:
@@ -223,7 +229,7 @@ def tiff_cases() -> Iterator[Case]:
     wide = [(256, 4, 1, 64), (257, 4, 1, 64), (273, 4, 0xFFFF_FFFF, 8)]
     yield Case("tiff of 4 billion strips", lambda: _tiff(wide), TIFF, None)
     yield Case("bigtiff of nothing", lambda: b"II+\0\x08\0\0\0" + struct.pack("<Q", 16) + bytes(64), TIFF, None)
-    yield Case("tiff of 4,000 pages", lambda: _pages(4_000), TIFF, None, heavy=True)
+    yield Case("tiff of 1,000 pages", lambda: _pages(1_000), TIFF, None, heavy=True)
     tiled = _grey(64, 64, 8, len(packed), t322=0, t323=0, t324=8, t325=10)
     yield Case("tiff of tiles without a size", lambda: _tiff(tiled, data=packed), TIFF, None)
 

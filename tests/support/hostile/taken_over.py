@@ -20,7 +20,6 @@ from typing import Any
 
 from rendering import child
 
-
 #: Must not come to be.
 FORBIDDEN_FILE = Path("/tmp/dpj-hostile-child")  # noqa: S108
 
