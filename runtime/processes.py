@@ -107,7 +107,7 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
     async def work(site: Site, stopping: asyncio.Event) -> None:
         with tempfile.TemporaryDirectory(prefix="dpj-faust-") as scratch:
             if "renditions" in names:
-                await _see_parsers(site)
+                await unless_stopped(stopping, _see_parsers(site))
             runners = {name: site.consumer(name, scratch) for name in names}
             audit = {"chain": site.audit_chainer(), "flush": site.audit_flusher()} if "audit" in runners else {}
 
