@@ -17,7 +17,7 @@ from domain.renderings import NoThumbnail, Rendered
 from rendering.confinement import Layer
 from rendering.pool import RenderPool
 from tests.support.hostile import taken_over
-from tests.support.rendering import plain, stream
+from tests.support.rendering import offspring, plain, stream
 
 PROGRAM = Path(taken_over.__file__)
 
@@ -34,6 +34,7 @@ REFUSED = {
     "another_pipe": "EACCES",
     "terminal": "EACCES",
     "more_memory": "EACCES",
+    "more_time": "EACCES",
     "allocate": "MemoryError",
 }
 KILLED = (
@@ -72,7 +73,7 @@ async def goes_on(pool: RenderPool) -> None:
 
 
 def test_every_attempt_has_an_expected_end() -> None:
-    assert set(taken_over.ATTEMPTS) == {*REFUSED, *KILLED, "spin", "babble", "lie", "crash"}
+    assert set(taken_over.ATTEMPTS) == {*REFUSED, *KILLED, "spin", "babble", "lie", "crash", "remember"}
 
 
 async def test_what_libraries_may_try_is_refused_and_the_child_goes_on():
@@ -123,10 +124,18 @@ def network_of(pid: int | str) -> Path:
     return Path(f"/proc/{pid}/ns/net").readlink()
 
 
+async def test_no_document_meets_what_another_left_behind():
+    async with a_taken_over_pool() as pool:
+        for _ in range(3):
+            assert (await tried(pool, "remember")).metadata["outcome"] == "succeeded"
+        assert len(pool.pids) == 1
+
+
 async def test_the_kernel_says_the_same():
     async with a_taken_over_pool() as pool:
         await pool.check()
         (child,) = pool.pids
+        (child,) = offspring(child)
         status = status_of(child)
         assert (status["Seccomp"], status["NoNewPrivs"], status["Threads"]) == ("2", "1", "1")
         assert pool.confinement is not None

@@ -16,7 +16,7 @@ import pytest
 from domain.errors import ObjectStoreUnavailable, RendererUnavailable
 from domain.renderings import NoThumbnail
 from rendering.pool import RenderPool
-from tests.support.rendering import a_pdf, a_pool, is_there, plain, stream
+from tests.support.rendering import a_pdf, a_pool, is_there, offspring, plain, stream
 
 
 @pytest.fixture
@@ -181,6 +181,8 @@ async def test_a_child_has_no_secrets_no_files_and_no_way_to_get_more(monkeypatc
         async with a_pool(memory_bytes=512 << 20) as pool:
             await pool.render(stream(plain()), "image/jpeg")
             (child,) = pool.pids
+            await until(lambda: len(offspring(child)) == 1)
+            (child,) = offspring(child)
             proc = Path(f"/proc/{child}")
             assert (proc / "environ").read_bytes() == b""
             assert b"not-for-decoders" not in (proc / "cmdline").read_bytes()
@@ -191,15 +193,16 @@ async def test_a_child_has_no_secrets_no_files_and_no_way_to_get_more(monkeypatc
             assert "NoNewPrivs:\t1" in status
             limits = {
                 name: resource.prlimit(child, getattr(resource, name))
-                for name in ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_NOFILE")
+                for name in ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_NOFILE", "RLIMIT_NPROC")
             }
             assert limits == {
                 "RLIMIT_AS": (512 << 20, 512 << 20),
                 "RLIMIT_FSIZE": (0, 0),
                 "RLIMIT_CORE": (0, 0),
                 "RLIMIT_NOFILE": (32, 32),
+                "RLIMIT_NPROC": (0, 0),
             }
-            assert resource.prlimit(child, resource.RLIMIT_CPU)[0] > 0
+            assert resource.prlimit(child, resource.RLIMIT_CPU) == (21, 22)
     finally:
         os.close(descriptor)
 

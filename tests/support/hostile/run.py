@@ -25,6 +25,7 @@ from processors.renditions import RenditionProcessor
 from rendering.pool import RenderPool
 from tests.support.api import BOUNDARY, FORM_END, FORM_TYPE, a_client, an_app, bearer, metadata_of
 from tests.support.fakes_intake import Bench, a_rule
+from tests.support.rendering import offspring
 from tests.support.hostile.cases import THUMBNAIL, Case, refused, without
 
 MEMORY_BYTES = 512 << 20
@@ -126,8 +127,9 @@ class Gauntlet:
     async def watch(self) -> None:
         """Note the largest memory that any child ever held."""
         while True:
-            for pid in self.pool.pids:
-                self.peak = max(self.peak, peak_of(pid))
+            for child in self.pool.pids:
+                for pid in (child, *offspring(child)):
+                    self.peak = max(self.peak, peak_of(pid))
             await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -1,6 +1,6 @@
 """A rendering child whose decoder has been taken over: it runs what the "document" names, confined as any other child.
 
-``python -I taken_over.py MEMORY_BYTES MAX_PIXELS``, as ``rendering.child``; a document is the name of an attempt, and the
+``python -I taken_over.py MEMORY_BYTES MAX_PIXELS CPU_SECONDS``, as ``rendering.child``; a document is the name of an attempt, and the
 answer's metadata say how it ended.
 """
 
@@ -82,8 +82,19 @@ def _raise_limit() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
+def _more_time() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
 def _signal_parent() -> None:
     os.kill(os.getppid(), 0)
+
+
+def _remember() -> None:
+    """Fails if another document has been here before."""
+    if _SEEN:
+        raise FileExistsError(errno.EEXIST, "seen")
+    _SEEN.append("a secret of this document")
 
 
 def _crash() -> None:
@@ -91,6 +102,7 @@ def _crash() -> None:
 
 
 _SINK: list[int] = []
+_SEEN: list[str] = []
 _X86 = os.uname().machine == "x86_64"
 ATTEMPTS: dict[str, Callable[[], None]] = {
     "read_file": lambda: Path("/etc/hostname").read_bytes() and None,
@@ -114,6 +126,8 @@ ATTEMPTS: dict[str, Callable[[], None]] = {
     "another_pipe": _other_pipe,
     "terminal": lambda: fcntl.ioctl(0, 0x5401) and None,
     "more_memory": _raise_limit,
+    "more_time": _more_time,
+    "remember": _remember,
     "allocate": _allocate,
     "spin": _spin,
     "babble": _babble,
@@ -142,9 +156,9 @@ _HONEST = child.render
 if __name__ == "__main__":
     confine = child.confine
 
-    def confined(memory_bytes: int, *, sources: list[int], sinks: list[int]) -> Any:
+    def confined(*arguments: Any, parent: int, sources: list[int], sinks: list[int]) -> Any:
         _SINK.append(sinks[0])
-        return confine(memory_bytes, sources=sources, sinks=sinks)
+        return confine(*arguments, parent=parent, sources=sources, sinks=sinks)
 
     vars(child).update(render=_taken_over, confine=confined)
     child.main()
