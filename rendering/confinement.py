@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -35,18 +36,20 @@ class Layer(Enum):
     NAMESPACES = "namespaces"
 
 
-def confine(memory_bytes: int, *, sources: Iterable[int], sinks: Iterable[int]) -> frozenset[Layer]:
-    """Give up what a decoder does not need, for good, and tell what holds. ``sources`` and ``sinks`` are the descriptors
-    that stay usable. Signals meant for the worker's group are ignored: the worker ends us, or its own end does."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one document's process: its address space in bytes, its processor time in seconds."""
+
+    memory_bytes: int
+    cpu_seconds: int
+
+
+def fence() -> frozenset[Layer]:
+    """Give up what neither a child nor any process that it forks needs, for good, and tell what was to be had: files, network, new
+    privileges. Signals meant for the worker's group are ignored: the worker ends us, or its own end does."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    for limit, value in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
+    for limit, value in ((resource.RLIMIT_NOFILE, OPEN_FILES), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(limit, (value, value))
     if sys.platform != "linux":
         return frozenset()
@@ -60,6 +63,27 @@ def confine(memory_bytes: int, *, sources: Iterable[int], sinks: Iterable[int]) 
     with suppress(landlock.LandlockUnavailable):
         landlock.shut()
         held.add(Layer.LANDLOCK)
+    return frozenset(held)
+
+
+def confine(
+    fenced: frozenset[Layer], limits: Limits, *, parent: int, sources: Iterable[int], sinks: Iterable[int]
+) -> frozenset[Layer]:
+    """In a process for one document, forked by ``parent`` behind its fence: set the limits, put the filter over us, and tell what
+    holds. ``sources`` and ``sinks`` are the descriptors that stay usable. We end with our parent."""
+    for limit, soft, hard in (
+        (resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes),
+        # Beyond the first the kernel ends us with SIGXCPU, beyond the second with SIGKILL.
+        (resource.RLIMIT_CPU, limits.cpu_seconds + 1, limits.cpu_seconds + 2),
+        (resource.RLIMIT_NPROC, 0, 0),
+    ):
+        resource.setrlimit(limit, (soft, hard))
+    if sys.platform != "linux":
+        return frozenset()
+    held = set(fenced)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(os.EX_OK)  # it was gone before we could ask to go with it
     with suppress(seccomp.SeccompUnavailable):
         seccomp.install(sources=sources, sinks=sinks)
         held.add(Layer.SECCOMP)

@@ -1,6 +1,6 @@
 """The worker's side of rendering: a bounded set of child processes that may die at any moment without harm.
 
-A child parses one document at a time. It is killed when it takes too long and replaced when it has died, has said what
+A child parses one document at a time, each in a process that it forks for it. It is killed when it takes too long and replaced when it has died, has said what
 the protocol has no place for, or has done its share of documents (a decoder's leaks end with it).
 """
 
@@ -179,7 +179,7 @@ class RenderPool:
     filter over it gets no document.
     """
 
-    #: What the interpreter is given, before the child's two arguments.
+    #: What the interpreter is given, before the child's three arguments.
     program: ClassVar[tuple[str, ...]] = ("-I", "-m", "rendering.child")
 
     def __init__(
@@ -258,8 +258,7 @@ class RenderPool:
     async def _job(self, child: _Child, content: AsyncIterable[bytes], mime_type: str) -> Rendered:
         child.usable = False
         child.jobs += 1
-        job = {"mime_type": mime_type, "cpu_seconds": math.ceil(self._timeout)}
-        await child.send(frame(job), patience=self._timeout)
+        await child.send(frame({"mime_type": mime_type}), patience=self._timeout)
         try:
             async for piece in content:
                 view = memoryview(piece)
@@ -315,7 +314,8 @@ class RenderPool:
 
     async def _start(self) -> _Child:
         # An empty environment: what the worker was given (passwords among it) is no business of a decoder.
-        command = (sys.executable, *self.program, str(self._memory_bytes), str(self._max_pixels))
+        limits = (self._memory_bytes, self._max_pixels, math.ceil(self._timeout))
+        command = (sys.executable, *self.program, *map(str, limits))
         async with self._starting:
             if self._closed:
                 raise RendererUnavailable

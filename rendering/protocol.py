@@ -3,7 +3,7 @@
 ::
 
     greeting (child, once):  frame {"ready": version, "confinement": [layer, ...]}
-    job (worker):            frame {"mime_type": str, "cpu_seconds": int}, then the content: pieces of u32 length + bytes,
+    job (worker):            frame {"mime_type": str}, then the content: pieces of u32 length + bytes,
                              ended by length 0, or by ABORT: the worker wants no answer
     answer (child):          frame {"reason": str | null, "metadata": {...}, "thumbnails": [{"box", "width", "height",
                              "size"}, ...]}, then the thumbnails' bytes in that order

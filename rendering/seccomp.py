@@ -41,7 +41,6 @@ REFUSE: Final = 0x0005_0000 | errno.EACCES
 
 _PROT_EXEC: Final = 4
 _MAP_ANONYMOUS: Final = 0x20
-_RLIMIT_CPU: Final = 0
 _HALF: Final = 0xFFFF_FFFF
 
 
@@ -66,7 +65,7 @@ PLAIN: Final = (
     *("clock_gettime", "clock_getres", "clock_nanosleep", "gettimeofday", "nanosleep", "time", "rseq"),
 )
 #: Allowed with some arguments only; ``program`` says which.
-CHECKED: Final = ("read", "readv", "write", "writev", "mmap", "mprotect", "prlimit64", "tgkill")
+CHECKED: Final = ("read", "readv", "write", "writev", "mmap", "mprotect", "tgkill")
 #: Asked for by nobody but an intruder.
 FATAL: Final = (
     *("execve", "execveat", "fork", "vfork", "clone", "clone3", "kill", "tkill"),
@@ -95,7 +94,7 @@ _X86_64: Final = Machine(
         pivot_root=155 chroot=161 mount=165 init_module=175 gettid=186 tkill=200 time=201 futex=202
         restart_syscall=219 clock_gettime=228 clock_getres=229 clock_nanosleep=230 exit_group=231 tgkill=234
         kexec_load=246 add_key=248 request_key=249 keyctl=250 unshare=272 accept4=288 perf_event_open=298
-        prlimit64=302 open_by_handle_at=304 setns=308 process_vm_readv=310 process_vm_writev=311
+        open_by_handle_at=304 setns=308 process_vm_readv=310 process_vm_writev=311
         finit_module=313 seccomp=317 getrandom=318 memfd_create=319 bpf=321 execveat=322 userfaultfd=323
         membarrier=324 rseq=334 io_uring_setup=425 io_uring_enter=426 io_uring_register=427 pidfd_open=434
         clone3=435 pidfd_getfd=438
@@ -113,7 +112,7 @@ _AARCH64: Final = Machine(
         tgkill=131 sigaltstack=132 rt_sigaction=134 rt_sigprocmask=135 rt_sigreturn=139 getrusage=165
         gettimeofday=169 getpid=172 gettid=178 socket=198 socketpair=199 bind=200 listen=201 accept=202
         connect=203 sendto=206 sendmsg=211 brk=214 munmap=215 mremap=216 add_key=217 request_key=218 keyctl=219
-        clone=220 execve=221 mmap=222 mprotect=226 madvise=233 perf_event_open=241 accept4=242 prlimit64=261
+        clone=220 execve=221 mmap=222 mprotect=226 madvise=233 perf_event_open=241 accept4=242
         open_by_handle_at=265 setns=268 process_vm_readv=270 process_vm_writev=271 finit_module=273 seccomp=277
         getrandom=278 memfd_create=279 bpf=280 execveat=281 userfaultfd=282 membarrier=283 rseq=293
         io_uring_setup=425 io_uring_enter=426 io_uring_register=427 pidfd_open=434 clone3=435 pidfd_getfd=438
@@ -150,8 +149,6 @@ def program(machine: Machine, *, sources: Iterable[int], sinks: Iterable[int], p
         "writev": _one_of(0, sinks),
         "mmap": [*_without(2, _PROT_EXEC), *_with(3, _MAP_ANONYMOUS), (_RETURN, 0, 0, ALLOW)],
         "mprotect": [*_without(2, _PROT_EXEC), (_RETURN, 0, 0, ALLOW)],
-        # Each document's processor time, of ourselves: pid 0.
-        "prlimit64": [*_is(0, 0), *_is(1, _RLIMIT_CPU), (_RETURN, 0, 0, ALLOW)],
         "tgkill": [*_is(0, pid), (_RETURN, 0, 0, ALLOW)],
     }
     for name in CHECKED:

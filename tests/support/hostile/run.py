@@ -25,8 +25,8 @@ from processors.renditions import RenditionProcessor
 from rendering.pool import RenderPool
 from tests.support.api import BOUNDARY, FORM_END, FORM_TYPE, a_client, an_app, bearer, metadata_of
 from tests.support.fakes_intake import Bench, a_rule
-from tests.support.rendering import offspring
 from tests.support.hostile.cases import THUMBNAIL, Case, refused, without
+from tests.support.rendering import offspring
 
 MEMORY_BYTES = 512 << 20
 TIMEOUT = 20.0
