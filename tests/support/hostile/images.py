@@ -321,7 +321,7 @@ def _vp8x(width: int, height: int, flags: int = 0) -> tuple[bytes, bytes]:
 def webp_cases() -> Iterator[Case]:
     small = plain("WEBP", (16, 16), lossless=True)
     image = (small[12:16], small[20:])
-    yield Case("webp canvas of 16,777,216", lambda: _riff(_vp8x(1 << 24, 1 << 24), image), WEBP, None)
+    yield Case("webp canvas of 16,777,216", lambda: _riff(_vp8x(1 << 24, 1 << 24), image), WEBP, LIMIT_PIXELS)
     yield Case("webp canvas other than its image", lambda: _riff(_vp8x(4_000, 4_000), image), WEBP, None)
     anim = (b"ANIM", bytes(6))
     frame = (b"ANMF", bytes(6) + (15).to_bytes(3, "little") * 2 + bytes(4) + small[12:])
@@ -330,7 +330,7 @@ def webp_cases() -> Iterator[Case]:
         "webp of frames on a canvas of 9900", lambda: _riff(_vp8x(9_900, 9_900, 2), anim, *[frame] * 50), WEBP, None
     )
     yield Case(
-        "webp of frames on a canvas of 16000", lambda: _riff(_vp8x(16_000, 16_000, 2), anim, *[frame] * 2), WEBP, None
+        "webp of frames on a canvas of 16000", lambda: _riff(_vp8x(16_000, 16_000, 2), anim, *[frame] * 2), WEBP, LIMIT_PIXELS
     )
     yield Case("webp that says 4 GB", lambda: _riff(image, size=0xFFFF_FFFE), WEBP, None)
     yield Case(
