@@ -24,7 +24,7 @@ PROGRAM = Path(taken_over.__file__)
 #: Attempt -> how it ends: an errno of the call, or why the child was lost.
 REFUSED = {
     "read_file": "EACCES",
-    "read_secrets": "EACCES",
+    "read_environment": "EACCES",
     "list_folder": "EACCES",
     "look_at_file": "EACCES",
     "write_file": "EACCES",

@@ -106,7 +106,7 @@ _SEEN: list[str] = []
 _X86 = os.uname().machine == "x86_64"
 ATTEMPTS: dict[str, Callable[[], None]] = {
     "read_file": lambda: Path("/etc/hostname").read_bytes() and None,
-    "read_secrets": lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes() and None,
+    "read_environment": lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes() and None,
     "list_folder": lambda: os.listdir("/") and None,  # noqa: PTH208 - the call itself is what is tried
     "look_at_file": lambda: os.stat("/etc/passwd") and None,  # noqa: PTH116
     "write_file": _write_file,
