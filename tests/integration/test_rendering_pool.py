@@ -78,9 +78,10 @@ async def test_a_child_that_stops_reading_is_killed():
             yield bytes(1 << 20)
 
     async with a_pool(timeout=0.5) as pool:
-        await pool.render(stream(plain()), "image/jpeg")
+        await pool.check()
         (child,) = pool.pids
-        os.kill(child, signal.SIGSTOP)
+        (reader,) = offspring(child)
+        os.kill(reader, signal.SIGSTOP)
         assert (await pool.render(much(), "image/png")).reason is NoThumbnail.LIMIT_TIME
         assert (await pool.render(stream(plain()), "image/jpeg")).reason is None
 
