@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -200,3 +202,29 @@ async def test_landlock_alone_shuts_files(tmp_path: Path):
         assert Layer.LANDLOCK in pool.confinement
     finally:
         await pool.aclose()
+
+
+UNPRIVILEGED = """
+import os
+from rendering import child
+from rendering.confinement import Limits, confine, fence
+child._rehearse(10**8)
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+parent, fenced = os.getpid(), fence()
+if os.fork() == 0:
+    held = confine(fenced, Limits(512 << 20, 20), parent=parent, sources=[0], sinks=[1])
+    child._rehearse(10**8)
+    os.write(1, ' '.join(sorted(layer.value for layer in held)).encode())
+    os._exit(0)
+os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_no_privilege_is_needed():
+    done = subprocess.run(
+        [sys.executable, "-c", UNPRIVILEGED], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60, check=True
+    )
+    assert b"seccomp" in done.stdout
