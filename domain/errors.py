@@ -267,6 +267,19 @@ class AuditStoreUnavailable(Transient):
     waiting_for = "mongodb"
 
 
+class AntivirusUnavailable(Transient):
+    """The antivirus is away, slow, or can't answer: what it has not looked at waits."""
+
+    code = "antivirus_unavailable"
+    waiting_for = "antivirus"
+
+
+class AntivirusLimitExceeded(AntivirusUnavailable):
+    """The antivirus is set to look at less than this document has: it waits until that is mended, or somebody gives it up."""
+
+    code = "antivirus_limit_exceeded"
+
+
 class RendererUnavailable(Transient):
     """No rendering child can be started, or the pool is closing; it says nothing about the document."""
 
@@ -336,6 +349,18 @@ class IntegrityMismatch(Permanent):
     """The stored document is not the one that was received."""
 
     code = "integrity_mismatch"
+
+
+class MalwareFound(Permanent):
+    """The antivirus names something in the document."""
+
+    code = "malware_found"
+
+
+class ContentUnscannable(Permanent):
+    """The document is made so that the antivirus can't look through it to its end."""
+
+    code = "content_unscannable"
 
 
 class ArchiveMismatch(Permanent):

@@ -26,6 +26,10 @@ class NoThumbnail(Enum):
     LIMIT_MEMORY = "LIMIT_MEMORY"
     LIMIT_TIME = "LIMIT_TIME"
     CHILD_DIED = "CHILD_DIED"
+    #: The parser crashed of itself: a fault in it, or no memory where it can't do without.
+    PARSER_CRASHED = "PARSER_CRASHED"
+    #: The parser was killed for a system call that no parser makes.
+    FORBIDDEN_CALL = "FORBIDDEN_CALL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

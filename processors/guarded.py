@@ -6,11 +6,13 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from domain.antivirus import Verdict
 from domain.archive import GedDocument, GedObject
 from domain.audit_chain import ChainEntry
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.mail import OutgoingMail
 from domain.objects import StoredObject
+from processors.antivirus import Scanner
 from processors.archive_copies import Ged
 from processors.audit import AuditStore
 from processors.breakers import CircuitBreaker
@@ -113,6 +115,17 @@ class GuardedAuditStore:
 
     async def add(self, entries: Sequence[ChainEntry]) -> None:
         await self._breaker.call(self._store.add, entries)
+
+
+class GuardedScanner:
+    """See ``processors.antivirus.Scanner``."""
+
+    def __init__(self, scanner: Scanner, breaker: CircuitBreaker) -> None:
+        self._scanner = scanner
+        self._breaker = breaker
+
+    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
+        return await self._breaker.transfer(self._scanner.scan, content)
 
 
 class GuardedExtendedMetadata:

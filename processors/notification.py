@@ -1,4 +1,4 @@
-"""Mails to the depositor: a receipt, and one for each decision about the document.
+"""Mails to the depositor: a receipt, and one for each decision about the document; of a quarantine the operators are told too.
 
 At least once: a second mail is possible only if we die between the mail server's acceptance and our commit, and it then
 has the Message-ID of the first. What was sent is a row of ``notifications``, named by event and template.
@@ -27,6 +27,7 @@ from domain.events import (
 from domain.lifecycle import GOING
 from domain.mail import OutgoingMail, RenderedMail
 from domain.records import NotificationRecord
+from processors.operator_mails import OperatorMails
 from processors.ports import Clock, Commit, Database, PersonalData, Work
 from processors.recording import nothing
 
@@ -53,7 +54,8 @@ class MailSender(Protocol):
 
 
 class NotificationProcessor:
-    """Consumer ``notification``. ``mail_domain`` is the right-hand side of our Message-IDs."""
+    """Consumer ``notification``. ``mail_domain`` is the right-hand side of our Message-IDs; without ``operators`` only depositors
+    are written to."""
 
     consumer: Final = "notification"
     handles: Final[tuple[type[Event], ...]] = tuple(TEMPLATES)
@@ -67,6 +69,7 @@ class NotificationProcessor:
         clock: Clock,
         *,
         mail_domain: str,
+        operators: OperatorMails | None = None,
     ) -> None:
         self._database = database
         self._personal = personal
@@ -74,10 +77,14 @@ class NotificationProcessor:
         self._sender = sender
         self._clock = clock
         self._mail_domain = mail_domain
+        self._operators = operators
 
     async def process(self, event: Event) -> Commit:
         """Raises MailUnavailable, MailRefused, DatabaseUnavailable, or WrongKey (the sealed address can't be opened)."""
         event = _document_event(event)
+        if self._operators is not None and isinstance(event, DocumentQuarantined):
+            # First: nobody else is told if the depositor's own address is refused.
+            await self._operators.tell(event)
         async with self._database.transaction() as work:
             # The attempt is written down before it is made, so that attempts which never came back count too.
             document = await work.documents.lock(event.document_id)

@@ -59,15 +59,26 @@ class Thumbnail:
 
 
 class Reading:
-    """What callers may read. A document that the caller may not see does not exist for it."""
+    """What callers may read. A document that the caller may not see does not exist for it.
+
+    With ``scanned_only`` nobody reads content that the antivirus has not let pass yet: it may be quarantined the next second.
+    """
 
     def __init__(
-        self, database: Database, queries: DocumentQueries, content: Content, personal: PersonalData, clock: Clock
+        self,
+        database: Database,
+        queries: DocumentQueries,
+        content: Content,
+        personal: PersonalData,
+        clock: Clock,
+        *,
+        scanned_only: bool = False,
     ) -> None:
         self._database = database
         self._queries = queries
         self._content = content
         self._origins = Origins(personal, clock)
+        self._scanned_only = scanned_only
 
     async def document(self, caller: Caller, document_id: UUID) -> Document:
         """Raises DocumentNotFound."""
@@ -170,13 +181,16 @@ class Reading:
             raise DocumentNotFound
         return document
 
-    @staticmethod
-    async def _readable(work: Work, caller: Caller, document_id: UUID) -> Document:
+    async def _readable(self, work: Work, caller: Caller, document_id: UUID) -> Document:
         document = await work.documents.get(document_id)
         if document.tenant != caller.tenant or not caller.sees(document):
             raise DocumentNotFound
         if document.status not in READABLE:
             raise ContentNotAvailable(f"The content of a document that is {document.status.value} may not be read.")
+        if self._scanned_only and document.status is Status.STORED:
+            raise ContentNotAvailable(
+                "The document is still to be scanned; its content may be read once it is VERIFIED."
+            )
         return document
 
     async def _audit(

@@ -1,24 +1,26 @@
-"""What runs inside a rendering child: ``python -I -m rendering.child MEMORY_BYTES MAX_PIXELS``.
+"""What runs inside a rendering child: ``python -I -m rendering.child MEMORY_BYTES MAX_PIXELS CPU_SECONDS``.
 
-Started with an empty environment and no open file but its three standard ones; see ``rendering.protocol`` for what it
-hears and says. It limits itself before the first byte of a document arrives, and ends when its standard input does.
+Started with an empty environment and no open file but its three standard ones; see ``rendering.protocol`` for what it hears and
+says. It loads the decoders and forks a process for each document, which confines itself (``rendering.confinement``) before
+the first byte arrives and ends with its answer. The first of them says how far the confinement went. All end when
+standard input does.
 """
 
 from __future__ import annotations
 
-import ctypes
+import codecs
+import gc
 import io
 import os
-import resource
-import signal
 import sys
 import warnings
-from collections.abc import Mapping
-from typing import Any, BinaryIO, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, BinaryIO, Final, NamedTuple, NoReturn
 
 from PIL import Image
 
 from domain.renderings import THUMBNAIL_BOXES, NoThumbnail
+from rendering.confinement import Layer, Limits, confine, fence
 from rendering.images import FORMATS, TooManyPixels, encode, render_image
 from rendering.pdf import PdfUndecodable, render_pdf
 from rendering.protocol import (
@@ -34,9 +36,19 @@ from rendering.protocol import (
 )
 
 PDF: Final = "application/pdf"
-OPEN_FILES: Final = 32
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NO_NEW_PRIVS: Final = 38
+#: What texts in documents are written in.
+CODECS: Final = ("ascii", "latin-1", "cp1252", "mac-roman", "utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
+#: How a document's process ends if it has not answered: there was no job, or it could not do one.
+NO_MORE: Final = 10
+FAILED: Final = 11
+
+
+class Pipes(NamedTuple):
+    """Process id of the child, and its descriptors to the worker."""
+
+    owner: int
+    source: int
+    sink: int
 
 
 class Aborted(Exception):
@@ -76,22 +88,27 @@ def _none(reason: NoThumbnail, metadata: Mapping[str, Any] | None = None) -> tup
     return {"reason": reason.value, "metadata": dict(metadata or {}), "thumbnails": []}, []
 
 
-def serve(source: BinaryIO, sink: BinaryIO, max_pixels: int) -> None:
-    """Answer jobs until ``source`` ends. Raises ProtocolViolated if the worker does not keep to the protocol."""
-    _say(sink, [frame({"ready": VERSION})])
+def serve(source: BinaryIO, sink: BinaryIO, max_pixels: int) -> bool:
+    """Answer one job; False if ``source`` ends first. Raises ProtocolViolated if the worker does not keep to the protocol."""
     while prefix := source.read(LENGTH.size):
         job = parse_frame(_exactly(source, frame_length(prefix)))
         try:
             content = _receive(source)
         except Aborted:
+            # Nothing of it was parsed; and what we have read ahead may be of the next job, so that is ours too.
             continue
-        _limit_cpu(int(job["cpu_seconds"]))
         if content is None:
             answer, images = _none(NoThumbnail.LIMIT_MEMORY)
         else:
             answer, images = render(content, str(job["mime_type"]), max_pixels)
-        del content
         _say(sink, [frame(answer), *images])
+        return True
+    return False
+
+
+def greeting(held: Iterable[Layer]) -> bytes:
+    """The frame that says that we are ready, and what confines us."""
+    return frame({"ready": VERSION, "confinement": sorted(layer.value for layer in held)})
 
 
 def _say(sink: BinaryIO, parts: list[bytes]) -> None:
@@ -126,36 +143,57 @@ def _exactly(source: BinaryIO, length: int) -> bytes:
     return data
 
 
-def _limit_cpu(seconds: int) -> None:
-    """Let this job have ``seconds`` of processor time from now; beyond it the kernel ends us with SIGXCPU."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + 1 + seconds, hard))
+def _rehearse(max_pixels: int) -> None:
+    """Render one small file of each type. Before we are confined it loads what is loaded at its first use; afterwards it proves
+    that nothing is missing: else every document would look damaged. Raises RuntimeError."""
+    for name in CODECS:
+        codecs.lookup(name)
+    for mime_type, form in {**FORMATS, PDF: "PDF"}.items():
+        out = io.BytesIO()
+        Image.new("RGB", (300, 200)).save(out, form)
+        answer, _ = render(io.BytesIO(out.getvalue()), mime_type, max_pixels)
+        if answer["reason"] is not None:
+            raise RuntimeError(mime_type)
 
 
-def confine(memory_bytes: int) -> None:
-    """Give up what a decoder does not need: memory beyond ``memory_bytes``, files, core dumps, new privileges, our parent's
-    survival. Signals meant for the worker's group are ignored: the worker ends us, or its own end does."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    for limit, value in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(limit, (value, value))
-    if sys.platform == "linux":
-        prctl = ctypes.CDLL(None, use_errno=True).prctl
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+def _one_document(fenced: frozenset[Layer], limits: Limits, max_pixels: int, pipes: Pipes, *, first: bool) -> NoReturn:
+    """In a process of its own: confine ourselves, answer one job, end. The first one proves that it can, and says so."""
+    status = FAILED
+    try:
+        held = confine(fenced, limits, parent=pipes.owner, sources=[pipes.source], sinks=[pipes.sink, 1, 2])
+        source = os.fdopen(pipes.source, "rb", buffering=1 << 16, closefd=False)
+        sink = os.fdopen(pipes.sink, "wb", buffering=1 << 16, closefd=False)
+        if first:
+            _rehearse(max_pixels)
+            _say(sink, [greeting(held)])
+        status = os.EX_OK if serve(source, sink, max_pixels) else NO_MORE
+    finally:
+        os._exit(status)
 
 
-def main() -> None:
-    """Take over the standard streams, confine ourselves, load the decoders, serve."""
-    memory_bytes, max_pixels = (int(text) for text in sys.argv[1:3])
-    source = os.fdopen(os.dup(0), "rb", buffering=1 << 16)
-    sink = os.fdopen(os.dup(1), "wb", buffering=1 << 16)
+def breed(limits: Limits, max_pixels: int, pipes: Pipes) -> NoReturn:
+    """Fork a process for each document, the next one as soon as the last one has ended, and die as it did if it did not end well.
+
+    No document ever meets what another has left behind, in memory or worse: we ourselves never read a byte of one.
+    """
+    fenced = fence()
+    first = True
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            _one_document(fenced, limits, max_pixels, pipes, first=first)
+        first = False
+        _, status = os.waitpid(pid, 0)
+        if os.WIFSIGNALED(status):
+            os.kill(os.getpid(), os.WTERMSIG(status))
+        if status != 0:
+            os._exit(os.EX_OK if os.WEXITSTATUS(status) == NO_MORE else FAILED)
+
+
+def main() -> NoReturn:
+    """Take over the standard streams, load the decoders, breed."""
+    memory_bytes, max_pixels, cpu_seconds = (int(text) for text in sys.argv[1:4])
+    pipes = Pipes(os.getpid(), os.dup(0), os.dup(1))
     silence = os.open(os.devnull, os.O_RDWR)
     # Libraries print to the standard streams, and what they print may quote the document: it goes nowhere.
     for descriptor in (0, 1, 2):
@@ -166,8 +204,10 @@ def main() -> None:
     Image.MAX_IMAGE_PIXELS = None
     # All plugins now, while files may still be opened freely; which of them see a document is decided per document.
     Image.init()
-    confine(memory_bytes)
-    serve(source, sink, max_pixels)
+    _rehearse(max_pixels)
+    gc.collect()
+    gc.freeze()
+    breed(Limits(memory_bytes, cpu_seconds), max_pixels, pipes)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,8 @@ def render_image(content: io.BytesIO, mime_type: str, max_pixels: int) -> tuple[
 
     Raises TooManyPixels, MemoryError, or whatever Pillow raises for a file that it can't decode to its end.
     """
+    if mime_type == "image/webp":
+        _refuse_large_webp(content, max_pixels)
     with Image.open(content, formats=[FORMATS[mime_type]]) as image:
         width, height = image.size
         facts: dict[str, Any] = {"width": width, "height": height, "color_mode": image.mode}
@@ -103,6 +105,24 @@ def render_image(content: io.BytesIO, mime_type: str, max_pixels: int) -> tuple[
         if turn is not None:
             upright = upright.transpose(turn)
     return thumbnails_of(upright), facts
+
+
+def _refuse_large_webp(content: io.BytesIO, max_pixels: int) -> None:
+    """Raises TooManyPixels. Its decoder takes memory for the whole canvas as soon as the file is opened (RFC 9649, section 2.7; sizes of
+    the plain forms: RFC 6386, section 9.1, and RFC 9649, section 3.4)."""
+    head = content.getbuffer()[12:30]
+    form, body = bytes(head[:4]), bytes(head[8:])
+    if form == b"VP8X":
+        width, height = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
+    elif form == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif form == b"VP8 ":
+        width, height = (int.from_bytes(body[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+    else:
+        return
+    if width * height > max_pixels:
+        raise TooManyPixels({"width": width, "height": height})
 
 
 def thumbnails_of(image: Image.Image) -> list[Image.Image]:

@@ -86,13 +86,21 @@ def _facts(document: pypdfium2.PdfDocument) -> dict[str, Any]:
     sizes = [_page_size(document, index) for index in range(min(pages, PAGE_SIZES))]
     facts["page_sizes_pt"] = [size for size in sizes if size is not None]
     for key, name in (("Producer", "producer"), ("Creator", "creator_tool")):
-        text = clean_text(document.get_metadata_value(key))
+        text = _said(document, key)
         if text:
             facts[name] = text
-    created = clean_text(document.get_metadata_value("CreationDate"))
+    created = _said(document, "CreationDate")
     if _DATE.fullmatch(created):
         facts["creation_date"] = created
     return facts
+
+
+def _said(document: pypdfium2.PdfDocument, key: str) -> str:
+    """A text of the file's information dictionary; empty where it is none (half of a character, say)."""
+    try:
+        return clean_text(document.get_metadata_value(key))
+    except UnicodeError:
+        return ""
 
 
 def _page_size(document: pypdfium2.PdfDocument, index: int) -> dict[str, float] | None:

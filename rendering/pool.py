@@ -1,6 +1,6 @@
 """The worker's side of rendering: a bounded set of child processes that may die at any moment without harm.
 
-A child parses one document at a time. It is killed when it takes too long and replaced when it has died, has said what
+A child parses one document at a time, each in a process that it forks for it. It is killed when it takes too long and replaced when it has died, has said what
 the protocol has no place for, or has done its share of documents (a decoder's leaks end with it).
 """
 
@@ -10,14 +10,15 @@ import asyncio
 import math
 import signal
 import sys
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import structlog
 
 from domain.errors import RendererUnavailable
 from domain.renderings import NoThumbnail, Rendered, Thumbnail
+from rendering.confinement import Layer
 from rendering.protocol import (
     ABORT,
     LENGTH,
@@ -41,6 +42,14 @@ REAP_SECONDS: Final = 5.0
 #: A child may take this many times its processor time by the clock: a busy machine says nothing about the document.
 CLOCK_FACTOR: Final = 6
 _READ_BUFFER: Final = 1 << 16
+
+_CRASHES: Final = (signal.SIGSEGV, signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGFPE, signal.SIGBUS)
+#: What the signal that ended a child says of its document.
+_DEATHS: Final[Mapping[int, NoThumbnail]] = {
+    signal.SIGXCPU: NoThumbnail.LIMIT_TIME,
+    signal.SIGSYS: NoThumbnail.FORBIDDEN_CALL,
+    **dict.fromkeys(_CRASHES, NoThumbnail.PARSER_CRASHED),
+}
 
 _Heard = TypeVar("_Heard")
 
@@ -75,12 +84,17 @@ class _Child:
     def alive(self) -> bool:
         return self._process.returncode is None
 
-    async def greet(self) -> None:
-        """Wait until the child has confined itself and is ready. Raises _ChildLost."""
+    async def greet(self) -> frozenset[Layer]:
+        """Wait until the child has confined itself and is ready: what confines it. Raises _ChildLost."""
         greeting = await self._heard(START_SECONDS, self._frame)
-        if greeting != {"ready": VERSION}:
+        try:
+            held = frozenset(Layer(name) for name in greeting["confinement"])
+        except (KeyError, TypeError, ValueError):
+            raise _ChildLost(NoThumbnail.CHILD_DIED) from None
+        if greeting["ready"] != VERSION:
             raise _ChildLost(NoThumbnail.CHILD_DIED)
         self.usable = True
+        return held
 
     async def send(self, *parts: bytes | memoryview, patience: float) -> None:
         """Write, and wait until the pipe has taken it. Raises _ChildLost, also after ``patience`` seconds of no progress."""
@@ -151,22 +165,24 @@ class _Child:
         return Rendered(thumbnails=tuple(thumbnails), metadata=answer.metadata, reason=answer.reason)
 
     async def _death(self) -> NoThumbnail:
-        """What a closed pipe means: out of processor time, or dead of something else."""
+        """What a closed pipe means: out of processor time, a forbidden call, a crash, or killed by somebody else."""
         with suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._process.wait()
-        if self._process.returncode == -signal.SIGXCPU:
-            return NoThumbnail.LIMIT_TIME
-        return NoThumbnail.CHILD_DIED
+        return _DEATHS.get(-(self._process.returncode or 0), NoThumbnail.CHILD_DIED)
 
 
 class RenderPool:
     """Renders at most ``children`` documents at a time.
 
-    ``timeout`` is the processor time of one document, in seconds; by the clock it may take ``CLOCK_FACTOR`` times as long, from the
-    moment a child has the whole of it. ``memory_bytes`` is the address space a child may have, the document included; images of more than ``max_pixels`` are not decoded; after ``jobs_per_child``
-    documents a child is replaced. Children start when first needed.
+    ``timeout`` is the processor time of one document, in seconds; by the clock it may take ``CLOCK_FACTOR`` times as long, from
+    the moment a child has the whole of it. ``memory_bytes`` is the address space a child may have, the document included;
+    images of more than ``max_pixels`` are not decoded; after ``jobs_per_child`` documents a child is replaced. Children start
+    when first needed. With ``confined``, a child that has no system call filter over it gets no document.
     """
+
+    #: What the interpreter is given, before the child's three arguments.
+    program: ClassVar[tuple[str, ...]] = ("-I", "-m", "rendering.child")
 
     def __init__(
         self,
@@ -176,12 +192,17 @@ class RenderPool:
         memory_bytes: int = 1 << 30,
         max_pixels: int = 100_000_000,
         jobs_per_child: int = 200,
+        confined: bool = False,
+        on_lost: Callable[[NoThumbnail], None] = lambda _reason: None,
     ) -> None:
         self._cpu_seconds = math.ceil(timeout)
         self._patience = CLOCK_FACTOR * timeout
         self._memory_bytes = memory_bytes
         self._max_pixels = max_pixels
         self._jobs_per_child = jobs_per_child
+        self._confined = confined
+        self._on_lost = on_lost
+        self._held: frozenset[Layer] | None = None
         self._slots = asyncio.Semaphore(children)
         self._starting = asyncio.Lock()
         self._children: set[_Child] = set()
@@ -193,6 +214,16 @@ class RenderPool:
     def pids(self) -> frozenset[int]:
         """Process ids of the children alive now."""
         return frozenset(child.pid for child in self._children if child.alive)
+
+    @property
+    def confinement(self) -> frozenset[Layer] | None:
+        """What confines the child that was started last; None before the first one."""
+        return self._held
+
+    async def check(self) -> None:
+        """Have a child ready. Raises RendererUnavailable if none can be started, or none as confined as it has to be."""
+        async with self._slots:
+            self._idle.append(await self._take())
 
     async def render(self, content: AsyncIterable[bytes], mime_type: str) -> Rendered:
         """Thumbnails and facts of one document, or the reason why it has none.
@@ -207,7 +238,9 @@ class RenderPool:
             except _ChildLost as lost:
                 if self._closed:
                     raise RendererUnavailable from lost
-                log.warning("render_child_lost", pid=child.pid, reason=lost.reason.value, mime_type=mime_type)
+                self._on_lost(lost.reason)
+                tell = log.error if lost.reason is NoThumbnail.FORBIDDEN_CALL else log.warning
+                tell("render_child_lost", pid=child.pid, reason=lost.reason.value, mime_type=mime_type)
                 return Rendered(reason=lost.reason)
             finally:
                 if child.usable and child.jobs < self._jobs_per_child and not self._closed:
@@ -228,8 +261,7 @@ class RenderPool:
     async def _job(self, child: _Child, content: AsyncIterable[bytes], mime_type: str) -> Rendered:
         child.usable = False
         child.jobs += 1
-        job = {"mime_type": mime_type, "cpu_seconds": self._cpu_seconds}
-        await child.send(frame(job), patience=self._patience)
+        await child.send(frame({"mime_type": mime_type}), patience=self._patience)
         try:
             async for piece in content:
                 view = memoryview(piece)
@@ -257,7 +289,7 @@ class RenderPool:
             self._retire(child)
         child = await self._start()
         try:
-            await child.greet()
+            self._note(await child.greet())
         except _ChildLost as lost:
             log.error("render_child_not_started", pid=child.pid, reason=lost.reason.value)
             self._retire(child)
@@ -265,11 +297,28 @@ class RenderPool:
         except BaseException:
             self._retire(child)
             raise
+        if self._confined and not self._filtered:
+            self._retire(child)
+            raise RendererUnavailable("No system call filter can be put over the parsers.")
         return child
+
+    @property
+    def _filtered(self) -> bool:
+        return self._held is not None and Layer.SECCOMP in self._held
+
+    def _note(self, held: frozenset[Layer]) -> None:
+        """Say once what confines the parsers, and again where it changes: a warning where it is not the filter."""
+        if held == self._held:
+            return
+        self._held = held
+        layers = sorted(layer.value for layer in held)
+        tell = log.info if self._filtered else log.error if self._confined else log.warning
+        tell("render_confinement", layers=layers, filtered=self._filtered, required=self._confined)
 
     async def _start(self) -> _Child:
         # An empty environment: what the worker was given (passwords among it) is no business of a decoder.
-        command = (sys.executable, "-I", "-m", "rendering.child", str(self._memory_bytes), str(self._max_pixels))
+        limits = (self._memory_bytes, self._max_pixels, self._cpu_seconds)
+        command = (sys.executable, *self.program, *map(str, limits))
         async with self._starting:
             if self._closed:
                 raise RendererUnavailable

@@ -2,8 +2,8 @@
 
 ::
 
-    greeting (child, once):  frame {"ready": version}
-    job (worker):            frame {"mime_type": str, "cpu_seconds": int}, then the content: pieces of u32 length + bytes,
+    greeting (child, once):  frame {"ready": version, "confinement": [layer, ...]}
+    job (worker):            frame {"mime_type": str}, then the content: pieces of u32 length + bytes,
                              ended by length 0, or by ABORT: the worker wants no answer
     answer (child):          frame {"reason": str | null, "metadata": {...}, "thumbnails": [{"box", "width", "height",
                              "size"}, ...]}, then the thumbnails' bytes in that order
@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from domain.renderings import THUMBNAIL_BOXES, NoThumbnail
 
-VERSION: Final = 1
+VERSION: Final = 2
 LENGTH: Final = struct.Struct(">I")
 ABORT: Final = 0xFFFF_FFFF
 #: Longest piece of content in one go; larger ones are cut, so that neither side buffers more than this.

@@ -15,9 +15,11 @@ from operations import lag
 from operations.consumers import groups
 from operations.lag import PartitionLag
 from operations.watchdog import StallDetector, Watchdog
+from runtime.commands.output import CommandFailed
 from runtime.health import Server, serve_health, serve_until
 from runtime.lifetime import calm_collector, repeat, run_process, together
 from runtime.reconciling import keep_reconciling
+from runtime.safety import ParsersUnconfined, look_at_parsers
 from runtime.services import Services, health_port, waiting_of
 from runtime.settings import Settings
 from runtime.telemetry import WatchdogMetrics, configure_logging
@@ -99,11 +101,13 @@ def run_relay(settings: Settings) -> None:
 
 
 def run_worker(settings: Settings, names: Sequence[str]) -> None:
-    """Run the consumers ``names`` of ``operations.consumers``."""
+    """Run the consumers ``names`` of ``operations.consumers``. Raises CommandFailed if parsers can't be confined and have to be."""
     configure_logging(f"worker-{'-'.join(names)}", log_format=settings.log_format, level=settings.log_level)
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
         with tempfile.TemporaryDirectory(prefix="dpj-faust-") as scratch:
+            if "renditions" in names:
+                await unless_stopped(stopping, _see_parsers(site))
             runners = {name: site.consumer(name, scratch) for name in names}
             audit = {"chain": site.audit_chainer(), "flush": site.audit_flusher()} if "audit" in runners else {}
 
@@ -166,5 +170,17 @@ def run_watchdog(settings: Settings) -> None:
     run_process(settings, work)
 
 
+async def _see_parsers(site: Site) -> None:
+    try:
+        await look_at_parsers(site.render_pool, site.settings)
+    except ParsersUnconfined:
+        raise CommandFailed(
+            "This machine takes no system call filter, and DPJ_RENDER_CONFINEMENT demands one over the parsers.",
+            "Run renditions on a Linux kernel with seccomp, or see docs/OPERATIONS.md for what else confines them.",
+            code="parsers_unconfined",
+        ) from None
+
+
 def _told(site: Site) -> dict[str, Any]:
-    return {"dependencies": site.dependencies.states, "circuits": site.dependencies.circuits}
+    facts = {name: tell() for name, tell in site.told.items()}
+    return {"dependencies": site.dependencies.states, "circuits": site.dependencies.circuits, **facts}

@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     mail_from: str = "documents@dpj.banque.example"
     mail_from_name: str = "DPJ"
     mail_time_zone: str = "Europe/Paris"
+    operators_mail: str = ""
+    operators_language: Literal["fr", "en"] = "fr"
 
     api_host: str = "127.0.0.1"
     api_port: int = 8082
@@ -100,6 +102,12 @@ class Settings(BaseSettings):
 
     render_children: int = Field(default=2, ge=1, le=32)
     render_timeout: float = 20.0
+    render_confinement: Literal["preferred", "required"] = "preferred"
+
+    antivirus: Literal["off", "clamd"] = "off"
+    clamd_address: str = "127.0.0.1:3310"
+    clamd_piece_timeout: float = Field(default=30.0, gt=0)
+    clamd_verdict_timeout: float = Field(default=180.0, gt=0)
 
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -50,6 +50,7 @@ from processors.intake import Intake
 from processors.integrity import IntegrityProcessor
 from processors.leftovers import Leftovers
 from processors.notification import NotificationProcessor
+from processors.operator_mails import OperatorMails
 from processors.ports import Processor
 from processors.reading import Reading
 from processors.reconcile import Part, Reconcile
@@ -61,6 +62,7 @@ from processors.validation import Validation
 from processors.vouching import VouchedKeyring
 from rendering.pool import RenderPool
 from runtime.dependencies import Dependencies
+from runtime.safety import confinement_of, create_render_pool, create_scanner, operators_of
 from runtime.settings import Settings
 from runtime.telemetry import CircuitMetrics, DeliveryMetrics, RelayMetrics
 from schemas.registry import RegistryCodec, SchemaRegistry
@@ -136,6 +138,8 @@ class Site:
         self.clock = SystemClock()
         #: What this process needs, watched once its work runs them; whatever is behind a breaker registers itself here.
         self.dependencies = Dependencies()
+        #: Further facts for /readyz, by name.
+        self.told: dict[str, Callable[[], object]] = {}
         self._closing = AsyncExitStack()
 
     async def aclose(self) -> None:
@@ -234,15 +238,22 @@ class Site:
         return _PROCESSORS[consumer](self)
 
     def integrity(self) -> Processor:
-        return IntegrityProcessor(self.database, self.content, self.clock)
+        scanner = create_scanner(self.settings, self.metrics, lambda kind, clamd: self._breaker(kind, clamd.check))
+        self.told["antivirus"] = lambda: self.settings.antivirus
+        return IntegrityProcessor(self.database, self.content, self.clock, scanner)
+
+    @cached_property
+    def render_pool(self) -> RenderPool:
+        pool = create_render_pool(self.settings, self.metrics)
+        self._closed_with_us(pool.aclose)
+        self.told["parsers_confined_by"] = lambda: confinement_of(pool)
+        return pool
 
     def renditions(self) -> Processor:
-        pool = RenderPool(children=self.settings.render_children, timeout=self.settings.render_timeout)
-        self._closed_with_us(pool.aclose)
         extended = MongoExtendedMetadata(self.settings.mongo_url.get_secret_value(), self.settings.mongo_database)
         self._closed_with_us(extended.aclose)
         guarded = GuardedExtendedMetadata(extended, self._mongo_breaker)
-        return RenditionProcessor(self.database, self.content, pool, guarded, self.clock)
+        return RenditionProcessor(self.database, self.content, self.render_pool, guarded, self.clock)
 
     @cached_property
     def ged_repository(self) -> CmisRepository:
@@ -270,14 +281,13 @@ class Site:
             password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
             tls=Tls(settings.smtp_tls),
         )
-        return NotificationProcessor(
-            self.database,
-            self.personal,
-            MailTemplates(zone=ZoneInfo(settings.mail_time_zone), bank=settings.mail_from_name),
-            GuardedMailSender(sender, self._breaker(MailUnavailable, sender.check)),
-            self.clock,
-            mail_domain=settings.mail_from.rpartition("@")[2],
-        )
+        templates = MailTemplates(zone=ZoneInfo(settings.mail_time_zone), bank=settings.mail_from_name)
+        guarded = GuardedMailSender(sender, self._breaker(MailUnavailable, sender.check))
+        parts = (self.database, self.personal, templates, guarded, self.clock)
+        domain = settings.mail_from.rpartition("@")[2]
+        operators = operators_of(settings)
+        mails = OperatorMails(*parts, operators, mail_domain=domain) if operators.addresses else None
+        return NotificationProcessor(*parts, mail_domain=domain, operators=mails)
 
     def audit(self) -> Processor:
         return AuditProcessor()
@@ -401,7 +411,14 @@ class Site:
         jwks = Jwks(jwks_source(settings.jwks))
         return ApiDependencies(
             intake=Intake(self.database, self.content, attempts, MagicSniffer(), self.personal, self.clock),
-            reading=Reading(self.database, PostgresQueries(self.postgres), self.content, self.personal, self.clock),
+            reading=Reading(
+                self.database,
+                PostgresQueries(self.postgres),
+                self.content,
+                self.personal,
+                self.clock,
+                scanned_only=settings.antivirus != "off",
+            ),
             validation=Validation(self.database, self.personal, self.clock),
             dossiers=DossierFiles(self.database, self.personal, self.clock),
             authenticator=TokenAuthenticator(jwks, issuer=settings.jwt_issuer, audience=settings.jwt_audience),

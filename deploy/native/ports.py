@@ -10,7 +10,7 @@ LOOPBACK = "127.0.0.1"
 # Below Linux's range for outgoing connections (32768-60999), so that none of those can take a port while we are down.
 FIRST, LAST = 20_000, 32_000
 WORKER_PORTS = 16  # health and metrics of the workers: this many ports from the base
-BLOCKS = {"workers": WORKER_PORTS, "toxiproxy_listeners": 8}
+BLOCKS = {"workers": WORKER_PORTS, "toxiproxy_listeners": 10}
 
 
 def free(port: int) -> bool:

@@ -34,6 +34,7 @@ MAVEN = Prerequisite("Maven", "maven")
 GO = Prerequisite("Go >= 1.24", "golang-go", "before Debian 13: golang-1.24-go of the backports, or https://go.dev/dl")
 POSTGRES = Prerequisite("PostgreSQL server", "postgresql")
 MAGIC = Prerequisite("libmagic", "libmagic1")
+CLAMD = Prerequisite("ClamAV's daemon", "clamav-daemon", "for the full profile only")
 
 
 def postgres_folder() -> Path | None:
@@ -49,8 +50,13 @@ def postgres_folder() -> Path | None:
     return next((f for f in folders if all((f / program).exists() for program in POSTGRES_PROGRAMS)), None)
 
 
+def clamd() -> str | None:
+    """Debian keeps it where only root looks for programs."""
+    return shutil.which("clamd", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
+
+
 def missing(tools: frozenset[str]) -> list[Prerequisite]:
-    """What is not there. ``tools`` are those a build will need ("go", "mvn"): none when the cache is warm."""
+    """What is not there. ``tools`` are those a build will need ("go", "mvn"; none when the cache is warm), and "clamd"."""
     lacking = []
     if _java_major() < JAVA_MAJOR:
         lacking.append(JAVA)
@@ -62,6 +68,8 @@ def missing(tools: frozenset[str]) -> list[Prerequisite]:
         lacking.append(POSTGRES)
     if ctypes.util.find_library("magic") is None:
         lacking.append(MAGIC)
+    if "clamd" in tools and clamd() is None:
+        lacking.append(CLAMD)
     return lacking
 
 
@@ -84,7 +92,8 @@ def ensure(tools: frozenset[str], reporter: Reporter) -> None:
 
 def _install(lacking: list[Prerequisite], reporter: Reporter) -> None:
     packages = [item.package for item in lacking]
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    # Run level 1: what is installed does not start as a service of the machine where such are started by run level.
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for what, command in (
         ("apt-get update", ["apt-get", "update", "-q"]),
         (

@@ -26,6 +26,7 @@ PORTS = (
     *("api", "workers", "kafka", "kafka_controller", "registry", "postgres", "mongo", "ferretdb"),
     *("ged", "smtp", "minio", "vault"),
     *("kafka_proxied", "toxiproxy", "toxiproxy_listeners"),
+    "clamd",
 )
 
 
@@ -160,8 +161,9 @@ def _row(here: Site, part: Part, supervisor: Supervisor, state: str, seconds: fl
 
 
 def _tools(missing: list[Part]) -> frozenset[str]:
-    """The build tools that are needed: none for what is in the cache."""
-    return frozenset(part.recipe.tool for part in missing if part.recipe and not part.recipe.built())
+    """The build tools that are needed (none for what is in the cache), and programs that not every stack has."""
+    tools = {part.recipe.tool for part in missing if part.recipe and not part.recipe.built()}
+    return frozenset(tools | {part.name for part in missing if part.name == "clamd"})
 
 
 def _add_extras(here: Site, extras: Collection[str], running: Collection[str]) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 CONSUMERS = ("integrity", "renditions", "archiving", "notification", "audit")
 PROCESSES = ("api", "relay", "relay-2", *(f"worker-{name}" for name in CONSUMERS))
-SERVERS = ("kafka", "registry", "postgres", "ferretdb", "smtp", "minio", "vault")
+SERVERS = ("kafka", "registry", "postgres", "ferretdb", "smtp", "minio", "vault", "clamd")
 LINES = (*SERVERS, "ged")
 WEB = ("registry", "ged", "minio", "vault")
 LATENCY_MS = 2000

@@ -12,7 +12,7 @@
         site.add_worker("integrity")           # one more member of the group; site.remove(process) ends it
         site.calm()                            # all faults off, all servers up, all processes ready
 
-Names. Lines (``LINES``): kafka registry postgres ferretdb ged smtp minio vault. Those of ``HTTP_LINES`` (registry, ged, minio,
+Names. Lines (``LINES``): kafka registry postgres ferretdb ged smtp minio vault clamd. Those of ``HTTP_LINES`` (registry, ged, minio,
 vault) lead through an HTTP line too: process -> HttpFaults -> Toxiproxy -> server. Servers (``servers``): the same and "mongo-pg", the cluster
 below FerretDB; the GED can't be stopped, it would forget. Processes (``processes``): api, relay, relay-2, worker-integrity,
 worker-renditions, worker-archiving, worker-notification, worker-audit, and what else ``dpj up`` starts.
@@ -173,6 +173,7 @@ class FaultSite:
             "DPJ_SMTP_PORT": port,
             "DPJ_MINIO_ENDPOINT": web["minio"],
             "DPJ_VAULT_ADDR": _moved(given["DPJ_VAULT_ADDR"], web["vault"]),
+            "DPJ_CLAMD_ADDRESS": direct["clamd"],
         }
 
     def _drop_logs(self) -> None:

@@ -16,7 +16,7 @@ import pytest
 from domain.errors import ObjectStoreUnavailable, RendererUnavailable
 from domain.renderings import NoThumbnail
 from rendering.pool import RenderPool
-from tests.support.rendering import a_pdf, a_pool, is_there, plain, stream
+from tests.support.rendering import a_pdf, a_pool, is_there, offspring, plain, stream
 
 
 @pytest.fixture
@@ -75,10 +75,11 @@ async def test_a_document_that_takes_too_long_is_killed():
 async def test_a_document_is_not_condemned_because_the_machine_is_busy():
     """Its child is stopped for longer than it may work: by the clock it is late, of processor time it used next to nothing."""
     async with a_pool(timeout=0.5) as pool:
-        await pool.render(stream(plain()), "image/jpeg")
+        await pool.check()
         (child,) = pool.pids
-        os.kill(child, signal.SIGSTOP)
-        asyncio.get_running_loop().call_later(1.2, os.kill, child, signal.SIGCONT)
+        (reader,) = offspring(child)
+        os.kill(reader, signal.SIGSTOP)
+        asyncio.get_running_loop().call_later(1.2, os.kill, reader, signal.SIGCONT)
         assert (await pool.render(stream(plain()), "image/jpeg")).reason is None
         assert pool.pids == {child}
 
@@ -89,9 +90,10 @@ async def test_a_child_that_stops_reading_is_killed():
             yield bytes(1 << 20)
 
     async with a_pool(timeout=0.5) as pool:
-        await pool.render(stream(plain()), "image/jpeg")
+        await pool.check()
         (child,) = pool.pids
-        os.kill(child, signal.SIGSTOP)
+        (reader,) = offspring(child)
+        os.kill(reader, signal.SIGSTOP)
         assert (await pool.render(much(), "image/png")).reason is NoThumbnail.LIMIT_TIME
         assert (await pool.render(stream(plain()), "image/jpeg")).reason is None
 
@@ -115,8 +117,8 @@ async def test_a_child_that_dies_at_work_harms_nobody_else(number: signal.Signal
         os.kill(victim, number)
         neighbour = await pool.render(stream(plain()), "image/jpeg")
         assert neighbour.reason is None
-        expected = NoThumbnail.LIMIT_TIME if number == signal.SIGXCPU else NoThumbnail.CHILD_DIED
-        assert (await doomed).reason is expected
+        ends = {signal.SIGXCPU: NoThumbnail.LIMIT_TIME, signal.SIGSEGV: NoThumbnail.PARSER_CRASHED}
+        assert (await doomed).reason is ends.get(number, NoThumbnail.CHILD_DIED)
         again = await asyncio.gather(*(pool.render(stream(plain()), "image/jpeg") for _ in range(3)))
         assert [rendered.reason for rendered in again] == [None] * 3
         await until(lambda: victim not in pool.pids and len(pool.pids) == 2)
@@ -190,8 +192,9 @@ async def test_a_child_has_no_secrets_no_files_and_no_way_to_get_more(monkeypatc
     try:
         os.set_inheritable(descriptor, True)  # noqa: FBT003 - positional only
         async with a_pool(memory_bytes=512 << 20) as pool:
-            await pool.render(stream(plain()), "image/jpeg")
+            await pool.check()
             (child,) = pool.pids
+            (child,) = offspring(child)
             proc = Path(f"/proc/{child}")
             assert (proc / "environ").read_bytes() == b""
             assert b"not-for-decoders" not in (proc / "cmdline").read_bytes()
@@ -202,15 +205,16 @@ async def test_a_child_has_no_secrets_no_files_and_no_way_to_get_more(monkeypatc
             assert "NoNewPrivs:\t1" in status
             limits = {
                 name: resource.prlimit(child, getattr(resource, name))
-                for name in ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_NOFILE")
+                for name in ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_NOFILE", "RLIMIT_NPROC")
             }
             assert limits == {
                 "RLIMIT_AS": (512 << 20, 512 << 20),
                 "RLIMIT_FSIZE": (0, 0),
                 "RLIMIT_CORE": (0, 0),
                 "RLIMIT_NOFILE": (32, 32),
+                "RLIMIT_NPROC": (0, 0),
             }
-            assert resource.prlimit(child, resource.RLIMIT_CPU)[0] > 0
+            assert resource.prlimit(child, resource.RLIMIT_CPU) == (21, 22)
     finally:
         os.close(descriptor)
 
@@ -242,8 +246,9 @@ async def test_a_child_that_can_not_start_is_not_the_documents_fault(monkeypatch
 
 async def test_children_end_with_a_parent_that_is_killed(tmp_path: Path):
     script = """
-import asyncio, sys
+import asyncio, logging, structlog
 from rendering.pool import RenderPool
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 async def main():
     pool = RenderPool(children=1)
     async def one():

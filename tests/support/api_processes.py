@@ -56,6 +56,8 @@ class ApiProcesses:
             "postgres_dsn": dsn,
             "minio_bucket": f"races-{uuid4().hex[:12]}",
             "object_store": "minio",
+            # No worker scans here, and what is not scanned is not served.
+            "antivirus": "off",
             **changes,
         }
         self._stack = stack

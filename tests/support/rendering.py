@@ -20,6 +20,14 @@ def is_there(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+def offspring(pid: int) -> list[int]:
+    """The processes that a child has forked for documents and that are there now: one, but between two documents."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 @asynccontextmanager
 async def a_pool(**limits: Any) -> AsyncIterator[RenderPool]:
     pool = RenderPool(**{"children": 1, "timeout": 20.0, **limits})

@@ -17,6 +17,7 @@ from processors.guarded import (
     GuardedKeyring,
     GuardedMailSender,
     GuardedObjectStore,
+    GuardedScanner,
 )
 
 
@@ -58,6 +59,7 @@ PORTS: list[Port] = [
     (GuardedGed, "read", ("id",), True),
     (GuardedGed, "delete", ("id",), False),
     (GuardedMailSender, "send", ("mail",), False),
+    (GuardedScanner, "scan", (DATA,), True),
     (GuardedAuditStore, "add", (["entry"],), False),
     (GuardedExtendedMetadata, "put", (DOCUMENT, "tenant", {}), False),
     (GuardedExtendedMetadata, "delete", (DOCUMENT, "tenant"), False),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import structlog
 
+from domain.antivirus import Finding, Verdict
 from domain.documents import Decision, Document
 from domain.errors import (
+    AntivirusLimitExceeded,
+    AntivirusUnavailable,
     DPJError,
     EnvelopeInvalid,
     IntegrityMismatch,
@@ -166,3 +171,79 @@ async def test_no_decision_from_a_state_that_has_none() -> None:
 
 def test_equal_values_are_equal_bytes() -> None:
     assert canonical_json({"b": 1, "a": "é"}) == canonical_json({"a": "é", "b": 1}) == '{"a":"é","b":1}'
+
+
+# --- antivirus --------------------------------------------------------------------------------------------------------
+
+
+class Engine:
+    """Gives one verdict, or raises, after it has read everything (or stopped early)."""
+
+    def __init__(self, outcome: Verdict | DPJError, *, early: bool = False) -> None:
+        self.outcome = outcome
+        self.early = early
+        self.seen = b""
+
+    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
+        async for piece in content:
+            self.seen += piece
+            if self.early:
+                break
+        if isinstance(self.outcome, DPJError):
+            raise self.outcome
+        return self.outcome
+
+
+def scanned_by(engine: Engine) -> Bench:
+    bench = Bench()
+    bench.processor = IntegrityProcessor(bench.database, bench.content, FixedClock(), engine)
+    return bench
+
+
+async def test_the_antivirus_sees_all_of_it_before_it_is_verified() -> None:
+    engine = Engine(Verdict(Finding.CLEAN))
+    bench = scanned_by(engine)
+    await bench.run(uploaded(bench.first))
+    assert bench.document.status is Status.VERIFIED
+    assert engine.seen == bench.content.content
+    (entry,) = bench.database.rows.timeline
+    assert entry.details["antivirus"] == "clean"
+
+
+async def test_without_an_antivirus_the_timeline_says_so() -> None:
+    bench = Bench()
+    await bench.run(uploaded(bench.first))
+    (entry,) = bench.database.rows.timeline
+    assert entry.details["antivirus"] == "not_scanned"
+
+
+@pytest.mark.parametrize(
+    ("finding", "code"), [(Finding.INFECTED, "malware_found"), (Finding.UNSCANNABLE, "content_unscannable")]
+)
+async def test_what_the_antivirus_condemns_is_quarantined(finding: Finding, code: str) -> None:
+    bench = scanned_by(Engine(Verdict(finding, "Some.Thing")))
+    with structlog.testing.capture_logs() as logs:
+        await bench.run(uploaded(bench.first))
+    assert (bench.document.status, bench.document.failure_code) == (Status.QUARANTINED, code)
+    (said,) = bench.database.events()
+    assert isinstance(said, DocumentQuarantined)
+    assert said.reason_code == code
+    (told,) = [line for line in logs if line["event"] == "document_condemned"]
+    assert (told["log_level"], told["code"], told["signature"]) == ("error", code, "Some.Thing")
+    assert "Some.Thing" not in canonical_json([entry.details for entry in bench.database.rows.timeline])
+
+
+@pytest.mark.parametrize("error", [AntivirusUnavailable, AntivirusLimitExceeded])
+async def test_what_the_antivirus_has_not_judged_waits(error: type[DPJError]) -> None:
+    bench = scanned_by(Engine(error(), early=True))
+    with pytest.raises(AntivirusUnavailable):
+        await bench.processor.process(uploaded(bench.first))
+    assert bench.document.status is Status.STORED
+    assert bench.database.events() == []
+
+
+async def test_a_document_that_differs_is_not_cleared_by_its_scan() -> None:
+    bench = scanned_by(Engine(Verdict(Finding.INFECTED, "Some.Thing")))
+    bench.content.content = b"other"
+    await bench.run(uploaded(bench.first))
+    assert bench.document.failure_code == "integrity_mismatch"

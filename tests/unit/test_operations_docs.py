@@ -10,9 +10,13 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
+from domain.antivirus import Finding
 from domain.lifecycle import Status
 from domain.reconciling import Fault
+from domain.renderings import NoThumbnail
 from ingest_api.metrics import ApiMetrics
+from rendering.confinement import Layer
+from runtime.safety import AntivirusMetrics, ParserMetrics
 from runtime.settings import Settings
 from runtime.telemetry import CircuitMetrics, DeliveryMetrics, ReconcileMetrics, RelayMetrics, WatchdogMetrics
 from streams.lanes import Partition, Record
@@ -50,6 +54,8 @@ def test_every_metric_of_ours_is_explained() -> None:
     WatchdogMetrics(registry)
     ReconcileMetrics(registry)
     ApiMetrics(registry)
+    AntivirusMetrics(registry, enabled=True)
+    ParserMetrics(registry)
     names = {name for metric in registry.collect() for name in (metric.name, f"{metric.name}_total")}
     told = set(re.findall(r"`(dpj_\w+)`", PAGE))
     assert told <= names
@@ -64,3 +70,12 @@ def test_every_header_of_a_dead_letter_is_explained() -> None:
     verdict = Verdict("code", "Error", 1, given_up=False)
     headers = origin_headers(Record(Partition("t", 0), 7, b"k", b"v", {}, 1.0), "integrity", uuid4(), verdict)
     assert [name for name in headers if f"`{name}`" not in PAGE] == []
+
+
+def test_every_reason_for_no_thumbnail_is_explained() -> None:
+    assert [reason.value for reason in NoThumbnail if f"`{reason.value}`" not in PAGE] == []
+
+
+def test_every_layer_of_confinement_and_every_finding_is_explained() -> None:
+    names = [layer.value for layer in Layer] + [finding.value for finding in Finding]
+    assert [name for name in names if f"`{name}`" not in PAGE] == []

@@ -9,6 +9,7 @@ from domain.documents import Rendition, Role
 from domain.errors import ContentNotAvailable, DocumentNotFound, RangeNotSatisfiable, ThumbnailNotFound
 from domain.lifecycle import READABLE, Status
 from processors.access import ATTEMPTS
+from processors.reading import Reading
 from tests.support.fakes_content import collect
 from tests.support.fakes_intake import PDF, Bench, a_rule
 
@@ -180,3 +181,16 @@ async def test_types_are_listed_by_code(bench: Bench) -> None:
     bench.database.rows.types["AAA"] = a_rule("AAA")
     assert [rule.code for rule in await bench.reading.types(bench.caller())] == ["AAA", "CNI", "OLD", "SMALL"]
     assert bench.audited()[-1].action == "document_type.list"
+
+
+async def test_with_an_antivirus_nothing_is_served_before_it_was_scanned() -> None:
+    bench = Bench()
+    document = await bench.stored()
+    careful = Reading(bench.database, bench.database, bench.content, bench.personal, bench.clock, scanned_only=True)
+    caller = bench.caller()
+    for refused in (careful.readable(caller, document.id), careful.read(caller, document.id)):
+        with pytest.raises(ContentNotAvailable, match="still to be scanned"):
+            await refused
+    assert (await careful.document(caller, document.id)).status is Status.STORED
+    bench.database.rows.documents[document.id] = replace(document, status=Status.VERIFIED)
+    assert (await careful.readable(caller, document.id)).id == document.id

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from deploy.native import prerequisites, stack
 from deploy.native.cli import app
 from deploy.native.errors import Missing, PartFailed
-from deploy.native.parts import ALL
+from deploy.native.parts import ALL, of
 from deploy.native.report import Plain, Silent
 
 ROWS = tuple(stack.Row(part.name, "2026-02-12", "127.0.0.1:20000", "no answer", 4_000_000, 123.4) for part in ALL)
@@ -144,3 +144,12 @@ def test_versions(monkeypatch: pytest.MonkeyPatch, java: str, go: str, lacking: 
     monkeypatch.setattr(prerequisites, "output", lambda program, *_: {"java": java, "go": go}[program])
     names = [item.name for item in prerequisites.missing(frozenset({"go"}))]
     assert [name for name in names if ">=" in name] == lacking
+
+
+def test_the_antivirus_is_needed_by_the_full_profile_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prerequisites, "clamd", lambda: None)
+    assert "clamav-daemon" not in {item.package for item in prerequisites.missing(frozenset())}
+    assert "clamav-daemon" in {item.package for item in prerequisites.missing(frozenset({"clamd"}))}
+    parts = {profile: {part.name for part in of(profile, ())} for profile in ("embedded", "full")}
+    assert {profile: "clamd" in names for profile, names in parts.items()} == {"embedded": False, "full": True}
+    assert "clamd" in stack._tools(of("full", ()))

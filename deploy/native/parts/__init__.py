@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from deploy.native.parts.base import Part
+from deploy.native.parts.clamd import Clamd
 from deploy.native.parts.ferretdb import FerretDB
 from deploy.native.parts.ged import Ged
 from deploy.native.parts.kafka import Kafka
@@ -26,6 +27,7 @@ ALL: tuple[Part, ...] = (
     Smtp(),
     MinIO(),
     Vault(),
+    Clamd(),
     Toxiproxy(),
 )
 

@@ -26,6 +26,7 @@ UPSTREAMS = {
     "smtp": "smtp",
     "minio": "minio",
     "vault": "vault",
+    "clamd": "clamd",
 }
 
 

@@ -1,0 +1,1 @@
+"""Antivirus engines that documents are shown to before anything else may open them."""

@@ -1,0 +1,162 @@
+"""ClamAV's daemon over its socket, command INSTREAM (clamd(8)): the stream goes in pieces, the verdict comes at the end.
+
+What clamd must be set to, or it says OK of what it has not looked at: ``AlertExceedsMax yes``, ``StreamMaxLength`` and
+``MaxFileSize`` of at least the largest document that any type allows. It keeps the clear stream in ``TemporaryDirectory`` while
+it scans: that belongs on a file system in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import struct
+from collections.abc import AsyncIterable, Awaitable
+from contextlib import suppress
+from typing import Final, TypeVar
+
+import structlog
+
+from domain.antivirus import Finding, Verdict
+from domain.errors import AntivirusLimitExceeded, AntivirusUnavailable
+
+log = structlog.get_logger()
+
+CONNECT_SECONDS: Final = 5.0
+#: Longest piece in one go: what is on its way to clamd is never more than this and a socket's buffers.
+PIECE_BYTES: Final = 1 << 18
+REPLY_BYTES: Final = 4096
+#: How long an answer may take that clamd gives before it hangs up on us.
+LAST_WORDS_SECONDS: Final = 1.0
+
+_LENGTH: Final = struct.Struct(">I")
+_UNIX: Final = "unix:"
+_FOUND: Final = re.compile(r"stream: (.+) FOUND")
+_UNCLEAN: Final = re.compile(r"[^A-Za-z0-9._:/+-]+")
+_SIGNATURE_CHARACTERS: Final = 120
+_TOO_LONG: Final = "INSTREAM size limit exceeded"
+_LIMITS: Final = "Heuristics.Limits.Exceeded"
+#: Limits that say as much of the engine's settings and load as of the document.
+_ITS_OWN_LIMITS: Final = (f"{_LIMITS}.MaxFileSize", f"{_LIMITS}.MaxScanTime")
+
+_T = TypeVar("_T")
+
+
+class ClamdScanner:
+    """``address`` is ``host:port`` or ``unix:/path``. ``piece_seconds`` bound each piece, ``verdict_seconds`` the answer once all is
+    sent; at most ``connections`` documents are under way at once, further ones wait before they are read."""
+
+    def __init__(
+        self, address: str, *, piece_seconds: float = 30.0, verdict_seconds: float = 180.0, connections: int = 8
+    ) -> None:
+        self._address = address
+        self._piece_seconds = piece_seconds
+        self._verdict_seconds = verdict_seconds
+        self._slots = asyncio.Semaphore(connections)
+
+    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
+        """Show ``content`` to clamd; it is read once, piece by piece, to its end.
+
+        Raises AntivirusUnavailable (away, slow, or it can't answer), AntivirusLimitExceeded, and what ``content`` raises.
+        """
+        async with self._slots:
+            reader, writer = await self._connect()
+            answer = asyncio.create_task(reader.readuntil(b"\0"))
+            try:
+                return await self._show(content, writer, answer)
+            finally:
+                answer.cancel()
+                await asyncio.gather(answer, return_exceptions=True)
+                writer.transport.abort()
+
+    async def check(self) -> None:
+        """Raise AntivirusUnavailable if clamd does not answer now."""
+        reader, writer = await self._connect()
+        try:
+            writer.write(b"zPING\0")
+            if await self._within(CONNECT_SECONDS, reader.readuntil(b"\0")) != b"PONG\0":
+                raise AntivirusUnavailable("The antivirus does not answer as it should.")
+        finally:
+            writer.transport.abort()
+
+    async def _show(
+        self, content: AsyncIterable[bytes], writer: asyncio.StreamWriter, answer: asyncio.Task[bytes]
+    ) -> Verdict:
+        try:
+            await self._send(writer, b"zINSTREAM\0")
+            async for piece in content:
+                view = memoryview(piece)
+                for offset in range(0, len(view), PIECE_BYTES):
+                    part = view[offset : offset + PIECE_BYTES]
+                    if answer.done():
+                        raise _refusal(await self._within(LAST_WORDS_SECONDS, answer))
+                    await self._send(writer, _LENGTH.pack(len(part)), part)
+            await self._send(writer, _LENGTH.pack(0))
+        except _HungUp:
+            raise _refusal(await self._within(LAST_WORDS_SECONDS, answer)) from None
+        return _verdict(await self._within(self._verdict_seconds, answer))
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._address.startswith(_UNIX):
+            opening = asyncio.open_unix_connection(self._address.removeprefix(_UNIX), limit=REPLY_BYTES)
+            return await self._within(CONNECT_SECONDS, opening)
+        host, _, port = self._address.rpartition(":")
+        return await self._within(
+            CONNECT_SECONDS, asyncio.open_connection(host.strip("[]"), int(port), limit=REPLY_BYTES)
+        )
+
+    async def _send(self, writer: asyncio.StreamWriter, *parts: bytes | memoryview) -> None:
+        try:
+            for part in parts:
+                writer.write(part)
+            async with asyncio.timeout(self._piece_seconds):
+                await writer.drain()
+        except TimeoutError:
+            raise AntivirusUnavailable("The antivirus takes no more of the document.") from None
+        except OSError:
+            raise _HungUp from None
+
+    @staticmethod
+    async def _within(seconds: float, answer: Awaitable[_T]) -> _T:
+        try:
+            async with asyncio.timeout(seconds):
+                return await answer
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):  # TimeoutError is an OSError
+            raise AntivirusUnavailable("The antivirus does not answer.") from None
+
+
+class _HungUp(Exception):
+    """clamd closed the connection while we were sending; what it said before tells why."""
+
+
+def _refusal(reply: bytes) -> AntivirusUnavailable:
+    """What an answer means that came before the document's end: never a verdict."""
+    with suppress(AntivirusLimitExceeded):
+        _verdict(reply)
+        return AntivirusUnavailable("The antivirus answered before the document's end.")
+    return _limit()
+
+
+def _verdict(reply: bytes) -> Verdict:
+    """Raises AntivirusUnavailable for an answer that is none, AntivirusLimitExceeded."""
+    text = reply.rstrip(b"\0\n").decode("utf-8", "replace")
+    if text == "stream: OK":
+        return Verdict(Finding.CLEAN)
+    if text.startswith(_TOO_LONG):
+        raise _limit()
+    found = _FOUND.fullmatch(text)
+    if found is None:
+        log.error("antivirus_can_not_answer", reply=_clean(text))
+        # It says so of this document: another one may well be scanned.
+        raise AntivirusUnavailable("The antivirus can't scan now.", outage=False)
+    signature = _clean(found[1])
+    if signature.startswith(_ITS_OWN_LIMITS):
+        raise _limit()
+    return Verdict(Finding.UNSCANNABLE if signature.startswith(_LIMITS) else Finding.INFECTED, signature)
+
+
+def _limit() -> AntivirusLimitExceeded:
+    return AntivirusLimitExceeded("The document is beyond the antivirus's limits.", outage=False)
+
+
+def _clean(text: str) -> str:
+    return _UNCLEAN.sub("-", text)[:_SIGNATURE_CHARACTERS]

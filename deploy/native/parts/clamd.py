@@ -1,0 +1,107 @@
+"""ClamAV's daemon: the antivirus of the full profile, from Debian's package ``clamav-daemon``.
+
+Its signatures are two of our own that know the EICAR test file, and no others: this stack proves the way, not the watch. A site
+has ClamAV's signatures and keeps them fresh with freshclam.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+from deploy.native import files, prerequisites
+from deploy.native.errors import StackError
+from deploy.native.parts.base import FULL, QUESTION_SECONDS, NotReady, Part
+from deploy.native.ports import LOOPBACK
+from deploy.native.site import Profile, Site
+from deploy.native.supervisor import Command
+
+IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a private folder of ours below it
+SIGNATURE = "DPJ.Test.Eicar"
+#: The most that a document type may allow, and then some.
+LARGEST = "1500M"
+
+
+class Clamd(Part):
+    name: ClassVar[str] = "clamd"
+    port: ClassVar[str] = "clamd"
+    profiles: ClassVar[frozenset[Profile]] = FULL
+
+    def version(self) -> str:
+        return _version()
+
+    def prepare(self, site: Site) -> None:
+        database = files.private_folder(site.data("clamd") / "signatures")
+        test_file = eicar()
+        digest = hashlib.md5(test_file, usedforsecurity=False).hexdigest()
+        files.write_private(database / "dpj.hdb", f"{digest}:{len(test_file)}:{SIGNATURE}\n")
+        # Anywhere in any file (type 0, offset *): what ClamAV unpacks, it looks through the same way.
+        files.write_private(database / "dpj.ndb", f"{SIGNATURE}.Inside:0:*:{test_file.hex()}\n")
+        files.private_folder(self._scratch(site))
+        files.write_private(self._config(site), "".join(f"{name} {value}\n" for name, value in self._settings(site)))
+
+    def command(self, site: Site) -> Command:
+        return Command((_program(), f"--config-file={self._config(site)}"), {}, site.data("clamd"))
+
+    def ask(self, site: Site) -> None:
+        try:
+            with socket.create_connection((LOOPBACK, site.ports[self.port]), timeout=QUESTION_SECONDS) as asked:
+                asked.sendall(b"zPING\0")
+                answer = asked.recv(16)
+        except OSError as error:
+            raise NotReady(type(error).__name__) from None
+        if answer != b"PONG\0":
+            raise NotReady("answers, but not as clamd does")
+
+    def wipe(self, site: Site) -> None:
+        shutil.rmtree(self._scratch(site), ignore_errors=True)
+
+    def _settings(self, site: Site) -> list[tuple[str, str | int]]:
+        return [
+            ("Foreground", "yes"),
+            ("TCPAddr", LOOPBACK),
+            ("TCPSocket", site.ports[self.port]),
+            ("DatabaseDirectory", str(site.data("clamd") / "signatures")),
+            # clamd writes down what it is sent, in clear: not to a disk.
+            ("TemporaryDirectory", str(self._scratch(site))),
+            ("StreamMaxLength", LARGEST),
+            ("MaxFileSize", LARGEST),
+            ("MaxScanSize", LARGEST),
+            # Without it clamd says OK of what is beyond its limits.
+            ("AlertExceedsMax", "yes"),
+            ("MaxThreads", 4),
+            ("SelfCheck", 0),
+            ("LogTime", "yes"),
+        ]
+
+    def _config(self, site: Site) -> Path:
+        return site.folder / "config" / "clamd.conf"
+
+    def _scratch(self, site: Site) -> Path:
+        if os.access(IN_MEMORY, os.W_OK):
+            return IN_MEMORY / f"dpj-{site.id}-clamd"
+        return site.data("clamd") / "scratch"
+
+
+def eicar() -> bytes:
+    """The EICAR test file, made here: nobody's scanner shall find it in this one."""
+    parts = (r"X5O!P%@AP[4\PZX54(P^)7CC)7}", "$EICAR", "-STANDARD-", "ANTIVIRUS", "-TEST-FILE!", "$H+H*")
+    return "".join(parts).encode("ascii")
+
+
+def _program() -> str:
+    found = prerequisites.clamd()
+    if found is None:
+        raise StackError("no clamd")
+    return found
+
+
+@cache
+def _version() -> str:
+    words = prerequisites.output(_program(), "--version").split()
+    return words[1].partition("/")[0] if len(words) > 1 else ""

@@ -1,0 +1,24 @@
+"""What an antivirus engine says of a document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Finding(Enum):
+    """``UNSCANNABLE``: the engine gave up inside the document, because of how it is made (archives in archives, say).
+    ``NOT_SCANNED``: this site has no antivirus."""
+
+    CLEAN = "clean"
+    INFECTED = "infected"
+    UNSCANNABLE = "unscannable"
+    NOT_SCANNED = "not_scanned"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``signature`` names what was found, in the engine's words, cleaned: letters, digits and ``.-_:/+`` only."""
+
+    finding: Finding
+    signature: str = ""

@@ -1,0 +1,36 @@
+"""The antivirus as the integrity step needs it, and what stands in its place where a site has none."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable
+from typing import Protocol
+
+from domain.antivirus import Finding, Verdict
+
+
+class Scanner(Protocol):
+    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
+        """Read ``content`` once, to its end. Raises AntivirusUnavailable, and what ``content`` raises; never skips."""
+        ...
+
+
+class NoAntivirus:
+    """The switch for sites without one: every document goes through, and its timeline says that nobody looked."""
+
+    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
+        async for _ in content:
+            pass
+        return Verdict(Finding.NOT_SCANNED)
+
+
+class CountedScanner:
+    """Tells ``on_verdict`` of every verdict."""
+
+    def __init__(self, scanner: Scanner, on_verdict: Callable[[Verdict], None]) -> None:
+        self._scanner = scanner
+        self._on_verdict = on_verdict
+
+    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
+        verdict = await self._scanner.scan(content)
+        self._on_verdict(verdict)
+        return verdict

@@ -1,0 +1,162 @@
+"""A real clamd, started as the stack starts it, and what it makes of the EICAR test file in its many coats."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from antivirus.clamd import ClamdScanner
+from deploy.native import ports, site
+from deploy.native.launch import Launch
+from deploy.native.parts.clamd import Clamd, eicar
+from deploy.native.report import Silent
+from deploy.native.site import Site
+from deploy.native.supervisor import Supervisor
+from domain.antivirus import Finding
+from domain.errors import AntivirusLimitExceeded, AntivirusUnavailable
+from tests.support.fakes_content import cut, pieces
+from tests.support.hostile.cases import page, pdf, stream
+from tests.support.rendering import plain
+
+
+class SmallClamd(Clamd):
+    """One that takes no more than a megabyte, and looks three archives deep."""
+
+    def _settings(self, site: Site) -> list[tuple[str, str | int]]:
+        kept = [(name, value) for name, value in super()._settings(site) if name != "StreamMaxLength"]
+        return [*kept, ("StreamMaxLength", "1M"), ("MaxRecursion", 3)]
+
+
+def started(part: Clamd, home: Path, name: str) -> tuple[Site, Supervisor]:
+    here = site.load_or_create(name, "full")
+    here.identity["ports"] = {"clamd": ports._search(1, set())}
+    here.save()
+    supervisor = Supervisor(here.folder)
+    Launch(here, supervisor, Silent(), [part], frozenset()).run()
+    return here, supervisor
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    home = tmp_path_factory.mktemp("home")
+    before = os.environ.get("DPJ_HOME")
+    os.environ["DPJ_HOME"] = str(home)
+    running: list[tuple[Clamd, Site, Supervisor]] = []
+    try:
+        for name, part in (("usual", Clamd()), ("small", SmallClamd())):
+            here, supervisor = started(part, home, name)
+            running.append((part, here, supervisor))
+        yield {here.name: here.address("clamd") for _, here, _ in running}
+    finally:
+        for part, here, supervisor in running:
+            supervisor.stop(["clamd"])
+            part.wipe(here)
+        os.environ.pop("DPJ_HOME")
+        if before is not None:
+            os.environ["DPJ_HOME"] = before
+
+
+@pytest.fixture
+def scanner(servers: dict[str, str]) -> ClamdScanner:
+    return ClamdScanner(servers["usual"])
+
+
+def zipped(*contents: bytes, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for number, content in enumerate(contents):
+            archive.writestr(f"{number}.bin", content)
+    return out.getvalue()
+
+
+def tarred(content: bytes) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        entry = tarfile.TarInfo("x.bin")
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    return out.getvalue()
+
+
+def in_a_pdf(content: bytes, entries: bytes = b"") -> bytes:
+    """An embedded file (PDF 32000-1, section 7.11.4)."""
+    files = b"<< /Type /Catalog /Pages 2 0 R /Names << /EmbeddedFiles << /Names [(x) 5 0 R] >> >> >>"
+    spec = b"<< /Type /Filespec /F (x.com) /EF << /F 6 0 R >> >>"
+    objects = page(o5=spec, o6=stream(content, b"/Type /EmbeddedFile " + entries)) | {1: files}
+    return pdf(objects)
+
+
+COATS: dict[str, Callable[[bytes], bytes]] = {
+    "nothing": lambda eicar: eicar,
+    "a zip": zipped,
+    "a stored zip": lambda eicar: zipped(eicar, method=zipfile.ZIP_STORED),
+    "a zip in a zip in a zip": lambda eicar: zipped(zipped(zipped(eicar))),
+    "a zip beside a megabyte": lambda eicar: zipped(bytes(1 << 20), eicar),
+    "a tar.gz": tarred,
+    "a pdf": in_a_pdf,
+    "a packed stream of a pdf": lambda eicar: in_a_pdf(zlib.compress(eicar), b"/Filter /FlateDecode"),
+    "a hex stream of a pdf": lambda eicar: in_a_pdf(eicar.hex().encode() + b">", b"/Filter /ASCIIHexDecode"),
+    "a zip in a pdf": lambda eicar: in_a_pdf(zipped(eicar)),
+    "the tail of a picture": lambda eicar: plain() + eicar,
+    "a zip behind a picture": lambda eicar: plain() + zipped(eicar),
+    "a mail": lambda eicar: (
+        b"From: a@b.fr\nSubject: x\nMIME-Version: 1.0\nContent-Type: application/octet-stream; name=x.com\n"
+        b"Content-Transfer-Encoding: base64\n\n" + base64.encodebytes(eicar)
+    ),
+}
+
+
+@pytest.mark.parametrize("coat", COATS)
+async def test_eicar_is_found_whatever_it_wears(scanner: ClamdScanner, coat: str):
+    verdict = await scanner.scan(cut(COATS[coat](eicar()), 1000))
+    assert verdict.finding is Finding.INFECTED
+    assert verdict.signature.startswith("DPJ.Test.Eicar")
+
+
+@pytest.mark.parametrize("content", [b"", b"x", plain(), pdf(page()), bytes(5 << 20), zipped(b"words")])
+async def test_what_is_clean_is_clean(scanner: ClamdScanner, content: bytes):
+    assert (await scanner.scan(cut(content, 1 << 20))).finding is Finding.CLEAN
+
+
+async def test_a_stream_beyond_its_limit_waits(servers: dict[str, str]):
+    scanner = ClamdScanner(servers["small"])
+    for content in (bytes((1 << 20) + 1), bytes(40 << 20), eicar() + bytes(8 << 20)):
+        with pytest.raises(AntivirusLimitExceeded):
+            await scanner.scan(cut(content, 1 << 20))
+    assert (await scanner.scan(pieces(eicar()))).finding is Finding.INFECTED
+
+
+async def test_archives_deeper_than_it_looks_are_not_called_clean(servers: dict[str, str]):
+    content = b"words"
+    for _ in range(8):
+        content = zipped(content)
+    verdict = await ClamdScanner(servers["small"]).scan(pieces(content))
+    assert verdict.finding is Finding.UNSCANNABLE
+    assert verdict.signature.startswith("Heuristics.Limits.Exceeded")
+
+
+async def test_it_answers_and_then_is_gone(servers: dict[str, str]):
+    await ClamdScanner(servers["usual"]).check()
+    with pytest.raises(AntivirusUnavailable):
+        await ClamdScanner(f"127.0.0.1:{ports._search(1, set())}").check()
+
+
+def test_the_test_file_lies_nowhere_in_clear():
+    root = Path(__file__).resolve().parents[2]
+    skipped = {".venv", ".git", ".dpj", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
+    found = [
+        path
+        for folder in root.iterdir()
+        if folder.is_dir() and folder.name not in skipped
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and eicar()[20:] in path.read_bytes()
+    ]
+    assert found == []

@@ -1,0 +1,81 @@
+"""Every hostile case comes to its expected end, within its caps of memory and time, and harms nobody else."""
+
+from __future__ import annotations
+
+import resource
+import unicodedata
+
+import pytest
+
+from rendering.pool import CLOCK_FACTOR
+from tests.support.hostile.cases import JPEG, LIMIT_TIME, THUMBNAIL, Case
+from tests.support.hostile.corpus import GROUPS, all_cases, recorded
+from tests.support.hostile.run import MEMORY_BYTES, TIMEOUT, Gauntlet, Result, a_gauntlet
+from tests.support.rendering import plain
+
+#: Beside the parser's own time: making the file, taking it in, a child that starts anew; on a busy machine.
+SLACK = 60.0
+
+
+def wrong_in(case: Case, result: Result, ends: dict[str, str]) -> str | None:
+    """What is wrong with how a case ended, if anything is."""
+    expected = case.end or ends[case.name]
+    if result.end != expected and not (case.heavy and result.end == LIMIT_TIME):
+        return f"{case.name}: {result.end}, not {expected}"
+    if result.seconds > CLOCK_FACTOR * TIMEOUT + SLACK:
+        return f"{case.name}: took {result.seconds:.0f} s"
+    if result.document is not None and not is_plain(result.document.original_name):
+        return f"{case.name}: keeps a name that is not plain"
+    if not all(is_plain(text) for text in texts_of(result.facts)):
+        return f"{case.name}: keeps facts that are not plain"
+    return None
+
+
+def is_plain(text: str) -> bool:
+    """No path, nothing invisible, nothing that turns the reading direction, and not too long."""
+    unseen = {"Cc", "Cf", "Cs"}
+    return len(text) <= 255 and "/" not in text[:1] and not any(unicodedata.category(c) in unseen for c in text)
+
+
+def texts_of(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for inner in value.values() for text in texts_of(inner)]
+    return [text for inner in value for text in texts_of(inner)] if isinstance(value, list) else []
+
+
+def test_there_are_enough_and_each_has_an_end() -> None:
+    cases = [case for group in all_cases().values() for case in group]
+    assert len(cases) >= 500
+    assert len({case.name for case in cases}) == len(cases)
+    assert {case.name for case in cases if case.end is None} == set(recorded())
+
+
+def test_the_same_seeds_make_the_same_files() -> None:
+    first, second = ({case.name: case.make() for case in GROUPS["mutations"]()} for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("group", GROUPS)
+async def test_hostile_files_come_to_their_expected_end(group: str):
+    wrong: list[str] = []
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    async with a_gauntlet() as (gauntlet, client):
+        ends = recorded()
+        for case in all_cases()[group]:
+            found = wrong_in(case, await gauntlet.run(client, case), ends)
+            if found is not None:
+                wrong.append(found)
+        after = await gauntlet.run(client, Case("afterwards", plain, JPEG))
+        assert after.end == THUMBNAIL
+        assert len(gauntlet.pool.pids) == 1
+        assert within_its_memory(gauntlet, largest)
+    assert wrong == []
+
+
+def within_its_memory(gauntlet: Gauntlet, largest_before: int) -> bool:
+    """No child ever held more than its cap: neither those that were looked at, nor those that died between two looks."""
+    dead = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return 0 < gauntlet.peak <= MEMORY_BYTES and (dead <= MEMORY_BYTES or dead == largest_before)
