@@ -107,5 +107,5 @@ def _context(context: EncryptionContext) -> str:
     return _base64(length_prefixed(*context.fields()))
 
 
-def _base64(raw: bytes) -> str:
+def _base64(raw: bytes | bytearray) -> str:
     return base64.b64encode(raw).decode("ascii")

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from prometheus_client import CollectorRegistry
 
 from crypto.envelope import Envelope
+from crypto.local_key_care import LocalTenantKeys
 from crypto.local_keyring import LocalKeyring
 from crypto.personal_data import PersonalDataKeys
 from crypto.vault_session import VaultSession
@@ -48,6 +49,7 @@ from processors.guarded import (
 )
 from processors.intake import Intake
 from processors.integrity import IntegrityProcessor
+from processors.key_care import KeyCare
 from processors.leftovers import Leftovers
 from processors.notification import NotificationProcessor
 from processors.ports import Processor
@@ -78,6 +80,7 @@ from storage.outbox_postgres import PostgresOutboxSource
 from storage.outbox_refused_postgres import PostgresRefusals
 from storage.postgres import Postgres, PostgresDatabase
 from storage.queries_postgres import PostgresQueries
+from storage.wrapped_keys_postgres import PostgresWrappedKeys
 from streams.apps import ConsumerOffsets, ConsumerSettings
 from streams.consumer import ConsumerRunner
 from streams.delivery import Delivery, Flow, Policy
@@ -125,6 +128,13 @@ def create_keyring(settings: Settings) -> LocalKeyring | VaultTransitKeyring:
     if settings.keyring_file is None:
         raise ValueError("DPJ_KEYRING_FILE is not set")
     return LocalKeyring(settings.keyring_file)
+
+
+def create_tenant_keys(settings: Settings) -> LocalTenantKeys:
+    """What an operator does about the tenants' keys. Raises ValueError if the settings don't say where they are."""
+    if settings.keyring_file is None:
+        raise ValueError("DPJ_KEYRING_FILE is not set")
+    return LocalTenantKeys(settings.keyring_file)
 
 
 class Site:
@@ -294,6 +304,14 @@ class Site:
         """Acts of the operator of that login name. Await ``codec.check`` before: acts are audited, and audit lines encoded."""
         actor = self.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{operator}")
         return OperatorDesk(self.database, self.codec, self.clock, actor)
+
+    def key_care(self, operator: str) -> KeyCare:
+        """Acts on keys of the operator of that login name. Await ``codec.check`` before: acts are audited."""
+        keys = create_tenant_keys(self.settings)
+        self._closed_with_us(keys.aclose)
+        actor = self.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{operator}")
+        wrapped, canaries = PostgresWrappedKeys(self.postgres), PostgresCanaries(self.postgres)
+        return KeyCare(keys, wrapped, canaries, self.database, self.clock, actor)
 
     def operations(self) -> PostgresOperations:
         """What is held, and which dead letters were handled."""

@@ -111,6 +111,8 @@ def prepare(settings: Settings, tell: Callable[[str], None]) -> None:
     tell("tables are there")
     asyncio.run(register_schemas(settings.registry_url))
     tell("schemas are registered")
+    asyncio.run(_create_key(settings))
+    tell("the demonstration's tenant has a key")
     asyncio.run(_prepare_store(settings))
     tell("object store is ready")
     plans = planned_topics(
@@ -127,6 +129,20 @@ def prepare(settings: Settings, tell: Callable[[str], None]) -> None:
             document={"topics": differing},
         )
     tell("topics are there")
+
+
+async def _create_key(settings: Settings) -> None:
+    """Of the tenant that `dpj demo` and `dpj doc` use; any other one's is an operator's decision."""
+    from runtime.commands.documents import DEFAULT_TENANT
+    from runtime.commands.operators import operator_name
+    from runtime.wiring import Site
+
+    site = Site(settings)
+    try:
+        await site.codec.check()
+        await site.key_care(operator_name()).create(DEFAULT_TENANT)
+    finally:
+        await site.aclose()
 
 
 async def _prepare_store(settings: Settings) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import uvicorn
 
 from crypto.envelope import Envelope
-from crypto.local_keyring import LocalKeyring
 from ingest_api.sniffing import MagicSniffer
 from processors.attempts import Attempts
 from processors.content import EncryptedContent
@@ -29,7 +28,7 @@ def a_bench(folder: Path) -> Bench:
     """A bench whose content lies in files."""
     bench = Bench()
     store = FilesystemObjectStore(folder / "objects")
-    bench.content = EncryptedContent(store, Envelope(), LocalKeyring.create(folder / "keyring.json"))
+    bench.content = EncryptedContent(store, Envelope(), a_keyring(folder / "keyring.json", CALLER.tenant))
     bench.attempts = Attempts(bench.database, bench.content, bench.clock)
     bench.intake = Intake(bench.database, bench.content, bench.attempts, MagicSniffer(), bench.personal, bench.clock)
     bench.reading = Reading(bench.database, bench.database, bench.content, bench.personal, bench.clock)

@@ -146,6 +146,7 @@ class Pipeline:
             return self._clients[key]
 
     def _new_client(self, role: str, tenant: str) -> httpx.Client:
+        self.json("keys", "create", "--tenant", tenant)
         token = self.json("token", "--role", role, "--tenant", tenant)["token"]
         return httpx.Client(
             base_url=f"{self.url}/api/v1",
