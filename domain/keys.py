@@ -68,8 +68,10 @@ class DataKey:
         self.wipe()
 
     def __eq__(self, other: object) -> bool:
-        """What may be wiped has no hash: it is no key of a dictionary."""
         return isinstance(other, DataKey) and self._secret == other._secret
+
+    def __hash__(self) -> int:
+        raise TypeError("what may be wiped is no key of a dictionary")
 
     def __repr__(self) -> str:
         return "DataKey()"

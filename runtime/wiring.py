@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -13,21 +14,21 @@ from zoneinfo import ZoneInfo
 from prometheus_client import CollectorRegistry
 
 from crypto.envelope import Envelope
-from crypto.local_key_care import LocalTenantKeys
 from crypto.local_keyring import LocalKeyring
 from crypto.personal_data import PersonalDataKeys
-from crypto.vault_session import VaultSession
 from crypto.vault_transit import VaultTransitKeyring
 from domain.errors import (
     AuditStoreUnavailable,
     DatabaseUnavailable,
     GedUnavailable,
+    KeyringLoginRefused,
     KeyringUnavailable,
     MailUnavailable,
     ObjectStoreUnavailable,
     RegistryUnavailable,
     Transient,
 )
+from domain.waiting import pause
 from ged.cmis import CmisRepository
 from notifications.email_smtp import SmtpMailSender, Tls
 from notifications.rendering import MailTemplates
@@ -63,6 +64,7 @@ from processors.validation import Validation
 from processors.vouching import VouchedKeyring
 from rendering.pool import RenderPool
 from runtime.dependencies import Dependencies
+from runtime.keyrings import create_keyring, create_tenant_keys
 from runtime.settings import Settings
 from runtime.telemetry import CircuitMetrics, DeliveryMetrics, RelayMetrics
 from schemas.registry import RegistryCodec, SchemaRegistry
@@ -94,6 +96,8 @@ MEGABYTE: Final = 1024 * 1024
 LIGHT: Final = frozenset({"audit"})
 LIGHT_LANE: Final = 256
 LIGHT_CONCURRENCY: Final = 128
+#: Between two tries to be let in to the keyring at a process's start.
+LOGIN_SECONDS: Final = 1.0
 
 
 class SystemClock:
@@ -114,27 +118,6 @@ def create_object_store(settings: Settings) -> FilesystemObjectStore | MinioObje
     if settings.objects_dir is None:
         raise ValueError("DPJ_OBJECTS_DIR is not set")
     return FilesystemObjectStore(settings.objects_dir)
-
-
-def create_keyring(settings: Settings) -> LocalKeyring | VaultTransitKeyring:
-    """The keyring that the settings name. Raises ValueError if they don't say where it is."""
-    if settings.keyring == "vault":
-        session = VaultSession.connect(
-            settings.vault_addr,
-            settings.vault_role_id.get_secret_value(),
-            settings.vault_secret_id.get_secret_value(),
-        )
-        return VaultTransitKeyring(session, settings.vault_transit_key)
-    if settings.keyring_file is None:
-        raise ValueError("DPJ_KEYRING_FILE is not set")
-    return LocalKeyring(settings.keyring_file)
-
-
-def create_tenant_keys(settings: Settings) -> LocalTenantKeys:
-    """What an operator does about the tenants' keys. Raises ValueError if the settings don't say where they are."""
-    if settings.keyring_file is None:
-        raise ValueError("DPJ_KEYRING_FILE is not set")
-    return LocalTenantKeys(settings.keyring_file)
 
 
 class Site:
@@ -204,9 +187,30 @@ class Site:
         return GuardedObjectStore(store, self._breaker(ObjectStoreUnavailable, store.check))
 
     @cached_property
-    def keyring(self) -> VouchedKeyring:
+    def _keyring(self) -> LocalKeyring | VaultTransitKeyring:
         keyring = create_keyring(self.settings)
         self._closed_with_us(keyring.aclose)
+        return keyring
+
+    async def log_in(self, stopping: asyncio.Event) -> None:
+        """At a process's start: be let in to the keyring, however long it is away, if the process has need of one.
+
+        Ends with the process; raises KeyringLoginRefused where waiting would not help.
+        """
+        if "_keyring" not in self.__dict__:
+            await stopping.wait()
+        while not stopping.is_set():
+            try:
+                await self._keyring.check()
+                await stopping.wait()
+            except KeyringLoginRefused:
+                raise
+            except KeyringUnavailable:
+                await pause(stopping, LOGIN_SECONDS)
+
+    @cached_property
+    def keyring(self) -> VouchedKeyring:
+        keyring = self._keyring
         guarded = GuardedKeyring(keyring, self._breaker(KeyringUnavailable, keyring.check))
         return VouchedKeyring(guarded, PostgresCanaries(self.postgres))
 
