@@ -70,6 +70,7 @@ class VaultTransitKeyring:
         self._batchers: dict[tuple[_Operation, str], Batcher[_Request, _Answer]] = {}
         self._missing: dict[str, float] = {}
         self._last: EncryptionContext | None = None
+        self._closed = False
 
     async def new_data_key(self, context: EncryptionContext) -> tuple[DataKey, WrappedKey]:
         """A random data key, and it wrapped for ``context``. Raises TenantKeyMissing or KeyringUnavailable."""
@@ -99,6 +100,8 @@ class VaultTransitKeyring:
 
     async def check(self) -> None:
         """Raises KeyringUnavailable unless Vault knows us now, and wraps for the tenant who was served last."""
+        if self._closed:
+            raise KeyringUnavailable("The keyring is closed.")
         await asyncio.get_running_loop().run_in_executor(self._executor, self._session.check)
         if self._last is not None:
             try:
@@ -109,6 +112,7 @@ class VaultTransitKeyring:
 
     async def aclose(self) -> None:
         """Take no more calls; those that wait fail with KeyringUnavailable."""
+        self._closed = True
         for batcher in self._batchers.values():
             await batcher.aclose()
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -122,6 +126,8 @@ class VaultTransitKeyring:
 
     def _batcher(self, operation: _Operation, name: str) -> Batcher[_Request, _Answer]:
         found = self._batchers.get((operation, name))
+        if self._closed:
+            raise KeyringUnavailable("The keyring is closed.")
         if found is None:
             # A call costs Vault as much as fifty keys in one call: under load a key waits that long for company, at most.
             limits = replace(self._limits, pace=WRAP_PACE) if operation == "encrypt" else self._limits
