@@ -92,8 +92,7 @@ class VaultTransitKeyring:
 
     async def unwrap(self, wrapped: WrappedKey, context: EncryptionContext) -> DataKey:
         """Raises WrongKey (altered, or of another context), or KeyringUnavailable: away, or it lacks the key that is named."""
-        known = {self._prefix + context.tenant, self._single} - {""}
-        if wrapped.scheme != SCHEME or wrapped.key_name not in known or not is_tenant(context.tenant):
+        if wrapped.scheme != SCHEME or not self._is_ours(wrapped.key_name):
             raise KeyringUnavailable("The key was wrapped under a key that this keyring does not have.", outage=False)
         request = {"ciphertext": wrapped.ciphertext, "context": derivation_context(context)}
         return data_key(await self._batcher("decrypt", wrapped.key_name).submit(request))
@@ -117,6 +116,11 @@ class VaultTransitKeyring:
             await batcher.aclose()
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._session.close()
+
+    def _is_ours(self, name: str) -> bool:
+        if name == self._single:
+            return name != ""
+        return name.startswith(self._prefix) and is_tenant(name.removeprefix(self._prefix))
 
     def _tenant_has_none(self, name: str, tenant: str) -> TenantKeyMissing:
         log.error("tenant_key_missing", tenant=tenant)

@@ -232,7 +232,7 @@ async def test_each_tenant_has_a_key_and_calls_of_its_own(keyring: VaultTransitK
     made = await asyncio.gather(*(keyring.new_data_key(context) for context in (CONTEXT, other) * 3))
     assert {wrapped.key_name for _, wrapped in made} == {"dpj-tenant-banque", "dpj-tenant-autre"}
     assert sorted(vault.batches) == [("encrypt", 3), ("encrypt", 3)]
-    with pytest.raises(KeyringUnavailable):  # another tenant's key is no key of this document
+    with pytest.raises(WrongKey):  # another tenant's key is no key of this document
         await keyring.unwrap(made[1][1], CONTEXT)
 
 
