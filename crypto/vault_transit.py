@@ -35,7 +35,7 @@ WRAP_PACE = 0.05
 #: Threads that speak to Vault: tenants' calls go side by side, and one slow answer holds up none of the others.
 THREADS = 8
 #: A tenant without a key is asked for again after so long.
-MISSING_SECONDS = 5.0
+MISSING_SECONDS = 2.0
 
 # What transit says of a ciphertext that is not (or no longer) the one that was made for this context. Anything else is no verdict
 # on the document: a key version that is archived or not restored yet comes back, and so the document must wait.

@@ -12,12 +12,10 @@ path "transit/keys/+" {
     "type"    = ["aes256-gcm96"]
     "derived" = [true]
   }
-  required_parameters = ["type", "derived"]
 }
 
 path "transit/keys/+/rotate" {
-  capabilities       = ["create", "update"]
-  denied_parameters  = { "*" = [] }
+  capabilities = ["create", "update"]
 }
 
 path "transit/keys/+/config" {
