@@ -16,31 +16,10 @@ from domain.errors import DatabaseUnavailable, KeyringUnavailable, WrongKey
 from domain.key_care import Canary, canary_context
 from domain.keys import EncryptionContext, WrappedKey
 from processors.vouching import VouchedKeyring
+from tests.support.fakes_canaries import MemoryCanaries
 from tests.support.fakes_content import MemoryKeyring
 
 CONTEXT = EncryptionContext("acme", UUID(int=1))
-
-
-class MemoryCanaries:
-    def __init__(self) -> None:
-        self.held: dict[tuple[str, str, int], Canary] = {}
-        self.away = False
-
-    async def find(self, wrapped: WrappedKey) -> Canary | None:
-        of_key = [one for (*key, _), one in self.held.items() if key == [wrapped.scheme, wrapped.key_name]]
-        newest = max(of_key, key=lambda one: one.wrapped.key_version, default=None)
-        return self.held.get((wrapped.scheme, wrapped.key_name, wrapped.key_version), newest)
-
-    async def keep(self, canary: Canary) -> Canary:
-        if self.away:
-            raise DatabaseUnavailable
-        wrapped = canary.wrapped
-        return self.held.setdefault((wrapped.scheme, wrapped.key_name, wrapped.key_version), canary)
-
-    async def some(self, limit: int) -> list[Canary]:
-        if self.away:
-            raise DatabaseUnavailable
-        return list(self.held.values())[:limit]
 
 
 async def test_the_first_key_leaves_a_canary_and_the_others_cost_nothing() -> None:
