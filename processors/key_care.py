@@ -62,7 +62,9 @@ class TenantKeys(Protocol):
 class WrappedKeys(Protocol):
     """Documents' wrapped keys. Raises DatabaseUnavailable."""
 
-    async def uses(self) -> Sequence[KeyUse]: ...
+    async def uses(self, scheme: str | None = None, names: Sequence[str] = ()) -> Sequence[KeyUse]:
+        """Under all keys, or under those of ``scheme`` called ``names``: that costs no look at the others' rows."""
+        ...
 
     async def page(self, use: KeyUse, after: UUID | None, limit: int) -> Sequence[KeptKey]:
         """In the order of document ids, from just after ``after``."""
@@ -232,8 +234,8 @@ class KeyCare:
             return await self._state(tenant)
 
     async def _refuse_if_used(self, state: KeyState, version: int) -> None:
-        for use in await self._wrapped.uses():
-            if (use.scheme, use.name) == (state.scheme, state.name) and use.version < version:
+        for use in await self._wrapped.uses(state.scheme, [state.name]):
+            if use.version < version:
                 raise KeyVersionInUse(f"{use.documents} documents are still wrapped under version {use.version}.")
         for canary in await self._canaries.of(state.scheme, state.name):
             if canary.wrapped.key_version < version:
@@ -249,11 +251,9 @@ class KeyCare:
         """What is wrapped for the tenant by this keyring, but not under its key's newest version."""
 
         def is_older(use: KeyUse) -> bool:
-            if use.scheme != state.scheme or use.tenant != state.tenant:
-                return False
-            return use.name in single or (use.name == state.name and use.version < state.latest)
+            return use.tenant == state.tenant and (use.name in single or use.version < state.latest)
 
-        return [use for use in await self._wrapped.uses() if is_older(use)]
+        return [use for use in await self._wrapped.uses(state.scheme, [state.name, *single]) if is_older(use)]
 
     async def _walk(self, use: KeyUse, run: Rewrapping, pace: Pace, tell: Tell, held: HeldLock) -> None:
         after: UUID | None = None

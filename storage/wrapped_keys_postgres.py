@@ -38,16 +38,16 @@ class PostgresWrappedKeys:
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres
 
-    async def uses(self) -> Sequence[KeyUse]:
+    async def uses(self, scheme: str | None = None, names: Sequence[str] = ()) -> Sequence[KeyUse]:
+        of_keys = "true" if scheme is None else "cle_schema = $1 AND cle_nom = ANY($2)"
+        query = f"""
+            SELECT cle_schema, cle_nom, cle_version, tenant, count(*) AS lignes FROM documents
+            WHERE cle_version IS NOT NULL AND {of_keys}
+            GROUP BY cle_schema, cle_nom, cle_version, tenant
+            ORDER BY cle_schema, cle_nom, cle_version, tenant
+            """  # noqa: S608 - one of two fixed texts
         async with self._postgres.connection() as connection:
-            rows = await connection.fetch(
-                """
-                SELECT cle_schema, cle_nom, cle_version, tenant, count(*) AS lignes FROM documents
-                WHERE cle_version IS NOT NULL
-                GROUP BY cle_schema, cle_nom, cle_version, tenant
-                ORDER BY cle_schema, cle_nom, cle_version, tenant
-                """
-            )
+            rows = await connection.fetch(query, *(() if scheme is None else (scheme, list(names))))
         return [
             KeyUse(row["cle_schema"], row["cle_nom"], row["cle_version"], row["tenant"], row["lignes"]) for row in rows
         ]

@@ -95,6 +95,7 @@ class Pipeline:
         self.ended = False
         self._clients_lock = threading.Lock()
         self._clients: dict[tuple[str, str], httpx.Client] = {}
+        self._keyed: set[str] = set()
 
     # --- the command line ----------------------------------------------------------------------------------------
 
@@ -146,7 +147,9 @@ class Pipeline:
             return self._clients[key]
 
     def _new_client(self, role: str, tenant: str) -> httpx.Client:
-        self.json("keys", "create", "--tenant", tenant)
+        if tenant not in self._keyed:
+            self.json("keys", "create", "--tenant", tenant)
+            self._keyed.add(tenant)
         token = self.json("token", "--role", role, "--tenant", tenant)["token"]
         return httpx.Client(
             base_url=f"{self.url}/api/v1",
