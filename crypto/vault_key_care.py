@@ -99,7 +99,11 @@ class VaultTenantKeys:
 
     def _moved(self, name: str, keys: _Keys) -> list[WrappedKey | DPJError]:
         batch = [{"ciphertext": key.ciphertext, "context": derivation_context(context)} for key, context in keys]
-        opened = self._session.transit("decrypt", self._single, batch)
+        try:
+            opened = self._session.transit("decrypt", self._single, batch)
+        except KeyRefused:
+            text = "This role may not move keys off the single key: in Vault it needs dpj-move-policy."
+            raise KeyringUnavailable(text, outage=False) from None
         found: list[WrappedKey | DPJError] = []
         wanted: list[tuple[int, dict[str, str]]] = []
         for place, (answer, request) in enumerate(zip(opened, batch, strict=True)):

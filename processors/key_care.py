@@ -29,8 +29,6 @@ WALKS: Final = 5
 WALK_PAUSE: Final = 1.0
 #: How far the clocks of two machines may differ.
 CLOCKS: Final = timedelta(minutes=1)
-#: Failed documents that a report names.
-NAMED: Final = 100
 
 
 class TenantKeys(Protocol):

@@ -68,7 +68,7 @@ async def api(stack: Mapping[str, str], database_dsn: str, vault: Vault, line: P
         "vault_addr": f"http://{line.endpoint}",
         "vault_secret_id": "",
         "vault_wrapped_secret_id_file": str(await asyncio.to_thread(hand_out, vault.site, "api-outages")),
-        "vault_timeout": "2",
+        "vault_timeout": "4",
     }
     async with ApiProcesses(stack, database_dsn, **changes).up() as made:
         yield made
