@@ -26,6 +26,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ from domain.keys import is_tenant, wipe
 FORMAT_1 = "dpj-keyring-1"
 FORMAT = "dpj-keyring-2"
 KEK_BYTES = 32
+#: How long a writer waits for another one.
+LOCK_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -114,7 +117,7 @@ def changing(path: Path) -> Iterator[KeyFile]:
     except OSError as error:
         raise refused(path, type(error).__name__) from None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _take(lock, path)
         content = read(path)
         try:
             yield content
@@ -123,6 +126,18 @@ def changing(path: Path) -> Iterator[KeyFile]:
             content.wipe()
     finally:
         os.close(lock)
+
+
+def _take(lock: int, path: Path) -> None:
+    ends = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > ends:
+                raise refused(path, "another_writer") from None
+        time.sleep(LOCK_SECONDS / 1000)
 
 
 def _replace(path: Path, content: bytes) -> None:
