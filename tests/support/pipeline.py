@@ -114,6 +114,12 @@ class Pipeline:
         self.dpj("up", "--profile", "full")
         self.ended = False
 
+    def give_key(self, tenant: str) -> None:
+        """What an operator does for a new tenant."""
+        if tenant not in self._keyed:
+            self.json("keys", "create", "--tenant", tenant)
+            self._keyed.add(tenant)
+
     def stop(self) -> None:
         """End our processes, not the servers."""
         self.dpj("down", "--keep-servers")
@@ -147,9 +153,7 @@ class Pipeline:
             return self._clients[key]
 
     def _new_client(self, role: str, tenant: str) -> httpx.Client:
-        if tenant not in self._keyed:
-            self.json("keys", "create", "--tenant", tenant)
-            self._keyed.add(tenant)
+        self.give_key(tenant)
         token = self.json("token", "--role", role, "--tenant", tenant)["token"]
         return httpx.Client(
             base_url=f"{self.url}/api/v1",
