@@ -42,7 +42,7 @@ class BenchSite:
         self._started = stack.started
         settings = load_settings(self.name)
         with ThreadPoolExecutor(1) as aside:  # it runs an event loop of its own, and a bench asks from inside one
-            aside.submit(prepare, settings, note).result()
+            aside.submit(prepare, settings, note, TENANT).result()
         return settings
 
     @property

@@ -1,7 +1,8 @@
-"""A login to Vault that keeps itself alive, and transit's batch calls. Blocking: for worker threads.
+"""A login to Vault that keeps itself alive, and calls with it. Blocking: for worker threads.
 
 AppRole: role id and secret id give a token with a lease. The token is renewed once two thirds of the lease are over, at the next
-call; where it can't be renewed, or Vault answers 403 (revoked, expired, Vault restored), we log in again, once per call.
+call; where it can't be renewed, or Vault does not know it any more (revoked, expired, Vault restored), we log in again, once per
+call. A 403 that a good token gets is about the path: there is no such key, or our policy does not allow it.
 """
 
 from __future__ import annotations
@@ -15,13 +16,21 @@ from typing import Any, Literal
 
 import hvac
 import structlog
-from hvac.exceptions import Forbidden, VaultError
+from hvac.exceptions import Forbidden, InvalidRequest, VaultError
 
+from crypto.vault_login import WrappedSecretId
 from domain.errors import KeyringUnavailable
 
 RENEW_AFTER = 2 / 3  # of the lease
 
 log = structlog.get_logger()
+
+
+class KeyRefused(KeyringUnavailable):
+    """Vault serves, but not this path: there is no such key, or our policy does not allow what was asked."""
+
+    def __init__(self, detail: str = "", *, outage: bool = False) -> None:
+        super().__init__(detail or "The keyring has no such key for us.", outage=outage)
 
 
 class VaultSession:
@@ -31,7 +40,7 @@ class VaultSession:
         self,
         client: Any,
         role_id: str,
-        secret_id: str,
+        secret_id: str | WrappedSecretId,
         *,
         mount: str = "transit",
         clock: Callable[[], float] = time.monotonic,
@@ -51,7 +60,7 @@ class VaultSession:
         cls,
         address: str,
         role_id: str,
-        secret_id: str,
+        secret_id: str | WrappedSecretId,
         *,
         mount: str = "transit",
         ca_file: Path | None = None,
@@ -65,45 +74,98 @@ class VaultSession:
         return cls(client, role_id, secret_id, mount=mount)
 
     def transit(
-        self, operation: Literal["encrypt", "decrypt"], key_name: str, batch: Sequence[Mapping[str, str]]
+        self, operation: Literal["encrypt", "decrypt", "rewrap"], key_name: str, batch: Sequence[Mapping[str, str]]
     ) -> list[dict[str, Any]]:
         """``batch_results`` of a transit call, one per item and in its order; an item that failed has an ``error``.
 
-        Raises KeyringUnavailable: Vault is away or sealed, refuses us or this key, or answers something else.
+        Raises KeyringUnavailable (Vault is away or sealed, refuses us, or answers something else), as KeyRefused where it is the
+        key that we can't have.
         """
-        try:
-            login = self._ready()
+        # Not hvac's encrypt_data, which has no way to ask that a batch with one bad item be answered with a 200.
+        body = {"batch_input": list(batch), "partial_failure_response_code": 200}
+
+        def post() -> Any:
             try:
-                answer = self._post(operation, key_name, batch)
-            except Forbidden:
-                self._log_in(after=login)
-                answer = self._post(operation, key_name, batch)
-            results = answer["data"]["batch_results"]
-            if len(results) == len(batch):
-                return list(results)
-            log.warning("vault_call_failed", error="answer_incomplete")
+                return self._client.adapter.post(url=f"/v1/{self._mount}/{operation}/{key_name}", json=body)
+            except VaultError as error:
+                # When every item fails the answer is a 400 all the same, with the items' errors in it.
+                if isinstance(error.json, dict) and "batch_results" in (error.json.get("data") or {}):
+                    return error.json
+                raise
+
+        def results() -> list[dict[str, Any]]:
+            found = self._admitted(post)["data"]["batch_results"]
+            if len(found) != len(batch):
+                raise KeyError("batch_results")
+            return list(found)
+
+        found: list[dict[str, Any]] = self._told(results)
+        return found
+
+    def keys(self, method: Literal["get", "post", "list"], path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The ``data`` of a call about the mount's keys: ``path`` is what follows ``keys``, ``/name/rotate`` and the like.
+
+        None if Vault knows no such key. Raises as ``transit``.
+        """
+
+        def call() -> Any:
+            url = f"/v1/{self._mount}/keys{path}"
+            try:
+                return getattr(self._client.adapter, method)(url=url, **({} if body is None else {"json": dict(body)}))
+            except hvac.exceptions.InvalidPath:
+                return None
+
+        def data() -> Any:
+            answer = self._admitted(call)
+            return answer.get("data") if isinstance(answer, dict) else answer
+
+        return self._told(data)
+
+    def check(self) -> None:
+        """Raises KeyringUnavailable unless Vault serves and we are logged in. Logs in if need be."""
+        self._told(lambda: self._admitted(self._client.auth.token.lookup_self))
+
+    def close(self) -> None:
+        """Give the connections back. The token ends with its lease."""
+        self._client.session.close()
+
+    def _told(self, call: Callable[[], Any]) -> Any:
+        """What ``call`` gives; vendor errors become ours."""
+        try:
+            return call()
+        except KeyringUnavailable as error:
+            log.warning("vault_call_failed", error=type(error).__name__)
+            raise
+        except InvalidRequest:
+            raise KeyRefused from None
         except (VaultError, OSError) as error:  # the errors of requests are OSErrors
             log.warning("vault_call_failed", error=type(error).__name__)
         except (KeyError, TypeError):
             log.warning("vault_call_failed", error="answer_malformed")
         raise KeyringUnavailable
 
-    def close(self) -> None:
-        """Give the connections back. The token ends with its lease."""
-        self._client.session.close()
-
-    def _post(self, operation: str, key_name: str, batch: Sequence[Mapping[str, str]]) -> Any:
+    def _admitted(self, call: Callable[[], Any]) -> Any:
+        """``call`` with a token that Vault knows. Raises KeyRefused if it is not the token that is refused."""
+        login = self._ready()
         try:
-            # Not hvac's encrypt_data, which has no way to ask that a batch with one bad item be answered with a 200.
-            return self._client.adapter.post(
-                url=f"/v1/{self._mount}/{operation}/{key_name}",
-                json={"batch_input": list(batch), "partial_failure_response_code": 200},
-            )
-        except VaultError as error:
-            # When every item fails the answer is a 400 all the same, with the items' errors in it.
-            if isinstance(error.json, dict) and "batch_results" in (error.json.get("data") or {}):
-                return error.json
+            return call()
+        except Forbidden:
+            if self._is_known():
+                raise KeyRefused from None
+        self._log_in(after=login)
+        try:
+            return call()
+        except Forbidden:
+            if self._is_known():
+                raise KeyRefused from None
             raise
+
+    def _is_known(self) -> bool:
+        try:
+            self._client.auth.token.lookup_self()
+        except Forbidden:
+            return False
+        return True
 
     def _ready(self) -> int:
         """Be logged in, with time left. The number of the login that holds."""
@@ -130,7 +192,13 @@ class VaultSession:
 
     def _authenticate(self) -> None:
         self._expires_at = -math.inf
-        answer = self._client.auth.approle.login(role_id=self._role_id, secret_id=self._secret_id, use_token=False)
+        given = self._secret_id
+        secret_id = given if isinstance(given, str) else given.take(self._client)
+        try:
+            answer = self._client.auth.approle.login(role_id=self._role_id, secret_id=secret_id, use_token=False)
+        except InvalidRequest:
+            # Not a key's fault: role or secret id are not (or no longer) good.
+            raise KeyringUnavailable("The keyring does not let this process in.") from None
         self._client.token = answer["auth"]["client_token"]
         self._hold(answer)
         self._logins += 1

@@ -216,6 +216,21 @@ class IdempotencyInProgress(Refused):
     code = "idempotency_in_progress"
 
 
+# --- Refused: an operator's act on keys ------------------------------------------------------------------------------
+
+
+class TenantInvalid(Refused):
+    """No tenant can have this name."""
+
+    code = "tenant_invalid"
+
+
+class KeyVersionInUse(Refused):
+    """A version of a key can't be retired: something is still wrapped under it, or may be in a moment."""
+
+    code = "key_version_in_use"
+
+
 # --- Transient: a dependency is away ---------------------------------------------------------------------------------
 
 
@@ -232,6 +247,31 @@ class ObjectStoreUnavailable(Transient):
 class KeyringUnavailable(Transient):
     code = "keyring_unavailable"
     waiting_for = "keyring"
+
+
+class TenantKeyMissing(KeyringUnavailable):
+    """Nobody has created a key for this tenant (``dpj keys create``), or the keyring does not let us use it."""
+
+    code = "tenant_key_missing"
+    retry_after = 60
+
+    def __init__(self, detail: str = "", *, outage: bool = False) -> None:
+        super().__init__(detail, outage=outage)
+
+
+class KeyVersionRetired(KeyringUnavailable):
+    """A key was wrapped under a version that was retired meanwhile: nothing may be kept under it any more."""
+
+    code = "key_version_retired"
+
+    def __init__(self, detail: str = "", *, outage: bool = False) -> None:
+        super().__init__(detail, outage=outage)
+
+
+class KeyringLoginRefused(KeyringUnavailable):
+    """What this process was given to log in with is used up or invalid: it needs another, and so a new start."""
+
+    code = "keyring_login_refused"
 
 
 class BrokerUnavailable(Transient):

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
+from typing import Final, Self
 from uuid import UUID
 
 DATA_KEY_BYTES = 32
+
+_TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
+
+
+def is_tenant(name: str) -> bool:
+    """Whether a tenant may be called so: such a name is safe in the name of a key and in a path."""
+    return _TENANT.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +33,53 @@ class EncryptionContext:
         return (self.tenant, str(self.document_id), self.role)
 
 
-@dataclass(frozen=True, slots=True)
 class DataKey:
-    """A document's secret key: 32 random bytes, never stored, printed or sent."""
+    """A document's secret key: 32 random bytes, never stored, printed or sent.
 
-    secret: bytes = field(repr=False)
+    It lives for one operation, whose end wipes it (``with key:``). What the bytes were copied into on the way (base64 texts,
+    HMAC results, a library's own state) Python can't wipe: that goes with its last reference.
+    """
 
-    def __post_init__(self) -> None:
-        if len(self.secret) != DATA_KEY_BYTES:
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: bytes | bytearray) -> None:
+        """A bytearray is taken over, not copied. Raises ValueError for any other length."""
+        if len(secret) != DATA_KEY_BYTES:
             raise ValueError("a data key has 32 bytes")
+        self._secret: bytearray | None = secret if isinstance(secret, bytearray) else bytearray(secret)
+
+    @property
+    def secret(self) -> bytearray:
+        """The key itself. Raises RuntimeError once it is wiped: zeros would encrypt too."""
+        if self._secret is None:
+            raise RuntimeError("the data key is wiped")
+        return self._secret
+
+    def wipe(self) -> None:
+        """Overwrite the bytes. Safe to repeat."""
+        if self._secret is not None:
+            wipe(self._secret)
+            self._secret = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wipe()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DataKey) and self._secret == other._secret
+
+    def __hash__(self) -> int:
+        raise TypeError("what may be wiped is no key of a dictionary")
+
+    def __repr__(self) -> str:
+        return "DataKey()"
+
+
+def wipe(buffer: bytearray) -> None:
+    """Overwrite a secret's bytes where they lie."""
+    buffer[:] = bytes(len(buffer))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """A document's content between the object store and its clear bytes: every use case reads and writes through here.
 
 PostgreSQL is the authority: the store's object must have the length that follows from the document's size there, and be
-the version whose ETag was recorded; then the envelope's tags speak for every byte. A data key lives for one operation
-and is never kept between two.
+the version whose ETag was recorded; then the envelope's tags speak for every byte. A data key lives for one operation,
+whose end wipes it, and is never kept between two.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class EncryptedContent:
         self._keyring = keyring
 
     async def new_key(self, context: EncryptionContext) -> tuple[DataKey, WrappedKey]:
-        """A data key of one document's own, and its wrapped form for PostgreSQL."""
+        """A data key of one document's own, for the caller to wipe, and its wrapped form for PostgreSQL."""
         return await self._keyring.new_data_key(context)
 
     async def store(
@@ -80,14 +80,14 @@ class EncryptedContent:
         async with closed(lead) as pieces:
             async for piece in pieces:
                 header += piece
-        key = await self._keyring.unwrap(sealed.wrapped_key, sealed.context)
         span = (sealed.clear_size, start, end)
-        async with (
-            closed(self._objects.read(sealed.object_key, start=offset, length=length, etag=etag)) as window,
-            closed(self._cipher.decrypt_window(key, sealed.context, bytes(header), window, span)) as clear,
-        ):
-            async for piece in clear:
-                yield piece
+        with await self._keyring.unwrap(sealed.wrapped_key, sealed.context) as key:
+            async with (
+                closed(self._objects.read(sealed.object_key, start=offset, length=length, etag=etag)) as window,
+                closed(self._cipher.decrypt_window(key, sealed.context, bytes(header), window, span)) as clear,
+            ):
+                async for piece in clear:
+                    yield piece
 
     async def store_rendition(self, document: Document, role: str, clear: bytes) -> StoredObject:
         """Store one rendition under the document's data key, in a role of its own.
@@ -97,9 +97,9 @@ class EncryptedContent:
         """
         content = _content_of(document)
         # Always under the context the key was wrapped with; the envelope binds the role.
-        key = await self._keyring.unwrap(content.wrapped_key, content.context)
-        object_key = f"{renditions_prefix(document.object_key)}{role}.{secrets.token_hex(8)}"
-        return await self.store(key, _context(document, role), object_key, _once(clear))
+        with await self._keyring.unwrap(content.wrapped_key, content.context) as key:
+            object_key = f"{renditions_prefix(document.object_key)}{role}.{secrets.token_hex(8)}"
+            return await self.store(key, _context(document, role), object_key, _once(clear))
 
     async def read_rendition(self, document: Document, rendition: Rendition) -> AsyncIterator[bytes]:
         """The rendition's clear bytes. Raises as ``read``."""
@@ -126,15 +126,15 @@ class EncryptedContent:
     async def _read(self, sealed: _Sealed, context: EncryptionContext | None = None) -> AsyncIterator[bytes]:
         """The whole object; ``context`` is what it was sealed for, if not what its key was wrapped for."""
         etag = await self._pin(sealed)
-        key = await self._keyring.unwrap(sealed.wrapped_key, sealed.context)
         count = 0
-        async with (
-            closed(self._objects.read(sealed.object_key, etag=etag)) as stored,
-            closed(self._cipher.decrypt(key, context or sealed.context, stored)) as clear,
-        ):
-            async for piece in clear:
-                count += len(piece)
-                yield piece
+        with await self._keyring.unwrap(sealed.wrapped_key, sealed.context) as key:
+            async with (
+                closed(self._objects.read(sealed.object_key, etag=etag)) as stored,
+                closed(self._cipher.decrypt(key, context or sealed.context, stored)) as clear,
+            ):
+                async for piece in clear:
+                    count += len(piece)
+                    yield piece
         if count != sealed.clear_size:
             raise IntegrityMismatch
 

@@ -280,7 +280,8 @@ class Intake:
         mime_type = media_type(upload.declared_type, sniffed, rule.allowed_formats)
         context = EncryptionContext(document.tenant, document.id)
         key, wrapped = await self._content.new_key(context)
-        stored = await self._content.store(key, context, document.object_key, passed.all())  # 2
+        with key:
+            stored = await self._content.store(key, context, document.object_key, passed.all())  # 2
         reach("intake.stored")
         if upload.sha256 is not None and upload.sha256 != passed.sha256:
             raise ChecksumMismatch("The bytes received do not have the announced SHA-256.")

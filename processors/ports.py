@@ -98,9 +98,11 @@ class Cipher(Protocol):
 
 
 class Keyring(Protocol):
-    """Wraps data keys under key-encryption keys. Raises KeyringUnavailable or WrongKey."""
+    """Wraps data keys under key-encryption keys, one per tenant. Raises KeyringUnavailable or WrongKey."""
 
-    async def new_data_key(self, context: EncryptionContext) -> tuple[DataKey, WrappedKey]: ...
+    async def new_data_key(self, context: EncryptionContext) -> tuple[DataKey, WrappedKey]:
+        """Raises TenantKeyMissing if nobody has created the key of the context's tenant."""
+        ...
 
     async def unwrap(self, wrapped: WrappedKey, context: EncryptionContext) -> DataKey: ...
 
@@ -368,7 +370,7 @@ class UploadRecords(Protocol):
     ) -> None:
         """Write ``change`` and, with a ``scope``, the key's answer, if the attempt still holds its row and its key.
 
-        Raises UploadSuperseded if it holds one of them no longer.
+        Raises UploadSuperseded if it holds one of them no longer, KeyVersionRetired if its key's version was retired meanwhile.
         """
         ...
 

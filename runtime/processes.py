@@ -66,7 +66,7 @@ def run_api(settings: Settings) -> None:
             )
         )
         calm_collector()
-        await together(stopping, serve_until(server, stopping), site.dependencies.run(stopping))
+        await together(stopping, serve_until(server, stopping), site.log_in(stopping), site.dependencies.run(stopping))
         # Uploads that were cut short now remove what they left; what they can't, the sweep does.
         if server.server_state.tasks:
             await asyncio.wait(server.server_state.tasks, timeout=UNDO_SECONDS)
@@ -126,7 +126,7 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
             jobs: list[Awaitable[None]] = [runner.run(stopping) for runner in runners.values()]
             jobs += [mover.run(stopping) for mover in audit.values()]
             port = health_port(settings, f"worker-{names[0]}")
-            jobs.append(site.dependencies.run(stopping))
+            jobs += [site.log_in(stopping), site.dependencies.run(stopping)]
             calm_collector()
             await together(stopping, *jobs, serve_health(port, site.metrics, health, stopping))
 

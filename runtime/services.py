@@ -11,7 +11,9 @@ from typing import Final
 
 import httpx
 
+from deploy.native import site
 from deploy.native.files import home, tail
+from deploy.native.parts import vault
 from deploy.native.supervisor import Command, Supervisor, Tracked
 from operations.consumers import CONSUMERS
 from runtime.commands.output import CommandFailed
@@ -29,6 +31,10 @@ _BESIDE: Final[dict[str, tuple[str, ...]]] = {
     **{f"worker-{name}": ("worker", name) for name in CONSUMERS},
     WATCHDOG: ("watchdog",),
 }
+
+
+#: Processes that read or write content.
+_WITH_KEYRING: Final = frozenset({"api", "worker-integrity", "worker-renditions", "worker-archiving"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         self._stack = settings.stack_name
+        self._has_vault = settings.keyring == "vault"
         self._folder = home() / settings.stack_name
         if not self._folder.is_dir():
             raise CommandFailed(
@@ -125,9 +132,21 @@ class Services:
     def _command(self, service: Service) -> Command:
         return Command(
             arguments=(sys.executable, "-m", "runtime.cli", *service.words, "--stack", self._stack),
-            environment={"DPJ_HOME": str(home()), "DPJ_STACK": self._stack},
+            environment={"DPJ_HOME": str(home()), "DPJ_STACK": self._stack, **self._login(service)},
             folder=CHECKOUT,
         )
+
+    def _login(self, service: Service) -> dict[str, str]:
+        """Every process gets a secret id of its own, wrapped for one use, if it needs one; and none that is not."""
+        if not self._has_vault:
+            return {}
+        nothing = {"DPJ_VAULT_SECRET_ID": ""}
+        if service.name not in _WITH_KEYRING:
+            return nothing
+        here = site.load(self._stack)
+        if here is None:
+            raise CommandFailed(f"There is no local stack {self._stack}.", "Start it: dpj up.")
+        return {**nothing, "DPJ_VAULT_WRAPPED_SECRET_ID_FILE": str(vault.hand_out(here, service.name))}
 
     def _failed(self, service: Service, what: str) -> CommandFailed:
         log = self._processes.log(service.name)

@@ -41,7 +41,12 @@ class Settings(BaseSettings):
     vault_addr: str = ""
     vault_role_id: SecretStr = SecretStr("")
     vault_secret_id: SecretStr = SecretStr("")
+    vault_wrapped_secret_id_file: Path | None = None
+    vault_operator_file: Path | None = None
+    vault_mount: str = "transit"
+    vault_tenant_prefix: str = Field(default="dpj-tenant-", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
     vault_transit_key: str = "dpj-documents"
+    vault_timeout: float = Field(default=5.0, gt=0, le=60)
     personal_key_file: Path
     pseudonym_key_file: Path
 

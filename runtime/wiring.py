@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -15,18 +16,19 @@ from prometheus_client import CollectorRegistry
 from crypto.envelope import Envelope
 from crypto.local_keyring import LocalKeyring
 from crypto.personal_data import PersonalDataKeys
-from crypto.vault_session import VaultSession
 from crypto.vault_transit import VaultTransitKeyring
 from domain.errors import (
     AuditStoreUnavailable,
     DatabaseUnavailable,
     GedUnavailable,
+    KeyringLoginRefused,
     KeyringUnavailable,
     MailUnavailable,
     ObjectStoreUnavailable,
     RegistryUnavailable,
     Transient,
 )
+from domain.waiting import pause
 from ged.cmis import CmisRepository
 from notifications.email_smtp import SmtpMailSender, Tls
 from notifications.rendering import MailTemplates
@@ -48,6 +50,7 @@ from processors.guarded import (
 )
 from processors.intake import Intake
 from processors.integrity import IntegrityProcessor
+from processors.key_care import KeyCare
 from processors.leftovers import Leftovers
 from processors.notification import NotificationProcessor
 from processors.operator_mails import OperatorMails
@@ -62,6 +65,7 @@ from processors.validation import Validation
 from processors.vouching import VouchedKeyring
 from rendering.pool import RenderPool
 from runtime.dependencies import Dependencies
+from runtime.keyrings import create_keyring, create_tenant_keys
 from runtime.safety import confinement_of, create_render_pool, create_scanner, operators_of
 from runtime.settings import Settings
 from runtime.telemetry import CircuitMetrics, DeliveryMetrics, RelayMetrics
@@ -80,6 +84,7 @@ from storage.outbox_postgres import PostgresOutboxSource
 from storage.outbox_refused_postgres import PostgresRefusals
 from storage.postgres import Postgres, PostgresDatabase
 from storage.queries_postgres import PostgresQueries
+from storage.wrapped_keys_postgres import PostgresWrappedKeys
 from streams.apps import ConsumerOffsets, ConsumerSettings
 from streams.consumer import ConsumerRunner
 from streams.delivery import Delivery, Flow, Policy
@@ -93,6 +98,8 @@ MEGABYTE: Final = 1024 * 1024
 LIGHT: Final = frozenset({"audit"})
 LIGHT_LANE: Final = 256
 LIGHT_CONCURRENCY: Final = 128
+#: Between two tries to be let in to the keyring at a process's start.
+LOGIN_SECONDS: Final = 1.0
 
 
 class SystemClock:
@@ -113,20 +120,6 @@ def create_object_store(settings: Settings) -> FilesystemObjectStore | MinioObje
     if settings.objects_dir is None:
         raise ValueError("DPJ_OBJECTS_DIR is not set")
     return FilesystemObjectStore(settings.objects_dir)
-
-
-def create_keyring(settings: Settings) -> LocalKeyring | VaultTransitKeyring:
-    """The keyring that the settings name. Raises ValueError if they don't say where it is."""
-    if settings.keyring == "vault":
-        session = VaultSession.connect(
-            settings.vault_addr,
-            settings.vault_role_id.get_secret_value(),
-            settings.vault_secret_id.get_secret_value(),
-        )
-        return VaultTransitKeyring(session, settings.vault_transit_key)
-    if settings.keyring_file is None:
-        raise ValueError("DPJ_KEYRING_FILE is not set")
-    return LocalKeyring(settings.keyring_file)
 
 
 class Site:
@@ -198,9 +191,30 @@ class Site:
         return GuardedObjectStore(store, self._breaker(ObjectStoreUnavailable, store.check))
 
     @cached_property
-    def keyring(self) -> VouchedKeyring:
+    def _keyring(self) -> LocalKeyring | VaultTransitKeyring:
         keyring = create_keyring(self.settings)
         self._closed_with_us(keyring.aclose)
+        return keyring
+
+    async def log_in(self, stopping: asyncio.Event) -> None:
+        """At a process's start: be let in to the keyring, however long it is away, if the process has need of one.
+
+        Ends with the process; raises KeyringLoginRefused where waiting would not help.
+        """
+        if "_keyring" not in self.__dict__:
+            await stopping.wait()
+        while not stopping.is_set():
+            try:
+                await self._keyring.check()
+                await stopping.wait()
+            except KeyringLoginRefused:
+                raise
+            except KeyringUnavailable:
+                await pause(stopping, LOGIN_SECONDS)
+
+    @cached_property
+    def keyring(self) -> VouchedKeyring:
+        keyring = self._keyring
         guarded = GuardedKeyring(keyring, self._breaker(KeyringUnavailable, keyring.check))
         return VouchedKeyring(guarded, PostgresCanaries(self.postgres))
 
@@ -304,6 +318,14 @@ class Site:
         """Acts of the operator of that login name. Await ``codec.check`` before: acts are audited, and audit lines encoded."""
         actor = self.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{operator}")
         return OperatorDesk(self.database, self.codec, self.clock, actor)
+
+    def key_care(self, operator: str) -> KeyCare:
+        """Acts on keys of the operator of that login name. Await ``codec.check`` before: acts are audited."""
+        keys = create_tenant_keys(self.settings)
+        self._closed_with_us(keys.aclose)
+        actor = self.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{operator}")
+        wrapped, canaries = PostgresWrappedKeys(self.postgres), PostgresCanaries(self.postgres)
+        return KeyCare(keys, wrapped, canaries, self.database, self.clock, actor)
 
     def operations(self) -> PostgresOperations:
         """What is held, and which dead letters were handled."""

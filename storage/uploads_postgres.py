@@ -22,6 +22,7 @@ from storage.dossiers_postgres import type_of
 from storage.gathering_postgres import Gathering
 from storage.outbox_postgres import NewRows
 from storage.postgres_connections import Connections
+from storage.wrapped_keys_postgres import retired_is_told
 
 Scope = tuple[str, str, str]
 
@@ -96,7 +97,8 @@ class PostgresUploadRecords:
         values += changed.values()
         statement = _completion(tuple(changed), completes=scope is not None)
         try:
-            row = await self._gathering.row(statement, *values)
+            with retired_is_told():
+                row = await self._gathering.row(statement, *values)
         except asyncpg.DivisionByZeroError:
             raise UploadSuperseded from None
         if not row["moved"]:

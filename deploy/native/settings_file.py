@@ -78,6 +78,7 @@ def values(site: Site) -> dict[str, str]:
             "DPJ_VAULT_ADDR": vault.Vault().url(site),
             "DPJ_VAULT_ROLE_ID": site.secret("vault_role_id"),
             "DPJ_VAULT_SECRET_ID": site.secret("vault_secret_id"),
+            "DPJ_VAULT_OPERATOR_FILE": str(vault.operator_file(site)),
             "DPJ_VAULT_TRANSIT_KEY": vault.TRANSIT_KEY,
             "DPJ_ANTIVIRUS": "clamd",
             "DPJ_CLAMD_ADDRESS": site.address("clamd"),

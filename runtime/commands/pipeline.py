@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runtime.commands.documents import DEFAULT_TENANT
 from runtime.commands.output import AsJson, CommandFailed, Stack, answer, note, settings_of
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ def bring_up(stack: str | None, profile: ProfileName | None, tell: Callable[[str
     return settings
 
 
-def prepare(settings: Settings, tell: Callable[[str], None]) -> None:
-    """Tables, schemas, object store and topics; safe to repeat."""
+def prepare(settings: Settings, tell: Callable[[str], None], tenant: str = DEFAULT_TENANT) -> None:
+    """Tables, schemas, object store, topics, and the key of the one tenant that a local stack has; safe to repeat."""
     from operations.topics import ensure_topics, planned_topics
     from runtime.commands.operate import migrate, register_schemas
 
@@ -111,6 +112,8 @@ def prepare(settings: Settings, tell: Callable[[str], None]) -> None:
     tell("tables are there")
     asyncio.run(register_schemas(settings.registry_url))
     tell("schemas are registered")
+    asyncio.run(_create_key(settings, tenant))
+    tell(f"tenant {tenant} has a key")
     asyncio.run(_prepare_store(settings))
     tell("object store is ready")
     plans = planned_topics(
@@ -127,6 +130,18 @@ def prepare(settings: Settings, tell: Callable[[str], None]) -> None:
             document={"topics": differing},
         )
     tell("topics are there")
+
+
+async def _create_key(settings: Settings, tenant: str) -> None:
+    from runtime.commands.operators import operator_name
+    from runtime.wiring import Site
+
+    site = Site(settings)
+    try:
+        await site.codec.check()
+        await site.key_care(operator_name()).create(tenant)
+    finally:
+        await site.aclose()
 
 
 async def _prepare_store(settings: Settings) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,13 +10,15 @@ from uuid import uuid4
 
 import pytest
 
-from crypto.encoding import to_text
+from crypto import local_key_file
 from crypto.local_keyring import LocalKeyring
 from domain.errors import KeyringUnavailable
+from domain.key_care import Canary
 from domain.keys import EncryptionContext, WrappedKey
 from processors.vouching import VouchedKeyring
 from storage.keyring_canaries_postgres import PostgresCanaries
 from storage.postgres import Postgres
+from tests.support.keyrings import a_keyring
 
 
 @pytest.fixture
@@ -28,24 +29,30 @@ async def canaries(database_dsn: str) -> AsyncIterator[PostgresCanaries]:
 
 
 async def test_the_first_canary_of_a_version_stays(canaries: PostgresCanaries) -> None:
-    made = [WrappedKey("vault-transit", "documents", 1, f"vault:v1:{number}") for number in range(8)]
-    assert await canaries.find(made[0]) is None
+    made = [Canary("acme", WrappedKey("vault-transit", "documents", 1, f"vault:v1:{number}")) for number in range(8)]
+    assert await canaries.find(made[0].wrapped) is None
     kept = await asyncio.gather(*(canaries.keep(one) for one in made))
     assert len(set(kept)) == 1
-    assert await canaries.find(made[3]) == kept[0]
-    later = WrappedKey("vault-transit", "documents", 2, "vault:v2:x")
+    assert await canaries.find(made[3].wrapped) == kept[0]
+    later = Canary("acme", WrappedKey("vault-transit", "documents", 2, "vault:v2:x"))
+    assert await canaries.find(later.wrapped) == kept[0]  # the key's newest that there is
     assert await canaries.keep(later) == later
-    assert await canaries.find(made[0]) == kept[0]
+    assert await canaries.find(made[0].wrapped) == kept[0]
+    assert await canaries.some(5) == [later]
+    await canaries.move(kept[0], later)
+    assert await canaries.of("vault-transit", "documents") == [later]
+    assert await canaries.find(made[0].wrapped) == later
 
 
 async def test_a_key_made_anew_is_an_outage_until_the_old_one_is_back(
     canaries: PostgresCanaries, tmp_path: Path
 ) -> None:
     path, context = tmp_path / "keyring.json", EncryptionContext("acme", uuid4())
-    LocalKeyring.create(path)
+    a_keyring(path, "acme")
     old = path.read_text("utf-8")
     key, wrapped = await VouchedKeyring(LocalKeyring(path), canaries).new_data_key(context)
-    path.write_text(json.dumps({**json.loads(old), "keys": {"1": to_text(os.urandom(32))}}), "utf-8")
+    with local_key_file.changing(path) as keys:
+        keys.tenants["acme"].by_version[1] = bytearray(os.urandom(32))
     anew = VouchedKeyring(LocalKeyring(path), canaries)
     with pytest.raises(KeyringUnavailable):
         await anew.unwrap(wrapped, context)

@@ -15,12 +15,14 @@ from crypto.batching import BatchLimits
 from crypto.local_keyring import LocalKeyring
 from crypto.vault_session import VaultSession
 from crypto.vault_transit import VaultTransitKeyring
-from domain.errors import KeyringUnavailable, WrongKey
-from domain.keys import DataKey, EncryptionContext, WrappedKey
+from domain.errors import KeyringUnavailable, TenantKeyMissing, WrongKey
+from domain.keys import DataKey, EncryptionContext
+from tests.support.keyrings import a_keyring, create_vault_key
 from tests.support.tcp_proxy import Proxy
 
 Keyring = LocalKeyring | VaultTransitKeyring
 CONTEXT = EncryptionContext("banque", UUID(int=11))
+PREFIX = "dpj-tenant-"
 
 
 def vault_session(stack: dict[str, str], **changes: str) -> VaultSession:
@@ -28,14 +30,21 @@ def vault_session(stack: dict[str, str], **changes: str) -> VaultSession:
     return VaultSession.connect(at["DPJ_VAULT_ADDR"], at["DPJ_VAULT_ROLE_ID"], at["DPJ_VAULT_SECRET_ID"], timeout=1.0)
 
 
+@pytest.fixture
+def banque_has_a_key(stack: dict[str, str]) -> str:
+    """The prefix of keys' names. The key is made as an operator makes it."""
+    create_vault_key(stack, "banque")
+    return PREFIX
+
+
 @pytest.fixture(params=["local", "vault"])
 async def keyring(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Keyring]:
     made: Keyring
     if request.param == "local":
-        made = LocalKeyring.create(tmp_path / "keyring.json")
+        made = a_keyring(tmp_path / "keyring.json", "banque")
     else:
         stack = request.getfixturevalue("stack")
-        made = VaultTransitKeyring(vault_session(stack), stack["DPJ_VAULT_TRANSIT_KEY"])
+        made = VaultTransitKeyring(vault_session(stack), request.getfixturevalue("banque_has_a_key"))
     yield made
     await made.aclose()
 
@@ -56,7 +65,7 @@ async def test_a_key_comes_back(keyring: Keyring) -> None:
 
 async def test_each_key_is_new(keyring: Keyring) -> None:
     made = await asyncio.gather(*(keyring.new_data_key(CONTEXT) for _ in range(20)))
-    assert len({key.secret for key, _ in made}) == 20
+    assert len({bytes(key.secret) for key, _ in made}) == 20
     assert len({wrapped.ciphertext for _, wrapped in made}) == 20
 
 
@@ -124,9 +133,11 @@ async def test_check(keyring: Keyring) -> None:
 
 
 @pytest.fixture
-async def vault(stack: dict[str, str]) -> AsyncIterator[tuple[VaultTransitKeyring, VaultSession]]:
+async def vault(
+    stack: dict[str, str], banque_has_a_key: str
+) -> AsyncIterator[tuple[VaultTransitKeyring, VaultSession]]:
     session = vault_session(stack)
-    made = VaultTransitKeyring(session, stack["DPJ_VAULT_TRANSIT_KEY"])
+    made = VaultTransitKeyring(session, banque_has_a_key)
     yield made, session
     await made.aclose()
 
@@ -167,20 +178,23 @@ async def test_wraps_share_requests(
 
 
 async def test_a_role_that_is_refused_is_an_outage(stack: dict[str, str]) -> None:
-    keyring = VaultTransitKeyring(vault_session(stack, DPJ_VAULT_SECRET_ID=str(uuid4())), "dpj-documents")
+    keyring = VaultTransitKeyring(vault_session(stack, DPJ_VAULT_SECRET_ID=str(uuid4())), PREFIX)
     with pytest.raises(KeyringUnavailable):
         await keyring.check()
     await keyring.aclose()
 
 
-async def test_a_key_that_does_not_exist_is_an_outage(stack: dict[str, str]) -> None:
-    absent = f"absent-{uuid4().hex[:8]}"
-    keyring = VaultTransitKeyring(vault_session(stack), absent)
-    with pytest.raises(KeyringUnavailable):
-        await keyring.check()
-    with pytest.raises(KeyringUnavailable):
-        await keyring.unwrap(WrappedKey("vault-transit", absent, 1, "vault:v1:AAAAAAAAAAAAAAAAAAAAAAAA"), CONTEXT)
-    await keyring.aclose()
+async def test_a_tenant_without_a_key_makes_none(keyring: Keyring) -> None:
+    absent = EncryptionContext(f"absent-{uuid4().hex[:8]}", uuid4())
+    for _ in range(2):
+        with pytest.raises(TenantKeyMissing) as caught:
+            await keyring.new_data_key(absent)
+        assert not caught.value.outage
+    _, wrapped = await keyring.new_data_key(CONTEXT)
+    name = wrapped.key_name.removesuffix("banque") + absent.tenant
+    with pytest.raises(KeyringUnavailable) as waits:
+        await keyring.unwrap(replace(wrapped, key_name=name), absent)
+    assert not waits.value.outage
 
 
 async def test_a_version_that_vault_does_not_have_yet_has_to_wait(
@@ -193,10 +207,10 @@ async def test_a_version_that_vault_does_not_have_yet_has_to_wait(
         await keyring.unwrap(later, CONTEXT)
 
 
-async def test_a_vault_that_is_away_is_an_outage_in_time(stack: dict[str, str]) -> None:
+async def test_a_vault_that_is_away_is_an_outage_in_time(stack: dict[str, str], banque_has_a_key: str) -> None:
     async with Proxy(stack["DPJ_VAULT_ADDR"].removeprefix("http://")) as proxy:
         session = vault_session(stack, DPJ_VAULT_ADDR=f"http://{proxy.endpoint}")
-        keyring = VaultTransitKeyring(session, stack["DPJ_VAULT_TRANSIT_KEY"], BatchLimits(deadline=3.0))
+        keyring = VaultTransitKeyring(session, banque_has_a_key, limits=BatchLimits(deadline=3.0))
         _, wrapped = await keyring.new_data_key(CONTEXT)
         proxy.silent = True
         started = time.monotonic()

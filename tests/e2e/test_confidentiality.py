@@ -103,7 +103,7 @@ def data_keys(pipeline: Pipeline) -> list[bytes]:
         login = {"role_id": given["DPJ_VAULT_ROLE_ID"], "secret_id": given["DPJ_VAULT_SECRET_ID"]}
         token = vault.post("/auth/approle/login", json=login).raise_for_status().json()["auth"]["client_token"]
         batch = [{"ciphertext": wrapped, "context": context(str(document))} for document, wrapped in rows]
-        path = f"/transit/decrypt/{given['DPJ_VAULT_TRANSIT_KEY']}"
+        path = f"/transit/decrypt/dpj-tenant-{TENANT}"
         answer = vault.post(path, json={"batch_input": batch}, headers={"X-Vault-Token": token}).raise_for_status()
         keys = [base64.b64decode(one["plaintext"]) for one in answer.json()["data"]["batch_results"]]
     assert {len(key) for key in keys} == {32}

@@ -57,7 +57,8 @@ class Checker:
         )
 
     def clients(self, tenant: str, writer: Writer, seed: int, *, poison: float = 0.01) -> Clients:
-        """Clients of ``tenant`` whose doings follow from ``seed``; close them."""
+        """Clients of ``tenant``, which has a key then, whose doings follow from ``seed``; close them."""
+        self.pipeline.give_key(tenant)
         dice = random.Random(seed)
         return Clients(self.pipeline.url, tenant, self._tokens_of(tenant), writer, dice, poison=poison)
 

@@ -12,7 +12,6 @@ from uuid import uuid4
 import pytest
 
 from crypto.envelope import CHUNK_SIZE, Envelope
-from crypto.local_keyring import LocalKeyring
 from crypto.vault_session import VaultSession
 from crypto.vault_transit import VaultTransitKeyring
 from domain.errors import IntegrityMismatch, ObjectMissing, WrongKey
@@ -21,13 +20,14 @@ from processors.content import EncryptedContent
 from storage.objects_filesystem import FilesystemObjectStore
 from storage.objects_minio import MinioObjectStore
 from tests.support.fakes_content import a_document, collect, cut
+from tests.support.keyrings import a_keyring, create_vault_key
 
 CLEAR = os.urandom(7 * CHUNK_SIZE + 4321)
 
 
 def adapters(kind: str, stack: dict[str, str], folder: Path) -> tuple[Any, Any]:
     if kind == "embedded":
-        return FilesystemObjectStore(folder / "objects"), LocalKeyring.create(folder / "keyring.json")
+        return FilesystemObjectStore(folder / "objects"), a_keyring(folder / "keyring.json", "banque")
     objects = MinioObjectStore(
         stack["DPJ_MINIO_ENDPOINT"],
         stack["DPJ_MINIO_ACCESS_KEY"],
@@ -36,7 +36,7 @@ def adapters(kind: str, stack: dict[str, str], folder: Path) -> tuple[Any, Any]:
         secure=False,
     )
     session = VaultSession.connect(stack["DPJ_VAULT_ADDR"], stack["DPJ_VAULT_ROLE_ID"], stack["DPJ_VAULT_SECRET_ID"])
-    return objects, VaultTransitKeyring(session, stack["DPJ_VAULT_TRANSIT_KEY"])
+    return objects, VaultTransitKeyring(session, "dpj-tenant-")
 
 
 @pytest.fixture(params=["embedded", "full"])
@@ -44,6 +44,8 @@ async def content(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     stack = request.getfixturevalue("stack") if request.param == "full" else {}
     objects, keyring = adapters(request.param, stack, tmp_path)
     await objects.prepare()
+    if request.param == "full":
+        create_vault_key(stack, "banque")
     yield EncryptedContent(objects, Envelope(), keyring)
     await objects.aclose()
     await keyring.aclose()

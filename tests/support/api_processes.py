@@ -23,6 +23,7 @@ import httpx
 from domain.documents import Role
 from ingest_api.tokens import issue_token
 from processors.reconcile import Repairs, Report
+from runtime.keyrings import create_tenant_keys
 from runtime.settings import Settings
 from runtime.wiring import Site
 
@@ -72,6 +73,7 @@ class ApiProcesses:
     async def up(self) -> AsyncIterator[ApiProcesses]:
         await self.site.object_store.prepare()
         await self.site.codec.check()
+        await create_tenant_keys(self.settings).create(TENANT)
         try:
             await asyncio.gather(*(self._start(number) for number in range(self._count)))
             yield self

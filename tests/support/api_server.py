@@ -12,7 +12,6 @@ from pathlib import Path
 import uvicorn
 
 from crypto.envelope import Envelope
-from crypto.local_keyring import LocalKeyring
 from ingest_api.sniffing import MagicSniffer
 from processors.attempts import Attempts
 from processors.content import EncryptedContent
@@ -21,6 +20,7 @@ from processors.reading import Reading
 from storage.objects_filesystem import FilesystemObjectStore
 from tests.support.api import an_app
 from tests.support.fakes_intake import Bench, a_rule
+from tests.support.keyrings import a_keyring
 
 LARGEST = 2 << 30
 
@@ -29,7 +29,7 @@ def a_bench(folder: Path) -> Bench:
     """A bench whose content lies in files."""
     bench = Bench()
     store = FilesystemObjectStore(folder / "objects")
-    bench.content = EncryptedContent(store, Envelope(), LocalKeyring.create(folder / "keyring.json"))
+    bench.content = EncryptedContent(store, Envelope(), a_keyring(folder / "keyring.json", "acme"))
     bench.attempts = Attempts(bench.database, bench.content, bench.clock)
     bench.intake = Intake(bench.database, bench.content, bench.attempts, MagicSniffer(), bench.personal, bench.clock)
     bench.reading = Reading(bench.database, bench.database, bench.content, bench.personal, bench.clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -104,14 +105,15 @@ class MemoryKeyring:
 
     def __init__(self) -> None:
         self._held: dict[str, tuple[DataKey, EncryptionContext]] = {}
+        self._numbers = itertools.count()
         self.calls: list[str] = []
         self.away = False
 
     async def new_data_key(self, context: EncryptionContext) -> tuple[DataKey, WrappedKey]:
         self._call("new_data_key")
         key = DataKey(os.urandom(DATA_KEY_BYTES))
-        name = f"memory:v1:{id(self):x}-{len(self._held)}"
-        self._held[name] = (key, context)
+        name = f"memory:v1:{id(self):x}-{next(self._numbers)}"
+        self._held[name] = (DataKey(bytes(key.secret)), context)  # the caller wipes what it gets
         return key, WrappedKey("memory", "memory", 1, name)
 
     async def unwrap(self, wrapped: WrappedKey, context: EncryptionContext) -> DataKey:
@@ -119,7 +121,7 @@ class MemoryKeyring:
         key, owner = self._held.get(wrapped.ciphertext, (None, None))
         if key is None or owner is None or (owner.tenant, owner.document_id) != (context.tenant, context.document_id):
             raise WrongKey
-        return key
+        return DataKey(bytes(key.secret))
 
     async def check(self) -> None:
         self._call("check")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import threading
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ class FakeVault:
     """Stands where an ``hvac.Client`` does.
 
     ``failures`` are raised by the next transit calls, ``auth_failures`` by the next logins and renewals; ``poison`` is a context
-    (base64) whose encryption fails. ``gate``, if set, is waited for by every transit call. ``now`` is the clock that leases run by.
+    (base64) whose encryption fails. ``wrapped`` holds creation path and secret id by wrapping token. ``gate``, if set, is waited for by every transit call. ``now`` is the clock that leases run by.
     """
 
     def __init__(self, lease: int = 3600) -> None:
@@ -30,13 +31,17 @@ class FakeVault:
         self.batches: list[tuple[str, int]] = []
         self.logins = 0
         self.renewals = 0
+        self.lookups = 0
         self.closed = False
+        self.on_login: Callable[[], None] = lambda: None
         self._valid: dict[str, float] = {}
         self._numbers = itertools.count(1)
         self.auth = SimpleNamespace(
-            approle=SimpleNamespace(login=self._login), token=SimpleNamespace(renew_self=self._renew)
+            approle=SimpleNamespace(login=self._login),
+            token=SimpleNamespace(renew_self=self._renew, lookup_self=self._look_up),
         )
         self.adapter = SimpleNamespace(post=self._post)
+        self.wrapped: dict[str, tuple[str, str]] = {}
         self.session = SimpleNamespace(close=self._close)
 
     def clock(self) -> float:
@@ -54,6 +59,7 @@ class FakeVault:
             raise InvalidRequest("invalid role or secret ID")
         token = f"token-{next(self._numbers)}"
         self._valid[token] = self._end()
+        self.on_login()
         return {"auth": {"client_token": token, "lease_duration": self.lease}}
 
     def _renew(self) -> dict[str, Any]:
@@ -64,7 +70,26 @@ class FakeVault:
         self._valid[self.token] = self._end()
         return {"auth": {"client_token": self.token, "lease_duration": self.lease}}
 
+    def _look_up(self) -> dict[str, Any]:
+        self.lookups += 1
+        if self.auth_failures:
+            raise self.auth_failures.pop(0)
+        self._authorised()
+        return {"data": {}}
+
+    def _wrapping(self, url: str, json: dict[str, Any]) -> Any:
+        token = json.get("token", self.token)
+        if self.auth_failures:
+            raise self.auth_failures.pop(0)
+        if token not in self.wrapped:
+            raise InvalidRequest("wrapping token is not valid or does not exist")
+        if url.endswith("/lookup"):
+            return {"data": {"creation_path": self.wrapped[token][0]}}
+        return {"data": {"secret_id": self.wrapped.pop(token)[1]}}
+
     def _post(self, *, url: str, json: dict[str, Any]) -> Any:
+        if url.startswith("/v1/sys/wrapping/"):
+            return self._wrapping(url, json)
         if self.gate is not None:
             self.gate.wait(5)
         if self.failures:
@@ -73,7 +98,9 @@ class FakeVault:
         if self.answers:
             return self.answers.pop(0)
         operation, key_name = url.removeprefix("/v1/transit/").split("/")
-        if key_name != "dpj-documents":
+        if key_name not in {"dpj-tenant-banque", "dpj-tenant-autre", "dpj-documents"}:
+            if operation == "encrypt":  # it would have to be created, which our policy does not allow
+                raise Forbidden("permission denied")
             raise InvalidRequest("encryption key not found", json={"errors": ["encryption key not found"]})
         self.batches.append((operation, len(json["batch_input"])))
         one = self._encrypt if operation == "encrypt" else self._decrypt

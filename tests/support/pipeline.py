@@ -95,6 +95,7 @@ class Pipeline:
         self.ended = False
         self._clients_lock = threading.Lock()
         self._clients: dict[tuple[str, str], httpx.Client] = {}
+        self._keyed: set[str] = set()
 
     # --- the command line ----------------------------------------------------------------------------------------
 
@@ -112,6 +113,12 @@ class Pipeline:
     def up(self) -> None:
         self.dpj("up", "--profile", "full")
         self.ended = False
+
+    def give_key(self, tenant: str) -> None:
+        """What an operator does for a new tenant."""
+        if tenant not in self._keyed:
+            self.json("keys", "create", "--tenant", tenant)
+            self._keyed.add(tenant)
 
     def stop(self) -> None:
         """End our processes, not the servers."""
@@ -146,6 +153,7 @@ class Pipeline:
             return self._clients[key]
 
     def _new_client(self, role: str, tenant: str) -> httpx.Client:
+        self.give_key(tenant)
         token = self.json("token", "--role", role, "--tenant", tenant)["token"]
         return httpx.Client(
             base_url=f"{self.url}/api/v1",

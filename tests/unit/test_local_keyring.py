@@ -7,6 +7,7 @@ import json
 import os
 import struct
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,9 +15,11 @@ from uuid import UUID
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from crypto import key_files
+from crypto import key_files, local_key_file
+from crypto.encoding import to_text
+from crypto.local_key_care import LocalTenantKeys
 from crypto.local_keyring import LocalKeyring
-from domain.errors import KeyringUnavailable, WrongKey
+from domain.errors import KeyringUnavailable, TenantKeyMissing, WrongKey
 from domain.keys import EncryptionContext, WrappedKey
 
 CONTEXT = EncryptionContext("banque", UUID("6f1f6c3e-0c1b-4c38-9a55-3b1d5f0b7a01"))
@@ -28,8 +31,10 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def keyring(path: Path) -> LocalKeyring:
-    return LocalKeyring.create(path)
+async def keyring(path: Path) -> LocalKeyring:
+    made = LocalKeyring.create(path)
+    await LocalTenantKeys(path).create(CONTEXT.tenant)
+    return made
 
 
 def content_of(path: Path) -> dict[str, Any]:
@@ -39,6 +44,19 @@ def content_of(path: Path) -> dict[str, Any]:
 
 def rewrite(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(content_of(path) | changes), "utf-8")
+
+
+def rekey(path: Path, **changes: object) -> None:
+    """Change the tenant's key in the file."""
+    held = content_of(path)
+    held["tenants"][CONTEXT.tenant] |= changes
+    path.write_text(json.dumps(held), "utf-8")
+
+
+def single(path: Path) -> None:
+    """Make it a file of format 1."""
+    key = to_text(os.urandom(32))
+    write(path, json.dumps({"format": "dpj-keyring-1", "name": "local-x", "current": 1, "keys": {"1": key}}).encode())
 
 
 def set_mode(path: Path, mode: int) -> None:
@@ -55,19 +73,16 @@ def owner_of(path: Path) -> int:
 
 
 def rotate(path: Path) -> None:
-    """What an operator's rotation does to the file."""
-    held = content_of(path)
-    held["current"] += 1
-    held["keys"][str(held["current"])] = base64.urlsafe_b64encode(os.urandom(32)).decode()
-    path.write_text(json.dumps(held), "utf-8")
+    with local_key_file.changing(path) as keys:
+        keys.tenants[CONTEXT.tenant].add_version(datetime(2026, 3, 1, tzinfo=UTC))
 
 
 def test_the_file_is_the_owners_alone(keyring: LocalKeyring, path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     held = content_of(path)
-    assert held["format"] == "dpj-keyring-1"
-    assert held["current"] == 1
-    assert len(base64.urlsafe_b64decode(held["keys"]["1"] + "=")) == 32
+    assert held["format"] == "dpj-keyring-2"
+    assert held["tenants"]["banque"]["current"] == 1
+    assert len(base64.urlsafe_b64decode(held["tenants"]["banque"]["keys"]["1"] + "=")) == 32
 
 
 def test_a_file_of_keys_is_never_overwritten(keyring: LocalKeyring, path: Path) -> None:
@@ -93,11 +108,12 @@ async def test_the_published_wrapping_is_what_is_written(keyring: LocalKeyring, 
     held = content_of(path)
     raw = base64.urlsafe_b64decode(wrapped.ciphertext + "=" * (-len(wrapped.ciphertext) % 4))
     assert len(raw) == 12 + 32 + 16
-    texts = ["dpj-local-wrap-1", "local-aes-256-gcm", held["name"], "1", *CONTEXT.fields()]
+    name = f"{held['name']}.banque"
+    texts = ["dpj-local-wrap-1", "local-aes-256-gcm", name, "1", *CONTEXT.fields()]
     bound = b"".join(struct.pack(">H", len(text.encode())) + text.encode() for text in texts)
-    kek = base64.urlsafe_b64decode(held["keys"]["1"] + "=")
+    kek = base64.urlsafe_b64decode(held["tenants"]["banque"]["keys"]["1"] + "=")
     assert AESGCM(kek).decrypt(raw[:12], raw[12:], bound) == key.secret
-    assert (wrapped.scheme, wrapped.key_name, wrapped.key_version) == ("local-aes-256-gcm", held["name"], 1)
+    assert (wrapped.scheme, wrapped.key_name, wrapped.key_version) == ("local-aes-256-gcm", name, 1)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o666, 0o610, 0o601])
@@ -126,6 +142,14 @@ async def test_a_file_open_to_others_is_refused(keyring: LocalKeyring, path: Pat
         b'{"format": "dpj-keyring-1", "name": "n", "current": "x", "keys": {"1": "%s"}}' % (b"A" * 43),
         b'{"format": "dpj-keyring-1", "name": "n", "current": 2, "keys": {"1": "%s"}}' % (b"A" * 43),
         b'{"format": "dpj-keyring-2", "name": "n", "current": 1, "keys": {"1": "%s"}}' % (b"A" * 43),
+        b'{"format": "dpj-keyring-2", "name": "n", "tenants": {"a": {"current": 2, "keys": {"1": "%s"}}}}'
+        % (b"A" * 43),
+        b'{"format": "dpj-keyring-2", "name": "n", "tenants": {"../a": {"current": 1, "keys": {"1": "%s"}}}}'
+        % (b"A" * 43),
+        b'{"format": "dpj-keyring-2", "name": "n.m", "tenants": {}}',
+        b'{"format": "dpj-keyring-2", "name": "n", "tenants": {"a": {"current": 1, "from": 2, "keys": {"1": "%s"}}}}'
+        % (b"A" * 43),
+        b'{"format": "dpj-keyring-3", "name": "n", "tenants": {}}',
         b" " * ((1 << 20) + 1),
     ],
 )
@@ -195,8 +219,8 @@ async def test_a_key_of_another_keyring_has_to_wait(keyring: LocalKeyring) -> No
 
 async def test_the_version_is_bound(keyring: LocalKeyring, path: Path) -> None:
     _, wrapped = await keyring.new_data_key(CONTEXT)
-    held = content_of(path)
-    rewrite(path, keys=held["keys"] | {"2": held["keys"]["1"]})
+    held = content_of(path)["tenants"][CONTEXT.tenant]
+    rekey(path, keys=held["keys"] | {"2": held["keys"]["1"]})
     with pytest.raises(WrongKey):
         await LocalKeyring(path).unwrap(replace(wrapped, key_version=2), CONTEXT)
 
@@ -214,8 +238,57 @@ async def test_every_flipped_bit_of_a_wrapped_key_is_refused(keyring: LocalKeyri
 
 async def test_closing_forgets_and_the_secrets_are_in_no_repr(keyring: LocalKeyring, path: Path) -> None:
     await keyring.check()
-    secret = content_of(path)["keys"]["1"]
+    secret = content_of(path)["tenants"]["banque"]["keys"]["1"]
     assert secret not in repr(keyring._keys)
     assert repr(base64.urlsafe_b64decode(secret + "="))[2:10] not in repr(keyring._keys)
+    assert keyring._keys is not None
+    held = keyring._keys.tenants["banque"].by_version[1]
+    assert bytes(held) == base64.urlsafe_b64decode(secret + "=")
     await keyring.aclose()
     assert keyring._keys is None
+    assert bytes(held) == bytes(32)
+
+
+async def test_a_tenant_without_a_key_is_told_so_and_gets_none(keyring: LocalKeyring, path: Path) -> None:
+    before = content_of(path)
+    with pytest.raises(TenantKeyMissing) as caught:
+        await keyring.new_data_key(replace(CONTEXT, tenant="banqeu"))
+    assert not caught.value.outage
+    assert content_of(path) == before
+
+
+async def test_each_tenant_has_a_key_of_its_own(keyring: LocalKeyring, path: Path) -> None:
+    await LocalTenantKeys(path).create("autre")
+    other = replace(CONTEXT, tenant="autre")
+    _, wrapped = await keyring.new_data_key(CONTEXT)
+    _, theirs = await keyring.new_data_key(other)
+    assert theirs.key_name != wrapped.key_name
+    with pytest.raises(WrongKey):
+        await keyring.unwrap(replace(wrapped, key_name=theirs.key_name), CONTEXT)
+
+
+async def test_the_old_key_is_forgotten_where_it_lay_when_the_file_changes(keyring: LocalKeyring, path: Path) -> None:
+    await keyring.check()
+    assert keyring._keys is not None
+    held = keyring._keys.tenants["banque"].by_version[1]
+    rotate(path)
+    await keyring.new_data_key(CONTEXT)
+    assert bytes(held) == bytes(32)
+
+
+async def test_a_file_of_format_1_opens_what_it_wrapped_and_wraps_no_more(path: Path) -> None:
+    single(path)
+    keyring = LocalKeyring(path)
+    old = content_of(path)
+    kek, nonce = base64.urlsafe_b64decode(old["keys"]["1"] + "="), os.urandom(12)
+    texts = ["dpj-local-wrap-1", "local-aes-256-gcm", "local-x", "1", *CONTEXT.fields()]
+    bound = b"".join(struct.pack(">H", len(text.encode())) + text.encode() for text in texts)
+    sealed = AESGCM(kek).encrypt(nonce, b"k" * 32, bound)
+    wrapped = WrappedKey("local-aes-256-gcm", "local-x", 1, to_text(nonce + sealed))
+    assert (await keyring.unwrap(wrapped, CONTEXT)).secret == b"k" * 32
+    with pytest.raises(TenantKeyMissing):
+        await keyring.new_data_key(CONTEXT)
+    await LocalTenantKeys(path).create(CONTEXT.tenant)
+    assert content_of(path)["format"] == "dpj-keyring-2"
+    await keyring.new_data_key(CONTEXT)
+    assert (await keyring.unwrap(wrapped, CONTEXT)).secret == b"k" * 32

@@ -7,15 +7,18 @@ import base64
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from hvac.exceptions import Forbidden, InternalServerError, InvalidPath, VaultDown
+from structlog.testing import capture_logs
 
 from crypto.batching import BatchLimits
+from crypto.vault_login import WrappedSecretId
 from crypto.vault_session import VaultSession
-from crypto.vault_transit import VaultTransitKeyring
-from domain.errors import KeyringUnavailable, WrongKey
+from crypto.vault_transit import MISSING_SECONDS, VaultTransitKeyring
+from domain.errors import KeyringLoginRefused, KeyringUnavailable, TenantKeyMissing, WrongKey
 from domain.keys import EncryptionContext, WrappedKey
 from tests.support.fakes_vault import FakeVault, all_failed_inside
 
@@ -31,14 +34,14 @@ def vault() -> FakeVault:
 @pytest.fixture
 async def keyring(vault: FakeVault) -> AsyncIterator[VaultTransitKeyring]:
     session = VaultSession(vault, "role", "secret", clock=vault.clock)
-    made = VaultTransitKeyring(session, "dpj-documents", BatchLimits(window=0.001, deadline=2.0))
+    made = VaultTransitKeyring(session, "dpj-tenant-", "dpj-documents", BatchLimits(window=0.001, deadline=2.0))
     yield made
     await made.aclose()
 
 
 async def test_wrap_and_unwrap(keyring: VaultTransitKeyring) -> None:
     key, wrapped = await keyring.new_data_key(CONTEXT)
-    assert (wrapped.scheme, wrapped.key_name, wrapped.key_version) == ("vault-transit", "dpj-documents", 3)
+    assert (wrapped.scheme, wrapped.key_name, wrapped.key_version) == ("vault-transit", "dpj-tenant-banque", 3)
     assert await keyring.unwrap(wrapped, CONTEXT) == key
     with pytest.raises(WrongKey):
         await keyring.unwrap(wrapped, OTHER)
@@ -119,7 +122,7 @@ async def test_a_renewal_that_is_refused_becomes_a_login(keyring: VaultTransitKe
 
 async def test_a_token_without_end_is_kept(vault: FakeVault) -> None:
     vault.lease = 0
-    keyring = VaultTransitKeyring(VaultSession(vault, "role", "secret", clock=vault.clock), "dpj-documents")
+    keyring = VaultTransitKeyring(VaultSession(vault, "role", "secret", clock=vault.clock), "dpj-tenant-")
     await keyring.check()
     vault.now += 10**7
     await keyring.check()
@@ -147,7 +150,7 @@ async def test_threads_that_lost_one_token_log_in_once(keyring: VaultTransitKeyr
 
 async def test_a_login_that_another_thread_made_is_used(vault: FakeVault) -> None:
     session = VaultSession(vault, "role", "secret", clock=vault.clock)
-    session.transit("encrypt", "dpj-documents", [{"plaintext": "AA==", "context": "AA=="}])
+    session.transit("encrypt", "dpj-tenant-banque", [{"plaintext": "AA==", "context": "AA=="}])
     session._log_in(after=0)
     assert vault.logins == 1
 
@@ -173,13 +176,130 @@ async def test_outages(keyring: VaultTransitKeyring, vault: FakeVault, failure: 
     await keyring.unwrap(wrapped, CONTEXT)
 
 
-async def test_403_after_a_new_login_is_an_outage(keyring: VaultTransitKeyring, vault: FakeVault) -> None:
-    await keyring.check()
+async def test_403_without_a_known_token_is_an_outage(keyring: VaultTransitKeyring, vault: FakeVault) -> None:
+    _, wrapped = await keyring.new_data_key(CONTEXT)
     vault.failures += [Forbidden("permission denied"), Forbidden("permission denied")]
+    vault.auth_failures.append(Forbidden("permission denied"))  # of the first look at our token
+    vault.on_login = vault.revoke
+    with pytest.raises(KeyringUnavailable) as caught:
+        await keyring.unwrap(wrapped, CONTEXT)
+    assert (caught.value.outage, vault.logins) == (True, 2)
+    vault.on_login = lambda: None
+    await keyring.unwrap(wrapped, CONTEXT)
+
+
+async def test_403_with_a_good_token_is_about_the_key(keyring: VaultTransitKeyring, vault: FakeVault) -> None:
+    """No new login for it, no outage, and no other tenant is held up."""
+    _, wrapped = await keyring.new_data_key(CONTEXT)
+    vault.failures.append(Forbidden("permission denied"))
+    with pytest.raises(KeyringUnavailable) as caught:
+        await keyring.unwrap(wrapped, CONTEXT)
+    assert (caught.value.outage, vault.logins) == (False, 1)
+
+
+@pytest.mark.parametrize("tenant", ["banqeu", "../sys/seal", "", "a/b", "a?b", "é"])
+async def test_a_tenant_without_a_key_is_told_so(keyring: VaultTransitKeyring, vault: FakeVault, tenant: str) -> None:
+    with pytest.raises(TenantKeyMissing) as caught:
+        await keyring.new_data_key(replace(CONTEXT, tenant=tenant))
+    assert not caught.value.outage
+    assert tenant not in caught.value.detail or not tenant
     with pytest.raises(KeyringUnavailable):
-        await keyring.check()
+        await keyring.unwrap(
+            WrappedKey("vault-transit", f"dpj-tenant-{tenant}", 1, "vault:v1:x"), replace(CONTEXT, tenant=tenant)
+        )
+    await keyring.new_data_key(CONTEXT)
+    assert vault.logins == 1
+
+
+async def test_a_tenant_without_a_key_is_asked_for_again_after_a_while(vault: FakeVault) -> None:
+    keyring = VaultTransitKeyring(
+        VaultSession(vault, "role", "secret", clock=vault.clock), "dpj-tenant-", clock=vault.clock
+    )
+    missing = replace(CONTEXT, tenant="new")
+    for lookups in (1, 1):
+        with pytest.raises(TenantKeyMissing):
+            await keyring.new_data_key(missing)
+        assert vault.lookups == lookups
+    vault.now += MISSING_SECONDS + 1
+    with pytest.raises(TenantKeyMissing):
+        await keyring.new_data_key(missing)
+    assert vault.lookups == 2
+    await keyring.aclose()
+
+
+async def test_each_tenant_has_a_key_and_calls_of_its_own(keyring: VaultTransitKeyring, vault: FakeVault) -> None:
+    other = replace(CONTEXT, tenant="autre")
+    made = await asyncio.gather(*(keyring.new_data_key(context) for context in (CONTEXT, other) * 3))
+    assert {wrapped.key_name for _, wrapped in made} == {"dpj-tenant-banque", "dpj-tenant-autre"}
+    assert sorted(vault.batches) == [("encrypt", 3), ("encrypt", 3)]
+    with pytest.raises(WrongKey):  # another tenant's key is no key of this document
+        await keyring.unwrap(made[1][1], CONTEXT)
+
+
+async def test_what_the_single_key_wrapped_is_opened_and_nothing_new_wrapped(
+    keyring: VaultTransitKeyring, vault: FakeVault
+) -> None:
+    key, wrapped = await keyring.new_data_key(CONTEXT)
+    assert await keyring.unwrap(replace(wrapped, key_name="dpj-documents"), CONTEXT) == key
+    without = VaultTransitKeyring(VaultSession(vault, "role", "secret", clock=vault.clock), "dpj-tenant-")
+    with pytest.raises(KeyringUnavailable):
+        await without.unwrap(replace(wrapped, key_name="dpj-documents"), CONTEXT)
+    await without.aclose()
+
+
+# --- the wrapped secret id ---------------------------------------------------------------------------------------------
+
+
+CREATED_AT = "auth/approle/role/dpj/secret-id"
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    path = tmp_path / "token"
+    path.touch(0o600)
+    path.write_text("wrapping\n", "utf-8")
+    return path
+
+
+async def test_a_wrapped_secret_id_is_unwrapped_once_and_serves_every_login(vault: FakeVault, token_file: Path) -> None:
+    vault.wrapped["wrapping"] = (CREATED_AT, "secret")
+    session = VaultSession(vault, "role", WrappedSecretId(token_file), clock=vault.clock)
+    session.check()
+    assert vault.wrapped == {}
+    vault.revoke()
+    session.check()
     assert vault.logins == 2
-    await keyring.check()
+
+
+async def test_a_wrapping_token_that_was_used_is_an_alarm_for_good(vault: FakeVault, token_file: Path) -> None:
+    session = VaultSession(vault, "role", WrappedSecretId(token_file), clock=vault.clock)
+    with capture_logs() as logs, pytest.raises(KeyringLoginRefused):
+        session.check()
+    assert [line["reason"] for line in logs if line["event"] == "vault_wrapping_token_refused"] == ["used_or_expired"]
+    vault.wrapped["wrapping"] = (CREATED_AT, "secret")
+    with pytest.raises(KeyringLoginRefused):
+        session.check()
+    assert vault.wrapped
+
+
+async def test_what_somebody_else_wrapped_is_not_taken_for_ours(vault: FakeVault, token_file: Path) -> None:
+    vault.wrapped["wrapping"] = ("sys/wrapping/wrap", "secret")
+    session = VaultSession(vault, "role", WrappedSecretId(token_file), clock=vault.clock)
+    with capture_logs() as logs, pytest.raises(KeyringLoginRefused):
+        session.check()
+    assert logs[0]["reason"] == "not_a_secret_id"
+    assert vault.wrapped
+
+
+async def test_vault_away_uses_nothing_up(vault: FakeVault, token_file: Path) -> None:
+    vault.wrapped["wrapping"] = (CREATED_AT, "secret")
+    session = VaultSession(vault, "role", WrappedSecretId(token_file), clock=vault.clock)
+    for failure in (VaultDown("sealed"), ConnectionError("refused")):
+        vault.auth_failures.append(failure)
+        with pytest.raises(KeyringUnavailable) as caught:
+            session.check()
+        assert not isinstance(caught.value, KeyringLoginRefused)
+    session.check()
 
 
 async def test_a_login_that_fails_is_an_outage_and_is_tried_again(
@@ -192,16 +312,16 @@ async def test_a_login_that_fails_is_an_outage_and_is_tried_again(
 
 
 async def test_wrong_credentials_are_an_outage(vault: FakeVault) -> None:
-    keyring = VaultTransitKeyring(VaultSession(vault, "role", "other", clock=vault.clock), "dpj-documents")
+    keyring = VaultTransitKeyring(VaultSession(vault, "role", "other", clock=vault.clock), "dpj-tenant-")
     with pytest.raises(KeyringUnavailable):
         await keyring.check()
     await keyring.aclose()
 
 
 async def test_a_missing_transit_key_condemns_nothing(vault: FakeVault) -> None:
-    keyring = VaultTransitKeyring(VaultSession(vault, "role", "secret", clock=vault.clock), "absent")
+    keyring = VaultTransitKeyring(VaultSession(vault, "role", "secret", clock=vault.clock), "absent-")
     with pytest.raises(KeyringUnavailable):
-        await keyring.unwrap(WrappedKey("vault-transit", "absent", 3, "vault:v3:AAAA"), CONTEXT)
+        await keyring.unwrap(WrappedKey("vault-transit", "absent-banque", 3, "vault:v3:AAAA"), CONTEXT)
     await keyring.aclose()
 
 
@@ -222,7 +342,7 @@ async def test_a_key_of_another_keyring_has_to_wait(keyring: VaultTransitKeyring
 
 async def test_what_is_no_ciphertext_is_refused(keyring: VaultTransitKeyring) -> None:
     with pytest.raises(WrongKey):
-        await keyring.unwrap(WrappedKey("vault-transit", "dpj-documents", 3, "other:v3:AAAA"), CONTEXT)
+        await keyring.unwrap(WrappedKey("vault-transit", "dpj-tenant-banque", 3, "other:v3:AAAA"), CONTEXT)
 
 
 @pytest.mark.parametrize(

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from crypto import local_key_file
+from crypto.local_key_care import LocalTenantKeys
+from crypto.local_keyring import LocalKeyring
 from domain.errors import DatabaseUnavailable, KeyringUnavailable, WrongKey
+from domain.key_care import Canary, canary_context
 from domain.keys import EncryptionContext, WrappedKey
-from processors.vouching import CANARY, VouchedKeyring
+from processors.vouching import VouchedKeyring
+from tests.support.fakes_canaries import MemoryCanaries
 from tests.support.fakes_content import MemoryKeyring
 
 CONTEXT = EncryptionContext("acme", UUID(int=1))
-
-
-class MemoryCanaries:
-    def __init__(self) -> None:
-        self.held: dict[tuple[str, str, int], WrappedKey] = {}
-        self.away = False
-
-    async def find(self, wrapped: WrappedKey) -> WrappedKey | None:
-        return self.held.get((wrapped.scheme, wrapped.key_name, wrapped.key_version))
-
-    async def keep(self, canary: WrappedKey) -> WrappedKey:
-        if self.away:
-            raise DatabaseUnavailable
-        return self.held.setdefault((canary.scheme, canary.key_name, canary.key_version), canary)
 
 
 async def test_the_first_key_leaves_a_canary_and_the_others_cost_nothing() -> None:
@@ -39,7 +32,7 @@ async def test_the_first_key_leaves_a_canary_and_the_others_cost_nothing() -> No
     await keyring.unwrap(wrapped, CONTEXT)
     assert inner.calls == ["new_data_key", "unwrap"]
     with pytest.raises(WrongKey):
-        await keyring.unwrap(wrapped, replace(CANARY, document_id=UUID(int=7)))
+        await keyring.unwrap(wrapped, replace(canary_context(None), document_id=UUID(int=7)))
 
 
 async def test_a_damaged_key_is_the_document_s_fault() -> None:
@@ -104,3 +97,43 @@ async def test_the_database_away_says_nothing_of_the_keyring() -> None:
         await keyring.new_data_key(CONTEXT)
     canaries.away = False
     await keyring.new_data_key(CONTEXT)
+
+
+async def test_one_tenant_s_wrong_key_is_not_everybody_s_outage(tmp_path: Path) -> None:
+    keys = LocalTenantKeys(tmp_path / "keyring.json")
+    LocalKeyring.create(tmp_path / "keyring.json")
+    for tenant in ("acme", "other"):
+        await keys.create(tenant)
+    canaries = MemoryCanaries()
+    keyring = VouchedKeyring(LocalKeyring(tmp_path / "keyring.json"), canaries)
+    _, wrapped = await keyring.new_data_key(CONTEXT)
+    await keyring.new_data_key(replace(CONTEXT, tenant="other"))
+    with local_key_file.changing(tmp_path / "keyring.json") as content:
+        content.tenants["acme"].by_version[1] = bytearray(32)
+    await keyring.check()
+    with pytest.raises(KeyringUnavailable):
+        await keyring.new_data_key(CONTEXT)
+    with pytest.raises(KeyringUnavailable):
+        await keyring.unwrap(wrapped, CONTEXT)
+    await keyring.new_data_key(replace(CONTEXT, tenant="other"))
+
+
+async def test_a_rotated_key_has_to_open_what_its_earlier_version_wrapped(tmp_path: Path) -> None:
+    """Somebody puts another key under the old name and rotates it: the new version is not taken on trust."""
+    path, canaries = tmp_path / "keyring.json", MemoryCanaries()
+    LocalKeyring.create(path)
+    keys = LocalTenantKeys(path)
+    await keys.create("acme")
+    await VouchedKeyring(LocalKeyring(path), canaries).new_data_key(CONTEXT)
+    with local_key_file.changing(path) as content:
+        content.tenants["acme"].by_version[1] = bytearray(os.urandom(32))
+    await keys.rotate("acme")
+    with pytest.raises(KeyringUnavailable):
+        await VouchedKeyring(LocalKeyring(path), canaries).new_data_key(CONTEXT)
+
+
+async def test_canaries_of_another_keyring_say_nothing(tmp_path: Path) -> None:
+    canaries = MemoryCanaries()
+    await canaries.keep(Canary("acme", WrappedKey("vault-transit", "dpj-tenant-acme", 1, "vault:v1:x")))
+    LocalKeyring.create(tmp_path / "keyring.json")
+    await VouchedKeyring(LocalKeyring(tmp_path / "keyring.json"), canaries).check()

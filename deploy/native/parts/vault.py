@@ -1,8 +1,9 @@
-"""Vault: transit keeps the key that wraps the documents' keys, AppRole lets the pipeline in (full profile)."""
+"""Vault: transit keeps the tenants' keys that wrap documents' keys, AppRole lets the pipeline and operators in (full profile)."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import ClassVar
 
 import hvac
@@ -18,8 +19,15 @@ from deploy.native.site import Profile, Site
 from deploy.native.supervisor import Command
 
 ROLE = "dpj"
+OPERATOR_ROLE = "dpj-operator"
+ISSUER = "dpj-issuer"
+#: The single key of stacks that were made before each tenant had one.
 TRANSIT_KEY = "dpj-documents"
-POLICY = files.CHECKOUT / "deploy" / "vault" / "dpj-policy.hcl"
+POLICIES = files.CHECKOUT / "deploy" / "vault"
+#: What each role may do: names of files in POLICIES.
+ROLES = {ROLE: ("dpj-policy",), OPERATOR_ROLE: ("dpj-operator-policy", "dpj-move-policy")}
+#: How long a process has to unwrap its secret id.
+WRAPPED_SECONDS = 300
 # A login lasts an hour and can be renewed for a day; the secret id lasts as long as the stack.
 LIFETIMES = {"token_ttl": "1h", "token_max_ttl": "24h", "secret_id_ttl": "0"}
 # sys/health: ready, not initialised, sealed. All three are Vault's own answers; set_up leads to the first.
@@ -59,17 +67,18 @@ class Vault(Part):
             system.enable_secrets_engine("transit")
         if "approle/" not in system.list_auth_methods()["data"]:
             system.enable_auth_method("approle")
-        # Derived: every document's key is wrapped under a key of its own, derived from its id.
-        client.secrets.transit.create_key(name=TRANSIT_KEY, derived=True, key_type="aes256-gcm96")
-        system.create_or_update_policy(name=ROLE, policy=POLICY.read_text("utf-8"))
+        for policy in {*ROLES[ROLE], *ROLES[OPERATOR_ROLE], f"{ISSUER}-policy"}:
+            system.create_or_update_policy(name=policy, policy=(POLICIES / f"{policy}.hcl").read_text("utf-8"))
         approle = client.auth.approle
-        approle.create_or_update_approle(role_name=ROLE, token_policies=[ROLE], **LIFETIMES)
+        for role, policies in ROLES.items():
+            approle.create_or_update_approle(role_name=role, token_policies=list(policies), **LIFETIMES)
         if "vault_secret_id" not in site.identity["secrets"]:
-            site.identity["secrets"]["vault_role_id"] = approle.read_role_id(role_name=ROLE)["data"]["role_id"]
-            site.identity["secrets"]["vault_secret_id"] = approle.generate_secret_id(role_name=ROLE)["data"][
-                "secret_id"
-            ]
+            role_id, secret_id = _new_ids(client, ROLE)
+            site.identity["secrets"] |= {"vault_role_id": role_id, "vault_secret_id": secret_id}
             site.save()
+        if not operator_file(site).exists():
+            role_id, secret_id = _new_ids(client, OPERATOR_ROLE)
+            files.write_json(operator_file(site), {"role_id": role_id, "secret_id": secret_id})
         self._prove(site, client)
 
     def _unsealed(self, site: Site, client: hvac.Client) -> dict[str, str]:
@@ -87,7 +96,39 @@ class Vault(Part):
         return keys
 
     def _prove(self, site: Site, client: hvac.Client) -> None:
-        """Log in as the pipeline does and use the key."""
+        """Log in as the pipeline does."""
         client.auth.approle.login(site.secret("vault_role_id"), site.secret("vault_secret_id"), use_token=True)
-        client.secrets.transit.encrypt_data(name=TRANSIT_KEY, plaintext="cHJvYmU=", context="cHJvYmU=")
+        client.auth.token.lookup_self()
         client.auth.token.revoke_self()
+
+
+def operator_file(site: Site) -> Path:
+    """The operators' role id and secret id, which no process of the pipeline reads."""
+    return site.folder / "keys" / "vault-operator.json"
+
+
+def hand_out(site: Site, process: str) -> Path:
+    """A file with a response-wrapped secret id of the pipeline's role, for the one start of ``process`` that is to come.
+
+    Issued under the issuer's policy, which allows nothing else. Raises PartFailed if Vault does not serve.
+    """
+    keys = json.loads((site.folder / "keys" / "vault.json").read_text("utf-8"))
+    with requests.Session() as session:
+        session.trust_env = False
+        client = hvac.Client(url=Vault().url(site), session=session, timeout=QUESTION_SECONDS * 2)
+        client.token = keys["root_token"]
+        try:
+            issuer = client.auth.token.create(policies=[f"{ISSUER}-policy"], ttl="60s", no_default_policy=True)
+            client.token = issuer["auth"]["client_token"]
+            wrapped = client.auth.approle.generate_secret_id(role_name=ROLE, wrap_ttl=f"{WRAPPED_SECONDS}s")
+        except (VaultError, requests.RequestException) as error:
+            raise PartFailed("vault", f"it issues no secret id ({type(error).__name__})", "") from None
+    path = files.private_folder(site.folder / "keys" / "wrapped") / process
+    files.write_private(path, wrapped["wrap_info"]["token"] + "\n")
+    return path
+
+
+def _new_ids(client: hvac.Client, role: str) -> tuple[str, str]:
+    approle = client.auth.approle
+    role_id = approle.read_role_id(role_name=role)["data"]["role_id"]
+    return str(role_id), str(approle.generate_secret_id(role_name=role)["data"]["secret_id"])

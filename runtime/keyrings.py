@@ -1,0 +1,41 @@
+"""Which keyring the settings name, for processes and for operators."""
+
+from __future__ import annotations
+
+from crypto.local_key_care import LocalTenantKeys
+from crypto.local_keyring import LocalKeyring
+from crypto.vault_key_care import VaultTenantKeys
+from crypto.vault_login import WrappedSecretId, read_role_file
+from crypto.vault_session import VaultSession
+from crypto.vault_transit import VaultTransitKeyring
+from runtime.settings import Settings
+
+
+def create_keyring(settings: Settings) -> LocalKeyring | VaultTransitKeyring:
+    """The keyring that the settings name. Raises ValueError if they don't say where it is."""
+    if settings.keyring == "vault":
+        wrapped = settings.vault_wrapped_secret_id_file
+        secret_id = WrappedSecretId(wrapped) if wrapped else settings.vault_secret_id.get_secret_value()
+        session = _vault_session(settings, settings.vault_role_id.get_secret_value(), secret_id)
+        return VaultTransitKeyring(session, settings.vault_tenant_prefix, settings.vault_transit_key)
+    if settings.keyring_file is None:
+        raise ValueError("DPJ_KEYRING_FILE is not set")
+    return LocalKeyring(settings.keyring_file)
+
+
+def create_tenant_keys(settings: Settings) -> LocalTenantKeys | VaultTenantKeys:
+    """What an operator does about the tenants' keys, with his own login. Raises ValueError if the settings don't say where."""
+    if settings.keyring == "vault":
+        if settings.vault_operator_file is None:
+            raise ValueError("DPJ_VAULT_OPERATOR_FILE is not set")
+        session = _vault_session(settings, *read_role_file(settings.vault_operator_file))
+        return VaultTenantKeys(session, settings.vault_tenant_prefix, settings.vault_transit_key)
+    if settings.keyring_file is None:
+        raise ValueError("DPJ_KEYRING_FILE is not set")
+    return LocalTenantKeys(settings.keyring_file)
+
+
+def _vault_session(settings: Settings, role_id: str, secret_id: str | WrappedSecretId) -> VaultSession:
+    return VaultSession.connect(
+        settings.vault_addr, role_id, secret_id, mount=settings.vault_mount, timeout=settings.vault_timeout
+    )

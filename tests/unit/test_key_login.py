@@ -1,0 +1,93 @@
+"""A process is let in to its keyring at its start: it waits for one that is away, and ends where waiting would not help."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from domain.errors import KeyringLoginRefused, KeyringUnavailable
+from processors.key_care import BATCH, Pace
+from runtime import wiring
+from runtime.wiring import Site
+
+
+class Keyring:
+    """Raises the errors it was given, one at each check."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.checks = 0
+
+    async def check(self) -> None:
+        self.checks += 1
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+def a_site(keyring: Keyring | None) -> Site:
+    site = Site(cast("Any", None))
+    if keyring is not None:
+        vars(site)["_keyring"] = keyring
+    return site
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wiring, "LOGIN_SECONDS", 0.001)
+
+
+async def test_it_waits_for_a_keyring_that_is_away_and_then_as_long_as_the_process_lives() -> None:
+    keyring, stopping = Keyring(KeyringUnavailable(), KeyringUnavailable()), asyncio.Event()
+    running = asyncio.create_task(a_site(keyring).log_in(stopping))
+    async with asyncio.timeout(5):
+        while keyring.checks < 3:
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.01)
+    assert (keyring.checks, running.done()) == (3, False)
+    stopping.set()
+    await running
+
+
+async def test_a_stop_ends_the_waiting() -> None:
+    keyring, stopping = Keyring(*[KeyringUnavailable() for _ in range(10_000)]), asyncio.Event()
+    running = asyncio.create_task(a_site(keyring).log_in(stopping))
+    await asyncio.sleep(0.01)
+    stopping.set()
+    async with asyncio.timeout(5):
+        await running
+
+
+async def test_a_login_that_is_refused_for_good_ends_the_process() -> None:
+    with pytest.raises(KeyringLoginRefused):
+        await a_site(Keyring(KeyringUnavailable(), KeyringLoginRefused())).log_in(asyncio.Event())
+
+
+async def test_a_process_without_a_keyring_needs_no_login() -> None:
+    stopping = asyncio.Event()
+    running = asyncio.create_task(a_site(None).log_in(stopping))
+    await asyncio.sleep(0.01)
+    assert not running.done()
+    stopping.set()
+    await running
+
+
+async def test_a_pace_is_kept_over_many_batches_and_never_made_up_for() -> None:
+    now, slept = 100.0, []
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        slept.append(seconds)
+        now += seconds
+
+    pace = Pace(100, lambda: now, sleep)
+    assert pace.batch == 100
+    assert Pace(1e6, lambda: now, sleep).batch == BATCH
+    assert Pace(1, lambda: now, sleep).batch == 1
+    for _ in range(5):
+        await pace.after(100)
+    assert now == pytest.approx(105)
+    now += 1000  # a pause of the keyring's is no credit
+    await pace.after(100)
+    assert slept[-1] == pytest.approx(1)
