@@ -19,6 +19,7 @@ _TITLES: Final = {
     415: "Media type or format not accepted",
     416: "Range not satisfiable",
     422: "Invalid content or metadata",
+    429: "Too many requests; see Retry-After",
     503: "A dependency is away; see Retry-After",
 }
 

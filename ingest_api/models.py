@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 MAX_METADATA_ENTRIES: Final = 32
 
@@ -89,6 +89,23 @@ class DossierInput(Input):
     journey_type: Code
     priority: Annotated[int, Field(ge=0, le=9)] = 0
     steps: Annotated[list[StepInput], Field(max_length=50)] = []
+
+
+class RevocationInput(Input):
+    """What no longer counts: one token by its claim ``jti``, a whole session by its claim ``sid``, or both.
+
+    ``expires_at`` is when the token expires by itself, if that is known; the revocation is kept until then.
+    """
+
+    token_id: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(default=None, repr=False)
+    session_id: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(default=None, repr=False)
+    expires_at: AwareDatetime | None = None
+
+
+class RevocationView(BaseModel):
+    """Refused everywhere within 5 seconds; ``until`` is when the revocation is forgotten."""
+
+    until: datetime
 
 
 class DecisionView(BaseModel):

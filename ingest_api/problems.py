@@ -19,6 +19,7 @@ from domain.errors import (
     MetadataInvalid,
     ParameterInvalid,
     RangeNotSatisfiable,
+    RateLimited,
     Transient,
     Unauthenticated,
 )
@@ -74,6 +75,8 @@ def problem_of(error: DPJError, *, errors: Sequence[FieldError] = ()) -> Respons
         headers["Retry-After"] = str(IN_PROGRESS_RETRY_AFTER)
     elif isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
+    elif isinstance(error, RateLimited):
+        headers |= {"Retry-After": str(error.retry_after), **dict(error.headers)}
     elif isinstance(error, RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, InvalidFields):

@@ -36,7 +36,7 @@ Box = Annotated[int, Query(description="Pixels of the square that the thumbnail 
     name="upload_document",
     status_code=201,
     response_model=models.DocumentView,
-    responses=problems(400, 401, 403, 408, 409, 413, 415, 422, 503),
+    responses=problems(400, 401, 403, 408, 409, 413, 415, 422, 429, 503),
     openapi_extra=RAW_BODIES,
 )
 async def upload_document(request: Request, caller: Authorised, given: Given) -> Response:
@@ -62,7 +62,7 @@ async def upload_document(request: Request, caller: Authorised, given: Given) ->
     "/documents",
     name="list_documents",
     response_model=models.DocumentPage,
-    responses=problems(400, 401, 403, 503),
+    responses=problems(400, 401, 403, 429, 503),
 )
 async def list_documents(
     caller: Authorised,
@@ -84,7 +84,7 @@ async def list_documents(
     "/documents/{document_id}",
     name="get_document",
     response_model=models.DocumentView,
-    responses=problems(401, 403, 404, 503),
+    responses=problems(401, 403, 404, 429, 503),
 )
 async def get_document(document_id: UUID, caller: Authorised, given: Given) -> Response:
     """One document's metadata and state."""
@@ -95,7 +95,7 @@ async def get_document(document_id: UUID, caller: Authorised, given: Given) -> R
     "/documents/{document_id}/content",
     name="get_document_content",
     response_class=Response,
-    responses={**RANGES, **problems(401, 403, 404, 409, 416, 503)},
+    responses={**RANGES, **problems(401, 403, 404, 409, 416, 429, 503)},
 )
 async def get_document_content(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
     """The document itself, decrypted as it is sent; one byte range may be asked for."""
@@ -119,7 +119,7 @@ async def get_document_content(request: Request, document_id: UUID, caller: Auth
     "/documents/{document_id}/thumbnail",
     name="get_document_thumbnail",
     response_class=Response,
-    responses=problems(401, 403, 404, 409, 503),
+    responses=problems(401, 403, 404, 409, 429, 503),
 )
 async def get_document_thumbnail(
     request: Request, document_id: UUID, caller: Authorised, given: Given, size: Box = 256
@@ -140,7 +140,7 @@ async def get_document_thumbnail(
     "/documents/{document_id}/events",
     name="list_document_events",
     response_model=models.EventList,
-    responses=problems(401, 403, 404, 503),
+    responses=problems(401, 403, 404, 429, 503),
 )
 async def list_document_events(document_id: UUID, caller: Authorised, given: Given) -> Response:
     """What has happened to a document, oldest first."""
@@ -152,7 +152,7 @@ async def list_document_events(document_id: UUID, caller: Authorised, given: Giv
     "/documents/{document_id}/validate",
     name="validate_document",
     response_model=models.DocumentView,
-    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 409, 422, 503)},
+    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 409, 422, 429, 503)},
     openapi_extra=json_body(models.ValidateInput, required=False),
 )
 async def validate_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
@@ -165,7 +165,7 @@ async def validate_document(request: Request, document_id: UUID, caller: Authori
     "/documents/{document_id}/reject",
     name="reject_document",
     response_model=models.DocumentView,
-    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 409, 422, 503)},
+    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 409, 422, 429, 503)},
     openapi_extra=json_body(models.RejectInput),
 )
 async def reject_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
@@ -178,7 +178,7 @@ async def reject_document(request: Request, document_id: UUID, caller: Authorise
     "/document-types",
     name="list_document_types",
     response_model=models.DocumentTypeList,
-    responses=problems(401, 403, 503),
+    responses=problems(401, 403, 429, 503),
 )
 async def list_document_types(caller: Authorised, given: Given) -> Response:
     """What may be deposited, inactive types included."""

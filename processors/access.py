@@ -15,12 +15,16 @@ from processors.recording import Origin
 ATTEMPTS: Final = frozenset({Status.PENDING, Status.ABANDONED})
 DOCUMENTS: Final = frozenset(Status) - ATTEMPTS
 
-_ALL_TENANTS: Final = frozenset({Role.OPERATOR, Role.AUDITOR})
+#: Roles that may see metadata of every tenant, where the way they came does not narrow it.
+ALL_TENANTS: Final = frozenset({Role.OPERATOR, Role.AUDITOR})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """An authenticated caller. ``subject``, ``ip`` and ``user_agent`` are personal data: they leave as pseudonym or sealed."""
+    """An authenticated caller. ``subject``, ``ip`` and ``user_agent`` are personal data: they leave as pseudonym or sealed.
+
+    ``own_tenant_only``: what was asked for is never another tenant's, whatever the caller's roles.
+    """
 
     subject: str = field(repr=False)
     tenant: str
@@ -28,11 +32,12 @@ class Caller:
     correlation_id: UUID
     ip: str | None = field(default=None, repr=False)
     user_agent: str | None = field(default=None, repr=False)
+    own_tenant_only: bool = False
 
     @property
     def sees_all_tenants(self) -> bool:
         """Whether metadata of every tenant is visible; content never is outside one's own."""
-        return bool(self.roles & _ALL_TENANTS)
+        return not self.own_tenant_only and bool(self.roles & ALL_TENANTS)
 
     @property
     def metadata_tenant(self) -> str | None:

@@ -15,6 +15,7 @@ from operations import lag
 from operations.consumers import groups
 from operations.lag import PartitionLag
 from operations.watchdog import StallDetector, Watchdog
+from processors.revoking import POLL_SECONDS
 from runtime.health import Server, serve_health, serve_until
 from runtime.lifetime import calm_collector, repeat, run_process, together
 from runtime.reconciling import keep_reconciling
@@ -64,7 +65,12 @@ def run_api(settings: Settings) -> None:
             )
         )
         calm_collector()
-        await together(stopping, serve_until(server, stopping), site.dependencies.run(stopping))
+        await together(
+            stopping,
+            serve_until(server, stopping),
+            repeat(stopping, "revocations", POLL_SECONDS, site.revoked_tokens.look),
+            site.dependencies.run(stopping),
+        )
         # Uploads that were cut short now remove what they left; what they can't, the sweep does.
         if server.server_state.tasks:
             await asyncio.wait(server.server_state.tasks, timeout=UNDO_SECONDS)

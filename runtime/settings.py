@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from domain.documents import Role
 
 
 class Settings(BaseSettings):
@@ -18,6 +20,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DPJ_", frozen=True, extra="ignore")
 
+    environment: Literal["development", "production"] = "development"
     profile: Literal["embedded", "full"] = "embedded"
     stack_name: str = "default"
 
@@ -64,7 +67,9 @@ class Settings(BaseSettings):
     api_host: str = "127.0.0.1"
     api_port: int = 8082
     api_connections: int = Field(default=500, ge=1, le=100_000)
-    body_timeout: float = 30.0
+    body_timeout: float = Field(default=30.0, gt=0)
+    header_timeout: float = Field(default=10.0, gt=0)
+    trusted_proxies: str = ""
     upload_lease: float = 60.0
     worker_port_base: int = 0
     drain_seconds: float = Field(default=15.0, ge=0, le=3600)
@@ -73,6 +78,21 @@ class Settings(BaseSettings):
     jwt_audience: str = "dpj"
     jwks: str
     jwt_private_key_file: Path | None = None
+    jwt_algorithms: str = "RS256,ES256,EdDSA"
+    jwt_tenant_claim: str = Field(default="tenant", min_length=1)
+    jwt_roles_claim: str = Field(default="roles", min_length=1)
+    jwt_role_names: dict[str, Role] | None = None
+    jwt_longest_hours: float = Field(default=720.0, gt=0)
+    jwt_require_id: bool = True
+
+    revocation_store: Literal["postgresql", "redis"] = "postgresql"
+    redis_url: SecretStr | None = None
+
+    rate_client: int = Field(default=100, ge=0)
+    rate_documents: int = Field(default=50, ge=0)
+    rate_failures: int = Field(default=10, ge=0)
+    rate_tokens: int = Field(default=10, ge=0)
+    rate_store: Literal["memory", "redis"] = "memory"
 
     topic_partitions: int = Field(default=6, ge=1, le=1000)
     topic_replication: int = Field(default=1, ge=1, le=7)
@@ -104,6 +124,20 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     crash_point: str | None = None
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        """Raises ValueError where one setting forbids another."""
+        if self.environment == "production":
+            if self.jwt_private_key_file is not None:
+                raise ValueError("DPJ_JWT_PRIVATE_KEY_FILE is set: the local issuer has no place in production")
+            if not self.jwks.startswith("https://"):
+                raise ValueError("DPJ_JWKS must be an https URL of the identity provider in production")
+            if not self.jwt_require_id:
+                raise ValueError("DPJ_JWT_REQUIRE_ID must be true in production: other tokens can't be revoked")
+        if self.redis_url is None and "redis" in {self.revocation_store, self.rate_store}:
+            raise ValueError("DPJ_REDIS_URL is not set, and something is to be kept there")
+        return self
 
 
 def settings_file(stack: str | None = None) -> Path:

@@ -25,6 +25,7 @@ from domain.errors import (
     MailUnavailable,
     ObjectStoreUnavailable,
     RegistryUnavailable,
+    RevocationsUnavailable,
     Transient,
 )
 from ged.cmis import CmisRepository
@@ -57,6 +58,7 @@ from processors.reconcile_ged import ArchivedCopies
 from processors.reconcile_store import stored_objects
 from processors.reconcile_uploads import expired_uploads, unfinished_puts
 from processors.renditions import RenditionProcessor
+from processors.revoking import RevokedTokens, Revoking
 from processors.validation import Validation
 from processors.vouching import VouchedKeyring
 from rendering.pool import RenderPool
@@ -78,6 +80,7 @@ from storage.outbox_postgres import PostgresOutboxSource
 from storage.outbox_refused_postgres import PostgresRefusals
 from storage.postgres import Postgres, PostgresDatabase
 from storage.queries_postgres import PostgresQueries
+from storage.revocations_postgres import PostgresRevocations
 from streams.apps import ConsumerOffsets, ConsumerSettings
 from streams.consumer import ConsumerRunner
 from streams.delivery import Delivery, Flow, Policy
@@ -227,6 +230,17 @@ class Site:
     def delivery_metrics(self) -> DeliveryMetrics:
         return DeliveryMetrics(self.metrics)
 
+    @cached_property
+    def revocations(self) -> PostgresRevocations:
+        """Where revoked tokens are kept, over a connection of its own: under load the pool's have a queue."""
+        postgres = Postgres(self.settings.postgres_dsn.get_secret_value(), connections=1)
+        self._closed_with_us(postgres.aclose)
+        return PostgresRevocations(postgres)
+
+    @cached_property
+    def revoked_tokens(self) -> RevokedTokens:
+        return RevokedTokens(self.revocations, time.monotonic)
+
     # --- processors ----------------------------------------------------------------------------------------------
 
     def processor(self, consumer: str) -> Processor:
@@ -302,6 +316,11 @@ class Site:
     def refusals(self) -> PostgresRefusals:
         """Outbox rows that Kafka refuses."""
         return PostgresRefusals(self.postgres)
+
+    def revoking(self) -> Revoking:
+        """Await ``codec.check`` before: acts are audited, and audit lines encoded."""
+        longest = self.settings.jwt_longest_hours * 3600
+        return Revoking(self.revocations, self.database, self.personal, self.clock, longest_token=longest)
 
     def housekeeping(self) -> PostgresHousekeeping:
         settings = self.settings
@@ -393,8 +412,9 @@ class Site:
         """What the HTTP API is made of. Its framework is loaded here: no other process pays for it at its start."""
         from ingest_api.dependencies import ApiDependencies
         from ingest_api.jwks import Jwks, jwks_source
+        from ingest_api.rate_limits import Limit, RateLimits
         from ingest_api.sniffing import MagicSniffer
-        from ingest_api.tokens import TokenAuthenticator
+        from ingest_api.tokens import ClaimRules, TokenAuthenticator
 
         settings = self.settings
         attempts = Attempts(self.database, self.content, self.clock, lease_seconds=settings.upload_lease)
@@ -404,13 +424,35 @@ class Site:
             reading=Reading(self.database, PostgresQueries(self.postgres), self.content, self.personal, self.clock),
             validation=Validation(self.database, self.personal, self.clock),
             dossiers=DossierFiles(self.database, self.personal, self.clock),
-            authenticator=TokenAuthenticator(jwks, issuer=settings.jwt_issuer, audience=settings.jwt_audience),
+            revoking=self.revoking(),
+            authenticator=TokenAuthenticator(
+                jwks,
+                issuer=settings.jwt_issuer,
+                audience=settings.jwt_audience,
+                rules=ClaimRules(
+                    tenant=settings.jwt_tenant_claim,
+                    roles=settings.jwt_roles_claim,
+                    role_names=settings.jwt_role_names,
+                    longest=settings.jwt_longest_hours * 3600,
+                    identified=settings.jwt_require_id,
+                ),
+                revoked=self.revoked_tokens,
+            ),
+            limits=RateLimits(
+                {
+                    Limit.CLIENT: settings.rate_client,
+                    Limit.DOCUMENTS: settings.rate_documents,
+                    Limit.FAILURES: settings.rate_failures,
+                    Limit.TOKENS: settings.rate_tokens,
+                }
+            ),
             readiness={
                 "postgresql": self.postgres.check,
                 "object_store": self.objects.check,
                 "keyring": self.keyring.check,
                 "schema_registry": self.codec.check,
                 "signing_keys": jwks.check,
+                RevocationsUnavailable.waiting_for: self.revoked_tokens.look,
             },
             circuits=lambda: self.dependencies.circuits,
             registry=self.metrics,
