@@ -56,6 +56,8 @@ class ApiProcesses:
             "postgres_dsn": dsn,
             "minio_bucket": f"races-{uuid4().hex[:12]}",
             "object_store": "minio",
+            "rate_client": "0",
+            "rate_documents": "0",
             **changes,
         }
         self._stack = stack
