@@ -33,7 +33,7 @@ _UNMATCHED: Final = "unmatched"
 #: Asked every few seconds, by machines.
 _HEALTH: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
-_SECURITY_HEADERS: Final[Mapping[str, str]] = {
+SECURITY_HEADERS: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
     "X-Frame-Options": "DENY",
@@ -75,7 +75,7 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             headers["traceparent"] = self.traceparent
             headers[CORRELATION_HEADER] = str(self.correlation_id)
-            for name, value in _SECURITY_HEADERS.items():
+            for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
             headers.setdefault("Cache-Control", "no-store")
             if self._scope.get("scheme") == "https":

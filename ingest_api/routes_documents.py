@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Annotated, Final
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
@@ -23,8 +23,6 @@ from processors.paging import DEFAULT_LIMIT, MAX_LIMIT
 from processors.validation import Decided
 
 router = APIRouter(prefix=API)
-
-THUMBNAIL_CACHE: Final = "private, max-age=86400"
 
 Cursor = Annotated[str | None, Query(max_length=128, description="next_cursor of the page before")]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
@@ -102,7 +100,7 @@ async def get_document_content(request: Request, document_id: UUID, caller: Auth
     reading = given.deps.reading
     document = await reading.readable(caller, document_id)
     etag, size = f'"{document.sha256}"', document.size or 0
-    headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "no-store"}
+    headers = {"ETag": etag, "Accept-Ranges": "bytes"}
     if is_current(request.headers, etag):
         return Response(status_code=304, headers=headers)
     headers["Content-Type"] = document.mime_type or "application/octet-stream"
@@ -128,7 +126,7 @@ async def get_document_thumbnail(
     thumbnail = await given.deps.reading.thumbnail(caller, document_id, size)
     rendition = thumbnail.rendition
     etag = f'"{rendition.sha256}"'
-    headers = {"ETag": etag, "Cache-Control": THUMBNAIL_CACHE}
+    headers = {"ETag": etag}
     if is_current(request.headers, etag):
         return Response(status_code=304, headers=headers)
     headers["Content-Type"] = rendition.mime_type
