@@ -131,6 +131,18 @@ class ContentNotAvailable(Refused):
     code = "content_not_available"
 
 
+class LinkNotFound(Refused):
+    """There is no such link, or none any more: one answer for all, so that guessing tells nothing."""
+
+    code = "link_not_found"
+
+
+class LinksUnavailable(Refused):
+    """No link can be made: the site has no key for links, or the document has too many."""
+
+    code = "links_unavailable"
+
+
 class ThumbnailNotFound(Refused):
     code = "thumbnail_not_found"
 

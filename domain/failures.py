@@ -44,6 +44,8 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
     (errors.TransitionRefused, 409, "Not possible in this state", "Read the document's state, then decide again."),
     (errors.StateChanged, 409, "State changed meanwhile", "Read the document's state, then decide again."),
     (errors.ContentNotAvailable, 409, "Content not available", "The document's state does not allow reading it."),
+    (errors.LinkNotFound, 404, "No such link", "Ask whoever gave you the link for a new one."),
+    (errors.LinksUnavailable, 409, "No link can be made", "See the detail; operators set DPJ_LINK_KEY_FILE."),
     (errors.ThumbnailNotFound, 404, "No thumbnail", "The detail says whether one is still to come."),
     (errors.RangeNotSatisfiable, 416, "Range not satisfiable", "Ask for bytes within the document's size."),
     (errors.CursorInvalid, 400, "Invalid cursor", "Use next_cursor of the previous page unchanged."),

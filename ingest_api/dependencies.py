@@ -16,9 +16,10 @@ from ingest_api.metrics import ApiMetrics
 from ingest_api.middleware import CORRELATION_STATE, QUOTA_STATE
 from ingest_api.rate_limits import UNLIMITED, Limit, RateLimits
 from ingest_api.tokens import Identity
-from processors.access import Caller
+from processors.access import Caller, Visitor
 from processors.dossiers import DossierFiles
 from processors.intake import Intake
+from processors.links import DocumentLinks
 from processors.reading import Reading
 from processors.revoking import Revoking
 from processors.validation import Validation
@@ -48,6 +49,7 @@ class ApiDependencies:
     validation: Validation
     dossiers: DossierFiles
     revoking: Revoking
+    links: DocumentLinks
     authenticator: Authenticator
     limits: RateLimits = UNLIMITED
     readiness: Mapping[str, Check] = field(default_factory=dict)
@@ -87,7 +89,7 @@ async def authorised(request: Request) -> Caller:
         identity = await deps.authenticator.authenticate(token.strip())
     except Unauthenticated:
         # Counted by address, and only what fails: who has a good token is not kept out by others behind the same gateway.
-        await deps.limits.count(Limit.FAILURES, _address(request))
+        await count_failure(request)
         raise
     rule = rule_of(request.scope["route"].name)
     quota = await deps.limits.count(rule.limit, f"{identity.tenant}/{identity.subject}")
@@ -112,6 +114,20 @@ async def admitted(request: Request) -> None:
     if isinstance(rule, Open) and rule.limit is not None:
         quota = await surroundings(request).deps.limits.count(rule.limit, _address(request))
         request.scope["state"][QUOTA_STATE] = quota
+
+
+async def count_failure(request: Request) -> None:
+    """One more time that an address came with what is not good. Raises RateLimited."""
+    await surroundings(request).deps.limits.count(Limit.FAILURES, _address(request))
+
+
+def visitor_of(request: Request) -> Visitor:
+    """Who comes without a token, as far as that is known."""
+    return Visitor(
+        correlation_id=request.scope["state"][CORRELATION_STATE],
+        ip=request.client.host if request.client else None,
+        user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT] or None,
+    )
 
 
 def _address(request: Request) -> str:

@@ -91,6 +91,24 @@ class DossierInput(Input):
     steps: Annotated[list[StepInput], Field(max_length=50)] = []
 
 
+class LinkInput(Input):
+    """``purpose`` is a code that the audit log names; ``seconds`` is how long the link is good for."""
+
+    purpose: Code
+    seconds: Annotated[int, Field(ge=1, le=30 * 86_400)] = 900
+
+
+class LinkView(BaseModel):
+    """``url`` opens the content, without a token, for who has it: it is shown this once."""
+
+    id: UUID
+    document_id: UUID
+    purpose: str
+    url: str
+    created_at: datetime
+    expires_at: datetime
+
+
 class RevocationInput(Input):
     """What no longer counts: one token by its claim ``jti``, a whole session by its claim ``sid``, or both.
 

@@ -13,11 +13,12 @@ from domain.lifecycle import Status
 from ingest_api import models
 from ingest_api.answers import answer, answer_json
 from ingest_api.body import read_json
+from ingest_api.content import content_answer
 from ingest_api.dependencies import Authorised, Given
 from ingest_api.documented import RANGES, RAW_BODIES, json_body, problems
 from ingest_api.presenting import API, document_body, document_view, event_view, type_view
-from ingest_api.ranges import is_current, requested_span
-from ingest_api.streaming import ContentResponse, attachment
+from ingest_api.ranges import is_current
+from ingest_api.streaming import ContentResponse
 from ingest_api.uploads import read_upload
 from processors.paging import DEFAULT_LIMIT, MAX_LIMIT
 from processors.validation import Decided
@@ -99,18 +100,7 @@ async def get_document_content(request: Request, document_id: UUID, caller: Auth
     """The document itself, decrypted as it is sent; one byte range may be asked for."""
     reading = given.deps.reading
     document = await reading.readable(caller, document_id)
-    etag, size = f'"{document.sha256}"', document.size or 0
-    headers = {"ETag": etag, "Accept-Ranges": "bytes"}
-    if is_current(request.headers, etag):
-        return Response(status_code=304, headers=headers)
-    headers["Content-Type"] = document.mime_type or "application/octet-stream"
-    headers["Content-Disposition"] = attachment(document.original_name)
-    span = requested_span(request.headers, size, etag)
-    stream = await reading.read(caller, document_id, span)
-    if span is None:
-        return await ContentResponse.begin(stream, size, headers)
-    headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{size}"
-    return await ContentResponse.begin(stream, span[1] - span[0], headers, 206)
+    return await content_answer(request, document, lambda span: reading.read(caller, document_id, span))
 
 
 @router.get(

@@ -51,6 +51,15 @@ class Caller:
         return document.tenant == self.tenant and document.status not in ATTEMPTS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visitor:
+    """Who comes without a token. ``ip`` and ``user_agent`` are personal data, as a caller's."""
+
+    correlation_id: UUID
+    ip: str | None = field(default=None, repr=False)
+    user_agent: str | None = field(default=None, repr=False)
+
+
 class Origins:
     """Turns callers into origins that may be written down."""
 
@@ -66,6 +75,16 @@ class Origins:
             correlation_id=caller.correlation_id,
             ip_sealed=self._seal(caller.ip),
             user_agent_sealed=self._seal(caller.user_agent),
+        )
+
+    def of_visitor(self, visitor: Visitor, actor: str) -> Origin:
+        """The same for who comes without a token; ``actor`` says by what right."""
+        return Origin(
+            actor=actor,
+            at=self._clock.now(),
+            correlation_id=visitor.correlation_id,
+            ip_sealed=self._seal(visitor.ip),
+            user_agent_sealed=self._seal(visitor.user_agent),
         )
 
     def _seal(self, text: str | None) -> str | None:

@@ -17,6 +17,7 @@ from domain.archive import OpenAttempt
 from domain.documents import Document, DocumentType, Dossier, Rendition, TimelineEntry
 from domain.events import AuditRecorded, Event
 from domain.keys import DataKey, EncryptionContext, WrappedKey
+from domain.links import DocumentLink
 from domain.objects import StoredObject, UnfinishedPut
 from domain.records import IdempotencyRecord, NotificationRecord, UploadSurroundings
 from processors.operator_ports import DeadLetterMarks, HeldOrders, RefusedRows
@@ -267,6 +268,20 @@ class IdempotencyKeys(Protocol):
         ...
 
 
+class Links(Protocol):
+    async def add(self, link: DocumentLink) -> None: ...
+
+    async def get(self, link_id: UUID) -> DocumentLink | None: ...
+
+    async def revoke(self, link_id: UUID, at: datetime) -> None:
+        """Nothing happens to one that is revoked already, or that is not there."""
+        ...
+
+    async def count_good(self, document_id: UUID, now: datetime) -> int:
+        """How many of the document's links are neither expired nor revoked."""
+        ...
+
+
 class GedAttempts(Protocol):
     """Creations in the GED that were begun and whose outcome is not known (yet): one per document at most."""
 
@@ -328,6 +343,8 @@ class Work(Protocol):
     def dead_letters(self) -> DeadLetterMarks: ...
     @property
     def held(self) -> HeldOrders: ...
+    @property
+    def links(self) -> Links: ...
     @property
     def refused(self) -> RefusedRows: ...
 

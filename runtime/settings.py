@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     worker_port_base: int = 0
     drain_seconds: float = Field(default=15.0, ge=0, le=3600)
 
+    link_key_file: Path | None = None
+    link_longest_seconds: int = Field(default=86_400, ge=1, le=30 * 86_400)
+
     jwt_issuer: str
     jwt_audience: str = "dpj"
     jwks: str

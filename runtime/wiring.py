@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from prometheus_client import CollectorRegistry
 
 from crypto.envelope import Envelope
+from crypto.link_tokens import LinkSigner
 from crypto.local_keyring import LocalKeyring
 from crypto.personal_data import PersonalDataKeys
 from crypto.vault_session import VaultSession
@@ -50,6 +51,7 @@ from processors.guarded import (
 from processors.intake import Intake
 from processors.integrity import IntegrityProcessor
 from processors.leftovers import Leftovers
+from processors.links import DocumentLinks
 from processors.notification import NotificationProcessor
 from processors.ports import Processor
 from processors.reading import Reading
@@ -425,6 +427,14 @@ class Site:
             validation=Validation(self.database, self.personal, self.clock),
             dossiers=DossierFiles(self.database, self.personal, self.clock),
             revoking=self.revoking(),
+            links=DocumentLinks(
+                self.database,
+                self.content,
+                LinkSigner.from_file(settings.link_key_file) if settings.link_key_file else None,
+                self.personal,
+                self.clock,
+                longest=settings.link_longest_seconds,
+            ),
             authenticator=TokenAuthenticator(
                 jwks,
                 issuer=settings.jwt_issuer,

@@ -225,11 +225,11 @@ def test_a_json_body_has_the_same_deadline(line: socket.socket) -> None:
 def test_trailers_without_end_are_cut(line: socket.socket) -> None:
     line.sendall((UPLOAD + "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n").encode())
     sent = 0
-    with pytest.raises(ConnectionError):
-        while sent < 64 << 20:
+    with suppress(ConnectionError):
+        while sent < 32 << 20:
             line.sendall(b"X-Trailer: " + b"y" * 1000 + b"\r\n")
             sent += 1013
-    assert sent < 32 << 20
+    assert 0 < sent < 32 << 20
 
 
 def test_the_body_of_who_may_not_is_not_read_for_ever(line: socket.socket) -> None:

@@ -44,6 +44,7 @@ def an_app(bench: Bench, **changes: Any) -> FastAPI:
             validation=bench.validation,
             dossiers=bench.dossiers,
             revoking=bench.revoking,
+            links=bench.links,
             **{"authenticator": NamedTokens(), "registry": CollectorRegistry(), "body_timeout": 2.0, **changes},
         )
     )

@@ -34,6 +34,8 @@ class Place:
     tenant: str
     document: Document
     dossier: Dossier
+    link_path: str
+    link_url: str
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,9 @@ ASKED: dict[str, Ask] = {
     "list_dossiers": Ask("GET", lambda _: f"{API}/dossiers", 200),
     "get_dossier": Ask("GET", lambda place: f"{API}/dossiers/{place.dossier.id}", 200, (404, DOSSIER)),
     "list_document_types": Ask("GET", lambda _: f"{API}/document-types", 200),
+    "create_document_link": Ask("POST", _of_document("/links"), 201, (404, DOCUMENT), _json({"purpose": "audit"})),
+    "revoke_document_link": Ask("DELETE", lambda place: place.link_path, 204, (404, DOCUMENT)),
+    "open_link": Ask("GET", lambda place: place.link_url, 200),
     "revoke_token": Ask("POST", lambda _: f"{API}/revocations", 200, None, _json({"token_id": "t"})),
     "openapi": Ask("GET", lambda _: f"{API}/openapi.json", 200),
     "livez": Ask("GET", lambda _: "/livez", 200),
@@ -108,7 +113,9 @@ async def a_place(bench: Bench, tenant: str) -> Place:
     async with bench.database.transaction() as work:
         await work.renditions.put(rendition)
     bench.database.put(replace(document, status=Status.VERIFIED))
-    return Place(bench, tenant, document, dossier)
+    link, token = await bench.links.create(bench.caller(tenant=tenant), document_id, "audit", 60)
+    path = f"{API}/documents/{document_id}/links/{link.id}"
+    return Place(bench, tenant, document, dossier, path, f"{API}/links/{token}")
 
 
 @pytest.fixture
