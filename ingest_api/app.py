@@ -31,7 +31,7 @@ def create_app(deps: ApiDependencies) -> FastAPI:
     app = routes_only(deps.lifespan)
     metrics = ApiMetrics(deps.registry)
     app.state.surroundings = Surroundings(deps, metrics)
-    problems.install(app)
+    problems.install(app, _api_routes())
     uploads = next(route for route in _api_routes() if route.name == "upload_document")
     app.add_middleware(ExchangeMiddleware, metrics=metrics, direct={("POST", uploads.path): direct_upload(uploads)})
     return app
