@@ -51,8 +51,8 @@ class Quota:
 
 
 class Counting(Protocol):
-    async def hit(self, item: RateLimitItem, key: str) -> tuple[int, float]:
-        """Count a call; how many there were in this window, and when it ends (Unix seconds)."""
+    async def hit(self, item: RateLimitItem, key: str) -> tuple[int, float] | None:
+        """Count a call; how many there were in this window, and when it ends (Unix seconds). None: it can't be counted now."""
         ...
 
 
@@ -129,7 +129,8 @@ class RateLimits:
     def __init__(
         self, per_window: Mapping[Limit, int], counting: Counting | None = None, clock: Callable[[], float] = time.time
     ) -> None:
-        self._counting = counting or MemoryCounting(clock)
+        self._here = MemoryCounting(clock)
+        self._counting = counting or self._here
         self._clock = clock
         self._items: dict[Limit, RateLimitItem] = {}
         self._policies: dict[Limit, str] = {}
@@ -145,7 +146,8 @@ class RateLimits:
         item = self._items.get(limit)
         if item is None:
             return None
-        count, ends = await self._counting.hit(item, client)
+        # What all processes share may be away: then each counts for itself, and nobody is kept out for it.
+        count, ends = await self._counting.hit(item, client) or await self._here.hit(item, client)
         quota = Quota(
             limit.value,
             self._policies[limit],

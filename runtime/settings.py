@@ -14,6 +14,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.documents import Role
 
+#: What tokens may be signed with: public keys' algorithms alone.
+JWT_ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"})
+
 
 class Settings(BaseSettings):
     """Times in seconds, sizes in bytes unless the name says otherwise."""
@@ -80,6 +83,8 @@ class Settings(BaseSettings):
     jwt_issuer: str
     jwt_audience: str = "dpj"
     jwks: str
+    jwks_copy_file: Path | None = None
+    jwks_keep_hours: float = Field(default=24.0, gt=0)
     jwt_private_key_file: Path | None = None
     jwt_algorithms: str = "RS256,ES256,EdDSA"
     jwt_tenant_claim: str = Field(default="tenant", min_length=1)
@@ -138,6 +143,8 @@ class Settings(BaseSettings):
                 raise ValueError("DPJ_JWKS must be an https URL of the identity provider in production")
             if not self.jwt_require_id:
                 raise ValueError("DPJ_JWT_REQUIRE_ID must be true in production: other tokens can't be revoked")
+        if not (named := {name.strip() for name in self.jwt_algorithms.split(",")}) <= JWT_ALGORITHMS:
+            raise ValueError(f"DPJ_JWT_ALGORITHMS: not to be had are {', '.join(sorted(named - JWT_ALGORITHMS))}")
         if self.redis_url is None and "redis" in {self.revocation_store, self.rate_store}:
             raise ValueError("DPJ_REDIS_URL is not set, and something is to be kept there")
         return self

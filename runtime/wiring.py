@@ -60,10 +60,11 @@ from processors.reconcile_ged import ArchivedCopies
 from processors.reconcile_store import stored_objects
 from processors.reconcile_uploads import expired_uploads, unfinished_puts
 from processors.renditions import RenditionProcessor
-from processors.revoking import RevokedTokens, Revoking
+from processors.revoking import Revocations, RevokedTokens, Revoking
 from processors.validation import Validation
 from processors.vouching import VouchedKeyring
 from rendering.pool import RenderPool
+from runtime.access import key_set, rate_limits, revocation_store, token_authenticator
 from runtime.dependencies import Dependencies
 from runtime.settings import Settings
 from runtime.telemetry import CircuitMetrics, DeliveryMetrics, RelayMetrics
@@ -82,7 +83,6 @@ from storage.outbox_postgres import PostgresOutboxSource
 from storage.outbox_refused_postgres import PostgresRefusals
 from storage.postgres import Postgres, PostgresDatabase
 from storage.queries_postgres import PostgresQueries
-from storage.revocations_postgres import PostgresRevocations
 from streams.apps import ConsumerOffsets, ConsumerSettings
 from streams.consumer import ConsumerRunner
 from streams.delivery import Delivery, Flow, Policy
@@ -233,11 +233,8 @@ class Site:
         return DeliveryMetrics(self.metrics)
 
     @cached_property
-    def revocations(self) -> PostgresRevocations:
-        """Where revoked tokens are kept, over a connection of its own: under load the pool's have a queue."""
-        postgres = Postgres(self.settings.postgres_dsn.get_secret_value(), connections=1)
-        self._closed_with_us(postgres.aclose)
-        return PostgresRevocations(postgres)
+    def revocations(self) -> Revocations:
+        return revocation_store(self.settings, self._closed_with_us)
 
     @cached_property
     def revoked_tokens(self) -> RevokedTokens:
@@ -413,14 +410,11 @@ class Site:
     def api(self) -> ApiDependencies:
         """What the HTTP API is made of. Its framework is loaded here: no other process pays for it at its start."""
         from ingest_api.dependencies import ApiDependencies
-        from ingest_api.jwks import Jwks, jwks_source
-        from ingest_api.rate_limits import Limit, RateLimits
         from ingest_api.sniffing import MagicSniffer
-        from ingest_api.tokens import ClaimRules, TokenAuthenticator
 
         settings = self.settings
         attempts = Attempts(self.database, self.content, self.clock, lease_seconds=settings.upload_lease)
-        jwks = Jwks(jwks_source(settings.jwks))
+        jwks = key_set(settings)
         return ApiDependencies(
             intake=Intake(self.database, self.content, attempts, MagicSniffer(), self.personal, self.clock),
             reading=Reading(self.database, PostgresQueries(self.postgres), self.content, self.personal, self.clock),
@@ -435,27 +429,8 @@ class Site:
                 self.clock,
                 longest=settings.link_longest_seconds,
             ),
-            authenticator=TokenAuthenticator(
-                jwks,
-                issuer=settings.jwt_issuer,
-                audience=settings.jwt_audience,
-                rules=ClaimRules(
-                    tenant=settings.jwt_tenant_claim,
-                    roles=settings.jwt_roles_claim,
-                    role_names=settings.jwt_role_names,
-                    longest=settings.jwt_longest_hours * 3600,
-                    identified=settings.jwt_require_id,
-                ),
-                revoked=self.revoked_tokens,
-            ),
-            limits=RateLimits(
-                {
-                    Limit.CLIENT: settings.rate_client,
-                    Limit.DOCUMENTS: settings.rate_documents,
-                    Limit.FAILURES: settings.rate_failures,
-                    Limit.TOKENS: settings.rate_tokens,
-                }
-            ),
+            authenticator=token_authenticator(settings, jwks, self.revoked_tokens),
+            limits=rate_limits(settings, self._closed_with_us),
             readiness={
                 "postgresql": self.postgres.check,
                 "object_store": self.objects.check,

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from crypto.local_keyring import LocalKeyring
 from deploy.native import files
-from deploy.native.parts import ferretdb, ged, minio, postgres, smtp, vault
+from deploy.native.parts import ferretdb, ged, minio, postgres, redis, smtp, vault
 from deploy.native.ports import LOOPBACK
 from deploy.native.site import Site
 
@@ -69,6 +69,12 @@ def values(site: Site) -> dict[str, str]:
         "DPJ_JWKS": str(keys / "jwks.json"),
         "DPJ_JWT_PRIVATE_KEY_FILE": str(keys / "jwt.pem"),
     }
+    if redis.NAME in site.extras:
+        found |= {
+            "DPJ_REDIS_URL": redis.Redis().url(site),
+            "DPJ_REVOCATION_STORE": "redis",
+            "DPJ_RATE_STORE": "redis",
+        }
     if site.profile == "full":
         found |= {
             "DPJ_MINIO_ENDPOINT": site.address("minio"),

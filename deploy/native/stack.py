@@ -15,7 +15,7 @@ from types import FrameType
 from deploy.native import files, ports, prerequisites, settings_file, site
 from deploy.native.errors import StackError
 from deploy.native.launch import Launch
-from deploy.native.parts import ALL, of
+from deploy.native.parts import ALL, of, redis
 from deploy.native.parts.base import NotReady, Part
 from deploy.native.report import Reporter, Silent
 from deploy.native.site import Profile, Site
@@ -26,6 +26,7 @@ PORTS = (
     *("api", "workers", "kafka", "kafka_controller", "registry", "postgres", "mongo", "ferretdb"),
     *("ged", "smtp", "minio", "vault"),
     *("kafka_proxied", "toxiproxy", "toxiproxy_listeners"),
+    "redis",
 )
 
 
@@ -160,8 +161,9 @@ def _row(here: Site, part: Part, supervisor: Supervisor, state: str, seconds: fl
 
 
 def _tools(missing: list[Part]) -> frozenset[str]:
-    """The build tools that are needed: none for what is in the cache."""
-    return frozenset(part.recipe.tool for part in missing if part.recipe and not part.recipe.built())
+    """The build tools that are needed, none for what is in the cache, and servers that are programs of the system."""
+    built = {part.recipe.tool for part in missing if part.recipe and not part.recipe.built()}
+    return frozenset(built | {redis.PROGRAM for part in missing if part.name == redis.NAME})
 
 
 def _add_extras(here: Site, extras: Collection[str], running: Collection[str]) -> None:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from limits import RateLimitItemPerMinute
 
 from domain.documents import Document
-from domain.errors import RevocationsUnavailable
+from domain.errors import RateLimited, RevocationsUnavailable
 from domain.links import DocumentLink
 from domain.revocations import Claim, Revocation, mark_of
+from ingest_api.rate_limits import Limit, RateLimits
 from processors.revoking import Revocations
+from storage.counting_redis import RedisCounting
 from storage.postgres import Postgres
 from storage.revocations_postgres import PostgresRevocations
+from storage.revocations_redis import RedisRevocations
 from tests.support.builders import a_document
 from tests.support.memory_revocations import MemoryRevocations
+from tests.support.redis_server import RedisServer
 from tests.support.sites import Rolled, Site
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -80,15 +87,26 @@ async def test_a_link_is_part_of_its_transaction(site: Site) -> None:
 # --- revocations ------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
 class WallClock:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
 
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture(params=["memory", "postgres", "redis"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Revocations]:
     if request.param == "memory":
         yield MemoryRevocations(WallClock())
+        return
+    if request.param == "redis":
+        redis = RedisRevocations(request.getfixturevalue("redis_server").url)
+        yield redis
+        await redis.aclose()
         return
     postgres = Postgres(request.getfixturevalue("database_dsn"), connections=2)
     yield PostgresRevocations(postgres)
@@ -161,6 +179,40 @@ async def test_postgresql_keeps_them_over_a_restart_of_ours(database_dsn: str) -
             await kept.add([until(A, 100)])
         finally:
             await postgres.aclose()
+
+
+async def test_redis_keeps_them_over_a_restart_of_its_own(redis_server: RedisServer) -> None:
+    """Killed, not asked to save."""
+    kept = RedisRevocations(redis_server.url)
+    await kept.add([until(A, 100)])
+    version = await kept.version()
+    redis_server.kill()
+    for call in (kept.version, kept.active, lambda: kept.add([until(B, 100)])):
+        with pytest.raises(RevocationsUnavailable):
+            await call()
+    redis_server.start()
+    found = await kept.active()
+    assert (set(found.until), found.version) == ({A}, version)
+    await kept.aclose()
+
+
+async def test_calls_are_counted_for_all_processes_together(redis_server: RedisServer) -> None:
+    here, there = RedisCounting(redis_server.url), RedisCounting(redis_server.url)
+    item = RateLimitItemPerMinute(3, namespace="tokens")
+    counts = [await counting.hit(item, "acme/u1") for counting in (here, there, here, there)]
+    assert [found[0] for found in counts if found] == [1, 2, 3, 4]
+    assert await here.hit(item, "acme/u2") is not None
+    redis_server.kill()
+    began = time.monotonic()
+    assert await here.hit(item, "acme/u1") is None
+    limits = RateLimits({Limit.TOKENS: 1}, here)
+    quota = await limits.count(Limit.TOKENS, "acme/u1")  # each for itself
+    assert quota is not None
+    with pytest.raises(RateLimited):
+        await limits.count(Limit.TOKENS, "acme/u1")
+    assert time.monotonic() - began < 5
+    await here.aclose()
+    await there.aclose()
 
 
 async def test_a_database_that_is_away_says_so() -> None:
