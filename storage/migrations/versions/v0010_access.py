@@ -17,7 +17,7 @@ STATEMENTS = (
     """,
     "CREATE INDEX token_revocations_end ON token_revocations (until)",
     # One row: who reads it knows whether there is more to read. Its lock puts revocations in an order.
-    "CREATE TABLE token_revocation_version (only boolean PRIMARY KEY CHECK (only), version bigint NOT NULL)",
+    "CREATE TABLE token_revocation_version (singleton boolean PRIMARY KEY CHECK (singleton), version bigint NOT NULL)",
     "INSERT INTO token_revocation_version VALUES (true, 0)",
     """
     CREATE TABLE document_links (
