@@ -28,7 +28,7 @@ _VERSION: Final = "dpj:revoked:version"
 
 
 class RedisRevocations:
-    """``url`` as ``redis://user:password@host:port/number``, or ``rediss://`` for TLS."""
+    """``url``: ``redis://`` or, over TLS, ``rediss://``; credentials, host, port, and the number of the database."""
 
     def __init__(self, url: str) -> None:
         self._redis = Redis.from_url(
