@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID, uuid4
 
 from domain.documents import Document
@@ -13,22 +13,13 @@ from domain.events import AuditRecorded
 from domain.lifecycle import READABLE
 from domain.links import DocumentLink
 from processors.access import Caller, Origins, Visitor
+from processors.link_ports import LinkTokens
 from processors.ports import Clock, Database, PersonalData, Work
 from processors.reading import Content
 from processors.recording import Origin, audit_line
 
 #: Good links of one document at once.
 MAX_LINKS: Final = 100
-
-
-class LinkTokens(Protocol):
-    """What is handed out for a link: only who holds the key can make it."""
-
-    def sign(self, link: DocumentLink) -> str: ...
-
-    def verify(self, token: str) -> tuple[UUID, UUID]:
-        """Ids of the link and of its document. Raises LinkNotFound for what was not signed here."""
-        ...
 
 
 class DocumentLinks:

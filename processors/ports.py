@@ -17,9 +17,9 @@ from domain.archive import OpenAttempt
 from domain.documents import Document, DocumentType, Dossier, Rendition, TimelineEntry
 from domain.events import AuditRecorded, Event
 from domain.keys import DataKey, EncryptionContext, WrappedKey
-from domain.links import DocumentLink
 from domain.objects import StoredObject, UnfinishedPut
 from domain.records import IdempotencyRecord, NotificationRecord, UploadSurroundings
+from processors.link_ports import Links
 from processors.operator_ports import DeadLetterMarks, HeldOrders, RefusedRows
 
 
@@ -265,20 +265,6 @@ class IdempotencyKeys(Protocol):
 
     async def release(self, scope: tuple[str, str, str], object_key: str) -> None:
         """Free the key after a refused or failed upload, if this attempt still holds it."""
-        ...
-
-
-class Links(Protocol):
-    async def add(self, link: DocumentLink) -> None: ...
-
-    async def get(self, link_id: UUID) -> DocumentLink | None: ...
-
-    async def revoke(self, link_id: UUID, at: datetime) -> None:
-        """Nothing happens to one that is revoked already, or that is not there."""
-        ...
-
-    async def count_good(self, document_id: UUID, now: datetime) -> int:
-        """How many of the document's links are neither expired nor revoked."""
         ...
 
 

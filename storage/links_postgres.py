@@ -1,4 +1,4 @@
-"""Links to documents; see ``processors.ports.Links``."""
+"""Links to documents; see ``processors.link_ports.Links``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links in memory; see ``processors.ports.Links``."""
+"""Links in memory; see ``processors.link_ports.Links``."""
 
 from __future__ import annotations
 
