@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -31,14 +31,16 @@ class RedisRevocations:
     """``url``: ``redis://`` or, over TLS, ``rediss://``; credentials, host, port, and the number of the database."""
 
     def __init__(self, url: str) -> None:
-        self._redis = Redis.from_url(
+        pool = BlockingConnectionPool.from_url(
             url,
+            timeout=CALL_SECONDS,
             socket_timeout=CALL_SECONDS,
             socket_connect_timeout=CALL_SECONDS,
             max_connections=CONNECTIONS,
             retry=Retry(NoBackoff(), 1),  # once anew, on a connection that the server closed while it rested
             decode_responses=True,
         )
+        self._redis = Redis.from_pool(pool)
 
     async def add(self, revocations: Sequence[Revocation]) -> None:
         with _translated():

@@ -98,19 +98,21 @@ class WallClock:
         return datetime.now(UTC)
 
 
+@pytest.fixture
+async def on_redis(redis_server: RedisServer) -> AsyncIterator[Revocations]:
+    redis = RedisRevocations(redis_server.url)
+    yield redis
+    await redis.aclose()
+
+
 @pytest.fixture(params=["memory", "postgres", "redis"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[Revocations]:
+def store(request: pytest.FixtureRequest) -> Revocations:
     if request.param == "memory":
-        yield MemoryRevocations(WallClock())
-        return
-    if request.param == "redis":
-        redis = RedisRevocations(request.getfixturevalue("redis_server").url)
-        yield redis
-        await redis.aclose()
-        return
-    postgres = Postgres(request.getfixturevalue("database_dsn"), connections=2)
-    yield PostgresRevocations(postgres)
-    await postgres.aclose()
+        return MemoryRevocations(WallClock())
+    if request.param == "postgres":
+        return PostgresRevocations(request.getfixturevalue("postgres"))
+    on_redis: Revocations = request.getfixturevalue("on_redis")
+    return on_redis
 
 
 def until(mark: str, seconds: float) -> Revocation:
