@@ -9,8 +9,10 @@ from pathlib import Path
 
 import structlog
 
+from crypto.encoding import from_text
 from domain.errors import KeyringUnavailable
 
+KEY_BYTES = 32
 MAX_KEY_FILE_BYTES = 1 << 20
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -32,6 +34,17 @@ def read_key_file(path: Path) -> bytes:
     if len(content) > MAX_KEY_FILE_BYTES:
         raise refused(path, "too_large")
     return content
+
+
+def read_keys(path: Path) -> list[bytes]:
+    """The keys of a text file, one a line, each base64url of KEY_BYTES bytes. Raises KeyringUnavailable; also if there are none."""
+    try:
+        keys = [from_text(line) for line in read_key_file(path).decode("ascii").split()]
+    except ValueError:
+        raise refused(path, "malformed") from None
+    if not keys or any(len(key) != KEY_BYTES for key in keys):
+        raise refused(path, "malformed")
+    return keys
 
 
 def create_key_file(path: Path, content: bytes) -> None:

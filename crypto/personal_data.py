@@ -20,10 +20,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from crypto.encoding import from_text, length_prefixed, to_text
-from crypto.key_files import read_key_file, refused
+from crypto.key_files import read_keys, refused
 from domain.errors import WrongKey
 
-KEY_BYTES = 32
 NONCE_BYTES = 12
 VERSION = "p1"
 PSEUDONYM_DIGITS = 32
@@ -40,10 +39,10 @@ class PersonalDataKeys:
     @classmethod
     def from_files(cls, personal_key_file: Path, pseudonym_key_file: Path) -> Self:
         """Raises KeyringUnavailable if a file can't be read, is open to others, or holds no such keys."""
-        pseudonym = _read(pseudonym_key_file)
+        pseudonym = read_keys(pseudonym_key_file)
         if len(pseudonym) != 1:
             raise refused(pseudonym_key_file, "malformed")
-        return cls(_read(personal_key_file), pseudonym[0])
+        return cls(read_keys(personal_key_file), pseudonym[0])
 
     def seal(self, text: str) -> str:
         """A text that only the holder of the key can read; different at each call."""
@@ -72,14 +71,3 @@ class PersonalDataKeys:
 
 def _key_id(key: bytes) -> str:
     return hmac.digest(key, b"dpj-personal-key-id", "sha256").hex()[:8]
-
-
-def _read(path: Path) -> list[bytes]:
-    """Raises KeyringUnavailable."""
-    try:
-        keys = [from_text(line) for line in read_key_file(path).decode("ascii").split()]
-    except ValueError:
-        raise refused(path, "malformed") from None
-    if not keys or any(len(key) != KEY_BYTES for key in keys):
-        raise refused(path, "malformed")
-    return keys

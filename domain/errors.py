@@ -70,6 +70,18 @@ class Forbidden(Refused):
     code = "forbidden"
 
 
+class RateLimited(Refused):
+    """A client's quota named ``limit`` is used up for ``retry_after`` seconds; ``headers`` say so to the client."""
+
+    code = "rate_limited"
+
+    def __init__(self, limit: str, retry_after: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(f"The quota {limit} is used up.")
+        self.limit = limit
+        self.retry_after = retry_after
+        self.headers = headers
+
+
 # --- Refused: what was asked for -------------------------------------------------------------------------------------
 
 
@@ -117,6 +129,18 @@ class StateChanged(Refused):
 
 class ContentNotAvailable(Refused):
     code = "content_not_available"
+
+
+class LinkNotFound(Refused):
+    """There is no such link, or none any more: one answer for all, so that guessing tells nothing."""
+
+    code = "link_not_found"
+
+
+class LinksUnavailable(Refused):
+    """No link can be made: the site has no key for links, or the document has too many."""
+
+    code = "links_unavailable"
 
 
 class ThumbnailNotFound(Refused):
@@ -332,6 +356,14 @@ class IdentityUnavailable(Transient):
 
     code = "identity_unavailable"
     waiting_for = "identity_provider"
+
+
+class RevocationsUnavailable(Transient):
+    """Which tokens are revoked can't be found out, and what was last known is too old."""
+
+    code = "revocations_unavailable"
+    waiting_for = "revocation_store"
+    retry_after = 1
 
 
 class DocumentBusy(Transient):

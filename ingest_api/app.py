@@ -9,7 +9,7 @@ from typing import Final
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from ingest_api import problems, routes_documents, routes_dossiers, routes_health
+from ingest_api import problems, routes_documents, routes_dossiers, routes_health, routes_links, routes_tokens
 from ingest_api.access import check_table
 from ingest_api.dependencies import ApiDependencies, Surroundings
 from ingest_api.direct import direct_upload
@@ -17,7 +17,13 @@ from ingest_api.metrics import ApiMetrics
 from ingest_api.middleware import ExchangeMiddleware
 from ingest_api.openapi import VERSION
 
-_ROUTERS: Final = (routes_documents.router, routes_dossiers.router, routes_health.router)
+_ROUTERS: Final = (
+    routes_documents.router,
+    routes_dossiers.router,
+    routes_links.router,
+    routes_tokens.router,
+    routes_health.router,
+)
 
 
 def create_app(deps: ApiDependencies) -> FastAPI:
@@ -25,7 +31,7 @@ def create_app(deps: ApiDependencies) -> FastAPI:
     app = routes_only(deps.lifespan)
     metrics = ApiMetrics(deps.registry)
     app.state.surroundings = Surroundings(deps, metrics)
-    problems.install(app)
+    problems.install(app, _api_routes())
     uploads = next(route for route in _api_routes() if route.name == "upload_document")
     app.add_middleware(ExchangeMiddleware, metrics=metrics, direct={("POST", uploads.path): direct_upload(uploads)})
     return app

@@ -11,14 +11,17 @@ from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
 
 from domain.errors import Forbidden, ParameterInvalid, Unauthenticated
-from ingest_api.access import is_allowed
+from ingest_api.access import ACCESS, Open, rule_of
 from ingest_api.metrics import ApiMetrics
-from ingest_api.middleware import CORRELATION_STATE
+from ingest_api.middleware import CORRELATION_STATE, QUOTA_STATE
+from ingest_api.rate_limits import UNLIMITED, Limit, RateLimits
 from ingest_api.tokens import Identity
-from processors.access import Caller
+from processors.access import Caller, Visitor
 from processors.dossiers import DossierFiles
 from processors.intake import Intake
+from processors.links import DocumentLinks
 from processors.reading import Reading
+from processors.revoking import Revoking
 from processors.validation import Validation
 
 MAX_USER_AGENT: Final = 256
@@ -29,7 +32,7 @@ Check = Callable[[], Awaitable[None]]
 
 class Authenticator(Protocol):
     async def authenticate(self, token: str) -> Identity:
-        """Raises Unauthenticated or IdentityUnavailable."""
+        """Raises Unauthenticated, IdentityUnavailable or RevocationsUnavailable."""
         ...
 
 
@@ -45,7 +48,10 @@ class ApiDependencies:
     reading: Reading
     validation: Validation
     dossiers: DossierFiles
+    revoking: Revoking
+    links: DocumentLinks
     authenticator: Authenticator
+    limits: RateLimits = UNLIMITED
     readiness: Mapping[str, Check] = field(default_factory=dict)
     circuits: Callable[[], Mapping[str, str]] = dict
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
@@ -70,16 +76,25 @@ def surroundings(request: Request) -> Surroundings:
 
 
 async def authorised(request: Request) -> Caller:
-    """The caller, if its token is good and the access table lets it.
+    """The caller, if its token is good, the access table lets it, and it does not call too often.
 
-    Raises Unauthenticated, Forbidden, or ParameterInvalid for a query parameter that the route does not know: a filter
-    that is misspelt must not list everything.
+    Raises Unauthenticated, Forbidden, RateLimited, or ParameterInvalid for a query parameter that the route does not know: a
+    filter that is misspelt must not list everything.
     """
+    deps = surroundings(request).deps
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated("Send a Bearer token.")
-    identity = await surroundings(request).deps.authenticator.authenticate(token.strip())
-    if not is_allowed(request.scope["route"].name, identity.roles):
+    try:
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated("Send a Bearer token.")
+        identity = await deps.authenticator.authenticate(token.strip())
+    except Unauthenticated:
+        # Counted by address, and only what fails: who has a good token is not kept out by others behind the same gateway.
+        await count_failure(request)
+        raise
+    rule = rule_of(request.scope["route"].name)
+    quota = await deps.limits.count(rule.limit, f"{identity.tenant}/{identity.subject}")
+    request.scope["state"][QUOTA_STATE] = quota
+    if rule.own.isdisjoint(identity.roles):
         raise Forbidden("The token's roles do not allow this action.")
     _refuse_unknown_parameters(request)
     return Caller(
@@ -89,7 +104,34 @@ async def authorised(request: Request) -> Caller:
         correlation_id=request.scope["state"][CORRELATION_STATE],
         ip=request.client.host if request.client else None,
         user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT] or None,
+        own_tenant_only=rule.other.isdisjoint(identity.roles),
     )
+
+
+async def admitted(request: Request) -> None:
+    """Let in who has no token, as often as the access table says, by address. Raises RateLimited."""
+    rule = ACCESS[request.scope["route"].name]
+    if isinstance(rule, Open) and rule.limit is not None:
+        quota = await surroundings(request).deps.limits.count(rule.limit, _address(request))
+        request.scope["state"][QUOTA_STATE] = quota
+
+
+async def count_failure(request: Request) -> None:
+    """One more time that an address came with what is not good. Raises RateLimited."""
+    await surroundings(request).deps.limits.count(Limit.FAILURES, _address(request))
+
+
+def visitor_of(request: Request) -> Visitor:
+    """Who comes without a token, as far as that is known."""
+    return Visitor(
+        correlation_id=request.scope["state"][CORRELATION_STATE],
+        ip=request.client.host if request.client else None,
+        user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT] or None,
+    )
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _refuse_unknown_parameters(request: Request) -> None:
@@ -106,3 +148,4 @@ async def _given(request: Request) -> Surroundings:
 
 Given = Annotated[Surroundings, Depends(_given)]
 Authorised = Annotated[Caller, Depends(authorised)]
+Admitted = Depends(admitted)

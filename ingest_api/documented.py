@@ -19,6 +19,7 @@ _TITLES: Final = {
     415: "Media type or format not accepted",
     416: "Range not satisfiable",
     422: "Invalid content or metadata",
+    429: "Too many requests; see Retry-After",
     503: "A dependency is away; see Retry-After",
 }
 
@@ -38,7 +39,7 @@ def json_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
-_CONTENT: Final[dict[str, Any]] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_CONTENT: Final[dict[str, Any]] = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 
 RANGES: Final[Responses] = {
     200: {"description": "The whole content, in its own media type", "content": _CONTENT},

@@ -1,14 +1,17 @@
 """Keys that verify tokens, from a JWK Set (RFC 7517) in a file or behind a URL.
 
-The algorithm follows from the key, never from the token: RSA (2048 bits or more) RS256, P-256 ES256, Ed25519 EdDSA.
+The algorithm follows from the key, never from the token: what the key itself names (``alg``) where that fits its type, else the
+usual one of its type. RSA keys have 2048 bits or more. Only algorithms of an allow-list are used; symmetric ones never.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +25,16 @@ from domain.errors import IdentityUnavailable, Unauthenticated
 MAX_JWKS_BYTES: Final = 256 * 1024
 MIN_RSA_BITS: Final = 2048
 
-_ALGORITHMS: Final = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
+#: What fits a key, by type and curve; the usual one first.
+_FITTING: Final[Mapping[tuple[str, str | None], tuple[str, ...]]] = {
+    ("RSA", None): ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    ("EC", "P-256"): ("ES256",),
+    ("EC", "P-384"): ("ES384",),
+    ("OKP", "Ed25519"): ("EdDSA",),
+}
+ALGORITHMS: Final = frozenset({"RS256", "ES256", "EdDSA"})
+#: All that may be put on an allow-list.
+KNOWN: Final = frozenset(name for fitting in _FITTING.values() for name in fitting)
 
 Fetch = Callable[[], Awaitable[bytes]]
 
@@ -70,48 +82,61 @@ async def _fetch_file(path: Path) -> bytes:
         raise IdentityUnavailable("The key set can't be read.") from None
 
 
-def parse_jwks(content: bytes) -> Mapping[str, VerificationKey]:
+def parse_jwks(content: bytes, algorithms: AbstractSet[str] = ALGORITHMS) -> Mapping[str, VerificationKey]:
     """Usable signature keys by id; others are left out. Raises IdentityUnavailable if it is no key set."""
     try:
         entries = json.loads(content)["keys"]
         if not isinstance(entries, list):
             raise TypeError
-        found = {str(entry["kid"]): _verification_key(entry) for entry in entries if "kid" in entry}
+        found = {str(entry["kid"]): _verification_key(entry, algorithms) for entry in entries if "kid" in entry}
     except (ValueError, KeyError, TypeError):
         raise IdentityUnavailable("The key set is not a JWK Set.") from None
     return {kid: key for kid, key in found.items() if key is not None}
 
 
-def _verification_key(entry: Mapping[str, Any]) -> VerificationKey | None:
-    algorithm = _ALGORITHMS.get((str(entry.get("kty")), entry.get("crv")))
-    if algorithm is None or entry.get("use", "sig") != "sig" or entry.get("alg", algorithm) != algorithm:
+def _verification_key(entry: Mapping[str, Any], allowed: AbstractSet[str]) -> VerificationKey | None:
+    fitting = _FITTING.get((str(entry.get("kty")), entry.get("crv")), ())
+    algorithm = entry.get("alg", fitting[0] if fitting else None)
+    if algorithm not in fitting or algorithm not in allowed or entry.get("use", "sig") != "sig":
         return None
     public = {name: value for name, value in entry.items() if name not in {"d", "p", "q", "dp", "dq", "qi"}}
     try:
         key = jwt.PyJWK(public, algorithm=algorithm).key
     except jwt.PyJWTError:
         return None
-    if algorithm == "RS256" and key.key_size < MIN_RSA_BITS:
+    if entry["kty"] == "RSA" and key.key_size < MIN_RSA_BITS:
         return None
     return VerificationKey(algorithm, key)
 
 
 class Jwks:
     """A cached key set. Fetched anew for an unknown key id, at most every ``min_interval`` seconds, and, in the background,
-    when older than ``max_age``. While a fetch fails, the keys at hand go on serving.
+    when older than ``max_age``. While a fetch fails, the keys at hand go on serving, for ``keep`` seconds after they were fetched:
+    who can keep the provider from us shall not keep a withdrawn key alive for ever.
+
+    ``copy`` is a file that holds the last good set, for a process that starts while the provider is away; its time is the file's.
+    Raises ValueError for algorithms that are not known, or none.
     """
 
     def __init__(
         self,
         fetch: Fetch,
         *,
+        algorithms: AbstractSet[str] = ALGORITHMS,
+        copy: Path | None = None,
         max_age: float = 300.0,
         min_interval: float = 10.0,
+        keep: float = 86_400.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        if not algorithms or not algorithms <= KNOWN:
+            raise ValueError(f"tokens may be signed with some of {', '.join(sorted(KNOWN))}")
         self._fetch = fetch
+        self._algorithms = algorithms
+        self._copy = copy
         self._max_age = max_age
         self._min_interval = min_interval
+        self._keep = keep
         self._monotonic = monotonic
         self._keys: Mapping[str, VerificationKey] = {}
         self._fetched_at: float | None = None
@@ -121,6 +146,8 @@ class Jwks:
 
     async def key(self, kid: str) -> VerificationKey:
         """Raises Unauthenticated (no such key) or IdentityUnavailable (no keys at hand and none to be had)."""
+        if self._keys and self._age(self._fetched_at) > self._keep:
+            self._keys, self._fetched_at = {}, None
         if kid not in self._keys:
             await self._refresh()
         elif self._age(self._fetched_at) > self._max_age and (self._renewal is None or self._renewal.done()):
@@ -148,7 +175,35 @@ class Jwks:
                 return
             self._tried_at = self._monotonic()
             try:
-                self._keys = parse_jwks(await self._fetch())
+                content = await self._fetch()
+                self._keys = parse_jwks(content, self._algorithms)
                 self._fetched_at = self._monotonic()
             except IdentityUnavailable as error:
                 _log.warning("jwks_not_refreshed", code=error.code)
+                if self._fetched_at is None and self._copy is not None:
+                    await asyncio.to_thread(self._recall, self._copy)
+            else:
+                if self._copy is not None and self._keys:
+                    await asyncio.to_thread(_write_copy, self._copy, content)
+
+    def _recall(self, copy: Path) -> None:
+        """Take the last good set of an earlier process, if it is not too old."""
+        try:
+            age = max(0.0, time.time() - copy.stat().st_mtime)
+            if age <= self._keep:
+                self._keys = parse_jwks(copy.read_bytes(), self._algorithms)
+                self._fetched_at = self._monotonic() - age
+        except (OSError, IdentityUnavailable) as error:
+            _log.warning("jwks_copy_not_used", error=type(error).__name__)
+
+
+def _write_copy(path: Path, content: bytes) -> None:
+    """Whole or not at all, for its owner alone. That it can't be kept is no reason to refuse anybody."""
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(content)
+        new.replace(path)
+    except OSError as error:
+        _log.warning("jwks_copy_not_kept", error=type(error).__name__)

@@ -24,6 +24,8 @@ from ingest_api.metrics import ApiMetrics
 
 CORRELATION_HEADER: Final = "correlation-id"
 CORRELATION_STATE: Final = "dpj.correlation_id"
+#: Where the state of the client's quota is left for the answer.
+QUOTA_STATE: Final = "dpj.quota"
 #: After a refusal the rest of the body is read for this long, in bytes and seconds, so that the client gets to our answer.
 LINGER_BYTES: Final = 16 * 1024 * 1024
 LINGER_SECONDS: Final = 2.0
@@ -31,12 +33,15 @@ _UNMATCHED: Final = "unmatched"
 #: Asked every few seconds, by machines.
 _HEALTH: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
-_SECURITY_HEADERS: Final[Mapping[str, str]] = {
+SECURITY_HEADERS: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
 }
+
+#: Two years, as browsers ask for it before they trust it; on connections that are encrypted, where alone it counts.
+_HSTS: Final = "max-age=63072000; includeSubDomains"
 
 _log = structlog.get_logger()
 
@@ -46,6 +51,7 @@ class _Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._expects = headers.get("expect", "").lower() == "100-continue"
@@ -69,9 +75,15 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             headers["traceparent"] = self.traceparent
             headers[CORRELATION_HEADER] = str(self.correlation_id)
-            for name, value in _SECURITY_HEADERS.items():
+            for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
             headers.setdefault("Cache-Control", "no-store")
+            if self._scope.get("scheme") == "https":
+                headers["Strict-Transport-Security"] = _HSTS
+            quota = self._scope["state"].get(QUOTA_STATE)
+            if quota is not None:
+                for name, value in quota.headers:
+                    headers[name] = value
             if not await self._linger():
                 headers["Connection"] = "close"
         elif message["type"] == "http.response.body":

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 MAX_METADATA_ENTRIES: Final = 32
 
@@ -26,10 +26,21 @@ def _writable(text: str) -> str:
     return text
 
 
+def _whole(value: Any) -> Any:
+    """1.0 is an integer to JSON Schema, and to who sends it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Code = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Label = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
-Text = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
-Note = Annotated[str, Field(max_length=2000), AfterValidator(_writable)]
+#: What ``_printable`` asks for, as the description of the API says it.
+_PLAIN: Final[dict[str, JsonValue]] = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
+Label = Annotated[str, Field(min_length=1, max_length=64, json_schema_extra=_PLAIN), AfterValidator(_printable)]
+Text = Annotated[str, Field(min_length=1, max_length=255, json_schema_extra=_PLAIN), AfterValidator(_printable)]
+Note = Annotated[
+    str,
+    Field(max_length=2000, json_schema_extra={"pattern": r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$"}),
+    AfterValidator(_writable),
+]
 #: Integers stay within what every JSON reader keeps exact (RFC 8259, section 6).
 Whole = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
 Value = Annotated[str, Field(max_length=1000), AfterValidator(_writable)] | bool | Whole | float | None
@@ -87,8 +98,51 @@ class DossierInput(Input):
     number: Code
     client_id: Code
     journey_type: Code
-    priority: Annotated[int, Field(ge=0, le=9)] = 0
+    priority: Annotated[int, Field(ge=0, le=9), BeforeValidator(_whole)] = 0
     steps: Annotated[list[StepInput], Field(max_length=50)] = []
+
+
+class LinkInput(Input):
+    """``purpose`` is a code that the audit log names; ``seconds`` is how long the link is good for."""
+
+    purpose: Code
+    seconds: Annotated[int, Field(ge=1, le=30 * 86_400), BeforeValidator(_whole)] = 900
+
+
+class LinkView(BaseModel):
+    """``url`` opens the content, without a token, for who has it: it is shown this once."""
+
+    id: UUID
+    document_id: UUID
+    purpose: str
+    url: str
+    created_at: datetime
+    expires_at: datetime
+
+
+class RevocationInput(Input):
+    """What no longer counts: one token by its claim ``jti``, a whole session by its claim ``sid``, or both.
+
+    ``expires_at`` is when the token expires by itself, if that is known; the revocation is kept until then.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"type": "string"}}} for name in ("token_id", "session_id")
+            ]
+        }
+    )
+
+    token_id: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(default=None, repr=False)
+    session_id: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(default=None, repr=False)
+    expires_at: AwareDatetime | None = None
+
+
+class RevocationView(BaseModel):
+    """Refused everywhere within 5 seconds; ``until`` is when the revocation is forgotten."""
+
+    until: datetime
 
 
 class DecisionView(BaseModel):

@@ -11,8 +11,16 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from ingest_api.access import ACCESS
-from ingest_api.models import DossierInput, Problem, RejectInput, UploadMetadata, ValidateInput
+from ingest_api.access import roles_of
+from ingest_api.models import (
+    DossierInput,
+    LinkInput,
+    Problem,
+    RejectInput,
+    RevocationInput,
+    UploadMetadata,
+    ValidateInput,
+)
 
 VERSION: Final = "1"
 
@@ -21,6 +29,8 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     ValidateInput,
     RejectInput,
     DossierInput,
+    LinkInput,
+    RevocationInput,
     Problem,
 )
 _REF: Final = "#/components/schemas/{model}"
@@ -65,9 +75,10 @@ def _build(app: FastAPI) -> dict[str, Any]:
 def _complete(operation: dict[str, Any]) -> None:
     """Security, the roles, and our 400 in place of the 422 that FastAPI assumes for parameters."""
     name = operation["operationId"]
-    roles = sorted(role.value for role in ACCESS[name] or ())
-    operation["security"] = [{"bearer": roles}]
-    operation["description"] = f"{operation.get('description', '')}\n\nRoles: {', '.join(roles)}.".strip()
+    roles = sorted(role.value for role in roles_of(name))
+    operation["security"] = [{"bearer": roles}] if roles else []
+    who = f"Roles: {', '.join(roles)}." if roles else "No token is asked for."
+    operation["description"] = f"{operation.get('description', '')}\n\n{who}".strip()
     answers = operation["responses"]
     if "application/json" in answers.get("422", {}).get("content", {}):
         invalid = answers.pop("422")

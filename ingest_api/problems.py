@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from domain.correlation import current_traceparent, trace_id
 from domain.errors import (
@@ -19,6 +20,7 @@ from domain.errors import (
     MetadataInvalid,
     ParameterInvalid,
     RangeNotSatisfiable,
+    RateLimited,
     Transient,
     Unauthenticated,
 )
@@ -57,6 +59,7 @@ class _RouteFailure:
     advice: str
 
 
+_METHOD_NOT_ALLOWED: Final = 405
 _ROUTE_FAILURES: Final = {
     404: _RouteFailure("route_not_found", "No such resource", "See GET /api/v1/openapi.json."),
     405: _RouteFailure("method_not_allowed", "Method not allowed", "Use a method that the header Allow names."),
@@ -74,6 +77,8 @@ def problem_of(error: DPJError, *, errors: Sequence[FieldError] = ()) -> Respons
         headers["Retry-After"] = str(IN_PROGRESS_RETRY_AFTER)
     elif isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
+    elif isinstance(error, RateLimited):
+        headers |= {"Retry-After": str(error.retry_after), **dict(error.headers)}
     elif isinstance(error, RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, InvalidFields):
@@ -89,8 +94,9 @@ def unexpected() -> Response:
     return problem_of(DPJError())
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error that a route raises; what is left reaches ``ingest_api.middleware``."""
+def install(app: FastAPI, routes: Sequence[Route]) -> None:
+    """Answer every error that a route raises; what is left reaches ``ingest_api.middleware``. ``routes``: all there are."""
+    app.state.routes = tuple(routes)
     app.add_exception_handler(DPJError, _on_domain_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_parameters)
@@ -109,7 +115,20 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     row = _ROUTE_FAILURES.get(error.status_code, _OTHER_ROUTE_FAILURE)
     request.scope["state"][CODE_STATE] = row.code
     body = _body(error.status_code, row.code, row.title, row.advice, row.advice)
-    return _response(error.status_code, body, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == _METHOD_NOT_ALLOWED:
+        # The framework names the methods of the first route of that path alone.
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return _response(error.status_code, body, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """The methods of all routes that have the request's path."""
+    found: set[str] = set()
+    for route in request.app.state.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return found
 
 
 async def _on_parameters(request: Request, error: Exception) -> Response:

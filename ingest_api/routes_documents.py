@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Annotated, Final
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
@@ -13,18 +13,17 @@ from domain.lifecycle import Status
 from ingest_api import models
 from ingest_api.answers import answer, answer_json
 from ingest_api.body import read_json
+from ingest_api.content import content_answer
 from ingest_api.dependencies import Authorised, Given
 from ingest_api.documented import RANGES, RAW_BODIES, json_body, problems
 from ingest_api.presenting import API, document_body, document_view, event_view, type_view
-from ingest_api.ranges import is_current, requested_span
-from ingest_api.streaming import ContentResponse, attachment
+from ingest_api.ranges import is_current
+from ingest_api.streaming import ContentResponse
 from ingest_api.uploads import read_upload
 from processors.paging import DEFAULT_LIMIT, MAX_LIMIT
 from processors.validation import Decided
 
 router = APIRouter(prefix=API)
-
-THUMBNAIL_CACHE: Final = "private, max-age=86400"
 
 Cursor = Annotated[str | None, Query(max_length=128, description="next_cursor of the page before")]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
@@ -36,7 +35,7 @@ Box = Annotated[int, Query(description="Pixels of the square that the thumbnail 
     name="upload_document",
     status_code=201,
     response_model=models.DocumentView,
-    responses=problems(400, 401, 403, 408, 409, 413, 415, 422, 503),
+    responses=problems(400, 401, 403, 408, 409, 413, 415, 422, 429, 503),
     openapi_extra=RAW_BODIES,
 )
 async def upload_document(request: Request, caller: Authorised, given: Given) -> Response:
@@ -62,7 +61,7 @@ async def upload_document(request: Request, caller: Authorised, given: Given) ->
     "/documents",
     name="list_documents",
     response_model=models.DocumentPage,
-    responses=problems(400, 401, 403, 503),
+    responses=problems(400, 401, 403, 429, 503),
 )
 async def list_documents(
     caller: Authorised,
@@ -84,7 +83,7 @@ async def list_documents(
     "/documents/{document_id}",
     name="get_document",
     response_model=models.DocumentView,
-    responses=problems(401, 403, 404, 503),
+    responses=problems(401, 403, 404, 429, 503),
 )
 async def get_document(document_id: UUID, caller: Authorised, given: Given) -> Response:
     """One document's metadata and state."""
@@ -95,31 +94,20 @@ async def get_document(document_id: UUID, caller: Authorised, given: Given) -> R
     "/documents/{document_id}/content",
     name="get_document_content",
     response_class=Response,
-    responses={**RANGES, **problems(401, 403, 404, 409, 416, 503)},
+    responses={**RANGES, **problems(401, 403, 404, 409, 416, 429, 503)},
 )
 async def get_document_content(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
     """The document itself, decrypted as it is sent; one byte range may be asked for."""
     reading = given.deps.reading
     document = await reading.readable(caller, document_id)
-    etag, size = f'"{document.sha256}"', document.size or 0
-    headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "no-store"}
-    if is_current(request.headers, etag):
-        return Response(status_code=304, headers=headers)
-    headers["Content-Type"] = document.mime_type or "application/octet-stream"
-    headers["Content-Disposition"] = attachment(document.original_name)
-    span = requested_span(request.headers, size, etag)
-    stream = await reading.read(caller, document_id, span)
-    if span is None:
-        return await ContentResponse.begin(stream, size, headers)
-    headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{size}"
-    return await ContentResponse.begin(stream, span[1] - span[0], headers, 206)
+    return await content_answer(request, document, lambda span: reading.read(caller, document_id, span))
 
 
 @router.get(
     "/documents/{document_id}/thumbnail",
     name="get_document_thumbnail",
     response_class=Response,
-    responses=problems(401, 403, 404, 409, 503),
+    responses=problems(401, 403, 404, 409, 429, 503),
 )
 async def get_document_thumbnail(
     request: Request, document_id: UUID, caller: Authorised, given: Given, size: Box = 256
@@ -128,7 +116,7 @@ async def get_document_thumbnail(
     thumbnail = await given.deps.reading.thumbnail(caller, document_id, size)
     rendition = thumbnail.rendition
     etag = f'"{rendition.sha256}"'
-    headers = {"ETag": etag, "Cache-Control": THUMBNAIL_CACHE}
+    headers = {"ETag": etag}
     if is_current(request.headers, etag):
         return Response(status_code=304, headers=headers)
     headers["Content-Type"] = rendition.mime_type
@@ -140,7 +128,7 @@ async def get_document_thumbnail(
     "/documents/{document_id}/events",
     name="list_document_events",
     response_model=models.EventList,
-    responses=problems(401, 403, 404, 503),
+    responses=problems(401, 403, 404, 429, 503),
 )
 async def list_document_events(document_id: UUID, caller: Authorised, given: Given) -> Response:
     """What has happened to a document, oldest first."""
@@ -152,7 +140,7 @@ async def list_document_events(document_id: UUID, caller: Authorised, given: Giv
     "/documents/{document_id}/validate",
     name="validate_document",
     response_model=models.DocumentView,
-    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 409, 422, 503)},
+    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 409, 422, 429, 503)},
     openapi_extra=json_body(models.ValidateInput, required=False),
 )
 async def validate_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
@@ -165,7 +153,7 @@ async def validate_document(request: Request, document_id: UUID, caller: Authori
     "/documents/{document_id}/reject",
     name="reject_document",
     response_model=models.DocumentView,
-    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 409, 422, 503)},
+    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 409, 422, 429, 503)},
     openapi_extra=json_body(models.RejectInput),
 )
 async def reject_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
@@ -178,7 +166,7 @@ async def reject_document(request: Request, document_id: UUID, caller: Authorise
     "/document-types",
     name="list_document_types",
     response_model=models.DocumentTypeList,
-    responses=problems(401, 403, 503),
+    responses=problems(401, 403, 429, 503),
 )
 async def list_document_types(caller: Authorised, given: Given) -> Response:
     """What may be deposited, inactive types included."""

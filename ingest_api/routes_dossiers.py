@@ -25,7 +25,7 @@ router = APIRouter(prefix=API)
     name="create_dossier",
     status_code=201,
     response_model=models.DossierView,
-    responses=problems(400, 401, 403, 409, 422, 503),
+    responses=problems(400, 401, 403, 409, 422, 429, 503),
     openapi_extra=json_body(models.DossierInput),
 )
 async def create_dossier(request: Request, caller: Authorised, given: Given) -> Response:
@@ -54,7 +54,7 @@ async def create_dossier(request: Request, caller: Authorised, given: Given) -> 
     "/dossiers",
     name="list_dossiers",
     response_model=models.DossierPage,
-    responses=problems(400, 401, 403, 503),
+    responses=problems(400, 401, 403, 429, 503),
 )
 async def list_dossiers(
     caller: Authorised, given: Given, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
@@ -68,7 +68,7 @@ async def list_dossiers(
     "/dossiers/{dossier_id}",
     name="get_dossier",
     response_model=models.DossierView,
-    responses=problems(401, 403, 404, 503),
+    responses=problems(401, 403, 404, 429, 503),
 )
 async def get_dossier(dossier_id: UUID, caller: Authorised, given: Given) -> Response:
     """One dossier with its steps."""

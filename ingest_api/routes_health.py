@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
-from ingest_api.dependencies import Check, Given
+from ingest_api.dependencies import Admitted, Check, Given
 from ingest_api.openapi import document_of
 from ingest_api.presenting import API
 
@@ -48,7 +48,7 @@ async def metrics(given: Given) -> Response:
     return Response(generate_latest(given.deps.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get(f"{API}/openapi.json", name="openapi")
+@router.get(f"{API}/openapi.json", name="openapi", dependencies=[Admitted])
 async def openapi(request: Request) -> Response:
     """The OpenAPI document."""
     return Response(orjson.dumps(document_of(request.app)), media_type="application/json")

@@ -1,4 +1,4 @@
-"""Bearer tokens: JWTs (RFC 7519) with claims ``sub``, ``tenant`` and ``roles``; checked here, and issued for operators."""
+"""Bearer tokens: JWTs (RFC 7519) of any OpenID Connect provider; checked here, and issued for development."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import json
 import re
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+from uuid import uuid4
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
@@ -21,6 +22,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from domain.documents import Role
 from domain.errors import Unauthenticated
+from domain.revocations import Claim, mark_of
 from ingest_api.jwks import VerificationKey
 
 MAX_TOKEN: Final = 8192
@@ -31,7 +33,8 @@ MAX_REMEMBERED: Final = 4096
 
 _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _REQUIRED: Final = ["exp", "iss", "aud", "sub"]
-_ROLES: Final = {role.value: role for role in Role}
+_MAX_CLAIM: Final = 255
+_OUR_NAMES: Final = {role.value: role for role in Role}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,35 +50,91 @@ class Keys(Protocol):
     async def key(self, kid: str) -> VerificationKey: ...
 
 
-class TokenAuthenticator:
-    """Checks tokens: signature by the key's own algorithm, issuer, audience, expiry, shape of the claims.
+class Revoked(Protocol):
+    async def any_of(self, marks: Sequence[str]) -> bool:
+        """Whether one of the marks is revoked. Raises RevocationsUnavailable."""
+        ...
 
-    What was found good counts as good for ``REMEMBERED_SECONDS``, never beyond the token's expiry: a portal sends one token with
-    each of a burst of requests. Kept under the token's hash; a key taken out of the set stops counting as late as that.
+
+class NothingRevoked:
+    async def any_of(self, marks: Sequence[str]) -> bool:  # noqa: ARG002 - the protocol's
+        return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRules:
+    """Where a provider's tokens say what, and what they must be.
+
+    ``tenant`` and ``roles`` are claim names, or paths into nested ones (``realm_access.roles``). ``role_names`` maps the
+    provider's role names to ours; what it does not name grants nothing; None: they are called as ours. ``longest``: seconds that
+    a token may be valid from now. ``identified``: a token must have a ``jti`` or ``sid``, by which it can be revoked.
     """
 
-    def __init__(self, keys: Keys, *, issuer: str, audience: str, clock: Callable[[], float] = time.time) -> None:
+    tenant: str = "tenant"
+    roles: str = "roles"
+    role_names: Mapping[str, Role] | None = None
+    longest: float = 30 * 86_400.0
+    identified: bool = False
+
+
+class _Known(NamedTuple):
+    """A token that was found good, and until when that counts."""
+
+    identity: Identity
+    marks: tuple[str, ...]
+    until: float
+
+
+class TokenAuthenticator:
+    """Checks tokens: signature by the key's own algorithm, issuer, audience, times, shape of the claims, revocation.
+
+    What was found good counts as good for ``REMEMBERED_SECONDS``, never beyond the token's expiry: a portal sends one token with
+    each of a burst of requests. Kept under the token's hash; a key taken out of the set stops counting as late as that. Whether
+    it is revoked is asked each time.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        *,
+        issuer: str,
+        audience: str,
+        rules: ClaimRules | None = None,
+        revoked: Revoked | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
+        self._rules = rules or ClaimRules()
+        self._revoked = revoked or NothingRevoked()
         self._clock = clock
-        self._remembered: dict[bytes, tuple[Identity, float]] = {}
+        self._remembered: dict[bytes, _Known] = {}
 
     async def authenticate(self, token: str) -> Identity:
-        """Raises Unauthenticated or IdentityUnavailable."""
+        """Raises Unauthenticated, IdentityUnavailable or RevocationsUnavailable."""
         if len(token) > MAX_TOKEN:
             raise Unauthenticated("The token is too long.")
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         now = self._clock()
-        identity, until = self._remembered.get(digest, (None, now))
-        if identity is not None and until - REMEMBERED_SECONDS <= now < until:
-            return identity
-        claims = await self._claims(token)
-        identity = _identity(claims)
-        if len(self._remembered) >= MAX_REMEMBERED:
-            self._remembered.clear()
-        self._remembered[digest] = (identity, min(now + REMEMBERED_SECONDS, int(claims["exp"])))
-        return identity
+        known = self._remembered.get(digest)
+        if known is None or not known.until - REMEMBERED_SECONDS <= now < known.until:
+            known = self._checked(await self._claims(token), now)
+            if len(self._remembered) >= MAX_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[digest] = known
+        if await self._revoked.any_of(known.marks):
+            raise Unauthenticated("The token was revoked.")
+        return known.identity
+
+    def _checked(self, claims: Mapping[str, Any], now: float) -> _Known:
+        rules, expires = self._rules, int(claims["exp"])
+        if expires > now + rules.longest + LEEWAY_SECONDS:
+            raise Unauthenticated("The token is valid for longer than is allowed here.")
+        marks = tuple(_marks(claims))
+        if rules.identified and not marks:
+            raise Unauthenticated("The token has neither a jti nor a sid: it could not be revoked.")
+        return _Known(_identity(claims, rules), marks, min(now + REMEMBERED_SECONDS, expires))
 
     async def _claims(self, token: str) -> dict[str, Any]:
         try:
@@ -99,16 +158,38 @@ class TokenAuthenticator:
         return claims
 
 
-def _identity(claims: dict[str, Any]) -> Identity:
-    subject, tenant, roles = claims["sub"], claims.get("tenant"), claims.get("roles")
+def _identity(claims: Mapping[str, Any], rules: ClaimRules) -> Identity:
+    subject, tenant, roles = claims["sub"], _claim(claims, rules.tenant), _claim(claims, rules.roles)
     if not isinstance(subject, str) or not 1 <= len(subject) <= MAX_SUBJECT:
         raise Unauthenticated("The token's claim sub is not valid.")
     if not isinstance(tenant, str) or not _TENANT.fullmatch(tenant):
-        raise Unauthenticated("The token's claim tenant is not valid.")
+        raise Unauthenticated(f"The token's claim {rules.tenant} is not valid.")
     if not isinstance(roles, list):
-        raise Unauthenticated("The token's claim roles is not valid.")
-    known = frozenset(_ROLES[role] for role in roles if isinstance(role, str) and role in _ROLES)
+        raise Unauthenticated(f"The token's claim {rules.roles} is not valid.")
+    names = _OUR_NAMES if rules.role_names is None else rules.role_names
+    known = frozenset(names[role] for role in roles if isinstance(role, str) and role in names)
     return Identity(subject, tenant, known)
+
+
+def _claim(claims: Mapping[str, Any], name: str) -> Any:
+    """The claim of that very name (a URL has dots, too), else what the path of that name leads to; None if there is neither."""
+    if name in claims:
+        return claims[name]
+    found: Any = claims
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _marks(claims: Mapping[str, Any]) -> Iterator[str]:
+    """What a revocation of the token or of its session would be looked up by. Raises Unauthenticated."""
+    for claim in Claim:
+        value = claims.get(claim.value)
+        if value is None:
+            continue
+        if not isinstance(value, str) or not 1 <= len(value) <= _MAX_CLAIM:
+            raise Unauthenticated(f"The token's claim {claim.value} is not valid.")
+        yield mark_of(claim, value)
 
 
 def issue_token(
@@ -120,7 +201,8 @@ def issue_token(
     roles: Sequence[Role],
     ttl: int,
 ) -> str:
-    """A token signed with the key in a PEM file, good for ``ttl`` seconds; its key id is the key's RFC 7638 thumbprint.
+    """A token signed with the key in a PEM file, good for ``ttl`` seconds, with an id of its own; its key id is the key's RFC 7638
+    thumbprint.
 
     Raises ValueError for a key that is not RSA, P-256 or Ed25519, and OSError.
     """
@@ -134,6 +216,7 @@ def issue_token(
         "roles": [role.value for role in roles],
         "iat": now,
         "exp": now + ttl,
+        "jti": str(uuid4()),
     }
     return jwt.encode(claims, private, algorithm=algorithm, headers={"kid": thumbprint(public)})
 

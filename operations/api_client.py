@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ ANSWER_SECONDS: Final = 30.0
 #: How long one piece of an upload or its final answer may take; the whole has no limit but the file's size.
 UPLOAD_SECONDS: Final = 120.0
 PREFIX: Final = "/api/v1"
+#: How often, and for how many seconds at most each time, to wait where the API says that it is called too often.
+WAITS, LONGEST_WAIT = 10, 5
 
 
 class ApiUnreachable(Exception):
@@ -54,6 +57,11 @@ class _Counted:
         piece = self._file.read(size)
         self._advance(len(piece))
         return piece
+
+    def again(self) -> None:
+        """Back to the start, as if nothing had been read."""
+        self._advance(-self._file.tell())
+        self._file.seek(0)
 
     def fileno(self) -> int:
         return self._file.fileno()
@@ -105,12 +113,13 @@ class ApiClient:
         """Stream a file in; ``advance`` is told of every piece sent. ``key`` is the Idempotency-Key."""
         headers = {} if key is None else {"Idempotency-Key": key}
         with path.open("rb") as file:
-            content = cast("BinaryIO", _Counted(file, advance))
+            counted = _Counted(file, advance)
+            content = cast("BinaryIO", counted)
             parts: list[tuple[str, Any]] = [
                 ("metadata", (None, json.dumps(metadata).encode(), "application/json")),
                 ("file", (name or path.name, content, media_type or "application/octet-stream")),
             ]
-            return self._call("POST", "/documents", files=parts, headers=headers, timeout=UPLOAD_SECONDS)
+            return self._call("POST", "/documents", counted.again, files=parts, headers=headers, timeout=UPLOAD_SECONDS)
 
     def document(self, document_id: str) -> dict[str, Any]:
         return self._call("GET", f"/documents/{quote(document_id, safe='')}")
@@ -153,12 +162,20 @@ class ApiClient:
     def reject(self, document_id: str, reason: str) -> dict[str, Any]:
         return self._call("POST", f"/documents/{quote(document_id, safe='')}/reject", json={"reason": reason})
 
-    def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
-        """The JSON object of a success, with the HTTP status added as ``http_status``."""
-        try:
-            response = self._client.request(method, PREFIX + path, **request)
-        except httpx.HTTPError as error:
-            raise ApiUnreachable(self._url, type(error).__name__) from None
+    def _call(self, method: str, path: str, again: Callable[[], None] = lambda: None, **request: Any) -> dict[str, Any]:
+        """The JSON object of a success, with the HTTP status added as ``http_status``; ``again`` makes the body as it was."""
+        for left in range(WAITS, -1, -1):
+            try:
+                response = self._client.request(method, PREFIX + path, **request)
+            except httpx.HTTPError as error:
+                raise ApiUnreachable(self._url, type(error).__name__) from None
+            wait = response.headers.get("Retry-After", "")
+            if response.status_code != httpx.codes.TOO_MANY_REQUESTS or not left or not wait.isdigit():
+                break
+            if int(wait) > LONGEST_WAIT:
+                break
+            time.sleep(int(wait))
+            again()
         if not response.is_success:
             raise _problem(response)
         try:

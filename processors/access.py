@@ -15,12 +15,16 @@ from processors.recording import Origin
 ATTEMPTS: Final = frozenset({Status.PENDING, Status.ABANDONED})
 DOCUMENTS: Final = frozenset(Status) - ATTEMPTS
 
-_ALL_TENANTS: Final = frozenset({Role.OPERATOR, Role.AUDITOR})
+#: Roles that may see metadata of every tenant, where the way they came does not narrow it.
+ALL_TENANTS: Final = frozenset({Role.OPERATOR, Role.AUDITOR})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """An authenticated caller. ``subject``, ``ip`` and ``user_agent`` are personal data: they leave as pseudonym or sealed."""
+    """An authenticated caller. ``subject``, ``ip`` and ``user_agent`` are personal data: they leave as pseudonym or sealed.
+
+    ``own_tenant_only``: what was asked for is never another tenant's, whatever the caller's roles.
+    """
 
     subject: str = field(repr=False)
     tenant: str
@@ -28,11 +32,12 @@ class Caller:
     correlation_id: UUID
     ip: str | None = field(default=None, repr=False)
     user_agent: str | None = field(default=None, repr=False)
+    own_tenant_only: bool = False
 
     @property
     def sees_all_tenants(self) -> bool:
         """Whether metadata of every tenant is visible; content never is outside one's own."""
-        return bool(self.roles & _ALL_TENANTS)
+        return not self.own_tenant_only and bool(self.roles & ALL_TENANTS)
 
     @property
     def metadata_tenant(self) -> str | None:
@@ -44,6 +49,15 @@ class Caller:
         if self.sees_all_tenants:
             return True
         return document.tenant == self.tenant and document.status not in ATTEMPTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visitor:
+    """Who comes without a token. ``ip`` and ``user_agent`` are personal data, as a caller's."""
+
+    correlation_id: UUID
+    ip: str | None = field(default=None, repr=False)
+    user_agent: str | None = field(default=None, repr=False)
 
 
 class Origins:
@@ -61,6 +75,16 @@ class Origins:
             correlation_id=caller.correlation_id,
             ip_sealed=self._seal(caller.ip),
             user_agent_sealed=self._seal(caller.user_agent),
+        )
+
+    def of_visitor(self, visitor: Visitor, actor: str) -> Origin:
+        """The same for who comes without a token; ``actor`` says by what right."""
+        return Origin(
+            actor=actor,
+            at=self._clock.now(),
+            correlation_id=visitor.correlation_id,
+            ip_sealed=self._seal(visitor.ip),
+            user_agent_sealed=self._seal(visitor.user_agent),
         )
 
     def _seal(self, text: str | None) -> str | None:

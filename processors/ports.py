@@ -19,6 +19,7 @@ from domain.events import AuditRecorded, Event
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.objects import StoredObject, UnfinishedPut
 from domain.records import IdempotencyRecord, NotificationRecord, UploadSurroundings
+from processors.link_ports import Links
 from processors.operator_ports import DeadLetterMarks, HeldOrders, RefusedRows
 
 
@@ -330,6 +331,8 @@ class Work(Protocol):
     def dead_letters(self) -> DeadLetterMarks: ...
     @property
     def held(self) -> HeldOrders: ...
+    @property
+    def links(self) -> Links: ...
     @property
     def refused(self) -> RefusedRows: ...
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from runtime.commands import dead_letters, documents, keys, operate, outbox, pipeline, processes, reconcile
+from runtime.commands import dead_letters, documents, keys, operate, outbox, pipeline, processes, reconcile, tokens
 from runtime.commands.failures import report
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(operate.audit, name="audit")
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(keys.app, name="keys")
+app.add_typer(tokens.app, name="tokens")
 app.command(name="lag")(operate.lag)
 app.command(name="reconcile")(reconcile.reconcile)
 app.command(name="token")(operate.token)

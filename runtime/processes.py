@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import tempfile
 import time
 from collections.abc import Awaitable, Mapping, Sequence
@@ -15,8 +14,9 @@ from operations import lag
 from operations.consumers import groups
 from operations.lag import PartitionLag
 from operations.watchdog import StallDetector, Watchdog
+from processors.revoking import POLL_SECONDS
 from runtime.commands.output import CommandFailed
-from runtime.health import Server, serve_health, serve_until
+from runtime.health import serve_health, serve_until
 from runtime.lifetime import calm_collector, repeat, run_process, together
 from runtime.reconciling import keep_reconciling
 from runtime.safety import ParsersUnconfined, look_at_parsers
@@ -26,8 +26,6 @@ from runtime.telemetry import WatchdogMetrics, configure_logging
 from runtime.wiring import Site
 from streams.waiting import unless_stopped
 
-#: Bytes of a request's body that may wait for us before its socket is left unread.
-BODY_BUFFER: Final = 256 * 1024
 SWEEP_SECONDS: Final = 15.0
 PRUNE_SECONDS: Final = 3600.0
 #: What the removal of an upload cut short may take.
@@ -42,31 +40,29 @@ _RELAY_WAITS: Final = {"connecting": "postgresql", "waiting_for_broker": "kafka"
 
 def run_api(settings: Settings) -> None:
     """Serve the HTTP API. At its stop no request is begun, and those under way have ``drain_seconds`` to end."""
-    import uvicorn
-    from uvicorn.protocols.http import httptools_impl
-
     from ingest_api.app import create_app
+    from runtime.serving import api_server
 
     configure_logging("api", log_format=settings.log_format, level=settings.log_level)
 
-    # Its 64 KB stop and start the socket for nearly every read of an upload; there is no setting for it.
-    vars(httptools_impl)["HIGH_WATER_LIMIT"] = BODY_BUFFER
-
     async def work(site: Site, stopping: asyncio.Event) -> None:
-        server = Server(
-            uvicorn.Config(
-                create_app(site.api()),
-                host=settings.api_host,
-                port=settings.api_port,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                limit_concurrency=settings.api_connections,
-                timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
-            )
+        server = api_server(
+            create_app(site.api()),
+            host=settings.api_host,
+            port=settings.api_port,
+            head_seconds=settings.header_timeout,
+            connections=settings.api_connections,
+            trusted_proxies=settings.trusted_proxies,
+            drain_seconds=settings.drain_seconds,
         )
         calm_collector()
-        await together(stopping, serve_until(server, stopping), site.log_in(stopping), site.dependencies.run(stopping))
+        await together(
+            stopping,
+            serve_until(server, stopping),
+            site.log_in(stopping),
+            repeat(stopping, "revocations", POLL_SECONDS, site.revoked_tokens.look),
+            site.dependencies.run(stopping),
+        )
         # Uploads that were cut short now remove what they left; what they can't, the sweep does.
         if server.server_state.tasks:
             await asyncio.wait(server.server_state.tasks, timeout=UNDO_SECONDS)

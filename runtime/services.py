@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -72,7 +72,9 @@ class _Processes(Supervisor):
 class Services:
     """API, relay, one worker per consumer and the watchdog, for the stack whose settings are given."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, others: Mapping[str, str] | None = None) -> None:
+        """``others``: settings (DPJ_...) that the processes are given over those of the stack."""
+        self._others = dict(others or {})
         self._stack = settings.stack_name
         self._has_vault = settings.keyring == "vault"
         self._folder = home() / settings.stack_name
@@ -132,7 +134,7 @@ class Services:
     def _command(self, service: Service) -> Command:
         return Command(
             arguments=(sys.executable, "-m", "runtime.cli", *service.words, "--stack", self._stack),
-            environment={"DPJ_HOME": str(home()), "DPJ_STACK": self._stack, **self._login(service)},
+            environment={**self._others, "DPJ_HOME": str(home()), "DPJ_STACK": self._stack, **self._login(service)},
             folder=CHECKOUT,
         )
 

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from domain.documents import Role
+
+#: What tokens may be signed with: public keys' algorithms alone.
+JWT_ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"})
 
 
 class Settings(BaseSettings):
@@ -18,6 +23,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DPJ_", frozen=True, extra="ignore")
 
+    environment: Literal["development", "production"] = "development"
     profile: Literal["embedded", "full"] = "embedded"
     stack_name: str = "default"
 
@@ -71,15 +77,37 @@ class Settings(BaseSettings):
     api_host: str = "127.0.0.1"
     api_port: int = 8082
     api_connections: int = Field(default=500, ge=1, le=100_000)
-    body_timeout: float = 30.0
+    body_timeout: float = Field(default=30.0, gt=0)
+    header_timeout: float = Field(default=10.0, gt=0)
+    trusted_proxies: str = ""
     upload_lease: float = 60.0
     worker_port_base: int = 0
     drain_seconds: float = Field(default=15.0, ge=0, le=3600)
 
+    link_key_file: Path | None = None
+    link_longest_seconds: int = Field(default=86_400, ge=1, le=30 * 86_400)
+
     jwt_issuer: str
     jwt_audience: str = "dpj"
     jwks: str
+    jwks_copy_file: Path | None = None
+    jwks_keep_hours: float = Field(default=24.0, gt=0)
     jwt_private_key_file: Path | None = None
+    jwt_algorithms: str = "RS256,ES256,EdDSA"
+    jwt_tenant_claim: str = Field(default="tenant", min_length=1)
+    jwt_roles_claim: str = Field(default="roles", min_length=1)
+    jwt_role_names: dict[str, Role] | None = None
+    jwt_longest_hours: float = Field(default=720.0, gt=0)
+    jwt_require_id: bool = True
+
+    revocation_store: Literal["postgresql", "redis"] = "postgresql"
+    redis_url: SecretStr | None = None
+
+    rate_client: int = Field(default=100, ge=0)
+    rate_documents: int = Field(default=50, ge=0)
+    rate_failures: int = Field(default=10, ge=0)
+    rate_tokens: int = Field(default=10, ge=0)
+    rate_store: Literal["memory", "redis"] = "memory"
 
     topic_partitions: int = Field(default=6, ge=1, le=1000)
     topic_replication: int = Field(default=1, ge=1, le=7)
@@ -117,6 +145,22 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     crash_point: str | None = None
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        """Raises ValueError where one setting forbids another."""
+        if self.environment == "production":
+            if self.jwt_private_key_file is not None:
+                raise ValueError("DPJ_JWT_PRIVATE_KEY_FILE is set: the local issuer has no place in production")
+            if not self.jwks.startswith("https://"):
+                raise ValueError("DPJ_JWKS must be an https URL of the identity provider in production")
+            if not self.jwt_require_id:
+                raise ValueError("DPJ_JWT_REQUIRE_ID must be true in production: other tokens can't be revoked")
+        if not (named := {name.strip() for name in self.jwt_algorithms.split(",")}) <= JWT_ALGORITHMS:
+            raise ValueError(f"DPJ_JWT_ALGORITHMS: not to be had are {', '.join(sorted(named - JWT_ALGORITHMS))}")
+        if self.redis_url is None and "redis" in {self.revocation_store, self.rate_store}:
+            raise ValueError("DPJ_REDIS_URL is not set, and something is to be kept there")
+        return self
 
 
 def settings_file(stack: str | None = None) -> Path:

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from prometheus_client import CollectorRegistry
 
 from crypto.envelope import Envelope
+from crypto.link_tokens import LinkSigner
 from crypto.local_keyring import LocalKeyring
 from crypto.personal_data import PersonalDataKeys
 from crypto.vault_transit import VaultTransitKeyring
@@ -26,6 +27,7 @@ from domain.errors import (
     MailUnavailable,
     ObjectStoreUnavailable,
     RegistryUnavailable,
+    RevocationsUnavailable,
     Transient,
 )
 from domain.waiting import pause
@@ -52,6 +54,7 @@ from processors.intake import Intake
 from processors.integrity import IntegrityProcessor
 from processors.key_care import KeyCare
 from processors.leftovers import Leftovers
+from processors.links import DocumentLinks
 from processors.notification import NotificationProcessor
 from processors.operator_mails import OperatorMails
 from processors.ports import Processor
@@ -61,9 +64,11 @@ from processors.reconcile_ged import ArchivedCopies
 from processors.reconcile_store import stored_objects
 from processors.reconcile_uploads import expired_uploads, unfinished_puts
 from processors.renditions import RenditionProcessor
+from processors.revoking import Revocations, RevokedTokens, Revoking
 from processors.validation import Validation
 from processors.vouching import VouchedKeyring
 from rendering.pool import RenderPool
+from runtime.access import key_set, rate_limits, revocation_store, token_authenticator
 from runtime.dependencies import Dependencies
 from runtime.keyrings import create_keyring, create_tenant_keys
 from runtime.safety import confinement_of, create_render_pool, create_scanner, operators_of
@@ -245,6 +250,14 @@ class Site:
     def delivery_metrics(self) -> DeliveryMetrics:
         return DeliveryMetrics(self.metrics)
 
+    @cached_property
+    def revocations(self) -> Revocations:
+        return revocation_store(self.settings, self._closed_with_us)
+
+    @cached_property
+    def revoked_tokens(self) -> RevokedTokens:
+        return RevokedTokens(self.revocations, time.monotonic)
+
     # --- processors ----------------------------------------------------------------------------------------------
 
     def processor(self, consumer: str) -> Processor:
@@ -335,6 +348,11 @@ class Site:
         """Outbox rows that Kafka refuses."""
         return PostgresRefusals(self.postgres)
 
+    def revoking(self) -> Revoking:
+        """Await ``codec.check`` before: acts are audited, and audit lines encoded."""
+        longest = self.settings.jwt_longest_hours * 3600
+        return Revoking(self.revocations, self.database, self.personal, self.clock, longest_token=longest)
+
     def housekeeping(self) -> PostgresHousekeeping:
         settings = self.settings
         # Reconciling finds what abandoned uploads left by their rows: it must have had its time twice before they go.
@@ -424,13 +442,11 @@ class Site:
     def api(self) -> ApiDependencies:
         """What the HTTP API is made of. Its framework is loaded here: no other process pays for it at its start."""
         from ingest_api.dependencies import ApiDependencies
-        from ingest_api.jwks import Jwks, jwks_source
         from ingest_api.sniffing import MagicSniffer
-        from ingest_api.tokens import TokenAuthenticator
 
         settings = self.settings
         attempts = Attempts(self.database, self.content, self.clock, lease_seconds=settings.upload_lease)
-        jwks = Jwks(jwks_source(settings.jwks))
+        jwks = key_set(settings)
         return ApiDependencies(
             intake=Intake(self.database, self.content, attempts, MagicSniffer(), self.personal, self.clock),
             reading=Reading(
@@ -443,13 +459,24 @@ class Site:
             ),
             validation=Validation(self.database, self.personal, self.clock),
             dossiers=DossierFiles(self.database, self.personal, self.clock),
-            authenticator=TokenAuthenticator(jwks, issuer=settings.jwt_issuer, audience=settings.jwt_audience),
+            revoking=self.revoking(),
+            links=DocumentLinks(
+                self.database,
+                self.content,
+                LinkSigner.from_file(settings.link_key_file) if settings.link_key_file else None,
+                self.personal,
+                self.clock,
+                longest=settings.link_longest_seconds,
+            ),
+            authenticator=token_authenticator(settings, jwks, self.revoked_tokens),
+            limits=rate_limits(settings, self._closed_with_us),
             readiness={
                 "postgresql": self.postgres.check,
                 "object_store": self.objects.check,
                 "keyring": self.keyring.check,
                 "schema_registry": self.codec.check,
                 "signing_keys": jwks.check,
+                RevocationsUnavailable.waiting_for: self.revoked_tokens.look,
             },
             circuits=lambda: self.dependencies.circuits,
             registry=self.metrics,

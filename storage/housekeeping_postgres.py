@@ -11,6 +11,8 @@ from storage.postgres_connections import Connections
 BATCH_ROWS: Final = 5_000
 #: What no worker has noted for so long is held by none.
 HELD_SECONDS: Final = 86_400.0
+#: How long a link's row is kept after its end, for who asks what it was.
+LINKS_SECONDS: Final = 30 * 86_400.0
 
 #: Each deletes one batch of rows older than $1 seconds, at most $2 of them.
 _STATEMENTS: Final = {
@@ -36,6 +38,10 @@ _STATEMENTS: Final = {
         DELETE FROM held_events WHERE (consumer, event_id) IN (
             SELECT consumer, event_id FROM held_events WHERE noted_at < now() - make_interval(secs => $1) LIMIT $2)
     """,
+    "document_links": """
+        DELETE FROM document_links WHERE id IN (
+            SELECT id FROM document_links WHERE expires_at < now() - make_interval(secs => $1) LIMIT $2)
+    """,
     # They hold a file name and a sealed address; their objects went when they were abandoned, or since: reconciling finds those
     # by these rows.
     "documents": """
@@ -59,6 +65,7 @@ class PostgresHousekeeping:
             "audit_chained": events,
             "dead_letter_marks": events,
             "held_events": HELD_SECONDS,
+            "document_links": LINKS_SECONDS,
             "idempotency_keys": idempotency_hours * 3_600.0,
             "documents": abandoned_hours * 3_600.0,
         }

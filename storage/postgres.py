@@ -22,6 +22,7 @@ from storage.dossiers_postgres import PostgresDocumentTypes, PostgresDossiers
 from storage.ged_attempts_postgres import PostgresGedAttempts
 from storage.idempotency_postgres import PostgresIdempotencyKeys
 from storage.inbox_postgres import PostgresInboxMarks
+from storage.links_postgres import PostgresLinks
 from storage.outbox_postgres import PostgresOutbox
 from storage.outbox_refused_postgres import PostgresRefusedRows
 from storage.postgres_connections import (
@@ -247,6 +248,7 @@ class PostgresWork:
         self.inbox = PostgresInboxMarks(connection)
         self.ged_attempts = PostgresGedAttempts(connection)
         self.dead_letters = PostgresDeadLetterMarks(connection)
+        self.links = PostgresLinks(connection)
         self.held = PostgresHeldOrders(connection)
         self.refused = PostgresRefusedRows(connection)
 

@@ -49,7 +49,7 @@ def up(
         int | None, typer.Option(min=1024, max=65_000, help="Number the ports from here instead of choosing free ones.")
     ] = None,
     extras: Annotated[
-        list[str] | None, typer.Option("--with", help="A part that no profile has by itself: toxiproxy.")
+        list[str] | None, typer.Option("--with", help="A part that no profile has by itself: redis or toxiproxy.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -33,6 +33,7 @@ JAVA = Prerequisite("Java >= 17", "default-jre-headless")
 MAVEN = Prerequisite("Maven", "maven")
 GO = Prerequisite("Go >= 1.24", "golang-go", "before Debian 13: golang-1.24-go of the backports, or https://go.dev/dl")
 POSTGRES = Prerequisite("PostgreSQL server", "postgresql")
+REDIS = Prerequisite("Redis server", "redis-server")
 MAGIC = Prerequisite("libmagic", "libmagic1")
 CLAMD = Prerequisite("ClamAV's daemon", "clamav-daemon", "for the full profile only")
 
@@ -56,7 +57,8 @@ def clamd() -> str | None:
 
 
 def missing(tools: frozenset[str]) -> list[Prerequisite]:
-    """What is not there. ``tools`` are those a build will need ("go", "mvn"; none when the cache is warm), and "clamd"."""
+    """What is not there. ``tools``: what a build will need ("go", "mvn"; none when the cache is warm), and servers that
+    come as programs of the system ("redis-server", "clamd")."""
     lacking = []
     if _java_major() < JAVA_MAJOR:
         lacking.append(JAVA)
@@ -66,6 +68,8 @@ def missing(tools: frozenset[str]) -> list[Prerequisite]:
         lacking.append(GO)
     if postgres_folder() is None:
         lacking.append(POSTGRES)
+    if "redis-server" in tools and shutil.which("redis-server") is None:
+        lacking.append(REDIS)
     if ctypes.util.find_library("magic") is None:
         lacking.append(MAGIC)
     if "clamd" in tools and clamd() is None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from crypto.local_keyring import LocalKeyring
 from deploy.native import files
-from deploy.native.parts import ferretdb, ged, minio, postgres, smtp, vault
+from deploy.native.parts import ferretdb, ged, minio, postgres, redis, smtp, vault
 from deploy.native.ports import LOOPBACK
 from deploy.native.site import Site
 
@@ -53,6 +53,7 @@ def values(site: Site) -> dict[str, str]:
         "DPJ_KEYRING_FILE": str(keys / KEYRING),
         "DPJ_PERSONAL_KEY_FILE": str(keys / "personal.key"),
         "DPJ_PSEUDONYM_KEY_FILE": str(keys / "pseudonym.key"),
+        "DPJ_LINK_KEY_FILE": str(keys / "link.key"),
         "DPJ_GED_URL": ged.Ged().url(site),
         "DPJ_GED_REPOSITORY": ged.REPOSITORY,
         "DPJ_GED_USER": ged.USER,
@@ -68,6 +69,12 @@ def values(site: Site) -> dict[str, str]:
         "DPJ_JWKS": str(keys / "jwks.json"),
         "DPJ_JWT_PRIVATE_KEY_FILE": str(keys / "jwt.pem"),
     }
+    if redis.NAME in site.extras:
+        found |= {
+            "DPJ_REDIS_URL": redis.Redis().url(site),
+            "DPJ_REVOCATION_STORE": "redis",
+            "DPJ_RATE_STORE": "redis",
+        }
     if site.profile == "full":
         found |= {
             "DPJ_MINIO_ENDPOINT": site.address("minio"),
@@ -89,7 +96,7 @@ def values(site: Site) -> dict[str, str]:
 
 def _create_keys(site: Site) -> None:
     keys = site.folder / "keys"
-    for name in ("personal.key", "pseudonym.key"):
+    for name in ("personal.key", "pseudonym.key", "link.key"):
         if not (keys / name).exists():
             text = base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode("ascii")
             files.write_private(keys / name, text + "\n")

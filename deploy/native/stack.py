@@ -15,7 +15,7 @@ from types import FrameType
 from deploy.native import files, ports, prerequisites, settings_file, site
 from deploy.native.errors import StackError
 from deploy.native.launch import Launch
-from deploy.native.parts import ALL, of
+from deploy.native.parts import ALL, clamd, of, redis
 from deploy.native.parts.base import NotReady, Part
 from deploy.native.report import Reporter, Silent
 from deploy.native.site import Profile, Site
@@ -27,6 +27,7 @@ PORTS = (
     *("ged", "smtp", "minio", "vault"),
     *("kafka_proxied", "toxiproxy", "toxiproxy_listeners"),
     "clamd",
+    "redis",
 )
 
 
@@ -161,9 +162,10 @@ def _row(here: Site, part: Part, supervisor: Supervisor, state: str, seconds: fl
 
 
 def _tools(missing: list[Part]) -> frozenset[str]:
-    """The build tools that are needed (none for what is in the cache), and programs that not every stack has."""
-    tools = {part.recipe.tool for part in missing if part.recipe and not part.recipe.built()}
-    return frozenset(tools | {part.name for part in missing if part.name == "clamd"})
+    """The build tools that are needed, none for what is in the cache, and servers that are programs of the system."""
+    built = {part.recipe.tool for part in missing if part.recipe and not part.recipe.built()}
+    programs = {clamd.NAME: clamd.PROGRAM, redis.NAME: redis.PROGRAM}
+    return frozenset(built | {programs[part.name] for part in missing if part.name in programs})
 
 
 def _add_extras(here: Site, extras: Collection[str], running: Collection[str]) -> None:

@@ -55,6 +55,13 @@ def settings_of(stack: str | None) -> Settings:
                 f"Start the stack: dpj up --stack {name} (or name another with --stack).",
                 code="settings_missing",
             ) from None
+        unfit = [one["msg"].removeprefix("Value error, ") for one in error.errors() if not one["loc"]]
+        if unfit:
+            raise CommandFailed(
+                f"The settings do not fit together: {'; '.join(unfit)}.",
+                f"See docs/OPERATIONS.md, then {path}.",
+                code="settings_invalid",
+            ) from None
         names = sorted({"DPJ_" + ".".join(map(str, one["loc"])).upper() for one in error.errors()})
         raise CommandFailed(
             f"Settings are missing or wrong: {', '.join(names)}.",

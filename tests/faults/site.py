@@ -54,6 +54,8 @@ from tests.support.pipeline import Pipeline
 LINES = tuple(toxiproxy.UPSTREAMS)
 HTTP_LINES: Mapping[str, Form] = {"registry": page_error, "ged": page_error, "minio": s3_error, "vault": vault_error}
 READY_SECONDS = 60.0
+#: One client brings all the traffic; how often a client may call is not what these tests are about.
+UNTHROTTLED = {"DPJ_RATE_CLIENT": "0", "DPJ_RATE_DOCUMENTS": "0", "DPJ_RATE_FAILURES": "0"}
 
 #: Short leases and pauses: a test waits for what a crash left behind.
 QUICK = {
@@ -155,7 +157,7 @@ class FaultSite:
         return process
 
     def _given(self) -> dict[str, str]:
-        return {**self.settings, **self.proxied, **self._overrides, "DPJ_STACK": self.name}
+        return {**self.settings, **UNTHROTTLED, **self.proxied, **self._overrides, "DPJ_STACK": self.name}
 
     def _through_lines(self) -> dict[str, str]:
         """The settings that say where the servers are, with the lines' addresses."""

@@ -43,8 +43,9 @@ def an_app(bench: Bench, **changes: Any) -> FastAPI:
             reading=bench.reading,
             validation=bench.validation,
             dossiers=bench.dossiers,
-            authenticator=NamedTokens(),
-            **{"registry": CollectorRegistry(), "body_timeout": 2.0, **changes},
+            revoking=bench.revoking,
+            links=bench.links,
+            **{"authenticator": NamedTokens(), "registry": CollectorRegistry(), "body_timeout": 2.0, **changes},
         )
     )
 

@@ -59,6 +59,8 @@ class ApiProcesses:
             "object_store": "minio",
             # No worker scans here, and what is not scanned is not served.
             "antivirus": "off",
+            "rate_client": "0",
+            "rate_documents": "0",
             **changes,
         }
         self._stack = stack

@@ -1,15 +1,15 @@
 """The API as a process of its own: real files, real envelope, real libmagic, rows in memory.
 
-``python -m tests.support.api_server PORT FOLDER``: objects go to FOLDER/objects, rows are lost at the end.
+``python -m tests.support.api_server PORT FOLDER``: objects go to FOLDER/objects, rows are lost at the end. The server in front is
+that of ``dpj api``, with the deadlines (in seconds) of the environment: HEAD_SECONDS, BODY_SECONDS.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
-
-import uvicorn
 
 from crypto.envelope import Envelope
 from ingest_api.sniffing import MagicSniffer
@@ -17,6 +17,7 @@ from processors.attempts import Attempts
 from processors.content import EncryptedContent
 from processors.intake import Intake
 from processors.reading import Reading
+from runtime.serving import api_server
 from storage.objects_filesystem import FilesystemObjectStore
 from tests.support.api import an_app
 from tests.support.fakes_intake import Bench, a_rule
@@ -40,8 +41,11 @@ def a_bench(folder: Path) -> Bench:
 async def main(port: int, folder: Path) -> None:
     bench = a_bench(folder)
     await FilesystemObjectStore(folder / "objects").prepare()
-    config = uvicorn.Config(an_app(bench), host="127.0.0.1", port=port, access_log=False, log_level="warning")
-    await uvicorn.Server(config).serve()
+    app = an_app(bench, body_timeout=float(os.environ.get("BODY_SECONDS", "2")))
+    head = float(os.environ.get("HEAD_SECONDS", "10"))
+    proxies = os.environ.get("TRUSTED_PROXIES", "")
+    server = api_server(app, host="127.0.0.1", port=port, head_seconds=head, connections=500, trusted_proxies=proxies)
+    await server.serve()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from crypto.envelope import Envelope
+from crypto.link_tokens import LinkSigner
 from crypto.personal_data import PersonalDataKeys
 from domain.documents import Document, DocumentType, Dossier, Language, Role, Step
 from domain.events import AuditRecorded, Event
@@ -19,13 +20,18 @@ from processors.attempts import AbandonedSweep, Attempts
 from processors.content import EncryptedContent
 from processors.dossiers import DossierFiles
 from processors.intake import Intake, Receipt, Upload
+from processors.links import DocumentLinks
 from processors.reading import Reading
+from processors.revoking import RevokedTokens, Revoking
 from processors.validation import Validation
 from tests.support.builders import FixedClock, a_type
 from tests.support.fakes_content import MemoryKeyring, MemoryObjectStore, pieces
 from tests.support.memory import MemoryDatabase
+from tests.support.memory_revocations import MemoryRevocations
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LONGEST_TOKEN = 86_400.0
+LONGEST_LINK = 3_600
 PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + b"content of a paper\n" * 20
 
 
@@ -73,6 +79,15 @@ class Bench:
         self.reading = Reading(self.database, self.database, self.content, self.personal, self.clock)
         self.validation = Validation(self.database, self.personal, self.clock)
         self.dossiers = DossierFiles(self.database, self.personal, self.clock)
+        self.signer = LinkSigner([os.urandom(32)], lambda: self.clock.at.timestamp())
+        self.links = DocumentLinks(
+            self.database, self.content, self.signer, self.personal, self.clock, longest=LONGEST_LINK
+        )
+        self.revocations = MemoryRevocations(self.clock)
+        self.revoked = RevokedTokens(self.revocations, lambda: self.clock.at.timestamp())
+        self.revoking = Revoking(
+            self.revocations, self.database, self.personal, self.clock, longest_token=LONGEST_TOKEN
+        )
         self.dossier = self.add_dossier("acme", "D-1")
         for rule in (a_rule(), a_rule("OLD", active=False), a_rule("SMALL", max_size_bytes=len(PDF))):
             self.database.rows.types[rule.code] = rule

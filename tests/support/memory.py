@@ -29,6 +29,7 @@ from domain.errors import (
 )
 from domain.events import AuditRecorded, Event, dead_letter_topic
 from domain.lifecycle import Status
+from domain.links import DocumentLink
 from domain.records import IdempotencyRecord, NotificationRecord, UploadSurroundings
 from processors.access import ATTEMPTS
 from processors.paging import Position
@@ -38,6 +39,7 @@ from tests.support.builders import NOW, FixedClock, a_document, a_dossier, a_typ
 from tests.support.memory_audit import MemoryAuditChains, MemoryAuditWaiting
 from tests.support.memory_ged import MemoryGedAttempts, MemoryLock
 from tests.support.memory_inbox import InboxRow, MemoryInbox, MemoryInboxMarks
+from tests.support.memory_links import MemoryLinks
 from tests.support.memory_operators import MemoryDeadLetterMarks, MemoryHeldOrders, MemoryRefusedRows
 
 __all__ = [
@@ -88,6 +90,7 @@ class Rows:
     ged_attempts: dict[UUID, tuple[UUID, datetime]] = field(default_factory=dict)
     marks: dict[Place, str] = field(default_factory=dict)
     held: dict[tuple[str, UUID], HeldEvent] = field(default_factory=dict)
+    links: dict[UUID, DocumentLink] = field(default_factory=dict)
     given_up: dict[tuple[str, UUID], str] = field(default_factory=dict)
     refused: dict[int, RefusedRow] = field(default_factory=dict)
     settled: dict[int, str] = field(default_factory=dict)
@@ -255,6 +258,7 @@ class MemoryWork:
         self.outbox = MemoryOutbox(rows)
         self.timeline = MemoryTimeline(rows)
         self.renditions = MemoryRenditions(rows)
+        self.links = MemoryLinks(rows.links)
         self.notifications = MemoryNotifications(rows)
         self.audit_chains = MemoryAuditChains(rows)
         self.idempotency = MemoryKeys(rows, clock)

@@ -84,6 +84,19 @@ class Mail:
     text: str
 
 
+class _Patient(httpx.HTTPTransport):
+    """Waits where the API says that it is called too often, as a portal would."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        while True:
+            answer = super().handle_request(request)
+            if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                return answer
+            answer.read()
+            answer.close()
+            time.sleep(int(answer.headers["Retry-After"]))
+
+
 class Pipeline:
     """``settings``: the stack's DPJ_... values."""
 
@@ -160,7 +173,7 @@ class Pipeline:
             headers={"Authorization": f"Bearer {token}"},
             timeout=60,
             trust_env=False,
-            limits=httpx.Limits(max_connections=32),
+            transport=_Patient(limits=httpx.Limits(max_connections=32)),
         )
 
     def close(self) -> None:

@@ -47,6 +47,42 @@ def test_a_file_is_streamed_after_its_metadata_and_progress_adds_up(tmp_path: Pa
     assert max(pieces) < path.stat().st_size
 
 
+def test_who_is_too_fast_waits_and_sends_all_of_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.pdf"
+    path.write_bytes(b"%PDF" * 10_000)
+    waited: list[float] = []
+    monkeypatch.setattr("operations.api_client.time.sleep", waited.append)
+    bodies: list[bytes] = []
+    pieces: list[int] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        bodies.append(request.read())
+        if len(bodies) < 3:
+            return httpx.Response(429, headers={"Retry-After": "1"}, json={"code": "rate_limited"})
+        return httpx.Response(201, json={"id": "d"})
+
+    with client(handler) as api:
+        assert api.submit(path, {"type": "RIB"}, advance=pieces.append)["id"] == "d"
+    assert waited == [1, 1]
+    assert all(path.read_bytes() in body for body in bodies)
+    assert sum(pieces) == path.stat().st_size
+
+
+@pytest.mark.parametrize("wait", ["1", "60", "", "soon"])
+def test_who_has_to_wait_for_long_is_told(wait: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr("operations.api_client.time.sleep", lambda _: None)
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        calls.append(1)
+        return httpx.Response(429, headers={"Retry-After": wait}, json={"code": "rate_limited", "title": "t"})
+
+    with client(handler) as api, pytest.raises(ApiProblem, match="t") as refused:
+        api.types()
+    assert refused.value.status == 429
+    assert len(calls) == (11 if wait == "1" else 1)
+
+
 def test_a_problem_keeps_its_code_advice_and_fields() -> None:
     body = {
         "code": "metadata_invalid",

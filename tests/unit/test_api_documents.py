@@ -294,7 +294,7 @@ async def test_thumbnails(client: httpx.AsyncClient, bench: Bench) -> None:
     await a_rendition(bench, document.id, 256, b"webp")
     response = await client.get(url, headers=bearer(), params={"size": 256})
     assert (response.status_code, response.content) == (200, b"webp")
-    assert response.headers["cache-control"] == "private, max-age=86400"
+    assert response.headers["cache-control"] == "no-store"
     assert response.headers["content-type"] == "image/webp"
     same = await client.get(url, headers={**bearer(), "If-None-Match": response.headers["etag"]})
     assert same.status_code == 304

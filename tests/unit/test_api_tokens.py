@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from base64 import urlsafe_b64encode
 from pathlib import Path
@@ -14,8 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from domain.documents import Role
 from domain.errors import IdentityUnavailable, Unauthenticated
-from ingest_api.jwks import Jwks, jwks_source, parse_jwks
-from ingest_api.tokens import Identity, TokenAuthenticator, issue_token
+from ingest_api.jwks import KNOWN, Jwks, jwks_source, parse_jwks
+from ingest_api.tokens import ClaimRules, Identity, TokenAuthenticator, issue_token
+from runtime.settings import JWT_ALGORITHMS
 from tests.support.jwks import public_jwks
 
 ISSUER, AUDIENCE = "https://auth.test", "dpj"
@@ -239,3 +241,93 @@ async def test_without_any_keys_we_say_so(tmp_path: Path, key_file: Path) -> Non
     path.write_text(json.dumps(public_jwks(key_file)))
     for location in (str(path), f"file://{path}"):
         await Jwks(jwks_source(location)).check()
+
+
+# --- Any provider -----------------------------------------------------------------------------------------------------
+
+
+def with_rules(key_file: Path, **rules: Any) -> TokenAuthenticator:
+    keys = Jwks(Serving(public_jwks(key_file)))
+    return TokenAuthenticator(keys, issuer=ISSUER, audience=AUDIENCE, rules=ClaimRules(**rules))
+
+
+async def test_claims_are_found_where_the_provider_puts_them(key_file: Path) -> None:
+    nested = {
+        "roles": None,
+        "tenant": None,
+        "realm_access": {"roles": ["Collaborateur", "offline_access", "operator"]},
+        "organization": {"id": "acme"},
+    }
+    check = with_rules(
+        key_file,
+        tenant="organization.id",
+        roles="realm_access.roles",
+        role_names={"Collaborateur": Role.VALIDATOR, "Administrateur": Role.OPERATOR},
+    )
+    identity = await check.authenticate(signed(key_file, claims(**nested)))
+    assert (identity.tenant, identity.roles) == ("acme", {Role.VALIDATOR})  # our own name is no name of theirs
+    named = with_rules(key_file, roles="https://dpj.example/roles")
+    whole = {"roles": None, "https://dpj.example/roles": ["auditor"]}
+    assert (await named.authenticate(signed(key_file, claims(**whole)))).roles == {Role.AUDITOR}
+    for other in (None, [], {"roles": "Collaborateur"}, {}):
+        with pytest.raises(Unauthenticated, match="realm_access"):
+            await check.authenticate(signed(key_file, claims(**{**nested, "realm_access": other})))
+
+
+async def test_an_audience_may_be_one_of_several(key_file: Path) -> None:
+    check = authenticator(public_jwks(key_file))
+    await check.authenticate(signed(key_file, claims(aud=["account", AUDIENCE])))
+    with pytest.raises(Unauthenticated):
+        await check.authenticate(signed(key_file, claims(aud=["account"])))
+
+
+def test_only_algorithms_on_the_list_are_used(tmp_path: Path) -> None:
+    rsa_key = public_jwks(pem(tmp_path, KEYS["RS256"]))["keys"][0]
+    keys = [
+        {**rsa_key, "kid": "usual", "alg": "RS256"},
+        {**rsa_key, "kid": "pss", "alg": "PS256"},
+        {**rsa_key, "kid": "oaep", "alg": "RSA-OAEP"},
+        {**rsa_key, "kid": "hmac", "alg": "HS256"},
+        {**{name: value for name, value in rsa_key.items() if name != "alg"}, "kid": "silent"},
+    ]
+    content = json.dumps({"keys": keys}).encode()
+    assert set(parse_jwks(content)) == {"usual", "silent"}
+    found = parse_jwks(content, {"PS256", "RS256"})
+    assert {kid: key.algorithm for kid, key in found.items()} == {"usual": "RS256", "pss": "PS256", "silent": "RS256"}
+    assert parse_jwks(content, {"ES256"}) == {}
+    for wrong in (set[str](), {"HS256"}, {"RS256", "none"}):
+        with pytest.raises(ValueError, match="signed"):
+            Jwks(Serving({}), algorithms=wrong)
+    assert JWT_ALGORITHMS == KNOWN
+
+
+async def test_the_last_good_set_does_not_serve_for_ever(key_file: Path) -> None:
+    now = [0.0]
+    known = public_jwks(key_file)
+    kid = known["keys"][0]["kid"]
+    jwks = Jwks(Serving(known, IdentityUnavailable("away")), max_age=300, keep=1000, monotonic=lambda: now[0])
+    await jwks.key(kid)
+    now[0] = 999
+    await jwks.key(kid)
+    await asyncio.sleep(0)
+    now[0] = 1001 + 20
+    with pytest.raises(IdentityUnavailable):
+        await jwks.key(kid)
+
+
+async def test_a_process_that_starts_while_the_provider_is_away_has_the_copy(key_file: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "jwks.copy"
+    known = public_jwks(key_file)
+    kid = known["keys"][0]["kid"]
+    await Jwks(Serving(known), copy=copy).key(kid)
+    assert copy.stat().st_mode & 0o777 == 0o600
+    away = Serving(IdentityUnavailable("away"))
+    await Jwks(away, copy=copy).key(kid)
+    os.utime(copy, (time.time() - 5000,) * 2)
+    with pytest.raises(IdentityUnavailable):
+        await Jwks(away, copy=copy, keep=4000).key(kid)
+    copy.write_text("{")
+    with pytest.raises(IdentityUnavailable):
+        await Jwks(away, copy=copy).key(kid)
+    await Jwks(Serving(known), copy=tmp_path / "no" / "folder").key(kid)
+    assert [name for name in os.listdir(tmp_path) if name.startswith("jwks.copy.")] == []  # noqa: PTH208 - no await here

@@ -1,4 +1,4 @@
-"""Toxiproxy is part of a stack that was asked to have it, and of no other."""
+"""Toxiproxy and Redis are part of a stack that was asked to have them, and of no other."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from deploy.native import ports, site, stack
+from deploy.native import ports, prerequisites, settings_file, site, stack
 from deploy.native.cli import app
 from deploy.native.errors import StackError
-from deploy.native.parts import ALL, of
+from deploy.native.parts import ALL, of, redis
 from deploy.native.parts.kafka import _properties
 from deploy.native.parts.toxiproxy import NAME, UPSTREAMS, listening_port
 from deploy.native.site import Site
@@ -76,3 +76,33 @@ def test_only_what_is_there_can_be_added() -> None:
     refused = CliRunner().invoke(app, ["up", "--with", "kafka"])
     assert refused.exit_code == 2
     assert "toxiproxy" in refused.output
+
+
+def test_redis_is_told_to_keep_what_it_is_told(here: Site) -> None:
+    part = redis.Redis()
+    part.prepare(here)
+    config = (here.folder / "config" / "redis.conf").read_text().splitlines()
+    assert {"bind 127.0.0.1", "appendonly yes", "appendfsync always", "maxmemory-policy noeviction"} <= set(config)
+    assert f"requirepass {here.secret('redis')}" in config
+    assert (here.folder / "config" / "redis.conf").stat().st_mode & 0o077 == 0
+    assert here.secret("redis") not in " ".join(part.command(here).arguments)
+
+
+def test_only_a_stack_with_redis_keeps_revocations_there(here: Site) -> None:
+    here.profile = "embedded"
+    assert "DPJ_REDIS_URL" not in settings_file.values(here)
+    here.identity["extras"] = [redis.NAME]
+    told = settings_file.values(here)
+    assert told["DPJ_REDIS_URL"] == redis.Redis().url(here)
+    assert (told["DPJ_REVOCATION_STORE"], told["DPJ_RATE_STORE"]) == ("redis", "redis")
+    assert {part.name for part in of("embedded", (redis.NAME,))} - {part.name for part in of("embedded", ())} == {
+        "redis"
+    }
+
+
+def test_the_program_is_asked_for_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert redis.PROGRAM in stack._tools([redis.Redis()])
+    assert redis.PROGRAM not in stack._tools(of("full", ()))
+    monkeypatch.setattr("deploy.native.prerequisites.shutil.which", lambda _: None)
+    assert prerequisites.REDIS in prerequisites.missing(frozenset({redis.PROGRAM}))
+    assert prerequisites.REDIS not in prerequisites.missing(frozenset())

@@ -62,7 +62,7 @@ def test_a_second_write_keeps_every_key() -> None:
     here = made("full")
     settings_file.write(here)
     keys = {path.name: path.read_bytes() for path in (here.folder / "keys").iterdir()}
-    assert {"personal.key", "pseudonym.key", "keyring.json", "jwt.pem", "jwks.json"} == set(keys)
+    assert {"personal.key", "pseudonym.key", "link.key", "keyring.json", "jwt.pem", "jwks.json"} == set(keys)
     settings_file.write(here)
     assert {path.name: path.read_bytes() for path in (here.folder / "keys").iterdir()} == keys
 

@@ -11,6 +11,7 @@ from deploy.native.parts.ged import Ged
 from deploy.native.parts.kafka import Kafka
 from deploy.native.parts.minio import MinIO
 from deploy.native.parts.postgres import MongoPostgres, Postgres
+from deploy.native.parts.redis import Redis
 from deploy.native.parts.registry import Registry
 from deploy.native.parts.smtp import Smtp
 from deploy.native.parts.toxiproxy import Toxiproxy
@@ -28,6 +29,7 @@ ALL: tuple[Part, ...] = (
     MinIO(),
     Vault(),
     Clamd(),
+    Redis(),
     Toxiproxy(),
 )
 

@@ -91,6 +91,6 @@ def run_tool(site: Site, part: str, command: Command, seconds: float) -> None:
         raise PartFailed(part, f"`{program}` failed ({done.returncode})", tail)
 
 
-def write_config(path: Path, lines: dict[str, str | int]) -> None:
-    """A Java properties file."""
-    files.write_private(path, "".join(f"{key}={value}\n" for key, value in lines.items()))
+def write_config(path: Path, lines: dict[str, str | int], *, between: str = "=") -> None:
+    """A file of names and values: Java's properties, or another form by what stands ``between`` them."""
+    files.write_private(path, "".join(f"{key}{between}{value}\n" for key, value in lines.items()))

@@ -21,6 +21,8 @@ from deploy.native.ports import LOOPBACK
 from deploy.native.site import Profile, Site
 from deploy.native.supervisor import Command
 
+NAME = "clamd"
+PROGRAM = "clamd"
 IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a private folder of ours below it
 SIGNATURE = "DPJ.Test.Eicar"
 #: The most that a document type may allow, and then some.
@@ -28,7 +30,7 @@ LARGEST = "1500M"
 
 
 class Clamd(Part):
-    name: ClassVar[str] = "clamd"
+    name: ClassVar[str] = NAME
     port: ClassVar[str] = "clamd"
     profiles: ClassVar[frozenset[Profile]] = FULL
 

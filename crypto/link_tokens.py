@@ -1,0 +1,71 @@
+"""What is handed out for a link: its ids and its end, under a MAC that only this site can make.
+
+Form: ``l1.<key id>.<base64url(link id 16 | document id 16 | end u64 | MAC 32)>``, the end in Unix seconds; MAC = HMAC-SHA256(key,
+"dpj-link-v1" | key id | the 40 bytes before it). Key file: text, mode 0600, one key per line, each base64url of 32 bytes; the first signs,
+all verify, so that a new key is put before the old one, which goes once its last link has expired. Key id = the first 8 hex
+digits of HMAC-SHA256(key, "dpj-link-key-id").
+"""
+
+from __future__ import annotations
+
+import hmac
+import struct
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Self
+from uuid import UUID
+
+from crypto.encoding import from_text, to_text
+from crypto.key_files import read_keys
+from domain.errors import LinkNotFound
+from domain.links import DocumentLink
+
+VERSION: Final = "l1"
+MAX_TOKEN: Final = 128
+_PAYLOAD: Final = struct.Struct(">16s16sQ")
+_MAC_BYTES: Final = 32
+
+
+class LinkSigner:
+    """The LinkTokens port. ``keys`` of 32 bytes, the current one first; ``clock`` gives Unix seconds."""
+
+    def __init__(self, keys: Sequence[bytes], clock: Callable[[], float] = time.time) -> None:
+        self._keys = {_key_id(key): key for key in keys}
+        self._current = _key_id(keys[0])
+        self._clock = clock
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Raises KeyringUnavailable if the file can't be read, is open to others, or holds no such keys."""
+        return cls(read_keys(path))
+
+    def sign(self, link: DocumentLink) -> str:
+        end = int(link.expires_at.timestamp())
+        payload = _PAYLOAD.pack(link.id.bytes, link.document_id.bytes, end)
+        return f"{VERSION}.{self._current}.{to_text(payload + self._mac(self._current, payload))}"
+
+    def verify(self, token: str) -> tuple[UUID, UUID]:
+        """Ids of the link and of its document. Raises LinkNotFound: not signed with one of the keys, or past its end."""
+        version, _, rest = token.partition(".")
+        key_id, _, body = rest.partition(".")
+        if len(token) > MAX_TOKEN or version != VERSION or key_id not in self._keys:
+            raise LinkNotFound
+        try:
+            raw = from_text(body)
+        except ValueError:
+            raise LinkNotFound from None
+        payload, mac = raw[: _PAYLOAD.size], raw[_PAYLOAD.size :]
+        if len(raw) != _PAYLOAD.size + _MAC_BYTES or not hmac.compare_digest(mac, self._mac(key_id, payload)):
+            raise LinkNotFound
+        link_id, document_id, end = _PAYLOAD.unpack(payload)
+        if self._clock() >= end:
+            raise LinkNotFound
+        return UUID(bytes=link_id), UUID(bytes=document_id)
+
+    def _mac(self, key_id: str, payload: bytes) -> bytes:
+        return hmac.digest(self._keys[key_id], b"dpj-link-v1" + key_id.encode() + payload, "sha256")
+
+
+def _key_id(key: bytes) -> str:
+    return hmac.digest(key, b"dpj-link-key-id", "sha256").hex()[:8]

@@ -1,0 +1,32 @@
+"""Routes for operators who have to do with tokens."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from domain.revocations import Claim
+from ingest_api import models
+from ingest_api.answers import answer
+from ingest_api.body import read_json
+from ingest_api.dependencies import Authorised, Given
+from ingest_api.documented import json_body, problems
+from ingest_api.presenting import API
+
+router = APIRouter(prefix=API)
+
+
+@router.post(
+    "/revocations",
+    name="revoke_token",
+    response_model=models.RevocationView,
+    responses=problems(400, 401, 403, 408, 415, 422, 429, 503),
+    openapi_extra=json_body(models.RevocationInput),
+)
+async def revoke_token(request: Request, caller: Authorised, given: Given) -> Response:
+    """Have a token, or all tokens of a session, refused from now on: everywhere within 5 seconds. Safe to repeat."""
+    body = await read_json(request, models.RevocationInput, timeout=given.deps.body_timeout)
+    named = {Claim.TOKEN: body.token_id, Claim.SESSION: body.session_id}
+    claims = {claim: value for claim, value in named.items() if value is not None}
+    until = await given.deps.revoking.by_caller(caller, claims, body.expires_at)
+    return answer(models.RevocationView(until=until))

@@ -1,0 +1,48 @@
+"""The API's HTTP server: its bounds on connections, heads and what waits of a body."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http import httptools_impl
+
+from ingest_api.protocol import bounded
+from runtime.health import Server
+
+#: Bytes of a request's body that may wait for us before its socket is left unread.
+BODY_BUFFER: Final = 256 * 1024
+
+
+def api_server(
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    head_seconds: float,
+    connections: int,
+    trusted_proxies: str = "",
+    drain_seconds: float = 15.0,
+) -> Server:
+    """``connections``: requests at once; more are answered 503. ``trusted_proxies``: addresses or networks, with commas, whose
+    X-Forwarded-For and X-Forwarded-Proto are believed."""
+    # Its 64 KB stop and start the socket for nearly every read of an upload; there is no setting for it.
+    vars(httptools_impl)["HIGH_WATER_LIMIT"] = BODY_BUFFER
+    return Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            http=bounded(head_seconds),
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=bool(trusted_proxies),
+            forwarded_allow_ips=trusted_proxies or None,
+            limit_concurrency=connections,
+            timeout_graceful_shutdown=math.ceil(drain_seconds),
+        )
+    )

@@ -1,0 +1,47 @@
+"""Links to documents; see ``processors.link_ports.Links``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from domain.links import DocumentLink
+
+
+class PostgresLinks:
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self._connection = connection
+
+    async def add(self, link: DocumentLink) -> None:
+        await self._connection.execute(
+            """
+            INSERT INTO document_links (id, document_id, purpose, created_by, created_at, expires_at)
+            VALUES ($1, $2, $3, $4, $5, $6)
+            """,
+            link.id,
+            link.document_id,
+            link.purpose,
+            link.created_by,
+            link.created_at,
+            link.expires_at,
+        )
+
+    async def get(self, link_id: UUID) -> DocumentLink | None:
+        row = await self._connection.fetchrow("SELECT * FROM document_links WHERE id = $1", link_id)
+        return None if row is None else DocumentLink(**dict(row))
+
+    async def revoke(self, link_id: UUID, at: datetime) -> None:
+        await self._connection.execute(
+            "UPDATE document_links SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL", link_id, at
+        )
+
+    async def count_good(self, document_id: UUID, now: datetime) -> int:
+        count = await self._connection.fetchval(
+            "SELECT count(*) FROM document_links WHERE document_id = $1 AND revoked_at IS NULL AND expires_at > $2",
+            document_id,
+            now,
+        )
+        return int(count)

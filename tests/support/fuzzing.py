@@ -1,0 +1,64 @@
+"""schemathesis against a running API: its own OpenAPI document, every check, a fixed seed, a bounded time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+SEED = 20_260_301
+#: Beyond its own budget a run ends what it has begun.
+PATIENCE = 120.0
+
+#: Refusals of requests that the description allows, because no schema can say what is asked for: a cursor of ours; a document
+#: of an existing dossier whose bytes are what they are called, part metadata first; a reason that is not blank.
+_REFUSED_BY_MEANING = {
+    "list_documents": [400],
+    "list_dossiers": [400],
+    "upload_document": [400, 415, 422],
+    "reject_document": [422],
+}
+_ACCEPTED = ["2xx", "3xx", 401, 403, 404, 409, 429]
+
+
+def _config(documents: Sequence[str], dossiers: Sequence[str]) -> str:
+    """Known ids for half of the requests, so that they get past "not found"; the refusals above."""
+    lines = [
+        f"[dictionaries.documents]\nvalues = {list(documents)}",
+        f"[dictionaries.dossiers]\nvalues = {list(dossiers)}",
+        "[parameters]",
+        '"path.document_id" = { dictionary = "documents", probability = 0.5 }',
+        '"path.dossier_id" = { dictionary = "dossiers", probability = 0.5 }',
+    ]
+    for name, statuses in _REFUSED_BY_MEANING.items():
+        lines += [
+            "[[operations]]",
+            f'include-operation-id = "{name}"',
+            f"checks.positive_data_acceptance.expected-statuses = {_toml([*_ACCEPTED, *statuses])}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(values: Sequence[str | int]) -> str:
+    return "[" + ", ".join(f'"{value}"' for value in values) + "]"
+
+
+def fuzz(
+    url: str, token: str, folder: Path, *, documents: Sequence[str], dossiers: Sequence[str], seconds: int
+) -> tuple[int, str]:
+    """Exit status (0: nothing found) and output. ``url`` is the API's base address."""
+    config = folder / "schemathesis.toml"
+    config.write_text(_config(documents, dossiers))
+    command = [
+        *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(config)),
+        *("run", f"{url}/api/v1/openapi.json", "--url", url, "--header", f"Authorization: Bearer {token}"),
+        *("--checks", "all", "--seed", str(SEED), "--max-time", str(seconds), "--max-examples", "30"),
+        *("--no-shrink", "--continue-on-failure", "--suppress-health-check", "all", "--warnings", "off"),
+    ]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("DPJ_")}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds + PATIENCE, check=False
+    )
+    return done.returncode, done.stdout + done.stderr

@@ -1,0 +1,28 @@
+"""Links in memory; see ``processors.link_ports.Links``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from domain.links import DocumentLink
+
+
+class MemoryLinks:
+    def __init__(self, rows: dict[UUID, DocumentLink]) -> None:
+        self._rows = rows
+
+    async def add(self, link: DocumentLink) -> None:
+        self._rows[link.id] = link
+
+    async def get(self, link_id: UUID) -> DocumentLink | None:
+        return self._rows.get(link_id)
+
+    async def revoke(self, link_id: UUID, at: datetime) -> None:
+        link = self._rows.get(link_id)
+        if link is not None and link.revoked_at is None:
+            self._rows[link_id] = replace(link, revoked_at=at)
+
+    async def count_good(self, document_id: UUID, now: datetime) -> int:
+        return sum(link.document_id == document_id and link.is_good(now) for link in self._rows.values())

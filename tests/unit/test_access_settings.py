@@ -1,0 +1,126 @@
+"""What production forbids, and settings that do not fit together: one clear line at the start."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from pydantic import ValidationError
+
+from domain.documents import Role
+from domain.revocations import Claim
+from runtime.cli import main
+from runtime.commands.output import CommandFailed
+from runtime.commands.tokens import _named
+from runtime.settings import Settings
+
+BASE = {
+    "postgres_dsn": "postgresql://127.0.0.1:9/none",
+    "mongo_url": "mongodb://127.0.0.1:9",
+    "kafka_bootstrap": "127.0.0.1:9",
+    "registry_url": "http://127.0.0.1:9",
+    "personal_key_file": "/nonexistent/personal.key",
+    "pseudonym_key_file": "/nonexistent/pseudonym.key",
+    "ged_url": "http://127.0.0.1:9",
+    "jwt_issuer": "https://login.example",
+    "jwks": "https://login.example/jwks",
+}
+
+
+def settings(**changes: Any) -> Settings:
+    return Settings(**{**BASE, **changes}, _env_file=None)  # pyright: ignore[reportCallIssue]
+
+
+def test_production_takes_a_providers_keys() -> None:
+    assert settings(environment="production").environment == "production"
+    assert settings(jwt_private_key_file="/x/jwt.pem", jwks="/x/jwks.json").environment == "development"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"jwt_private_key_file": "/x/jwt.pem"}, "DPJ_JWT_PRIVATE_KEY_FILE"),
+        ({"jwks": "/x/jwks.json"}, "DPJ_JWKS"),
+        ({"jwks": "file:///x/jwks.json"}, "DPJ_JWKS"),
+        ({"jwks": "http://login.example/jwks"}, "DPJ_JWKS"),
+        ({"jwt_require_id": False}, "DPJ_JWT_REQUIRE_ID"),
+    ],
+)
+def test_production_refuses_a_developments_means(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        settings(environment="production", **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"revocation_store": "redis"},
+        {"rate_store": "redis"},
+        {"jwt_algorithms": "RS256,HS256"},
+        {"jwt_algorithms": ""},
+        {"jwt_algorithms": "none"},
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        settings(**changes)
+
+
+def test_role_names_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPJ_JWT_ROLE_NAMES", '{"Administrateur": "operator"}')
+    assert settings().jwt_role_names == {"Administrateur": Role.OPERATOR}
+
+
+@pytest.mark.parametrize("command", [["api"], ["token", "--role", "portal"]])
+def test_it_is_one_line_at_the_start(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "settings.env"
+    lines = {**BASE, "environment": "production", "jwt_private_key_file": "/x/jwt.pem"}
+    file.write_text("".join(f"DPJ_{name.upper()}={value}\n" for name, value in lines.items()))
+    monkeypatch.setenv("DPJ_SETTINGS", str(file))
+    assert main(command) == 1
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first == (
+        "dpj: The settings do not fit together: DPJ_JWT_PRIVATE_KEY_FILE is set: the local issuer has no place in production."
+    )
+
+
+# --- dpj tokens revoke ------------------------------------------------------------------------------------------------
+
+
+def a_token(folder: Path, **claims: Any) -> Path:
+    path = folder / "token"
+    path.write_text(jwt.encode(claims, "k" * 32, algorithm="HS256") + "\n")
+    return path
+
+
+def test_a_stolen_token_is_revoked_with_its_session(tmp_path: Path) -> None:
+    path = a_token(tmp_path, jti="j", sid="s", exp=2_000_000_000)
+    assert _named(path, None, None) == ({Claim.TOKEN: "j", Claim.SESSION: "s"}, None)
+    alone = a_token(tmp_path, jti="j", exp=2_000_000_000)
+    named, until = _named(alone, None, None)
+    assert named == {Claim.TOKEN: "j"}
+    assert until is not None
+    assert until.timestamp() == 2_000_000_000
+    assert _named(None, "x", "y") == ({Claim.TOKEN: "x", Claim.SESSION: "y"}, None)
+
+
+def test_what_names_nothing_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    for content in ("garbage", "a.b.c", ""):
+        path.write_text(content)
+        with pytest.raises(CommandFailed, match="no token"):
+            _named(path, None, None)
+    with pytest.raises(CommandFailed, match="nothing to revoke"):
+        _named(a_token(tmp_path, sub="x"), None, None)
+    with pytest.raises(CommandFailed, match="nothing to revoke"):
+        _named(None, None, None)
+
+
+def test_a_failure_is_json_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tokens", "revoke", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "nothing_named"

@@ -1,0 +1,158 @@
+"""Quotas: what counts against which, what a client is told, who is never refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from domain.errors import RateLimited
+from ingest_api import rate_limits
+from ingest_api.rate_limits import UNLIMITED, Limit, RateLimits
+from tests.support.api import a_client, an_app, assert_problem, bearer, post_document
+from tests.support.fakes_intake import Bench
+
+API = "/api/v1"
+SOME = {Limit.CLIENT: 3, Limit.DOCUMENTS: 2, Limit.FAILURES: 2, Limit.TOKENS: 1}
+
+
+class Hand:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.25
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Hand:
+    return Hand()
+
+
+@asynccontextmanager
+async def limited(bench: Bench, clock: Hand) -> AsyncIterator[httpx.AsyncClient]:
+    async with a_client(an_app(bench, limits=RateLimits(SOME, clock=clock))) as client:
+        yield client
+
+
+async def test_a_client_is_told_what_it_has_left_and_refused_beyond(clock: Hand) -> None:
+    bench = Bench()
+    async with limited(bench, clock) as client:
+        for left in (2, 1, 0):
+            answered = await client.get(f"{API}/document-types", headers=bearer())
+            assert answered.status_code == 200
+            assert answered.headers["ratelimit-policy"] == '"client";q=3;w=1'
+            assert answered.headers["ratelimit"] == f'"client";r={left};t=1'
+        refused = await client.get(f"{API}/document-types", headers=bearer())
+        assert_problem(refused, 429, "rate_limited")
+        assert refused.headers["retry-after"] == "1"
+        assert refused.headers["ratelimit"] == '"client";r=0;t=1'
+        other = await client.get(f"{API}/document-types", headers=bearer(subject="u2"))
+        assert other.status_code == 200
+        clock.now += 1.0
+        assert (await client.get(f"{API}/document-types", headers=bearer())).status_code == 200
+
+
+async def test_the_document_api_has_a_quota_of_its_own(clock: Hand) -> None:
+    bench = Bench()
+    async with limited(bench, clock) as client:
+        uploaded = await post_document(client, bench)
+        assert uploaded.status_code == 201
+        assert uploaded.headers["ratelimit-policy"] == '"documents";q=2;w=1'
+        assert (await client.get(uploaded.json()["links"]["self"], headers=bearer())).status_code == 200
+        assert_problem(await post_document(client, bench), 429, "rate_limited")
+        assert_problem(await client.get(f"{API}/documents", headers=bearer()), 429, "rate_limited")
+        assert (await client.get(f"{API}/dossiers", headers=bearer())).status_code == 200
+    assert len(bench.database.rows.documents) == 1
+
+
+async def test_who_is_refused_by_its_role_counts_too(clock: Hand) -> None:
+    bench = Bench()
+    async with limited(bench, clock) as client:
+        for code in ("forbidden", "forbidden", "rate_limited"):
+            refused = await client.post(f"{API}/documents/{uuid4()}/validate", headers=bearer("portal"), json={})
+            assert refused.json()["code"] == code
+
+
+async def test_refused_tokens_count_by_address_and_good_ones_still_pass(clock: Hand) -> None:
+    bench = Bench()
+    async with limited(bench, clock) as client:
+        for header in ({}, {"Authorization": "Bearer x"}):
+            assert_problem(await client.get(f"{API}/dossiers", headers=header), 401, "unauthenticated")
+        refused = await client.get(f"{API}/dossiers", headers={"Authorization": "Bearer y"})
+        assert_problem(refused, 429, "rate_limited")
+        assert refused.headers["retry-after"] == "60"
+        assert refused.headers["ratelimit-policy"] == '"failures";q=2;w=60'
+        assert (await client.get(f"{API}/dossiers", headers=bearer())).status_code == 200
+        clock.now += 60.0
+        assert_problem(await client.get(f"{API}/dossiers"), 401, "unauthenticated")
+
+
+async def test_acts_on_tokens_have_a_small_quota(clock: Hand) -> None:
+    bench = Bench()
+    async with limited(bench, clock) as client:
+        body = {"token_id": "t"}
+        assert (await client.post(f"{API}/revocations", headers=bearer("operator"), json=body)).status_code == 200
+        refused = await client.post(f"{API}/revocations", headers=bearer("operator"), json=body)
+        assert_problem(refused, 429, "rate_limited")
+        assert refused.headers["retry-after"] == "60"
+
+
+async def test_health_is_never_refused_and_the_description_by_address(clock: Hand) -> None:
+    bench = Bench()
+    async with limited(bench, clock) as client:
+        for path in ("/livez", "/readyz", "/metrics"):
+            for _ in range(20):
+                answered = await client.get(path)
+                assert answered.status_code == 200
+                assert "ratelimit" not in answered.headers
+        statuses = [(await client.get(f"{API}/openapi.json")).status_code for _ in range(4)]
+        assert statuses == [200, 200, 200, 429]
+
+
+async def test_no_limit_says_nothing() -> None:
+    bench = Bench()
+    async with a_client(an_app(bench)) as client:
+        for _ in range(200):
+            answered = await client.get(f"{API}/dossiers", headers=bearer())
+        assert answered.status_code == 200
+        assert "ratelimit" not in answered.headers
+    assert await UNLIMITED.count(Limit.CLIENT, "x") is None
+    assert await RateLimits({Limit.CLIENT: 0}).count(Limit.CLIENT, "x") is None
+
+
+async def test_memory_is_bounded(clock: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limits, "MAX_CLIENTS", 50)
+    counting = rate_limits.MemoryCounting(clock)
+    limits = RateLimits({Limit.CLIENT: 1}, counting)
+    for number in range(500):
+        await limits.count(Limit.CLIENT, f"c{number}")
+    assert counting._storage.reset() <= 50
+    await limits.count(Limit.CLIENT, "late")
+    clock.now += 5
+    monkeypatch.setattr(rate_limits, "MAX_CLIENTS", 1)
+    await limits.count(Limit.CLIENT, "later")
+    assert counting._storage.reset() == 1
+
+
+async def test_counting_costs_next_to_nothing() -> None:
+    """Far below a hundredth of an upload's time, with room for a busy machine."""
+    limits = RateLimits({Limit.DOCUMENTS: 10**9})
+    began = time.process_time()
+    for _ in range(5_000):
+        await limits.count(Limit.DOCUMENTS, "tenant/portal")
+    assert (time.process_time() - began) / 5_000 < 100e-6
+
+
+async def test_a_refusal_names_its_quota() -> None:
+    limits = RateLimits({Limit.TOKENS: 1})
+    await limits.count(Limit.TOKENS, "x")
+    with pytest.raises(RateLimited) as refused:
+        await limits.count(Limit.TOKENS, "x")
+    assert (refused.value.limit, refused.value.retry_after) == ("tokens", 60)
