@@ -19,8 +19,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from crypto.encoding import length_prefixed
-from domain.errors import EnvelopeInvalid, RangeNotSatisfiable, WrongKey
+from domain.errors import EnvelopeInvalid, WrongKey
 from domain.keys import DataKey, EncryptionContext
+from domain.refusals import RangeNotSatisfiable
 
 MAGIC = b"DPJE"
 VERSION = 1

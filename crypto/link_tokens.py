@@ -18,8 +18,8 @@ from uuid import UUID
 
 from crypto.encoding import from_text, to_text
 from crypto.key_files import read_keys
-from domain.errors import LinkNotFound
 from domain.links import DocumentLink
+from domain.refusals import LinkNotFound
 
 VERSION: Final = "l1"
 MAX_TOKEN: Final = 128

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from domain.errors import TransitionRefused
+from domain.refusals import TransitionRefused
 
 
 class Status(Enum):

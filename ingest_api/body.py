@@ -11,7 +11,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.types import Receive
 
-from domain.errors import BodyMalformed, BodyTooSlow, BodyTruncated, MediaTypeUnsupported
+from domain.refusals import BodyMalformed, BodyTooSlow, BodyTruncated, MediaTypeUnsupported
 from ingest_api.problems import FieldError, InvalidFields
 
 MAX_JSON_BYTES: Final = 64 * 1024

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Protocol
 from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
 
-from domain.errors import Forbidden, ParameterInvalid, Unauthenticated
+from domain.refusals import Forbidden, ParameterInvalid, Unauthenticated
 from ingest_api.access import ACCESS, Open, rule_of
 from ingest_api.metrics import ApiMetrics
 from ingest_api.middleware import CORRELATION_STATE, QUOTA_STATE

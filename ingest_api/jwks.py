@@ -20,7 +20,8 @@ import httpx
 import jwt
 import structlog
 
-from domain.errors import IdentityUnavailable, Unauthenticated
+from domain.errors import IdentityUnavailable
+from domain.refusals import Unauthenticated
 
 MAX_JWKS_BYTES: Final = 256 * 1024
 MIN_RSA_BITS: Final = 2048

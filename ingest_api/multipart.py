@@ -12,7 +12,7 @@ from typing import Final
 
 from python_multipart.multipart import parse_options_header
 
-from domain.errors import BodyMalformed, BodyTruncated
+from domain.refusals import BodyMalformed, BodyTruncated
 from ingest_api.body import Body
 
 MAX_METADATA_BYTES: Final = 64 * 1024

@@ -14,17 +14,16 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from domain.correlation import current_traceparent, trace_id
-from domain.errors import (
-    DPJError,
+from domain.errors import DPJError, Transient
+from domain.failures import FAILURES
+from domain.refusals import (
     IdempotencyInProgress,
     MetadataInvalid,
     ParameterInvalid,
     RangeNotSatisfiable,
     RateLimited,
-    Transient,
     Unauthenticated,
 )
-from domain.failures import FAILURES
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:dpj:problem:"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from domain.errors import RangeNotSatisfiable
+from domain.refusals import RangeNotSatisfiable
 
 _RANGE: Final = re.compile(r"bytes=\s*(\d{0,15})\s*-\s*(\d{0,15})\s*", re.ASCII | re.IGNORECASE)
 

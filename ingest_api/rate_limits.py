@@ -17,7 +17,7 @@ from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 
-from domain.errors import RateLimited
+from domain.refusals import RateLimited
 
 #: Clients counted at once; more than so many in one window, and the oldest are counted anew.
 MAX_CLIENTS: Final = 50_000

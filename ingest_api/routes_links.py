@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from domain.errors import LinkNotFound
+from domain.refusals import LinkNotFound
 from ingest_api import models
 from ingest_api.answers import answer
 from ingest_api.body import read_json

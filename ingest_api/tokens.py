@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from domain.documents import Role
-from domain.errors import Unauthenticated
+from domain.refusals import Unauthenticated
 from domain.revocations import Claim, mark_of
 from ingest_api.jwks import VerificationKey
 

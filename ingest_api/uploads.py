@@ -17,7 +17,7 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 
 from domain.documents import Language
-from domain.errors import BodyMalformed, MediaTypeUnsupported
+from domain.refusals import BodyMalformed, MediaTypeUnsupported
 from ingest_api.body import Body, parse_json
 from ingest_api.models import UploadMetadata
 from ingest_api.multipart import MAX_OVERHEAD_BYTES, FileHead, UploadForm

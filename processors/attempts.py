@@ -17,8 +17,9 @@ import structlog
 
 from domain.crash_points import reach
 from domain.documents import Document
-from domain.errors import DPJError, Transient, UploadSuperseded
+from domain.errors import DPJError, Transient
 from domain.lifecycle import Status
+from domain.refusals import UploadSuperseded
 from processors.ports import Clock, Database
 
 Scope = tuple[str, str, str]

@@ -12,11 +12,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Collection
 from typing import NamedTuple
 
 from domain.documents import Document, Rendition
-from domain.errors import ContentNotAvailable, IntegrityMismatch
+from domain.errors import IntegrityMismatch
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.objects import StoredObject
+from domain.refusals import ContentNotAvailable
 from processors.closing import closed
-from processors.ports import Cipher, Keyring, ObjectStore
+from processors.content_ports import Cipher, Keyring, ObjectStore
 
 
 class _Sealed(NamedTuple):

@@ -17,9 +17,10 @@ from uuid import UUID, uuid4
 
 from domain.dead_letters import REDRIVEN_FOR, REPLAYS, DeadLetter, HeldEvent, RefusedRow
 from domain.documents import Document
-from domain.errors import DocumentNotFound, DPJError, Transient
+from domain.errors import DPJError, Transient
 from domain.events import TOPICS, DocumentEvent, DocumentUploaded, DocumentValidated, Event, dead_letter_topic
 from domain.lifecycle import GOING, Status, is_allowed
+from domain.refusals import DocumentNotFound
 from processors.ports import Clock, Database, Work
 from processors.recording import Origin, advance, audit_line, touch
 

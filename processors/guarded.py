@@ -16,13 +16,13 @@ from processors.antivirus import Scanner
 from processors.archive_copies import Ged
 from processors.audit import AuditStore
 from processors.breakers import CircuitBreaker
+from processors.content_ports import Keyring, ObjectStore
 from processors.notification import MailSender
-from processors.ports import Keyring, ObjectStore
 from processors.renditions import ExtendedMetadata
 
 
 class GuardedObjectStore:
-    """See ``processors.ports.ObjectStore``."""
+    """See ``processors.content_ports.ObjectStore``."""
 
     def __init__(self, objects: ObjectStore, breaker: CircuitBreaker) -> None:
         self._objects = objects
@@ -51,7 +51,7 @@ class GuardedObjectStore:
 
 
 class GuardedKeyring:
-    """See ``processors.ports.Keyring``."""
+    """See ``processors.content_ports.Keyring``."""
 
     def __init__(self, keyring: Keyring, breaker: CircuitBreaker) -> None:
         self._keyring = keyring

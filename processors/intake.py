@@ -22,10 +22,15 @@ import structlog
 
 from domain.crash_points import reach
 from domain.documents import Document, DocumentType, Language
-from domain.errors import (
+from domain.errors import DPJError
+from domain.events import DocumentUploaded
+from domain.keys import DataKey, EncryptionContext, WrappedKey
+from domain.lifecycle import Status
+from domain.objects import StoredObject
+from domain.records import IdempotencyRecord, UploadSurroundings
+from domain.refusals import (
     ChecksumMismatch,
     DossierUnknown,
-    DPJError,
     FileTooLarge,
     IdempotencyInProgress,
     IdempotencyKeyInvalid,
@@ -34,11 +39,6 @@ from domain.errors import (
     StepUnknown,
     TypeInactive,
 )
-from domain.events import DocumentUploaded
-from domain.keys import DataKey, EncryptionContext, WrappedKey
-from domain.lifecycle import Status
-from domain.objects import StoredObject
-from domain.records import IdempotencyRecord, UploadSurroundings
 from processors.access import Caller, Origins
 from processors.attempts import Attempt, Attempts, Lease, Scope
 from processors.media_types import media_type
@@ -162,7 +162,7 @@ class Intake:
     ) -> Receipt:
         """Take the upload in and answer; ``present`` makes the answer's body, which the Idempotency-Key keeps.
 
-        Raises what ``domain.errors`` lists under "the upload itself", and the transient errors of the dependencies.
+        Raises what ``domain.refusals`` lists under "the upload itself", and the transient errors of the dependencies.
         """
         origin = self._origins.of(caller)
         scope = _scope(caller, origin, upload.idempotency_key)

@@ -16,9 +16,10 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
-from domain.errors import DPJError, KeyVersionInUse, TenantInvalid, TenantKeyMissing, Transient
+from domain.errors import DPJError, TenantKeyMissing, Transient
 from domain.key_care import Canary, KeptKey, KeyState, KeyUse
 from domain.keys import EncryptionContext, WrappedKey, is_tenant
+from domain.refusals import KeyVersionInUse, TenantInvalid
 from processors.ports import Clock, Database, HeldLock
 from processors.recording import Origin, audit_line
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from processors.ports import UnfinishedPuts
+from processors.content_ports import UnfinishedPuts
 
 
 class Objects(UnfinishedPuts, Protocol):

@@ -8,10 +8,10 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from domain.documents import Document
-from domain.errors import ContentNotAvailable, DocumentNotFound, LinkNotFound, LinksUnavailable, MetadataInvalid
 from domain.events import AuditRecorded
 from domain.lifecycle import READABLE
 from domain.links import DocumentLink
+from domain.refusals import ContentNotAvailable, DocumentNotFound, LinkNotFound, LinksUnavailable, MetadataInvalid
 from processors.access import Caller, Origins, Visitor
 from processors.link_ports import LinkTokens
 from processors.ports import Clock, Database, PersonalData, Work

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from domain.errors import ContentMismatch, FormatNotAllowed
+from domain.refusals import ContentMismatch, FormatNotAllowed
 
 #: Declared types that say nothing.
 _UNSAID: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Final
 
-from domain.errors import FileEmpty, FileTooLarge
+from domain.refusals import FileEmpty, FileTooLarge
 from processors.attempts import Lease
 
 #: From here on a stream is hashed in a thread, so that receiving, sealing and sending go on meanwhile: so many bytes at a time, and as

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final, Generic, TypeVar
 from uuid import UUID
 
-from domain.errors import CursorInvalid, ParameterInvalid
+from domain.refusals import CursorInvalid, ParameterInvalid
 
 MAX_LIMIT: Final = 200
 DEFAULT_LIMIT: Final = 50

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from domain.documents import Document, DocumentType, Rendition, TimelineEntry
-from domain.errors import ContentNotAvailable, DocumentNotFound, ThumbnailNotFound
 from domain.lifecycle import READABLE, Status
+from domain.refusals import ContentNotAvailable, DocumentNotFound, ThumbnailNotFound
 from domain.renderings import THUMBNAIL_BOXES
 from processors.access import ATTEMPTS, DOCUMENTS, Caller, Origins
 from processors.paging import DEFAULT_LIMIT, Page, Position, check_limit, decode_cursor, page_of

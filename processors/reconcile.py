@@ -24,8 +24,9 @@ from domain.errors import DatabaseUnavailable, DPJError
 from domain.events import AuditRecorded
 from domain.objects import StoredObject
 from domain.reconciling import Fault, Finding, KeptRow, Repair
+from processors.content_ports import UnfinishedPuts
 from processors.leftovers import Leftovers
-from processors.ports import Clock, Database, HeldLock, UnfinishedPuts
+from processors.ports import Clock, Database, HeldLock
 from processors.recording import Origin, audit_line
 
 ACTOR: Final = "system:reconcile"

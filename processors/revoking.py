@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from domain.errors import MetadataInvalid, RevocationsUnavailable
+from domain.errors import RevocationsUnavailable
+from domain.refusals import MetadataInvalid
 from domain.revocations import Claim, Revocation, Revoked, mark_of
 from processors.access import Caller, Origins
 from processors.ports import Clock, Database, PersonalData

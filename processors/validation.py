@@ -12,8 +12,8 @@ from uuid import UUID
 
 from domain.crash_points import reach
 from domain.documents import Decision, Document, TimelineEntry
-from domain.errors import DocumentNotFound, MetadataInvalid, TransitionRefused
 from domain.lifecycle import Status
+from domain.refusals import DocumentNotFound, MetadataInvalid, TransitionRefused
 from processors.access import ATTEMPTS, Caller, Origins
 from processors.decisions import NO_NOTE, NOTED, carry_out
 from processors.ports import Clock, Database, PersonalData, Work

@@ -16,7 +16,7 @@ import structlog
 from domain.errors import DatabaseUnavailable, KeyringUnavailable, WrongKey
 from domain.key_care import Canary, canary_context
 from domain.keys import DataKey, EncryptionContext, WrappedKey
-from processors.ports import Keyring
+from processors.content_ports import Keyring
 
 #: Canaries that a check tries to open, chosen anew each time.
 TRIED: Final = 8
@@ -41,7 +41,7 @@ class Canaries(Protocol):
 
 
 class VouchedKeyring:
-    """See ``processors.ports.Keyring``; raises DatabaseUnavailable too."""
+    """See ``processors.content_ports.Keyring``; raises DatabaseUnavailable too."""
 
     def __init__(self, keyring: Keyring, canaries: Canaries) -> None:
         self._keyring = keyring

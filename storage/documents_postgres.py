@@ -12,9 +12,9 @@ from uuid import UUID
 import asyncpg
 
 from domain.documents import Decision, Document, Language
-from domain.errors import DocumentNotFound, StateChanged, UploadSuperseded
 from domain.keys import WrappedKey
 from domain.lifecycle import Status
+from domain.refusals import DocumentNotFound, StateChanged, UploadSuperseded
 
 #: Field -> column, where the value goes over as it is.
 _PLAIN: Final[Mapping[str, str]] = {

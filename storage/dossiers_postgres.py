@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from domain.documents import DocumentType, Dossier, Step
-from domain.errors import DossierExists, DossierNotFound, TypeUnknown
+from domain.refusals import DossierExists, DossierNotFound, TypeUnknown
 
 MEGABYTE: Final = 1024 * 1024
 

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import asyncpg
 
-from domain.errors import UploadSuperseded
 from domain.records import IdempotencyRecord
+from domain.refusals import UploadSuperseded
 
 Scope = tuple[str, str, str]
 

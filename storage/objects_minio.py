@@ -32,8 +32,9 @@ import urllib3
 from minio.datatypes import Object
 from minio.helpers import DictType
 
-from domain.errors import FileTooLarge, ObjectMissing, ObjectStoreUnavailable
+from domain.errors import ObjectMissing, ObjectStoreUnavailable
 from domain.objects import StoredObject, UnfinishedPut
+from domain.refusals import FileTooLarge
 from storage.minio_errors import translated as _translated
 from storage.multipart_minio import MultipartClient, Part, UnfinishedListing, abort, as_bytes
 from storage.object_keys import check_key, check_prefix

@@ -14,9 +14,9 @@ from uuid import UUID
 import asyncpg
 
 from domain.documents import Document, TimelineEntry
-from domain.errors import TypeUnknown, UploadSuperseded
 from domain.events import Event
 from domain.records import IdempotencyRecord, UploadSurroundings
+from domain.refusals import TypeUnknown, UploadSuperseded
 from storage.documents_postgres import document_columns
 from storage.dossiers_postgres import type_of
 from storage.gathering_postgres import Gathering

@@ -10,9 +10,10 @@ from uuid import UUID
 
 import asyncpg
 
-from domain.errors import KeyVersionInUse, KeyVersionRetired
+from domain.errors import KeyVersionRetired
 from domain.key_care import KeptKey, KeyState, KeyUse
 from domain.keys import WrappedKey
+from domain.refusals import KeyVersionInUse
 from storage.postgres_connections import Connections
 
 #: What the triggers of migration 0008 say.

@@ -11,7 +11,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.documents import Decision, Document, Dossier, Language, Rendition, Step, TimelineEntry
-from domain.errors import (
+from domain.keys import WrappedKey
+from domain.lifecycle import Status
+from domain.records import NotificationRecord
+from domain.refusals import (
     DocumentNotFound,
     DossierExists,
     DossierNotFound,
@@ -19,9 +22,6 @@ from domain.errors import (
     TypeUnknown,
     UploadSuperseded,
 )
-from domain.keys import WrappedKey
-from domain.lifecycle import Status
-from domain.records import NotificationRecord
 from processors.reading import DocumentFilter
 from tests.support.builders import NOW, a_document, a_dossier
 from tests.support.sites import GONE, LONG, Rolled, Site

@@ -11,14 +11,11 @@ import pytest
 
 from domain.audit_chain import verify
 from domain.documents import Document
-from domain.errors import (
-    ClaimLost,
-    DocumentBusy,
-    UploadSuperseded,
-)
+from domain.errors import ClaimLost, DocumentBusy
 from domain.events import AuditRecorded
 from domain.lifecycle import Status
 from domain.records import IdempotencyRecord
+from domain.refusals import UploadSuperseded
 from tests.support.audit_lines import chain_of
 from tests.support.builders import a_document
 from tests.support.sites import GONE, LONG, Rolled, Site

@@ -25,10 +25,11 @@ from crypto.vault_key_care import VaultTenantKeys
 from crypto.vault_session import VaultSession
 from crypto.vault_transit import VaultTransitKeyring
 from domain.documents import Document, Dossier
-from domain.errors import KeyringUnavailable, KeyVersionInUse, KeyVersionRetired, TenantInvalid, TenantKeyMissing
+from domain.errors import KeyringUnavailable, KeyVersionRetired, TenantKeyMissing
 from domain.key_care import KeyUse
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.lifecycle import Status
+from domain.refusals import KeyVersionInUse, TenantInvalid
 from processors.key_care import KeyCare, Pace, Rewrapping
 from processors.vouching import VouchedKeyring
 from storage.keyring_canaries_postgres import PostgresCanaries

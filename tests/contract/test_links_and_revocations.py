@@ -15,8 +15,9 @@ import pytest
 from limits import RateLimitItemPerMinute
 
 from domain.documents import Document
-from domain.errors import RateLimited, RevocationsUnavailable
+from domain.errors import RevocationsUnavailable
 from domain.links import DocumentLink
+from domain.refusals import RateLimited
 from domain.revocations import Claim, Revocation, mark_of
 from ingest_api.rate_limits import Limit, RateLimits
 from processors.revoking import Revocations

@@ -16,8 +16,9 @@ from uuid import uuid4
 import pytest
 from minio import Minio
 
-from domain.errors import FileTooLarge, IntegrityMismatch, ObjectMissing, ObjectStoreUnavailable
+from domain.errors import IntegrityMismatch, ObjectMissing, ObjectStoreUnavailable
 from domain.objects import StoredObject
+from domain.refusals import FileTooLarge
 from storage import objects_minio
 from storage.objects_filesystem import FOOTER_SIZE, INCOMING, FilesystemObjectStore
 from storage.objects_minio import PART_SIZE, MinioObjectStore

@@ -10,9 +10,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.documents import Document, Rendition
-from domain.errors import DocumentBusy, DocumentNotFound
+from domain.errors import DocumentBusy
 from domain.lifecycle import Status
 from domain.reconciling import KeptObject, KeptRow
+from domain.refusals import DocumentNotFound
 from processors.reconcile import Inventory
 from storage.inventory_postgres import PostgresInventory
 from tests.support.builders import NOW, a_document

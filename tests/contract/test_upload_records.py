@@ -9,10 +9,10 @@ from uuid import uuid4
 import pytest
 
 from domain.documents import Document
-from domain.errors import TypeUnknown, UploadSuperseded
 from domain.keys import WrappedKey
 from domain.lifecycle import Status
 from domain.records import IdempotencyRecord
+from domain.refusals import TypeUnknown, UploadSuperseded
 from processors.ports import Change
 from processors.recording import Origin, planned
 from tests.support.builders import NOW, a_document, a_dossier

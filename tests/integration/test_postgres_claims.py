@@ -10,9 +10,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.documents import Document
-from domain.errors import ClaimLost, DatabaseUnavailable, UploadSuperseded
+from domain.errors import ClaimLost, DatabaseUnavailable
 from domain.lifecycle import Status
 from domain.records import IdempotencyRecord
+from domain.refusals import UploadSuperseded
 from storage.housekeeping_postgres import PostgresHousekeeping
 from storage.inbox_postgres import ClaimResult, PostgresInbox
 from storage.postgres import Postgres, PostgresDatabase

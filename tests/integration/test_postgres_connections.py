@@ -13,7 +13,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from domain.errors import DatabaseUnavailable, DocumentBusy, StateChanged
+from domain.errors import DatabaseUnavailable, DocumentBusy
+from domain.refusals import StateChanged
 from schemas.codec import EventCodec
 from storage import postgres as postgres_module
 from storage.postgres import Postgres, PostgresDatabase, PostgresLock

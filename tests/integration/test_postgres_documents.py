@@ -12,15 +12,9 @@ import asyncpg
 import pytest
 
 from domain.documents import Decision, Document, Dossier, Language, Rendition, Step, TimelineEntry
-from domain.errors import (
-    DocumentNotFound,
-    DossierExists,
-    DossierNotFound,
-    StateChanged,
-    UploadSuperseded,
-)
 from domain.lifecycle import Status
 from domain.records import NotificationRecord
+from domain.refusals import DocumentNotFound, DossierExists, DossierNotFound, StateChanged, UploadSuperseded
 from ingest_api.models import DossierInput, UploadMetadata
 from storage.postgres import Postgres, PostgresDatabase
 from tests.support.builders import NOW, a_document, a_dossier

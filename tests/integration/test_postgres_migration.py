@@ -7,7 +7,8 @@ import asyncio
 import asyncpg
 import pytest
 
-from domain.errors import DatabaseUnavailable, TypeUnknown
+from domain.errors import DatabaseUnavailable
+from domain.refusals import TypeUnknown
 from storage.migrate import latest_revision, upgrade
 from storage.postgres import PostgresDatabase
 

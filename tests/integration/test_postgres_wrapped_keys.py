@@ -11,9 +11,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from domain.errors import KeyVersionInUse
 from domain.key_care import KeyState, KeyUse
 from domain.keys import WrappedKey
+from domain.refusals import KeyVersionInUse
 from storage.postgres import Postgres
 from storage.wrapped_keys_postgres import PostgresWrappedKeys
 

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from domain.documents import Role
-from domain.errors import Unauthenticated
+from domain.refusals import Unauthenticated
 from ingest_api.app import create_app
 from ingest_api.dependencies import ApiDependencies
 from ingest_api.tokens import Identity

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from domain.errors import KeyVersionInUse
 from domain.key_care import Canary, KeptKey, KeyState, KeyUse
 from domain.keys import WrappedKey
+from domain.refusals import KeyVersionInUse
 
 
 class MemoryWrappedKeys:

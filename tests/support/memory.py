@@ -17,9 +17,12 @@ from uuid import UUID
 from domain.audit_chain import ChainEntry, ChainHead
 from domain.dead_letters import HeldEvent, Place, RefusedRow
 from domain.documents import Document, DocumentType, Dossier, Rendition, TimelineEntry
-from domain.errors import (
-    DatabaseUnavailable,
-    DocumentBusy,
+from domain.errors import DatabaseUnavailable, DocumentBusy
+from domain.events import AuditRecorded, Event, dead_letter_topic
+from domain.lifecycle import Status
+from domain.links import DocumentLink
+from domain.records import IdempotencyRecord, NotificationRecord, UploadSurroundings
+from domain.refusals import (
     DocumentNotFound,
     DossierExists,
     DossierNotFound,
@@ -27,10 +30,6 @@ from domain.errors import (
     TypeUnknown,
     UploadSuperseded,
 )
-from domain.events import AuditRecorded, Event, dead_letter_topic
-from domain.lifecycle import Status
-from domain.links import DocumentLink
-from domain.records import IdempotencyRecord, NotificationRecord, UploadSurroundings
 from processors.access import ATTEMPTS
 from processors.paging import Position
 from processors.ports import Change

@@ -12,13 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from domain.errors import (
-    BodyMalformed,
-    BodyTooSlow,
-    BodyTruncated,
-    MediaTypeUnsupported,
-    RangeNotSatisfiable,
-)
+from domain.refusals import BodyMalformed, BodyTooSlow, BodyTruncated, MediaTypeUnsupported, RangeNotSatisfiable
 from ingest_api.body import Body, parse_json
 from ingest_api.models import UploadMetadata
 from ingest_api.multipart import MAX_METADATA_BYTES, UploadForm

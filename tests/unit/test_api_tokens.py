@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from domain.documents import Role
-from domain.errors import IdentityUnavailable, Unauthenticated
+from domain.errors import IdentityUnavailable
+from domain.refusals import Unauthenticated
 from ingest_api.jwks import KNOWN, Jwks, jwks_source, parse_jwks
 from ingest_api.tokens import ClaimRules, Identity, TokenAuthenticator, issue_token
 from runtime.settings import JWT_ALGORITHMS

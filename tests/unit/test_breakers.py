@@ -8,7 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from domain.errors import GedUnavailable, MailRefused, MailUnavailable, ObjectMissing, StateChanged
+from domain.errors import GedUnavailable, MailRefused, MailUnavailable, ObjectMissing
+from domain.refusals import StateChanged
 from processors.breakers import BreakerPolicy, CircuitBreaker, State
 
 POLICY = BreakerPolicy(failures=3, burst=0.2, open_first=0.5, growth=2.0, open_cap=1.5, probe=0.05)

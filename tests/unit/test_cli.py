@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from domain.errors import BrokerUnavailable, DossierUnknown, SchemaMissing
+from domain.errors import BrokerUnavailable, SchemaMissing
+from domain.refusals import DossierUnknown
 from operations.api_client import ApiProblem, ApiUnreachable
 from runtime.cli import main
 from runtime.commands import documents

@@ -13,16 +13,15 @@ import pytest
 from crypto.envelope import CHUNK_SIZE, SEALED_CHUNK_SIZE, Envelope
 from domain.documents import Document, Rendition
 from domain.errors import (
-    ContentNotAvailable,
     EnvelopeInvalid,
     IntegrityMismatch,
     KeyringUnavailable,
     ObjectMissing,
     ObjectStoreUnavailable,
-    RangeNotSatisfiable,
     WrongKey,
 )
 from domain.keys import DataKey, EncryptionContext
+from domain.refusals import ContentNotAvailable, RangeNotSatisfiable
 from processors.content import EncryptedContent, renditions_prefix
 from tests.support.fakes_content import CONTENT_KEY as KEY
 from tests.support.fakes_content import MemoryKeyring, MemoryObjectStore, a_document, collect, cut, pieces

@@ -12,8 +12,9 @@ import pytest
 
 from crypto.envelope import Envelope
 from domain.documents import Document
-from domain.errors import ChecksumMismatch, DatabaseUnavailable, IntegrityMismatch, ObjectStoreUnavailable, WrongKey
+from domain.errors import DatabaseUnavailable, IntegrityMismatch, ObjectStoreUnavailable, WrongKey
 from domain.keys import DATA_KEY_BYTES, DataKey, EncryptionContext, WrappedKey
+from domain.refusals import ChecksumMismatch
 from processors.content import EncryptedContent
 from processors.vouching import VouchedKeyring
 from tests.support.fakes_canaries import MemoryCanaries

@@ -7,14 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.correlation import current_traceparent
-from domain.errors import (
-    ArchiveRefused,
-    DatabaseUnavailable,
-    DocumentNotFound,
-    EventUndecodable,
-    GedUnavailable,
-    RegistryUnavailable,
-)
+from domain.errors import ArchiveRefused, DatabaseUnavailable, EventUndecodable, GedUnavailable, RegistryUnavailable
+from domain.refusals import DocumentNotFound
 from streams.delivery import Claim, Policy
 from streams.lanes import Partition, Record
 from streams.outbox_relay import create_producer

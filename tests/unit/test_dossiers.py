@@ -2,7 +2,7 @@
 
 import pytest
 
-from domain.errors import DossierExists, DossierNotFound
+from domain.refusals import DossierExists, DossierNotFound
 from processors.dossiers import NewDossier, NewStep
 from tests.support.fakes_intake import Bench
 

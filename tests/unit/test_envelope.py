@@ -16,8 +16,9 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from crypto.envelope import CHUNK_SIZE, MAX_CHUNKS, SEALED_CHUNK_SIZE, Envelope, _Chunks
-from domain.errors import EnvelopeInvalid, RangeNotSatisfiable, WrongKey
+from domain.errors import EnvelopeInvalid, WrongKey
 from domain.keys import DataKey, EncryptionContext
+from domain.refusals import RangeNotSatisfiable
 from tests.support.fakes_content import collect, cut, pieces
 
 HEADER = 81

@@ -10,30 +10,26 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.errors import (
+from domain.errors import DatabaseUnavailable, DPJError, IntegrityMismatch, KeyringUnavailable, ObjectStoreUnavailable
+from domain.events import DocumentUploaded
+from domain.lifecycle import Status
+from domain.refusals import (
     BodyTruncated,
     ChecksumMismatch,
     ContentMismatch,
-    DatabaseUnavailable,
     DossierUnknown,
-    DPJError,
     FileEmpty,
     FileTooLarge,
     FormatNotAllowed,
     IdempotencyInProgress,
     IdempotencyKeyInvalid,
     IdempotencyKeyReused,
-    IntegrityMismatch,
-    KeyringUnavailable,
-    ObjectStoreUnavailable,
     ParentUnknown,
     StepUnknown,
     TypeInactive,
     TypeUnknown,
     UploadSuperseded,
 )
-from domain.events import DocumentUploaded
-from domain.lifecycle import Status
 from ingest_api.presenting import document_body
 from tests.support.fakes_content import collect, cut
 from tests.support.fakes_intake import PDF, Bench

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from domain.errors import ContentMismatch, FormatNotAllowed
+from domain.refusals import ContentMismatch, FormatNotAllowed
 from ingest_api.sniffing import HEAD_SIZE, MagicSniffer
 from processors.media_types import media_type
 

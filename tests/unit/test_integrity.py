@@ -21,11 +21,11 @@ from domain.errors import (
     KeyringUnavailable,
     ObjectMissing,
     ObjectStoreUnavailable,
-    TransitionRefused,
     WrongKey,
 )
 from domain.events import DocumentQuarantined, DocumentRejected, DocumentValidated, DocumentVerified, Event
 from domain.lifecycle import Status
+from domain.refusals import TransitionRefused
 from processors.decisions import carry_out
 from processors.integrity import ACTOR, IntegrityProcessor
 from processors.recording import Origin, canonical_json

@@ -11,10 +11,11 @@ import pytest
 
 from crypto.local_key_care import LocalTenantKeys
 from crypto.local_keyring import LocalKeyring
-from domain.errors import KeyringUnavailable, KeyVersionInUse, TenantInvalid, TenantKeyMissing
+from domain.errors import KeyringUnavailable, TenantKeyMissing
 from domain.events import AuditRecorded
 from domain.key_care import Canary, KeptKey, canary_context
 from domain.keys import EncryptionContext
+from domain.refusals import KeyVersionInUse, TenantInvalid
 from processors.key_care import WALK_PAUSE, WALKS, KeyCare, Pace, Rewrapping
 from runtime.commands.keys import document_of
 from tests.support.builders import FixedClock

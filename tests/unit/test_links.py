@@ -16,9 +16,10 @@ import pytest
 from crypto.encoding import from_text, to_text
 from crypto.link_tokens import LinkSigner
 from domain.documents import Document, Role
-from domain.errors import KeyringUnavailable, LinkNotFound, LinksUnavailable
+from domain.errors import KeyringUnavailable
 from domain.lifecycle import READABLE, Status
 from domain.links import DocumentLink
+from domain.refusals import LinkNotFound, LinksUnavailable
 from ingest_api.rate_limits import Limit, RateLimits
 from processors import links
 from processors.access import Visitor

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from domain.errors import FileTooLarge
+from domain.refusals import FileTooLarge
 from processors import onepass
 from processors.attempts import Lease
 from processors.onepass import OnePass

@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from domain.errors import RateLimited
+from domain.refusals import RateLimited
 from ingest_api import rate_limits
 from ingest_api.rate_limits import UNLIMITED, Limit, RateLimits
 from tests.support.api import a_client, an_app, assert_problem, bearer, post_document

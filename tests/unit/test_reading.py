@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.documents import Rendition, Role
-from domain.errors import ContentNotAvailable, DocumentNotFound, RangeNotSatisfiable, ThumbnailNotFound
 from domain.lifecycle import READABLE, Status
+from domain.refusals import ContentNotAvailable, DocumentNotFound, RangeNotSatisfiable, ThumbnailNotFound
 from processors.access import ATTEMPTS
 from processors.reading import Reading
 from tests.support.fakes_content import collect

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.errors import CursorInvalid, ParameterInvalid
+from domain.refusals import CursorInvalid, ParameterInvalid
 from processors.paging import Page, check_limit, decode_cursor, encode_cursor, page_of
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)

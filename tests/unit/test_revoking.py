@@ -12,7 +12,8 @@ import httpx
 import jwt
 import pytest
 
-from domain.errors import MetadataInvalid, RevocationsUnavailable, Unauthenticated
+from domain.errors import RevocationsUnavailable
+from domain.refusals import MetadataInvalid, Unauthenticated
 from domain.revocations import Claim, Revocation, mark_of
 from ingest_api.jwks import Jwks
 from ingest_api.tokens import ClaimRules, TokenAuthenticator

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from domain.documents import Language
-from domain.errors import DPJError, FileEmpty
+from domain.errors import DPJError
+from domain.refusals import FileEmpty
 from ingest_api.sniffing import HEAD_SIZE, MagicSniffer
 from processors.media_types import media_type
 from storage.migrations.versions.v0002_document_types import TYPES

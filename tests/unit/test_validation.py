@@ -6,9 +6,9 @@ from uuid import uuid4
 import pytest
 
 from domain.documents import Role
-from domain.errors import DocumentNotFound, MetadataInvalid, TransitionRefused
 from domain.events import DocumentRejected, DocumentUploaded, DocumentValidated
 from domain.lifecycle import Status
+from domain.refusals import DocumentNotFound, MetadataInvalid, TransitionRefused
 from processors.integrity import IntegrityProcessor
 from tests.support.fakes_intake import Bench
 

@@ -1,0 +1,200 @@
+"""What was refused: what was asked for can't be done as it was asked, whatever is up or away. See ``domain.errors``."""
+
+from __future__ import annotations
+
+from domain.errors import Refused
+
+# --- Access ----------------------------------------------------------------------------------------------------------
+
+
+class Unauthenticated(Refused):
+    code = "unauthenticated"
+
+
+class Forbidden(Refused):
+    code = "forbidden"
+
+
+class RateLimited(Refused):
+    """A client's quota named ``limit`` is used up for ``retry_after`` seconds; ``headers`` say so to the client."""
+
+    code = "rate_limited"
+
+    def __init__(self, limit: str, retry_after: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(f"The quota {limit} is used up.")
+        self.limit = limit
+        self.retry_after = retry_after
+        self.headers = headers
+
+
+# --- What was asked for ----------------------------------------------------------------------------------------------
+
+
+class DocumentNotFound(Refused):
+    code = "document_not_found"
+
+
+class DossierNotFound(Refused):
+    code = "dossier_not_found"
+
+
+class DossierExists(Refused):
+    code = "dossier_exists"
+
+
+class DossierUnknown(Refused):
+    """An upload names a dossier that the tenant does not have."""
+
+    code = "dossier_unknown"
+
+
+class StepUnknown(Refused):
+    """An upload names a step that its dossier does not have."""
+
+    code = "step_unknown"
+
+
+class ParentUnknown(Refused):
+    """An upload names a parent version that its dossier does not have."""
+
+    code = "parent_unknown"
+
+
+class TransitionRefused(Refused):
+    """The lifecycle table has no such transition from the document's present state."""
+
+    code = "transition_refused"
+
+
+class StateChanged(Refused):
+    """Another actor changed the document between our look and our write."""
+
+    code = "state_changed"
+
+
+class ContentNotAvailable(Refused):
+    code = "content_not_available"
+
+
+class LinkNotFound(Refused):
+    """There is no such link, or none any more: one answer for all, so that guessing tells nothing."""
+
+    code = "link_not_found"
+
+
+class LinksUnavailable(Refused):
+    """No link can be made: the site has no key for links, or the document has too many."""
+
+    code = "links_unavailable"
+
+
+class ThumbnailNotFound(Refused):
+    code = "thumbnail_not_found"
+
+
+class RangeNotSatisfiable(Refused):
+    code = "range_not_satisfiable"
+
+    def __init__(self, size: int) -> None:
+        super().__init__("The range lies outside the document.")
+        self.size = size
+
+
+class CursorInvalid(Refused):
+    code = "cursor_invalid"
+
+
+class ParameterInvalid(Refused):
+    code = "parameter_invalid"
+
+
+# --- The upload itself -----------------------------------------------------------------------------------------------
+
+
+class MediaTypeUnsupported(Refused):
+    """The request body is neither multipart/form-data nor a raw body of a known form."""
+
+    code = "media_type_unsupported"
+
+
+class BodyMalformed(Refused):
+    code = "body_malformed"
+
+
+class BodyTruncated(Refused):
+    code = "body_truncated"
+
+
+class BodyTooSlow(Refused):
+    code = "body_too_slow"
+
+
+class MetadataInvalid(Refused):
+    code = "metadata_invalid"
+
+
+class FileEmpty(Refused):
+    code = "file_empty"
+
+
+class FileTooLarge(Refused):
+    code = "file_too_large"
+
+
+class TypeUnknown(Refused):
+    code = "type_unknown"
+
+
+class TypeInactive(Refused):
+    code = "type_inactive"
+
+
+class FormatNotAllowed(Refused):
+    """The sniffed content is of a format that the document type does not allow."""
+
+    code = "format_not_allowed"
+
+
+class ContentMismatch(Refused):
+    """The declared media type is not what the content is."""
+
+    code = "content_mismatch"
+
+
+class ChecksumMismatch(Refused):
+    """The SHA-256 that the portal announced is not that of the bytes received."""
+
+    code = "checksum_mismatch"
+
+
+class UploadSuperseded(Refused):
+    """The upload's lease ran out and it was abandoned or taken over; nothing of it is kept."""
+
+    code = "upload_superseded"
+
+
+class IdempotencyKeyInvalid(Refused):
+    code = "idempotency_key_invalid"
+
+
+class IdempotencyKeyReused(Refused):
+    code = "idempotency_key_reused"
+
+
+class IdempotencyInProgress(Refused):
+    code = "idempotency_in_progress"
+
+
+# --- An operator's act on keys ---------------------------------------------------------------------------------------
+
+
+class TenantInvalid(Refused):
+    """No tenant can have this name."""
+
+    code = "tenant_invalid"
+
+
+class KeyVersionInUse(Refused):
+    """A version of a key can't be retired: something is still wrapped under it, or may be in a moment."""
+
+    code = "key_version_in_use"
