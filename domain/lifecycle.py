@@ -53,6 +53,9 @@ READABLE: frozenset[Status] = frozenset(
     {_S.STORED, _S.VERIFIED, _S.VALIDATED, _S.REJECTED, _S.ARCHIVED, _S.ARCHIVE_FAILED}
 )
 
+#: Those of them that the integrity step, and its antivirus, has let pass.
+CHECKED: frozenset[Status] = READABLE - {_S.STORED}
+
 #: States in which nothing may be made of a document any more: it is being erased, or was.
 GOING: frozenset[Status] = frozenset({_S.ERASING, _S.ERASED})
 

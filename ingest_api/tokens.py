@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from domain.documents import Role
+from domain.keys import is_tenant
 from domain.refusals import Unauthenticated
 from domain.revocations import Claim, mark_of
 from ingest_api.jwks import VerificationKey
@@ -31,7 +31,6 @@ LEEWAY_SECONDS: Final = 5
 REMEMBERED_SECONDS: Final = 5.0
 MAX_REMEMBERED: Final = 4096
 
-_TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _REQUIRED: Final = ["exp", "iss", "aud", "sub"]
 _MAX_CLAIM: Final = 255
 _OUR_NAMES: Final = {role.value: role for role in Role}
@@ -162,7 +161,7 @@ def _identity(claims: Mapping[str, Any], rules: ClaimRules) -> Identity:
     subject, tenant, roles = claims["sub"], _claim(claims, rules.tenant), _claim(claims, rules.roles)
     if not isinstance(subject, str) or not 1 <= len(subject) <= MAX_SUBJECT:
         raise Unauthenticated("The token's claim sub is not valid.")
-    if not isinstance(tenant, str) or not _TENANT.fullmatch(tenant):
+    if not isinstance(tenant, str) or not is_tenant(tenant):
         raise Unauthenticated(f"The token's claim {rules.tenant} is not valid.")
     if not isinstance(roles, list):
         raise Unauthenticated(f"The token's claim {rules.roles} is not valid.")

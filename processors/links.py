@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from domain.documents import Document
 from domain.events import AuditRecorded
-from domain.lifecycle import READABLE
+from domain.lifecycle import CHECKED, READABLE
 from domain.links import DocumentLink
 from domain.refusals import ContentNotAvailable, DocumentNotFound, LinkNotFound, LinksUnavailable, MetadataInvalid
 from processors.access import Caller, Origins, Visitor
@@ -23,7 +23,8 @@ MAX_LINKS: Final = 100
 
 
 class DocumentLinks:
-    """``longest``: seconds that a link may be good for at most. ``tokens`` None: this site has no key for links."""
+    """``longest``: seconds that a link may be good for at most. ``tokens`` None: this site has no key for links. ``scanned_only``: as
+    ``processors.reading.Reading`` has it; there is no link before."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class DocumentLinks:
         clock: Clock,
         *,
         longest: int,
+        scanned_only: bool = False,
     ) -> None:
         self._database = database
         self._content = content
@@ -41,6 +43,7 @@ class DocumentLinks:
         self._origins = Origins(personal, clock)
         self._clock = clock
         self._longest = longest
+        self._open_states = CHECKED if scanned_only else READABLE
 
     async def create(self, caller: Caller, document_id: UUID, purpose: str, seconds: int) -> tuple[DocumentLink, str]:
         """A link and its token.
@@ -65,7 +68,7 @@ class DocumentLinks:
             document = await work.documents.get(document_id)
             if document.tenant != caller.tenant or not caller.sees(document):
                 raise DocumentNotFound
-            if document.status not in READABLE:
+            if document.status not in self._open_states:
                 raise ContentNotAvailable(f"A document that is {document.status.value} gets no link.")
             if await work.links.count_good(document_id, origin.at) >= MAX_LINKS:
                 raise LinksUnavailable(f"The document has {MAX_LINKS} links already; revoke some.")
@@ -122,7 +125,7 @@ class DocumentLinks:
             document = await work.documents.get(document_id)
         except DocumentNotFound:
             raise LinkNotFound from None
-        if document.status not in READABLE:
+        if document.status not in self._open_states:
             raise LinkNotFound
         return link, document
 

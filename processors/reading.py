@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from domain.documents import Document, DocumentType, Rendition, TimelineEntry
-from domain.lifecycle import READABLE, Status
+from domain.lifecycle import CHECKED, READABLE, Status
 from domain.refusals import ContentNotAvailable, DocumentNotFound, ThumbnailNotFound
 from domain.renderings import THUMBNAIL_BOXES
 from processors.access import ATTEMPTS, DOCUMENTS, Caller, Origins
@@ -187,7 +187,7 @@ class Reading:
             raise DocumentNotFound
         if document.status not in READABLE:
             raise ContentNotAvailable(f"The content of a document that is {document.status.value} may not be read.")
-        if self._scanned_only and document.status is Status.STORED:
+        if self._scanned_only and document.status not in CHECKED:
             raise ContentNotAvailable(
                 "The document is still to be scanned; its content may be read once it is VERIFIED."
             )

@@ -40,7 +40,7 @@ def site_of(settings: Settings, verify_audit: Callable[[], Any]) -> Site:
 
 async def look(settings: Settings) -> Kept:
     """What database and object store hold now. Raises DatabaseUnavailable or ObjectStoreUnavailable."""
-    from runtime.wiring import create_object_store
+    from runtime.wiring_adapters import create_object_store
     from storage.inspection_postgres import holdings
     from storage.postgres import Postgres
 

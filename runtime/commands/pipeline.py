@@ -145,7 +145,7 @@ async def _create_key(settings: Settings, tenant: str) -> None:
 
 
 async def _prepare_store(settings: Settings) -> None:
-    from runtime.wiring import create_object_store
+    from runtime.wiring_adapters import create_object_store
 
     objects = create_object_store(settings)
     try:

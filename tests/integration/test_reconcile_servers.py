@@ -22,7 +22,7 @@ from processors.reconcile import Reconcile, Repairs
 from processors.reconcile_ged import ArchivedCopies
 from processors.reconcile_store import stored_objects
 from processors.reconcile_uploads import expired_uploads, unfinished_puts
-from runtime.wiring import SystemClock
+from runtime.wiring_adapters import SystemClock
 from storage.inventory_postgres import PostgresInventory
 from storage.objects_filesystem import FilesystemObjectStore
 from storage.objects_minio import PART_SIZE, MinioObjectStore

@@ -1,15 +1,16 @@
 from collections.abc import Iterator
 
-from domain import errors
+from domain import errors, refusals
 from domain.errors import DPJError, Kind, Permanent, Refused, Transient
 from domain.failures import FAILURES, POLICY_OF_KIND
 
 GROUPS = {DPJError, Refused, Transient, Permanent}
+MODULES = {errors.__name__, refusals.__name__}
 
 
 def _concrete(root: type[DPJError]) -> Iterator[type[DPJError]]:
     for child in root.__subclasses__():
-        if child not in GROUPS and child.__module__ == errors.__name__:
+        if child not in GROUPS and child.__module__ in MODULES:
             yield child
         yield from _concrete(child)
 

@@ -9,7 +9,7 @@ import pytest
 
 from domain.errors import KeyringLoginRefused, KeyringUnavailable
 from processors.key_care import BATCH, Pace
-from runtime import wiring
+from runtime import wiring_adapters
 from runtime.wiring import Site
 
 
@@ -35,7 +35,7 @@ def a_site(keyring: Keyring | None) -> Site:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wiring, "LOGIN_SECONDS", 0.001)
+    monkeypatch.setattr(wiring_adapters, "LOGIN_SECONDS", 0.001)
 
 
 async def test_it_waits_for_a_keyring_that_is_away_and_then_as_long_as_the_process_lives() -> None:

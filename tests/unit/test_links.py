@@ -19,7 +19,7 @@ from domain.documents import Document, Role
 from domain.errors import KeyringUnavailable
 from domain.lifecycle import READABLE, Status
 from domain.links import DocumentLink
-from domain.refusals import LinkNotFound, LinksUnavailable
+from domain.refusals import ContentNotAvailable, LinkNotFound, LinksUnavailable
 from ingest_api.rate_limits import Limit, RateLimits
 from processors import links
 from processors.access import Visitor
@@ -117,6 +117,22 @@ async def test_a_document_that_may_not_be_read_is_not_opened(
     assert_problem(await client.get(link["url"]), 404, "link_not_found")
     refused = await client.post(f"{API}/documents/{document.id}/links", headers=bearer(), json={"purpose": "x"})
     assert refused.status_code in {404, 409}
+
+
+async def test_with_an_antivirus_no_link_opens_what_was_not_scanned(bench: Bench) -> None:
+    document = await bench.stored()
+    _, token = await bench.links.create(bench.caller(), document.id, "x", 60)
+    careful = DocumentLinks(
+        bench.database, bench.content, bench.signer, bench.personal, bench.clock, longest=60, scanned_only=True
+    )
+    with pytest.raises(ContentNotAvailable):
+        await careful.create(bench.caller(), document.id, "x", 60)
+    for use in (careful.readable(token), careful.read(Visitor(correlation_id=uuid4()), token)):
+        with pytest.raises(LinkNotFound):
+            await use
+    bench.database.put(replace(document, status=Status.VERIFIED))
+    assert (await careful.readable(token)).id == document.id
+    await careful.create(bench.caller(), document.id, "x", 60)
 
 
 async def test_a_document_that_turns_bad_between_look_and_read_is_not_sent(bench: Bench) -> None:

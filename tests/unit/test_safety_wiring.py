@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +11,11 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from antivirus.clamd import ClamdScanner
+from crypto.encoding import to_text
 from domain.antivirus import Finding
 from domain.documents import Language
 from domain.errors import AntivirusUnavailable, RendererUnavailable, Transient
+from domain.lifecycle import CHECKED, READABLE
 from domain.renderings import NoThumbnail
 from processors.breakers import CircuitBreaker
 from rendering.confinement import Layer
@@ -23,6 +27,7 @@ from runtime.safety import (
     operators_of,
 )
 from runtime.settings import Settings
+from runtime.wiring import Site
 from tests.support.fakes_content import pieces
 
 NEEDED = {
@@ -76,6 +81,21 @@ async def test_an_antivirus_that_is_away_lets_nothing_pass() -> None:
         await scanner.scan(pieces(b"a"))
     assert registry.get_sample_value("dpj_antivirus_enabled") == 1
     assert registry.get_sample_value("dpj_antivirus_verdicts_total", {"finding": "clean"}) == 0
+
+
+@pytest.mark.parametrize("antivirus", ["clamd", "off"])
+async def test_who_serves_content_knows_of_the_antivirus(antivirus: str, tmp_path: Path) -> None:
+    """Whichever way content leaves by: to a caller, or over a link."""
+    keys = {name: tmp_path / name for name in ("personal_key_file", "pseudonym_key_file")}
+    for path in keys.values():
+        path.write_text(to_text(os.urandom(32)))
+        path.chmod(0o600)
+    local = {"objects_dir": tmp_path, "keyring_file": tmp_path / "keyring.json"}
+    site = Site(settings(antivirus=antivirus, **keys, **local))
+    api = site.api()
+    assert api.reading._scanned_only is (antivirus == "clamd")
+    assert api.links._open_states == (CHECKED if antivirus == "clamd" else READABLE)
+    await site.aclose()
 
 
 @pytest.mark.parametrize(
