@@ -26,7 +26,7 @@ NOT_READY = 3
 
 
 class ProfileName(StrEnum):
-    """``embedded``: documents in a folder, keys in a file. ``full``: MinIO and Vault."""
+    """``embedded``: documents in a folder, keys in a file. ``full``: MinIO, Vault and an antivirus."""
 
     EMBEDDED = "embedded"
     FULL = "full"
@@ -41,7 +41,7 @@ def up(
     profile: Annotated[
         ProfileName | None,
         typer.Option(
-            help="embedded: folder and key file; full: MinIO and Vault too.  [default: as before, or embedded]"
+            help="embedded: folder and key file; full: MinIO, Vault, clamd.  [default: as before, or embedded]"
         ),
     ] = None,
     name: Name = "default",

@@ -21,7 +21,7 @@ NOT_READY = 3
 
 
 class ProfileName(StrEnum):
-    """``embedded``: documents in a folder, keys in a file. ``full``: MinIO and Vault."""
+    """``embedded``: documents in a folder, keys in a file. ``full``: MinIO, Vault and an antivirus."""
 
     EMBEDDED = "embedded"
     FULL = "full"
@@ -29,7 +29,7 @@ class ProfileName(StrEnum):
 
 Profile = Annotated[
     ProfileName | None,
-    typer.Option(help="embedded: folder and key file; full: MinIO and Vault too.  [default: as before, or embedded]"),
+    typer.Option(help="embedded: folder and key file; full: MinIO, Vault, clamd.  [default: as before, or embedded]"),
 ]
 
 

@@ -29,9 +29,11 @@ from uuid import uuid4
 
 import asyncpg
 import httpx
-from confluent_kafka import Consumer, TopicPartition
 from minio import Minio
 from pymongo import MongoClient
+
+from tests.support.kafka_reading import KafkaReader, Record
+from tests.support.patience import Patient
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "samples"
@@ -65,16 +67,6 @@ def wait_for(look: Callable[[], Found], what: str, seconds: float) -> Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A Kafka record."""
-
-    topic: str
-    key: bytes
-    value: bytes
-    headers: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Mail:
     """A received mail; ``kind`` is its template and language."""
 
@@ -82,19 +74,6 @@ class Mail:
     message_id: str
     to: str
     text: str
-
-
-class _Patient(httpx.HTTPTransport):
-    """Waits where the API says that it is called too often, as a portal would."""
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        while True:
-            answer = super().handle_request(request)
-            if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
-                return answer
-            answer.read()
-            answer.close()
-            time.sleep(int(answer.headers["Retry-After"]))
 
 
 class Pipeline:
@@ -109,6 +88,7 @@ class Pipeline:
         self._clients_lock = threading.Lock()
         self._clients: dict[tuple[str, str], httpx.Client] = {}
         self._keyed: set[str] = set()
+        self._kafka = KafkaReader(settings["DPJ_KAFKA_BOOTSTRAP"])
 
     # --- the command line ----------------------------------------------------------------------------------------
 
@@ -173,7 +153,7 @@ class Pipeline:
             headers={"Authorization": f"Bearer {token}"},
             timeout=60,
             trust_env=False,
-            transport=_Patient(limits=httpx.Limits(max_connections=32)),
+            transport=Patient(limits=httpx.Limits(max_connections=32)),
         )
 
     def close(self) -> None:
@@ -320,42 +300,11 @@ class Pipeline:
 
     def records(self) -> list[Record]:
         """Every record of every topic that is not Kafka's own."""
-        consumer = self._consumer("e2e-reader")
-        try:
-            remaining: dict[tuple[str, int], int] = {}
-            for topic, number in self._partitions(consumer):
-                start, end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)
-                if end > start:
-                    remaining[topic, number] = end
-            consumer.assign([TopicPartition(topic, number, 0) for topic, number in remaining])
-            found: list[Record] = []
-            ends = time.monotonic() + 30
-            while remaining:
-                assert time.monotonic() < ends, remaining
-                for message in consumer.consume(500, timeout=1.0):
-                    assert message.error() is None, message.error()
-                    headers = repr(message.headers() or []).encode()
-                    found.append(Record(message.topic(), message.key() or b"", message.value() or b"", headers))
-                for place in consumer.position([TopicPartition(*one) for one in remaining]):
-                    if place.offset >= remaining[place.topic, place.partition]:
-                        del remaining[place.topic, place.partition]
-            return found
-        finally:
-            consumer.close()
+        return self._kafka.records()
 
     def lag(self) -> dict[str, int]:
         """Records that each consumer group has not committed, over the partitions in which it has committed any."""
-        found = {}
-        for name in ("integrity", "renditions", "archiving", "notification", "audit"):
-            consumer = self._consumer(f"dpj.{name}")
-            try:
-                places = [TopicPartition(topic, number) for topic, number in self._partitions(consumer)]
-                committed = [place for place in consumer.committed(places, timeout=10) if place.offset >= 0]
-                ends = [consumer.get_watermark_offsets(place, timeout=10)[1] for place in committed]
-                found[name] = sum(end - place.offset for end, place in zip(ends, committed, strict=True))
-            finally:
-                consumer.close()
-        return found
+        return self._kafka.lag()
 
     def is_quiet(self) -> bool:
         """Nothing is under way: outbox and audit queue empty, no lag by our count or by the product's."""
@@ -368,21 +317,6 @@ class Pipeline:
 
     def settle(self, seconds: float = 60) -> None:
         wait_for(self.is_quiet, "nothing is under way", seconds)
-
-    def _consumer(self, group: str) -> Any:
-        return Consumer(
-            {
-                "bootstrap.servers": self.settings["DPJ_KAFKA_BOOTSTRAP"],
-                "group.id": group,
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-            }
-        )
-
-    @staticmethod
-    def _partitions(consumer: Any) -> list[tuple[str, int]]:
-        topics = consumer.list_topics(timeout=10).topics
-        return [(name, number) for name in topics if name.startswith("dpj.") for number in topics[name].partitions]
 
 
 def _runs(pid: int) -> bool:

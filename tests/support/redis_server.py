@@ -9,7 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from deploy.native import prerequisites
 from deploy.native.parts.redis import PROGRAM
+from deploy.native.report import Silent
 
 SECONDS = 30.0
 
@@ -27,6 +29,8 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def __enter__(self) -> Self:
+        # No profile of the local stack has it, so that nobody else saw to it.
+        prerequisites.ensure(frozenset({PROGRAM}), Silent())
         self.start()
         return self
 
