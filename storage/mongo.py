@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
+import structlog
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure, PyMongoError
@@ -22,10 +24,21 @@ LIMITS: Final[dict[str, Any]] = {
     "maxPoolSize": 8,
 }
 
+#: For one operation: longer than the driver's own limits together. What takes so long will never come.
+DEADLINE_SECONDS: Final = 30.0
+CLOSE_SECONDS: Final = 2.0
+CLOSE_TRIES: Final = 3
+
 #: BadValue, FailedToParse, TypeMismatch, BSONObjectTooLarge: no repetition cures these.
 NEVER: Final = frozenset({2, 9, 14, 10334})
 _MAX_INTEGER: Final = 2**63
 _MAX_DEPTH: Final = 20
+
+T = TypeVar("T")
+Collection = AsyncCollection[dict[str, Any]]
+Client = AsyncMongoClient[dict[str, Any]]
+
+log = structlog.get_logger()
 
 
 @contextmanager
@@ -40,15 +53,50 @@ def translated() -> Iterator[None]:
 
 
 class MongoConnection:
-    """``url`` as pymongo takes it; options in it win over LIMITS."""
+    """``url`` as pymongo takes it; options in it win over LIMITS. ``deadline`` in seconds holds for one operation.
 
-    def __init__(self, url: str, database: str) -> None:
+    Work that is cancelled while it waits for a server can leave the driver with a lock that nobody holds and nobody gives back:
+    from then on each of its operations waits for ever, or ends in RuntimeError. Such a client is left to itself, and the next
+    operation has a new one.
+    """
+
+    def __init__(self, url: str, database: str, *, deadline: float = DEADLINE_SECONDS) -> None:
         self._url = url
         self._database = database
-        self._client: AsyncMongoClient[dict[str, Any]] | None = None
+        self._deadline = deadline
+        self._client: Client | None = None
+        self._closing: set[asyncio.Task[None]] = set()
 
-    def collection(self, name: str) -> AsyncCollection[dict[str, Any]]:
-        """A collection; opens nothing before its first use."""
+    async def run(self, name: str, operation: Callable[[Collection], Awaitable[T]]) -> T:
+        """``operation`` on the collection ``name``. Raises AuditStoreUnavailable, or what ``operation`` raises of its own."""
+        client = self._opened()
+        try:
+            async with asyncio.timeout(self._deadline) as bound:
+                with translated():
+                    return await operation(client[self._database][name])
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            self._abandon(client, "deadline")
+            raise AuditStoreUnavailable("MongoDB did not answer in time.") from None
+        except RecursionError:
+            raise  # of a value, not of the driver
+        except RuntimeError as error:
+            self._abandon(client, "driver")
+            raise AuditStoreUnavailable("MongoDB does not answer.") from error
+
+    async def check(self) -> None:
+        """Raises AuditStoreUnavailable."""
+        await self.run("audit_logs", lambda collection: collection.database.command("ping"))
+
+    async def aclose(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await _close(client)
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _opened(self) -> Client:
         if self._client is None:
             self._client = AsyncMongoClient(
                 self._url,
@@ -58,17 +106,30 @@ class MongoConnection:
                 retryWrites=False,
                 **_limits(self._url),
             )
-        return self._client[self._database][name]
+        return self._client
 
-    async def check(self) -> None:
-        """Raises AuditStoreUnavailable."""
-        with translated():
-            await self.collection("audit_logs").database.command("ping")
+    def _abandon(self, client: Client, why: str) -> None:
+        if self._client is not client:
+            return  # another operation has done so
+        log.warning("mongodb_client_abandoned", reason=why)
+        self._client = None
+        task = asyncio.create_task(_close(client))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
-    async def aclose(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+
+async def _close(client: Client) -> None:
+    """Give its connections back. Where that waits for a lost lock, so does work of the driver that no cancellation ends: it gets
+    the lock, and then ends."""
+    for _ in range(CLOSE_TRIES):
+        with suppress(TimeoutError, RuntimeError, PyMongoError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                return await client.close()
+        lock = client._topology._lock  # noqa: SLF001 - nobody else gives it back
+        if lock.locked():
+            lock.release()
+    log.warning("mongodb_client_not_closed")
+    return None
 
 
 def _limits(url: str) -> dict[str, Any]:

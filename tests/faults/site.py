@@ -58,6 +58,7 @@ READY_SECONDS = 60.0
 #: Short leases and pauses: a test waits for what a crash left behind.
 QUICK = {
     "DPJ_EVENT_LEASE": "4",
+    "DPJ_EVENT_DEADLINE": "60",
     "DPJ_UPLOAD_LEASE": "4",
     "DPJ_GROUP_SESSION": "3",
     "DPJ_GED_SETTLE": "3",
