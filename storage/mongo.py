@@ -65,20 +65,32 @@ class MongoConnection:
         self._database = database
         self._deadline = deadline
         self._client: Client | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        self._left: set[asyncio.Task[Any]] = set()
 
     async def run(self, name: str, operation: Callable[[Collection], Awaitable[T]]) -> T:
-        """``operation`` on the collection ``name``. Raises AuditStoreUnavailable, or what ``operation`` raises of its own."""
+        """``operation`` on the collection ``name``. Raises AuditStoreUnavailable, or what ``operation`` raises of its own.
+
+        It ends in time whatever the driver does: one that waits for a lost lock does not always heed its cancellation.
+        """
         client = self._opened()
+
+        async def operate() -> T:
+            with translated():
+                return await operation(client[self._database][name])
+
+        working = asyncio.create_task(operate())
         try:
-            async with asyncio.timeout(self._deadline) as bound:
-                with translated():
-                    return await operation(client[self._database][name])
-        except TimeoutError:
-            if not bound.expired():
-                raise
+            await asyncio.wait({working}, timeout=self._deadline)
+        finally:
+            if working.done():
+                _seen(working)  # also by one that is cancelled this moment
+            else:
+                self._leave(working)
+        if not working.done():
             self._abandon(client, "deadline")
-            raise AuditStoreUnavailable("MongoDB did not answer in time.") from None
+            raise AuditStoreUnavailable("MongoDB did not answer in time.")
+        try:
+            return working.result()
         except RecursionError:
             raise  # of a value, not of the driver
         except RuntimeError as error:
@@ -93,8 +105,8 @@ class MongoConnection:
         client, self._client = self._client, None
         if client is not None:
             await _close(client)
-        if self._closing:
-            await asyncio.wait(self._closing)
+        if self._left:
+            await asyncio.wait(self._left, timeout=CLOSE_TRIES * CLOSE_SECONDS)
 
     def _opened(self) -> Client:
         if self._client is None:
@@ -113,9 +125,23 @@ class MongoConnection:
             return  # another operation has done so
         log.warning("mongodb_client_abandoned", reason=why)
         self._client = None
-        task = asyncio.create_task(_close(client))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._keep(asyncio.create_task(_close(client)))
+
+    def _leave(self, working: asyncio.Task[Any]) -> None:
+        """Cancel it, and wait for nothing."""
+        working.cancel()
+        self._keep(working)
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._left.add(task)
+        task.add_done_callback(self._left.discard)
+        task.add_done_callback(_seen)
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """asyncio complains of an error that nobody looked at."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _close(client: Client) -> None:
