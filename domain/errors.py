@@ -184,6 +184,13 @@ class ClaimLost(Transient):
     waiting_for = "other_worker"
 
 
+class WorkStuck(Transient):
+    """Work on an event came to no end within its deadline, though nothing it waits for said that it is away."""
+
+    code = "work_stuck"
+    waiting_for = "retry"
+
+
 # --- Permanent: this document or event can't be processed ------------------------------------------------------------
 
 

@@ -92,6 +92,7 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
     (errors.RevocationsUnavailable, 503, "Revocations unknown", "Repeat the request after Retry-After."),
     (errors.DocumentBusy, 503, "Document busy", "Repeat the request after Retry-After."),
     (errors.ClaimLost, 503, "Claim lost", "Repeat the request after Retry-After."),
+    (errors.WorkStuck, 503, "Work came to no end", "Repeat the request after Retry-After."),
     (errors.EventUndecodable, 500, "Undecodable event", "See the dead letters of the consumer."),
     (errors.SchemaMissing, 500, "Schema not registered", "Run: dpj schemas register."),
     (errors.SchemaRefused, 500, "Schema refused", "Run: python -m schemas.compatibility, then mend the schema."),

@@ -116,6 +116,7 @@ class Settings(BaseSettings):
     lane_size: int = Field(default=32, ge=1, le=1024)
     lane_concurrency: int = Field(default=4, ge=1, le=64)
     event_lease: float = 60.0
+    event_deadline: float = 900.0
     group_session: float = Field(default=15.0, ge=1, le=300)
     bug_retries: int = Field(default=3, ge=0, le=20)
     retry_base: float = 0.2

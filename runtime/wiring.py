@@ -186,6 +186,7 @@ class Site(Adapters):
             lane_size=max(settings.lane_size, LIGHT_LANE if light else 0),
             lane_concurrency=max(settings.lane_concurrency, LIGHT_CONCURRENCY if light else 0),
             lease=settings.event_lease,
+            deadline=settings.event_deadline,
             bug_retries=settings.bug_retries,
             retry_base=settings.retry_base,
             retry_cap=settings.retry_cap,

@@ -13,12 +13,11 @@ from uuid import UUID
 
 from bson import Int64
 from pymongo import ASCENDING
-from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError
 
 from domain.audit_chain import ChainEntry, StoredEntry
 from domain.errors import AuditConflict, AuditStoreUnavailable
-from storage.mongo import NEVER, MongoConnection, queryable, translated
+from storage.mongo import NEVER, Collection, MongoConnection, queryable
 
 COLLECTION: Final = "audit_logs"
 PAGE: Final = 1_000
@@ -32,44 +31,56 @@ class MongoAuditStore:
 
     def __init__(self, url: str, database: str) -> None:
         self._mongo = MongoConnection(url, database)
-        self._collection: AsyncCollection[Document] | None = None
+        self._is_indexed = False
 
     async def add(self, entries: Sequence[ChainEntry]) -> None:
         """Keep ``entries``; those already there in the same bytes are fine. Raises AuditConflict for any other."""
         documents = [document_of(entry) for entry in entries]
         if not documents:
             return
-        collection = await self._opened()
-        if not await _insert(collection, documents):
-            await self._add_missing(collection, documents)
+        await self._index()
+        if not await self._insert(documents):
+            await self._add_missing(documents)
 
     async def entries(self, tenant: str, after: int, up_to: int) -> AsyncGenerator[StoredEntry, None]:
         """Entries numbered above ``after`` and not above ``up_to``, in order."""
-        collection = await self._opened()
-        query = {"tenant": tenant, "seq": {"$gt": Int64(after), "$lte": Int64(up_to)}}
-        with translated():
-            async with collection.find(query, batch_size=PAGE).sort("seq", ASCENDING) as cursor:
-                async for document in cursor:
-                    yield stored_entry(document)
+        await self._index()
+        read: Any = Int64(after)
+
+        async def page(collection: Collection) -> list[Document]:
+            query = {"tenant": tenant, "seq": {"$gt": read, "$lte": Int64(up_to)}}
+            # All pages by their number: no cursor is open while somebody works on an entry.
+            return await collection.find(query).sort("seq", ASCENDING).limit(PAGE).to_list(PAGE)
+
+        while documents := await self._mongo.run(COLLECTION, page):
+            for document in documents:
+                yield stored_entry(document)
+            if len(documents) < PAGE:
+                return
+            read = documents[-1]["seq"]
 
     async def outside(self, tenant: str, last: int) -> tuple[int, int] | None:
         """Lowest and highest number of what is filed under ``tenant`` but not as 1 to ``last``; 0 stands for no number."""
-        collection = await self._opened()
+        await self._index()
         query = {"tenant": tenant, "seq": {"$not": {"$gte": Int64(1), "$lte": Int64(last)}}}
-        numbers: list[int] = []
-        with translated():
+
+        async def extremes(collection: Collection) -> list[int]:
+            numbers: list[int] = []
             async with collection.find(query, {"seq": 1}, batch_size=PAGE) as cursor:
                 async for document in cursor:
                     seq = document.get("seq")
                     number = seq if isinstance(seq, int) and not isinstance(seq, bool) else 0
                     numbers = [min([number, *numbers]), max([number, *numbers])]
+            return numbers
+
+        numbers = await self._mongo.run(COLLECTION, extremes)
         return (numbers[0], numbers[1]) if numbers else None
 
     async def tenants(self) -> Sequence[str]:
         """Those with entries."""
-        collection = await self._opened()
-        with translated():
-            return sorted({str(tenant) for tenant in await collection.distinct("tenant")})
+        await self._index()
+        found = await self._mongo.run(COLLECTION, lambda collection: collection.distinct("tenant"))
+        return sorted({str(tenant) for tenant in found})
 
     async def check(self) -> None:
         """Raises AuditStoreUnavailable if the store can't serve now."""
@@ -78,43 +89,47 @@ class MongoAuditStore:
     async def aclose(self) -> None:
         await self._mongo.aclose()
 
-    async def _opened(self) -> AsyncCollection[Document]:
-        if self._collection is None:
-            collection = self._mongo.collection(COLLECTION)
-            with translated():
-                await collection.create_index([("tenant", ASCENDING), ("seq", ASCENDING)], unique=True)
-                await collection.create_index([("entity_id", ASCENDING), ("timestamp", ASCENDING)])
-                await collection.create_index([("tenant", ASCENDING), ("timestamp", ASCENDING)])
-            self._collection = collection
-        return self._collection
+    async def _index(self) -> None:
+        async def indexed(collection: Collection) -> None:
+            await collection.create_index([("tenant", ASCENDING), ("seq", ASCENDING)], unique=True)
+            await collection.create_index([("entity_id", ASCENDING), ("timestamp", ASCENDING)])
+            await collection.create_index([("tenant", ASCENDING), ("timestamp", ASCENDING)])
 
-    @staticmethod
-    async def _add_missing(collection: AsyncCollection[Document], documents: Sequence[Document]) -> None:
+        if not self._is_indexed:
+            await self._mongo.run(COLLECTION, indexed)
+            self._is_indexed = True
+
+    async def _add_missing(self, documents: Sequence[Document]) -> None:
         """Some place is taken: by ourselves before a crash, or by what should not be there."""
         places = {"_id": {"$in": [document["_id"] for document in documents]}}
-        with translated():
-            found = {held["_id"]: held async for held in collection.find(places)}
+
+        async def there(collection: Collection) -> Mapping[str, Document]:
+            return {held["_id"]: held async for held in collection.find(places)}
+
+        found = await self._mongo.run(COLLECTION, there)
         for document in documents:
             if found.get(document["_id"], document) != document:
                 raise AuditConflict("The audit log holds another entry in this place.")
         missing = [document for document in documents if document["_id"] not in found]
-        if missing and not await _insert(collection, missing):
+        if missing and not await self._insert(missing):
             raise AuditConflict("The audit log holds another entry in this place.")
 
+    async def _insert(self, documents: Sequence[Document]) -> bool:
+        """False if a place is taken; others may then have been inserted or not."""
 
-async def _insert(collection: AsyncCollection[Document], documents: Sequence[Document]) -> bool:
-    """False if a place is taken; others may then have been inserted or not."""
-    with translated():
-        try:
-            await collection.insert_many(documents, ordered=False)
-        except BulkWriteError as error:
-            failures = (error.details or {}).get("writeErrors", [])
-            if failures and all(failure["code"] == _DUPLICATE_KEY for failure in failures):
-                return False
-            if any(failure["code"] in NEVER for failure in failures):
-                raise AuditConflict("The audit log will never take one of these entries.") from error
-            raise AuditStoreUnavailable("The audit store did not take the entries.") from error
-    return True
+        async def inserted(collection: Collection) -> bool:
+            try:
+                await collection.insert_many(documents, ordered=False)
+            except BulkWriteError as error:
+                failures = (error.details or {}).get("writeErrors", [])
+                if failures and all(failure["code"] == _DUPLICATE_KEY for failure in failures):
+                    return False
+                if any(failure["code"] in NEVER for failure in failures):
+                    raise AuditConflict("The audit log will never take one of these entries.") from error
+                raise AuditStoreUnavailable("The audit store did not take the entries.") from error
+            return True
+
+        return await self._mongo.run(COLLECTION, inserted)
 
 
 def document_of(entry: ChainEntry) -> Document:

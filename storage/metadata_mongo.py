@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from storage.mongo import MongoConnection, queryable, translated
+from storage.mongo import MongoConnection, queryable
 
 COLLECTION: Final = "documents_metadata"
 
@@ -23,19 +23,17 @@ class MongoExtendedMetadata:
         key = str(document_id)
         # What MongoDB could not hold as a value is kept as its text: no file's oddity may hold the pipeline up.
         held = {"_id": key, "tenant": tenant, "metadata": queryable(json.dumps(dict(metadata), default=str))}
-        with translated():
-            await self._mongo.collection(COLLECTION).replace_one({"_id": key}, held, upsert=True)
+        await self._mongo.run(COLLECTION, lambda facts: facts.replace_one({"_id": key}, held, upsert=True))
 
     async def get(self, document_id: UUID) -> Any:
         """What was written, or None."""
-        with translated():
-            found = await self._mongo.collection(COLLECTION).find_one({"_id": str(document_id)})
+        found = await self._mongo.run(COLLECTION, lambda facts: facts.find_one({"_id": str(document_id)}))
         return None if found is None else found["metadata"]
 
     async def delete(self, document_id: UUID, tenant: str) -> None:
         """Forget it; nothing there is fine."""
-        with translated():
-            await self._mongo.collection(COLLECTION).delete_one({"_id": str(document_id), "tenant": tenant})
+        wanted = {"_id": str(document_id), "tenant": tenant}
+        await self._mongo.run(COLLECTION, lambda facts: facts.delete_one(wanted))
 
     async def aclose(self) -> None:
         await self._mongo.aclose()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
+import structlog
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure, PyMongoError
@@ -22,10 +24,21 @@ LIMITS: Final[dict[str, Any]] = {
     "maxPoolSize": 8,
 }
 
+#: For one operation: longer than the driver's own limits together. What takes so long will never come.
+DEADLINE_SECONDS: Final = 30.0
+CLOSE_SECONDS: Final = 2.0
+CLOSE_TRIES: Final = 3
+
 #: BadValue, FailedToParse, TypeMismatch, BSONObjectTooLarge: no repetition cures these.
 NEVER: Final = frozenset({2, 9, 14, 10334})
 _MAX_INTEGER: Final = 2**63
 _MAX_DEPTH: Final = 20
+
+T = TypeVar("T")
+Collection = AsyncCollection[dict[str, Any]]
+Client = AsyncMongoClient[dict[str, Any]]
+
+log = structlog.get_logger()
 
 
 @contextmanager
@@ -40,15 +53,62 @@ def translated() -> Iterator[None]:
 
 
 class MongoConnection:
-    """``url`` as pymongo takes it; options in it win over LIMITS."""
+    """``url`` as pymongo takes it; options in it win over LIMITS. ``deadline`` in seconds holds for one operation.
 
-    def __init__(self, url: str, database: str) -> None:
+    Work that is cancelled while it waits for a server can leave the driver with a lock that nobody holds and nobody gives back:
+    from then on each of its operations waits for ever, or ends in RuntimeError. Such a client is left to itself, and the next
+    operation has a new one.
+    """
+
+    def __init__(self, url: str, database: str, *, deadline: float = DEADLINE_SECONDS) -> None:
         self._url = url
         self._database = database
-        self._client: AsyncMongoClient[dict[str, Any]] | None = None
+        self._deadline = deadline
+        self._client: Client | None = None
+        self._left: set[asyncio.Task[Any]] = set()
 
-    def collection(self, name: str) -> AsyncCollection[dict[str, Any]]:
-        """A collection; opens nothing before its first use."""
+    async def run(self, name: str, operation: Callable[[Collection], Awaitable[T]]) -> T:
+        """``operation`` on the collection ``name``. Raises AuditStoreUnavailable, or what ``operation`` raises of its own.
+
+        It ends in time whatever the driver does: one that waits for a lost lock does not always heed its cancellation.
+        """
+        client = self._opened()
+
+        async def operate() -> T:
+            with translated():
+                return await operation(client[self._database][name])
+
+        working = asyncio.create_task(operate())
+        try:
+            await asyncio.wait({working}, timeout=self._deadline)
+        finally:
+            if working.done():
+                _seen(working)  # also by one that is cancelled this moment
+            else:
+                self._leave(working)
+        if not working.done():
+            self._abandon(client, "deadline")
+            raise AuditStoreUnavailable("MongoDB did not answer in time.")
+        try:
+            return working.result()
+        except RecursionError:
+            raise  # of a value, not of the driver
+        except RuntimeError as error:
+            self._abandon(client, "driver")
+            raise AuditStoreUnavailable("MongoDB does not answer.") from error
+
+    async def check(self) -> None:
+        """Raises AuditStoreUnavailable."""
+        await self.run("audit_logs", lambda collection: collection.database.command("ping"))
+
+    async def aclose(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await _close(client)
+        if self._left:
+            await asyncio.wait(self._left, timeout=CLOSE_TRIES * CLOSE_SECONDS)
+
+    def _opened(self) -> Client:
         if self._client is None:
             self._client = AsyncMongoClient(
                 self._url,
@@ -58,17 +118,44 @@ class MongoConnection:
                 retryWrites=False,
                 **_limits(self._url),
             )
-        return self._client[self._database][name]
+        return self._client
 
-    async def check(self) -> None:
-        """Raises AuditStoreUnavailable."""
-        with translated():
-            await self.collection("audit_logs").database.command("ping")
+    def _abandon(self, client: Client, why: str) -> None:
+        if self._client is not client:
+            return  # another operation has done so
+        log.warning("mongodb_client_abandoned", reason=why)
+        self._client = None
+        self._keep(asyncio.create_task(_close(client)))
 
-    async def aclose(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+    def _leave(self, working: asyncio.Task[Any]) -> None:
+        """Cancel it, and wait for nothing."""
+        working.cancel()
+        self._keep(working)
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._left.add(task)
+        task.add_done_callback(self._left.discard)
+        task.add_done_callback(_seen)
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """asyncio complains of an error that nobody looked at."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def _close(client: Client) -> None:
+    """Give its connections back. Where that waits for a lost lock, so does work of the driver that no cancellation ends: it gets
+    the lock, and then ends."""
+    for _ in range(CLOSE_TRIES):
+        with suppress(TimeoutError, RuntimeError, PyMongoError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                return await client.close()
+        lock = client._topology._lock  # noqa: SLF001 - nobody else gives it back
+        if lock.locked():
+            lock.release()
+    log.warning("mongodb_client_not_closed")
+    return None
 
 
 def _limits(url: str) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from domain.errors import (
 from domain.events import Event
 from processors.ports import Commit, Database, Processor
 from processors.recording import SharedCommit
+from streams.deadline import deadline, where
 from streams.draining import Drain
 from streams.grouping import Together
 from streams.holding import NOTE_SECONDS, Held, HeldNote, Unlisted
@@ -115,6 +116,8 @@ class Policy:
     lane_size: int = 32
     lane_concurrency: int = 4
     lease: float = 60.0
+    #: For one try of an event, from its claim to its commit.
+    deadline: float = 900.0
     bug_retries: int = 3
     retry_base: float = 0.2
     retry_cap: float = 30.0
@@ -320,7 +323,7 @@ class Delivery:
     ) -> bool:
         """Run ``body`` under the inbox claim with a renewed lease; False if the event is done already.
 
-        Raises DocumentBusy, or ClaimLost when the lease could not be kept: the body is stopped before its next effect.
+        Raises DocumentBusy, WorkStuck, or ClaimLost when the lease could not be kept: the body is stopped before its next effect.
         """
         renewed = self._renewal(event_id, owner)
         try:
@@ -333,7 +336,8 @@ class Delivery:
         if answer.name == Claim.BUSY.name:
             raise DocumentBusy
         try:
-            async with RenewedLease(renewed, every=self._policy.lease / 3):
+            bound = deadline(self._policy.deadline, self._consumer)
+            async with RenewedLease(renewed, every=self._policy.lease / 3), bound:
                 await body()
         except BaseException:
             await self._release(event_id, owner)
@@ -391,6 +395,7 @@ class Delivery:
             error=type(error).__name__,
             code=getattr(error, "code", UnexpectedFailure.code),
             attempt=attempt,
+            where=where(error),
             trace_id=trace_id(trace),
         )
 

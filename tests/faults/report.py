@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,9 @@ def _lines(state: Mapping[str, Any]) -> Iterable[str]:
     sites = f" on {state['sites']} sites at the same time" if state.get("sites", 1) > 1 else ""
     yield f"Made by `make soak`: {done} of {state['faults']} faults, in {len(rounds)} rounds{sites}, while clients deposited documents."
     again = len(state.get("again", ()))
-    first = (
-        ""
-        if not again
-        else f" {again} of the rounds broke some at first and {'was' if again == 1 else 'were'} played again; see below."
+    yield f"**{_said(violations)}**" + (
+        f" Plays that broke some and are not in these figures: {again}, see below." if again else ""
     )
-    yield f"**{_said(violations)}**{first}"
     yield ""
     yield (
         f"Seed {state['seed']}, {state['per_round']} faults a round, each {state['least']:g} to {state['most']:g} s, mostly "
@@ -68,7 +65,7 @@ def _lines(state: Mapping[str, Any]) -> Iterable[str]:
         yield f"| until all was at rest after a round, median (longest) | {statistics.median(settled):.1f} s ({max(settled):.1f} s) |"
     yield ""
     yield from _violations(state["seed"], violations)
-    yield from _again(state.get("again", ()))
+    yield from _again(state.get("again", ()), {one["number"] for one in rounds})
     yield from _recovery(rounds, faults)
     yield from _counted("States at the end", "state", _states(rounds))
     yield from _counted("Answers to the clients", "request and status", _summed(rounds, "answers"))
@@ -107,26 +104,34 @@ def _violations(seed: int, violations: Sequence[tuple[str, str]]) -> Iterable[st
         yield ""
         yield f"Replayed by `python -m tests.faults.soak --seed {seed} --round N`."
         yield ""
-        alike: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for where, text in violations:
-            alike[where, text.partition(":")[0]].append(text)
-        for (where, kind), texts in alike.items():
-            yield from (f"* {where}: {text}" for text in texts[:TOLD])
-            if len(texts) > TOLD:
-                yield f"* {where}: {kind}: {len(texts) - TOLD} more of this kind"
+        yield from _told(violations)
         yield ""
 
 
-def _again(played: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+def _told(violations: Sequence[tuple[str, str]]) -> Iterable[str]:
+    """Where and what, a list; only the first of many alike."""
+    alike: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for where, text in violations:
+        alike[where, text.partition(":")[0]].append(text)
+    for (where, kind), texts in alike.items():
+        yield from (f"* {where}: {text}" for text in texts[:TOLD])
+        if len(texts) > TOLD:
+            yield f"* {where}: {kind}: {len(texts) - TOLD} more of this kind"
+
+
+def _again(played: Sequence[Mapping[str, Any]], done: Container[int]) -> Iterable[str]:
+    """``done``: the numbers of the rounds that the figures are of."""
     if played:
-        yield "## Rounds that were played again"
+        yield "## Rounds that were set aside"
         yield ""
-        yield "They broke promises; these figures are not in the tables. Their cause was mended, and they were played once more."
+        yield "They broke promises. Their cause was mended, to have them played once more."
         yield ""
         for one in played:
-            yield f"* round {one['number']}, code `{one['code']}`: {one['why']}"
-            yield from (f"  * {text}" for text in one["violations"])
-        yield ""
+            since = "Played again since." if one["number"] in done else "Not played again yet."
+            yield f"Round {one['number']}, code `{one['code']}`: {one['why']} {since}"
+            yield ""
+            yield from _told([(f"round {one['number']}", text) for text in one["violations"]])
+            yield ""
 
 
 def _recovery(rounds: Sequence[Mapping[str, Any]], faults: Mapping[str, int]) -> Iterable[str]:

@@ -60,6 +60,7 @@ UNTHROTTLED = {"DPJ_RATE_CLIENT": "0", "DPJ_RATE_DOCUMENTS": "0", "DPJ_RATE_FAIL
 #: Short leases and pauses: a test waits for what a crash left behind.
 QUICK = {
     "DPJ_EVENT_LEASE": "4",
+    "DPJ_EVENT_DEADLINE": "60",
     "DPJ_UPLOAD_LEASE": "4",
     "DPJ_GROUP_SESSION": "3",
     "DPJ_GED_SETTLE": "3",

@@ -150,8 +150,8 @@ def load(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     return {**new, "rounds": []}
 
 
-def merged(folders: Sequence[Path]) -> dict[str, Any]:
-    """The states of sites that shared a soak, as one, each round once. Raises ValueError if they are not of one soak."""
+def merged(folders: Sequence[Path], faults: int) -> dict[str, Any]:
+    """The states of sites that shared a soak of so many faults, as one, each round once. Raises ValueError if they are not of one soak."""
     states: list[dict[str, Any]] = [json.loads((folder / "state.json").read_text("utf-8")) for folder in folders]
     same = ("seed", "per_round", "least", "most")
     rounds = sorted((one for state in states for one in state["rounds"]), key=lambda one: int(one["number"]))
@@ -161,7 +161,6 @@ def merged(folders: Sequence[Path]) -> dict[str, Any]:
         raise ValueError("a round was played by two of the sites")
     whole = [text for state in states for text in state.get("whole", ())]
     again = [one for state in states for one in state.get("again", ())]
-    faults = sum(sum(one["faults"].values()) for one in rounds)
     return {**states[0], "faults": faults, "rounds": rounds, "whole": whole, "again": again, "sites": len(states)}
 
 
@@ -185,7 +184,7 @@ def main() -> int:
     parser.add_argument("--because", default="", metavar="WHY", help="what the report says of its violations")
     asked = parser.parse_args()
     if asked.merge:
-        report.write(asked.report, merged(asked.merge))
+        report.write(asked.report, merged(asked.merge, asked.faults))
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside, it ends what it started too
     console = Console()

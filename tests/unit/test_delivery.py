@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
+import structlog
 
 from domain.correlation import current_traceparent
 from domain.errors import ArchiveRefused, DatabaseUnavailable, EventUndecodable, GedUnavailable, RegistryUnavailable
@@ -12,7 +14,7 @@ from domain.refusals import DocumentNotFound
 from streams.delivery import Claim, Policy
 from streams.lanes import Partition, Record
 from streams.outbox_relay import create_producer
-from tests.support.fakes_streams import PARTITION, Bench, an_event
+from tests.support.fakes_streams import FAST, PARTITION, Bench, an_event
 
 
 async def until_finished(bench: Bench, count: int = 1) -> None:
@@ -448,3 +450,26 @@ async def test_a_defect_while_burying_does_not_cost_the_document_its_state(bench
     await until_finished(bench)
     assert bench.processor.given_up == ["unexpected_failure"]
     assert bench.metrics.outcomes == [("dead_letter", "unexpected_failure")]
+
+
+async def test_work_that_waits_for_ever_is_stopped_told_of_and_tried_again() -> None:
+    bench = Bench(replace(FAST, deadline=0.05))
+
+    async def forgotten() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def late() -> None:
+        raise TimeoutError  # the processor's own: a defect like any other
+
+    bench.processor.steps = [forgotten, late]
+    event = an_event()
+    with structlog.testing.capture_logs() as lines:
+        bench.send(event)
+        await until_finished(bench)
+    await bench.delivery.revoke()
+    assert bench.metrics.outcomes == [("done", "none")]
+    assert bench.database.written == [event.event_id]
+    stuck, defect = [line for line in lines if line["event"] in {"event_stuck", "event_failed"}]
+    assert (stuck["event"], defect["event"], defect["error"]) == ("event_stuck", "event_failed", "TimeoutError")
+    for line in (stuck, defect):
+        assert any("test_delivery:" in place for place in line["where"]), line

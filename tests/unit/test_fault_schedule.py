@@ -131,17 +131,17 @@ def test_sites_that_shared_a_soak_make_one_report(tmp_path: Path) -> None:
     for name, round_ in (("one", a_round(2)), ("two", a_round(1, "lag: 3"))):
         (tmp_path / name).mkdir()
         (tmp_path / name / "state.json").write_text(json.dumps({**state, "rounds": [round_]}), "utf-8")
-    together = merged([tmp_path / "one", tmp_path / "two"])
+    together = merged([tmp_path / "one", tmp_path / "two"], 9)
     assert [one["number"] for one in together["rounds"]] == [1, 2]
     report.write(tmp_path / "soak.md", together)
     told = (tmp_path / "soak.md").read_text("utf-8")
-    assert "6 of 6 faults, in 2 rounds on 2 sites at the same time" in told
+    assert "6 of 9 faults, in 2 rounds on 2 sites at the same time" in told
     assert "* round 1: lag: 3" in told
     with pytest.raises(ValueError, match="two of the sites"):
-        merged([tmp_path / "one", tmp_path / "one"])
+        merged([tmp_path / "one", tmp_path / "one"], 9)
     (tmp_path / "two" / "state.json").write_text(json.dumps({**state, "seed": 8, "rounds": []}), "utf-8")
     with pytest.raises(ValueError, match="different seeds"):
-        merged([tmp_path / "one", tmp_path / "two"])
+        merged([tmp_path / "one", tmp_path / "two"], 9)
 
 
 def test_a_round_that_is_played_again_hides_nothing(tmp_path: Path) -> None:
@@ -151,6 +151,6 @@ def test_a_round_that_is_played_again_hides_nothing(tmp_path: Path) -> None:
     soak.set_aside(2, "a lane slept")
     assert (soak._next(), soak.done) == (2, 6)
     told = (tmp_path / "soak.md").read_text("utf-8")
-    assert "**No promise was broken.** 1 of the rounds broke some at first and was played again; see below." in told
-    assert "* round 2, code `abc1234`: a lane slept\n  * lag: 3\n" in told
+    assert "**No promise was broken.** Plays that broke some and are not in these figures: 1, see below." in told
+    assert "Round 2, code `abc1234`: a lane slept Not played again yet.\n\n* round 2: lag: 3\n" in told
     assert json.loads((tmp_path / "state.json").read_text("utf-8"))["again"][0]["violations"] == ["lag: 3"]

@@ -34,7 +34,7 @@ def test_a_whole_surrogate_pair_is_a_character() -> None:
 )
 async def test_every_wait_ends_and_the_url_says_when(options: str, seconds: tuple[float, float]) -> None:
     mongo = MongoConnection(f"mongodb://one.invalid:1,two.invalid:2/{options}", "none")
-    told = mongo.collection("any").database.client.options
+    told = mongo._opened().options
     assert (told.server_selection_timeout, told.pool_options.connect_timeout) == seconds
     assert told.pool_options.socket_timeout == 15.0
     assert told.retry_writes is False
