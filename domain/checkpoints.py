@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from domain.merkle import RightEdge
+
 FORMAT: Final = 1
 TYPE: Final = "dpj-audit-checkpoint"
 SIGNATURE_BYTES: Final = 64
@@ -97,14 +99,44 @@ class SignedCheckpoint:
     signature: bytes = field(repr=False)
 
     @property
-    def content(self) -> bytes:
-        """Its file."""
-        said = {
+    def document(self) -> dict[str, str]:
+        """What its file says."""
+        return {
             "checkpoint": self.checkpoint.body.decode(),
             "key": self.key_id,
             "signature": to_base64url(self.signature),
         }
-        return canonical(said) + b"\n"
+
+    @property
+    def content(self) -> bytes:
+        """Its file."""
+        return canonical(self.document) + b"\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditTree:
+    """A tenant's Merkle tree as the database has it, at the size of its latest checkpoint; size 0 and None before the first.
+
+    ``edge`` and ``last_hash`` (of the last entry) belong to that size. ``signed`` is None while the latest is not known to be in the
+    checkpoint store. ``missing_to``: entries above ``size`` up to this number have no leaf here yet; below ``size``, none lack it.
+    """
+
+    tenant: str
+    edge: RightEdge
+    last_hash: str
+    latest: Checkpoint | None
+    signed: SignedCheckpoint | None
+    missing_to: int
+
+    @property
+    def size(self) -> int:
+        return self.edge.size
+
+
+def next_checkpoint(tree: AuditTree, edge: RightEdge, at: datetime) -> Checkpoint:
+    """The one that follows ``tree``'s latest, of the tree that has grown to ``edge``."""
+    previous = first_previous(tree.tenant) if tree.latest is None else tree.latest.hash
+    return Checkpoint(tenant=tree.tenant, size=edge.size, root=edge.root.hex(), time=at, previous=previous)
 
 
 def first_previous(tenant: str) -> str:

@@ -119,6 +119,22 @@ class ContentNotAvailable(Refused):
     code = "content_not_available"
 
 
+class ReceiptNotAvailable(Refused):
+    """The document's state gives it no receipt: it is not archived, or its data are erased."""
+
+    code = "receipt_not_available"
+
+
+class ReceiptPending(Refused):
+    """The document is archived; the checkpoint that proves it is still to come, in about ``retry_after`` seconds."""
+
+    code = "receipt_pending"
+
+    def __init__(self, detail: str = "", *, retry_after: int = 60) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
 class ThumbnailNotFound(Refused):
     code = "thumbnail_not_found"
 
@@ -267,6 +283,13 @@ class AuditStoreUnavailable(Transient):
     waiting_for = "mongodb"
 
 
+class CheckpointStoreUnavailable(Transient):
+    """Where audit checkpoints stay is away, or lacks the lock that keeps them."""
+
+    code = "checkpoint_store_unavailable"
+    waiting_for = "checkpoint_store"
+
+
 class RendererUnavailable(Transient):
     """No rendering child can be started, or the pool is closing; it says nothing about the document."""
 
@@ -360,6 +383,12 @@ class AuditConflict(Permanent):
     """The audit store holds another entry in the place of one of ours: it was altered, or two chains were mixed."""
 
     code = "audit_conflict"
+
+
+class CheckpointConflict(Permanent):
+    """The audit database is not what the last checkpoint signed: it was altered, or restored from before."""
+
+    code = "checkpoint_conflict"
 
 
 class GivenUpByOperator(Permanent):
