@@ -23,10 +23,10 @@ EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 
 
 class Subtree(NamedTuple):
-    """The complete subtree over leaves ``index * 2**height`` up to ``(index + 1) * 2**height``, counted from 0."""
+    """The complete subtree over leaves ``place * 2**height`` up to ``(place + 1) * 2**height``, counted from 0."""
 
     height: int
-    index: int
+    place: int
 
 
 class TileId(NamedTuple):
@@ -137,13 +137,13 @@ def grown(size: int, unfinished: Tiles, leaves: Sequence[bytes]) -> dict[TileId,
 def tile_of(subtree: Subtree) -> TileId:
     """The tile whose hashes give the subtree's."""
     level, height = divmod(subtree.height, TILE_HEIGHT)
-    return TileId(level, (subtree.index << height) // TILE_HASHES)
+    return TileId(level, (subtree.place << height) // TILE_HASHES)
 
 
 def subtree_hash(subtree: Subtree, tiles: Tiles) -> bytes:
     """Raises ValueError if its tile is missing or too short."""
     height = subtree.height % TILE_HEIGHT
-    first = ((subtree.index << height) % TILE_HASHES) * HASH_BYTES
+    first = ((subtree.place << height) % TILE_HASHES) * HASH_BYTES
     hashes = tiles.get(tile_of(subtree), b"")[first : first + (HASH_BYTES << height)]
     if len(hashes) != HASH_BYTES << height:
         raise ValueError("a tile is missing or too short")
@@ -193,7 +193,7 @@ def root_of_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> b
         raise ValueError("the path has another length")
     joined = leaf
     for part, sibling in zip(parts, path, strict=True):
-        left = part[0].index << part[0].height < index
+        left = part[0].place << part[0].height < index
         joined = node_hash(sibling, joined) if left else node_hash(joined, sibling)
     return joined
 
