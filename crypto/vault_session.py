@@ -72,16 +72,37 @@ class VaultSession:
         Raises KeyringUnavailable: Vault is away or sealed, refuses us or this key, or answers something else.
         """
         try:
-            login = self._ready()
-            try:
-                answer = self._post(operation, key_name, batch)
-            except Forbidden:
-                self._log_in(after=login)
-                answer = self._post(operation, key_name, batch)
-            results = answer["data"]["batch_results"]
+            results = self._called(lambda: self._post(operation, key_name, batch))["data"]["batch_results"]
             if len(results) == len(batch):
                 return list(results)
             log.warning("vault_call_failed", error="answer_incomplete")
+        except (KeyError, TypeError):
+            log.warning("vault_call_failed", error="answer_malformed")
+        raise KeyringUnavailable
+
+    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """``data`` of transit's answer: read from ``path`` below its mount, or with a ``body`` sent there.
+
+        Raises KeyringUnavailable as ``transit`` does.
+        """
+        url = f"/v1/{self._mount}/{path}"
+        adapter = self._client.adapter
+        answer = self._called(lambda: adapter.get(url=url) if body is None else adapter.post(url=url, json=dict(body)))
+        try:
+            return dict(answer["data"])
+        except (KeyError, TypeError, ValueError):
+            log.warning("vault_call_failed", error="answer_malformed")
+            raise KeyringUnavailable from None
+
+    def _called(self, call: Callable[[], Any]) -> Any:
+        """The call's answer, logged in anew once where Vault refuses us."""
+        try:
+            login = self._ready()
+            try:
+                return call()
+            except Forbidden:
+                self._log_in(after=login)
+                return call()
         except (VaultError, OSError) as error:  # the errors of requests are OSErrors
             log.warning("vault_call_failed", error=type(error).__name__)
         except (KeyError, TypeError):

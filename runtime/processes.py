@@ -105,7 +105,7 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
     async def work(site: Site, stopping: asyncio.Event) -> None:
         with tempfile.TemporaryDirectory(prefix="dpj-faust-") as scratch:
             runners = {name: site.consumer(name, scratch) for name in names}
-            audit = {"chain": site.audit_chainer(), "flush": site.audit_flusher()} if "audit" in runners else {}
+            audit = site.audit_steps() if "audit" in runners else {}
 
             def health() -> tuple[bool, dict[str, Any]]:
                 states = {name: runner.state for name, runner in runners.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,8 +14,10 @@ from prometheus_client import CollectorRegistry
 
 from crypto.envelope import Envelope
 from crypto.local_keyring import LocalKeyring
+from crypto.local_signer import LocalSigner
 from crypto.personal_data import PersonalDataKeys
 from crypto.vault_session import VaultSession
+from crypto.vault_signer import VaultSigner
 from crypto.vault_transit import VaultTransitKeyring
 from domain.errors import (
     AuditStoreUnavailable,
@@ -33,8 +35,9 @@ from notifications.rendering import MailTemplates
 from processors.archive_copies import ArchiveCopies
 from processors.archiving import ArchivingProcessor
 from processors.attempts import AbandonedSweep, Attempts
-from processors.audit import AuditChainer, AuditFlusher, AuditProcessor
+from processors.audit import AuditChainer, AuditFlusher, AuditProcessor, Mover
 from processors.breakers import CircuitBreaker, State
+from processors.checkpointing import AuditCheckpointer
 from processors.content import EncryptedContent
 from processors.dead_letters import SYSTEM_TENANT, OperatorDesk
 from processors.dossiers import DossierFiles
@@ -66,6 +69,9 @@ from runtime.telemetry import CircuitMetrics, DeliveryMetrics, RelayMetrics
 from schemas.registry import RegistryCodec, SchemaRegistry
 from storage.audit_chain_postgres import PostgresAuditPending, PostgresAuditWaiting
 from storage.audit_mongo import MongoAuditStore
+from storage.audit_tree_postgres import PostgresAuditTrees
+from storage.checkpoints_folder import FolderCheckpointStore
+from storage.checkpoints_s3 import S3CheckpointStore
 from storage.dead_letters_postgres import PostgresHeld, PostgresOperations
 from storage.housekeeping_postgres import PostgresHousekeeping
 from storage.inbox_postgres import PostgresInbox
@@ -125,6 +131,35 @@ def create_keyring(settings: Settings) -> LocalKeyring | VaultTransitKeyring:
     if settings.keyring_file is None:
         raise ValueError("DPJ_KEYRING_FILE is not set")
     return LocalKeyring(settings.keyring_file)
+
+
+def create_signer(settings: Settings) -> LocalSigner | VaultSigner:
+    """Who signs checkpoints and receipts. Raises ValueError if the settings don't say where the key is."""
+    if settings.signer == "vault":
+        session = VaultSession.connect(
+            settings.vault_addr,
+            settings.vault_role_id.get_secret_value(),
+            settings.vault_secret_id.get_secret_value(),
+        )
+        return VaultSigner(session, settings.vault_signing_key)
+    if settings.signing_key_file is None:
+        raise ValueError("DPJ_SIGNING_KEY_FILE is not set")
+    return LocalSigner(settings.signing_key_file)
+
+
+def create_checkpoint_store(settings: Settings) -> FolderCheckpointStore | S3CheckpointStore:
+    """Where checkpoints stay. Raises ValueError if the settings don't say where that is."""
+    if settings.checkpoint_store == "s3":
+        return S3CheckpointStore(
+            settings.checkpoint_endpoint,
+            settings.checkpoint_access_key.get_secret_value(),
+            settings.checkpoint_secret_key.get_secret_value(),
+            settings.checkpoint_bucket,
+            secure=settings.checkpoint_secure,
+        )
+    if settings.checkpoints_dir is None:
+        raise ValueError("DPJ_CHECKPOINTS_DIR is not set")
+    return FolderCheckpointStore(settings.checkpoints_dir)
 
 
 class Site:
@@ -224,6 +259,18 @@ class Site:
         return GuardedAuditStore(self._mongo, self._mongo_breaker)
 
     @cached_property
+    def signer(self) -> LocalSigner | VaultSigner:
+        signer = create_signer(self.settings)
+        self._closed_with_us(signer.aclose)
+        return signer
+
+    @cached_property
+    def checkpoint_store(self) -> FolderCheckpointStore | S3CheckpointStore:
+        store = create_checkpoint_store(self.settings)
+        self._closed_with_us(store.aclose)
+        return store
+
+    @cached_property
     def delivery_metrics(self) -> DeliveryMetrics:
         return DeliveryMetrics(self.metrics)
 
@@ -289,6 +336,24 @@ class Site:
     def audit_flusher(self) -> AuditFlusher:
         """Moves chained audit entries to MongoDB; runs beside the audit consumer."""
         return AuditFlusher(PostgresAuditPending(self.postgres), self.audit_store, self.database)
+
+    def audit_checkpointer(self) -> AuditCheckpointer:
+        """Signs the chains now and then; runs beside the audit consumer."""
+        return AuditCheckpointer(
+            PostgresAuditTrees(self.postgres),
+            self.signer,
+            self.checkpoint_store,
+            self._mongo,
+            PostgresAuditPending(self.postgres),
+            self.database,
+            self.clock,
+            entries=self.settings.checkpoint_entries,
+            seconds=self.settings.checkpoint_seconds,
+        )
+
+    def audit_steps(self) -> Mapping[str, Mover]:
+        """What runs beside the audit consumer, by its name."""
+        return {"chain": self.audit_chainer(), "flush": self.audit_flusher(), "checkpoint": self.audit_checkpointer()}
 
     def desk(self, operator: str) -> OperatorDesk:
         """Acts of the operator of that login name. Await ``codec.check`` before: acts are audited, and audit lines encoded."""

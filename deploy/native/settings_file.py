@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from crypto.local_keyring import LocalKeyring
+from crypto.local_signer import LocalSigner
 from deploy.native import files
 from deploy.native.parts import ferretdb, ged, minio, postgres, smtp, vault
 from deploy.native.ports import LOOPBACK
@@ -20,6 +21,7 @@ from deploy.native.site import Site
 
 KEY_BYTES = 32
 KEYRING = "keyring.json"
+SIGNING_KEY = "signing.json"
 PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./?-]*\Z")
 JWT_ISSUER = "https://login.dpj.example"
 
@@ -51,6 +53,10 @@ def values(site: Site) -> dict[str, str]:
         "DPJ_OBJECTS_DIR": str(site.folder / "objects"),
         "DPJ_KEYRING": "vault" if site.profile == "full" else "local",
         "DPJ_KEYRING_FILE": str(keys / KEYRING),
+        "DPJ_SIGNER": "vault" if site.profile == "full" else "local",
+        "DPJ_SIGNING_KEY_FILE": str(keys / SIGNING_KEY),
+        "DPJ_CHECKPOINT_STORE": "s3" if site.profile == "full" else "folder",
+        "DPJ_CHECKPOINTS_DIR": str(site.folder / "checkpoints"),
         "DPJ_PERSONAL_KEY_FILE": str(keys / "personal.key"),
         "DPJ_PSEUDONYM_KEY_FILE": str(keys / "pseudonym.key"),
         "DPJ_GED_URL": ged.Ged().url(site),
@@ -75,10 +81,16 @@ def values(site: Site) -> dict[str, str]:
             "DPJ_MINIO_SECRET_KEY": site.secret("minio"),
             "DPJ_MINIO_BUCKET": minio.BUCKET,
             "DPJ_MINIO_SECURE": "false",
+            "DPJ_CHECKPOINT_ENDPOINT": site.address("minio"),
+            "DPJ_CHECKPOINT_ACCESS_KEY": minio.CHECKPOINT_USER,
+            "DPJ_CHECKPOINT_SECRET_KEY": site.secret("minio_checkpoints"),
+            "DPJ_CHECKPOINT_BUCKET": minio.CHECKPOINT_BUCKET,
+            "DPJ_CHECKPOINT_SECURE": "false",
             "DPJ_VAULT_ADDR": vault.Vault().url(site),
             "DPJ_VAULT_ROLE_ID": site.secret("vault_role_id"),
             "DPJ_VAULT_SECRET_ID": site.secret("vault_secret_id"),
             "DPJ_VAULT_TRANSIT_KEY": vault.TRANSIT_KEY,
+            "DPJ_VAULT_SIGNING_KEY": vault.SIGNING_KEY,
         }
     return found
 
@@ -91,6 +103,8 @@ def _create_keys(site: Site) -> None:
             files.write_private(keys / name, text + "\n")
     if not (keys / KEYRING).exists():
         LocalKeyring.create(keys / KEYRING)
+    if not (keys / SIGNING_KEY).exists():
+        LocalSigner.create(keys / SIGNING_KEY)
     if not (keys / "jwt.pem").exists():
         pem = Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -8,6 +8,15 @@ path "transit/decrypt/dpj-documents" {
   capabilities = ["update"]
 }
 
+# Sign audit checkpoints and receipts, and read the public halves that verify them. The private key stays in Vault.
+path "transit/sign/dpj-proofs" {
+  capabilities = ["update"]
+}
+
+path "transit/keys/dpj-proofs" {
+  capabilities = ["read"]
+}
+
 # Its own login, and nothing else of Vault.
 path "auth/token/renew-self" {
   capabilities = ["update"]

@@ -19,6 +19,7 @@ from deploy.native.supervisor import Command
 
 ROLE = "dpj"
 TRANSIT_KEY = "dpj-documents"
+SIGNING_KEY = "dpj-proofs"
 POLICY = files.CHECKOUT / "deploy" / "vault" / "dpj-policy.hcl"
 # A login lasts an hour and can be renewed for a day; the secret id lasts as long as the stack.
 LIFETIMES = {"token_ttl": "1h", "token_max_ttl": "24h", "secret_id_ttl": "0"}
@@ -61,6 +62,8 @@ class Vault(Part):
             system.enable_auth_method("approle")
         # Derived: every document's key is wrapped under a key of its own, derived from its id.
         client.secrets.transit.create_key(name=TRANSIT_KEY, derived=True, key_type="aes256-gcm96")
+        # Signs audit checkpoints and receipts.
+        client.secrets.transit.create_key(name=SIGNING_KEY, key_type="ed25519")
         system.create_or_update_policy(name=ROLE, policy=POLICY.read_text("utf-8"))
         approle = client.auth.approle
         approle.create_or_update_approle(role_name=ROLE, token_policies=[ROLE], **LIFETIMES)
