@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 _NAME: Final = re.compile(r"(\d{20})\.json", re.ASCII)
 
@@ -15,6 +15,11 @@ def tenant_folder(tenant: str) -> str:
         raise ValueError("a tenant has a name")
     name = quote(tenant, safe="")
     return f"%2E{name[1:]}" if name.startswith(".") else name
+
+
+def tenant_of(folder: str) -> str:
+    """Whose folder it is."""
+    return unquote(folder)
 
 
 def name_of(size: int) -> str:

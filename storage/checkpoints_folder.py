@@ -21,7 +21,7 @@ import structlog
 
 from domain.checkpoints import MAX_FILE_BYTES
 from domain.errors import CheckpointStoreUnavailable
-from storage.checkpoint_keys import name_of, size_of, tenant_folder
+from storage.checkpoint_keys import name_of, size_of, tenant_folder, tenant_of
 
 _T = TypeVar("_T")
 _WAITING: Final = re.compile(r"\.[0-9a-f]{32}")
@@ -46,6 +46,10 @@ class FolderCheckpointStore:
     async def contents(self, tenant: str, size: int) -> Sequence[bytes]:
         """One, or none. Raises CheckpointStoreUnavailable."""
         return await _translated(lambda: self._contents(tenant, size))
+
+    async def tenants(self) -> Sequence[str]:
+        """Those with checkpoints. Raises CheckpointStoreUnavailable."""
+        return await _translated(self._tenants)
 
     async def check(self) -> None:
         """Raises CheckpointStoreUnavailable unless the folder takes files."""
@@ -89,6 +93,9 @@ class FolderCheckpointStore:
                 return [opened.read(MAX_FILE_BYTES + 1)]
         except FileNotFoundError:
             return []
+
+    def _tenants(self) -> list[str]:
+        return sorted(tenant_of(path.name) for path in self._root.iterdir()) if self._root.is_dir() else []
 
     def _probe(self) -> None:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)

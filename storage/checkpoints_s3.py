@@ -27,7 +27,7 @@ from minio.helpers import DictType
 
 from domain.checkpoints import MAX_FILE_BYTES
 from domain.errors import CheckpointStoreUnavailable, ObjectMissing, ObjectStoreUnavailable
-from storage.checkpoint_keys import name_of, size_of, tenant_folder
+from storage.checkpoint_keys import name_of, size_of, tenant_folder, tenant_of
 from storage.minio_errors import translated
 from storage.threads import Threads
 
@@ -95,6 +95,10 @@ class S3CheckpointStore:
         """All versions that differ, oldest first. Raises CheckpointStoreUnavailable."""
         return await self._run(lambda: self._contents(_key(tenant, size)))
 
+    async def tenants(self) -> Sequence[str]:
+        """Those with checkpoints. Raises CheckpointStoreUnavailable."""
+        return await self._run(self._tenants)
+
     async def check(self) -> None:
         """Raises CheckpointStoreUnavailable unless the bucket answers and is locked in COMPLIANCE mode."""
         config = await self._run(lambda: self._client.get_object_lock_config(self._bucket))
@@ -124,6 +128,10 @@ class S3CheckpointStore:
         except S3Error as error:
             if error.code not in _TAKEN:
                 raise
+
+    def _tenants(self) -> list[str]:
+        folders = self._client.list_objects(self._bucket, include_version=True)
+        return sorted({tenant_of((found.object_name or "").partition("/")[0]) for found in folders})
 
     def _sizes(self, tenant: str, first: int) -> Iterator[int]:
         folder, last = f"{tenant_folder(tenant)}/", -1

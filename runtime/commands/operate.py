@@ -79,7 +79,7 @@ def audit_verify(
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:
-    """Walk every tenant's audit chain and compare it with its head."""
+    """Walk every tenant's audit chain and compare it with its head and with the signed checkpoints."""
     from runtime.commands.audit import verify
 
     found = asyncio.run(verify(settings_of(stack), tenant))

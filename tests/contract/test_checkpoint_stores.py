@@ -117,6 +117,7 @@ async def test_any_tenant_has_a_place_of_its_own(store: Store, name: str) -> Non
     await store.put(tenant, 3, tenant.encode())
     assert await store.sizes(tenant, 1, 9) == [3]
     assert await store.contents(tenant, 3) == [tenant.encode()]
+    assert tenant in await store.tenants()
 
 
 def test_names_of_tenants_are_plain_and_differ() -> None:

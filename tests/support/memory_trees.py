@@ -156,6 +156,9 @@ class MemoryCheckpointStore:
     async def sizes(self, tenant: str, first: int, limit: int) -> Sequence[int]:
         return sorted(size for owner, size in self.kept if owner == tenant and size >= first)[:limit]
 
+    async def tenants(self) -> Sequence[str]:
+        return sorted({tenant for tenant, _ in self.kept})
+
     async def contents(self, tenant: str, size: int) -> Sequence[bytes]:
         return list(self.kept.get((tenant, size), []))
 
