@@ -76,10 +76,6 @@ class ChainReport:
             return f"{self.tenant}: NOT PROVEN, {self.verified} entries follow from each other{waiting}{signed}"
         return f"{self.tenant}: intact, {self.verified} entries{waiting}{signed}"
 
-    @property
-    def lines(self) -> list[str]:
-        return [self.line, *(finding.line for finding in self.findings)]
-
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
@@ -103,7 +99,13 @@ class AuditReport:
 
     @property
     def lines(self) -> list[str]:
-        return [line for chain in self.chains for line in chain.lines] or ["There is no audit chain yet."]
+        """One for each chain."""
+        return [chain.line for chain in self.chains] or ["There is no audit chain yet."]
+
+    @property
+    def told(self) -> list[str]:
+        """``lines``, and one for each finding."""
+        return [*self.lines, *(finding.line for chain in self.chains for finding in chain.findings)]
 
     @property
     def document(self) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def audit_verify(
     from runtime.commands.audit import verify
 
     found = asyncio.run(verify(settings_of(stack), tenant))
-    answer(found.document, found.lines, as_json=as_json)
+    answer(found.document, found.told, as_json=as_json)
     if not found.intact:
         raise typer.Exit(1)
 

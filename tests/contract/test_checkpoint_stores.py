@@ -205,6 +205,7 @@ async def test_the_sites_credentials_put_and_read_and_nothing_else(stack: dict[s
         stack["DPJ_CHECKPOINT_ACCESS_KEY"],
         stack["DPJ_CHECKPOINT_SECRET_KEY"],
         secure=False,
+        region="us-east-1",
     )
     assert theirs.get_object(bucket, name).read() == b"x\n"
     for refused in (
