@@ -2,7 +2,7 @@
 
 * portal: deposits, and reads all of its own tenant;
 * validator: reads all of its own tenant, validates and rejects there;
-* operator, auditor: read metadata and timelines of every tenant, content of none.
+* operator, auditor: read metadata and timelines of every tenant, content of none; the auditor receipts too.
 
 Content is never served across tenants, whatever the role; the use cases hold that.
 """
@@ -24,6 +24,7 @@ ACCESS: Final[Mapping[str, frozenset[Role] | None]] = {
     "get_document": _EVERYONE,
     "get_document_content": _TENANT,
     "get_document_thumbnail": _TENANT,
+    "get_document_receipt": _TENANT | {Role.AUDITOR},
     "list_document_events": _EVERYONE,
     "validate_document": frozenset({Role.VALIDATOR}),
     "reject_document": frozenset({Role.VALIDATOR}),

@@ -19,6 +19,7 @@ from processors.access import Caller
 from processors.dossiers import DossierFiles
 from processors.intake import Intake
 from processors.reading import Reading
+from processors.receipts import Receipts
 from processors.validation import Validation
 
 MAX_USER_AGENT: Final = 256
@@ -45,6 +46,7 @@ class ApiDependencies:
     reading: Reading
     validation: Validation
     dossiers: DossierFiles
+    receipts: Receipts
     authenticator: Authenticator
     readiness: Mapping[str, Check] = field(default_factory=dict)
     circuits: Callable[[], Mapping[str, str]] = dict

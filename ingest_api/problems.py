@@ -19,6 +19,7 @@ from domain.errors import (
     MetadataInvalid,
     ParameterInvalid,
     RangeNotSatisfiable,
+    ReceiptPending,
     Transient,
     Unauthenticated,
 )
@@ -68,7 +69,7 @@ def problem_of(error: DPJError, *, errors: Sequence[FieldError] = ()) -> Respons
     """The answer to a domain error."""
     row = FAILURES[error.code]
     headers: dict[str, str] = {}
-    if isinstance(error, Transient):
+    if isinstance(error, Transient | ReceiptPending):
         headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, IdempotencyInProgress):
         headers["Retry-After"] = str(IN_PROGRESS_RETRY_AFTER)

@@ -55,6 +55,7 @@ from processors.leftovers import Leftovers
 from processors.notification import NotificationProcessor
 from processors.ports import Processor
 from processors.reading import Reading
+from processors.receipts import Receipts
 from processors.reconcile import Part, Reconcile
 from processors.reconcile_ged import ArchivedCopies
 from processors.reconcile_store import stored_objects
@@ -69,7 +70,7 @@ from runtime.telemetry import CircuitMetrics, DeliveryMetrics, RelayMetrics
 from schemas.registry import RegistryCodec, SchemaRegistry
 from storage.audit_chain_postgres import PostgresAuditPending, PostgresAuditWaiting
 from storage.audit_mongo import MongoAuditStore
-from storage.audit_tree_postgres import PostgresAuditTrees
+from storage.audit_tree_postgres import PostgresAuditTrees, PostgresInclusions
 from storage.checkpoints_folder import FolderCheckpointStore
 from storage.checkpoints_s3 import S3CheckpointStore
 from storage.dead_letters_postgres import PostgresHeld, PostgresOperations
@@ -469,6 +470,14 @@ class Site:
             reading=Reading(self.database, PostgresQueries(self.postgres), self.content, self.personal, self.clock),
             validation=Validation(self.database, self.personal, self.clock),
             dossiers=DossierFiles(self.database, self.personal, self.clock),
+            receipts=Receipts(
+                self.database,
+                PostgresInclusions(self.postgres),
+                self.signer,
+                self.personal,
+                self.clock,
+                seconds=settings.checkpoint_seconds,
+            ),
             authenticator=TokenAuthenticator(jwks, issuer=settings.jwt_issuer, audience=settings.jwt_audience),
             readiness={
                 "postgresql": self.postgres.check,

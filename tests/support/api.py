@@ -43,6 +43,7 @@ def an_app(bench: Bench, **changes: Any) -> FastAPI:
             reading=bench.reading,
             validation=bench.validation,
             dossiers=bench.dossiers,
+            receipts=bench.receipts,
             authenticator=NamedTokens(),
             **{"registry": CollectorRegistry(), "body_timeout": 2.0, **changes},
         )

@@ -20,10 +20,12 @@ from processors.content import EncryptedContent
 from processors.dossiers import DossierFiles
 from processors.intake import Intake, Receipt, Upload
 from processors.reading import Reading
+from processors.receipts import Receipts
 from processors.validation import Validation
 from tests.support.builders import FixedClock, a_type
 from tests.support.fakes_content import MemoryKeyring, MemoryObjectStore, pieces
 from tests.support.memory import MemoryDatabase
+from tests.support.memory_trees import MemoryAuditTrees, MemorySigner
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + b"content of a paper\n" * 20
@@ -73,6 +75,8 @@ class Bench:
         self.reading = Reading(self.database, self.database, self.content, self.personal, self.clock)
         self.validation = Validation(self.database, self.personal, self.clock)
         self.dossiers = DossierFiles(self.database, self.personal, self.clock)
+        self.trees, self.signer = MemoryAuditTrees(), MemorySigner()
+        self.receipts = Receipts(self.database, self.trees, self.signer, self.personal, self.clock, seconds=300.0)
         self.dossier = self.add_dossier("acme", "D-1")
         for rule in (a_rule(), a_rule("OLD", active=False), a_rule("SMALL", max_size_bytes=len(PDF))):
             self.database.rows.types[rule.code] = rule
