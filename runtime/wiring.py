@@ -14,10 +14,8 @@ from prometheus_client import CollectorRegistry
 
 from crypto.envelope import Envelope
 from crypto.local_keyring import LocalKeyring
-from crypto.local_signer import LocalSigner
 from crypto.personal_data import PersonalDataKeys
 from crypto.vault_session import VaultSession
-from crypto.vault_signer import VaultSigner
 from crypto.vault_transit import VaultTransitKeyring
 from domain.errors import (
     AuditStoreUnavailable,
@@ -65,14 +63,13 @@ from processors.validation import Validation
 from processors.vouching import VouchedKeyring
 from rendering.pool import RenderPool
 from runtime.dependencies import Dependencies
+from runtime.proofs import Proofs
 from runtime.settings import Settings
 from runtime.telemetry import CircuitMetrics, DeliveryMetrics, RelayMetrics
 from schemas.registry import RegistryCodec, SchemaRegistry
 from storage.audit_chain_postgres import PostgresAuditPending, PostgresAuditWaiting
 from storage.audit_mongo import MongoAuditStore
 from storage.audit_tree_postgres import PostgresAuditTrees, PostgresInclusions
-from storage.checkpoints_folder import FolderCheckpointStore
-from storage.checkpoints_s3 import S3CheckpointStore
 from storage.dead_letters_postgres import PostgresHeld, PostgresOperations
 from storage.housekeeping_postgres import PostgresHousekeeping
 from storage.inbox_postgres import PostgresInbox
@@ -132,35 +129,6 @@ def create_keyring(settings: Settings) -> LocalKeyring | VaultTransitKeyring:
     if settings.keyring_file is None:
         raise ValueError("DPJ_KEYRING_FILE is not set")
     return LocalKeyring(settings.keyring_file)
-
-
-def create_signer(settings: Settings) -> LocalSigner | VaultSigner:
-    """Who signs checkpoints and receipts. Raises ValueError if the settings don't say where the key is."""
-    if settings.signer == "vault":
-        session = VaultSession.connect(
-            settings.vault_addr,
-            settings.vault_role_id.get_secret_value(),
-            settings.vault_secret_id.get_secret_value(),
-        )
-        return VaultSigner(session, settings.vault_signing_key)
-    if settings.signing_key_file is None:
-        raise ValueError("DPJ_SIGNING_KEY_FILE is not set")
-    return LocalSigner(settings.signing_key_file)
-
-
-def create_checkpoint_store(settings: Settings) -> FolderCheckpointStore | S3CheckpointStore:
-    """Where checkpoints stay. Raises ValueError if the settings don't say where that is."""
-    if settings.checkpoint_store == "s3":
-        return S3CheckpointStore(
-            settings.checkpoint_endpoint,
-            settings.checkpoint_access_key.get_secret_value(),
-            settings.checkpoint_secret_key.get_secret_value(),
-            settings.checkpoint_bucket,
-            secure=settings.checkpoint_secure,
-        )
-    if settings.checkpoints_dir is None:
-        raise ValueError("DPJ_CHECKPOINTS_DIR is not set")
-    return FolderCheckpointStore(settings.checkpoints_dir)
 
 
 class Site:
@@ -260,18 +228,6 @@ class Site:
         return GuardedAuditStore(self._mongo, self._mongo_breaker)
 
     @cached_property
-    def signer(self) -> LocalSigner | VaultSigner:
-        signer = create_signer(self.settings)
-        self._closed_with_us(signer.aclose)
-        return signer
-
-    @cached_property
-    def checkpoint_store(self) -> FolderCheckpointStore | S3CheckpointStore:
-        store = create_checkpoint_store(self.settings)
-        self._closed_with_us(store.aclose)
-        return store
-
-    @cached_property
     def delivery_metrics(self) -> DeliveryMetrics:
         return DeliveryMetrics(self.metrics)
 
@@ -330,31 +286,31 @@ class Site:
     def audit(self) -> Processor:
         return AuditProcessor()
 
-    def audit_chainer(self) -> AuditChainer:
-        """Gives audit lines their places; runs beside the audit consumer."""
-        return AuditChainer(PostgresAuditWaiting(self.postgres))
-
-    def audit_flusher(self) -> AuditFlusher:
-        """Moves chained audit entries to MongoDB; runs beside the audit consumer."""
-        return AuditFlusher(PostgresAuditPending(self.postgres), self.audit_store, self.database)
-
-    def audit_checkpointer(self) -> AuditCheckpointer:
-        """Signs the chains now and then; runs beside the audit consumer."""
-        return AuditCheckpointer(
-            PostgresAuditTrees(self.postgres),
-            self.signer,
-            self.checkpoint_store,
-            self._mongo,
-            PostgresAuditPending(self.postgres),
-            self.database,
-            self.clock,
-            entries=self.settings.checkpoint_entries,
-            seconds=self.settings.checkpoint_seconds,
-        )
+    @cached_property
+    def proofs(self) -> Proofs:
+        """Signing key and checkpoint store."""
+        proofs = Proofs(self.settings)
+        self._closed_with_us(proofs.aclose)
+        return proofs
 
     def audit_steps(self) -> Mapping[str, Mover]:
-        """What runs beside the audit consumer, by its name."""
-        return {"chain": self.audit_chainer(), "flush": self.audit_flusher(), "checkpoint": self.audit_checkpointer()}
+        """What runs beside the audit consumer, by its name: gives lines their places, moves entries to MongoDB, signs chains."""
+        pending = PostgresAuditPending(self.postgres)
+        return {
+            "chain": AuditChainer(PostgresAuditWaiting(self.postgres)),
+            "flush": AuditFlusher(pending, self.audit_store, self.database),
+            "checkpoint": AuditCheckpointer(
+                PostgresAuditTrees(self.postgres),
+                self.proofs.signer,
+                self.proofs.checkpoints,
+                self._mongo,
+                pending,
+                self.database,
+                self.clock,
+                entries=self.settings.checkpoint_entries,
+                seconds=self.settings.checkpoint_seconds,
+            ),
+        }
 
     def desk(self, operator: str) -> OperatorDesk:
         """Acts of the operator of that login name. Await ``codec.check`` before: acts are audited, and audit lines encoded."""
@@ -473,7 +429,7 @@ class Site:
             receipts=Receipts(
                 self.database,
                 PostgresInclusions(self.postgres),
-                self.signer,
+                self.proofs.signer,
                 self.personal,
                 self.clock,
                 seconds=settings.checkpoint_seconds,

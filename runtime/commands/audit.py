@@ -25,8 +25,8 @@ async def verify(settings: Settings, tenant: str | None) -> AuditReport:
     from storage.audit_chain_postgres import PostgresAuditPending
 
     async with _opened(settings) as (site, history):
-        keys = {key.id: key for key in await site.signer.public_keys()}
-        checkpoints = site.checkpoint_store
+        keys = {key.id: key for key in await site.proofs.signer.public_keys()}
+        checkpoints = site.proofs.checkpoints
         # Before the heads are read: a checkpoint never covers more than its chain has.
         tenants = await checkpoints.tenants() if tenant is None else [tenant]
         signed = {name: await read_signed(checkpoints, keys, verifies, name) for name in tenants}
@@ -40,15 +40,15 @@ async def export(settings: Settings, tenant: str, folder: Path) -> Exported:
     from storage.audit_chain_postgres import PostgresAuditPending
 
     async with _opened(settings) as (site, history):
-        keys = await site.signer.public_keys()
+        keys = await site.proofs.signer.public_keys()
         pending = PostgresAuditPending(site.postgres)
-        return await export_audit(tenant, folder, history, pending, site.checkpoint_store, keys)
+        return await export_audit(tenant, folder, history, pending, site.proofs.checkpoints, keys)
 
 
 async def public_keys(settings: Settings) -> bytes:
     """The public keys that verify checkpoints and receipts, as a JSON Web Key Set. Raises KeyringUnavailable."""
     from operations.audit_export import key_set
-    from runtime.wiring import create_signer
+    from runtime.proofs import create_signer
 
     signer = create_signer(settings)
     try:

@@ -1,0 +1,65 @@
+"""Which signing key and which checkpoint store the settings name. Making one opens nothing; that happens at its first use."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from functools import cached_property
+
+from crypto.local_signer import LocalSigner
+from crypto.vault_session import VaultSession
+from crypto.vault_signer import VaultSigner
+from runtime.settings import Settings
+from storage.checkpoints_folder import FolderCheckpointStore
+from storage.checkpoints_s3 import S3CheckpointStore
+
+
+class Proofs:
+    """Both, each made when it is first asked for and closed by ``aclose``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._closing = AsyncExitStack()
+
+    @cached_property
+    def signer(self) -> LocalSigner | VaultSigner:
+        signer = create_signer(self._settings)
+        self._closing.push_async_callback(signer.aclose)
+        return signer
+
+    @cached_property
+    def checkpoints(self) -> FolderCheckpointStore | S3CheckpointStore:
+        store = create_checkpoint_store(self._settings)
+        self._closing.push_async_callback(store.aclose)
+        return store
+
+    async def aclose(self) -> None:
+        await self._closing.aclose()
+
+
+def create_signer(settings: Settings) -> LocalSigner | VaultSigner:
+    """Who signs checkpoints and receipts. Raises ValueError if the settings don't say where the key is."""
+    if settings.signer == "vault":
+        session = VaultSession.connect(
+            settings.vault_addr,
+            settings.vault_role_id.get_secret_value(),
+            settings.vault_secret_id.get_secret_value(),
+        )
+        return VaultSigner(session, settings.vault_signing_key)
+    if settings.signing_key_file is None:
+        raise ValueError("DPJ_SIGNING_KEY_FILE is not set")
+    return LocalSigner(settings.signing_key_file)
+
+
+def create_checkpoint_store(settings: Settings) -> FolderCheckpointStore | S3CheckpointStore:
+    """Where checkpoints stay. Raises ValueError if the settings don't say where that is."""
+    if settings.checkpoint_store == "s3":
+        return S3CheckpointStore(
+            settings.checkpoint_endpoint,
+            settings.checkpoint_access_key.get_secret_value(),
+            settings.checkpoint_secret_key.get_secret_value(),
+            settings.checkpoint_bucket,
+            secure=settings.checkpoint_secure,
+        )
+    if settings.checkpoints_dir is None:
+        raise ValueError("DPJ_CHECKPOINTS_DIR is not set")
+    return FolderCheckpointStore(settings.checkpoints_dir)
