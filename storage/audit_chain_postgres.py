@@ -131,7 +131,7 @@ async def _write(
             SELECT $1, seq, event_id, entry, hash FROM entries
         ), leaves AS (
             INSERT INTO audit_leaves (tenant, first_seq, hashes, last_hash)
-            SELECT $1, $9, $10, $8 WHERE length($10) > 0
+            SELECT $1, $9::bigint, $10::bytea, $8::text WHERE length($10::bytea) > 0
         ), archivings AS (
             INSERT INTO audit_archivings (document_id, tenant, seq, entry)
             SELECT document_id, $1, seq, entry

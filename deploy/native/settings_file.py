@@ -57,6 +57,8 @@ def values(site: Site) -> dict[str, str]:
         "DPJ_SIGNING_KEY_FILE": str(keys / SIGNING_KEY),
         "DPJ_CHECKPOINT_STORE": "s3" if site.profile == "full" else "folder",
         "DPJ_CHECKPOINTS_DIR": str(site.folder / "checkpoints"),
+        # Who tries things out has a receipt soon.
+        "DPJ_CHECKPOINT_SECONDS": "10",
         "DPJ_PERSONAL_KEY_FILE": str(keys / "personal.key"),
         "DPJ_PSEUDONYM_KEY_FILE": str(keys / "pseudonym.key"),
         "DPJ_GED_URL": ged.Ged().url(site),
