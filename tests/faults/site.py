@@ -173,6 +173,7 @@ class FaultSite:
             "DPJ_SMTP_HOST": host,
             "DPJ_SMTP_PORT": port,
             "DPJ_MINIO_ENDPOINT": web["minio"],
+            "DPJ_CHECKPOINT_ENDPOINT": web["minio"],
             "DPJ_VAULT_ADDR": _moved(given["DPJ_VAULT_ADDR"], web["vault"]),
         }
 
