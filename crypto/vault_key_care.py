@@ -44,15 +44,15 @@ class VaultTenantKeys:
         name = self._prefix + tenant
         if await self._aside(self._read, name) is not None:
             return False
-        await self._aside(self._session.keys, "post", f"/{name}", NEW_KEY)
+        await self._aside(self._session.ask, "post", f"keys/{name}", NEW_KEY)
         return True
 
     async def rotate(self, tenant: str) -> None:
-        await self._aside(self._session.keys, "post", f"/{self._prefix}{tenant}/rotate", {})
+        await self._aside(self._session.ask, "post", f"keys/{self._prefix}{tenant}/rotate", {})
 
     async def raise_floor(self, tenant: str, version: int) -> None:
         body = {"min_decryption_version": version}
-        await self._aside(self._session.keys, "post", f"/{self._prefix}{tenant}/config", body)
+        await self._aside(self._session.ask, "post", f"keys/{self._prefix}{tenant}/config", body)
 
     async def rewrap(self, tenant: str, keys: _Keys) -> Sequence[WrappedKey | DPJError]:
         answers: list[WrappedKey | DPJError] = [
@@ -77,11 +77,11 @@ class VaultTenantKeys:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
 
     def _read(self, name: str) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self._session.keys("get", f"/{name}")
+        found: dict[str, Any] | None = self._session.ask("get", f"keys/{name}")
         return found
 
     def _all(self) -> list[KeyState]:
-        names = (self._session.keys("list", "") or {}).get("keys", [])
+        names = (self._session.ask("list", "keys") or {}).get("keys", [])
         found = []
         for name in sorted(names):
             is_single = name == self._single

@@ -102,14 +102,14 @@ class VaultSession:
         found: list[dict[str, Any]] = self._told(results)
         return found
 
-    def keys(self, method: Literal["get", "post", "list"], path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The ``data`` of a call about the mount's keys: ``path`` is what follows ``keys``, ``/name/rotate`` and the like.
+    def ask(self, method: Literal["get", "post", "list"], path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The ``data`` of a call below the mount: ``path`` is ``keys/name/rotate``, ``sign/name`` and the like.
 
-        None if Vault knows no such key. Raises as ``transit``.
+        None if Vault knows no such thing. Raises as ``transit``.
         """
 
         def call() -> Any:
-            url = f"/v1/{self._mount}/keys{path}"
+            url = f"/v1/{self._mount}/{path}"
             try:
                 return getattr(self._client.adapter, method)(url=url, **({} if body is None else {"json": dict(body)}))
             except hvac.exceptions.InvalidPath:

@@ -57,7 +57,7 @@ class StoredEntry:
 
 class Break(Enum):
     """What is wrong: an entry is not there, is not what was written, does not follow the one before, or is filed wrongly;
-    is no part of the chain; or the chain as a whole does not end at its head, or has none."""
+    is no part of the chain; or the chain as a whole does not end at its head, or has none, or is not what was signed."""
 
     MISSING = "MISSING"
     ALTERED = "ALTERED"
@@ -66,6 +66,7 @@ class Break(Enum):
     SURPLUS = "SURPLUS"
     HEAD_DIFFERS = "HEAD_DIFFERS"
     HEAD_MISSING = "HEAD_MISSING"
+    REWRITTEN = "REWRITTEN"
 
 
 @dataclass(frozen=True, slots=True)

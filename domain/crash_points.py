@@ -47,6 +47,8 @@ POINTS: Final[Mapping[str, str]] = {
     "notification.sent": "the mail server took the mail; nothing is written",
     "audit.chained": "entries have their places in the chain; the audit store has none of them",
     "audit.stored": "the audit store has the entries; PostgreSQL still keeps them",
+    "checkpoint.fixed": "the next checkpoint is on record; it is not signed",
+    "checkpoint.stored": "the checkpoint store has it; the record does not say so",
     "reconcile.noted": "a repair is on record; it is not made",
     "reconcile.repaired": "a repair is made; the run has not ended",
 }

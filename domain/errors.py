@@ -148,6 +148,13 @@ class AntivirusLimitExceeded(AntivirusUnavailable):
     code = "antivirus_limit_exceeded"
 
 
+class CheckpointStoreUnavailable(Transient):
+    """Where audit checkpoints stay is away, or lacks the lock that keeps them."""
+
+    code = "checkpoint_store_unavailable"
+    waiting_for = "checkpoint_store"
+
+
 class RendererUnavailable(Transient):
     """No rendering child can be started, or the pool is closing; it says nothing about the document."""
 
@@ -268,6 +275,12 @@ class AuditConflict(Permanent):
     """The audit store holds another entry in the place of one of ours: it was altered, or two chains were mixed."""
 
     code = "audit_conflict"
+
+
+class CheckpointConflict(Permanent):
+    """The audit database is not what the last checkpoint signed: it was altered, or restored from before."""
+
+    code = "checkpoint_conflict"
 
 
 class GivenUpByOperator(Permanent):

@@ -76,6 +76,22 @@ class ContentNotAvailable(Refused):
     code = "content_not_available"
 
 
+class ReceiptNotAvailable(Refused):
+    """The document's state gives it no receipt: it is not archived, or its data are erased."""
+
+    code = "receipt_not_available"
+
+
+class ReceiptPending(Refused):
+    """The document is archived; the checkpoint that proves it is still to come, in about ``retry_after`` seconds."""
+
+    code = "receipt_pending"
+
+    def __init__(self, detail: str = "", *, retry_after: int = 60) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
 class LinkNotFound(Refused):
     """There is no such link, or none any more: one answer for all, so that guessing tells nothing."""
 

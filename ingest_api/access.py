@@ -2,7 +2,8 @@
 
 * portal: deposits, and reads all of its own tenant;
 * validator: reads all of its own tenant, validates and rejects there;
-* operator, auditor: read metadata and timelines of every tenant, content of none; operators revoke tokens and links.
+* operator, auditor: read metadata and timelines of every tenant, content of none; the auditor receipts too, the operator revokes
+  tokens and links.
 
 A row says both what a role may do and whether other tenants' things exist for it there: where they don't, they are not
 found. The use cases hold the outermost bound themselves: a row can narrow what they show, never widen it.
@@ -39,6 +40,7 @@ class Open:
 _TENANT: Final = frozenset({Role.PORTAL, Role.VALIDATOR})
 _EVERYONE: Final = frozenset(Role)
 _OPERATOR: Final = frozenset({Role.OPERATOR})
+_AUDITOR: Final = frozenset({Role.AUDITOR})
 
 
 def _documents(own: frozenset[Role], other: frozenset[Role] = frozenset()) -> Rule:
@@ -52,6 +54,7 @@ ACCESS: Final[Mapping[str, Rule | Open]] = {
     "get_document": _documents(_EVERYONE, ALL_TENANTS),
     "get_document_content": _documents(_TENANT),
     "get_document_thumbnail": _documents(_TENANT),
+    "get_document_receipt": _documents(_TENANT | _AUDITOR, _AUDITOR),
     "list_document_events": _documents(_EVERYONE, ALL_TENANTS),
     "validate_document": _documents(frozenset({Role.VALIDATOR})),
     "reject_document": _documents(frozenset({Role.VALIDATOR})),

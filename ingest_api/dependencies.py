@@ -21,6 +21,7 @@ from processors.dossiers import DossierFiles
 from processors.intake import Intake
 from processors.links import DocumentLinks
 from processors.reading import Reading
+from processors.receipts import Receipts
 from processors.revoking import Revoking
 from processors.validation import Validation
 
@@ -50,6 +51,7 @@ class ApiDependencies:
     dossiers: DossierFiles
     revoking: Revoking
     links: DocumentLinks
+    receipts: Receipts
     authenticator: Authenticator
     limits: RateLimits = UNLIMITED
     readiness: Mapping[str, Check] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from domain.receipts import MEDIA_TYPE
 from ingest_api.models import Problem
 
 _TITLES: Final = {
@@ -45,6 +46,10 @@ RANGES: Final[Responses] = {
     200: {"description": "The whole content, in its own media type", "content": _CONTENT},
     206: {"description": "The range asked for", "content": _CONTENT},
     304: {"description": "The client has it already (If-None-Match)"},
+}
+
+RECEIPT: Final[Responses] = {
+    200: {"description": "The receipt, a compact JWS", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}},
 }
 
 RAW_BODIES: Final[dict[str, Any]] = {

@@ -131,10 +131,11 @@ def _pending(decision: Decision | None) -> DecisionView | None:
 
 def _links(document: Document) -> dict[str, str]:
     me = f"{API}/documents/{document.id}"
-    return {
+    links = {
         "self": me,
         "content": f"{me}/content",
         "thumbnail": f"{me}/thumbnail?size=256",
         "events": f"{me}/events",
         "dossier": f"{API}/dossiers/{document.dossier_id}",
     }
+    return {**links, "receipt": f"{me}/receipt"} if document.status is Status.ARCHIVED else links

@@ -22,6 +22,7 @@ from domain.refusals import (
     ParameterInvalid,
     RangeNotSatisfiable,
     RateLimited,
+    ReceiptPending,
     Unauthenticated,
 )
 
@@ -70,7 +71,7 @@ def problem_of(error: DPJError, *, errors: Sequence[FieldError] = ()) -> Respons
     """The answer to a domain error."""
     row = FAILURES[error.code]
     headers: dict[str, str] = {}
-    if isinstance(error, Transient):
+    if isinstance(error, Transient | ReceiptPending):
         headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, IdempotencyInProgress):
         headers["Retry-After"] = str(IN_PROGRESS_RETRY_AFTER)

@@ -10,12 +10,13 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from domain.lifecycle import Status
+from domain.receipts import MEDIA_TYPE
 from ingest_api import models
 from ingest_api.answers import answer, answer_json
 from ingest_api.body import read_json
 from ingest_api.content import content_answer
 from ingest_api.dependencies import Authorised, Given
-from ingest_api.documented import RANGES, RAW_BODIES, json_body, problems
+from ingest_api.documented import RANGES, RAW_BODIES, RECEIPT, json_body, problems
 from ingest_api.presenting import API, document_body, document_view, event_view, type_view
 from ingest_api.ranges import is_current
 from ingest_api.streaming import ContentResponse
@@ -134,6 +135,21 @@ async def list_document_events(document_id: UUID, caller: Authorised, given: Giv
     """What has happened to a document, oldest first."""
     entries = await given.deps.reading.timeline(caller, document_id)
     return answer(models.EventList(items=[event_view(entry) for entry in entries]))
+
+
+@router.get(
+    "/documents/{document_id}/receipt",
+    name="get_document_receipt",
+    response_class=Response,
+    responses={**RECEIPT, **problems(401, 403, 404, 409, 429, 503)},
+)
+async def get_document_receipt(document_id: UUID, caller: Authorised, given: Given) -> Response:
+    """The signed receipt of an archived document: a compact JWS (EdDSA) with the proof that the audit log has its archiving.
+
+    It is verified without us: verifier/dpj_verify.py. 409 receipt_pending with Retry-After while the proof is still to come.
+    """
+    receipt = await given.deps.receipts.receipt(caller, document_id)
+    return Response(receipt, headers={"Cache-Control": "no-store"}, media_type=MEDIA_TYPE)
 
 
 @router.post(

@@ -1,6 +1,7 @@
 """Walks audit chains from their first entry to their head: the proof that no line of the audit log was changed or removed.
 
-The head lives in PostgreSQL and the entries in MongoDB, so that who rewrites one of them is found out by the other.
+The head lives in PostgreSQL and the entries in MongoDB, so that who rewrites one of them is found out by the other; the signed
+checkpoints live where neither database's people can write, so that who rewrites both is found out too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from domain.audit_chain import Break, ChainCheck, ChainEntry, ChainHead, Fault, StoredEntry, genesis
+from operations.audit_checkpoints import NOTHING_SIGNED, Finding, Signed, SignedCheck
 
 PAGE: Final = 1_000
 
@@ -47,7 +49,8 @@ class ChainHeads(Protocol):
 class ChainReport:
     """One tenant's chain: how many entries verified, of how many the head names, and where it first breaks.
 
-    ``waiting`` counts what is not in the audit store yet: verified entries, and lines that have no place so far.
+    ``waiting`` counts what is not in the audit store yet: verified entries, and lines that have no place so far. ``signed`` is the size
+    of the newest of ``checkpoints``. ``findings`` name what was done, to the chain or to its checkpoints.
     """
 
     tenant: str
@@ -55,12 +58,23 @@ class ChainReport:
     expected: int
     waiting: int
     fault: Fault | None
+    signed: int = 0
+    checkpoints: int = 0
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def intact(self) -> bool:
+        return self.fault is None and not self.findings
 
     @property
     def line(self) -> str:
         if self.fault is not None:
             return f"{self.tenant}: BROKEN at entry {self.fault.seq} of {self.expected} ({self.fault.reason.value})"
-        return f"{self.tenant}: intact, {self.verified} entries" + (f", {self.waiting} waiting" if self.waiting else "")
+        waiting = f", {self.waiting} waiting" if self.waiting else ""
+        signed = f", {self.signed} of them signed by {self.checkpoints} checkpoints" if self.checkpoints else ""
+        if self.findings:
+            return f"{self.tenant}: NOT PROVEN, {self.verified} entries follow from each other{waiting}{signed}"
+        return f"{self.tenant}: intact, {self.verified} entries{waiting}{signed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +85,12 @@ class AuditReport:
 
     @property
     def intact(self) -> bool:
-        return all(chain.fault is None for chain in self.chains)
+        return all(chain.intact for chain in self.chains)
 
     @property
     def detail(self) -> str:
         """One sentence for a summary."""
-        broken = [chain for chain in self.chains if chain.fault is not None]
+        broken = [chain for chain in self.chains if not chain.intact]
         if broken:
             return f"{len(broken)} of {len(self.chains)} chains broken; first {broken[0].line}"
         entries = sum(chain.verified for chain in self.chains)
@@ -85,7 +99,13 @@ class AuditReport:
 
     @property
     def lines(self) -> list[str]:
+        """One for each chain."""
         return [chain.line for chain in self.chains] or ["There is no audit chain yet."]
+
+    @property
+    def told(self) -> list[str]:
+        """``lines``, and one for each finding."""
+        return [*self.lines, *(finding.line for chain in self.chains for finding in chain.findings)]
 
     @property
     def document(self) -> dict[str, Any]:
@@ -99,28 +119,92 @@ class AuditReport:
                     "waiting": chain.waiting,
                     "broken_at": chain.fault and chain.fault.seq,
                     "reason": chain.fault and chain.fault.reason.value,
+                    "signed": chain.signed,
+                    "checkpoints": chain.checkpoints,
+                    "findings": [{"kind": one.kind, "at": one.at, "text": one.text} for one in chain.findings],
                 }
                 for chain in self.chains
             ],
         }
 
 
-async def verify_audit(reader: AuditReader, heads: ChainHeads, tenant: str | None = None) -> AuditReport:
-    """Verify the chain of ``tenant``, or all. May run beside writers: what is added meanwhile is left for the next time.
+async def verify_audit(
+    reader: AuditReader, heads: ChainHeads, tenant: str | None = None, signed: Mapping[str, Signed] | None = None
+) -> AuditReport:
+    """Verify the chain of ``tenant``, or all, and hold it against what was ``signed``, which must have been read before.
 
-    Raises AuditStoreUnavailable or DatabaseUnavailable.
+    May run beside writers: what is added meanwhile is left for the next time. Raises AuditStoreUnavailable or DatabaseUnavailable.
     """
+    signed = signed or {}
     # In this order: what is in the store had its head before, and what had its head waited for its place before.
     unplaced = await heads.unplaced()
     stored = set(await reader.tenants())
     known = {head.tenant: head for head in await heads.heads()}
     reports = []
-    for name in sorted(set(known) | stored | set(unplaced)):
+    for name in sorted(set(known) | stored | set(unplaced) | set(signed)):
         if tenant in {None, name}:
+            proof = signed.get(name, NOTHING_SIGNED)
             head = known.get(name) or (None if name in stored else genesis(name))
-            report = _headless(name) if head is None else await _verify_chain(reader, heads, head)
-            reports.append(replace(report, waiting=report.waiting + unplaced.get(name, 0)))
+            report = _headless(name) if head is None else await _verify_chain(reader, heads, head, proof)
+            findings = (*await _named(reader, report, proof), *proof.findings)
+            reports.append(
+                replace(
+                    report,
+                    waiting=report.waiting + unplaced.get(name, 0),
+                    signed=proof.size,
+                    checkpoints=len(proof.checkpoints),
+                    findings=findings,
+                )
+            )
     return AuditReport(tuple(reports))
+
+
+async def _named(reader: AuditReader, report: ChainReport, proof: Signed) -> list[Finding]:
+    """What was done, as far as it shows: the chain's fault, and signed entries that the chain no longer has."""
+    found = []
+    if report.fault is not None:
+        kind, at, text = await _kind_of(reader, report, report.fault)
+        found.append(Finding(report.tenant, kind, at, text))
+    if report.expected < proof.size:
+        text = f"the chain ends at entry {report.expected}; {proof.size} are signed"
+        found.append(Finding(report.tenant, "TRUNCATED", report.expected + 1, text))
+    return found
+
+
+async def _kind_of(reader: AuditReader, report: ChainReport, fault: Fault) -> tuple[str, int, str]:
+    seq = fault.seq
+    if fault.reason is Break.MISSING:
+        if await _first_from(reader, report.tenant, seq, report.expected) is None:
+            return "TRUNCATED", seq, f"the log ends at entry {seq - 1} of {report.expected}"
+        return "DELETED", seq, f"entry {seq} is missing"
+    if fault.reason in {Break.UNLINKED, Break.MISLABELLED}:
+        held = await _first_from(reader, report.tenant, seq, seq)
+        if held is not None and _number_in(held.entry) != seq:
+            return "REORDERED", seq, f"in the place of entry {seq} stands another one"
+        return "EDITED", max(seq - 1, 1), f"entry {max(seq - 1, 1)} is not the one that entry {seq} names"
+    if fault.reason is Break.SURPLUS:
+        return "INSERTED", seq, f"what is filed as entry {seq} is no part of the chain"
+    if fault.reason is Break.HEAD_MISSING:
+        return "HEAD_MISSING", seq, "the database has entries of this tenant, and no head of their chain"
+    if fault.reason is Break.HEAD_DIFFERS:
+        return "REWRITTEN", seq, f"the entries follow from each other, but the last one, {seq}, is not the head's"
+    if fault.reason is Break.REWRITTEN:
+        return "REWRITTEN", seq, f"entries from {seq} on follow from each other, but are not those that were signed"
+    return "EDITED", seq, f"entry {seq} is not what was written"
+
+
+async def _first_from(reader: AuditReader, tenant: str, seq: int, up_to: int) -> StoredEntry | None:
+    async with aclosing(reader.entries(tenant, seq - 1, up_to)) as entries:
+        async for stored in entries:
+            return stored
+    return None
+
+
+def _number_in(entry: ChainEntry) -> Any:
+    try:
+        return entry.fields().get("seq")
+    except ValueError:
+        return None
 
 
 def _headless(tenant: str) -> ChainReport:
@@ -128,8 +212,8 @@ def _headless(tenant: str) -> ChainReport:
     return ChainReport(tenant=tenant, verified=0, expected=0, waiting=0, fault=fault)
 
 
-async def _verify_chain(reader: AuditReader, heads: ChainHeads, head: ChainHead) -> ChainReport:
-    check = ChainCheck(genesis(head.tenant))
+async def _verify_chain(reader: AuditReader, heads: ChainHeads, head: ChainHead, proof: Signed) -> ChainReport:
+    check = SignedCheck(genesis(head.tenant), proof.checkpoints)
     waited = 0
     while check.fault is None and check.head.seq < head.seq:
         before = check.head.seq

@@ -122,7 +122,14 @@ class ArchivingProcessor:
                     retention_years=years,
                 )
             ],
-            details={"ged_id": copy.ged_id, "ged_path": copy.ged_path, "retention_years": years},
+            # Content and size with it: the audit log, and so a receipt's proof, says what was archived, not only that.
+            details={
+                "ged_id": copy.ged_id,
+                "ged_path": copy.ged_path,
+                "retention_years": years,
+                "sha256": document.sha256,
+                "size": document.size,
+            },
             ged_id=copy.ged_id,
             ged_path=copy.ged_path,
             archived_at=origin.at,

@@ -98,7 +98,7 @@ class AuditProcessor:
         return nothing
 
 
-class _Mover(ABC):
+class Mover(ABC):
     """A step that runs by itself. ``waiting_for`` names the dependency that holds it up now, for metrics and /readyz; None
     when nothing does."""
 
@@ -157,7 +157,7 @@ class _Mover(ABC):
         return moved, refusal
 
 
-class AuditChainer(_Mover):
+class AuditChainer(Mover):
     """Gives waiting lines their places; one at a time is at a tenant's chain, whichever process it runs in."""
 
     def __init__(self, waiting: WaitingLines, *, batch: int = BATCH) -> None:
@@ -175,7 +175,7 @@ class AuditChainer(_Mover):
         return moved
 
 
-class AuditFlusher(_Mover):
+class AuditFlusher(Mover):
     """Moves waiting entries to the audit store; one flusher per tenant at a time, whichever process it runs in."""
 
     def __init__(self, pending: PendingEntries, store: AuditStore, locks: Locks, *, batch: int = BATCH) -> None:

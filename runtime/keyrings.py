@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from crypto.local_key_care import LocalTenantKeys
 from crypto.local_keyring import LocalKeyring
 from crypto.vault_key_care import VaultTenantKeys
@@ -11,13 +13,17 @@ from crypto.vault_transit import VaultTransitKeyring
 from runtime.settings import Settings
 
 
-def create_keyring(settings: Settings) -> LocalKeyring | VaultTransitKeyring:
+def vault_session(settings: Settings) -> VaultSession:
+    """A login to Vault as the pipeline's processes have it, one per process. Nothing is called until it is used."""
+    wrapped = settings.vault_wrapped_secret_id_file
+    secret_id = WrappedSecretId(wrapped) if wrapped else settings.vault_secret_id.get_secret_value()
+    return _connected(settings, settings.vault_role_id.get_secret_value(), secret_id)
+
+
+def create_keyring(settings: Settings, vault: Callable[[], VaultSession]) -> LocalKeyring | VaultTransitKeyring:
     """The keyring that the settings name. Raises ValueError if they don't say where it is."""
     if settings.keyring == "vault":
-        wrapped = settings.vault_wrapped_secret_id_file
-        secret_id = WrappedSecretId(wrapped) if wrapped else settings.vault_secret_id.get_secret_value()
-        session = _vault_session(settings, settings.vault_role_id.get_secret_value(), secret_id)
-        return VaultTransitKeyring(session, settings.vault_tenant_prefix, settings.vault_transit_key)
+        return VaultTransitKeyring(vault(), settings.vault_tenant_prefix, settings.vault_transit_key)
     if settings.keyring_file is None:
         raise ValueError("DPJ_KEYRING_FILE is not set")
     return LocalKeyring(settings.keyring_file)
@@ -28,14 +34,14 @@ def create_tenant_keys(settings: Settings) -> LocalTenantKeys | VaultTenantKeys:
     if settings.keyring == "vault":
         if settings.vault_operator_file is None:
             raise ValueError("DPJ_VAULT_OPERATOR_FILE is not set")
-        session = _vault_session(settings, *read_role_file(settings.vault_operator_file))
+        session = _connected(settings, *read_role_file(settings.vault_operator_file))
         return VaultTenantKeys(session, settings.vault_tenant_prefix, settings.vault_transit_key)
     if settings.keyring_file is None:
         raise ValueError("DPJ_KEYRING_FILE is not set")
     return LocalTenantKeys(settings.keyring_file)
 
 
-def _vault_session(settings: Settings, role_id: str, secret_id: str | WrappedSecretId) -> VaultSession:
+def _connected(settings: Settings, role_id: str, secret_id: str | WrappedSecretId) -> VaultSession:
     return VaultSession.connect(
         settings.vault_addr, role_id, secret_id, mount=settings.vault_mount, timeout=settings.vault_timeout
     )

@@ -105,7 +105,7 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
             if "renditions" in names:
                 await unless_stopped(stopping, _see_parsers(site))
             runners = {name: site.consumer(name, scratch) for name in names}
-            audit = {"chain": site.audit_chainer(), "flush": site.audit_flusher()} if "audit" in runners else {}
+            audit = site.audit_steps() if "audit" in runners else {}
 
             def health() -> tuple[bool, dict[str, Any]]:
                 states = {name: runner.state for name, runner in runners.items()}

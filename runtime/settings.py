@@ -53,6 +53,18 @@ class Settings(BaseSettings):
     vault_tenant_prefix: str = Field(default="dpj-tenant-", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
     vault_transit_key: str = "dpj-documents"
     vault_timeout: float = Field(default=5.0, gt=0, le=60)
+    signer: Literal["local", "vault"] = "local"
+    signing_key_file: Path | None = None
+    vault_signing_key: str = "dpj-proofs"
+    checkpoint_store: Literal["folder", "s3"] = "folder"
+    checkpoints_dir: Path | None = None
+    checkpoint_endpoint: str = ""
+    checkpoint_access_key: SecretStr = SecretStr("")
+    checkpoint_secret_key: SecretStr = SecretStr("")
+    checkpoint_bucket: str = "dpj-checkpoints"
+    checkpoint_secure: bool = False
+    checkpoint_entries: int = Field(default=10_000, ge=1)
+    checkpoint_seconds: float = Field(default=300.0, gt=0)
     personal_key_file: Path
     pseudonym_key_file: Path
 

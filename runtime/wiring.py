@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
@@ -13,7 +13,8 @@ from notifications.rendering import MailTemplates
 from processors.archive_copies import ArchiveCopies
 from processors.archiving import ArchivingProcessor
 from processors.attempts import AbandonedSweep, Attempts
-from processors.audit import AuditChainer, AuditFlusher, AuditProcessor
+from processors.audit import AuditChainer, AuditFlusher, AuditProcessor, Mover
+from processors.checkpointing import AuditCheckpointer
 from processors.dead_letters import SYSTEM_TENANT, OperatorDesk
 from processors.dossiers import DossierFiles
 from processors.guarded import GuardedExtendedMetadata, GuardedGed, GuardedMailSender
@@ -26,6 +27,7 @@ from processors.notification import NotificationProcessor
 from processors.operator_mails import OperatorMails
 from processors.ports import Processor
 from processors.reading import Reading
+from processors.receipts import Receipts
 from processors.reconcile import Part, Reconcile
 from processors.reconcile_ged import ArchivedCopies
 from processors.reconcile_store import stored_objects
@@ -39,6 +41,7 @@ from runtime.safety import create_scanner, operators_of
 from runtime.telemetry import RelayMetrics
 from runtime.wiring_adapters import Adapters
 from storage.audit_chain_postgres import PostgresAuditPending, PostgresAuditWaiting
+from storage.audit_tree_postgres import PostgresAuditTrees, PostgresInclusions
 from storage.dead_letters_postgres import PostgresHeld, PostgresOperations
 from storage.housekeeping_postgres import PostgresHousekeeping
 from storage.inbox_postgres import PostgresInbox
@@ -110,13 +113,24 @@ class Site(Adapters):
     def audit(self) -> Processor:
         return AuditProcessor()
 
-    def audit_chainer(self) -> AuditChainer:
-        """Gives audit lines their places; runs beside the audit consumer."""
-        return AuditChainer(PostgresAuditWaiting(self.postgres))
-
-    def audit_flusher(self) -> AuditFlusher:
-        """Moves chained audit entries to MongoDB; runs beside the audit consumer."""
-        return AuditFlusher(PostgresAuditPending(self.postgres), self.audit_store, self.database)
+    def audit_steps(self) -> Mapping[str, Mover]:
+        """What runs beside the audit consumer, by its name: gives lines their places, moves entries to MongoDB, signs chains."""
+        pending = PostgresAuditPending(self.postgres)
+        return {
+            "chain": AuditChainer(PostgresAuditWaiting(self.postgres)),
+            "flush": AuditFlusher(pending, self.audit_store, self.database),
+            "checkpoint": AuditCheckpointer(
+                PostgresAuditTrees(self.postgres),
+                self.proofs.signer,
+                self.proofs.checkpoints,
+                self._mongo,
+                pending,
+                self.database,
+                self.clock,
+                entries=self.settings.checkpoint_entries,
+                seconds=self.settings.checkpoint_seconds,
+            ),
+        }
 
     def desk(self, operator: str) -> OperatorDesk:
         """Acts of the operator of that login name. Await ``codec.check`` before: acts are audited, and audit lines encoded."""
@@ -261,6 +275,14 @@ class Site(Adapters):
                 self.clock,
                 longest=settings.link_longest_seconds,
                 scanned_only=scanned_only,
+            ),
+            receipts=Receipts(
+                self.database,
+                PostgresInclusions(self.postgres),
+                self.proofs.signer,
+                self.personal,
+                self.clock,
+                seconds=settings.checkpoint_seconds,
             ),
             authenticator=token_authenticator(settings, jwks, self.revoked_tokens),
             limits=rate_limits(settings, self._closed_with_us),

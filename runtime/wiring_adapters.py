@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from crypto.envelope import Envelope
 from crypto.local_keyring import LocalKeyring
 from crypto.personal_data import PersonalDataKeys
+from crypto.vault_session import VaultSession
 from crypto.vault_transit import VaultTransitKeyring
 from domain.errors import (
     AuditStoreUnavailable,
@@ -36,7 +37,8 @@ from processors.vouching import VouchedKeyring
 from rendering.pool import RenderPool
 from runtime.access import revocation_store
 from runtime.dependencies import Dependencies
-from runtime.keyrings import create_keyring
+from runtime.keyrings import create_keyring, vault_session
+from runtime.proofs import Proofs
 from runtime.safety import confinement_of, create_render_pool
 from runtime.settings import Settings
 from runtime.telemetry import CircuitMetrics, DeliveryMetrics
@@ -138,21 +140,37 @@ class Adapters:
         return GuardedObjectStore(store, self._breaker(ObjectStoreUnavailable, store.check))
 
     @cached_property
+    def _vault(self) -> VaultSession:
+        """This process's one login: a wrapped secret id is good for one use."""
+        return vault_session(self.settings)
+
+    @cached_property
+    def proofs(self) -> Proofs:
+        """Signing key and checkpoint store."""
+        proofs = Proofs(self.settings, lambda: self._vault)
+        self._closed_with_us(proofs.aclose)
+        return proofs
+
+    @cached_property
     def _keyring(self) -> LocalKeyring | VaultTransitKeyring:
-        keyring = create_keyring(self.settings)
+        keyring = create_keyring(self.settings, lambda: self._vault)
         self._closed_with_us(keyring.aclose)
         return keyring
 
     async def log_in(self, stopping: asyncio.Event) -> None:
-        """At a process's start: be let in to the keyring, however long it is away, if the process has need of one.
+        """At a process's start: be let in to keyring and Vault, however long they are away, if the process has need of them.
 
         Ends with the process; raises KeyringLoginRefused where waiting would not help.
         """
-        if "_keyring" not in self.__dict__:
+        made = self.__dict__
+        if "_keyring" not in made and "_vault" not in made:
             await stopping.wait()
         while not stopping.is_set():
             try:
-                await self._keyring.check()
+                if "_vault" in made:
+                    await asyncio.to_thread(self._vault.check)
+                if "_keyring" in made:
+                    await self._keyring.check()
                 await stopping.wait()
             except KeyringLoginRefused:
                 raise

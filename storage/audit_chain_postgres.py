@@ -14,6 +14,7 @@ import orjson
 from domain.audit_chain import ChainEntry, ChainHead, entry_of, genesis, head_after
 from domain.crash_points import reach
 from domain.events import AuditRecorded
+from storage.audit_tree_postgres import archivings_of, leaves_of
 from storage.postgres_connections import Connections
 
 _FIELDS: Final = tuple(field.name for field in fields(AuditRecorded))
@@ -117,7 +118,8 @@ async def _hold_head(connection: Any, tenant: str) -> ChainHead | None:
 async def _write(
     connection: Any, tenant: str, entries: Sequence[ChainEntry], head: ChainHead, taken: Sequence[int]
 ) -> None:
-    """Entries, their places, the new head, and the lines' end, as one statement."""
+    """Entries, their places, their leaves in the Merkle tree, the new head, and the lines' end, as one statement."""
+    archivings = archivings_of(entries)
     await connection.execute(
         """
         WITH entries AS (
@@ -127,6 +129,14 @@ async def _write(
         ), added AS (
             INSERT INTO audit_pending (tenant, seq, event_id, entry, hash)
             SELECT $1, seq, event_id, entry, hash FROM entries
+        ), leaves AS (
+            INSERT INTO audit_leaves (tenant, first_seq, hashes, last_hash)
+            SELECT $1, $9::bigint, $10::bytea, $8::text WHERE length($10::bytea) > 0
+        ), archivings AS (
+            INSERT INTO audit_archivings (document_id, tenant, seq, entry)
+            SELECT document_id, $1, seq, entry
+            FROM unnest($11::uuid[], $12::bigint[], $13::bytea[]) AS archived (document_id, seq, entry)
+            ON CONFLICT DO NOTHING
         ), taken AS (
             DELETE FROM audit_waiting WHERE tenant = $1 AND id = ANY($6::bigint[])
         )
@@ -140,6 +150,11 @@ async def _write(
         taken,
         head.seq,
         head.hash,
+        head.seq - len(entries) + 1,
+        leaves_of(entries),
+        [one.document_id for one in archivings],
+        [one.seq for one in archivings],
+        [one.entry for one in archivings],
     )
 
 

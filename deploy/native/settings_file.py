@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from crypto.local_keyring import LocalKeyring
+from crypto.local_signer import LocalSigner
 from deploy.native import files
 from deploy.native.parts import ferretdb, ged, minio, postgres, redis, smtp, vault
 from deploy.native.ports import LOOPBACK
@@ -20,6 +21,7 @@ from deploy.native.site import Site
 
 KEY_BYTES = 32
 KEYRING = "keyring.json"
+SIGNING_KEY = "signing.json"
 PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./?-]*\Z")
 JWT_ISSUER = "https://login.dpj.example"
 
@@ -51,6 +53,12 @@ def values(site: Site) -> dict[str, str]:
         "DPJ_OBJECTS_DIR": str(site.folder / "objects"),
         "DPJ_KEYRING": "vault" if site.profile == "full" else "local",
         "DPJ_KEYRING_FILE": str(keys / KEYRING),
+        "DPJ_SIGNER": "vault" if site.profile == "full" else "local",
+        "DPJ_SIGNING_KEY_FILE": str(keys / SIGNING_KEY),
+        "DPJ_CHECKPOINT_STORE": "s3" if site.profile == "full" else "folder",
+        "DPJ_CHECKPOINTS_DIR": str(site.folder / "checkpoints"),
+        # Who tries things out has a receipt soon.
+        "DPJ_CHECKPOINT_SECONDS": "10",
         "DPJ_PERSONAL_KEY_FILE": str(keys / "personal.key"),
         "DPJ_PSEUDONYM_KEY_FILE": str(keys / "pseudonym.key"),
         "DPJ_LINK_KEY_FILE": str(keys / "link.key"),
@@ -82,6 +90,11 @@ def values(site: Site) -> dict[str, str]:
             "DPJ_MINIO_SECRET_KEY": site.secret("minio"),
             "DPJ_MINIO_BUCKET": minio.BUCKET,
             "DPJ_MINIO_SECURE": "false",
+            "DPJ_CHECKPOINT_ENDPOINT": site.address("minio"),
+            "DPJ_CHECKPOINT_ACCESS_KEY": minio.CHECKPOINT_USER,
+            "DPJ_CHECKPOINT_SECRET_KEY": site.secret("minio_checkpoints"),
+            "DPJ_CHECKPOINT_BUCKET": minio.CHECKPOINT_BUCKET,
+            "DPJ_CHECKPOINT_SECURE": "false",
             "DPJ_VAULT_ADDR": vault.Vault().url(site),
             "DPJ_VAULT_ROLE_ID": site.secret("vault_role_id"),
             "DPJ_VAULT_SECRET_ID": site.secret("vault_secret_id"),
@@ -90,6 +103,7 @@ def values(site: Site) -> dict[str, str]:
             "DPJ_ANTIVIRUS": "clamd",
             "DPJ_CLAMD_ADDRESS": site.address("clamd"),
             "DPJ_RENDER_CONFINEMENT": "required",
+            "DPJ_VAULT_SIGNING_KEY": vault.SIGNING_KEY,
         }
     return found
 
@@ -102,6 +116,8 @@ def _create_keys(site: Site) -> None:
             files.write_private(keys / name, text + "\n")
     if not (keys / KEYRING).exists():
         LocalKeyring.create(keys / KEYRING)
+    if not (keys / SIGNING_KEY).exists():
+        LocalSigner.create(keys / SIGNING_KEY)
     if not (keys / "jwt.pem").exists():
         pem = Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

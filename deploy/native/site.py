@@ -55,7 +55,17 @@ class Site:
         files.write_json(self.folder / "stack.json", self.identity)
 
 
-SECRETS = ("postgres_admin", "postgres", "mongo_admin", "mongo", "ged", "minio_admin", "minio", "redis")
+SECRETS = (
+    "postgres_admin",
+    "postgres",
+    "mongo_admin",
+    "mongo",
+    "ged",
+    "minio_admin",
+    "minio",
+    "redis",
+    "minio_checkpoints",
+)
 
 
 def state_folder(name: str) -> Path:

@@ -23,6 +23,11 @@ path "transit/keys/+/config" {
   allowed_parameters = { "min_decryption_version" = [] }
 }
 
+# What was signed is verified with the old public halves, and a floor above their versions would hide them.
+path "transit/keys/dpj-proofs/config" {
+  capabilities = ["deny"]
+}
+
 path "transit/rewrap/dpj-tenant-*" {
   capabilities = ["update"]
 }

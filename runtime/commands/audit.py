@@ -2,24 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from operations.audit_export import Exported
     from operations.audit_verify import AuditReport
     from runtime.settings import Settings
+    from runtime.wiring import Site
+    from storage.audit_mongo import MongoAuditStore
 
 
 async def verify(settings: Settings, tenant: str | None) -> AuditReport:
-    """Every tenant's chain, or that of ``tenant``. Raises AuditStoreUnavailable or DatabaseUnavailable."""
+    """Every tenant's chain, or that of ``tenant``, held against the checkpoints. Raises AuditStoreUnavailable, DatabaseUnavailable,
+    CheckpointStoreUnavailable or KeyringUnavailable."""
+    from crypto.signatures import verifies
+    from operations.audit_checkpoints import read_signed
     from operations.audit_verify import verify_audit
     from storage.audit_chain_postgres import PostgresAuditPending
-    from storage.audit_mongo import MongoAuditStore
-    from storage.postgres import Postgres
 
-    postgres = Postgres(settings.postgres_dsn.get_secret_value(), connections=1)
-    store = MongoAuditStore(settings.mongo_url.get_secret_value(), settings.mongo_database)
+    async with _opened(settings) as (site, history):
+        keys = {key.id: key for key in await site.proofs.signer.public_keys()}
+        checkpoints = site.proofs.checkpoints
+        # Before the heads are read: a checkpoint never covers more than its chain has.
+        tenants = await checkpoints.tenants() if tenant is None else [tenant]
+        signed = {name: await read_signed(checkpoints, keys, verifies, name) for name in tenants}
+        return await verify_audit(history, PostgresAuditPending(site.postgres), tenant, signed)
+
+
+async def export(settings: Settings, tenant: str, folder: Path) -> Exported:
+    """What ``operations.audit_export`` says. Raises AuditStoreUnavailable, DatabaseUnavailable, CheckpointStoreUnavailable,
+    KeyringUnavailable, or FileExistsError."""
+    from operations.audit_export import export_audit
+    from storage.audit_chain_postgres import PostgresAuditPending
+
+    async with _opened(settings) as (site, history):
+        keys = await site.proofs.signer.public_keys()
+        pending = PostgresAuditPending(site.postgres)
+        return await export_audit(tenant, folder, history, pending, site.proofs.checkpoints, keys)
+
+
+async def public_keys(settings: Settings) -> bytes:
+    """The public keys that verify checkpoints and receipts, as a JSON Web Key Set. Raises KeyringUnavailable."""
+    from operations.audit_export import key_set
+    from runtime.keyrings import vault_session
+    from runtime.proofs import create_signer
+
+    signer = create_signer(settings, lambda: vault_session(settings))
     try:
-        return await verify_audit(store, PostgresAuditPending(postgres), tenant)
+        return key_set(await signer.public_keys())
     finally:
-        await store.aclose()
-        await postgres.aclose()
+        await signer.aclose()
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncGenerator[tuple[Site, MongoAuditStore], None]:
+    """Parts made when asked for, and the audit log."""
+    from runtime.wiring import Site
+    from storage.audit_mongo import MongoAuditStore
+
+    site = Site(settings)
+    history = MongoAuditStore(settings.mongo_url.get_secret_value(), settings.mongo_database)
+    try:
+        yield site, history
+    finally:
+        await history.aclose()
+        await site.aclose()

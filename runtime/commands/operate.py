@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -78,13 +79,35 @@ def audit_verify(
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:
-    """Walk every tenant's audit chain and compare it with its head."""
+    """Walk every tenant's audit chain and compare it with its head and with the signed checkpoints."""
     from runtime.commands.audit import verify
 
     found = asyncio.run(verify(settings_of(stack), tenant))
-    answer(found.document, found.lines, as_json=as_json)
+    answer(found.document, found.told, as_json=as_json)
     if not found.intact:
         raise typer.Exit(1)
+
+
+@audit.command("export")
+def audit_export(
+    tenant: Annotated[str, typer.Option(help="Whose log.")],
+    to: Annotated[Path, typer.Option(help="A new folder.")],
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a tenant's log up to its newest checkpoint, the checkpoints and the public keys, for the stand-alone verifier."""
+    from runtime.commands.audit import export
+
+    found = asyncio.run(export(settings_of(stack), tenant, to))
+    answer(asdict(found), found.lines, as_json=as_json)
+
+
+@audit.command("keys")
+def audit_keys(stack: Stack = None) -> None:
+    """Print the public keys (JWKS) that verify checkpoints and receipts. Keep them where the database's people have no access."""
+    from runtime.commands.audit import public_keys
+
+    typer.echo(asyncio.run(public_keys(settings_of(stack))), nl=False)
 
 
 def lag(

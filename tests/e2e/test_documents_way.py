@@ -6,15 +6,18 @@ import hashlib
 import io
 import json
 import signal
+import subprocess
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
-from tests.support.pipeline import TENANT, Pipeline, metadata, sample, small_pdf, wait_for
+from tests.support.pipeline import ROOT, TENANT, Pipeline, metadata, sample, small_pdf, wait_for
 
 PHOTO = "facture-photo.jpg"
 
@@ -126,6 +129,42 @@ def test_the_audit_chain_holds_and_names_every_step(pipeline: Pipeline, archived
     assert all(fields["ip_sealed"] is None or "127.0.0.1" not in fields["ip_sealed"] for fields in said)
     verdict = pipeline.json("audit", "verify")
     assert verdict["intact"] is True
+
+
+def test_a_receipt_and_an_export_prove_it_without_us(
+    pipeline: Pipeline, archived: dict[str, Any], tmp_path: Path
+) -> None:
+    """The single file, copied elsewhere and run alone, with keys that were kept."""
+    link = archived["links"]["receipt"].removeprefix("/api/v1")
+
+    def receipt() -> httpx.Response | None:
+        answer = pipeline.client("portal").get(link)
+        assert answer.status_code in {200, 409}, answer.text
+        if answer.status_code == 409:
+            assert (answer.json()["code"], answer.headers["retry-after"]) == ("receipt_pending", "10")
+        return answer if answer.status_code == 200 else None
+
+    (tmp_path / "receipt.jws").write_bytes(wait_for(receipt, "a receipt", 40).content)
+    (tmp_path / "photo.jpg").write_bytes(sample(PHOTO))
+    (tmp_path / "dpj_verify.py").write_bytes((ROOT / "verifier" / "dpj_verify.py").read_bytes())
+    (tmp_path / "keys.json").write_text(pipeline.dpj("audit", "keys"))
+    pipeline.dpj("audit", "export", "--tenant", TENANT, "--to", str(tmp_path / "export"))
+
+    def verify(*words: str) -> tuple[int, dict[str, Any]]:
+        command = [sys.executable, "-I", "dpj_verify.py", *words, "--keys", "keys.json", "--json"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stderr == ""
+        return done.returncode, json.loads(done.stdout)
+
+    code, said = verify("receipt", "receipt.jws", "--document", "photo.jpg")
+    assert (code, said["document_id"], said["ged_id"]) == (0, archived["id"], archived["archive"]["ged_id"])
+    code, said = verify("export", "export", "--tenant", TENANT, "--known", "receipt.jws")
+    assert (code, said["findings"]) == (0, [])
+    (tmp_path / "photo.jpg").write_bytes(sample(PHOTO) + b".")
+    assert verify("receipt", "receipt.jws", "--document", "photo.jpg")[0] == 1
+    verdict = pipeline.json("audit", "verify", "--tenant", TENANT)
+    assert verdict["intact"] is True
+    assert verdict["chains"][0]["signed"] >= said["signed"]
 
 
 def test_the_command_line_tells_the_same(pipeline: Pipeline, archived: dict[str, Any]) -> None:

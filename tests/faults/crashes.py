@@ -63,6 +63,8 @@ CRASHES: Sequence[Crash] = (
     Crash("notification.sent", "worker-notification", nth=2),
     Crash("audit.chained", "worker-audit"),
     Crash("audit.stored", "worker-audit"),
+    Crash("checkpoint.fixed", "worker-audit"),
+    Crash("checkpoint.stored", "worker-audit", nth=2),
 )
 #: Points that commands reach, and the command.
 COMMANDS: Mapping[str, Sequence[str]] = dict.fromkeys(

@@ -65,6 +65,7 @@ QUICK = {
     "DPJ_GROUP_SESSION": "3",
     "DPJ_GED_SETTLE": "3",
     "DPJ_RECONCILE_GRACE": "6",
+    "DPJ_CHECKPOINT_SECONDS": "2",
     "DPJ_RETRY_BASE": "0.1",
     "DPJ_RETRY_CAP": "2",
     "DPJ_POSTGRES_POOL_SIZE": "6",
@@ -175,6 +176,7 @@ class FaultSite:
             "DPJ_SMTP_HOST": host,
             "DPJ_SMTP_PORT": port,
             "DPJ_MINIO_ENDPOINT": web["minio"],
+            "DPJ_CHECKPOINT_ENDPOINT": web["minio"],
             "DPJ_VAULT_ADDR": _moved(given["DPJ_VAULT_ADDR"], web["vault"]),
             "DPJ_CLAMD_ADDRESS": direct["clamd"],
         }

@@ -38,6 +38,8 @@ SECRET_ID: Call = ("POST", "auth/approle/role/dpj/secret-id", {})
 ROLE_ID: Call = ("GET", "auth/approle/role/dpj/role-id", {})
 OLD_ENCRYPT: Call = ("POST", "transit/encrypt/dpj-documents", {"plaintext": PLAIN, "context": CONTEXT})
 OLD_DECRYPT: Call = ("POST", "transit/decrypt/dpj-documents", {"ciphertext": "OLD", "context": CONTEXT})
+SIGN: Call = ("POST", "transit/sign/dpj-proofs", {"input": PLAIN})
+PUBLIC_KEYS: Call = ("GET", "transit/keys/dpj-proofs", {})
 
 #: What nobody of the pipeline may do.
 NEVER: tuple[Call, ...] = (
@@ -56,6 +58,9 @@ NEVER: tuple[Call, ...] = (
     ("POST", "transit/keys/dpj-tenant-NEW", {"type": "aes256-gcm96", "exportable": True}),
     ("POST", "transit/keys/dpj-tenant-NEW", {"type": "rsa-2048"}),
     ("POST", "transit/keys/T/import", {}),
+    ("POST", "transit/keys/dpj-proofs/config", {"min_decryption_version": 1}),  # would hide old public keys
+    ("GET", "transit/export/signing-key/dpj-proofs", {}),
+    ("DELETE", "transit/keys/dpj-proofs", {}),
     ("GET", "sys/mounts", {}),
     ("GET", "sys/policies/acl/dpj-policy", {}),
     ("POST", "sys/policies/acl/dpj-policy", {"policy": ""}),
@@ -68,7 +73,8 @@ NEVER: tuple[Call, ...] = (
 
 MAY: Mapping[str, tuple[Call, ...]] = {
     "dpj-policy": (ENCRYPT, DECRYPT, OLD_DECRYPT, WHO, RENEW),
-    "dpj-operator-policy": (LIST, READ, CREATE, ROTATE, FLOOR, REWRAP, WHO, RENEW),
+    "dpj-proofs-policy": (SIGN, PUBLIC_KEYS),
+    "dpj-operator-policy": (LIST, READ, PUBLIC_KEYS, CREATE, ROTATE, FLOOR, REWRAP, WHO, RENEW),
     "dpj-move-policy": (ENCRYPT, OLD_DECRYPT),
     "dpj-issuer-policy": (ROLE_ID,),
 }
@@ -144,7 +150,7 @@ def test_every_policy_file_is_one_that_the_stack_uses_and_this_test_knows(vault:
     for name, text in files.items():
         assert vault.http.get(f"sys/policies/acl/{name}").json()["data"]["policy"] == text
     roles = {role: vault.http.get(f"auth/approle/role/{role}").json()["data"] for role in ("dpj", "dpj-operator")}
-    assert roles["dpj"]["token_policies"] == ["dpj-policy"]
+    assert sorted(roles["dpj"]["token_policies"]) == ["dpj-policy", "dpj-proofs-policy"]
     assert sorted(roles["dpj-operator"]["token_policies"]) == ["dpj-move-policy", "dpj-operator-policy"]
 
 

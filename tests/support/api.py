@@ -45,6 +45,7 @@ def an_app(bench: Bench, **changes: Any) -> FastAPI:
             dossiers=bench.dossiers,
             revoking=bench.revoking,
             links=bench.links,
+            receipts=bench.receipts,
             **{"authenticator": NamedTokens(), "registry": CollectorRegistry(), "body_timeout": 2.0, **changes},
         )
     )

@@ -22,12 +22,14 @@ from processors.dossiers import DossierFiles
 from processors.intake import Intake, Receipt, Upload
 from processors.links import DocumentLinks
 from processors.reading import Reading
+from processors.receipts import Receipts
 from processors.revoking import RevokedTokens, Revoking
 from processors.validation import Validation
 from tests.support.builders import FixedClock, a_type
 from tests.support.fakes_content import MemoryKeyring, MemoryObjectStore, pieces
 from tests.support.memory import MemoryDatabase
 from tests.support.memory_revocations import MemoryRevocations
+from tests.support.memory_trees import MemoryAuditTrees, MemorySigner
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LONGEST_TOKEN = 86_400.0
@@ -79,15 +81,17 @@ class Bench:
         self.reading = Reading(self.database, self.database, self.content, self.personal, self.clock)
         self.validation = Validation(self.database, self.personal, self.clock)
         self.dossiers = DossierFiles(self.database, self.personal, self.clock)
-        self.signer = LinkSigner([os.urandom(32)], lambda: self.clock.at.timestamp())
+        self.link_signer = LinkSigner([os.urandom(32)], lambda: self.clock.at.timestamp())
         self.links = DocumentLinks(
-            self.database, self.content, self.signer, self.personal, self.clock, longest=LONGEST_LINK
+            self.database, self.content, self.link_signer, self.personal, self.clock, longest=LONGEST_LINK
         )
         self.revocations = MemoryRevocations(self.clock)
         self.revoked = RevokedTokens(self.revocations, lambda: self.clock.at.timestamp())
         self.revoking = Revoking(
             self.revocations, self.database, self.personal, self.clock, longest_token=LONGEST_TOKEN
         )
+        self.trees, self.signer = MemoryAuditTrees(), MemorySigner()
+        self.receipts = Receipts(self.database, self.trees, self.signer, self.personal, self.clock, seconds=300.0)
         self.dossier = self.add_dossier("acme", "D-1")
         for rule in (a_rule(), a_rule("OLD", active=False), a_rule("SMALL", max_size_bytes=len(PDF))):
             self.database.rows.types[rule.code] = rule

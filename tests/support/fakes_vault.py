@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from hvac.exceptions import Forbidden, InternalServerError, InvalidRequest
+from hvac.exceptions import Forbidden, InternalServerError, InvalidPath, InvalidRequest
 
 
 class FakeVault:
@@ -40,7 +40,7 @@ class FakeVault:
             approle=SimpleNamespace(login=self._login),
             token=SimpleNamespace(renew_self=self._renew, lookup_self=self._look_up),
         )
-        self.adapter = SimpleNamespace(post=self._post)
+        self.adapter = SimpleNamespace(post=self._post, get=self._get)
         self.wrapped: dict[str, tuple[str, str]] = {}
         self.session = SimpleNamespace(close=self._close)
 
@@ -110,6 +110,13 @@ class FakeVault:
             raise InvalidRequest("", json=answer)
         assert json["partial_failure_response_code"] == 200
         return answer
+
+    def _get(self, *, url: str) -> Any:
+        """Keys that are read: the answers that were laid ready, or none there."""
+        self._authorised()
+        if not self.answers:
+            raise InvalidPath("no such key")
+        return self.answers.pop(0)
 
     def _encrypt(self, item: dict[str, str]) -> dict[str, Any]:
         if item["context"] == self.poison:

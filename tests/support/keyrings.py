@@ -33,5 +33,5 @@ def operator_session(stack: Mapping[str, str]) -> VaultSession:
 def create_vault_key(stack: Mapping[str, str], tenant: str) -> None:
     """What ``dpj keys create`` does in Vault."""
     session = operator_session(stack)
-    session.keys("post", f"/dpj-tenant-{tenant}", NEW_KEY)
+    session.ask("post", f"keys/dpj-tenant-{tenant}", NEW_KEY)
     session.close()

@@ -70,6 +70,8 @@ ASKED: dict[str, Ask] = {
     "get_document": Ask("GET", _of_document(), 200, (404, DOCUMENT)),
     "get_document_content": Ask("GET", _of_document("/content"), 200, (404, DOCUMENT)),
     "get_document_thumbnail": Ask("GET", _of_document("/thumbnail"), 200, (404, DOCUMENT)),
+    # The place's document is not archived: for whom it exists, it has no receipt.
+    "get_document_receipt": Ask("GET", _of_document("/receipt"), 409, (404, DOCUMENT)),
     "list_document_events": Ask("GET", _of_document("/events"), 200, (404, DOCUMENT)),
     "validate_document": Ask("POST", _of_document("/validate"), 200, (404, DOCUMENT), _json({})),
     "reject_document": Ask("POST", _of_document("/reject"), 200, (404, DOCUMENT), _json({"reason": "blurred"})),

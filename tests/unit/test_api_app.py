@@ -35,6 +35,7 @@ ROUTES = {
     "get_document_content": ("GET", "/documents/{id}/content"),
     "get_document_thumbnail": ("GET", "/documents/{id}/thumbnail"),
     "list_document_events": ("GET", "/documents/{id}/events"),
+    "get_document_receipt": ("GET", "/documents/{id}/receipt"),
     "validate_document": ("POST", "/documents/{id}/validate"),
     "reject_document": ("POST", "/documents/{id}/reject"),
     "create_dossier": ("POST", "/dossiers"),

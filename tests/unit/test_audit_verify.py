@@ -39,6 +39,9 @@ async def test_whole_chains_are_intact() -> None:
         "waiting": 0,
         "broken_at": None,
         "reason": None,
+        "signed": 0,
+        "checkpoints": 0,
+        "findings": [],
     }
 
 

@@ -10,7 +10,9 @@ import pytest
 from domain.errors import KeyringLoginRefused, KeyringUnavailable
 from processors.key_care import BATCH, Pace
 from runtime import wiring_adapters
+from runtime.settings import Settings
 from runtime.wiring import Site
+from tests.unit.test_safety_wiring import NEEDED
 
 
 class Keyring:
@@ -91,3 +93,34 @@ async def test_a_pace_is_kept_over_many_batches_and_never_made_up_for() -> None:
     now += 1000  # a pause of the keyring's is no credit
     await pace.after(100)
     assert slept[-1] == pytest.approx(1)
+
+
+class Session:
+    """Vault's login; the first check finds Vault away."""
+
+    def __init__(self) -> None:
+        self.checks = 0
+
+    def check(self) -> None:
+        self.checks += 1
+        if self.checks == 1:
+            raise KeyringUnavailable
+
+
+async def test_who_signs_with_vault_and_opens_no_document_logs_in_too() -> None:
+    """A wrapped secret id is short-lived: it is used at the start, not at the first checkpoint."""
+    site, session, stopping = a_site(None), Session(), asyncio.Event()
+    vars(site)["_vault"] = session
+    running = asyncio.create_task(site.log_in(stopping))
+    async with asyncio.timeout(5):
+        while session.checks < 2:
+            await asyncio.sleep(0.001)
+    stopping.set()
+    await running
+
+
+def test_keyring_and_signer_of_a_process_share_its_login() -> None:
+    """Two logins would use a wrapped secret id twice, which is told as theft."""
+    given: dict[str, Any] = {**NEEDED, "keyring": "vault", "signer": "vault", "vault_addr": "http://127.0.0.1:1"}
+    site = Site(Settings(**given, _env_file=None))
+    assert cast("Any", site._keyring)._session is cast("Any", site.proofs.signer)._session

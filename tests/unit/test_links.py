@@ -123,7 +123,7 @@ async def test_with_an_antivirus_no_link_opens_what_was_not_scanned(bench: Bench
     document = await bench.stored()
     _, token = await bench.links.create(bench.caller(), document.id, "x", 60)
     careful = DocumentLinks(
-        bench.database, bench.content, bench.signer, bench.personal, bench.clock, longest=60, scanned_only=True
+        bench.database, bench.content, bench.link_signer, bench.personal, bench.clock, longest=60, scanned_only=True
     )
     with pytest.raises(ContentNotAvailable):
         await careful.create(bench.caller(), document.id, "x", 60)

@@ -90,7 +90,11 @@ async def test_who_serves_content_knows_of_the_antivirus(antivirus: str, tmp_pat
     for path in keys.values():
         path.write_text(to_text(os.urandom(32)))
         path.chmod(0o600)
-    local = {"objects_dir": tmp_path, "keyring_file": tmp_path / "keyring.json"}
+    local = {
+        "objects_dir": tmp_path,
+        "keyring_file": tmp_path / "keyring.json",
+        "signing_key_file": tmp_path / "s.json",
+    }
     site = Site(settings(antivirus=antivirus, **keys, **local))
     api = site.api()
     assert api.reading._scanned_only is (antivirus == "clamd")

@@ -47,6 +47,7 @@ def test_every_setting_is_one_of_the_pipelines(profile: Profile) -> None:
 
 def test_the_embedded_profile_says_nothing_of_minio_and_vault() -> None:
     assert not [name for name in settings_file.values(made("embedded")) if "MINIO" in name or "VAULT" in name]
+    assert settings_file.values(made("embedded"))["DPJ_CHECKPOINT_STORE"] == "folder"
 
 
 def test_tokens_signed_with_the_key_verify_with_the_published_half() -> None:
@@ -62,7 +63,9 @@ def test_a_second_write_keeps_every_key() -> None:
     here = made("full")
     settings_file.write(here)
     keys = {path.name: path.read_bytes() for path in (here.folder / "keys").iterdir()}
-    assert {"personal.key", "pseudonym.key", "link.key", "keyring.json", "jwt.pem", "jwks.json"} == set(keys)
+    assert {"personal.key", "pseudonym.key", "link.key", "keyring.json", "signing.json", "jwt.pem", "jwks.json"} == set(
+        keys
+    )
     settings_file.write(here)
     assert {path.name: path.read_bytes() for path in (here.folder / "keys").iterdir()} == keys
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import urllib3
 from minio import Minio
+from minio.commonconfig import COMPLIANCE
 from minio.credentials.providers import StaticProvider
 from minio.error import MinioAdminException, MinioException
 from minio.minioadmin import MinioAdmin
+from minio.objectlockconfig import YEARS, ObjectLockConfig
 
 from deploy.native.cache import Recipe
 from deploy.native.errors import PartFailed
@@ -20,6 +22,10 @@ from deploy.native.supervisor import Command
 ADMIN = "dpj-admin"
 USER = "dpj"
 BUCKET = "dpj-documents"
+#: Audit checkpoints: a locked bucket, and a user who can put and read there and nothing else.
+CHECKPOINT_USER = "dpj-checkpoints"
+CHECKPOINT_BUCKET = "dpj-checkpoints"
+RETENTION_YEARS = 10
 
 
 class MinIO(Part):
@@ -52,7 +58,13 @@ class MinIO(Part):
                 http_client=pool,
             )
             admin.user_add(USER, site.secret("minio"))
-            _allow(admin)
+            admin.user_add(CHECKPOINT_USER, site.secret("minio_checkpoints"))
+            for name, policy in _policies().items():
+                admin.policy_add(name, policy=policy)
+            _allow(admin, USER, "readwrite")
+            _allow(admin, USER, "dpj-no-checkpoints")
+            _allow(admin, CHECKPOINT_USER, "dpj-checkpoints")
+            _lock(site, pool)
             # The user may do anything with objects and buckets, nothing with the server itself.
             client = Minio(
                 endpoint=site.address("minio"),
@@ -69,9 +81,37 @@ class MinIO(Part):
             pool.clear()
 
 
-def _allow(admin: MinioAdmin) -> None:
+def _lock(site: Site, pool: urllib3.PoolManager) -> None:
+    """The bucket of checkpoints. What is in it stays, whoever asks: COMPLIANCE mode has no way out."""
+    root = Minio(
+        endpoint=site.address("minio"),
+        access_key=ADMIN,
+        secret_key=site.secret("minio_admin"),
+        secure=False,
+        http_client=pool,
+    )
+    if not root.bucket_exists(bucket_name=CHECKPOINT_BUCKET):
+        root.make_bucket(bucket_name=CHECKPOINT_BUCKET, object_lock=True)
+    root.set_object_lock_config(CHECKPOINT_BUCKET, ObjectLockConfig(COMPLIANCE, RETENTION_YEARS, YEARS))
+
+
+def _policies() -> dict[str, dict[str, Any]]:
+    bucket = f"arn:aws:s3:::{CHECKPOINT_BUCKET}"
+    may = {
+        bucket: ["s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketObjectLockConfiguration"],
+        f"{bucket}/*": ["s3:PutObject", "s3:GetObject", "s3:GetObjectVersion"],
+    }
+    allowed = [{"Effect": "Allow", "Action": actions, "Resource": [resource]} for resource, actions in may.items()]
+    denied = [{"Effect": "Deny", "Action": ["s3:*"], "Resource": [bucket, f"{bucket}/*"]}]
+    return {
+        "dpj-checkpoints": {"Version": "2012-10-17", "Statement": allowed},
+        "dpj-no-checkpoints": {"Version": "2012-10-17", "Statement": denied},
+    }
+
+
+def _allow(admin: MinioAdmin, user: str, policy: str) -> None:
     try:
-        admin.attach_policy(["readwrite"], user=USER)
+        admin.attach_policy([policy], user=user)
     except MinioAdminException as error:
         if "PolicyChangeAlreadyApplied" not in str(error):
             raise

@@ -23,9 +23,11 @@ OPERATOR_ROLE = "dpj-operator"
 ISSUER = "dpj-issuer"
 #: The single key of stacks that were made before each tenant had one.
 TRANSIT_KEY = "dpj-documents"
+#: Signs audit checkpoints and receipts.
+SIGNING_KEY = "dpj-proofs"
 POLICIES = files.CHECKOUT / "deploy" / "vault"
 #: What each role may do: names of files in POLICIES.
-ROLES = {ROLE: ("dpj-policy",), OPERATOR_ROLE: ("dpj-operator-policy", "dpj-move-policy")}
+ROLES = {ROLE: ("dpj-policy", "dpj-proofs-policy"), OPERATOR_ROLE: ("dpj-operator-policy", "dpj-move-policy")}
 #: How long a process has to unwrap its secret id.
 WRAPPED_SECONDS = 300
 # A login lasts an hour and can be renewed for a day; the secret id lasts as long as the stack.
@@ -69,6 +71,7 @@ class Vault(Part):
             system.enable_auth_method("approle")
         for policy in {*ROLES[ROLE], *ROLES[OPERATOR_ROLE], f"{ISSUER}-policy"}:
             system.create_or_update_policy(name=policy, policy=(POLICIES / f"{policy}.hcl").read_text("utf-8"))
+        client.secrets.transit.create_key(name=SIGNING_KEY, key_type="ed25519")
         approle = client.auth.approle
         for role, policies in ROLES.items():
             approle.create_or_update_approle(role_name=role, token_policies=list(policies), **LIFETIMES)

@@ -1,0 +1,120 @@
+"""A document's receipt: a compact JWS (RFC 7515, EdDSA) that proves, without us, what was archived and that the audit log says so.
+
+Header: ``{"alg":"EdDSA","kid":"<key id>","typ":"dpj-receipt+jws"}``. Payload, canonical JSON:
+
+    v, type ("dpj-document-receipt"), tenant, document_id, sha256 (of the clear bytes, hex), size and stored_size (bytes, clear and
+    as stored), deposited_at, archived_at, retained_until (ISO 8601, UTC), ged_id, ged_path,
+    audit       {seq, entry_hash (hex), entry (the audit entry's canonical text)}
+    checkpoint  {checkpoint, key, signature}: a checkpoint's file, as ``domain.checkpoints`` writes it
+    inclusion   {leaf_index, tree_size, path (hex, leaf's end first)}: RFC 6962 section 2.1.1
+
+The checkpoint is the first one that covers the entry and Ed25519 signatures are deterministic: a document's receipt is always the
+same bytes, as long as the key is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from domain.audit_chain import ChainEntry
+from domain.checkpoints import SignedCheckpoint, canonical, to_base64url
+from domain.documents import Document
+from domain.errors import CheckpointConflict
+from domain.merkle import Tiles, inclusion_proof, leaf_hash, root_of_path
+
+FORMAT: Final = 1
+TYPE: Final = "dpj-document-receipt"
+MEDIA_TYPE: Final = "application/jose"
+ARCHIVED: Final = "document.archived"
+_MARK: Final = b'"action":"document.archived"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archiving:
+    """The audit entry that archived a document: its number in the tenant's chain, and its canonical bytes."""
+
+    document_id: UUID
+    tenant: str
+    seq: int
+    entry: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inclusion:
+    """``archiving``'s entry is in the tree that ``signed`` is about; ``path`` leads from its leaf to the root."""
+
+    archiving: Archiving
+    signed: SignedCheckpoint
+    path: Sequence[bytes]
+
+    @classmethod
+    def of_tiles(cls, archiving: Archiving, signed: SignedCheckpoint, tiles: Tiles) -> Inclusion:
+        """Raises CheckpointConflict unless the path out of ``tiles`` leads to the root that was signed."""
+        index, made = archiving.seq - 1, signed.checkpoint
+        try:
+            path = inclusion_proof(index, made.size, tiles)
+            root = root_of_path(leaf_hash(archiving.entry), index, made.size, path)
+        except ValueError:
+            root, path = b"", []
+        if root.hex() != made.root or made.tenant != archiving.tenant:
+            raise CheckpointConflict("The database's audit tree is not the one that was signed.")
+        return cls(archiving=archiving, signed=signed, path=path)
+
+
+def archiving_of(entry: ChainEntry) -> Archiving | None:
+    """What ``entry`` says of a document's archiving; None if it is about anything else."""
+    if _MARK not in entry.body:
+        return None
+    said = entry.fields()
+    if said.get("action") != ARCHIVED or said.get("entity_type") != "document":
+        return None
+    return Archiving(document_id=UUID(said["entity_id"]), tenant=entry.tenant, seq=entry.seq, entry=entry.body)
+
+
+def signing_input(document: Document, inclusion: Inclusion, key_id: str) -> bytes:
+    """The bytes that a receipt's signature is over."""
+    header = canonical({"alg": "EdDSA", "kid": key_id, "typ": "dpj-receipt+jws"})
+    return f"{to_base64url(header)}.{to_base64url(canonical(_payload(document, inclusion)))}".encode()
+
+
+def compact(signed_input: bytes, signature: bytes) -> str:
+    """The receipt itself."""
+    return f"{signed_input.decode()}.{to_base64url(signature)}"
+
+
+def _payload(document: Document, inclusion: Inclusion) -> dict[str, Any]:
+    archiving, signed = inclusion.archiving, inclusion.signed
+    return {
+        "v": FORMAT,
+        "type": TYPE,
+        "tenant": document.tenant,
+        "document_id": str(document.id),
+        "sha256": document.sha256,
+        "size": document.size,
+        "stored_size": document.object_size,
+        "deposited_at": _time(document.deposited_at),
+        "archived_at": _time(document.archived_at),
+        "retained_until": _time(document.expires_at),
+        "ged_id": document.ged_id,
+        "ged_path": document.ged_path,
+        "audit": {
+            "seq": archiving.seq,
+            "entry_hash": hashlib.sha256(archiving.entry).hexdigest(),
+            "entry": archiving.entry.decode(),
+        },
+        "checkpoint": signed.document,
+        "inclusion": {
+            "leaf_index": archiving.seq - 1,
+            "tree_size": signed.checkpoint.size,
+            "path": [one.hex() for one in inclusion.path],
+        },
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,270 @@
+"""A receipt proves an archiving without us: given when it is proven, and verified by the single file."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from domain.audit_chain import ChainEntry
+from domain.documents import Document
+from domain.lifecycle import Status
+from domain.receipts import compact
+from processors.recording import canonical_json
+from tests.support.api import a_client, an_app, assert_problem, bearer
+from tests.support.audit_lines import a_line, chain_of
+from tests.support.builders import NOW, a_document
+from tests.support.fakes_intake import Bench
+from tests.support.memory_trees import MemorySigner
+from tests.support.proof import checkpoints_of, kept_keys, signed, verified
+from verifier import dpj_verify
+
+
+def archived(bench: Bench, **changes: Any) -> Document:
+    document = a_document(
+        bench.dossier,
+        Status.ARCHIVED,
+        sha256=dpj_verify.hashlib.sha256(b"a contract").hexdigest(),
+        size=10,
+        archived_at=NOW,
+        expires_at=NOW + timedelta(days=3650),
+        ged_id="ged-1",
+        ged_path="/dpj/acme/2026/x.pdf",
+        **changes,
+    )
+    bench.database.put(document)
+    return document
+
+
+def line_of(document: Document) -> Any:
+    details = {"ged_id": document.ged_id, "sha256": document.sha256, "size": document.size}
+    return a_line(entity_id=str(document.id), action="document.archived", details=canonical_json(details))
+
+
+def chain_with(document: Document, place: int = 5, length: int = 12) -> list[ChainEntry]:
+    """A chain whose entry number ``place`` archives the document."""
+    lines = [a_line() for _ in range(length)]
+    lines[place - 1] = line_of(document)
+    return chain_of(lines)
+
+
+async def sign(bench: Bench, chain: list[ChainEntry], *sizes: int) -> None:
+    """Chained, and checkpoints of these sizes taken."""
+    before = 0
+    for size in sizes:
+        bench.trees.chained(chain[before:size])
+        made = await bench.trees.fix("acme", before, NOW)
+        assert made is not None
+        await bench.trees.finish(signed(made, bench.signer))
+        before = size
+    if before < len(chain):
+        bench.trees.chained(chain[before:])
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
+    async with a_client(an_app(bench)) as made:
+        yield made
+
+
+def path_of(document_id: UUID) -> str:
+    return f"/api/v1/documents/{document_id}/receipt"
+
+
+async def test_a_receipt_is_given_and_verifies_without_us(
+    bench: Bench, client: httpx.AsyncClient, tmp_path: Path, capsys: Any
+) -> None:
+    document = archived(bench)
+    await sign(bench, chain_with(document), 4, 9, 12)
+    response = await client.get(path_of(document.id), headers=bearer())
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/jose"
+    file, content = tmp_path / "receipt.jws", tmp_path / "contract"
+    file.write_bytes(response.content)
+    content.write_bytes(b"a contract")
+    keys = kept_keys(tmp_path, bench.signer)
+    code, answer = verified(capsys, "receipt", file, "--keys", keys, "--document", content)
+    assert (code, answer["findings"]) == (0, [])
+    assert (answer["document_id"], answer["ged_id"], answer["signed"]) == (str(document.id), "ged-1", 9)
+    content.write_bytes(b"a contract!")
+    code, answer = verified(capsys, "receipt", file, "--keys", keys, "--document", content)
+    assert (code, answer["findings"][0]["kind"]) == (1, "DOCUMENT_DIFFERS")
+    again = await client.get(path_of(document.id), headers=bearer("validator", subject="v"))
+    assert again.content == response.content
+
+
+async def test_what_a_receipt_says(bench: Bench) -> None:
+    document = archived(bench)
+    chain = chain_with(document)
+    await sign(bench, chain, 12)
+    receipt = await bench.receipts.receipt(bench.caller(), document.id)
+    header, said = (json.loads(base64.urlsafe_b64decode(part + "==")) for part in receipt.split(".")[:2])
+    assert header == {"alg": "EdDSA", "kid": bench.signer.public.id, "typ": "dpj-receipt+jws"}
+    assert (said["sha256"], said["size"], said["stored_size"]) == (document.sha256, 10, document.object_size)
+    assert said["archived_at"] == NOW.isoformat(timespec="microseconds")
+    assert said["retained_until"] == (NOW + timedelta(days=3650)).isoformat(timespec="microseconds")
+    assert said["audit"] == {"seq": 5, "entry_hash": chain[4].hash, "entry": chain[4].body.decode()}
+    assert (said["inclusion"]["leaf_index"], said["inclusion"]["tree_size"]) == (4, 12)
+
+
+async def test_every_read_is_audited_and_none_that_gave_nothing(bench: Bench, client: httpx.AsyncClient) -> None:
+    document = archived(bench)
+    assert (await client.get(path_of(document.id), headers=bearer())).status_code == 409
+    assert bench.database.audited() == []
+    await sign(bench, chain_with(document), 12)
+    await client.get(path_of(document.id), headers=bearer())
+    [line] = bench.database.audited()
+    assert (line.action, line.entity_id, line.tenant) == ("document.receipt.read", str(document.id), "acme")
+
+
+async def test_the_proof_may_be_still_to_come(bench: Bench, client: httpx.AsyncClient) -> None:
+    document = archived(bench)
+    chain = chain_with(document)
+    for _ in range(2):
+        response = await client.get(path_of(document.id), headers=bearer())
+        assert_problem(response, 409, "receipt_pending")
+        assert response.headers["retry-after"] == "60"
+        if not bench.trees.trees:
+            await sign(bench, chain, 4)  # the checkpoint does not cover the entry
+    bench.signer.away = 0
+    await sign_rest(bench)
+    assert (await client.get(path_of(document.id), headers=bearer())).status_code == 200
+
+
+async def sign_rest(bench: Bench) -> None:
+    made = await bench.trees.fix("acme", bench.trees.of("acme").size, NOW)
+    assert made is not None
+    await bench.trees.finish(signed(made, bench.signer))
+
+
+@pytest.mark.parametrize("status", [Status.STORED, Status.VALIDATED, Status.ERASING, Status.ERASED])
+async def test_what_is_not_archived_has_none(bench: Bench, client: httpx.AsyncClient, status: Status) -> None:
+    document = a_document(bench.dossier, status)
+    bench.database.put(document)
+    response = await client.get(path_of(document.id), headers=bearer())
+    assert_problem(response, 409, "receipt_not_available")
+    assert "retry-after" not in response.headers
+
+
+async def test_who_may_have_it(bench: Bench, client: httpx.AsyncClient) -> None:
+    document = archived(bench)
+    await sign(bench, chain_with(document), 12)
+    for roles, tenant, status in (
+        ("portal", "acme", 200),
+        ("validator", "acme", 200),
+        ("auditor", "other", 200),
+        ("operator", "acme", 403),
+        ("portal", "other", 404),
+    ):
+        response = await client.get(path_of(document.id), headers=bearer(roles, tenant=tenant))
+        assert response.status_code == status, roles
+    assert_problem(await client.get(path_of(uuid4()), headers=bearer()), 404, "document_not_found")
+
+
+async def test_a_signer_that_is_away_is_told_with_a_time(bench: Bench, client: httpx.AsyncClient) -> None:
+    document = archived(bench)
+    await sign(bench, chain_with(document), 12)
+    bench.signer.away = 1
+    response = await client.get(path_of(document.id), headers=bearer())
+    assert_problem(response, 503, "keyring_unavailable")
+    assert "retry-after" in response.headers
+
+
+async def test_altered_tables_give_no_receipt(bench: Bench, client: httpx.AsyncClient) -> None:
+    document = archived(bench)
+    await sign(bench, chain_with(document), 12)
+    mine = bench.trees.archivings[document.id]
+    for forged in (
+        replace(mine, entry=mine.entry.replace(b"ged-1", b"ged-2")),
+        replace(mine, seq=6),
+        replace(mine, tenant="other"),
+    ):
+        bench.trees.archivings[document.id] = forged
+        response = await client.get(path_of(document.id), headers=bearer())
+        assert response.status_code in {409, 500}
+        assert response.json()["code"] in {"checkpoint_conflict", "receipt_pending"}
+    bench.trees.archivings[document.id] = mine
+    tile = next(iter(bench.trees.of("acme").tiles))
+    bench.trees.of("acme").tiles[tile] = bytes(12 * 32)
+    assert_problem(await client.get(path_of(document.id), headers=bearer()), 500, "checkpoint_conflict")
+
+
+# --- forged receipts -------------------------------------------------------------------------------------------------
+
+
+async def test_any_changed_character_is_found(bench: Bench, tmp_path: Path, capsys: Any) -> None:
+    document = archived(bench)
+    await sign(bench, chain_with(document), 12)
+    receipt = await bench.receipts.receipt(bench.caller(), document.id)
+    file, keys = tmp_path / "receipt.jws", kept_keys(tmp_path, bench.signer)
+    for place in range(0, len(receipt), 41):
+        other = "A" if receipt[place] != "A" else "B"
+        file.write_text(receipt[:place] + other + receipt[place + 1 :])
+        code, answer = verified(capsys, "receipt", file, "--keys", keys)
+        assert (code, answer["findings"][0]["kind"]) == (1, "RECEIPT_INVALID"), place
+    for text in ("", "a.b", "a.b.c", "....", receipt + ".x", "é"):
+        file.write_text(text)
+        assert verified(capsys, "receipt", file, "--keys", keys)[0] == 1
+    file.write_text(receipt)
+    assert verified(capsys, "receipt", file, "--keys", kept_keys(tmp_path, MemorySigner(5)))[0] == 1
+
+
+async def test_a_receipt_signed_over_something_that_is_not_so_is_found(
+    bench: Bench, tmp_path: Path, capsys: Any
+) -> None:
+    """Even with the signing key: content, place and log must fit each other."""
+    document = archived(bench)
+    chain = chain_with(document)
+    await sign(bench, chain, 12)
+    header, payload, _ = (await bench.receipts.receipt(bench.caller(), document.id)).split(".")
+    honest = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    file, keys = tmp_path / "receipt.jws", kept_keys(tmp_path, bench.signer)
+    entry = honest["audit"]["entry"]
+    other_log = checkpoints_of(chain_of([a_line() for _ in range(12)]), [12], bench.signer)[0]
+    changes: list[dict[str, Any]] = [
+        {},
+        {"sha256": "0" * 64},
+        {"document_id": str(uuid4())},
+        {"tenant": "other"},
+        {"ged_id": "ged-2"},
+        {"type": "x"},
+        {"audit": {**honest["audit"], "entry": entry.replace("ged-1", "ged-2")}},
+        {"audit": {**honest["audit"], "entry_hash": "0" * 64}},
+        {"audit": {**honest["audit"], "seq": 6}},
+        {"inclusion": {**honest["inclusion"], "path": honest["inclusion"]["path"][1:]}},
+        {"inclusion": {**honest["inclusion"], "path": [*honest["inclusion"]["path"], "00" * 32]}},
+        {"inclusion": {**honest["inclusion"], "leaf_index": 3}},
+        {"inclusion": {**honest["inclusion"], "tree_size": 13}},
+        {"checkpoint": other_log.document},
+        {"checkpoint": {**honest["checkpoint"], "signature": "A" * 86}},
+    ]
+    for change in changes:
+        forged = dpj_verify.canonical({**honest, **change})
+        text = f"{header}.{base64.urlsafe_b64encode(forged).rstrip(b'=').decode()}".encode()
+        file.write_text(compact(text, bench.signer.private.sign(text)))
+        code, answer = verified(capsys, "receipt", file, "--keys", keys)
+        assert code == (1 if change else 0), (change, answer)
+
+
+async def test_a_receipt_is_a_checkpoint_that_its_holder_kept(bench: Bench, tmp_path: Path, capsys: Any) -> None:
+    document = archived(bench)
+    await sign(bench, chain_with(document), 12)
+    file, keys, forked = tmp_path / "r.jws", kept_keys(tmp_path, bench.signer), tmp_path / "forked.json"
+    file.write_text(await bench.receipts.receipt(bench.caller(), document.id))
+    forked.write_bytes(checkpoints_of(chain_of([a_line() for _ in range(12)]), [12], bench.signer)[0].content)
+    code, answer = verified(capsys, "receipt", file, "--keys", keys, "--known", forked)
+    assert (code, answer["findings"][0]["kind"]) == (1, "FORKED")
+    assert verified(capsys, "receipt", file, "--keys", keys, "--known", file)[0] == 0
