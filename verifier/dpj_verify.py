@@ -70,7 +70,11 @@ class Result:
 
 
 def canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    """Raises ValueError for what is too deep."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("too deep") from None
 
 
 def of_base64url(text: str) -> bytes:
@@ -190,6 +194,7 @@ def read_checkpoint(content: bytes, keys: Keys) -> Checkpoint:
     try:
         body, key_id, signature = outer["checkpoint"].encode(), outer["key"], of_base64url(outer["signature"])
         said = json_object(body)
+        form = (said["v"], said["type"])
         made = Checkpoint(
             said["tenant"], said["size"], said["root"], said["time"], said["previous"], hashlib.sha256(body).hexdigest()
         )
@@ -197,9 +202,9 @@ def read_checkpoint(content: bytes, keys: Keys) -> Checkpoint:
         raise ValueError("it is no checkpoint") from None
     if canonical(said) != body or canonical(outer) + b"\n" != content or len(outer) != 3 or len(said) != 7:
         raise ValueError("it is not in its canonical form")
-    if (said["v"], said["type"]) != (1, "dpj-audit-checkpoint") or type(made.size) is not int or made.size < 1:
+    if form != (1, "dpj-audit-checkpoint") or type(made.size) is not int or made.size < 1:
         raise ValueError("it is no checkpoint of this format")
-    if key_id not in keys:
+    if not isinstance(key_id, str) or key_id not in keys:
         raise ValueError("no known key signed it")
     if not holds(keys, key_id, signature, body):
         raise ValueError("its signature does not hold")

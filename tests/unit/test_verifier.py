@@ -220,7 +220,9 @@ def test_a_checkpoint_that_nobody_signed(
     moved = replace(honest[2], checkpoint=replace(honest[2].checkpoint, root="00" * 32))
     stranger = checkpoints_of(chain, SIZES, MemorySigner(9))[2]
     spaced = honest[2].content.replace(b'","', b'", "', 1)
-    for line in (moved.content, stranger.content, spaced, b"{}\n", b"x\n"):
+    renamed = honest[2].content.replace(b"type", b"tyqe")
+    keyless = edited(honest[2].content, key=[])
+    for line in (moved.content, stranger.content, spaced, renamed, keyless, b"{}\n", b"x\n"):
         write(export, [honest[0].content, honest[1].content, line], "checkpoints.jsonl")
         assert ("CHECKPOINT_INVALID", 3) in found(look())
 
