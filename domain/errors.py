@@ -119,6 +119,40 @@ class ContentNotAvailable(Refused):
     code = "content_not_available"
 
 
+class DocumentGone(Refused):
+    """The document is being erased, or was: nothing of it can be had any more."""
+
+    code = "document_erased"
+
+
+class LegalHoldStands(Refused):
+    """A legal hold keeps the document from being erased, whatever the legal basis."""
+
+    code = "legal_hold"
+
+
+class LegalHoldNotFound(Refused):
+    code = "legal_hold_not_found"
+
+
+class RetentionRunning(Refused):
+    """The document has to be kept until its retention ends, unless a legal basis for erasing it before is stated."""
+
+    code = "retention_running"
+
+
+class RetentionNotExtended(Refused):
+    """A retention can be made longer, never shorter."""
+
+    code = "retention_not_extended"
+
+
+class ReceiptNotFound(Refused):
+    """The document was not erased, or its erasure is not complete yet."""
+
+    code = "erasure_receipt_not_found"
+
+
 class ThumbnailNotFound(Refused):
     code = "thumbnail_not_found"
 

@@ -19,6 +19,7 @@ from domain.events import AuditRecorded, Event
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.objects import StoredObject, UnfinishedPut
 from domain.records import IdempotencyRecord, NotificationRecord, UploadSurroundings
+from processors.erasure_ports import Erasures, LegalHolds
 from processors.operator_ports import DeadLetterMarks, HeldOrders, RefusedRows
 
 
@@ -324,6 +325,10 @@ class Work(Protocol):
     def inbox(self) -> Inbox: ...
     @property
     def ged_attempts(self) -> GedAttempts: ...
+    @property
+    def erasures(self) -> Erasures: ...
+    @property
+    def holds(self) -> LegalHolds: ...
     @property
     def dead_letters(self) -> DeadLetterMarks: ...
     @property
