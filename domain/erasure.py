@@ -83,6 +83,14 @@ class Erasure:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Erasures that are not complete: how many, and for how many seconds the oldest."""
+
+    count: int
+    oldest_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """How long copies live that can't be reached: events in topics, and backups."""
 

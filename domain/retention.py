@@ -28,6 +28,17 @@ class LegalHold:
     lifted_reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueGroup:
+    """Documents of a tenant and type whose retention has ended. ``held``: those of ``count`` that a legal hold keeps."""
+
+    tenant: str
+    type_code: str
+    count: int
+    held: int
+    oldest: datetime
+
+
 def retention_end(document: Document, rule: DocumentType) -> datetime:
     """When the document need not be kept any more."""
     if document.expires_at is not None:

@@ -2,7 +2,8 @@
 
 * portal: deposits, and reads all of its own tenant;
 * validator: reads all of its own tenant, validates and rejects there;
-* operator, auditor: read metadata and timelines of every tenant, content of none.
+* operator, auditor: read metadata, timelines, retentions and erasure receipts of every tenant, content of none;
+* operator: erases documents of every tenant, extends retentions, sets and lifts legal holds.
 
 Content is never served across tenants, whatever the role; the use cases hold that.
 """
@@ -27,6 +28,12 @@ ACCESS: Final[Mapping[str, frozenset[Role] | None]] = {
     "list_document_events": _EVERYONE,
     "validate_document": frozenset({Role.VALIDATOR}),
     "reject_document": frozenset({Role.VALIDATOR}),
+    "erase_document": frozenset({Role.OPERATOR}),
+    "get_erasure_receipt": frozenset({Role.OPERATOR, Role.AUDITOR}),
+    "get_retention": frozenset({Role.OPERATOR, Role.AUDITOR}),
+    "extend_retention": frozenset({Role.OPERATOR}),
+    "set_legal_hold": frozenset({Role.OPERATOR}),
+    "lift_legal_hold": frozenset({Role.OPERATOR}),
     "create_dossier": frozenset({Role.PORTAL}),
     "list_dossiers": _TENANT,
     "get_dossier": _TENANT,

@@ -9,7 +9,7 @@ from typing import Final
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from ingest_api import problems, routes_documents, routes_dossiers, routes_health
+from ingest_api import problems, routes_documents, routes_dossiers, routes_erasure, routes_health
 from ingest_api.access import check_table
 from ingest_api.dependencies import ApiDependencies, Surroundings
 from ingest_api.direct import direct_upload
@@ -17,7 +17,7 @@ from ingest_api.metrics import ApiMetrics
 from ingest_api.middleware import ExchangeMiddleware
 from ingest_api.openapi import VERSION
 
-_ROUTERS: Final = (routes_documents.router, routes_dossiers.router, routes_health.router)
+_ROUTERS: Final = (routes_documents.router, routes_dossiers.router, routes_erasure.router, routes_health.router)
 
 
 def create_app(deps: ApiDependencies) -> FastAPI:

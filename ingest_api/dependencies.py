@@ -17,7 +17,9 @@ from ingest_api.middleware import CORRELATION_STATE
 from ingest_api.tokens import Identity
 from processors.access import Caller
 from processors.dossiers import DossierFiles
+from processors.erasing import Erasing
 from processors.intake import Intake
+from processors.keeping import Keeping
 from processors.reading import Reading
 from processors.validation import Validation
 
@@ -45,6 +47,8 @@ class ApiDependencies:
     reading: Reading
     validation: Validation
     dossiers: DossierFiles
+    erasing: Erasing
+    keeping: Keeping
     authenticator: Authenticator
     readiness: Mapping[str, Check] = field(default_factory=dict)
     circuits: Callable[[], Mapping[str, str]] = dict

@@ -15,6 +15,7 @@ _TITLES: Final = {
     404: "Not found",
     408: "Body too slow",
     409: "Not possible in this state, or still under way",
+    410: "Erased, or being erased",
     413: "File too large",
     415: "Media type or format not accepted",
     416: "Range not satisfiable",

@@ -30,8 +30,8 @@ from processors.ports import Clock, Database
 from processors.recording import Origin, advance
 
 ACTOR: Final = "system:erasure"
-#: No erasure takes longer, or it is taken up by another worker too, which does no harm.
-LEASE_SECONDS: Final = 180.0
+#: One that takes longer, or whose worker died, is taken up by another, which does no harm.
+LEASE_SECONDS: Final = 30.0
 #: Pauses before the next try: another is at the document; something is away; nothing but a person can help.
 BUSY_SECONDS: Final = 2.0
 AWAY_SECONDS: Final = 10.0

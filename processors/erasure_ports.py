@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from domain.erasure import Erasure, Signature, SignedReceipt
-from domain.retention import LegalHold
+from domain.erasure import Erasure, Signature, SignedReceipt, Waiting
+from domain.retention import DueGroup, LegalHold
 
 
 class Erasures(Protocol):
@@ -60,14 +59,6 @@ class ErasureQueue(Protocol):
     async def waiting(self) -> Waiting: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Erasures that are not complete: how many, and for how many seconds the oldest."""
-
-    count: int
-    oldest_seconds: float
-
-
 class ErasableObjects(Protocol):
     """Raises ObjectStoreUnavailable."""
 
@@ -82,17 +73,6 @@ class ReceiptSigner(Protocol):
     async def sign(self, payload: bytes) -> Signature:
         """Ed25519 over ``payload``. Raises KeyringUnavailable."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DueGroup:
-    """Documents of a tenant and type whose retention has ended. ``held``: those of ``count`` that a legal hold keeps."""
-
-    tenant: str
-    type_code: str
-    count: int
-    held: int
-    oldest: datetime
 
 
 class DueDocuments(Protocol):

@@ -23,8 +23,8 @@ import structlog
 from domain.crash_points import reach
 from domain.documents import Document, DocumentType, Language
 from domain.errors import (
-    DocumentGone,
     ChecksumMismatch,
+    DocumentGone,
     DossierUnknown,
     DPJError,
     FileTooLarge,

@@ -12,8 +12,9 @@ import structlog
 
 from domain.errors import DocumentNotFound, LegalHoldStands, RetentionRunning, TransitionRefused
 from domain.lifecycle import GOING
+from domain.retention import DueGroup
 from processors.erasing import PURGED, begin
-from processors.erasure_ports import DueDocuments, DueGroup
+from processors.erasure_ports import DueDocuments
 from processors.ports import Clock, Database
 from processors.recording import Origin
 

@@ -15,6 +15,7 @@ from operations import lag
 from operations.consumers import groups
 from operations.lag import PartitionLag
 from operations.watchdog import StallDetector, Watchdog
+from runtime.erasing import keep_erasing, keep_purging
 from runtime.health import Server, serve_health, serve_until
 from runtime.lifetime import calm_collector, repeat, run_process, together
 from runtime.reconciling import keep_reconciling
@@ -73,7 +74,7 @@ def run_api(settings: Settings) -> None:
 
 
 def run_relay(settings: Settings) -> None:
-    """Publish the outbox, and tidy up: abandoned uploads, inbox rows and idempotency keys past their time."""
+    """Publish the outbox, carry out erasures, and tidy up: abandoned uploads, inbox rows and idempotency keys past their time."""
     configure_logging("relay", log_format=settings.log_format, level=settings.log_level)
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
@@ -91,6 +92,8 @@ def run_relay(settings: Settings) -> None:
             repeat(stopping, "sweep", SWEEP_SECONDS, site.sweep().run_once),
             repeat(stopping, "prune", PRUNE_SECONDS, site.housekeeping().run_once),
             keep_reconciling(site, stopping, lambda: relay.state == "leading"),
+            keep_erasing(site, stopping),
+            keep_purging(site, stopping, lambda: relay.state == "leading"),
             site.dependencies.run(stopping),
             serve_health(health_port(settings, "relay"), site.metrics, health, stopping),
         )

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from crypto.envelope import Envelope
 from crypto.local_keyring import LocalKeyring
 from crypto.personal_data import PersonalDataKeys
+from crypto.receipt_signer import LocalReceiptSigner, NoReceiptSigner
 from crypto.vault_session import VaultSession
 from crypto.vault_transit import VaultTransitKeyring
 from domain.errors import (
@@ -38,6 +39,8 @@ from processors.breakers import CircuitBreaker, State
 from processors.content import EncryptedContent
 from processors.dead_letters import SYSTEM_TENANT, OperatorDesk
 from processors.dossiers import DossierFiles
+from processors.erasing import Erasing
+from processors.erasure_ports import ReceiptSigner
 from processors.guarded import (
     GuardedAuditStore,
     GuardedExtendedMetadata,
@@ -48,6 +51,7 @@ from processors.guarded import (
 )
 from processors.intake import Intake
 from processors.integrity import IntegrityProcessor
+from processors.keeping import Keeping
 from processors.leftovers import Leftovers
 from processors.notification import NotificationProcessor
 from processors.ports import Processor
@@ -239,10 +243,20 @@ class Site:
     def renditions(self) -> Processor:
         pool = RenderPool(children=self.settings.render_children, timeout=self.settings.render_timeout)
         self._closed_with_us(pool.aclose)
+        guarded = GuardedExtendedMetadata(self.extended_metadata, self._mongo_breaker)
+        return RenditionProcessor(self.database, self.content, pool, guarded, self.clock)
+
+    @cached_property
+    def extended_metadata(self) -> MongoExtendedMetadata:
+        """The metadata themselves, for erasing; whoever works for documents uses them guarded."""
         extended = MongoExtendedMetadata(self.settings.mongo_url.get_secret_value(), self.settings.mongo_database)
         self._closed_with_us(extended.aclose)
-        guarded = GuardedExtendedMetadata(extended, self._mongo_breaker)
-        return RenditionProcessor(self.database, self.content, pool, guarded, self.clock)
+        return extended
+
+    @cached_property
+    def receipt_signer(self) -> ReceiptSigner:
+        path = self.settings.receipt_key_file
+        return NoReceiptSigner() if path is None else LocalReceiptSigner(path)
 
     @cached_property
     def ged_repository(self) -> CmisRepository:
@@ -404,6 +418,8 @@ class Site:
             reading=Reading(self.database, PostgresQueries(self.postgres), self.content, self.personal, self.clock),
             validation=Validation(self.database, self.personal, self.clock),
             dossiers=DossierFiles(self.database, self.personal, self.clock),
+            erasing=Erasing(self.database, self.personal, self.clock),
+            keeping=Keeping(self.database, self.personal, self.clock),
             authenticator=TokenAuthenticator(jwks, issuer=settings.jwt_issuer, audience=settings.jwt_audience),
             readiness={
                 "postgresql": self.postgres.check,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 
-from domain.erasure import Erasure, LegalBasis, Signature, SignedReceipt
+from domain.erasure import Erasure, LegalBasis, Signature, SignedReceipt, Waiting
 from domain.errors import StateChanged
 from storage.postgres_connections import Connections
 
@@ -82,14 +81,6 @@ class PostgresErasures:
         )
         if completed is None:
             raise StateChanged
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """See ``processors.erasure_ports.Waiting``."""
-
-    count: int
-    oldest_seconds: float
 
 
 class PostgresErasureQueue:

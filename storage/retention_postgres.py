@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from domain.retention import DueGroup
 from storage.postgres_connections import Connections
 
 #: States in which a document stays without ever having been archived. What is under way comes to one of them, or is archived.
@@ -28,17 +28,6 @@ _DUE: Final = f"""
     WHERE d.statut IN {_NEVER_ARCHIVED} AND d.date_expiration IS NULL
         AND d.created_at <= now() - interval '1 year' AND f.fin <= now()
 """  # noqa: S608 - fixed texts only
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DueGroup:
-    """See ``processors.erasure_ports.DueGroup``."""
-
-    tenant: str
-    type_code: str
-    count: int
-    held: int
-    oldest: datetime
 
 
 class PostgresDueDocuments:

@@ -8,11 +8,13 @@ a version refuses, and the erasure waits.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from domain.errors import ObjectStoreUnavailable
+from domain.objects import UnfinishedPut
 from storage.minio_errors import translated
-from storage.multipart_minio import MultipartClient
+from storage.multipart_minio import MultipartClient, abort
 
 #: What a store without versioning calls the one version of an object.
 _NO_VERSION: Final = {None, "", "null"}
@@ -28,7 +30,7 @@ def purge(client: MultipartClient, bucket: str, key: str) -> None:
     with translated():
         for upload in [*client.pages(bucket, key)]:
             if _is_of(upload.object_name, key):
-                client.abort(bucket, str(upload.object_name), str(upload.upload_id))
+                abort(client, bucket, UnfinishedPut(str(upload.upload_id), upload.object_name, datetime.now(UTC)))
         for found in [*_versions(client, bucket, key)]:
             client.remove_object(bucket, found.key, version_id=found.version)
         left = [*_versions(client, bucket, key)]

@@ -53,6 +53,7 @@ def values(site: Site) -> dict[str, str]:
         "DPJ_KEYRING_FILE": str(keys / KEYRING),
         "DPJ_PERSONAL_KEY_FILE": str(keys / "personal.key"),
         "DPJ_PSEUDONYM_KEY_FILE": str(keys / "pseudonym.key"),
+        "DPJ_RECEIPT_KEY_FILE": str(keys / "receipts.pem"),
         "DPJ_GED_URL": ged.Ged().url(site),
         "DPJ_GED_REPOSITORY": ged.REPOSITORY,
         "DPJ_GED_USER": ged.USER,

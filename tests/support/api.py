@@ -43,6 +43,8 @@ def an_app(bench: Bench, **changes: Any) -> FastAPI:
             reading=bench.reading,
             validation=bench.validation,
             dossiers=bench.dossiers,
+            erasing=bench.erasing,
+            keeping=bench.keeping,
             authenticator=NamedTokens(),
             **{"registry": CollectorRegistry(), "body_timeout": 2.0, **changes},
         )

@@ -18,7 +18,9 @@ from processors.access import Caller
 from processors.attempts import AbandonedSweep, Attempts
 from processors.content import EncryptedContent
 from processors.dossiers import DossierFiles
+from processors.erasing import Erasing
 from processors.intake import Intake, Receipt, Upload
+from processors.keeping import Keeping
 from processors.reading import Reading
 from processors.validation import Validation
 from tests.support.builders import FixedClock, a_type
@@ -73,6 +75,8 @@ class Bench:
         self.reading = Reading(self.database, self.database, self.content, self.personal, self.clock)
         self.validation = Validation(self.database, self.personal, self.clock)
         self.dossiers = DossierFiles(self.database, self.personal, self.clock)
+        self.erasing = Erasing(self.database, self.personal, self.clock)
+        self.keeping = Keeping(self.database, self.personal, self.clock)
         self.dossier = self.add_dossier("acme", "D-1")
         for rule in (a_rule(), a_rule("OLD", active=False), a_rule("SMALL", max_size_bytes=len(PDF))):
             self.database.rows.types[rule.code] = rule
