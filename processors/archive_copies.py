@@ -32,7 +32,6 @@ from domain.errors import (
     Transient,
     UnexpectedFailure,
 )
-from domain.lifecycle import GOING
 from processors.closing import closed
 from processors.ports import Database, HeldLock
 
@@ -262,9 +261,6 @@ class ArchiveCopies:
         lasts = self._attempt_seconds + self._settle_seconds
         ends = loop.time() + self._attempt_seconds
         async with self._database.transaction() as work:
-            # Under the row's lock, which an erasure takes to begin: either it sees this attempt, or the attempt is not made.
-            if (await work.documents.lock(document_id)).status in GOING:
-                raise DocumentBusy("The document is being erased.")
             await work.ged_attempts.begin(document_id, attempt, lasts)
         reach("archiving.attempted")
         try:

@@ -274,7 +274,10 @@ class GedAttempts(Protocol):
     async def open(self, document_id: UUID) -> OpenAttempt | None: ...
 
     async def begin(self, document_id: UUID, attempt: UUID, seconds: float) -> None:
-        """From now on ``attempt`` may take effect, until ``seconds`` later. DocumentBusy if another one still may."""
+        """From now on ``attempt`` may take effect, until ``seconds`` later. DocumentBusy if another one still may.
+
+        DocumentBusy too if the document is being erased, or was: so that an erasure sees every attempt that there will be.
+        """
         ...
 
     async def renew(self, document_id: UUID, attempt: UUID, seconds: float) -> None:
