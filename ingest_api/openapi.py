@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from ingest_api.access import ACCESS
 from ingest_api.models import DossierInput, Problem, RejectInput, UploadMetadata, ValidateInput
+from ingest_api.models_erasure import EraseInput, ExtendInput, HoldInput, LiftInput
 
 VERSION: Final = "1"
 
@@ -21,6 +22,10 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     ValidateInput,
     RejectInput,
     DossierInput,
+    EraseInput,
+    ExtendInput,
+    HoldInput,
+    LiftInput,
     Problem,
 )
 _REF: Final = "#/components/schemas/{model}"

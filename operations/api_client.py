@@ -153,6 +153,28 @@ class ApiClient:
     def reject(self, document_id: str, reason: str) -> dict[str, Any]:
         return self._call("POST", f"/documents/{quote(document_id, safe='')}/reject", json={"reason": reason})
 
+    def erase(self, document_id: str, reason: str, legal_basis: str | None = None) -> dict[str, Any]:
+        body = {"reason": reason} | ({} if legal_basis is None else {"legal_basis": legal_basis})
+        return self._call("POST", f"/documents/{quote(document_id, safe='')}/erase", json=body)
+
+    def erasure_receipt(self, document_id: str) -> dict[str, Any]:
+        return self._call("GET", f"/documents/{quote(document_id, safe='')}/erasure-receipt")
+
+    def retention(self, document_id: str) -> dict[str, Any]:
+        return self._call("GET", f"/documents/{quote(document_id, safe='')}/retention")
+
+    def extend_retention(self, document_id: str, until: str, reason: str) -> dict[str, Any]:
+        body = {"until": until, "reason": reason}
+        return self._call("POST", f"/documents/{quote(document_id, safe='')}/retention", json=body)
+
+    def set_hold(self, document_id: str, reference: str, reason: str) -> dict[str, Any]:
+        body = {"reference": reference, "reason": reason}
+        return self._call("POST", f"/documents/{quote(document_id, safe='')}/legal-holds", json=body)
+
+    def lift_hold(self, document_id: str, reference: str, reason: str) -> dict[str, Any]:
+        path = f"/documents/{quote(document_id, safe='')}/legal-holds/{quote(reference, safe='')}/lift"
+        return self._call("POST", path, json={"reason": reason})
+
     def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         """The JSON object of a success, with the HTTP status added as ``http_status``."""
         try:

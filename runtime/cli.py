@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from runtime.commands import dead_letters, documents, operate, outbox, pipeline, processes, reconcile
+from runtime.commands import dead_letters, documents, erasure, operate, outbox, pipeline, processes, reconcile
 from runtime.commands.failures import report
 
 app = typer.Typer(
@@ -24,6 +24,10 @@ app.add_typer(operate.database, name="db")
 app.add_typer(operate.audit, name="audit")
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(outbox.app, name="outbox")
+app.add_typer(erasure.app, name="erasure")
+app.add_typer(erasure.holds, name="hold")
+app.add_typer(erasure.retention, name="retention")
+app.command(name="purge")(erasure.purge)
 app.command(name="lag")(operate.lag)
 app.command(name="reconcile")(reconcile.reconcile)
 app.command(name="token")(operate.token)

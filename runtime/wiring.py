@@ -31,7 +31,7 @@ from domain.errors import (
 from ged.cmis import CmisRepository
 from notifications.email_smtp import SmtpMailSender, Tls
 from notifications.rendering import MailTemplates
-from processors.archive_copies import ArchiveCopies
+from processors.archive_copies import ArchiveCopies, CopyRemover
 from processors.archiving import ArchivingProcessor
 from processors.attempts import AbandonedSweep, Attempts
 from processors.audit import AuditChainer, AuditFlusher, AuditProcessor
@@ -57,6 +57,7 @@ from processors.notification import NotificationProcessor
 from processors.ports import Processor
 from processors.reading import Reading
 from processors.reconcile import Part, Reconcile
+from processors.reconcile_erased import ErasedDocuments
 from processors.reconcile_ged import ArchivedCopies
 from processors.reconcile_store import stored_objects
 from processors.reconcile_uploads import expired_uploads, unfinished_puts
@@ -346,6 +347,8 @@ class Site:
         }
         if hours > 0:
             parts["GED"] = ArchivedCopies(self.ged_repository, hours=hours)
+            remover = CopyRemover(self.database, self.ged_repository)
+            parts["erased"] = ErasedDocuments(self.ged_repository, remover, self.extended_metadata, hours=hours)
         inventory = PostgresInventory(self.postgres)
         return Reconcile(self.database, inventory, self.object_store, self.clock, parts, grace_seconds=grace)
 
