@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,10 @@ def published(path: Path) -> tuple[str, Ed25519PublicKey]:
     (key,) = json.loads(path.with_name(f"{path.name}.jwks.json").read_text("utf-8"))["keys"]
     raw = base64.urlsafe_b64decode(key["x"] + "=" * (-len(key["x"]) % 4))
     return key["kid"], Ed25519PublicKey.from_public_bytes(raw)
+
+
+def names(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()}
 
 
 async def test_the_key_is_made_at_its_first_use_and_stays(tmp_path: Path) -> None:
@@ -40,7 +43,7 @@ async def test_of_many_processes_one_makes_the_key(tmp_path: Path) -> None:
     path = tmp_path / "receipts.pem"
     signed = await asyncio.gather(*(LocalReceiptSigner(path).sign(b"x") for _ in range(8)))
     assert len({one.key_id for one in signed}) == 1
-    assert set(os.listdir(tmp_path)) == {"receipts.pem", "receipts.pem.jwks.json"}
+    assert names(tmp_path) == {"receipts.pem", "receipts.pem.jwks.json"}
 
 
 async def test_a_public_half_that_is_missing_is_written_again(tmp_path: Path) -> None:
