@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined
 from domain.lifecycle import Status
 from domain.reconciling import Fault
 from ingest_api.metrics import ApiMetrics
+from runtime.erasing import ErasureMetrics
 from runtime.settings import Settings
 from runtime.telemetry import CircuitMetrics, DeliveryMetrics, ReconcileMetrics, RelayMetrics, WatchdogMetrics
 from streams.lanes import Partition, Record
@@ -49,6 +50,7 @@ def test_every_metric_of_ours_is_explained() -> None:
     CircuitMetrics(registry)
     WatchdogMetrics(registry)
     ReconcileMetrics(registry)
+    ErasureMetrics(registry)
     ApiMetrics(registry)
     names = {name for metric in registry.collect() for name in (metric.name, f"{metric.name}_total")}
     told = set(re.findall(r"`(dpj_\w+)`", PAGE))
