@@ -71,6 +71,8 @@ STATEMENTS = (
         CHECK ((leve_a IS NULL) = (leve_par IS NULL) AND (leve_a IS NULL) = (leve_motif IS NULL))
     )
     """,
+    # An erasure empties the answers that are kept for its document's upload.
+    "CREATE INDEX idempotency_keys_document ON idempotency_keys (document_id)",
     # What is due by its own date; the few that were never archived are found by their states.
     """
     CREATE INDEX documents_echeance ON documents (date_expiration, id)
