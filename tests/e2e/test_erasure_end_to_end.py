@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from uuid import uuid4
 
 from bson import json_util
 
 from tests.e2e.test_confidentiality import dump, traces
-from tests.support.pipeline import Pipeline, metadata, small_pdf, wait_for
+from tests.support.pipeline import ROOT, Pipeline, metadata, small_pdf, wait_for
 
 
 def _erase(pipeline: Pipeline, document_id: str, **body: str) -> tuple[int, str]:
@@ -20,12 +23,12 @@ def _erase(pipeline: Pipeline, document_id: str, **body: str) -> tuple[int, str]
 
 
 def test_nothing_is_left_of_an_erased_document(pipeline: Pipeline, tmp_path: Path) -> None:
-    mark = uuid4().hex[:10]
+    mark, key = uuid4().hex[:10], uuid4().hex
     address, name = f"nom-{mark}@client.example", f"passeport-{mark}.pdf"
     more = {"email": address, "tags": [f"tag-{mark}"], "metadata": {"numero": f"n-{mark}"}}
     said = metadata(pipeline.dossier(), **more)
     content = small_pdf(mark)
-    taken = pipeline.upload(content, said, name=name, key=f"key-{mark}")
+    taken = pipeline.upload(content, said, name=name, key=key)
     document_id = taken["id"]
     pipeline.reaches(document_id, "VERIFIED")
     wait_for(lambda: "THUMBNAILS_READY" in pipeline.timeline(document_id), "thumbnails", 30)
@@ -49,7 +52,7 @@ def test_nothing_is_left_of_an_erased_document(pipeline: Pipeline, tmp_path: Pat
     erased = pipeline.reaches(document_id, "ERASED", 60)
     assert (erased["file_name"], erased["tags"], erased["metadata"]) == ("", [], {})
     assert _erase(pipeline, document_id, reason="T-2") == (200, "ERASED")
-    again = pipeline.post(content, said, name=name, key=f"key-{mark}")
+    again = pipeline.post(content, said, name=name, key=key)
     assert (again.status_code, again.json()["code"]) == (410, "document_erased")
     pipeline.settle()
 
@@ -89,13 +92,9 @@ def test_nothing_is_left_of_an_erased_document(pipeline: Pipeline, tmp_path: Pat
 
 
 def _verify(pipeline: Pipeline, receipt: Path, keys: str, status: int = 0) -> str:
-    import os
-    import subprocess
-    import sys
-
     command = [sys.executable, "-m", "runtime.cli", "erasure", "verify", str(receipt), "--keys", keys, "--json"]
     kept = {key: value for key, value in os.environ.items() if not key.startswith("DPJ_")}
-    done = subprocess.run(command, env=kept, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == status, done.stderr[-1000:]
     return done.stdout
 

@@ -14,12 +14,12 @@ STATEMENTS = (
     # It had no name of its own; the new one lets the key of a document go before the rest of it.
     """
     DO $$
-    DECLARE found name;
+    DECLARE contrainte name;
     BEGIN
-        SELECT conname INTO STRICT found FROM pg_constraint
+        SELECT conname INTO STRICT contrainte FROM pg_constraint
         WHERE conrelid = 'documents'::regclass AND contype = 'c'
             AND pg_get_constraintdef(oid) LIKE '%cle_enveloppee%';
-        EXECUTE format('ALTER TABLE documents DROP CONSTRAINT %I', found);
+        EXECUTE format('ALTER TABLE documents DROP CONSTRAINT %I', contrainte);
     END $$
     """,
     """
