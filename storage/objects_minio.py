@@ -2,7 +2,7 @@
 
 What it needs of the store: PutObject, multipart uploads, GetObject with Range and If-Match, HeadObject, DeleteObject,
 ListObjectsV2, read-after-write consistency. Permissions on its one bucket: those operations, ``s3:ListBucket`` and
-``s3:AbortMultipartUpload``, ``s3:ListBucketMultipartUploads``. The bucket has no versioning (a delete must delete), and a rule
+``s3:AbortMultipartUpload``, ``s3:ListBucketMultipartUploads``, ``s3:ListBucketVersions``. The bucket has no versioning (a delete must delete), and a rule
 that drops multipart uploads left behind by a killed process (MinIO does so by itself after 24 hours).
 
 An object of up to one part is a single PUT, a longer one a multipart upload. Every body is checked by the store on

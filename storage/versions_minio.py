@@ -1,7 +1,7 @@
 """Deleting an object for good: every version of it that a bucket with versioning keeps, its delete markers, what was begun.
 
 Our own bucket has no versioning; a site's may have been given it, and then a plain delete hides an object and keeps its bytes.
-Needs ``s3:ListBucketVersions`` and ``s3:DeleteObjectVersion`` where the bucket has versions. A bucket whose object lock keeps
+Needs ``s3:ListBucketVersions``, and ``s3:DeleteObjectVersion`` where the bucket has versions. A bucket whose object lock keeps
 a version refuses, and the erasure waits.
 """
 
