@@ -92,6 +92,40 @@ class ReceiptPending(Refused):
         self.retry_after = retry_after
 
 
+class DocumentGone(Refused):
+    """The document is being erased, or was: nothing of it can be had any more."""
+
+    code = "document_erased"
+
+
+class LegalHoldStands(Refused):
+    """A legal hold keeps the document from being erased, whatever the legal basis."""
+
+    code = "legal_hold"
+
+
+class LegalHoldNotFound(Refused):
+    code = "legal_hold_not_found"
+
+
+class RetentionRunning(Refused):
+    """The document has to be kept until its retention ends, unless a legal basis for erasing it before is stated."""
+
+    code = "retention_running"
+
+
+class RetentionNotExtended(Refused):
+    """A retention can be made longer, never shorter."""
+
+    code = "retention_not_extended"
+
+
+class ErasureReceiptNotFound(Refused):
+    """The document was not erased, or its erasure is not complete yet."""
+
+    code = "erasure_receipt_not_found"
+
+
 class LinkNotFound(Refused):
     """There is no such link, or none any more: one answer for all, so that guessing tells nothing."""
 

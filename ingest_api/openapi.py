@@ -21,6 +21,7 @@ from ingest_api.models import (
     UploadMetadata,
     ValidateInput,
 )
+from ingest_api.models_erasure import EraseInput, ExtendInput, HoldInput, LiftInput
 
 VERSION: Final = "1"
 
@@ -31,6 +32,10 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     DossierInput,
     LinkInput,
     RevocationInput,
+    EraseInput,
+    ExtendInput,
+    HoldInput,
+    LiftInput,
     Problem,
 )
 _REF: Final = "#/components/schemas/{model}"

@@ -9,8 +9,8 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from domain.jws import MEDIA_TYPE
 from domain.lifecycle import Status
-from domain.receipts import MEDIA_TYPE
 from ingest_api import models
 from ingest_api.answers import answer, answer_json
 from ingest_api.body import read_json
@@ -36,7 +36,7 @@ Box = Annotated[int, Query(description="Pixels of the square that the thumbnail 
     name="upload_document",
     status_code=201,
     response_model=models.DocumentView,
-    responses=problems(400, 401, 403, 408, 409, 413, 415, 422, 429, 503),
+    responses=problems(400, 401, 403, 408, 409, 410, 413, 415, 422, 429, 503),
     openapi_extra=RAW_BODIES,
 )
 async def upload_document(request: Request, caller: Authorised, given: Given) -> Response:
@@ -95,7 +95,7 @@ async def get_document(document_id: UUID, caller: Authorised, given: Given) -> R
     "/documents/{document_id}/content",
     name="get_document_content",
     response_class=Response,
-    responses={**RANGES, **problems(401, 403, 404, 409, 416, 429, 503)},
+    responses={**RANGES, **problems(401, 403, 404, 409, 410, 416, 429, 503)},
 )
 async def get_document_content(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
     """The document itself, decrypted as it is sent; one byte range may be asked for."""
@@ -108,7 +108,7 @@ async def get_document_content(request: Request, document_id: UUID, caller: Auth
     "/documents/{document_id}/thumbnail",
     name="get_document_thumbnail",
     response_class=Response,
-    responses=problems(401, 403, 404, 409, 429, 503),
+    responses=problems(401, 403, 404, 409, 410, 429, 503),
 )
 async def get_document_thumbnail(
     request: Request, document_id: UUID, caller: Authorised, given: Given, size: Box = 256

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from domain.documents import Document
 from domain.errors import CheckpointConflict
+from domain.jws import compact
 from domain.lifecycle import Status
-from domain.receipts import Archiving, Inclusion, compact, signing_input
+from domain.receipts import Archiving, Inclusion, receipt_input
 from domain.refusals import DocumentNotFound, ReceiptNotAvailable, ReceiptPending
 from processors.access import Caller, Origins
 from processors.checkpointing import Signer
@@ -66,7 +67,7 @@ class Receipts:
             raise ReceiptNotAvailable(f"A document that is {document.status.value} has no receipt.")
         inclusion = await self._inclusion(document)
         key = await self._signer.current()
-        signed_input = signing_input(document, inclusion, key.id)
+        signed_input = receipt_input(document, inclusion, key.id)
         signature = await self._signer.sign(signed_input, key.id)
         await self._audit(caller, document)
         return compact(signed_input, signature)

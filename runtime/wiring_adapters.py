@@ -45,6 +45,7 @@ from runtime.telemetry import CircuitMetrics, DeliveryMetrics
 from schemas.registry import RegistryCodec, SchemaRegistry
 from storage.audit_mongo import MongoAuditStore
 from storage.keyring_canaries_postgres import PostgresCanaries
+from storage.metadata_mongo import MongoExtendedMetadata
 from storage.objects_filesystem import FilesystemObjectStore
 from storage.objects_minio import MinioObjectStore
 from storage.postgres import Postgres, PostgresDatabase
@@ -205,6 +206,13 @@ class Adapters:
     @cached_property
     def audit_store(self) -> GuardedAuditStore:
         return GuardedAuditStore(self._mongo, self._mongo_breaker)
+
+    @cached_property
+    def extended_metadata(self) -> MongoExtendedMetadata:
+        """The metadata themselves, for erasing; whoever works for documents uses them guarded."""
+        extended = MongoExtendedMetadata(self.settings.mongo_url.get_secret_value(), self.settings.mongo_database)
+        self._closed_with_us(extended.aclose)
+        return extended
 
     @cached_property
     def delivery_metrics(self) -> DeliveryMetrics:

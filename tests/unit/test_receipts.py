@@ -16,8 +16,8 @@ import pytest
 
 from domain.audit_chain import ChainEntry
 from domain.documents import Document
+from domain.jws import compact
 from domain.lifecycle import Status
-from domain.receipts import compact
 from processors.recording import canonical_json
 from tests.support.api import a_client, an_app, assert_problem, bearer
 from tests.support.audit_lines import a_line, chain_of
