@@ -77,7 +77,7 @@ class ContentNotAvailable(Refused):
 
 
 class ReceiptNotAvailable(Refused):
-    """The document's state gives it no receipt: it is not archived, or its data are erased."""
+    """The document's state gives it no receipt: it is not archived."""
 
     code = "receipt_not_available"
 

@@ -141,7 +141,7 @@ async def list_document_events(document_id: UUID, caller: Authorised, given: Giv
     "/documents/{document_id}/receipt",
     name="get_document_receipt",
     response_class=Response,
-    responses={**RECEIPT, **problems(401, 403, 404, 409, 429, 503)},
+    responses={**RECEIPT, **problems(401, 403, 404, 409, 410, 429, 503)},
 )
 async def get_document_receipt(document_id: UUID, caller: Authorised, given: Given) -> Response:
     """The signed receipt of an archived document: a compact JWS (EdDSA) with the proof that the audit log has its archiving.
@@ -156,7 +156,7 @@ async def get_document_receipt(document_id: UUID, caller: Authorised, given: Giv
     "/documents/{document_id}/validate",
     name="validate_document",
     response_model=models.DocumentView,
-    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 409, 422, 429, 503)},
+    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503)},
     openapi_extra=json_body(models.ValidateInput, required=False),
 )
 async def validate_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
@@ -169,7 +169,7 @@ async def validate_document(request: Request, document_id: UUID, caller: Authori
     "/documents/{document_id}/reject",
     name="reject_document",
     response_model=models.DocumentView,
-    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 409, 422, 429, 503)},
+    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503)},
     openapi_extra=json_body(models.RejectInput),
 )
 async def reject_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:

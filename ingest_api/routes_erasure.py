@@ -28,7 +28,7 @@ Reference = Annotated[str, Path(max_length=64, description="The hold's reference
     name="erase_document",
     status_code=202,
     response_model=models.ErasureView,
-    responses={200: {"model": models.ErasureView}, **problems(400, 401, 403, 404, 409, 422, 429, 503)},
+    responses={200: {"model": models.ErasureView}, **problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503)},
     openapi_extra=json_body(models.EraseInput),
 )
 async def erase_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
@@ -77,7 +77,7 @@ async def get_retention(document_id: UUID, caller: Authorised, given: Given) -> 
     "/documents/{document_id}/retention",
     name="extend_retention",
     response_model=models.RetentionView,
-    responses=problems(400, 401, 403, 404, 409, 410, 422, 429, 503),
+    responses=problems(400, 401, 403, 404, 408, 409, 410, 415, 422, 429, 503),
     openapi_extra=json_body(models.ExtendInput),
 )
 async def extend_retention(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
@@ -90,7 +90,7 @@ async def extend_retention(request: Request, document_id: UUID, caller: Authoris
     "/documents/{document_id}/legal-holds",
     name="set_legal_hold",
     response_model=models.RetentionView,
-    responses=problems(400, 401, 403, 404, 409, 410, 422, 429, 503),
+    responses=problems(400, 401, 403, 404, 408, 409, 410, 415, 422, 429, 503),
     openapi_extra=json_body(models.HoldInput),
 )
 async def set_legal_hold(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
@@ -103,7 +103,7 @@ async def set_legal_hold(request: Request, document_id: UUID, caller: Authorised
     "/documents/{document_id}/legal-holds/{reference}/lift",
     name="lift_legal_hold",
     response_model=models.RetentionView,
-    responses=problems(400, 401, 403, 404, 409, 410, 422, 429, 503),
+    responses=problems(400, 401, 403, 404, 408, 409, 410, 415, 422, 429, 503),
     openapi_extra=json_body(models.LiftInput),
 )
 async def lift_legal_hold(

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Final
 from uuid import UUID
 
 from domain.documents import Document, TimelineEntry
 from domain.lifecycle import GOING
-from domain.refusals import DocumentGone, DocumentNotFound, LegalHoldNotFound, RetentionNotExtended, TransitionRefused
+from domain.refusals import (
+    DocumentGone,
+    DocumentNotFound,
+    LegalHoldNotFound,
+    MetadataInvalid,
+    RetentionNotExtended,
+    TransitionRefused,
+)
 from domain.retention import LegalHold, retention_end
 from processors.access import ATTEMPTS, Caller, Origins
 from processors.ports import Clock, Database, PersonalData, Work
 from processors.recording import Origin, audit_line, touch
+
+#: Every time zone's clock, and every store's, has it.
+LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +53,9 @@ class Keeping:
             return await _retention(work, document)
 
     async def extend(self, caller: Caller, document_id: UUID, until: datetime, reason: str) -> Retention:
-        """Keep the document until ``until``. Raises DocumentNotFound, DocumentGone or RetentionNotExtended."""
+        """Keep the document until ``until``. Raises DocumentNotFound, DocumentGone, RetentionNotExtended or MetadataInvalid."""
+        if until > LATEST:
+            raise MetadataInvalid(f"A retention ends in {LATEST:%Y} at the latest.")
         origin = self._origins.of(caller)
         async with self._database.transaction() as work:
             document = await _present(work, caller, document_id)

@@ -99,6 +99,10 @@ async def test_holds_and_retentions_keep_it(client: httpx.AsyncClient, bench: Be
         path(document, "retention"), json={"until": kept["until"], "reason": "A-1"}, headers=OPERATOR
     )
     assert_problem(shorter, 409, "retention_not_extended")
+    for far in ("9999-12-31T23:59:59-14:00", "9000-01-01T00:00:01Z"):
+        body = {"until": far, "reason": "A-1"}
+        answer = await client.post(path(document, "retention"), json=body, headers=OPERATOR)
+        assert_problem(answer, 422, "metadata_invalid")
     naive = {"until": "2050-01-01T00:00:00", "reason": "A-1"}
     assert_problem(
         await client.post(path(document, "retention"), json=naive, headers=OPERATOR), 422, "metadata_invalid"
