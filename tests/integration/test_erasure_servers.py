@@ -15,6 +15,7 @@ from minio.versioningconfig import VersioningConfig
 from crypto.local_signer import LocalSigner
 from domain.documents import Document, Role
 from domain.erasure import Kept, LegalBasis
+from domain.key_care import KeptKey
 from domain.lifecycle import Status
 from ged.cmis import CmisRepository
 from operations.audit_export import key_set
@@ -29,6 +30,7 @@ from storage.metadata_mongo import MongoExtendedMetadata
 from storage.objects_filesystem import FilesystemObjectStore
 from storage.objects_minio import MinioObjectStore
 from storage.postgres import Postgres, PostgresDatabase
+from storage.wrapped_keys_postgres import PostgresWrappedKeys
 from tests.integration.test_ged_outcomes import a_repository
 from tests.support.builders import a_document, a_dossier
 from tests.support.fakes_archiving import CONTENT, SHA256, MemoryContent, PlainSeals, validated
@@ -147,6 +149,23 @@ async def test_nothing_is_left_of_an_archived_document(
     file.write_text(receipt.text)
     keys.write_bytes(key_set(await signer.public_keys()))
     assert dpj_verify.main(["receipt", str(file), "--keys", str(keys)]) == 0
+
+
+async def test_rewrapping_brings_no_key_back(database: PostgresDatabase, postgres: Postgres) -> None:
+    document = a_validated()
+    assert document.wrapped_key is not None
+    async with database.transaction() as work:
+        await work.dossiers.add(a_dossier(tenant=document.tenant, id=document.dossier_id))
+        await work.documents.add(document)
+    wrapped = PostgresWrappedKeys(postgres)
+    read = KeptKey(document.id, document.tenant, document.wrapped_key)
+    assert document.tenant in {use.tenant for use in await wrapped.uses()}
+    caller = Caller(subject="op", tenant="bank", roles=frozenset({Role.OPERATOR}), correlation_id=uuid4())
+    await Erasing(database, PlainSeals(), SystemClock()).request(caller, document.id, "T-1", LegalBasis.GDPR_17_1_B)
+    assert await wrapped.replace([(read, replace(document.wrapped_key, key_version=2, ciphertext="new"))]) == 0
+    assert document.tenant not in {use.tenant for use in await wrapped.uses()}
+    async with database.transaction() as work:
+        assert (await work.documents.get(document.id)).wrapped_key is None
 
 
 async def test_purging_what_is_not_there_is_fine(store: Store) -> None:
