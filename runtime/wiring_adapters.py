@@ -49,6 +49,7 @@ from storage.metadata_mongo import MongoExtendedMetadata
 from storage.objects_filesystem import FilesystemObjectStore
 from storage.objects_minio import MinioObjectStore
 from storage.postgres import Postgres, PostgresDatabase
+from streams.waiting import unless_stopped
 
 #: Between two tries to be let in to the keyring at a process's start.
 LOGIN_SECONDS: Final = 1.0
@@ -163,20 +164,23 @@ class Adapters:
 
         Ends with the process; raises KeyringLoginRefused where waiting would not help.
         """
-        made = self.__dict__
-        if "_keyring" not in made and "_vault" not in made:
+        if not {"_keyring", "_vault"} & self.__dict__.keys():
             await stopping.wait()
         while not stopping.is_set():
             try:
-                if "_vault" in made:
-                    await asyncio.to_thread(self._vault.check)
-                if "_keyring" in made:
-                    await self._keyring.check()
+                await unless_stopped(stopping, self._let_in())
                 await stopping.wait()
             except KeyringLoginRefused:
                 raise
             except KeyringUnavailable:
                 await pause(stopping, LOGIN_SECONDS)
+
+    async def _let_in(self) -> None:
+        """Raises KeyringUnavailable."""
+        if "_vault" in self.__dict__:
+            await asyncio.to_thread(self._vault.check)
+        if "_keyring" in self.__dict__:
+            await self._keyring.check()
 
     @cached_property
     def keyring(self) -> VouchedKeyring:

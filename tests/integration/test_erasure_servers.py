@@ -24,7 +24,7 @@ from processors.archive_copies import ArchiveCopies, CopyRemover, named
 from processors.archiving import ArchivingProcessor
 from processors.erasing import Erasing
 from processors.erasure import Eraser
-from runtime.wiring import SystemClock
+from runtime.wiring_adapters import SystemClock
 from storage.erasures_postgres import PostgresErasureQueue
 from storage.metadata_mongo import MongoExtendedMetadata
 from storage.objects_filesystem import FilesystemObjectStore

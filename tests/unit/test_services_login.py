@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,8 +32,8 @@ def test_who_is_let_in(
     monkeypatch.setenv("DPJ_HOME", str(tmp_path))
     site.load_or_create("logins", "full")
     monkeypatch.setattr(vault, "hand_out", lambda _, name: tmp_path / name)
-    given = {**NEEDED, "stack_name": "logins", "keyring": keyring, "signer": signer}
-    settings = Settings(**given, _env_file=None)  # pyright: ignore[reportArgumentType]
+    given: dict[str, Any] = {**NEEDED, "stack_name": "logins", "keyring": keyring, "signer": signer}
+    settings = Settings(**given, _env_file=None)
     services = Services(settings)
     for service in services_of(settings):
         environment = services._command(service).environment
