@@ -73,12 +73,12 @@ class Erasing:
             if not caller.sees(document):
                 raise DocumentNotFound
             erasure = await work.erasures.get(document_id)
+            if erasure is None or erasure.receipt is None:
+                raise ErasureReceiptNotFound(f"The document is {document.status.value}.")
             line = audit_line(
                 self._origins.of(caller), document.tenant, "document", str(document.id), "document.erasure.read"
             )
             await work.outbox.add(line)
-        if erasure is None or erasure.receipt is None:
-            raise ErasureReceiptNotFound(f"The document is {document.status.value}.")
         return erasure.receipt
 
 
