@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from fastapi import FastAPI
@@ -37,7 +35,7 @@ _ROUTERS: Final = (
 
 def create_app(deps: ApiDependencies) -> FastAPI:
     """The application over ``deps``. Raises ValueError if a route has no row in the access table, or a row no route."""
-    app = routes_only(deps.lifespan)
+    app = routes_only()
     metrics = ApiMetrics(deps.registry)
     app.state.surroundings = Surroundings(deps, metrics)
     problems.install(app, _api_routes())
@@ -46,7 +44,7 @@ def create_app(deps: ApiDependencies) -> FastAPI:
     return app
 
 
-def routes_only(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None) -> FastAPI:
+def routes_only() -> FastAPI:
     """The routes without anything behind them: enough to describe them."""
     app = FastAPI(
         title="DPJ Documents",
@@ -55,7 +53,14 @@ def routes_only(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        lifespan=lifespan,
+        # Its spans and logs would hold texts of requests; the environment must not be able to switch them on.
+        telemetry={
+            "auto_configure": False,
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+        },
         generate_unique_id_function=lambda route: route.name,
     )
     for router in _ROUTERS:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Protocol
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
 from domain.refusals import Forbidden, ParameterInvalid, Unauthenticated
@@ -43,8 +42,6 @@ class Authenticator(Protocol):
 class ApiDependencies:
     """Use cases and surroundings. ``readiness`` holds a check per dependency, ``circuits`` gives the breakers' states;
     ``body_timeout`` is per read, in seconds.
-
-    ``lifespan`` is entered when the server starts and left when it stops; None if others see to that.
     """
 
     intake: Intake
@@ -62,7 +59,6 @@ class ApiDependencies:
     circuits: Callable[[], Mapping[str, str]] = dict
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     body_timeout: float = 30.0
-    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ def api_server(
             http=bounded(head_seconds),
             ws="none",
             log_config=None,
+            lifespan="off",  # what is open is the site's; cancelled at a failed start, it would log a traceback
             access_log=False,
             server_header=False,
             proxy_headers=bool(trusted_proxies),

@@ -32,6 +32,7 @@ def _config(documents: Sequence[str], dossiers: Sequence[str]) -> str:
         "[parameters]",
         '"path.document_id" = { dictionary = "documents", probability = 0.5 }',
         '"path.dossier_id" = { dictionary = "dossiers", probability = 0.5 }',
+        f"[checks.positive_data_acceptance]\nexpected-statuses = {_toml(_ACCEPTED)}",
     ]
     for name, statuses in _REFUSED_BY_MEANING.items():
         lines += [

@@ -9,7 +9,6 @@ from uuid import uuid4
 import httpx
 import pytest
 import structlog
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from ingest_api import access, middleware
@@ -160,33 +159,6 @@ def test_an_application_without_dependencies_only_describes_itself() -> None:
     app = routes_only()
     assert document_of(app)["paths"]
     assert document_of(app) is document_of(app)
-
-
-async def test_the_lifespan_is_entered_and_left(bench: Bench) -> None:
-    seen: list[str] = []
-
-    class Span:
-        def __init__(self, app: FastAPI) -> None: ...
-
-        async def __aenter__(self) -> None:
-            seen.append("in")
-
-        async def __aexit__(self, *_: object) -> None:
-            seen.append("out")
-
-    app = an_app(bench, lifespan=Span)
-    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-    sent: list[str] = []
-
-    async def receive() -> Any:
-        return messages.pop(0)
-
-    async def send(message: Any) -> None:
-        sent.append(message["type"])
-
-    await app({"type": "lifespan", "state": {}}, receive, send)
-    assert seen == ["in", "out"]
-    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
 # --- Bodies that nobody read -----------------------------------------------------------------------------------------
