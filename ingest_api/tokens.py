@@ -32,6 +32,10 @@ REMEMBERED_SECONDS: Final = 5.0
 MAX_REMEMBERED: Final = 4096
 
 _REQUIRED: Final = ["exp", "iss", "aud", "sub"]
+#: An access token's header says one of these (RFC 7519, RFC 9068); a logout or another kind of token says another.
+_HEADER_TYPES: Final = frozenset({"jwt", "at+jwt"})
+#: What Keycloak's access tokens say in a claim of that name; its ID and refresh tokens say ``ID`` and ``Refresh``.
+_BEARER: Final = "Bearer"
 _MAX_CLAIM: Final = 255
 _OUR_NAMES: Final = {role.value: role for role in Role}
 
@@ -137,7 +141,10 @@ class TokenAuthenticator:
 
     async def _claims(self, token: str) -> dict[str, Any]:
         try:
-            kid = jwt.get_unverified_header(token).get("kid")
+            header = jwt.get_unverified_header(token)
+            if str(header.get("typ", "JWT")).lower().removeprefix("application/") not in _HEADER_TYPES:
+                raise Unauthenticated("The token is no access token.")
+            kid = header.get("kid")
             if not isinstance(kid, str):
                 raise Unauthenticated("The token names no key.")
             key = await self._keys.key(kid)
@@ -154,6 +161,8 @@ class TokenAuthenticator:
             raise Unauthenticated("The token has expired.") from None
         except jwt.PyJWTError:
             raise Unauthenticated("The token is not valid.") from None
+        if claims.get("typ", _BEARER) != _BEARER:
+            raise Unauthenticated("The token is no access token.")
         return claims
 
 

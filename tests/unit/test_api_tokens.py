@@ -5,6 +5,7 @@ import json
 import os
 import time
 from base64 import urlsafe_b64encode
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +121,30 @@ def test_other_keys_issue_nothing(tmp_path: Path) -> None:
         {"tenant": ["acme"]},
         {"roles": None},
         {"roles": "portal"},
+        {"typ": "ID"},
+        {"typ": "Refresh"},
     ],
 )
 async def test_claims_that_do_not_fit_are_refused(changes: dict[str, Any], key_file: Path) -> None:
     with pytest.raises(Unauthenticated) as refused:
         await authenticator(public_jwks(key_file)).authenticate(signed(key_file, claims(**changes)))
     assert "acme" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "changes", "taken"),
+    [
+        ("JWT", {}, True),
+        ("at+jwt", {"typ": "Bearer"}, True),
+        ("application/at+jwt", {}, True),
+        ("logout+jwt", {}, False),
+        ("dpop+jwt", {}, False),
+    ],
+)
+async def test_only_access_tokens_are_taken(header: str, changes: dict[str, Any], taken: bool, key_file: Path) -> None:
+    token = signed(key_file, claims(**changes), typ=header)
+    with nullcontext() if taken else pytest.raises(Unauthenticated, match="no access token"):
+        await authenticator(public_jwks(key_file)).authenticate(token)
 
 
 async def test_unknown_roles_are_left_out(key_file: Path) -> None:
