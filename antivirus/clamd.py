@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import struct
 from collections.abc import AsyncIterable, Awaitable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import structlog
 
@@ -59,57 +60,53 @@ class ClamdScanner:
         Raises AntivirusUnavailable (away, slow, or it can't answer), AntivirusLimitExceeded, and what ``content`` raises.
         """
         async with self._slots:
-            reader, writer = await self._connect()
-            answer = asyncio.create_task(reader.readuntil(b"\0"))
+            line = await self._connect()
+            answer = asyncio.create_task(line.answer())
             try:
-                return await self._show(content, writer, answer)
+                return await self._show(content, line, answer)
             finally:
                 answer.cancel()
                 await asyncio.gather(answer, return_exceptions=True)
-                writer.transport.abort()
+                line.close()
 
     async def check(self) -> None:
         """Raise AntivirusUnavailable if clamd does not answer now."""
-        reader, writer = await self._connect()
+        line = await self._connect()
         try:
-            writer.write(b"zPING\0")
-            if await self._within(CONNECT_SECONDS, reader.readuntil(b"\0")) != b"PONG\0":
+            await self._within(CONNECT_SECONDS, line.send(b"zPING\0"))
+            if await self._within(CONNECT_SECONDS, line.answer()) != b"PONG\0":
                 raise AntivirusUnavailable("The antivirus does not answer as it should.")
         finally:
-            writer.transport.abort()
+            line.close()
 
-    async def _show(
-        self, content: AsyncIterable[bytes], writer: asyncio.StreamWriter, answer: asyncio.Task[bytes]
-    ) -> Verdict:
+    async def _show(self, content: AsyncIterable[bytes], line: _Line, answer: asyncio.Task[bytes]) -> Verdict:
         try:
-            await self._send(writer, b"zINSTREAM\0")
+            await self._send(line, b"zINSTREAM\0")
             async for piece in content:
                 view = memoryview(piece)
                 for offset in range(0, len(view), PIECE_BYTES):
                     part = view[offset : offset + PIECE_BYTES]
                     if answer.done():
                         raise _refusal(await self._within(LAST_WORDS_SECONDS, answer))
-                    await self._send(writer, _LENGTH.pack(len(part)), part)
-            await self._send(writer, _LENGTH.pack(0))
+                    await self._send(line, _LENGTH.pack(len(part)), part)
+            await self._send(line, _LENGTH.pack(0))
         except _HungUp:
             raise _refusal(await self._within(LAST_WORDS_SECONDS, answer)) from None
         return _verdict(await self._within(self._verdict_seconds, answer))
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self) -> _Line:
         if self._address.startswith(_UNIX):
-            opening = asyncio.open_unix_connection(self._address.removeprefix(_UNIX), limit=REPLY_BYTES)
-            return await self._within(CONNECT_SECONDS, opening)
-        host, _, port = self._address.rpartition(":")
-        return await self._within(
-            CONNECT_SECONDS, asyncio.open_connection(host.strip("[]"), int(port), limit=REPLY_BYTES)
-        )
+            where: tuple[str, int] | str = self._address.removeprefix(_UNIX)
+        else:
+            host, _, port = self._address.rpartition(":")
+            where = (host.strip("[]"), int(port))
+        return await self._within(CONNECT_SECONDS, _Line.to(where))
 
-    async def _send(self, writer: asyncio.StreamWriter, *parts: bytes | memoryview) -> None:
+    async def _send(self, line: _Line, *parts: bytes | memoryview) -> None:
         try:
-            for part in parts:
-                writer.write(part)
             async with asyncio.timeout(self._piece_seconds):
-                await writer.drain()
+                for part in parts:
+                    await line.send(part)
         except TimeoutError:
             raise AntivirusUnavailable("The antivirus takes no more of the document.") from None
         except OSError:
@@ -120,8 +117,55 @@ class ClamdScanner:
         try:
             async with asyncio.timeout(seconds):
                 return await answer
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):  # TimeoutError is an OSError
+        except (OSError, asyncio.IncompleteReadError):  # TimeoutError is an OSError
             raise AntivirusUnavailable("The antivirus does not answer.") from None
+
+
+class _Line:
+    """A connection as a bare socket. A stream's would be closed at the first piece that clamd does not take any more, and what it
+    had said before would never be read."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._loop = asyncio.get_running_loop()
+
+    @classmethod
+    async def to(cls, where: tuple[str, int] | str) -> Self:
+        """``where`` is host and port, or the path of a socket. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        if isinstance(where, str):
+            families: list[tuple[int, Any]] = [(socket.AF_UNIX, where)]
+        else:
+            found = await loop.getaddrinfo(*where, type=socket.SOCK_STREAM)
+            families = [(family, address) for family, _, _, _, address in found]
+        for number, (family, address) in enumerate(families, 1):
+            made = socket.socket(family, socket.SOCK_STREAM)
+            made.setblocking(False)  # noqa: FBT003 - its own name for it
+            try:
+                await loop.sock_connect(made, address)
+                return cls(made)
+            except BaseException as error:
+                made.close()
+                if not isinstance(error, OSError) or number == len(families):
+                    raise
+        raise OSError
+
+    async def send(self, part: bytes | memoryview) -> None:
+        """Returns once the kernel has all of it. Raises OSError."""
+        await self._loop.sock_sendall(self._socket, part)
+
+    async def answer(self) -> bytes:
+        """What clamd says, up to its zero byte. Raises OSError, IncompleteReadError."""
+        said = b""
+        while not said.endswith(b"\0"):
+            piece = await self._loop.sock_recv(self._socket, REPLY_BYTES)
+            said += piece
+            if not piece or len(said) > REPLY_BYTES:
+                raise asyncio.IncompleteReadError(said, None)
+        return said
+
+    def close(self) -> None:
+        self._socket.close()
 
 
 class _HungUp(Exception):

@@ -18,7 +18,8 @@ from storage.postgres import Postgres
 from storage.wrapped_keys_postgres import PostgresWrappedKeys
 
 ROWS = 60_000
-#: Of every 1,000 documents one is under version 1, nine under version 2.
+#: Of every 1,000 documents one is under version 1, nine under version 2. Texts are as long as real ones: how wide a row is
+#: decides whether an index is worth its while.
 _DOSSIER = """
     INSERT INTO dossiers (id, tenant, numero_dossier, client_id, type_parcours, statut, date_creation, date_modification,
                           created_by)
@@ -29,9 +30,11 @@ _DOCUMENTS = """
                            deposant_id, langue, courriel_scelle, correlation_id, created_at, updated_at,
                            taille_fichier, checksum_sha256, etag_objet, taille_objet,
                            cle_schema, cle_nom, cle_version, cle_enveloppee)
-    SELECT gen_random_uuid(), 'acme', $1, 'n', 'o', 'CNI', 'documents/' || n, 'ARCHIVED', 'u', 'fr', 's', gen_random_uuid(),
-           now(), now(), 1, 'a', 'e', 1, 'vault-transit', 'dpj-tenant-acme',
-           CASE WHEN n % 1000 = 0 THEN 1 WHEN n % 1000 < 10 THEN 2 ELSE 3 END, 'vault:v:' || n
+    SELECT gen_random_uuid(), 'acme', $1, gen_random_uuid() || '.pdf', 'releve-de-compte-' || n || '.pdf', 'CNI',
+           'documents/00/' || gen_random_uuid() || '/' || md5(n::text), 'ARCHIVED', md5('u'), 'fr',
+           'p1.00000000.' || repeat(md5(n::text), 3), gen_random_uuid(), now(), now(), 1, repeat(md5(n::text), 2), md5('e'), 1,
+           'vault-transit', 'dpj-tenant-acme',
+           CASE WHEN n % 1000 = 0 THEN 1 WHEN n % 1000 < 10 THEN 2 ELSE 3 END, 'vault:v1:' || repeat(md5(n::text), 3)
     FROM generate_series(1, $2::bigint) AS n
 """
 
