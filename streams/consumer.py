@@ -97,8 +97,8 @@ class ConsumerRunner:
 
     async def _wait_for_topics(self, stopping: asyncio.Event) -> None:
         """Faust exits when the broker is away at its start, and idles for ever on a topic made later: so wait first."""
-        asked = {"bootstrap.servers": self._settings.bootstrap, "log_level": 0, "error_cb": note_tls}
-        client = AdminClient(asked | dict(self._settings.security))
+        told: dict[str, Any] = {"bootstrap.servers": self._settings.bootstrap, "log_level": 0, "error_cb": note_tls}
+        client = AdminClient(told | dict(self._settings.security))
         look = partial(client.list_topics, timeout=METADATA_TIMEOUT_SECONDS)
         announced = ""
         while not stopping.is_set():

@@ -121,21 +121,20 @@ class RelayMetrics(Protocol):
 def create_producer(bootstrap: str, security: Mapping[str, str] | None = None) -> Producer:
     """Idempotent, acks from all replicas, no message given up by time; keys land where Java's partitioner puts them. ``security`` is
     what librdkafka is told beside the address."""
-    return Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            **(security or {}),
-            "error_cb": note_tls,
-            "acks": "all",
-            "enable.idempotence": True,
-            "partitioner": "murmur2_random",
-            "message.timeout.ms": 0,
-            "linger.ms": 5,
-            "compression.type": "lz4",
-            "queue.buffering.max.messages": PRODUCER_QUEUE_MESSAGES,
-            "log_level": 2,
-        }
-    )
+    told: dict[str, Any] = {
+        "bootstrap.servers": bootstrap,
+        **(security or {}),
+        "error_cb": note_tls,
+        "acks": "all",
+        "enable.idempotence": True,
+        "partitioner": "murmur2_random",
+        "message.timeout.ms": 0,
+        "linger.ms": 5,
+        "compression.type": "lz4",
+        "queue.buffering.max.messages": PRODUCER_QUEUE_MESSAGES,
+        "log_level": 2,
+    }
+    return Producer(told)
 
 
 class OutboxRelay:

@@ -64,10 +64,10 @@ def pair(site: Site, name: str) -> Pair:
     return Pair(folder / f"{name}.pem", folder / f"{name}.key")
 
 
-def ensure(site: Site, servers: Iterable[str]) -> None:
-    """Make what is missing, unreadable, not of this authority, or nearly over. Repeatable, and safe to interrupt."""
+def ensure(site: Site, servers: Iterable[str], now: datetime | None = None) -> None:
+    """Make what is missing, unreadable, not of this authority, or nearly over (at ``now``). Repeatable, and safe to interrupt."""
     files.private_folder(site.folder / "tls")
-    now = datetime.now(UTC)
+    now = now or datetime.now(UTC)
     authority = _authority(site, now)
     for name in servers:
         files_of = pair(site, name)

@@ -110,7 +110,7 @@ def values(site: Site) -> dict[str, str]:
             "DPJ_VAULT_OPERATOR_FILE": str(vault.operator_file(site)),
             "DPJ_VAULT_TRANSIT_KEY": vault.TRANSIT_KEY,
             "DPJ_ANTIVIRUS": "clamd",
-            "DPJ_CLAMD_ADDRESS": clamd.Clamd().address(site),
+            "DPJ_CLAMD_ADDRESS": clamd.Clamd().reached_at(site),
             "DPJ_RENDER_CONFINEMENT": "required",
             "DPJ_VAULT_SIGNING_KEY": vault.SIGNING_KEY,
         }

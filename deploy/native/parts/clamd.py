@@ -42,7 +42,11 @@ class Clamd(Part):
         return _version()
 
     def address(self, site: Site) -> str:
-        return f"unix:{self._socket(site)}" if site.tls else super().address(site)
+        return "local socket" if site.tls else super().address(site)
+
+    def reached_at(self, site: Site) -> str:
+        """For the application."""
+        return f"unix:{self._socket(site)}" if site.tls else site.address(self.port)
 
     def prepare(self, site: Site) -> None:
         database = files.private_folder(site.data("clamd") / "signatures")
