@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -85,9 +87,7 @@ class Services:
                 "On a cluster, run dpj api, dpj relay and dpj worker yourself.",
             )
         self._processes = _Processes(self._folder)
-        self._trusted = settings.tls_ca_file
-        #: Of the only service whose health is behind TLS.
-        self._tls = https_tls(settings, settings.api_url)
+        self._settings = settings
         self.services = services_of(settings)
 
     def start(self, tell: Callable[[str], None]) -> None:
@@ -138,10 +138,15 @@ class Services:
 
     def _distrusting(self) -> list[str]:
         """Those that were started under another authority than the stack has now, and so trust none of its servers."""
-        if self._trusted is None:
+        if self._settings.tls_ca_file is None:
             return []
-        made = self._trusted.stat().st_mtime
+        made = self._settings.tls_ca_file.stat().st_mtime
         return [name for name, process in self._processes.running().items() if process.older_than(made)]
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext | None:
+        """For the only service whose health is behind TLS."""
+        return https_tls(self._settings, self._settings.api_url)
 
     def _is_ready(self, service: Service) -> bool:
         try:
