@@ -16,9 +16,7 @@ DEADLINE: Final = 30.0
 class GedWindow:
     """``url`` is the service document's address, ``tls`` whom to trust over TLS if not the usual authorities. Methods raise httpx.HTTPError or KeyError when the GED does not answer as such."""
 
-    def __init__(
-        self, url: str, repository: str, user: str, password: str, tls: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, url: str, repository: str, user: str, password: str, tls: ssl.SSLContext | None = None) -> None:
         self._client = httpx.Client(auth=(user, password), timeout=DEADLINE, trust_env=False, verify=tls or True)
         about = self._client.get(url).raise_for_status().json()[repository]
         ours = urlsplit(url)

@@ -11,7 +11,9 @@ from confluent_kafka import KafkaError
 log = structlog.get_logger()
 
 #: Addresses and OpenSSL's file names are left out of what is logged.
-_WORDS: Final = re.compile(r"(certificate verify failed|[Dd]isconnected|wrong version number|handshake failure|alert \w+)")
+_WORDS: Final = re.compile(
+    r"(certificate verify failed|[Dd]isconnected|wrong version number|handshake failure|alert \w+)"
+)
 
 
 def note_tls(error: KafkaError) -> None:

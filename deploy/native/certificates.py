@@ -134,9 +134,7 @@ def _server(name: str, authority: _Loaded, now: datetime) -> _Loaded:
             x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]),
             critical=False,
         )
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)
     )
     return _Loaded(builder.sign(authority.key, hashes.SHA256()), key)
 

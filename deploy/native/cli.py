@@ -53,7 +53,9 @@ def up(
     ] = None,
     tls: Annotated[
         bool | None,
-        typer.Option("--tls/--no-tls", help="TLS 1.3 for every connection, with a local CA.  [default: as before, or none]"),
+        typer.Option(
+            "--tls/--no-tls", help="TLS 1.3 for every connection, with a local CA.  [default: as before, or none]"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

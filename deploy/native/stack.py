@@ -85,7 +85,7 @@ def up(
         supervisor.stop_strays()
         running = supervisor.running()
         _add_extras(here, extras, running)
-        _choose_tls(here, tls, running)
+        _choose_tls(here, running, tls=tls)
         parts = of(here.profile, here.extras)
         for outdated in _certify(here, parts, running):
             reporter.note(f"{outdated} is started again: it has a new certificate")
@@ -184,7 +184,7 @@ def _add_extras(here: Site, extras: Collection[str], running: Collection[str]) -
         here.save()
 
 
-def _choose_tls(here: Site, tls: bool | None, running: Collection[str]) -> None:
+def _choose_tls(here: Site, running: Collection[str], *, tls: bool | None) -> None:
     if tls in {None, here.tls}:
         return
     if running:

@@ -13,8 +13,9 @@ from domain.failures import FAILURES
 from runtime.commands.output import FAILED, CommandFailed
 from runtime.distrust import CertificateUnusable, distrust
 
-
-_TRUST: Final = "Is it expired, or does DPJ_TLS_CA_FILE name another authority than its own? dpj up renews a local stack's."
+_TRUST: Final = (
+    "Is it expired, or does DPJ_TLS_CA_FILE name another authority than its own? dpj up renews a local stack's."
+)
 
 
 class Description(NamedTuple):

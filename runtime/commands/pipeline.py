@@ -35,7 +35,9 @@ Profile = Annotated[
 
 Tls = Annotated[
     bool | None,
-    typer.Option("--tls/--no-tls", help="TLS 1.3 for every connection, with a local CA.  [default: as before, or none]"),
+    typer.Option(
+        "--tls/--no-tls", help="TLS 1.3 for every connection, with a local CA.  [default: as before, or none]"
+    ),
 ]
 
 

@@ -30,7 +30,6 @@ from uuid import uuid4
 
 import asyncpg
 import httpx
-import urllib3
 from minio import Minio
 from pymongo import MongoClient
 
@@ -254,8 +253,7 @@ class Pipeline:
             given["DPJ_MINIO_ENDPOINT"],
             access_key=given["DPJ_MINIO_ACCESS_KEY"],
             secret_key=given["DPJ_MINIO_SECRET_KEY"],
-            secure=self.tls is not None,
-            http_client=urllib3.PoolManager(ssl_context=self.tls),
+            secure=False,
         )
 
     def objects(self) -> set[str]:

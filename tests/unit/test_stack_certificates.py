@@ -74,7 +74,7 @@ def test_a_client_of_the_stack_speaks_no_older_tls() -> None:
     ours = certificates.pair(here, "kafka")
     client = certificates.trusting(here)
     assert client is not None
-    with pytest.raises(ssl.SSLError, match="(?i)version"):
+    with pytest.raises(ssl.SSLError, match="unsupported protocol"):
         shake_hands(client, serving(ours.certificate, ours.key, newest=ssl.TLSVersion.TLSv1_2))
 
 
@@ -103,9 +103,7 @@ def test_whoever_steals_the_authoritys_key_can_pose_as_no_other_host() -> None:
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     place.key.write_bytes(key.private_bytes(*form))
     with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree"):
-        shake_hands(
-            trusting(certificates.authority_file(here)), serving(place.certificate, place.key), "bank.example"
-        )
+        shake_hands(trusting(certificates.authority_file(here)), serving(place.certificate, place.key), "bank.example")
 
 
 def test_files_are_private_and_the_authoritys_key_is_apart() -> None:
@@ -135,9 +133,7 @@ def test_what_is_nearly_over_is_made_anew_under_the_same_authority() -> None:
     certificates.ensure(here, ["kafka"], datetime.now(UTC) + timedelta(days=21))
     after = contents(here)
     assert {name for name in after if after[name] != before[name]} == {"kafka.pem", "kafka.key"}
-    loaded(certificates.pair(here, "kafka")).verify_directly_issued_by(
-        x509.load_pem_x509_certificate(before["ca.pem"])
-    )
+    loaded(certificates.pair(here, "kafka")).verify_directly_issued_by(x509.load_pem_x509_certificate(before["ca.pem"]))
 
 
 def test_a_new_authority_comes_in_time_and_brings_new_certificates() -> None:

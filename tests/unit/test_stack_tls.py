@@ -118,17 +118,17 @@ def test_without_tls_nothing_of_it_is_said(part: Any, here: Site) -> None:
 
 
 def test_a_running_stack_does_not_change_its_mind(here: Site) -> None:
-    _choose_tls(here, None, ["kafka"])
-    _choose_tls(here, True, ["kafka"])
+    _choose_tls(here, ["kafka"], tls=None)
+    _choose_tls(here, ["kafka"], tls=True)
     with pytest.raises(StackError, match="runs with TLS: bring it down first"):
-        _choose_tls(here, False, ["kafka"])
-    _choose_tls(here, False, [])
+        _choose_tls(here, ["kafka"], tls=False)
+    _choose_tls(here, [], tls=False)
     assert not here.tls
     again = site.load("mine")
     assert again is not None
     assert not again.tls
     with pytest.raises(StackError, match="runs without TLS"):
-        _choose_tls(here, True, ["kafka"])
+        _choose_tls(here, ["kafka"], tls=True)
 
 
 def test_only_servers_that_run_with_a_replaced_certificate_are_started_again(

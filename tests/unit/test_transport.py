@@ -127,7 +127,7 @@ def test_it_is_one_line_at_the_start_and_says_no_password(
     for name in [name for name in os.environ if name.startswith("DPJ_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("DPJ_SETTINGS", str(tmp_path / "settings.env"))
-    assert main(["worker", "audit", "--json"]) == 1
+    assert main(["worker", "audit"]) == 1
     told = capsys.readouterr()
     assert "DPJ_POSTGRES_DSN: not over a network without TLS and verified certificates in production" in told.err
     assert "hunter2" not in told.err + told.out
@@ -157,7 +157,7 @@ def test_older_tls_only_where_it_is_allowed(
     client = client_tls(settings(tls_ca_file=ca, tls_minimum=minimum))
     server = serving(pair.certificate, pair.key, newest=ssl.TLSVersion.TLSv1_2)
     if agreed is None:
-        with pytest.raises(ssl.SSLError, match="(?i)version"):
+        with pytest.raises(ssl.SSLError, match="unsupported protocol"):
             shake_hands(client, server)
     else:
         assert shake_hands(client, server).version() == agreed
@@ -273,12 +273,12 @@ def refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLError:
     return error.value
 
 
-def unavailable(cause: Exception) -> RegistryUnavailable:
+def unavailable(cause: OSError) -> RegistryUnavailable:
     """As adapters raise it: the vendor's error is out of sight, not out of the chain."""
     try:
         try:
             raise cause
-        except Exception:
+        except OSError:
             raise RegistryUnavailable("The schema registry does not answer.") from None
     except RegistryUnavailable as error:
         return error
@@ -334,7 +334,9 @@ async def test_the_log_says_that_it_is_the_certificate(tmp_path: Path, monkeypat
 
 
 def test_what_librdkafka_says_of_tls_is_logged_without_addresses() -> None:
-    text = "ssl://10.1.2.3:9093/bootstrap: SSL handshake failed: x.c:1889: certificate verify failed: broker certificate"
+    text = (
+        "ssl://10.1.2.3:9093/bootstrap: SSL handshake failed: x.c:1889: certificate verify failed: broker certificate"
+    )
     with capture_logs() as logs:
         note_tls(KafkaError(KafkaError._SSL, text))
         note_tls(KafkaError(KafkaError._TRANSPORT, "ssl://10.1.2.3:9093: Connection refused"))

@@ -47,7 +47,7 @@ class Ged(Part):
             "-Dorg.eclipse.jetty.util.log.class=org.eclipse.jetty.util.log.StdErrLog",
             f"-Djava.io.tmpdir={folder}",
         )
-        connector = ("--host", LOOPBACK, "--port", str(site.ports["ged"]))
+        connector: tuple[str, ...] = ("--host", LOOPBACK, "--port", str(site.ports["ged"]))
         if site.tls:
             connector = ("--config", str(site.folder / "config" / "ged-jetty.xml"))
         runner = ("-jar", str(self.built / "jetty-runner.jar"), *connector)

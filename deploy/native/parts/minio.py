@@ -61,9 +61,7 @@ class MinIO(Part):
         http.get_ok(f"{site.scheme}://{site.address('minio')}/minio/health/ready", certificates.trusting(site))
 
     def set_up(self, site: Site) -> None:
-        pool = urllib3.PoolManager(
-            timeout=QUESTION_SECONDS * 2, retries=False, ssl_context=certificates.trusting(site)
-        )
+        pool = urllib3.PoolManager(timeout=QUESTION_SECONDS * 2, retries=False, ssl_context=certificates.trusting(site))
         try:
             admin = MinioAdmin(
                 endpoint=site.address("minio"),
