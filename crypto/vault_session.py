@@ -156,9 +156,10 @@ class VaultSession:
             raise KeyRefused from None
         except (VaultError, OSError) as error:  # the errors of requests are OSErrors
             log.warning("vault_call_failed", error=type(error).__name__)
+            raise KeyringUnavailable from None
         except (KeyError, TypeError):
             log.warning("vault_call_failed", error="answer_malformed")
-        raise KeyringUnavailable
+            raise KeyringUnavailable from None
 
     def _admitted(self, call: Callable[[], Any]) -> Any:
         """``call`` with a token that Vault knows. Raises KeyRefused if it is not the token that is refused."""
