@@ -19,7 +19,8 @@ from crypto.vault_session import VaultSession
 from domain.checkpoints import SIGNATURE_BYTES, PublicKey, public_key
 from domain.errors import KeyringUnavailable
 
-WORKERS: Final = 4
+#: Few: they and the keyring's threads share one session's ten connections.
+WORKERS: Final = 2
 #: Seconds for one call, its wait for a thread included.
 DEADLINE: Final = 12.0
 

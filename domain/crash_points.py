@@ -49,6 +49,12 @@ POINTS: Final[Mapping[str, str]] = {
     "audit.stored": "the audit store has the entries; PostgreSQL still keeps them",
     "checkpoint.fixed": "the next checkpoint is on record; it is not signed",
     "checkpoint.stored": "the checkpoint store has it; the record does not say so",
+    "erase.committed": "the document is ERASING and its key destroyed; the caller has no answer",
+    "erasure.claimed": "an erasure is taken up; nothing outside PostgreSQL is deleted",
+    "erasure.objects": "the objects are deleted; the copy in the GED is still there",
+    "erasure.copies": "the copy in the GED is deleted; the extended metadata are still there",
+    "erasure.metadata": "all is deleted; no receipt says so",
+    "erasure.signed": "the receipt is signed; the document is still ERASING",
     "reconcile.noted": "a repair is on record; it is not made",
     "reconcile.repaired": "a repair is made; the run has not ended",
 }

@@ -1,6 +1,6 @@
 """A document's receipt: a compact JWS (RFC 7515, EdDSA) that proves, without us, what was archived and that the audit log says so.
 
-Header: ``{"alg":"EdDSA","kid":"<key id>","typ":"dpj-receipt+jws"}``. Payload, canonical JSON:
+Form: ``domain.jws``, type ``dpj-receipt+jws``. Payload:
 
     v, type ("dpj-document-receipt"), tenant, document_id, sha256 (of the clear bytes, hex), size and stored_size (bytes, clear and
     as stored), deposited_at, archived_at, retained_until (ISO 8601, UTC), ged_id, ged_path,
@@ -22,14 +22,15 @@ from typing import Any, Final
 from uuid import UUID
 
 from domain.audit_chain import ChainEntry
-from domain.checkpoints import SignedCheckpoint, canonical, to_base64url
+from domain.checkpoints import SignedCheckpoint
 from domain.documents import Document
 from domain.errors import CheckpointConflict
+from domain.jws import signing_input
 from domain.merkle import Tiles, inclusion_proof, leaf_hash, root_of_path
 
 FORMAT: Final = 1
 TYPE: Final = "dpj-document-receipt"
-MEDIA_TYPE: Final = "application/jose"
+JWS_TYPE: Final = "dpj-receipt+jws"
 ARCHIVED: Final = "document.archived"
 _MARK: Final = b'"action":"document.archived"'
 
@@ -76,15 +77,9 @@ def archiving_of(entry: ChainEntry) -> Archiving | None:
     return Archiving(document_id=UUID(said["entity_id"]), tenant=entry.tenant, seq=entry.seq, entry=entry.body)
 
 
-def signing_input(document: Document, inclusion: Inclusion, key_id: str) -> bytes:
+def receipt_input(document: Document, inclusion: Inclusion, key_id: str) -> bytes:
     """The bytes that a receipt's signature is over."""
-    header = canonical({"alg": "EdDSA", "kid": key_id, "typ": "dpj-receipt+jws"})
-    return f"{to_base64url(header)}.{to_base64url(canonical(_payload(document, inclusion)))}".encode()
-
-
-def compact(signed_input: bytes, signature: bytes) -> str:
-    """The receipt itself."""
-    return f"{signed_input.decode()}.{to_base64url(signature)}"
+    return signing_input(JWS_TYPE, _payload(document, inclusion), key_id)
 
 
 def _payload(document: Document, inclusion: Inclusion) -> dict[str, Any]:

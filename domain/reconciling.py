@@ -43,6 +43,8 @@ class Fault(Enum):
     THUMBNAIL_MISSING = "thumbnail_missing"
     GED_DOUBLE = "ged_double"
     GED_MISSING = "ged_missing"
+    LEFT_COPY = "left_copy"
+    LEFT_METADATA = "left_metadata"
 
     @property
     def repair(self) -> Repair:
@@ -55,6 +57,8 @@ _REPAIRS: Final[Mapping[Fault, Repair]] = {
     Fault.LEFT_OBJECT: Repair.SAFE,
     Fault.UNKNOWN_OBJECT: Repair.PERSON,
     Fault.GED_DOUBLE: Repair.SAFE,
+    Fault.LEFT_COPY: Repair.SAFE,
+    Fault.LEFT_METADATA: Repair.SAFE,
 }
 
 

@@ -77,7 +77,7 @@ class ContentNotAvailable(Refused):
 
 
 class ReceiptNotAvailable(Refused):
-    """The document's state gives it no receipt: it is not archived, or its data are erased."""
+    """The document's state gives it no receipt: it is not archived."""
 
     code = "receipt_not_available"
 
@@ -90,6 +90,40 @@ class ReceiptPending(Refused):
     def __init__(self, detail: str = "", *, retry_after: int = 60) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+
+
+class DocumentGone(Refused):
+    """The document is being erased, or was: nothing of it can be had any more."""
+
+    code = "document_erased"
+
+
+class LegalHoldStands(Refused):
+    """A legal hold keeps the document from being erased, whatever the legal basis."""
+
+    code = "legal_hold"
+
+
+class LegalHoldNotFound(Refused):
+    code = "legal_hold_not_found"
+
+
+class RetentionRunning(Refused):
+    """The document has to be kept until its retention ends, unless a legal basis for erasing it before is stated."""
+
+    code = "retention_running"
+
+
+class RetentionNotExtended(Refused):
+    """A retention can be made longer, never shorter."""
+
+    code = "retention_not_extended"
+
+
+class ErasureReceiptNotFound(Refused):
+    """The document was not erased, or its erasure is not complete yet."""
+
+    code = "erasure_receipt_not_found"
 
 
 class LinkNotFound(Refused):

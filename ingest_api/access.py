@@ -2,8 +2,9 @@
 
 * portal: deposits, and reads all of its own tenant;
 * validator: reads all of its own tenant, validates and rejects there;
-* operator, auditor: read metadata and timelines of every tenant, content of none; the auditor receipts too, the operator revokes
-  tokens and links.
+* operator, auditor: read metadata and timelines of every tenant, content of none; retentions and erasure receipts too;
+* auditor: receipts of archived documents of every tenant;
+* operator: erases documents of every tenant, extends retentions, sets and lifts legal holds, revokes tokens and links.
 
 A row says both what a role may do and whether other tenants' things exist for it there: where they don't, they are not
 found. The use cases hold the outermost bound themselves: a row can narrow what they show, never widen it.
@@ -58,6 +59,12 @@ ACCESS: Final[Mapping[str, Rule | Open]] = {
     "list_document_events": _documents(_EVERYONE, ALL_TENANTS),
     "validate_document": _documents(frozenset({Role.VALIDATOR})),
     "reject_document": _documents(frozenset({Role.VALIDATOR})),
+    "erase_document": _documents(_OPERATOR, _OPERATOR),
+    "get_erasure_receipt": _documents(ALL_TENANTS, ALL_TENANTS),
+    "get_retention": _documents(ALL_TENANTS, ALL_TENANTS),
+    "extend_retention": _documents(_OPERATOR, _OPERATOR),
+    "set_legal_hold": _documents(_OPERATOR, _OPERATOR),
+    "lift_legal_hold": _documents(_OPERATOR, _OPERATOR),
     "create_dossier": Rule(frozenset({Role.PORTAL})),
     "list_dossiers": Rule(_TENANT),
     "get_dossier": Rule(_TENANT),

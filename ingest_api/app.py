@@ -9,7 +9,15 @@ from typing import Final
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from ingest_api import problems, routes_documents, routes_dossiers, routes_health, routes_links, routes_tokens
+from ingest_api import (
+    problems,
+    routes_documents,
+    routes_dossiers,
+    routes_erasure,
+    routes_health,
+    routes_links,
+    routes_tokens,
+)
 from ingest_api.access import check_table
 from ingest_api.dependencies import ApiDependencies, Surroundings
 from ingest_api.direct import direct_upload
@@ -20,6 +28,7 @@ from ingest_api.openapi import VERSION
 _ROUTERS: Final = (
     routes_documents.router,
     routes_dossiers.router,
+    routes_erasure.router,
     routes_links.router,
     routes_tokens.router,
     routes_health.router,

@@ -18,7 +18,9 @@ from ingest_api.rate_limits import UNLIMITED, Limit, RateLimits
 from ingest_api.tokens import Identity
 from processors.access import Caller, Visitor
 from processors.dossiers import DossierFiles
+from processors.erasing import Erasing
 from processors.intake import Intake
+from processors.keeping import Keeping
 from processors.links import DocumentLinks
 from processors.reading import Reading
 from processors.receipts import Receipts
@@ -52,6 +54,8 @@ class ApiDependencies:
     revoking: Revoking
     links: DocumentLinks
     receipts: Receipts
+    erasing: Erasing
+    keeping: Keeping
     authenticator: Authenticator
     limits: RateLimits = UNLIMITED
     readiness: Mapping[str, Check] = field(default_factory=dict)

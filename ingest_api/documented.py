@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from domain.receipts import MEDIA_TYPE
+from domain.jws import MEDIA_TYPE
 from ingest_api.models import Problem
 
 _TITLES: Final = {
@@ -16,6 +16,7 @@ _TITLES: Final = {
     404: "Not found",
     408: "Body too slow",
     409: "Not possible in this state, or still under way",
+    410: "Erased, or being erased",
     413: "File too large",
     415: "Media type or format not accepted",
     416: "Range not satisfiable",

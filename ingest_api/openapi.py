@@ -21,6 +21,7 @@ from ingest_api.models import (
     UploadMetadata,
     ValidateInput,
 )
+from ingest_api.models_erasure import EraseInput, ExtendInput, HoldInput, LiftInput
 
 VERSION: Final = "1"
 
@@ -31,10 +32,14 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     DossierInput,
     LinkInput,
     RevocationInput,
+    EraseInput,
+    ExtendInput,
+    HoldInput,
+    LiftInput,
     Problem,
 )
 _REF: Final = "#/components/schemas/{model}"
-_DESCRIPTION: Final = """Deposit documents, read them, decide about them.
+_DESCRIPTION: Final = """Deposit documents, read them, decide about them, keep and erase them.
 
 Errors are application/problem+json (RFC 9457) with a stable `code` and the `traceId` of the request. Send `traceparent` (W3C)
 and `correlation-id` (a UUID) to have yours continued; both come back. Lists are paged by `cursor`.

@@ -9,8 +9,8 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from domain.jws import MEDIA_TYPE
 from domain.lifecycle import Status
-from domain.receipts import MEDIA_TYPE
 from ingest_api import models
 from ingest_api.answers import answer, answer_json
 from ingest_api.body import read_json
@@ -36,7 +36,7 @@ Box = Annotated[int, Query(description="Pixels of the square that the thumbnail 
     name="upload_document",
     status_code=201,
     response_model=models.DocumentView,
-    responses=problems(400, 401, 403, 408, 409, 413, 415, 422, 429, 503),
+    responses=problems(400, 401, 403, 408, 409, 410, 413, 415, 422, 429, 503),
     openapi_extra=RAW_BODIES,
 )
 async def upload_document(request: Request, caller: Authorised, given: Given) -> Response:
@@ -95,7 +95,7 @@ async def get_document(document_id: UUID, caller: Authorised, given: Given) -> R
     "/documents/{document_id}/content",
     name="get_document_content",
     response_class=Response,
-    responses={**RANGES, **problems(401, 403, 404, 409, 416, 429, 503)},
+    responses={**RANGES, **problems(401, 403, 404, 409, 410, 416, 429, 503)},
 )
 async def get_document_content(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
     """The document itself, decrypted as it is sent; one byte range may be asked for."""
@@ -108,7 +108,7 @@ async def get_document_content(request: Request, document_id: UUID, caller: Auth
     "/documents/{document_id}/thumbnail",
     name="get_document_thumbnail",
     response_class=Response,
-    responses=problems(401, 403, 404, 409, 429, 503),
+    responses=problems(401, 403, 404, 409, 410, 429, 503),
 )
 async def get_document_thumbnail(
     request: Request, document_id: UUID, caller: Authorised, given: Given, size: Box = 256
@@ -141,7 +141,7 @@ async def list_document_events(document_id: UUID, caller: Authorised, given: Giv
     "/documents/{document_id}/receipt",
     name="get_document_receipt",
     response_class=Response,
-    responses={**RECEIPT, **problems(401, 403, 404, 409, 429, 503)},
+    responses={**RECEIPT, **problems(401, 403, 404, 409, 410, 429, 503)},
 )
 async def get_document_receipt(document_id: UUID, caller: Authorised, given: Given) -> Response:
     """The signed receipt of an archived document: a compact JWS (EdDSA) with the proof that the audit log has its archiving.
@@ -156,7 +156,7 @@ async def get_document_receipt(document_id: UUID, caller: Authorised, given: Giv
     "/documents/{document_id}/validate",
     name="validate_document",
     response_model=models.DocumentView,
-    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 409, 422, 429, 503)},
+    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503)},
     openapi_extra=json_body(models.ValidateInput, required=False),
 )
 async def validate_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
@@ -169,7 +169,7 @@ async def validate_document(request: Request, document_id: UUID, caller: Authori
     "/documents/{document_id}/reject",
     name="reject_document",
     response_model=models.DocumentView,
-    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 409, 422, 429, 503)},
+    responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503)},
     openapi_extra=json_body(models.RejectInput),
 )
 async def reject_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:

@@ -27,7 +27,7 @@ MAX_TOKEN = 128
     name="create_document_link",
     status_code=201,
     response_model=models.LinkView,
-    responses=problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503),
+    responses=problems(400, 401, 403, 404, 408, 409, 410, 415, 422, 429, 503),
     openapi_extra=json_body(models.LinkInput),
 )
 async def create_document_link(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:

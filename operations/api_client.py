@@ -172,8 +172,44 @@ class ApiClient:
     def reject(self, document_id: str, reason: str) -> dict[str, Any]:
         return self._call("POST", f"/documents/{quote(document_id, safe='')}/reject", json={"reason": reason})
 
+    def erase(self, document_id: str, reason: str, legal_basis: str | None = None) -> dict[str, Any]:
+        body = {"reason": reason} | ({} if legal_basis is None else {"legal_basis": legal_basis})
+        return self._call("POST", f"/documents/{quote(document_id, safe='')}/erase", json=body)
+
+    def erasure_receipt(self, document_id: str) -> str:
+        """A compact JWS."""
+        return self._answered("GET", f"/documents/{quote(document_id, safe='')}/erasure-receipt").text
+
+    def retention(self, document_id: str) -> dict[str, Any]:
+        return self._call("GET", f"/documents/{quote(document_id, safe='')}/retention")
+
+    def extend_retention(self, document_id: str, until: str, reason: str) -> dict[str, Any]:
+        body = {"until": until, "reason": reason}
+        return self._call("POST", f"/documents/{quote(document_id, safe='')}/retention", json=body)
+
+    def set_hold(self, document_id: str, reference: str, reason: str) -> dict[str, Any]:
+        body = {"reference": reference, "reason": reason}
+        return self._call("POST", f"/documents/{quote(document_id, safe='')}/legal-holds", json=body)
+
+    def lift_hold(self, document_id: str, reference: str, reason: str) -> dict[str, Any]:
+        path = f"/documents/{quote(document_id, safe='')}/legal-holds/{quote(reference, safe='')}/lift"
+        return self._call("POST", path, json={"reason": reason})
+
     def _call(self, method: str, path: str, again: Callable[[], None] = lambda: None, **request: Any) -> dict[str, Any]:
-        """The JSON object of a success, with the HTTP status added as ``http_status``; ``again`` makes the body as it was."""
+        """The JSON object of a success, with the HTTP status added as ``http_status``; ``again`` as in ``_answered``."""
+        response = self._answered(method, path, again, **request)
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ApiUnreachable(self._url, "its answer is not JSON: is it another program's?")
+        return {**answer, "http_status": response.status_code}
+
+    def _answered(
+        self, method: str, path: str, again: Callable[[], None] = lambda: None, **request: Any
+    ) -> httpx.Response:
+        """The answer, which is a success. A quota is waited for; ``again`` makes the body as it was."""
         for left in range(WAITS, -1, -1):
             try:
                 response = self._client.request(method, PREFIX + path, **request)
@@ -188,13 +224,7 @@ class ApiClient:
             again()
         if not response.is_success:
             raise _problem(response)
-        try:
-            answer = response.json()
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise ApiUnreachable(self._url, "its answer is not JSON: is it another program's?")
-        return {**answer, "http_status": response.status_code}
+        return response
 
 
 def _problem(response: httpx.Response) -> ApiProblem:

@@ -122,6 +122,41 @@ def _folder_name(tenant: str) -> str:
     return f"~2E{name[1:]}" if name.startswith(".") else name
 
 
+class CopyRemover:
+    """Removes copies; needs no content."""
+
+    def __init__(self, database: Database, ged: Ged) -> None:
+        self._database = database
+        self._ged = ged
+
+    async def remove(self, document: Document) -> bool:
+        """Delete the copy if there is one; say whether there was.
+
+        Raises GedUnavailable (also while a creation may still take effect) or ArchiveRefused.
+        """
+        folder, name = location(document)
+        async with self._database.lock(lock_of(document)):
+            attempt = await self.open(document)
+            found = await self._ged.find((*folder, name))
+            if found is None and attempt is not None and not attempt.settled:
+                raise GedOutcomeUnknown("An earlier creation may still take effect.")
+            for copy in await named(self._ged, document) if found is not None else []:
+                await self._ged.delete(copy.id)
+            if attempt is not None:
+                await self.end(document.id, attempt.attempt)
+        return found is not None
+
+    async def open(self, document: Document) -> OpenAttempt | None:
+        """The creation whose outcome is not known yet."""
+        async with self._database.transaction() as work:
+            return await work.ged_attempts.open(document.id)
+
+    async def end(self, document_id: UUID, attempt: UUID) -> None:
+        """Its outcome is known."""
+        async with self._database.transaction() as work:
+            await work.ged_attempts.end(document_id, attempt)
+
+
 class ArchiveCopies:
     """Puts and removes copies. ``known_folders`` bounds how many folders are remembered to exist.
 
@@ -142,6 +177,7 @@ class ArchiveCopies:
         self._database = database
         self._content = content
         self._ged = ged
+        self._remover = CopyRemover(database, ged)
         self._settle_seconds = settle_seconds
         self._attempt_seconds = attempt_seconds
         self._folders: OrderedDict[Path, None] = OrderedDict()
@@ -168,34 +204,13 @@ class ArchiveCopies:
         raise GedUnavailable("The GED's folder disappears while it is used.")
 
     async def remove(self, document: Document) -> bool:
-        """Delete the copy if there is one; say whether there was.
-
-        Raises GedUnavailable (also while a creation may still take effect) or ArchiveRefused.
-        """
-        folder, name = location(document)
-        async with self._database.lock(lock_of(document)):
-            attempt = await self._open(document)
-            found = await self._ged.find((*folder, name))
-            if found is None and attempt is not None and not attempt.settled:
-                raise GedOutcomeUnknown("An earlier creation may still take effect.")
-            for copy in await named(self._ged, document) if found is not None else []:
-                await self._ged.delete(copy.id)
-            if attempt is not None:
-                await self._end(document.id, attempt.attempt)
-        return found is not None
-
-    async def _open(self, document: Document) -> OpenAttempt | None:
-        async with self._database.transaction() as work:
-            return await work.ged_attempts.open(document.id)
-
-    async def _end(self, document_id: UUID, attempt: UUID) -> None:
-        async with self._database.transaction() as work:
-            await work.ged_attempts.end(document_id, attempt)
+        """See ``CopyRemover.remove``."""
+        return await self._remover.remove(document)
 
     async def _adopted(self, document: Document) -> ArchivedCopy | None:
         """The whole copy that is already there; any other is deleted. Raises GedOutcomeUnknown if one may still appear."""
         folder, name = location(document)
-        attempt = await self._open(document)
+        attempt = await self._remover.open(document)
         if attempt is None:
             one = await self._ged.find((*folder, name))
             found = [] if one is None else [one]
@@ -226,12 +241,12 @@ class ArchiveCopies:
             async with closed(_before(self._content.read(document), until)) as content:
                 created = await self._ged.create(location(document)[0], wanted, content)
             if created is None:
-                await self._end(document.id, attempt)
+                await self._remover.end(document.id, attempt)
                 return None
         reach("archiving.created")
         if not await is_whole(self._ged, created, document):
             await self._ged.delete(created.id)
-            await self._end(document.id, attempt)
+            await self._remover.end(document.id, attempt)
             raise ArchiveMismatch("The GED gives back other bytes than it was sent.")
         reach("archiving.compared")
         return ArchivedCopy(created.id, _path(document), attempt)
@@ -266,7 +281,7 @@ class ArchiveCopies:
             raise
         except DPJError:
             with suppress(Transient):
-                await self._end(document_id, attempt)
+                await self._remover.end(document_id, attempt)
             raise
 
     async def _keep_open(self, document_id: UUID, attempt: UUID, until: asyncio.Timeout) -> None:

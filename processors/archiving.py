@@ -10,14 +10,16 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 import structlog
 
 from domain.crash_points import reach
 from domain.documents import Document, TimelineEntry
-from domain.errors import DocumentBusy
+from domain.errors import DocumentBusy, Permanent
 from domain.events import DocumentArchived, DocumentUploaded, DocumentValidated, Event
 from domain.lifecycle import GOING, Status
+from domain.retention import years_after
 from processors.archive_copies import ArchiveCopies, ArchivedCopy
 from processors.ports import Clock, Commit, Database, Work
 from processors.recording import Origin, advance, nothing, touch
@@ -66,14 +68,25 @@ class ArchivingProcessor:
             return nothing
         if years is None:
             return partial(self._plan, event)
-        copy = await self._copies.put(document, years)
+        try:
+            copy = await self._copies.put(document, years)
+        except Permanent:
+            # An erasure that began meanwhile takes the content away under us; then nothing is wrong.
+            now = await self._look(event.document_id)
+            if now.status not in GOING:
+                raise
+            await self._remove(now)
+            return nothing
         reach("archiving.copied")
-        async with self._database.transaction() as work:
-            now = await work.documents.get(event.document_id)
+        now = await self._look(event.document_id)
         if now.status in GOING:
             await self._remove(now)
             return nothing
         return partial(self._finish, event, copy, years)
+
+    async def _look(self, document_id: UUID) -> Document:
+        async with self._database.transaction() as work:
+            return await work.documents.get(document_id)
 
     async def _remove(self, document: Document) -> None:
         if await self._copies.remove(document):
@@ -133,7 +146,7 @@ class ArchivingProcessor:
             ged_id=copy.ged_id,
             ged_path=copy.ged_path,
             archived_at=origin.at,
-            expires_at=_years_after(origin.at, years),
+            expires_at=_kept_until(document, years_after(origin.at, years)),
             archive_planned=True,
             retention_years=years,
             failure_code=None,
@@ -157,9 +170,6 @@ async def _retention(work: Work, document: Document) -> int | None:
     return rule.retention_years if rule.archived else None
 
 
-def _years_after(at: datetime, years: int) -> datetime:
-    """The same day and time ``years`` later; 1 March where that year has no 29 February, so that none is kept too short."""
-    try:
-        return at.replace(year=at.year + years)
-    except ValueError:
-        return at.replace(year=at.year + years, month=3, day=1)
+def _kept_until(document: Document, end: datetime) -> datetime:
+    """``end``, unless the retention was extended beyond it before: it is never made shorter."""
+    return end if document.expires_at is None else max(end, document.expires_at)

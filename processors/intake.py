@@ -30,6 +30,7 @@ from domain.objects import StoredObject
 from domain.records import IdempotencyRecord, UploadSurroundings
 from domain.refusals import (
     ChecksumMismatch,
+    DocumentGone,
     DossierUnknown,
     FileTooLarge,
     IdempotencyInProgress,
@@ -342,6 +343,8 @@ class Intake:
 async def _replay(held: _Held, upload: Upload, fingerprint: str) -> Receipt:
     """The first answer again, if this is the same upload; its content is read to the end and stored nowhere."""
     record = held.record
+    if record.done and record.response is None:
+        raise DocumentGone("The document that came with this key was erased.")
     if record.metadata_fingerprint != fingerprint:
         raise IdempotencyKeyReused("The key came with other metadata before.")
     if not record.done or record.response is None:

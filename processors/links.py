@@ -9,9 +9,16 @@ from uuid import UUID, uuid4
 
 from domain.documents import Document
 from domain.events import AuditRecorded
-from domain.lifecycle import CHECKED, READABLE
+from domain.lifecycle import CHECKED, GOING, READABLE
 from domain.links import DocumentLink
-from domain.refusals import ContentNotAvailable, DocumentNotFound, LinkNotFound, LinksUnavailable, MetadataInvalid
+from domain.refusals import (
+    ContentNotAvailable,
+    DocumentGone,
+    DocumentNotFound,
+    LinkNotFound,
+    LinksUnavailable,
+    MetadataInvalid,
+)
 from processors.access import Caller, Origins, Visitor
 from processors.link_ports import LinkTokens
 from processors.ports import Clock, Database, PersonalData, Work
@@ -48,7 +55,7 @@ class DocumentLinks:
     async def create(self, caller: Caller, document_id: UUID, purpose: str, seconds: int) -> tuple[DocumentLink, str]:
         """A link and its token.
 
-        Raises DocumentNotFound, ContentNotAvailable, MetadataInvalid (good for too long), or LinksUnavailable (no key, or too many
+        Raises DocumentNotFound, DocumentGone, ContentNotAvailable, MetadataInvalid (good for too long), or LinksUnavailable (no key, or too many
         links of this document already).
         """
         if self._tokens is None:
@@ -68,6 +75,8 @@ class DocumentLinks:
             document = await work.documents.get(document_id)
             if document.tenant != caller.tenant or not caller.sees(document):
                 raise DocumentNotFound
+            if document.status in GOING:
+                raise DocumentGone(f"The document is {document.status.value}.")
             if document.status not in self._open_states:
                 raise ContentNotAvailable(f"A document that is {document.status.value} gets no link.")
             if await work.links.count_good(document_id, origin.at) >= MAX_LINKS:

@@ -18,6 +18,7 @@ from domain.archive import OpenAttempt
 from domain.documents import Document, DocumentType, Dossier, Rendition, TimelineEntry
 from domain.events import AuditRecorded, Event
 from domain.records import IdempotencyRecord, NotificationRecord, UploadSurroundings
+from processors.erasure_ports import Erasures, LegalHolds
 from processors.link_ports import Links
 from processors.operator_ports import DeadLetterMarks, HeldOrders, RefusedRows
 
@@ -192,7 +193,10 @@ class GedAttempts(Protocol):
     async def open(self, document_id: UUID) -> OpenAttempt | None: ...
 
     async def begin(self, document_id: UUID, attempt: UUID, seconds: float) -> None:
-        """From now on ``attempt`` may take effect, until ``seconds`` later. DocumentBusy if another one still may."""
+        """From now on ``attempt`` may take effect, until ``seconds`` later. DocumentBusy if another one still may.
+
+        DocumentBusy too if the document is being erased, or was: so that an erasure sees every attempt that there will be.
+        """
         ...
 
     async def renew(self, document_id: UUID, attempt: UUID, seconds: float) -> None:
@@ -243,6 +247,10 @@ class Work(Protocol):
     def inbox(self) -> Inbox: ...
     @property
     def ged_attempts(self) -> GedAttempts: ...
+    @property
+    def erasures(self) -> Erasures: ...
+    @property
+    def holds(self) -> LegalHolds: ...
     @property
     def dead_letters(self) -> DeadLetterMarks: ...
     @property

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from domain.documents import Document, DocumentType, Rendition, TimelineEntry
-from domain.lifecycle import CHECKED, READABLE, Status
-from domain.refusals import ContentNotAvailable, DocumentNotFound, ThumbnailNotFound
+from domain.lifecycle import CHECKED, GOING, READABLE, Status
+from domain.refusals import ContentNotAvailable, DocumentGone, DocumentNotFound, ThumbnailNotFound
 from domain.renderings import THUMBNAIL_BOXES
 from processors.access import ATTEMPTS, DOCUMENTS, Caller, Origins
 from processors.paging import DEFAULT_LIMIT, Page, Position, check_limit, decode_cursor, page_of
@@ -131,7 +131,7 @@ class Reading:
     async def readable(self, caller: Caller, document_id: UUID) -> Document:
         """A document of the caller's own tenant whose content may be read now.
 
-        Raises DocumentNotFound, or ContentNotAvailable where its state forbids reading.
+        Raises DocumentNotFound, DocumentGone, or ContentNotAvailable where its state forbids reading.
         """
         async with self._database.transaction() as work:
             return await self._readable(work, caller, document_id)
@@ -152,7 +152,7 @@ class Reading:
         return self._content.read_range(document, *span)
 
     async def thumbnail(self, caller: Caller, document_id: UUID, box: int) -> Thumbnail:
-        """Raises DocumentNotFound, ContentNotAvailable, or ThumbnailNotFound saying whether one is still to come."""
+        """Raises as ``readable``, or ThumbnailNotFound saying whether one is still to come."""
         if box not in THUMBNAIL_BOXES:
             sizes = ", ".join(map(str, THUMBNAIL_BOXES))
             raise ThumbnailNotFound(f"There is no thumbnail of that size; sizes are {sizes}.")
@@ -185,6 +185,8 @@ class Reading:
         document = await work.documents.get(document_id)
         if document.tenant != caller.tenant or not caller.sees(document):
             raise DocumentNotFound
+        if document.status in GOING:
+            raise DocumentGone(f"The document is {document.status.value}.")
         if document.status not in READABLE:
             raise ContentNotAvailable(f"The content of a document that is {document.status.value} may not be read.")
         if self._scanned_only and document.status not in CHECKED:

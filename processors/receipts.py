@@ -8,9 +8,10 @@ from uuid import UUID
 
 from domain.documents import Document
 from domain.errors import CheckpointConflict
-from domain.lifecycle import Status
-from domain.receipts import Archiving, Inclusion, compact, signing_input
-from domain.refusals import DocumentNotFound, ReceiptNotAvailable, ReceiptPending
+from domain.jws import compact
+from domain.lifecycle import GOING, Status
+from domain.receipts import Archiving, Inclusion, receipt_input
+from domain.refusals import DocumentGone, DocumentNotFound, ReceiptNotAvailable, ReceiptPending
 from processors.access import Caller, Origins
 from processors.checkpointing import Signer
 from processors.ports import Clock, Database, PersonalData
@@ -55,18 +56,21 @@ class Receipts:
     async def receipt(self, caller: Caller, document_id: UUID) -> str:
         """The document's receipt, a compact JWS; the read is in the audit log before it is given.
 
-        Raises DocumentNotFound; ReceiptNotAvailable where the document is not archived; ReceiptPending while its archiving is not
-        covered by a checkpoint; KeyringUnavailable, DatabaseUnavailable; CheckpointConflict if the tables were altered.
+        Raises DocumentNotFound; DocumentGone; ReceiptNotAvailable where the document is not archived; ReceiptPending while its
+        archiving is not covered by a checkpoint; KeyringUnavailable, DatabaseUnavailable; CheckpointConflict if the tables were
+        altered.
         """
         async with self._database.transaction() as work:
             document = await work.documents.get(document_id)
         if not caller.sees(document):
             raise DocumentNotFound
+        if document.status in GOING:
+            raise DocumentGone(f"The document is {document.status.value}.")
         if document.status is not Status.ARCHIVED:
             raise ReceiptNotAvailable(f"A document that is {document.status.value} has no receipt.")
         inclusion = await self._inclusion(document)
         key = await self._signer.current()
-        signed_input = signing_input(document, inclusion, key.id)
+        signed_input = receipt_input(document, inclusion, key.id)
         signature = await self._signer.sign(signed_input, key.id)
         await self._audit(caller, document)
         return compact(signed_input, signature)

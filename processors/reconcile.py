@@ -55,6 +55,10 @@ class Inventory(Protocol):
         """ARCHIVED documents by (archived_at, id), from just after the given one."""
         ...
 
+    async def erased(self, after: tuple[datetime, UUID], limit: int) -> Sequence[tuple[datetime, Document]]:
+        """ERASED documents with the time of it, by (time, id), from just after the given one."""
+        ...
+
 
 class Objects(UnfinishedPuts, Protocol):
     async def stat(self, key: str) -> StoredObject: ...

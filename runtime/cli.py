@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from runtime.commands import dead_letters, documents, keys, operate, outbox, pipeline, processes, reconcile, tokens
+from runtime.commands import (
+    dead_letters,
+    documents,
+    erasure,
+    keys,
+    operate,
+    outbox,
+    pipeline,
+    processes,
+    reconcile,
+    tokens,
+)
 from runtime.commands.failures import report
 
 app = typer.Typer(
@@ -26,6 +37,10 @@ app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(erasure.app, name="erasure")
+app.add_typer(erasure.holds, name="hold")
+app.add_typer(erasure.retention, name="retention")
+app.command(name="purge")(erasure.purge)
 app.command(name="lag")(operate.lag)
 app.command(name="reconcile")(reconcile.reconcile)
 app.command(name="token")(operate.token)

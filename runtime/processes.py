@@ -16,6 +16,7 @@ from operations.lag import PartitionLag
 from operations.watchdog import StallDetector, Watchdog
 from processors.revoking import POLL_SECONDS
 from runtime.commands.output import CommandFailed
+from runtime.erasing import create_eraser, keep_erasing, keep_purging
 from runtime.health import serve_health, serve_until
 from runtime.lifetime import calm_collector, repeat, run_process, together
 from runtime.reconciling import keep_reconciling
@@ -78,11 +79,11 @@ def run_api(settings: Settings) -> None:
 
 
 def run_relay(settings: Settings) -> None:
-    """Publish the outbox, and tidy up: abandoned uploads, inbox rows and idempotency keys past their time."""
+    """Publish the outbox, carry out erasures, and tidy up: abandoned uploads, inbox rows and idempotency keys past their time."""
     configure_logging("relay", log_format=settings.log_format, level=settings.log_level)
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
-        relay = site.relay()
+        relay, eraser = site.relay(), create_eraser(site)
 
         def health() -> tuple[bool, dict[str, Any]]:
             ready = relay.state in {"leading", "standby"}
@@ -96,6 +97,9 @@ def run_relay(settings: Settings) -> None:
             repeat(stopping, "sweep", SWEEP_SECONDS, site.sweep().run_once),
             repeat(stopping, "prune", PRUNE_SECONDS, site.housekeeping().run_once),
             keep_reconciling(site, stopping, lambda: relay.state == "leading"),
+            keep_erasing(site, eraser, stopping),
+            keep_purging(site, stopping, lambda: relay.state == "leading"),
+            site.log_in(stopping),
             site.dependencies.run(stopping),
             serve_health(health_port(settings, "relay"), site.metrics, health, stopping),
         )

@@ -36,8 +36,9 @@ _BESIDE: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-#: Processes that read or write content.
+#: Processes that read or write content, and processes that sign: receipts, checkpoints, receipts of erasures.
 _WITH_KEYRING: Final = frozenset({"api", "worker-integrity", "worker-renditions", "worker-archiving"})
+_WITH_SIGNER: Final = frozenset({"api", "worker-audit", "relay"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,9 @@ class Services:
         """``others``: settings (DPJ_...) that the processes are given over those of the stack."""
         self._others = dict(others or {})
         self._stack = settings.stack_name
-        self._has_vault = settings.keyring == "vault"
+        self._asks_vault = (_WITH_KEYRING if settings.keyring == "vault" else frozenset()) | (
+            _WITH_SIGNER if settings.signer == "vault" else frozenset()
+        )
         self._folder = home() / settings.stack_name
         if not self._folder.is_dir():
             raise CommandFailed(
@@ -164,10 +167,10 @@ class Services:
 
     def _login(self, service: Service) -> dict[str, str]:
         """Every process gets a secret id of its own, wrapped for one use, if it needs one; and none that is not."""
-        if not self._has_vault:
+        if not self._asks_vault:
             return {}
         nothing = {"DPJ_VAULT_SECRET_ID": ""}
-        if service.name not in _WITH_KEYRING:
+        if service.name not in self._asks_vault:
             return nothing
         here = site.load(self._stack)
         if here is None:

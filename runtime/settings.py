@@ -154,6 +154,10 @@ class Settings(BaseSettings):
     reconcile_grace: float = Field(default=3600.0, gt=0)
     reconcile_ged_hours: float = Field(default=24.0, ge=0)
 
+    backup_keep_days: int = Field(default=30, ge=0, le=36500)
+    purge_interval: float = Field(default=0.0, ge=0)
+    purge_rate: float = Field(default=5.0, gt=0, le=1000)
+
     render_children: int = Field(default=2, ge=1, le=32)
     render_timeout: float = 20.0
     render_confinement: Literal["preferred", "required"] = "preferred"

@@ -10,16 +10,18 @@ from crypto.link_tokens import LinkSigner
 from domain.errors import GedUnavailable, MailUnavailable, RevocationsUnavailable
 from notifications.email_smtp import SmtpMailSender, Tls
 from notifications.rendering import MailTemplates
-from processors.archive_copies import ArchiveCopies
+from processors.archive_copies import ArchiveCopies, CopyRemover
 from processors.archiving import ArchivingProcessor
 from processors.attempts import AbandonedSweep, Attempts
 from processors.audit import AuditChainer, AuditFlusher, AuditProcessor, Mover
 from processors.checkpointing import AuditCheckpointer
 from processors.dead_letters import SYSTEM_TENANT, OperatorDesk
 from processors.dossiers import DossierFiles
+from processors.erasing import Erasing
 from processors.guarded import GuardedExtendedMetadata, GuardedGed, GuardedMailSender
 from processors.intake import Intake
 from processors.integrity import IntegrityProcessor
+from processors.keeping import Keeping
 from processors.key_care import KeyCare
 from processors.leftovers import Leftovers
 from processors.links import DocumentLinks
@@ -29,6 +31,7 @@ from processors.ports import Processor
 from processors.reading import Reading
 from processors.receipts import Receipts
 from processors.reconcile import Part, Reconcile
+from processors.reconcile_erased import ErasedDocuments
 from processors.reconcile_ged import ArchivedCopies
 from processors.reconcile_store import stored_objects
 from processors.reconcile_uploads import expired_uploads, unfinished_puts
@@ -48,7 +51,6 @@ from storage.housekeeping_postgres import PostgresHousekeeping
 from storage.inbox_postgres import PostgresInbox
 from storage.inventory_postgres import PostgresInventory
 from storage.keyring_canaries_postgres import PostgresCanaries
-from storage.metadata_mongo import MongoExtendedMetadata
 from storage.outbox_postgres import PostgresOutboxSource
 from storage.outbox_refused_postgres import PostgresRefusals
 from storage.queries_postgres import PostgresQueries
@@ -82,9 +84,7 @@ class Site(Adapters):
         return IntegrityProcessor(self.database, self.content, self.clock, scanner)
 
     def renditions(self) -> Processor:
-        extended = MongoExtendedMetadata(self.settings.mongo_url.get_secret_value(), self.settings.mongo_database)
-        self._closed_with_us(extended.aclose)
-        guarded = GuardedExtendedMetadata(extended, self._mongo_breaker)
+        guarded = GuardedExtendedMetadata(self.extended_metadata, self._mongo_breaker)
         return RenditionProcessor(self.database, self.content, self.render_pool, guarded, self.clock)
 
     def archiving(self) -> Processor:
@@ -189,6 +189,8 @@ class Site(Adapters):
         }
         if hours > 0:
             parts["GED"] = ArchivedCopies(self.ged_repository, hours=hours)
+            remover = CopyRemover(self.database, self.ged_repository)
+            parts["erased"] = ErasedDocuments(self.ged_repository, remover, self.extended_metadata, hours=hours)
         inventory = PostgresInventory(self.postgres)
         return Reconcile(self.database, inventory, self.object_store, self.clock, parts, grace_seconds=grace)
 
@@ -280,6 +282,8 @@ class Site(Adapters):
                 longest=settings.link_longest_seconds,
                 scanned_only=scanned_only,
             ),
+            erasing=Erasing(self.database, self.personal, self.clock),
+            keeping=Keeping(self.database, self.personal, self.clock),
             receipts=Receipts(
                 self.database,
                 PostgresInclusions(self.postgres),

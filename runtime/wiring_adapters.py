@@ -46,9 +46,11 @@ from runtime.transport import client_tls, https_tls
 from schemas.registry import RegistryCodec, SchemaRegistry
 from storage.audit_mongo import MongoAuditStore
 from storage.keyring_canaries_postgres import PostgresCanaries
+from storage.metadata_mongo import MongoExtendedMetadata
 from storage.objects_filesystem import FilesystemObjectStore
 from storage.objects_minio import MinioObjectStore
 from storage.postgres import Postgres, PostgresDatabase
+from streams.waiting import unless_stopped
 
 #: Between two tries to be let in to the keyring at a process's start.
 LOGIN_SECONDS: Final = 1.0
@@ -165,20 +167,23 @@ class Adapters:
 
         Ends with the process; raises KeyringLoginRefused where waiting would not help.
         """
-        made = self.__dict__
-        if "_keyring" not in made and "_vault" not in made:
+        if not {"_keyring", "_vault"} & self.__dict__.keys():
             await stopping.wait()
         while not stopping.is_set():
             try:
-                if "_vault" in made:
-                    await asyncio.to_thread(self._vault.check)
-                if "_keyring" in made:
-                    await self._keyring.check()
+                await unless_stopped(stopping, self._let_in())
                 await stopping.wait()
             except KeyringLoginRefused:
                 raise
             except KeyringUnavailable:
                 await pause(stopping, LOGIN_SECONDS)
+
+    async def _let_in(self) -> None:
+        """Raises KeyringUnavailable."""
+        if "_vault" in self.__dict__:
+            await asyncio.to_thread(self._vault.check)
+        if "_keyring" in self.__dict__:
+            await self._keyring.check()
 
     @cached_property
     def keyring(self) -> VouchedKeyring:
@@ -208,6 +213,13 @@ class Adapters:
     @cached_property
     def audit_store(self) -> GuardedAuditStore:
         return GuardedAuditStore(self._mongo, self._mongo_breaker)
+
+    @cached_property
+    def extended_metadata(self) -> MongoExtendedMetadata:
+        """The metadata themselves, for erasing; whoever works for documents uses them guarded."""
+        extended = MongoExtendedMetadata(self.settings.mongo_url.get_secret_value(), self.settings.mongo_database)
+        self._closed_with_us(extended.aclose)
+        return extended
 
     @cached_property
     def delivery_metrics(self) -> DeliveryMetrics:

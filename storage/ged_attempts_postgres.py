@@ -9,6 +9,7 @@ import asyncpg
 
 from domain.archive import OpenAttempt
 from domain.errors import DocumentBusy
+from domain.lifecycle import GOING, Status
 
 
 class PostgresGedAttempts:
@@ -25,6 +26,10 @@ class PostgresGedAttempts:
         return None if row is None else OpenAttempt(row["attempt"], settled=row["settled"])
 
     async def begin(self, document_id: UUID, attempt: UUID, seconds: float) -> None:
+        # The row's lock is what an erasure begins with: it sees this attempt, or this attempt sees it.
+        status = await self._connection.fetchval("SELECT statut FROM documents WHERE id = $1 FOR SHARE", document_id)
+        if status is not None and Status(status) in GOING:
+            raise DocumentBusy("The document is being erased.")
         begun = await self._connection.fetchval(
             """
             INSERT INTO ged_attempts AS held (document_id, attempt, settles_at)

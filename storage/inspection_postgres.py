@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from storage.postgres import Postgres
 
-#: Documents whose object is in the store: every state that was stored once, until its erasure is complete.
+#: Documents whose object is in the store: every state that was stored once, until its erasure begins.
 _OBJECTS: Final = """
-    SELECT chemin_stockage FROM documents WHERE statut NOT IN ('PENDING', 'ABANDONED', 'ERASED')
+    SELECT chemin_stockage FROM documents WHERE statut NOT IN ('PENDING', 'ABANDONED', 'ERASING', 'ERASED')
     UNION ALL SELECT v.chemin_stockage FROM vignettes v JOIN documents d ON d.id = v.document_id
-    WHERE d.statut <> 'ERASED'
+    WHERE d.statut NOT IN ('ERASING', 'ERASED')
 """
 
 

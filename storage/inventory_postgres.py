@@ -60,6 +60,19 @@ class PostgresInventory:
             )
         return [document_of(row) for row in rows]
 
+    async def erased(self, after: tuple[datetime, UUID], limit: int) -> Sequence[tuple[datetime, Document]]:
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                """
+                SELECT d.*, e.acheve_a FROM effacements e JOIN documents d ON d.id = e.document_id
+                WHERE e.acheve_a IS NOT NULL AND (e.acheve_a, e.document_id) > ($1, $2)
+                ORDER BY e.acheve_a, e.document_id LIMIT $3
+                """,
+                *after,
+                limit,
+            )
+        return [(row["acheve_a"], document_of(row)) for row in rows]
+
 
 def _kept(row: Mapping[str, Any]) -> KeptRow:
     key, size, etag = row["chemin_stockage"], row["taille_objet"], row["etag_objet"]

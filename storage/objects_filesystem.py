@@ -81,6 +81,11 @@ class FilesystemObjectStore:
         check_key(key)
         await self._threads.run(_delete, self._root, key)
 
+    async def purge(self, key: str) -> None:
+        """Delete the object of that key, those whose keys are it, a dot and more, and what was begun. Raises ObjectStoreUnavailable."""
+        check_key(key)
+        await self._threads.run(_purge, self._root, key)
+
     async def list(self, prefix: str) -> AsyncGenerator[StoredObject, None]:
         """Objects whose keys begin with ``prefix``, in the order of their keys. Raises ObjectStoreUnavailable."""
         check_prefix(prefix)
@@ -309,6 +314,19 @@ def _delete(root: Path, key: str) -> None:
             _require_store(root)
             return
         _sync_folder(path.parent)
+
+
+def _purge(root: Path, key: str) -> None:
+    def is_of(found: str | None) -> bool:
+        return found is not None and (found == key or found.startswith(f"{key}."))
+
+    for put in filter(lambda put: is_of(put.key), _unfinished(root)):
+        _abort(root, put)
+    with _translated():
+        # By their names: an object that is damaged goes as well.
+        found = [name for name in _keys(root, "", key) if is_of(name)]
+    for name in found:
+        _delete(root, name)
 
 
 def _prepare(root: Path) -> None:

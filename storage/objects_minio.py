@@ -2,7 +2,7 @@
 
 What it needs of the store: PutObject, multipart uploads, GetObject with Range and If-Match, HeadObject, DeleteObject,
 ListObjectsV2, read-after-write consistency. Permissions on its one bucket: those operations, ``s3:ListBucket`` and
-``s3:AbortMultipartUpload``, ``s3:ListBucketMultipartUploads``. The bucket has no versioning (a delete must delete), and a rule
+``s3:AbortMultipartUpload``, ``s3:ListBucketMultipartUploads``, ``s3:ListBucketVersions``. The bucket has no versioning (a delete must delete), and a rule
 that drops multipart uploads left behind by a killed process (MinIO does so by itself after 24 hours).
 
 An object of up to one part is a single PUT, a longer one a multipart upload. Every body is checked by the store on
@@ -39,6 +39,7 @@ from storage.multipart_minio import MultipartClient, Part, UnfinishedListing, ab
 from storage.object_keys import check_key, check_prefix
 from storage.s3_requests import MAX_ANSWER_BYTES, Answer, S3Requests, Signer
 from storage.threads import Threads
+from storage.versions_minio import purge
 
 PART_SIZE = 8 << 20  # S3 allows 5 MiB and more; half as many requests cost the store less
 PARTS_AT_ONCE = 2
@@ -177,6 +178,14 @@ class MinioObjectStore:
         """Delete; an absent object is fine. Raises ObjectStoreUnavailable."""
         check_key(key)
         await self._threads.run(self._delete, key)
+
+    async def purge(self, key: str) -> None:
+        """Delete the object of that key and those derived from it, in every version; see ``storage.versions_minio``.
+
+        Raises ObjectStoreUnavailable, also if something is left.
+        """
+        check_key(key)
+        await self._threads.run(purge, self._client, self._bucket, key)
 
     async def list(self, prefix: str) -> AsyncGenerator[StoredObject, None]:
         """Objects whose keys begin with ``prefix``, in the order of their keys. Raises ObjectStoreUnavailable."""

@@ -19,7 +19,9 @@ from storage.audit_chain_postgres import PostgresAuditChains
 from storage.dead_letters_postgres import PostgresDeadLetterMarks, PostgresHeldOrders
 from storage.documents_postgres import PostgresDocuments, PostgresUploads
 from storage.dossiers_postgres import PostgresDocumentTypes, PostgresDossiers
+from storage.erasures_postgres import PostgresErasures
 from storage.ged_attempts_postgres import PostgresGedAttempts
+from storage.holds_postgres import PostgresLegalHolds
 from storage.idempotency_postgres import PostgresIdempotencyKeys
 from storage.inbox_postgres import PostgresInboxMarks
 from storage.links_postgres import PostgresLinks
@@ -247,6 +249,8 @@ class PostgresWork:
         self.idempotency = PostgresIdempotencyKeys(connection)
         self.inbox = PostgresInboxMarks(connection)
         self.ged_attempts = PostgresGedAttempts(connection)
+        self.erasures = PostgresErasures(connection)
+        self.holds = PostgresLegalHolds(connection)
         self.dead_letters = PostgresDeadLetterMarks(connection)
         self.links = PostgresLinks(connection)
         self.held = PostgresHeldOrders(connection)

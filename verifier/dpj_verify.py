@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Verifies an exported audit log, or a document's receipt, with nothing but public keys. Needs Python 3.11 and ``cryptography``.
+"""Verifies an exported audit log, or a document's receipt (of archiving, or of erasure), with nothing but public keys. Needs Python 3.11 and ``cryptography``.
 
     dpj_verify.py export FOLDER --keys keys.json [--tenant T] [--known FILE]... [--json]
     dpj_verify.py receipt FILE --keys keys.json [--document FILE] [--known FILE]... [--json]
@@ -417,39 +417,71 @@ def compare_known(found: Sequence[Checkpoint], known: Sequence[Checkpoint], tena
 
 # --- receipts --------------------------------------------------------------------------------------------------------
 
+ARCHIVING: Final = "dpj-receipt+jws"
+ERASURE: Final = "dpj-erasure+jws"
+
 
 def verify_receipt(path: Path, keys: Keys, document: Path | None, known: Sequence[Checkpoint]) -> Result:
     """Raises CanNotVerify."""
     result = Result()
     try:
-        said, made = open_receipt(read(path), keys)
+        kind, said = open_signed(read(path), keys)
+        if kind == ERASURE:
+            result.facts = erasure_facts(said)
+        else:
+            made = open_archiving(said, keys)
+            names = ("document_id", "tenant", "sha256", "size", "archived_at", "ged_id")
+            result.facts = {name: said.get(name) for name in names} | {
+                "signed": made.size,
+                "checkpoint_time": made.time,
+            }
+            for kept in known:
+                if kept.tenant == made.tenant and kept.size == made.size and kept.hash != made.hash:
+                    result.add("FORKED", made.size, f"you kept another checkpoint of {made.size} entries")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         result.add(
             "RECEIPT_INVALID", 0, str(error) if isinstance(error, ValueError) else "it lacks a part of a receipt"
         )
         return result
-    names = ("document_id", "tenant", "sha256", "size", "archived_at", "ged_id")
-    result.facts = {name: said.get(name) for name in names} | {"signed": made.size, "checkpoint_time": made.time}
-    for kept in known:
-        if kept.tenant == made.tenant and kept.size == made.size and kept.hash != made.hash:
-            result.add("FORKED", made.size, f"you kept another checkpoint of {made.size} entries")
-    if document is not None:
-        digest, size = digest_of(document)
-        if (digest, size) != (said["sha256"], said["size"]):
-            result.add("DOCUMENT_DIFFERS", 0, f"{document} is not the document that was archived")
+    if document is not None and digest_of(document) != (result.facts["sha256"], result.facts["size"]):
+        what = "erased" if kind == ERASURE else "archived"
+        result.add("DOCUMENT_DIFFERS", 0, f"{document} is not the document that was {what}")
     return result
 
 
-def open_receipt(text: bytes, keys: Keys) -> tuple[dict[str, Any], Checkpoint]:
-    """What a receipt says and the checkpoint in it, all verified. Raises ValueError saying what does not hold."""
+def open_signed(text: bytes, keys: Keys) -> tuple[str, dict[str, Any]]:
+    """A receipt's kind and what it says, its signature verified. Raises ValueError saying what does not hold."""
     first, second, third = text.decode("ascii").removesuffix("\n").split(".")
     header, said = json_object(of_base64url(first)), json_object(of_base64url(second))
-    if (header.get("alg"), header.get("typ"), len(header)) != ("EdDSA", "dpj-receipt+jws", 3):
+    kind = header.get("typ")
+    if kind not in {ARCHIVING, ERASURE} or header.get("alg") != "EdDSA" or len(header) != 3:
         raise ValueError("it is no receipt")
     if not holds(keys, str(header["kid"]), of_base64url(third), f"{first}.{second}".encode()):
         raise ValueError("no known key made its signature")
-    if (said["v"], said["type"]) != (1, "dpj-document-receipt"):
+    if (said["v"], said["type"]) != (1, {ARCHIVING: "dpj-document-receipt", ERASURE: "dpj-erasure-receipt"}[kind]):
         raise ValueError("it is no receipt of this format")
+    return kind, said
+
+
+def erasure_facts(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a receipt of an erasure says, in short. Raises KeyError, TypeError or AttributeError for one that lacks a part."""
+    document, request = said["document"], said["request"]
+    return {
+        "document_id": document["id"],
+        "tenant": document["tenant"],
+        "sha256": document["sha256"],
+        "size": document["size"],
+        "asked_at": request["at"],
+        "reason": request["reason"],
+        "legal_basis": request["legal_basis"],
+        "erased_at": said["completed_at"],
+        "destroyed": [one["what"] for one in said["destroyed"]],
+        "remains": [one["what"] for one in said["remains"]],
+    }
+
+
+def open_archiving(said: Mapping[str, Any], keys: Keys) -> Checkpoint:
+    """The checkpoint in a receipt of an archiving, all of it verified. Raises ValueError saying what does not hold."""
     made = read_checkpoint(canonical(said["checkpoint"]) + b"\n", keys)
     audit, inclusion, body = said["audit"], said["inclusion"], said["audit"]["entry"].encode()
     entry = json_object(body)
@@ -466,7 +498,7 @@ def open_receipt(text: bytes, keys: Keys) -> tuple[dict[str, Any], Checkpoint]:
     path = [bytes.fromhex(one) for one in inclusion["path"]]
     if root_of_path(leaf_hash(body), inclusion["leaf_index"], made.size, path) != made.root:
         raise ValueError("its audit entry is not in the log that the checkpoint signs")
-    return said, made
+    return made
 
 
 def digest_of(path: Path) -> tuple[str, int]:
@@ -498,7 +530,9 @@ def read_known(paths: Sequence[Path], keys: Keys) -> list[Checkpoint]:
             if content.startswith(b"{"):
                 found += [read_checkpoint(line, keys) for line in content.splitlines(keepends=True)]
             else:
-                found.append(open_receipt(content, keys)[1])
+                kind, said = open_signed(content, keys)
+                if kind == ARCHIVING:  # that of an erasure has no checkpoint to compare
+                    found.append(open_archiving(said, keys))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise CanNotVerify(f"{path} is neither a checkpoint nor a receipt that these keys signed") from None
     return found

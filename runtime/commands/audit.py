@@ -45,6 +45,30 @@ async def export(settings: Settings, tenant: str, folder: Path) -> Exported:
         return await export_audit(tenant, folder, history, pending, site.proofs.checkpoints, keys)
 
 
+def create_key(settings: Settings) -> None:
+    """Make the local signer's key file, unless it is there. Raises CommandFailed where there is none to make."""
+    from crypto.local_signer import LocalSigner
+    from runtime.commands.output import CommandFailed
+
+    path = settings.signing_key_file
+    if settings.signer != "local" or path is None:
+        raise CommandFailed(
+            "This site has no signing key in a file.",
+            "In Vault: vault write -f transit/keys/dpj-proofs type=ed25519. Else set DPJ_SIGNING_KEY_FILE.",
+            code="no_key_file",
+        )
+    if path.exists():
+        return
+    try:
+        LocalSigner.create(path)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise CommandFailed(
+            f"The key file can't be made ({type(error).__name__}).", "Look at its folder.", code="key_file_not_made"
+        ) from None
+
+
 async def public_keys(settings: Settings) -> bytes:
     """The public keys that verify checkpoints and receipts, as a JSON Web Key Set. Raises KeyringUnavailable."""
     from operations.audit_export import key_set

@@ -27,7 +27,12 @@ class Description(NamedTuple):
 
 
 def describe(error: BaseException) -> Description:
-    """What is wrong and what to do next. Only the class of an unforeseen error is told: its text may quote anything."""
+    """What is wrong and what to do next. Only the class of an unforeseen error is told: its text may quote anything.
+
+    Of errors that came together the first is told: the others mostly follow from it.
+    """
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
     if isinstance(error, CommandFailed):
         return Description(error.code, str(error), error.next_step)
     if isinstance(error, CertificateUnusable):

@@ -104,10 +104,17 @@ def audit_export(
 
 
 @audit.command("keys")
-def audit_keys(stack: Stack = None) -> None:
+def audit_keys(
+    create: Annotated[
+        bool, typer.Option("--create", help="Make the local signer's key file, if there is none.")
+    ] = False,
+    stack: Stack = None,
+) -> None:
     """Print the public keys (JWKS) that verify checkpoints and receipts. Keep them where the database's people have no access."""
-    from runtime.commands.audit import public_keys
+    from runtime.commands.audit import create_key, public_keys
 
+    if create:
+        create_key(settings_of(stack))
     typer.echo(asyncio.run(public_keys(settings_of(stack))), nl=False)
 
 

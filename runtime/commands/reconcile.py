@@ -29,6 +29,8 @@ _MEANINGS: Final = {
     "content_differs": "DOCUMENTS WHOSE CONTENT IS NOT WHAT IT WAS",
     "thumbnail_missing": "thumbnails missing or not what they were",
     "ged_double": "documents with more than one copy in the GED",
+    "left_copy": "copies in the GED of documents that were erased",
+    "left_metadata": "metadata of documents that were erased",
     "ged_missing": "ARCHIVED DOCUMENTS THAT THE GED DOES NOT HAVE",
 }
 

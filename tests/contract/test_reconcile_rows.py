@@ -182,7 +182,7 @@ async def test_rows_that_changed_are_told_as_they_are_now(site: Site) -> None:
     document = a_document(site.dossier)
     await site.add(document)
     async with site.database.transaction() as work:
-        await work.documents.update(document, replace(document, status=Status.ERASING))
+        await work.documents.update(document, replace(document, status=Status.ERASING, wrapped_key=None))
     row = await inventory_of(site).look(document.id)
     assert row is not None
     assert (row.expected, row.may_have(document.object_key)) == ({}, False)

@@ -17,7 +17,8 @@ class Crash:
     """``process`` dies at ``point`` when it gets there the ``nth`` time.
 
     ``needs``: what has to happen for it beside ordinary traffic: "refusal" (an upload with a wrong checksum), "poison" (a record
-    that is no event), "leftover" (an upload cut off by the API's death before the process starts).
+    that is no event), "leftover" (an upload cut off by the API's death before the process starts), "erasure" (an archived document is
+    erased).
     ``leaves``: an object that only reconciling finds.
     """
 
@@ -61,6 +62,12 @@ CRASHES: Sequence[Crash] = (
     Crash("archiving.copied", "worker-archiving"),
     Crash("notification.attempted", "worker-notification"),
     Crash("notification.sent", "worker-notification", nth=2),
+    Crash("erase.committed", "api", "erasure"),
+    Crash("erasure.claimed", "relay", "erasure"),
+    Crash("erasure.objects", "relay", "erasure"),
+    Crash("erasure.copies", "relay", "erasure"),
+    Crash("erasure.metadata", "relay", "erasure"),
+    Crash("erasure.signed", "relay", "erasure"),
     Crash("audit.chained", "worker-audit"),
     Crash("audit.stored", "worker-audit"),
     Crash("checkpoint.fixed", "worker-audit"),

@@ -96,7 +96,7 @@ class Stores:
         seen.renditions = {row[0]: row[1] for row in await self.query(made, ids)}
         others = """
             SELECT chemin_stockage FROM documents
-            WHERE NOT tenant = ANY($1::text[]) AND statut NOT IN ('PENDING', 'ABANDONED', 'ERASED')
+            WHERE NOT tenant = ANY($1::text[]) AND statut NOT IN ('PENDING', 'ABANDONED', 'ERASING', 'ERASED')
             UNION ALL SELECT v.chemin_stockage FROM vignettes v JOIN documents d ON d.id = document_id
             WHERE NOT tenant = ANY($1::text[])"""
         seen.other_object_keys = {row[0] for row in await self.query(others, tenants)}
@@ -124,6 +124,7 @@ class Stores:
                    (SELECT count(*) FROM inbox WHERE state = 'CLAIMED') AS inbox,
                    (SELECT count(*) FROM documents WHERE statut = 'PENDING') AS pending,
                    (SELECT count(*) FROM documents WHERE statut = 'STORED') AS stored,
+                   (SELECT count(*) FROM documents WHERE statut = 'ERASING') AS erasing,
                    (SELECT count(*) FROM documents JOIN types_documents ON code_type = type_document
                     WHERE statut = 'VALIDATED' AND est_archive) AS validated"""
         row = (await self.query(counts))[0]

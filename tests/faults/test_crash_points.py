@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from confluent_kafka import Message, Producer
 
@@ -29,6 +30,7 @@ from tests.faults.documents import make
 from tests.faults.processes import CRASHED
 from tests.faults.site import FaultSite
 from tests.faults.traffic import Clients
+from tests.support.pipeline import metadata, small_pdf
 
 KINDS = ("pdf", "png", "text", "portrait")
 DEATH_SECONDS = 60.0
@@ -66,6 +68,7 @@ class Rounds:
         self._tenant = f"crash-{uuid4().hex[:8]}"
         self._clients: Clients | None = None
         self._broken: set[str] = set()
+        self._erased: list[dict[str, Any]] = []
 
     def close(self) -> None:
         if self._clients is not None:
@@ -104,7 +107,8 @@ class Rounds:
         found.seconds["checked"] = time.monotonic() - began
         found.settled = checked.settled
         found.text = report(checked, self._writer.journal)
-        found.broken = [told for told in map(str, checked.violations) if told not in self._broken]
+        violations = [*map(str, checked.violations), *self._left_of_the_erased()]
+        found.broken = [told for told in violations if told not in self._broken]
         self._broken.update(found.broken)
         found.unexpected = [f"{end.name} ended with {end.code}" for end in site.unexpected_ends()[unexpected:]]
         return found
@@ -143,6 +147,8 @@ class Rounds:
             jobs.append(self._refused(clients))
         if "poison" in needs:
             self._poison()
+        if "erasure" in needs:
+            jobs.append(asyncio.to_thread(self._erase_one))
         await asyncio.gather(*jobs)
 
     @staticmethod
@@ -186,6 +192,39 @@ class Rounds:
         await asyncio.sleep(float(self._site.setting("DPJ_UPLOAD_LEASE")) + 0.5)
         self._site.process(crash.process).start(DPJ_CRASH_POINT=crash.setting)
 
+    def _erase_one(self) -> None:
+        """Archive and erase a document of a tenant that the checker does not know: what were left of it would be nobody's."""
+        pipeline, tenant, mark = self._site.pipeline, f"{self._tenant}-erased", uuid4().hex
+        said = metadata(_patiently(lambda: pipeline.dossier(tenant)))
+        document = _patiently(lambda: pipeline.upload(small_pdf(mark), said, key=mark, tenant=tenant))
+        path = f"/documents/{document['id']}"
+
+        def archived() -> Any:
+            client = pipeline.client("validator", tenant)
+            client.post(f"{path}/validate", json={})
+            found = client.get(path).raise_for_status().json()
+            return found if found["status"] == "ARCHIVED" else None
+
+        def erased() -> bool:
+            body = {"reason": "CRASH", "legal_basis": "GDPR_17_1_B"}
+            return pipeline.client("operator", tenant).post(f"{path}/erase", json=body).status_code in {200, 202}
+
+        self._erased.append(_patiently(archived))
+        _patiently(erased)
+
+    def _left_of_the_erased(self) -> list[str]:
+        """What is wrong with documents that were erased: each has to be ERASED with a receipt, and nowhere else."""
+        pipeline, left = self._site.pipeline, []
+        for document in self._erased:
+            client, path = pipeline.client("operator"), f"/documents/{document['id']}"
+            if client.get(path).json()["status"] != "ERASED":
+                left.append(f"erasure: {document['id']} is not ERASED")
+            elif client.get(f"{path}/erasure-receipt").status_code != httpx.codes.OK:
+                left.append(f"erasure: {document['id']} has no receipt")
+            elif pipeline.ged_copies(document) or any(document["id"] in key for key in pipeline.objects()):
+                left.append(f"erasure: something is left of {document['id']}")
+        return left
+
     def _poison(self) -> None:
         """Put a record that is no event into a topic, on record."""
         producer = Producer({"bootstrap.servers": self._site.settings["DPJ_KAFKA_BOOTSTRAP"]})
@@ -218,6 +257,20 @@ class Rounds:
         while not look():
             assert time.monotonic() < ends, what
             time.sleep(0.1)
+
+
+def _patiently(look: Callable[[], Any]) -> Any:
+    """What ``look`` gives once it is true; it may fail meanwhile, as whoever it asks dies and comes back."""
+    ends = time.monotonic() + DEATH_SECONDS
+    while True:
+        try:
+            if found := look():
+                return found
+        except (httpx.HTTPError, AssertionError):
+            if time.monotonic() > ends:
+                raise
+        assert time.monotonic() < ends
+        time.sleep(0.3)
 
 
 @pytest.fixture(scope="module")

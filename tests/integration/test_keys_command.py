@@ -113,7 +113,7 @@ async def test_from_a_new_tenant_to_a_retired_version(
         assert row.wrapped_key is not None
         assert row.wrapped_key.key_version == 2
         assert await site.keyring.unwrap(row.wrapped_key, EncryptionContext(tenant, document.id)) == key
-        assert replace(row, wrapped_key=None, tags=()) == replace(document, tags=())
+        assert replace(row, wrapped_key=None, tags=()) == replace(document, wrapped_key=None, tags=())
 
     (state,) = [row for row in (await operator.json("status"))["keys"] if row["tenant"] == tenant]
     assert (state["uses"], state["oldest_in_use"]) == ([{"version": 2, "documents": DOCUMENTS}], 2)

@@ -267,10 +267,12 @@ class Uploads:
 
     def __init__(self, url: str, stack: Mapping[str, str]) -> None:
         from runtime.commands.operate import issue
+        from runtime.keyrings import create_tenant_keys
         from runtime.settings import load_settings
 
         settings = load_settings(stack["DPJ_STACK_NAME"])
-        token = issue(settings, ["portal"], tenant="banque-start", subject="test")
+        asyncio.run(create_tenant_keys(settings).create(TENANT))
+        token = issue(settings, ["portal"], tenant=TENANT, subject="test")
         self._client = httpx.Client(
             base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False
         )
@@ -295,6 +297,7 @@ class Uploads:
         return {"X-DPJ-Metadata": said, "Content-Type": "application/pdf"}
 
 
+TENANT = "banque-start"
 CONTENT = small_pdf("startup") + b"%" * 300_000
 
 

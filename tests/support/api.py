@@ -46,6 +46,8 @@ def an_app(bench: Bench, **changes: Any) -> FastAPI:
             revoking=bench.revoking,
             links=bench.links,
             receipts=bench.receipts,
+            erasing=bench.erasing,
+            keeping=bench.keeping,
             **{"authenticator": NamedTokens(), "registry": CollectorRegistry(), "body_timeout": 2.0, **changes},
         )
     )

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from domain.documents import Document, DocumentType, Dossier, Language, Step
 from domain.keys import WrappedKey
-from domain.lifecycle import Status
+from domain.lifecycle import GOING, Status
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WRAPPED = WrappedKey("local-aes-256-gcm", "local", 1, "d3JhcHBlZA==")
@@ -59,7 +59,7 @@ def a_dossier(number: str | None = None, **changes: Any) -> Dossier:
 
 
 def a_document(dossier: Dossier | None = None, status: Status = Status.STORED, **changes: Any) -> Document:
-    """A document of the dossier; in every state but PENDING and ABANDONED with content, key and object."""
+    """A document of the dossier; in every state but PENDING and ABANDONED with content, key and object; the key goes first."""
     document_id = changes.pop("id", None) or uuid4()
     base: dict[str, Any] = {
         "tenant": dossier.tenant if dossier else "acme",
@@ -83,7 +83,7 @@ def a_document(dossier: Dossier | None = None, status: Status = Status.STORED, *
             "mime_type": "application/pdf",
             "size": 12_345,
             "sha256": "a" * 64,
-            "wrapped_key": WRAPPED,
+            "wrapped_key": None if status in GOING else WRAPPED,
             "object_etag": "etag-1",
             "object_size": 12_500,
             "deposited_at": NOW,

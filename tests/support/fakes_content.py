@@ -75,6 +75,11 @@ class MemoryObjectStore:
         self.objects.pop(key, None)
         self.modified.pop(key, None)
 
+    async def purge(self, key: str) -> None:
+        self._call("purge", key)
+        for found in [found for found in self.objects if found == key or found.startswith(f"{key}.")]:
+            await self.delete(found)
+
     async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
         self._call("list", prefix)
         for key in sorted(self.objects):

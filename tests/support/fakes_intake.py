@@ -19,7 +19,9 @@ from processors.access import Caller
 from processors.attempts import AbandonedSweep, Attempts
 from processors.content import EncryptedContent
 from processors.dossiers import DossierFiles
+from processors.erasing import Erasing
 from processors.intake import Intake, Receipt, Upload
+from processors.keeping import Keeping
 from processors.links import DocumentLinks
 from processors.reading import Reading
 from processors.receipts import Receipts
@@ -92,6 +94,8 @@ class Bench:
         )
         self.trees, self.signer = MemoryAuditTrees(), MemorySigner()
         self.receipts = Receipts(self.database, self.trees, self.signer, self.personal, self.clock, seconds=300.0)
+        self.erasing = Erasing(self.database, self.personal, self.clock)
+        self.keeping = Keeping(self.database, self.personal, self.clock)
         self.dossier = self.add_dossier("acme", "D-1")
         for rule in (a_rule(), a_rule("OLD", active=False), a_rule("SMALL", max_size_bytes=len(PDF))):
             self.database.rows.types[rule.code] = rule

@@ -17,6 +17,7 @@ from uuid import UUID
 from domain.audit_chain import ChainEntry, ChainHead
 from domain.dead_letters import HeldEvent, Place, RefusedRow
 from domain.documents import Document, DocumentType, Dossier, Rendition, TimelineEntry
+from domain.erasure import Erasure
 from domain.errors import DatabaseUnavailable, DocumentBusy
 from domain.events import AuditRecorded, Event, dead_letter_topic
 from domain.lifecycle import Status
@@ -30,12 +31,14 @@ from domain.refusals import (
     TypeUnknown,
     UploadSuperseded,
 )
+from domain.retention import LegalHold
 from processors.access import ATTEMPTS
 from processors.paging import Position
 from processors.ports import Change
 from processors.reading import DocumentFilter
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier, a_type
 from tests.support.memory_audit import MemoryAuditChains, MemoryAuditWaiting
+from tests.support.memory_erasure import MemoryErasures, MemoryLegalHolds
 from tests.support.memory_ged import MemoryGedAttempts, MemoryLock
 from tests.support.memory_inbox import InboxRow, MemoryInbox, MemoryInboxMarks
 from tests.support.memory_links import MemoryLinks
@@ -87,6 +90,8 @@ class Rows:
     keys: dict[Scope, tuple[IdempotencyRecord, datetime]] = field(default_factory=dict)
     inbox: dict[tuple[str, UUID], InboxRow] = field(default_factory=dict)
     ged_attempts: dict[UUID, tuple[UUID, datetime]] = field(default_factory=dict)
+    erasures: dict[UUID, tuple[Erasure, datetime]] = field(default_factory=dict)
+    holds: dict[tuple[UUID, str], LegalHold] = field(default_factory=dict)
     marks: dict[Place, str] = field(default_factory=dict)
     held: dict[tuple[str, UUID], HeldEvent] = field(default_factory=dict)
     links: dict[UUID, DocumentLink] = field(default_factory=dict)
@@ -263,6 +268,8 @@ class MemoryWork:
         self.idempotency = MemoryKeys(rows, clock)
         self.inbox = MemoryInboxMarks(rows)
         self.ged_attempts = MemoryGedAttempts(rows, clock)
+        self.erasures = MemoryErasures(rows, clock)
+        self.holds = MemoryLegalHolds(rows)
         self.dead_letters = MemoryDeadLetterMarks(rows)
         self.held = MemoryHeldOrders(rows)
         self.refused = MemoryRefusedRows(rows)

@@ -7,12 +7,15 @@ from typing import Protocol
 from uuid import UUID
 
 from domain.archive import OpenAttempt
+from domain.documents import Document
 from domain.errors import DatabaseUnavailable, DocumentBusy
+from domain.lifecycle import GOING
 from tests.support.builders import FixedClock
 
 
 class _Rows(Protocol):
     ged_attempts: dict[UUID, tuple[UUID, datetime]]
+    documents: dict[UUID, Document]
 
 
 class MemoryLock:
@@ -28,6 +31,7 @@ class MemoryLock:
 class MemoryGedAttempts:
     def __init__(self, rows: _Rows, clock: FixedClock) -> None:
         self._rows = rows.ged_attempts
+        self._documents = rows.documents
         self._clock = clock
 
     async def open(self, document_id: UUID) -> OpenAttempt | None:
@@ -37,6 +41,8 @@ class MemoryGedAttempts:
         return OpenAttempt(attempt, settled=settles_at <= self._clock.at)
 
     async def begin(self, document_id: UUID, attempt: UUID, seconds: float) -> None:
+        if document_id in self._documents and self._documents[document_id].status in GOING:
+            raise DocumentBusy
         held = await self.open(document_id)
         if held is not None and not held.settled:
             raise DocumentBusy

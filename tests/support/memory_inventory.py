@@ -41,6 +41,14 @@ class MemoryInventory:
         ]
         return sorted(found, key=lambda row: (row.archived_at or after[0], row.id))[:limit]
 
+    async def erased(self, after: tuple[datetime, UUID], limit: int) -> Sequence[tuple[datetime, Document]]:
+        found = [
+            (row.updated_at, row)
+            for row in self._database.rows.documents.values()
+            if row.status is Status.ERASED and (row.updated_at, row.id) > after
+        ]
+        return sorted(found, key=lambda one: (one[0], one[1].id))[:limit]
+
     def _kept(self, document_id: UUID) -> KeptRow:
         rows = self._database.rows
         row = rows.documents[document_id]

@@ -263,7 +263,7 @@ class Pipeline:
     def known_objects(self) -> set[str]:
         """Object keys that the database stands by."""
         query = """
-            SELECT chemin_stockage FROM documents WHERE statut NOT IN ('ABANDONED', 'ERASED')
+            SELECT chemin_stockage FROM documents WHERE statut NOT IN ('ABANDONED', 'ERASING', 'ERASED')
             UNION ALL SELECT chemin_stockage FROM vignettes"""
         return {row[0] for row in self.sql(query)}
 

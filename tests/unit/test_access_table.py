@@ -62,6 +62,9 @@ def _json(value: Any) -> Callable[[Place], dict[str, Any]]:
     return lambda _: {"headers": {"Content-Type": "application/json"}, "content": json.dumps(value)}
 
 
+ERASE = {"reason": "T-1", "legal_basis": "COURT_ORDER"}
+EXTEND = {"until": "2090-01-01T00:00:00+00:00", "reason": "T-1"}
+HOLD = {"reference": "H-1", "reason": "T-1"}
 NEW_DOSSIER = {"number": "D-9", "client_id": "C-9", "journey_type": "LOAN"}
 
 ASKED: dict[str, Ask] = {
@@ -75,6 +78,13 @@ ASKED: dict[str, Ask] = {
     "list_document_events": Ask("GET", _of_document("/events"), 200, (404, DOCUMENT)),
     "validate_document": Ask("POST", _of_document("/validate"), 200, (404, DOCUMENT), _json({})),
     "reject_document": Ask("POST", _of_document("/reject"), 200, (404, DOCUMENT), _json({"reason": "blurred"})),
+    "erase_document": Ask("POST", _of_document("/erase"), 202, (404, DOCUMENT), _json(ERASE)),
+    # It was not erased: for whom it exists, there is no receipt of that.
+    "get_erasure_receipt": Ask("GET", _of_document("/erasure-receipt"), 404, (404, DOCUMENT)),
+    "get_retention": Ask("GET", _of_document("/retention"), 200, (404, DOCUMENT)),
+    "extend_retention": Ask("POST", _of_document("/retention"), 200, (404, DOCUMENT), _json(EXTEND)),
+    "set_legal_hold": Ask("POST", _of_document("/legal-holds"), 200, (404, DOCUMENT), _json(HOLD)),
+    "lift_legal_hold": Ask("POST", _of_document("/legal-holds/H-1/lift"), 404, (404, DOCUMENT), _json({"reason": "X"})),
     "create_dossier": Ask("POST", lambda _: f"{API}/dossiers", 201, None, _json(NEW_DOSSIER)),
     "list_dossiers": Ask("GET", lambda _: f"{API}/dossiers", 200),
     "get_dossier": Ask("GET", lambda place: f"{API}/dossiers/{place.dossier.id}", 200, (404, DOSSIER)),
@@ -88,6 +98,8 @@ ASKED: dict[str, Ask] = {
     "readyz": Ask("GET", lambda _: "/readyz", 200),
     "metrics": Ask("GET", lambda _: "/metrics", 200),
 }
+#: Routes by which other tenants' documents are changed, by whom the table lets.
+CHANGING = {"erase_document", "extend_retention"}
 GUARDED = [name for name, rule in ACCESS.items() if isinstance(rule, Rule)]
 OPEN = [name for name, rule in ACCESS.items() if isinstance(rule, Open)]
 
@@ -173,7 +185,8 @@ async def test_other_tenant(client: httpx.AsyncClient, bench: Bench, name: str, 
         assert_problem(response, *ask.hidden)
     seen = str(place.document.id) in names_of(response) or str(place.dossier.id) in names_of(response)
     assert not seen or role in rule.other
-    assert bench.database.rows.documents == before
+    if name not in CHANGING or role not in rule.other:
+        assert bench.database.rows.documents == before
 
 
 @pytest.mark.parametrize("name", GUARDED)

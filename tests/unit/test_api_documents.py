@@ -255,11 +255,20 @@ async def test_what_the_client_has_is_304(client: httpx.AsyncClient, bench: Benc
     assert not [line for line in bench.audited() if line.action == "document.content.read"]
 
 
-@pytest.mark.parametrize("status", [Status.QUARANTINED, Status.ERASING, Status.ERASED])
-async def test_content_that_may_not_be_read(client: httpx.AsyncClient, bench: Bench, status: Status) -> None:
-    document = await bench.stored(status)
+async def test_content_that_may_not_be_read(client: httpx.AsyncClient, bench: Bench) -> None:
+    document = await bench.stored(Status.QUARANTINED)
     response = await client.get(f"{API}/documents/{document.id}/content", headers=bearer())
     assert_problem(response, 409, "content_not_available")
+
+
+@pytest.mark.parametrize("status", [Status.ERASING, Status.ERASED])
+@pytest.mark.parametrize("what", ["content", "thumbnail"])
+async def test_nothing_is_read_of_what_is_erased(
+    client: httpx.AsyncClient, bench: Bench, status: Status, what: str
+) -> None:
+    document = await bench.stored(status)
+    response = await client.get(f"{API}/documents/{document.id}/{what}", headers=bearer())
+    assert_problem(response, 410, "document_erased")
 
 
 async def test_damage_found_before_the_first_byte_is_a_problem(client: httpx.AsyncClient, bench: Bench) -> None:

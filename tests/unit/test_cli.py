@@ -115,6 +115,7 @@ def test_a_traceback_only_on_demand(capsys: pytest.CaptureFixture[str], monkeypa
         (CommandFailed("What.", "Then."), "What.", "Then."),
         (PermissionError(13, "Permission denied", "/x"), "Permission denied: /x.", "Check"),
         (OSError("odd"), "OSError.", "Check"),
+        (ExceptionGroup("of a process", [CommandFailed("What.", "Then.")]), "What.", "Then."),
     ],
 )
 def test_each_kind_of_failure_has_its_words(error: Exception, message: str, next_step: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from crypto.local_keyring import LocalKeyring
 from domain.errors import KeyringUnavailable, TenantKeyMissing
 from domain.events import AuditRecorded
 from domain.key_care import Canary, KeptKey, canary_context
-from domain.keys import EncryptionContext
+from domain.keys import EncryptionContext, WrappedKey
 from domain.refusals import KeyVersionInUse, TenantInvalid
 from processors.key_care import WALK_PAUSE, WALKS, KeyCare, Pace, Rewrapping
 from runtime.commands.keys import document_of
@@ -102,6 +103,21 @@ async def test_the_database_s_floor_stands_before_the_keyring_s(world: World, mo
     assert list(world.rows.floors.values()) == [2]
     monkeypatch.undo()
     assert (await world.care.retire("acme", None, apply=True)).min_decryption == 2
+
+
+async def test_a_document_erased_under_it_gets_no_key_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.care.rotate("acme")
+    replaced = world.rows.replace
+
+    async def erased_before(pairs: Sequence[tuple[KeptKey, WrappedKey]]) -> int:
+        world.rows.rows.pop(pairs[0][0].document_id, None)
+        return await replaced(pairs)
+
+    monkeypatch.setattr(world.rows, "replace", erased_before)
+    run = await world.rewrap()
+    assert (run.moved, run.left, run.failed) == (4, 0, {})
+    assert len(world.rows.rows) == 4
+    await world.care.retire("acme", None, apply=True)
 
 
 async def test_rows_that_are_held_are_looked_for_again_and_canaries_move_last(world: World) -> None:

@@ -61,6 +61,19 @@ async def test_a_stop_ends_the_waiting() -> None:
         await running
 
 
+async def test_a_stop_does_not_wait_for_a_vault_that_hangs() -> None:
+    class Hanging(Keyring):
+        async def check(self) -> None:
+            await asyncio.Event().wait()
+
+    stopping = asyncio.Event()
+    running = asyncio.create_task(a_site(Hanging()).log_in(stopping))
+    await asyncio.sleep(0.01)
+    stopping.set()
+    async with asyncio.timeout(5):
+        await running
+
+
 async def test_a_login_that_is_refused_for_good_ends_the_process() -> None:
     with pytest.raises(KeyringLoginRefused):
         await a_site(Keyring(KeyringUnavailable(), KeyringLoginRefused())).log_in(asyncio.Event())

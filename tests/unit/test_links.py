@@ -116,7 +116,20 @@ async def test_a_document_that_may_not_be_read_is_not_opened(
     bench.database.put(replace(document, status=status))
     assert_problem(await client.get(link["url"]), 404, "link_not_found")
     refused = await client.post(f"{API}/documents/{document.id}/links", headers=bearer(), json={"purpose": "x"})
-    assert refused.status_code in {404, 409}
+    assert refused.status_code in {404, 409, 410}
+
+
+async def test_an_erased_document_s_links_go_with_it(client: httpx.AsyncClient, bench: Bench) -> None:
+    document, other = await bench.stored(Status.VERIFIED), await bench.stored(Status.VERIFIED)
+    link, kept = await a_link(client, document), await a_link(client, other)
+    body = {"reason": "T-1", "legal_basis": "GDPR_17_1_B"}
+    url = f"{API}/documents/{document.id}"
+    assert (await client.post(f"{url}/erase", headers=bearer("operator"), json=body)).status_code == 202
+    assert_problem(await client.get(link["url"]), 404, "link_not_found")
+    refused = await client.post(f"{url}/links", headers=bearer(), json={"purpose": "x"})
+    assert_problem(refused, 410, "document_erased")
+    assert {str(one.id) for one in bench.database.rows.links.values()} == {kept["id"]}
+    assert (await client.get(kept["url"])).status_code == 200
 
 
 async def test_with_an_antivirus_no_link_opens_what_was_not_scanned(bench: Bench) -> None:

@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.documents import Rendition, Role
-from domain.lifecycle import READABLE, Status
-from domain.refusals import ContentNotAvailable, DocumentNotFound, RangeNotSatisfiable, ThumbnailNotFound
+from domain.lifecycle import GOING, READABLE, Status
+from domain.refusals import ContentNotAvailable, DocumentGone, DocumentNotFound, RangeNotSatisfiable, ThumbnailNotFound
 from processors.access import ATTEMPTS
 from processors.reading import Reading
 from tests.support.fakes_content import collect
@@ -84,8 +84,9 @@ async def test_content_is_read_where_the_state_allows_it(bench: Bench, status: S
         assert await collect(await bench.reading.read(caller, document.id)) == PDF
         assert await collect(await bench.reading.read(caller, document.id, (5, 9))) == PDF[5:9]
         return
+    refusal = DocumentGone if status in GOING else ContentNotAvailable
     for read in (bench.reading.readable, bench.reading.read):
-        with pytest.raises(ContentNotAvailable, match=status.value):
+        with pytest.raises(refusal, match=status.value):
             await read(caller, document.id)
     assert not [line for line in bench.audited() if line.action == "document.content.read"]
 

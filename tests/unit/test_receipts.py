@@ -16,8 +16,8 @@ import pytest
 
 from domain.audit_chain import ChainEntry
 from domain.documents import Document
+from domain.jws import compact
 from domain.lifecycle import Status
-from domain.receipts import compact
 from processors.recording import canonical_json
 from tests.support.api import a_client, an_app, assert_problem, bearer
 from tests.support.audit_lines import a_line, chain_of
@@ -150,13 +150,21 @@ async def sign_rest(bench: Bench) -> None:
     await bench.trees.finish(signed(made, bench.signer))
 
 
-@pytest.mark.parametrize("status", [Status.STORED, Status.VALIDATED, Status.ERASING, Status.ERASED])
+@pytest.mark.parametrize("status", [Status.STORED, Status.VALIDATED])
 async def test_what_is_not_archived_has_none(bench: Bench, client: httpx.AsyncClient, status: Status) -> None:
     document = a_document(bench.dossier, status)
     bench.database.put(document)
     response = await client.get(path_of(document.id), headers=bearer())
     assert_problem(response, 409, "receipt_not_available")
     assert "retry-after" not in response.headers
+
+
+async def test_what_is_erased_has_none_any_more(bench: Bench, client: httpx.AsyncClient) -> None:
+    document = archived(bench)
+    await sign(bench, chain_with(document), 12)
+    for status in (Status.ERASING, Status.ERASED):
+        bench.database.put(replace(document, status=status, wrapped_key=None))
+        assert_problem(await client.get(path_of(document.id), headers=bearer()), 410, "document_erased")
 
 
 async def test_who_may_have_it(bench: Bench, client: httpx.AsyncClient) -> None:

@@ -23,7 +23,7 @@ OPERATOR_ROLE = "dpj-operator"
 ISSUER = "dpj-issuer"
 #: The single key of stacks that were made before each tenant had one.
 TRANSIT_KEY = "dpj-documents"
-#: Signs audit checkpoints and receipts.
+#: Signs audit checkpoints, and receipts of archiving and erasure.
 SIGNING_KEY = "dpj-proofs"
 POLICIES = files.CHECKOUT / "deploy" / "vault"
 #: What each role may do: names of files in POLICIES.

@@ -1,0 +1,197 @@
+"""Erasing a document: what was asked for, and the receipt that says what was destroyed, what remains, and why.
+
+Form: ``domain.jws``, type ``dpj-erasure+jws``. Payload: v, type ("dpj-erasure-receipt"), document {id, tenant, type, sha256 (of the
+clear bytes, hex), size, deposited_at}, request {by, at, reason, legal_basis, retention_until}, completed_at, destroyed and remains
+(lists, in words). Times are ISO 8601, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+
+from domain.documents import Document
+from domain.jws import payload_of, signing_input
+from domain.keys import WrappedKey
+
+FORMAT: Final = 1
+TYPE: Final = "dpj-erasure-receipt"
+JWS_TYPE: Final = "dpj-erasure+jws"
+
+#: Fields of a document's row that are, or may hold, personal data; what they hold once they are erased.
+PERSONAL_FIELDS: Final[Mapping[str, Any]] = {
+    "original_name": "",
+    "depositor_email_sealed": "",
+    "tags": (),
+    "metadata": {},
+    "validation_comment": None,
+    "rejection_reason": None,
+    "pending_decision": None,
+}
+
+
+class LegalBasis(Enum):
+    """Why a document may be erased. Those of GDPR article 17(1), a court's order, or that its retention has ended."""
+
+    GDPR_17_1_A = "GDPR_17_1_A"
+    GDPR_17_1_B = "GDPR_17_1_B"
+    GDPR_17_1_C = "GDPR_17_1_C"
+    GDPR_17_1_D = "GDPR_17_1_D"
+    GDPR_17_1_E = "GDPR_17_1_E"
+    GDPR_17_1_F = "GDPR_17_1_F"
+    COURT_ORDER = "COURT_ORDER"
+    RETENTION_ENDED = "RETENTION_ENDED"
+
+
+@dataclass(frozen=True, slots=True)
+class SignedReceipt:
+    """``text``: the compact JWS. ``key_id``: the key that signed it."""
+
+    text: str
+    key_id: str
+
+    def fields(self) -> dict[str, Any]:
+        """What it says."""
+        return payload_of(self.text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """An erasure under way or done. ``actor`` is a pseudonym, ``reason`` a code or ticket; ``retention_until``: when it would
+    have been due by itself. ``key``: what named the destroyed data key, without its wrapped bytes."""
+
+    document_id: UUID
+    tenant: str
+    actor: str
+    reason: str
+    basis: LegalBasis
+    retention_until: datetime
+    requested_at: datetime
+    correlation_id: UUID
+    key: tuple[str, str, int]
+    thumbnails: tuple[str, ...]
+    receipt: SignedReceipt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Erasures that are not complete: how many, and for how many seconds the oldest."""
+
+    count: int
+    oldest_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How long copies live that can't be reached: events in topics, and backups."""
+
+    topic_days: int
+    backup_days: int
+
+
+def key_name(wrapped: WrappedKey | None) -> tuple[str, str, int]:
+    """What names a wrapped key without giving it."""
+    return ("", "", 0) if wrapped is None else (wrapped.scheme, wrapped.key_name, wrapped.key_version)
+
+
+def receipt_input(document: Document, erasure: Erasure, kept: Kept, at: datetime, key_id: str) -> bytes:
+    """The bytes that the receipt's signature is over, of a document whose erasure is complete at ``at``."""
+    return signing_input(JWS_TYPE, _payload(document, erasure, kept, at), key_id)
+
+
+def _payload(document: Document, erasure: Erasure, kept: Kept, at: datetime) -> Mapping[str, Any]:
+    return {
+        "v": FORMAT,
+        "type": TYPE,
+        "document": {
+            "id": str(document.id),
+            "tenant": document.tenant,
+            "type": document.type_code,
+            "sha256": document.sha256,
+            "size": document.size,
+            "deposited_at": _time(document.deposited_at),
+        },
+        "request": {
+            "by": erasure.actor,
+            "at": _time(erasure.requested_at),
+            "reason": erasure.reason,
+            "legal_basis": erasure.basis.value,
+            "retention_until": _time(erasure.retention_until),
+        },
+        "completed_at": _time(at),
+        "destroyed": _destroyed(document, erasure, at),
+        "remains": _remains(kept, at),
+    }
+
+
+def _destroyed(document: Document, erasure: Erasure, at: datetime) -> Sequence[Mapping[str, Any]]:
+    scheme, name, version = erasure.key
+    asked, done = _time(erasure.requested_at), _time(at)
+    return [
+        {
+            "what": "data_key",
+            "where": "postgresql",
+            "key": {"scheme": scheme, "name": name, "version": version},
+            "effect": "content and thumbnails can't be decrypted any more, wherever a copy of them may lie",
+            "at": asked,
+        },
+        {"what": "personal_fields", "where": "postgresql", "fields": sorted(PERSONAL_FIELDS), "at": asked},
+        {"what": "answers_of_idempotency_keys", "where": "postgresql", "at": asked},
+        {"what": "links", "where": "postgresql", "at": asked},
+        {"what": "content", "where": "object_store", "key": document.object_key, "versions": "all", "at": done},
+        {
+            "what": "thumbnails",
+            "where": "object_store",
+            "keys": sorted(erasure.thumbnails),
+            "versions": "all",
+            "at": done,
+        },
+        {
+            "what": "archived_copy",
+            "where": "ged",
+            "id": document.ged_id,
+            "path": document.ged_path,
+            "versions": "all",
+            "at": done,
+        },
+        {"what": "extended_metadata", "where": "mongodb", "at": done},
+    ]
+
+
+def _remains(kept: Kept, at: datetime) -> Sequence[Mapping[str, Any]]:
+    return [
+        {
+            "what": "row_without_personal_fields",
+            "where": "postgresql",
+            "why": "proof that this document was taken in and erased; ids, pseudonyms, type, size, SHA-256, times",
+            "until": None,
+        },
+        {
+            "what": "audit_entries",
+            "where": "mongodb",
+            "why": "obligation to account for processing; pseudonyms and codes, addresses sealed",
+            "until": None,
+        },
+        {
+            "what": "events",
+            "where": "kafka",
+            "why": "topics can't be rewritten; ids, pseudonyms, type, size, SHA-256",
+            "until": _time(at + timedelta(days=kept.topic_days)),
+        },
+        {
+            "what": "backups",
+            "where": "backups of every store",
+            "why": "backups can't be rewritten; a restored one holds the wrapped key and personal fields until it is"
+            " brought up to date by this erasure",
+            "until": _time(at + timedelta(days=kept.backup_days)),
+        },
+        {"what": "mails", "where": "the depositor's mailbox", "why": "sent; out of reach", "until": None},
+    ]
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,139 @@
+"""Routes of erasing documents and of keeping them longer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Request
+from starlette.responses import Response
+
+from domain.jws import MEDIA_TYPE
+from domain.refusals import LegalHoldNotFound
+from ingest_api import models_erasure as models
+from ingest_api.answers import answer
+from ingest_api.body import read_json
+from ingest_api.dependencies import Authorised, Given
+from ingest_api.documented import RECEIPT, json_body, problems
+from ingest_api.presenting import API
+from processors.keeping import Retention
+
+router = APIRouter(prefix=API)
+
+Reference = Annotated[str, Path(max_length=64, description="The hold's reference")]
+
+
+@router.post(
+    "/documents/{document_id}/erase",
+    name="erase_document",
+    status_code=202,
+    response_model=models.ErasureView,
+    responses={200: {"model": models.ErasureView}, **problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503)},
+    openapi_extra=json_body(models.EraseInput),
+)
+async def erase_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
+    """Erase a document. 202: nothing of it can be read any more, and what is stored of it is being deleted. 200: it was erased.
+
+    Refused under a legal hold, and before its retention ends unless a legal basis is stated. May be repeated.
+    """
+    body = await read_json(request, models.EraseInput, timeout=given.deps.body_timeout)
+    asked = await given.deps.erasing.request(caller, document_id, body.reason, body.legal_basis)
+    me = f"{API}/documents/{document_id}"
+    view = models.ErasureView(
+        document_id=document_id,
+        status=asked.document.status.value,
+        links={"document": me, "receipt": f"{me}/erasure-receipt"},
+    )
+    return answer(view, 200 if asked.complete else 202)
+
+
+@router.get(
+    "/documents/{document_id}/erasure-receipt",
+    name="get_erasure_receipt",
+    response_class=Response,
+    responses={**RECEIPT, **problems(401, 403, 404, 429, 503)},
+)
+async def get_erasure_receipt(document_id: UUID, caller: Authorised, given: Given) -> Response:
+    """The signed receipt of a complete erasure, a compact JWS (EdDSA): what was destroyed, what remains, why and until when.
+
+    It is verified without us: verifier/dpj_verify.py.
+    """
+    receipt = await given.deps.erasing.receipt(caller, document_id)
+    return Response(receipt.text, headers={"Cache-Control": "no-store"}, media_type=MEDIA_TYPE)
+
+
+@router.get(
+    "/documents/{document_id}/retention",
+    name="get_retention",
+    response_model=models.RetentionView,
+    responses=problems(401, 403, 404, 429, 503),
+)
+async def get_retention(document_id: UUID, caller: Authorised, given: Given) -> Response:
+    """Until when a document is kept, and its legal holds."""
+    return _kept(await given.deps.keeping.retention(caller, document_id))
+
+
+@router.post(
+    "/documents/{document_id}/retention",
+    name="extend_retention",
+    response_model=models.RetentionView,
+    responses=problems(400, 401, 403, 404, 408, 409, 410, 415, 422, 429, 503),
+    openapi_extra=json_body(models.ExtendInput),
+)
+async def extend_retention(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
+    """Keep a document longer. A retention is never made shorter."""
+    body = await read_json(request, models.ExtendInput, timeout=given.deps.body_timeout)
+    return _kept(await given.deps.keeping.extend(caller, document_id, body.until, body.reason))
+
+
+@router.post(
+    "/documents/{document_id}/legal-holds",
+    name="set_legal_hold",
+    response_model=models.RetentionView,
+    responses=problems(400, 401, 403, 404, 408, 409, 410, 415, 422, 429, 503),
+    openapi_extra=json_body(models.HoldInput),
+)
+async def set_legal_hold(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
+    """Set a legal hold: while one stands the document is not erased, whatever the legal basis."""
+    body = await read_json(request, models.HoldInput, timeout=given.deps.body_timeout)
+    return _kept(await given.deps.keeping.hold(caller, document_id, body.reference, body.reason))
+
+
+@router.post(
+    "/documents/{document_id}/legal-holds/{reference}/lift",
+    name="lift_legal_hold",
+    response_model=models.RetentionView,
+    responses=problems(400, 401, 403, 404, 408, 409, 410, 415, 422, 429, 503),
+    openapi_extra=json_body(models.LiftInput),
+)
+async def lift_legal_hold(
+    request: Request, document_id: UUID, reference: Reference, caller: Authorised, given: Given
+) -> Response:
+    """Lift one legal hold; others stay."""
+    body = await read_json(request, models.LiftInput, timeout=given.deps.body_timeout)
+    if "\0" in reference:
+        raise LegalHoldNotFound
+    return _kept(await given.deps.keeping.lift(caller, document_id, reference, body.reason))
+
+
+def _kept(retention: Retention) -> Response:
+    return answer(
+        models.RetentionView(
+            document_id=retention.document.id,
+            status=retention.document.status.value,
+            until=retention.until,
+            held=any(hold.lifted_at is None for hold in retention.holds),
+            holds=[
+                models.HoldView(
+                    reference=hold.reference,
+                    reason=hold.reason,
+                    set_by=hold.set_by,
+                    set_at=hold.set_at,
+                    lifted_by=hold.lifted_by,
+                    lifted_at=hold.lifted_at,
+                    lifted_reason=hold.lifted_reason,
+                )
+                for hold in retention.holds
+            ],
+        )
+    )

@@ -1,0 +1,78 @@
+"""Erasing what need not be kept any more: documents whose retention has ended and that no legal hold keeps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID, uuid4
+
+import structlog
+
+from domain.lifecycle import GOING
+from domain.refusals import DocumentNotFound, LegalHoldStands, RetentionRunning, TransitionRefused
+from domain.retention import DueGroup
+from processors.erasing import PURGED, begin
+from processors.erasure_ports import DueDocuments
+from processors.ports import Clock, Database
+from processors.recording import Origin
+
+ACTOR: Final = "system:purge"
+PAGE: Final = 200
+
+_log = structlog.get_logger()
+
+
+class Purge:
+    """``sleep`` waits between two documents, in seconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        due: DueDocuments,
+        clock: Clock,
+        *,
+        actor: str = ACTOR,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._database = database
+        self._due = due
+        self._clock = clock
+        self._actor = actor
+        self._sleep = sleep
+
+    async def survey(self) -> Sequence[DueGroup]:
+        """What is due, by tenant and type. Raises DatabaseUnavailable."""
+        return await self._due.survey()
+
+    async def run(self, *, per_second: float, limit: int | None = None) -> int:
+        """Ask for the erasure of what is due, longest due first; gives of how many. Raises DatabaseUnavailable.
+
+        Each is a transaction of its own that looks at the document again: cut off anywhere, the next run goes on.
+        """
+        asked = 0
+        after: tuple[datetime, UUID] | None = None
+        while page := await self._due.next(after, PAGE):
+            for end, document_id in page:
+                if limit is not None and asked >= limit:
+                    return asked
+                if await self._begin(document_id):
+                    asked += 1
+                    await self._sleep(1 / per_second)
+                after = (end, document_id)
+        return asked
+
+    async def _begin(self, document_id: UUID) -> bool:
+        """False if it is not due any more: extended, held or gone since."""
+        origin = Origin(actor=self._actor, at=self._clock.now(), correlation_id=uuid4())
+        try:
+            async with self._database.transaction() as work:
+                document = await work.documents.lock(document_id)
+                if document.status in GOING:
+                    return False
+                await begin(work, document, origin, PURGED, None)
+        except (DocumentNotFound, TransitionRefused, LegalHoldStands, RetentionRunning) as refusal:
+            _log.info("purge_passed_over", document_id=str(document_id), code=refusal.code)
+            return False
+        return True

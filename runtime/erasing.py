@@ -1,0 +1,113 @@
+"""Erasing and purging as regular jobs of one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+
+from domain.erasure import Kept, Waiting
+from domain.waiting import pause
+from processors.archive_copies import CopyRemover
+from processors.dead_letters import SYSTEM_TENANT
+from processors.erasure import Eraser
+from processors.purge import Purge
+from runtime.lifetime import repeat
+from runtime.wiring import Site
+from storage.erasures_postgres import PostgresErasureQueue
+from storage.retention_postgres import PostgresDueDocuments
+
+ERASE_SECONDS: Final = 2.0
+
+log = structlog.get_logger()
+
+
+class ErasureMetrics:
+    """Erasures that are not complete."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._waiting = Gauge("dpj_erasures_waiting", "Erasures that are not complete", registry=registry)
+        self._oldest = Gauge(
+            "dpj_erasure_oldest_seconds", "Age of the oldest erasure that is not complete", registry=registry
+        )
+
+    def told(self, waiting: Waiting) -> None:
+        self._waiting.set(waiting.count)
+        self._oldest.set(waiting.oldest_seconds)
+
+
+def create_eraser(site: Site) -> Eraser:
+    """Await ``codec.check`` before it runs: what it does is audited."""
+    settings = site.settings
+    return Eraser(
+        site.database,
+        PostgresErasureQueue(site.postgres),
+        site.object_store,
+        CopyRemover(site.database, site.ged_repository),
+        site.extended_metadata,
+        site.proofs.signer,
+        site.clock,
+        Kept(topic_days=settings.topic_retention_days, backup_days=settings.backup_keep_days),
+    )
+
+
+def create_purge(site: Site, operator: str | None = None) -> Purge:
+    """In the name of the operator of that login name, else of the pipeline itself."""
+    due = PostgresDueDocuments(site.postgres)
+    if operator is None:
+        return Purge(site.database, due, site.clock)
+    actor = site.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{operator}")
+    return Purge(site.database, due, site.clock, actor=actor)
+
+
+async def keep_erasing(site: Site, eraser: Eraser, stopping: asyncio.Event) -> None:
+    """Carry out what is due, every ``ERASE_SECONDS``. Several processes may do so at once."""
+    queue = PostgresErasureQueue(site.postgres)
+    metrics = ErasureMetrics(site.metrics)
+
+    async def once() -> None:
+        waiting = await queue.waiting()
+        metrics.told(waiting)
+        if waiting.count:
+            await site.codec.check()
+            await eraser.run_once()
+            metrics.told(await queue.waiting())
+
+    await _until_told(stopping, repeat(stopping, "erase", ERASE_SECONDS, once))
+
+
+async def keep_purging(site: Site, stopping: asyncio.Event, is_chosen: Callable[[], bool]) -> None:
+    """Every ``purge_interval``, the first of them over, wherever ``is_chosen`` says so; never if that is 0."""
+    settings = site.settings
+    if not settings.purge_interval:
+        await stopping.wait()
+        return
+    purge = create_purge(site)
+
+    async def once() -> None:
+        if not is_chosen():
+            return
+        await site.codec.check()
+        asked = await purge.run(per_second=settings.purge_rate)
+        log.info("purge_finished", documents=asked)
+
+    await pause(stopping, settings.purge_interval)
+    await _until_told(stopping, repeat(stopping, "purge", settings.purge_interval, once))
+
+
+async def _until_told(stopping: asyncio.Event, job: Coroutine[Any, Any, None]) -> None:
+    """Run ``job``; when the process is told to stop it ends where it is: what it began is whole at every moment."""
+    running = asyncio.create_task(job)
+    told = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({running, told}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        told.cancel()
+        if not running.done():
+            running.cancel()
+        await asyncio.wait({running, told})
+    if not running.cancelled():
+        running.result()

@@ -1,0 +1,191 @@
+"""Erasures, legal holds, what is due: in memory and in PostgreSQL."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from domain.documents import Document
+from domain.erasure import Erasure, LegalBasis, SignedReceipt
+from domain.errors import DocumentBusy
+from domain.lifecycle import Status
+from domain.records import IdempotencyRecord
+from domain.refusals import StateChanged
+from domain.retention import LegalHold
+from processors.erasure_ports import DueDocuments, ErasureQueue
+from storage.erasures_postgres import PostgresErasureQueue
+from storage.retention_postgres import PostgresDueDocuments
+from tests.support.builders import NOW, a_document
+from tests.support.memory_erasure import MemoryDueDocuments, MemoryErasureQueue
+from tests.support.sites import LONG, Site
+
+RECEIPT = SignedReceipt("e30.e30.c2ln", "key-1")
+
+
+def queue_of(site: Site) -> ErasureQueue:
+    return MemoryErasureQueue(site.memory) if site.memory else PostgresErasureQueue(site.postgres)
+
+
+def due_of(site: Site) -> DueDocuments:
+    return MemoryDueDocuments(site.memory) if site.memory else PostgresDueDocuments(site.postgres)
+
+
+def an_erasure(document: Document) -> Erasure:
+    return Erasure(
+        document_id=document.id,
+        tenant=document.tenant,
+        actor="u-op",
+        reason="TICKET-1",
+        basis=LegalBasis.GDPR_17_1_B,
+        retention_until=NOW,
+        requested_at=NOW,
+        correlation_id=uuid4(),
+        key=("local-aes-256-gcm", "local", 1),
+        thumbnails=("a.thumbnail-256.x", "a.thumbnail-1024.y"),
+    )
+
+
+async def test_an_erasure_is_due_until_it_is_complete(site: Site) -> None:
+    document = a_document(site.dossier, Status.ERASING)
+    await site.add(document)
+    erasure, queue = an_erasure(document), queue_of(site)
+    assert await queue.claim(LONG) is None
+    async with site.database.transaction() as work:
+        assert await work.erasures.get(document.id) is None
+        await work.erasures.add(erasure)
+    assert (await queue.waiting()).count == 1
+    assert await queue.claim(LONG) == document.id
+    assert await queue.claim(LONG) is None
+    await queue.postpone(document.id, "ged_unavailable", -1)
+    assert await queue.claim(LONG) == document.id
+    async with site.database.transaction() as work:
+        assert await work.erasures.get(document.id) == erasure
+        await work.erasures.complete(document.id, RECEIPT)
+    with pytest.raises(StateChanged):
+        async with site.database.transaction() as work:
+            await work.erasures.complete(document.id, RECEIPT)
+    async with site.database.transaction() as work:
+        assert await work.erasures.get(document.id) == replace(erasure, receipt=RECEIPT)
+    await queue.postpone(document.id, "late", -1)
+    assert await queue.claim(LONG) is None
+    assert (await queue.waiting()).count == 0
+
+
+async def test_holds_stand_side_by_side(site: Site) -> None:
+    document, other = a_document(site.dossier), a_document(site.dossier)
+    await site.add(document, other)
+    first = LegalHold(reference="CASE-1", reason="LITIGATION", set_by="u-1", set_at=NOW)
+    second = replace(first, reference="CASE-2", set_at=NOW + timedelta(seconds=1))
+    lifted = replace(first, lifted_by="u-2", lifted_at=NOW, lifted_reason="CLOSED")
+    async with site.database.transaction() as work:
+        await work.holds.put(document.id, second)
+        await work.holds.put(document.id, first)
+        assert await work.holds.of(document.id) == [first, second]
+        await work.holds.put(document.id, lifted)
+    async with site.database.transaction() as work:
+        assert await work.holds.of(document.id) == [lifted, second]
+        assert await work.holds.of(other.id) == []
+
+
+async def test_a_kept_answer_is_forgotten_and_its_key_stays_taken(site: Site) -> None:
+    document = a_document(site.dossier, Status.STORED)
+    await site.add(document)
+    scope = (document.tenant, "u-portal", "k-1")
+    claim = IdempotencyRecord(
+        document_id=document.id,
+        object_key=document.object_key,
+        metadata_fingerprint="f" * 64,
+        content_sha256=None,
+        done=False,
+        expired=False,
+        response=None,
+    )
+    async with site.database.transaction() as work:
+        await work.idempotency.claim(scope, claim, LONG)
+        await work.idempotency.complete(scope, document.object_key, "a" * 64, {"status": 201, "body": {"x": "Durand"}})
+    async with site.database.transaction() as work:
+        await work.erasures.forget(document.id)
+    async with site.database.transaction() as work:
+        held = await work.idempotency.claim(scope, replace(claim, document_id=uuid4()), LONG)
+    assert held is not None
+    assert (held.done, held.response, held.content_sha256, held.metadata_fingerprint) == (True, None, None, "")
+
+
+@pytest.mark.parametrize(
+    ("consumer", "lease", "seen"),
+    [("archiving", LONG, True), ("renditions", LONG, True), ("notification", LONG, False), ("archiving", -1.0, False)],
+)
+async def test_who_is_at_work_is_seen(site: Site, consumer: str, lease: float, *, seen: bool) -> None:
+    document = a_document(site.dossier)
+    await site.add(document)
+    await site.inbox.claim(consumer, uuid4(), str(document.id), uuid4(), lease)
+    async with site.database.transaction() as work:
+        assert await work.erasures.makers(document.id) is seen
+        assert await work.erasures.makers(uuid4()) is False
+
+
+@pytest.mark.parametrize("status", [Status.ERASING, Status.ERASED])
+async def test_no_creation_in_the_ged_begins_for_what_is_erased(site: Site, status: Status) -> None:
+    document = a_document(site.dossier, status)
+    await site.add(document)
+    with pytest.raises(DocumentBusy):
+        async with site.database.transaction() as work:
+            await work.ged_attempts.begin(document.id, uuid4(), LONG)
+
+
+async def test_what_is_due_and_not_held_comes_longest_due_first(site: Site) -> None:
+    long_ago = NOW - timedelta(days=4000)
+    ends = NOW - timedelta(days=2)
+    archived = a_document(site.dossier, Status.ARCHIVED, expires_at=ends, archived_at=NOW)
+    later = a_document(
+        site.dossier, Status.ARCHIVED, expires_at=ends + timedelta(days=1), archived_at=NOW, type_code="RIB"
+    )
+    kept = a_document(site.dossier, Status.ARCHIVED, expires_at=datetime(2099, 1, 1, tzinfo=UTC), created_at=long_ago)
+    held = a_document(site.dossier, Status.ARCHIVED, expires_at=ends, archived_at=NOW)
+    rejected = a_document(site.dossier, Status.REJECTED, created_at=long_ago, deposited_at=long_ago)
+    young = a_document(site.dossier, Status.REJECTED, created_at=long_ago, deposited_at=long_ago, retention_years=50)
+    gone = a_document(site.dossier, Status.ERASED, expires_at=ends)
+    await site.add(archived, later, kept, held, rejected, young, gone)
+    async with site.database.transaction() as work:
+        await work.holds.put(held.id, LegalHold(reference="C", reason="R", set_by="u", set_at=NOW))
+        lifted = LegalHold(
+            reference="C", reason="R", set_by="u", set_at=NOW, lifted_by="u", lifted_at=NOW, lifted_reason="R"
+        )
+        await work.holds.put(archived.id, lifted)
+    due = due_of(site)
+    groups = {(one.type_code, one.count, one.held) for one in await due.survey()}
+    assert groups == {("CNI", 3, 1), ("RIB", 1, 0)}
+    found: list[UUID] = []
+    after: tuple[datetime, UUID] | None = None
+    while page := await due.next(after, 2):
+        found += [document_id for _, document_id in page]
+        after = page[-1]
+    assert found == [rejected.id, archived.id, later.id]
+
+
+async def test_postgresql_itself_keeps_a_retention_from_being_shortened(site: Site) -> None:
+    if site.memory:
+        pytest.skip("a rule of the database")
+    document = a_document(site.dossier, Status.ARCHIVED, expires_at=NOW)
+    await site.add(document)
+    longer = replace(document, expires_at=NOW + timedelta(days=1))
+    async with site.database.transaction() as work:
+        await work.documents.update(document, longer)
+    for until in (NOW, None):
+        with pytest.raises(asyncpg.CheckViolationError):
+            async with site.database.transaction() as work:
+                await work.documents.update(longer, replace(longer, expires_at=until))
+
+
+async def test_postgresql_itself_keeps_no_key_of_what_is_erased(site: Site) -> None:
+    if site.memory:
+        pytest.skip("a rule of the database")
+    document = a_document(site.dossier, Status.VERIFIED)
+    await site.add(document)
+    with pytest.raises(asyncpg.CheckViolationError):
+        async with site.database.transaction() as work:
+            await work.documents.update(document, replace(document, status=Status.ERASING))

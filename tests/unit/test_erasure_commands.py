@@ -1,0 +1,36 @@
+"""What ``dpj erasure receipt`` and ``dpj purge`` say."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from domain.retention import DueGroup
+from runtime.commands.erasure import _due_lines, _receipt_lines
+
+
+def test_a_purge_is_a_table_and_says_what_was_done() -> None:
+    oldest = datetime.now(UTC) - timedelta(days=3)
+    due = [DueGroup(tenant="acme", type_code="CNI", count=5, held=1, oldest=oldest)]
+    lines = list(_due_lines(due, 0, apply=False))
+    assert lines[0].split() == ["TENANT", "TYPE", "DUE", "HELD", "LONGEST", "DUE"]
+    assert lines[1].split()[:4] == ["acme", "CNI", "5", "1"]
+    assert lines[-1].startswith("Dry run")
+    assert list(_due_lines(due, 4, apply=True))[-1] == "4 are being erased."
+    assert list(_due_lines([], 0, apply=True)) == ["Nothing is due."]
+
+
+def test_a_receipt_for_people_says_what_remains_and_until_when() -> None:
+    said = {
+        "document": {"id": "doc-1", "type": "CNI"},
+        "completed_at": "2026-03-01",
+        "request": {"by": "u-1", "reason": "T-1", "legal_basis": "COURT_ORDER"},
+        "destroyed": [{"what": "content", "where": "object_store"}],
+        "remains": [
+            {"what": "events", "where": "kafka", "why": "because", "until": "2026-03-31T12:00"},
+            {"what": "mails", "where": "mailbox", "why": "out of reach", "until": None},
+        ],
+    }
+    lines = list(_receipt_lines(said))
+    assert "  content (object_store)" in lines
+    assert "  events (kafka) until 2026-03-31: because" in lines
+    assert "  mails (mailbox): out of reach" in lines

@@ -1,0 +1,99 @@
+"""Purging: what is due is erased, longest due first, at a rate; what is held, extended or gone since is passed over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from uuid import uuid4
+
+from domain.documents import Document
+from domain.lifecycle import Status
+from domain.retention import LegalHold
+from processors.purge import Purge
+from tests.support.builders import NOW, FixedClock, a_document, a_type
+from tests.support.memory import MemoryDatabase
+from tests.support.memory_erasure import MemoryDueDocuments
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.clock = FixedClock()
+        self.database = MemoryDatabase(self.clock)
+        self.database.put(a_type("CNI"), a_type("RIB", retention_years=1))
+        self.slept: list[float] = []
+        self.due = MemoryDueDocuments(self.database)
+        self.purge = Purge(self.database, self.due, self.clock, sleep=self._sleep)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    def add(self, days_over: float, status: Status = Status.ARCHIVED, **changes: object) -> Document:
+        document = a_document(status=status, expires_at=NOW - timedelta(days=days_over), **changes)
+        self.database.put(document)
+        return document
+
+    def status(self, document: Document) -> Status:
+        return self.database.rows.documents[document.id].status
+
+
+async def test_a_survey_changes_nothing_and_counts() -> None:
+    bench = Bench()
+    bench.add(3)
+    bench.add(1, tenant="other")
+    held = bench.add(2)
+    bench.add(-1)
+    bench.database.rows.holds[held.id, "C"] = LegalHold(reference="C", reason="R", set_by="u", set_at=NOW)
+    before = bench.database.rows
+    groups = await bench.purge.survey()
+    assert [(one.tenant, one.count, one.held) for one in groups] == [("acme", 2, 1), ("other", 1, 0)]
+    assert groups[0].oldest == NOW - timedelta(days=3)
+    assert bench.database.rows is before
+
+
+async def test_what_is_due_is_erased_longest_due_first_at_the_rate() -> None:
+    bench = Bench()
+    one, two, later = bench.add(1), bench.add(5), bench.add(-1)
+    unarchived = bench.add(0, Status.REJECTED, type_code="RIB")
+    never = replace(unarchived, expires_at=None, deposited_at=NOW - timedelta(days=800))
+    bench.database.put(never)
+    assert await bench.purge.run(per_second=4) == 3
+    assert bench.slept == [0.25] * 3
+    assert list(bench.database.rows.erasures) == [never.id, two.id, one.id]
+    assert bench.status(later) is Status.ARCHIVED
+    lines = bench.database.audited()
+    assert {(line.action, line.actor) for line in lines} == {("document.erasing", "system:purge")}
+    assert all('"legal_basis":"RETENTION_ENDED"' in line.details for line in lines)
+    assert await bench.purge.run(per_second=4) == 0
+
+
+async def test_a_limit_holds() -> None:
+    bench = Bench()
+    for _ in range(3):
+        bench.add(1)
+    assert await bench.purge.run(per_second=100, limit=2) == 2
+    assert len(bench.database.rows.erasures) == 2
+    assert await bench.purge.run(per_second=100, limit=2) == 1
+
+
+async def test_what_changed_since_the_list_was_made_is_passed_over() -> None:
+    bench = Bench()
+    extended, held, gone, due = bench.add(4), bench.add(3), bench.add(2), bench.add(1)
+    listed = bench.due.next
+
+    async def meanwhile(after: object, limit: int) -> object:
+        page = await listed(None, limit) if after is None else ()
+        longer = NOW + timedelta(days=1)
+        bench.database.put(replace(extended, expires_at=longer), replace(gone, status=Status.ERASING, wrapped_key=None))
+        bench.database.rows.holds[held.id, "C"] = LegalHold(reference="C", reason="R", set_by="u", set_at=NOW)
+        return page
+
+    vars(bench.due)["next"] = meanwhile
+    assert await bench.purge.run(per_second=100) == 1
+    assert (bench.status(extended), bench.status(held)) == (Status.ARCHIVED, Status.ARCHIVED)
+    assert list(bench.database.rows.erasures) == [due.id]
+
+
+async def test_a_document_that_vanished_is_passed_over() -> None:
+    bench = Bench()
+    bench.add(1)
+    assert await bench.purge._begin(uuid4()) is False
