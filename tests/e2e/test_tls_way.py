@@ -118,3 +118,25 @@ def test_a_command_with_another_authority_says_that_it_is_the_certificate(
     assert done.returncode == 1
     assert "certificate is refused" in done.stderr
     assert "DPJ_TLS_CA_FILE" in done.stderr
+
+
+@pytest.mark.timeout(600)
+def test_a_new_authority_is_believed_by_all_after_the_next_up(secured: Pipeline) -> None:
+    """Last: every server and every process is started again."""
+    before = secured.pids()
+    ca = Path(secured.settings["DPJ_TLS_CA_FILE"])
+    old = ca.read_bytes()
+    (secured.home / "keys" / "tls-ca.key").unlink()
+    up = dpj("up", "--stack", NAME)
+    assert up.returncode == 0, up.stderr
+    assert ca.read_bytes() != old
+    after = secured.pids()
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] == after[name]} == {"clamd"}  # which has no certificate
+    renewed = Pipeline(secured.settings)
+    try:
+        content = sample(CONTRACT)
+        taken = renewed.upload(content, metadata(renewed.dossier(), file_name=CONTRACT))
+        renewed.reaches(taken["id"], "VERIFIED", 60)
+    finally:
+        renewed.close()

@@ -26,6 +26,7 @@ from pymongo.errors import PyMongoError
 from deploy.native import certificates, site
 from deploy.native import stack as native
 from deploy.native.certificates import Pair
+from deploy.native.parts.toxiproxy import listening_port
 from deploy.native.site import Site as StackSite
 from deploy.native.supervisor import Supervisor
 from domain.errors import BrokerUnavailable, DPJError, KeyringUnavailable, RegistryUnavailable
@@ -43,7 +44,19 @@ LOOPBACK = "127.0.0.1"
 #: Every port of the stack on which a server listens; PostgreSQL's protocol asks for TLS first.
 PORTS = {
     **dict.fromkeys(
-        ("kafka", "kafka_controller", "registry", "ferretdb", "ged", "smtp", "minio", "vault", "redis"), b""
+        (
+            "kafka",
+            "kafka_proxied",
+            "kafka_controller",
+            "registry",
+            "ferretdb",
+            "ged",
+            "smtp",
+            "minio",
+            "vault",
+            "redis",
+        ),
+        b"",
     ),
     **dict.fromkeys(("postgres", "mongo"), POSTGRES_ASKS_FOR_TLS),
 }
@@ -71,7 +84,7 @@ class Running:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
     try:
-        up = native.up(NAME, "full", extras=["redis"], tls=True)
+        up = native.up(NAME, "full", extras=["redis", "toxiproxy"], tls=True)
         here = site.load(NAME)
         assert here is not None
         yield Running(here, {name: value or "" for name, value in dotenv_values(up.settings).items()})
@@ -94,7 +107,8 @@ def test_no_part_is_left_out(running: Running) -> None:
     assert status is not None
     assert {row.part: row.state for row in status.rows} == dict.fromkeys((row.part for row in status.rows), "ready")
     listening = {name for name, port in running.here.ports.items() if _listens(port)}
-    assert listening == set(PORTS)
+    # Toxiproxy's own API has no TLS; the lines that it holds are looked at below.
+    assert listening == {*PORTS, "toxiproxy", "toxiproxy_listeners"}
 
 
 def _listens(port: int) -> bool:
@@ -182,6 +196,16 @@ def test_clamd_has_no_port_and_a_private_socket(running: Running) -> None:
     assert stat.S_ISSOCK(place.stat().st_mode)
     assert stat.S_IMODE(place.stat().st_mode) & 0o077 == 0
     assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
+
+
+def test_toxiproxy_hands_tls_on_as_it_comes(running: Running) -> None:
+    for server in ("postgres", "registry", "vault", "minio", "smtp", "ged", "ferretdb"):
+        port = listening_port(running.here, server)
+        assert speak(port, trusting(running.ca), first=PORTS[server]) == "TLSv1.3"
+    assert not _listens(listening_port(running.here, "clamd"))
+    through = {"bootstrap.servers": f"{LOOPBACK}:{listening_port(running.here, 'kafka')}", "log_level": 0}
+    told = AdminClient(through | kafka_security(running.settings())).list_topics(timeout=10)
+    assert {broker.port for broker in told.brokers.values()} == {listening_port(running.here, "kafka")}
 
 
 # --- our clients, by settings alone ----------------------------------------------------------------------------------
