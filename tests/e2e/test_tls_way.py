@@ -74,6 +74,14 @@ def test_the_api_speaks_tls_1_3_and_says_so(secured: Pipeline) -> None:
     answer = secured.client("portal").get("/documents")
     assert answer.headers["strict-transport-security"].startswith("max-age=")
     port = int(secured.settings["DPJ_API_PORT"])
+    current = ssl.create_default_context(cafile=secured.settings["DPJ_TLS_CA_FILE"])
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as line,
+        current.wrap_socket(line, server_hostname="127.0.0.1") as spoken,
+    ):
+        assert spoken.version() == "TLSv1.3"
+        spoken.sendall(b"no request\r\n\r\n")
+        assert b"\r\nStrict-Transport-Security: max-age=" in spoken.recv(4096)
     older = ssl.create_default_context(cafile=secured.settings["DPJ_TLS_CA_FILE"])
     older.maximum_version = ssl.TLSVersion.TLSv1_2
     with socket.create_connection(("127.0.0.1", port), timeout=10) as line, pytest.raises(OSError):  # noqa: PT011
