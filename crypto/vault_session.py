@@ -8,15 +8,16 @@ call. A 403 that a good token gets is about the path: there is no such key, or o
 from __future__ import annotations
 
 import math
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
 import hvac
 import structlog
 from hvac.exceptions import Forbidden, InvalidRequest, VaultError
+from requests.adapters import HTTPAdapter
 
 from crypto.vault_login import WrappedSecretId
 from domain.errors import KeyringUnavailable
@@ -31,6 +32,20 @@ class KeyRefused(KeyringUnavailable):
 
     def __init__(self, detail: str = "", *, outage: bool = False) -> None:
         super().__init__(detail or "The keyring has no such key for us.", outage=outage)
+
+
+class _Trusting(HTTPAdapter):
+    """HTTPS under a context of ours; requests knows files of authorities alone, and would add its own to the context's."""
+
+    def __init__(self, tls: ssl.SSLContext) -> None:
+        self._tls = tls
+        super().__init__()
+
+    def init_poolmanager(self, *sizes: Any, **options: Any) -> None:
+        super().init_poolmanager(*sizes, **options, ssl_context=self._tls)
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """The context says it all."""
 
 
 class VaultSession:
@@ -63,14 +78,15 @@ class VaultSession:
         secret_id: str | WrappedSecretId,
         *,
         mount: str = "transit",
-        ca_file: Path | None = None,
+        tls: ssl.SSLContext | None = None,
         timeout: float = 5.0,
     ) -> VaultSession:
-        """To the Vault at ``address`` (URL), with ``timeout`` seconds to connect and as many to answer. Calls nothing yet."""
-        client = hvac.Client(
-            url=address, token="", verify=str(ca_file) if ca_file else True, timeout=(timeout, timeout), namespace=""
-        )
+        """To the Vault at ``address`` (URL), with ``timeout`` seconds to connect and as many to answer; ``tls`` says whom to trust,
+        if not the usual authorities. Calls nothing yet."""
+        client = hvac.Client(url=address, token="", verify=True, timeout=(timeout, timeout), namespace="")
         client.session.trust_env = False
+        if tls is not None:
+            client.session.mount("https://", _Trusting(tls))
         return cls(client, role_id, secret_id, mount=mount)
 
     def transit(
@@ -140,9 +156,10 @@ class VaultSession:
             raise KeyRefused from None
         except (VaultError, OSError) as error:  # the errors of requests are OSErrors
             log.warning("vault_call_failed", error=type(error).__name__)
+            raise KeyringUnavailable from None
         except (KeyError, TypeError):
             log.warning("vault_call_failed", error="answer_malformed")
-        raise KeyringUnavailable
+            raise KeyringUnavailable from None
 
     def _admitted(self, call: Callable[[], Any]) -> Any:
         """``call`` with a token that Vault knows. Raises KeyRefused if it is not the token that is refused."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
@@ -51,12 +52,20 @@ class CmisRepository:
     """One repository, reached with basic authentication.
 
     ``url`` is that of the service document (``.../browser``), ``deadline`` the seconds that a call may take, or that a
-    transfer may stand still. Paths are sequences of names below the root folder. Every method raises GedUnavailable
+    transfer may stand still, ``tls`` says whom to trust over TLS, if not the usual authorities. Paths are sequences of names below the root folder. Every method raises GedUnavailable
     (away, overloaded, wrongly set up) or ArchiveRefused (the repository will never take this).
     """
 
     def __init__(
-        self, url: str, repository_id: str, user: str, password: str, *, deadline: float = 30.0, connections: int = 16
+        self,
+        url: str,
+        repository_id: str,
+        user: str,
+        password: str,
+        *,
+        deadline: float = 30.0,
+        connections: int = 16,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._service_url = url.rstrip("/")
         self._repository_id = repository_id
@@ -67,6 +76,7 @@ class CmisRepository:
             timeout=httpx.Timeout(deadline),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             trust_env=False,
+            verify=tls or True,
         )
         self._root_url: str | None = None
 

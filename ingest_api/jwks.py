@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
@@ -50,19 +51,20 @@ class VerificationKey:
     key: Any = field(repr=False)
 
 
-def jwks_source(location: str, *, timeout: float = 5.0) -> Fetch:
-    """How to fetch the set at ``location``: an http(s) URL, a file URL, or a path. The fetch raises IdentityUnavailable."""
+def jwks_source(location: str, *, timeout: float = 5.0, tls: ssl.SSLContext | None = None) -> Fetch:
+    """How to fetch the set at ``location``: an http(s) URL, a file URL, or a path; ``tls`` says whom to trust over TLS, if not the
+    usual authorities. The fetch raises IdentityUnavailable."""
     if location.startswith(("https://", "http://")):
-        return lambda: _fetch_url(location, timeout)
+        return lambda: _fetch_url(location, timeout, tls)
     path = Path(location.removeprefix("file://"))
     return lambda: _fetch_file(path)
 
 
-async def _fetch_url(url: str, timeout: float) -> bytes:
+async def _fetch_url(url: str, timeout: float, tls: ssl.SSLContext | None) -> bytes:
     try:
         async with (
             asyncio.timeout(timeout),
-            httpx.AsyncClient(timeout=timeout) as client,
+            httpx.AsyncClient(timeout=timeout, verify=tls or True) as client,
             client.stream("GET", url) as response,
         ):
             response.raise_for_status()

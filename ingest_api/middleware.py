@@ -41,7 +41,7 @@ SECURITY_HEADERS: Final[Mapping[str, str]] = {
 }
 
 #: Two years, as browsers ask for it before they trust it; on connections that are encrypted, where alone it counts.
-_HSTS: Final = "max-age=63072000; includeSubDomains"
+HSTS: Final = "max-age=63072000; includeSubDomains"
 
 _log = structlog.get_logger()
 
@@ -79,7 +79,7 @@ class _Exchange:
                 headers.setdefault(name, value)
             headers.setdefault("Cache-Control", "no-store")
             if self._scope.get("scheme") == "https":
-                headers["Strict-Transport-Security"] = _HSTS
+                headers["Strict-Transport-Security"] = HSTS
             quota = self._scope["state"].get(QUOTA_STATE)
             if quota is not None:
                 for name, value in quota.headers:

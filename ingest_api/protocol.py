@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from ingest_api.middleware import SECURITY_HEADERS
+from ingest_api.middleware import HSTS, SECURITY_HEADERS
 from ingest_api.problems import MEDIA_TYPE, TYPE_PREFIX
 
 MAX_HEAD_BYTES: Final = 48 * 1024
@@ -114,7 +114,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._disarm()
         if not self.transport.is_closing():
             if not (self._answering and self.cycle.response_started):
-                self.transport.write(_answer(status))
+                self.transport.write(_answer(status, over_tls=self.scheme == "https"))
             self.transport.close()
 
 
@@ -123,7 +123,7 @@ def bounded(head_seconds: float) -> type[BoundedHttpProtocol]:
     return type("BoundedHttpProtocol", (BoundedHttpProtocol,), {"head_seconds": head_seconds})
 
 
-def _answer(status: int) -> bytes:
+def _answer(status: int, *, over_tls: bool) -> bytes:
     code, title, advice = _REFUSALS[status]
     body = orjson.dumps(
         {
@@ -141,6 +141,7 @@ def _answer(status: int) -> bytes:
         "Connection": "close",
         "Cache-Control": "no-store",
         **SECURITY_HEADERS,
+        **({"Strict-Transport-Security": HSTS} if over_tls else {}),
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return STATUS_LINE[status] + lines.encode("latin-1") + b"\r\n" + body

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -40,7 +41,8 @@ class Tls(Enum):
 
 
 class SmtpMailSender:
-    """``sender`` is our own address and ``sender_name`` what readers see; ``deadline`` seconds bound one whole mail.
+    """``sender`` is our own address and ``sender_name`` what readers see; ``deadline`` seconds bound one whole mail; ``context`` says
+    whom to trust over TLS, if not the system's authorities. Without TLS asked for, none is used, whatever the server offers.
 
     A connection of its own for every mail: relays close idle ones, and the consumer's lanes bound how many there are.
     A refusal of *our* address, login or right to relay is reported as MailUnavailable: it is our set-up that is wrong, for all mails
@@ -57,6 +59,7 @@ class SmtpMailSender:
         user: str | None = None,
         password: str | None = None,
         tls: Tls = Tls.NONE,
+        context: ssl.SSLContext | None = None,
         deadline: float = 30.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -68,6 +71,7 @@ class SmtpMailSender:
         self._user = user
         self._password = password
         self._tls = tls
+        self._context = context
         self._deadline = deadline
         self._now = now
 
@@ -114,6 +118,7 @@ class SmtpMailSender:
             timeout=self._deadline,
             use_tls=self._tls is Tls.IMPLICIT,
             start_tls=self._tls is Tls.STARTTLS,
+            tls_context=self._context,
         )
 
     def _message(self, mail: OutgoingMail, recipient: str) -> EmailMessage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -74,18 +75,27 @@ class _Counted:
 
 
 class ApiClient:
-    """``url`` is the API's base address; ``transport`` replaces the network. Usable from several threads.
+    """``url`` is the API's base address; ``tls`` says whom to trust over TLS, if not the usual authorities; ``transport`` replaces the
+    network. Usable from several threads.
 
     Every method raises ApiUnreachable or ApiProblem.
     """
 
-    def __init__(self, url: str, token: str, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
         self._url = url.rstrip("/")
         self._client = httpx.Client(
             base_url=self._url,
             headers={"Authorization": f"Bearer {token}"},
             timeout=ANSWER_SECONDS,
             trust_env=False,
+            verify=tls or True,
             transport=transport,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -73,13 +73,18 @@ def parse_address(text: str) -> tuple[str, int, int]:
 
 
 def letters(
-    bootstrap: str, wanted: LetterFilter, *, deadline: float = DEADLINE_SECONDS
+    bootstrap: str,
+    wanted: LetterFilter,
+    *,
+    deadline: float = DEADLINE_SECONDS,
+    security: Mapping[str, str] | None = None,
 ) -> Generator[DeadLetter, None, None]:
     """The letters that ``wanted`` takes and that stood there when reading began, partition by partition, oldest first.
 
-    Raises BrokerUnavailable if the broker says nothing for ``deadline`` seconds.
+    ``security`` is what librdkafka is told beside the address. Raises BrokerUnavailable if the broker says nothing for
+    ``deadline`` seconds.
     """
-    with _reader(bootstrap) as client:
+    with _reader(bootstrap, security) as client:
         for consumer in wanted.consumers or CONSUMERS:
             topic = dead_letter_topic(consumer)
             for number in _partitions(client, topic, deadline):
@@ -92,10 +97,16 @@ def letters(
 
 
 def letter_at(
-    bootstrap: str, topic: str, partition: int, offset: int, *, deadline: float = DEADLINE_SECONDS
+    bootstrap: str,
+    topic: str,
+    partition: int,
+    offset: int,
+    *,
+    deadline: float = DEADLINE_SECONDS,
+    security: Mapping[str, str] | None = None,
 ) -> DeadLetter | None:
     """The letter at that place; None if there is none, or no more. Raises BrokerUnavailable."""
-    with _reader(bootstrap) as client:
+    with _reader(bootstrap, security) as client:
         if partition not in _partitions(client, topic, deadline):
             return None
         start, end = _span(client, TopicPartition(topic, partition), None, deadline)
@@ -106,10 +117,11 @@ def letter_at(
 
 
 @contextmanager
-def _reader(bootstrap: str) -> Iterator[Any]:
+def _reader(bootstrap: str, security: Mapping[str, str] | None) -> Iterator[Any]:
     client = Consumer(
         {
             "bootstrap.servers": bootstrap,
+            **(security or {}),
             "group.id": "dpj.dlq",
             "enable.auto.commit": False,
             "enable.partition.eof": True,

@@ -103,7 +103,7 @@ def _ged_link(site: Site, journeys: Sequence[Journey]) -> str:
     paths = [one.answer["archive"]["ged_path"] for one in journeys if one.answer and one.answer["archive"]["ged_path"]]
     if not paths:
         return site.ged_url
-    with GedWindow(site.ged_url, site.ged_repository, site.ged_user, site.ged_password) as ged:
+    with GedWindow(site.ged_url, site.ged_repository, site.ged_user, site.ged_password, site.ged_tls) as ged:
         return ged.folder_link(paths[0])
 
 

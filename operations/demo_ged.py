@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote, urlsplit
@@ -13,10 +14,10 @@ DEADLINE: Final = 30.0
 
 
 class GedWindow:
-    """``url`` is the service document's address. Methods raise httpx.HTTPError or KeyError when the GED does not answer as such."""
+    """``url`` is the service document's address, ``tls`` whom to trust over TLS if not the usual authorities. Methods raise httpx.HTTPError or KeyError when the GED does not answer as such."""
 
-    def __init__(self, url: str, repository: str, user: str, password: str) -> None:
-        self._client = httpx.Client(auth=(user, password), timeout=DEADLINE, trust_env=False)
+    def __init__(self, url: str, repository: str, user: str, password: str, tls: ssl.SSLContext | None = None) -> None:
+        self._client = httpx.Client(auth=(user, password), timeout=DEADLINE, trust_env=False, verify=tls or True)
         about = self._client.get(url).raise_for_status().json()[repository]
         ours = urlsplit(url)
         # A repository may name a host that is not reachable from here: only its path is taken over.

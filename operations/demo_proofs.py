@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -69,6 +70,9 @@ class Site:
     kept: Callable[[], Kept]
     stored_files: Callable[[float], Sequence[Path]]
     verify_audit: Callable[[], AuditVerdict]
+    #: What librdkafka is told beside the address, and whom to trust at the GED.
+    kafka_security: Mapping[str, str] = field(default_factory=dict)
+    ged_tls: ssl.SSLContext | None = None
 
 
 def _held(name: str, detail: str) -> Proof:
@@ -95,7 +99,7 @@ def ged_proof(site: Site, journeys: Sequence[Journey]) -> Proof:
     archived = [one for one in journeys if one.sample.ends is Status.ARCHIVED]
     total = 0
     try:
-        with GedWindow(site.ged_url, site.ged_repository, site.ged_user, site.ged_password) as ged:
+        with GedWindow(site.ged_url, site.ged_repository, site.ged_user, site.ged_password, site.ged_tls) as ged:
             for journey in archived:
                 if ged.sha256_of(str(journey.answer["archive"]["ged_id"])) != journey.sha256:
                     return _failed("GED has the bytes", f"{journey.sample.name} differs in the GED")
@@ -186,7 +190,8 @@ def settle(site: Site) -> Proof:
     """
     ends = time.monotonic() + SETTLE_SECONDS
     while True:
-        proof = quiet_proof(measure(site.kafka_bootstrap, groups()), site.kept())
+        lag = measure(site.kafka_bootstrap, groups(), security=site.kafka_security)
+        proof = quiet_proof(lag, site.kept())
         if proof.holds or time.monotonic() > ends:
             return proof
         time.sleep(POLL_SECONDS)

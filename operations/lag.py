@@ -62,23 +62,29 @@ def next_offset(span: Span, committed: int | None) -> int:
 
 
 def measure(
-    bootstrap: str, groups: Mapping[str, Sequence[str]], *, ages: bool = True, deadline: float = 10.0
+    bootstrap: str,
+    groups: Mapping[str, Sequence[str]],
+    *,
+    ages: bool = True,
+    deadline: float = 10.0,
+    security: Mapping[str, str] | None = None,
 ) -> list[PartitionLag]:
     """The lag of every group on its topics, in the order given; a topic that does not exist has no rows.
 
-    Without ``ages`` no record is read and ``behind`` is None everywhere. Raises BrokerUnavailable. Joins no group and
-    commits nothing.
+    Without ``ages`` no record is read and ``behind`` is None everywhere. ``security`` is what librdkafka is told beside the
+    address. Raises BrokerUnavailable. Joins no group and commits nothing.
     """
+    kafka = {"bootstrap.servers": bootstrap, "log_level": 0, **(security or {})}
     try:
-        spans = _spans(bootstrap, {topic for topics in groups.values() for topic in topics}, deadline)
-        committed = {group: _committed(bootstrap, group, topics, spans, deadline) for group, topics in groups.items()}
+        spans = _spans(kafka, {topic for topics in groups.values() for topic in topics}, deadline)
+        committed = {group: _committed(kafka, group, topics, spans, deadline) for group, topics in groups.items()}
         wanted: set[tuple[str, int, int]] = set()
         for group, topics in groups.items():
             for topic, number in _partitions(topics, spans):
                 offset = next_offset(spans[topic, number], committed[group].get((topic, number)))
                 if offset < spans[topic, number].end:
                     wanted.add((topic, number, offset))
-        written = _timestamps(bootstrap, wanted, deadline) if ages else {}
+        written = _timestamps(kafka, wanted, deadline) if ages else {}
     except KafkaException as error:
         reason = error.args[0].name() if error.args and isinstance(error.args[0], KafkaError) else "unknown"
         raise BrokerUnavailable(f"Kafka at {bootstrap} does not answer ({reason}).") from None
@@ -158,8 +164,8 @@ def _partitions(topics: Iterable[str], spans: Mapping[tuple[str, int], Span]) ->
     return [(topic, number) for topic in topics for name, number in sorted(spans) if name == topic]
 
 
-def _spans(bootstrap: str, topics: set[str], deadline: float) -> dict[tuple[str, int], Span]:
-    admin = _kafka.AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+def _spans(kafka: Mapping[str, Any], topics: set[str], deadline: float) -> dict[tuple[str, int], Span]:
+    admin = _kafka.AdminClient(dict(kafka))
     known = admin.list_topics(timeout=deadline).topics
     partitions = [(topic, number) for topic in topics if topic in known for number in known[topic].partitions]
     starts = _offsets(admin, partitions, _kafka.OffsetSpec.earliest(), deadline)
@@ -178,12 +184,12 @@ def _offsets(
 
 
 def _committed(
-    bootstrap: str, group: str, topics: Sequence[str], spans: Mapping[tuple[str, int], Span], deadline: float
+    kafka: Mapping[str, Any], group: str, topics: Sequence[str], spans: Mapping[tuple[str, int], Span], deadline: float
 ) -> dict[tuple[str, int], int]:
     asked = [TopicPartition(topic, number) for topic, number in _partitions(topics, spans)]
     if not asked:
         return {}
-    client = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "log_level": 0})
+    client = Consumer({**kafka, "group.id": group})
     try:
         answers = client.committed(asked, timeout=deadline)
     finally:
@@ -195,7 +201,7 @@ def _committed(
 
 
 def _timestamps(
-    bootstrap: str, places: set[tuple[str, int, int]], deadline: float
+    kafka: Mapping[str, Any], places: set[tuple[str, int, int]], deadline: float
 ) -> dict[tuple[str, int, int], float]:
     """When the records at these (topic, partition, offset) were written, in Unix seconds; within ``deadline`` or not at all.
 
@@ -206,12 +212,11 @@ def _timestamps(
     left = set(places)
     client = Consumer(
         {
-            "bootstrap.servers": bootstrap,
+            **kafka,
             "group.id": "dpj.lag",
             "enable.auto.commit": False,
             "queued.min.messages": 1,
             "fetch.message.max.bytes": FETCH_BYTES,
-            "log_level": 0,
         }
     )
     try:

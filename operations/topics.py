@@ -7,7 +7,7 @@ left to a person.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -81,9 +81,12 @@ def differences(plan: TopicPlan, partitions: int, replication: int, config: dict
     return tuple(found)
 
 
-def ensure_topics(bootstrap: str, plans: Sequence[TopicPlan], *, deadline: float = 30.0) -> list[TopicReport]:
-    """Create what is missing, compare the rest; safe to repeat and to run twice at once. Raises BrokerUnavailable."""
-    admin = _kafka.AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+def ensure_topics(
+    bootstrap: str, plans: Sequence[TopicPlan], *, deadline: float = 30.0, security: Mapping[str, str] | None = None
+) -> list[TopicReport]:
+    """Create what is missing, compare the rest; safe to repeat and to run twice at once; ``security`` is what librdkafka is told
+    beside the address. Raises BrokerUnavailable."""
+    admin = _kafka.AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **(security or {})})
     ends = time.monotonic() + deadline
     try:
         known = admin.list_topics(timeout=deadline).topics

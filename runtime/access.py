@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from runtime.transport import https_tls
 from storage.counting_redis import RedisCounting
 from storage.postgres import Postgres
 from storage.revocations_postgres import PostgresRevocations
@@ -53,7 +54,7 @@ def key_set(settings: Settings) -> Jwks:
 
     algorithms = {name.strip() for name in settings.jwt_algorithms.split(",")}
     return Jwks(
-        jwks_source(settings.jwks),
+        jwks_source(settings.jwks, tls=https_tls(settings, settings.jwks, ca_file=settings.jwks_ca_file)),
         algorithms=algorithms,
         copy=settings.jwks_copy_file,
         keep=settings.jwks_keep_hours * 3600,

@@ -15,6 +15,7 @@ import structlog
 from domain.errors import DPJError
 from domain.waiting import pause
 from processors.breakers import CircuitBreaker, State
+from runtime.distrust import distrust
 
 log = structlog.get_logger()
 
@@ -100,26 +101,28 @@ class Dependencies:
                 self._note(name, AWAY, "circuit_open")
                 seconds = breaker.retry_in
             else:
-                state, code = await self._asked(name)
-                self._note(name, state, code)
+                state, code, certificate = await self._asked(name)
+                self._note(name, state, code, certificate)
                 seconds = THERE_SECONDS if state == THERE else (breaker.retry_in if breaker else 0.0) or AWAY_SECONDS
 
-    async def _asked(self, name: str) -> tuple[str, str]:
+    async def _asked(self, name: str) -> tuple[str, str, str]:
+        """State, code, and what is wrong with the server's certificate if that is why."""
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 await self._checks[name]()
         except DPJError as error:
-            return AWAY, error.code
+            return AWAY, error.code, distrust(error)
         except Exception as error:  # noqa: BLE001 - whatever a check raises, the dependency is not there
-            return AWAY, type(error).__name__
-        return THERE, ""
+            return AWAY, type(error).__name__, distrust(error)
+        return THERE, "", ""
 
-    def _note(self, name: str, state: str, code: str) -> None:
+    def _note(self, name: str, state: str, code: str, certificate: str = "") -> None:
         previous, self._states[name] = self._states[name], state
         if state == previous:
             return
         if state == AWAY:
-            log.warning("dependency_away", dependency=name, code=code)
+            why = {"certificate": certificate} if certificate else {}
+            log.warning("dependency_away", dependency=name, code=code, **why)
         elif previous == AWAY:
             log.info("dependency_back", dependency=name)
             # Whoever waits on the old event goes on; whoever comes later waits for the next outage's end.

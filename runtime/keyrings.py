@@ -11,6 +11,7 @@ from crypto.vault_login import WrappedSecretId, read_role_file
 from crypto.vault_session import VaultSession
 from crypto.vault_transit import VaultTransitKeyring
 from runtime.settings import Settings
+from runtime.transport import https_tls
 
 
 def vault_session(settings: Settings) -> VaultSession:
@@ -43,5 +44,10 @@ def create_tenant_keys(settings: Settings) -> LocalTenantKeys | VaultTenantKeys:
 
 def _connected(settings: Settings, role_id: str, secret_id: str | WrappedSecretId) -> VaultSession:
     return VaultSession.connect(
-        settings.vault_addr, role_id, secret_id, mount=settings.vault_mount, timeout=settings.vault_timeout
+        settings.vault_addr,
+        role_id,
+        secret_id,
+        mount=settings.vault_mount,
+        tls=https_tls(settings, settings.vault_addr),
+        timeout=settings.vault_timeout,
     )

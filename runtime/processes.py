@@ -24,11 +24,14 @@ from runtime.safety import ParsersUnconfined, look_at_parsers
 from runtime.services import Services, health_port, waiting_of
 from runtime.settings import Settings
 from runtime.telemetry import WatchdogMetrics, configure_logging
+from runtime.transport import kafka_security, server_certificate
 from runtime.wiring import Site
 from streams.waiting import unless_stopped
 
 SWEEP_SECONDS: Final = 15.0
 PRUNE_SECONDS: Final = 3600.0
+#: How soon a new certificate of the API is taken up.
+CERTIFICATE_SECONDS: Final = 60.0
 #: What the removal of an upload cut short may take.
 UNDO_SECONDS: Final = 3.0
 #: The watchdog looks at least this often.
@@ -45,6 +48,7 @@ def run_api(settings: Settings) -> None:
     from runtime.serving import api_server
 
     configure_logging("api", log_format=settings.log_format, level=settings.log_level)
+    certificate = server_certificate(settings)
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
         server = api_server(
@@ -55,10 +59,13 @@ def run_api(settings: Settings) -> None:
             connections=settings.api_connections,
             trusted_proxies=settings.trusted_proxies,
             drain_seconds=settings.drain_seconds,
+            tls=certificate.context if certificate else None,
         )
         calm_collector()
+        renewing = [repeat(stopping, "certificate", CERTIFICATE_SECONDS, certificate.look)] if certificate else []
         await together(
             stopping,
+            *renewing,
             serve_until(server, stopping),
             site.log_in(stopping),
             repeat(stopping, "revocations", POLL_SECONDS, site.revoked_tokens.look),
@@ -147,7 +154,9 @@ def run_watchdog(settings: Settings) -> None:
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
         async def measure() -> Sequence[PartitionLag]:
-            measuring = asyncio.to_thread(lag.measure, settings.kafka_bootstrap, groups(), ages=False)
+            measuring = asyncio.to_thread(
+                lag.measure, settings.kafka_bootstrap, groups(), ages=False, security=kafka_security(settings)
+            )
             return await unless_stopped(stopping, measuring) or []
 
         watchdog = Watchdog(

@@ -10,6 +10,7 @@ from crypto.local_signer import LocalSigner
 from crypto.vault_session import VaultSession
 from crypto.vault_signer import VaultSigner
 from runtime.settings import Settings
+from runtime.transport import client_tls
 from storage.checkpoints_folder import FolderCheckpointStore
 from storage.checkpoints_s3 import S3CheckpointStore
 
@@ -56,6 +57,7 @@ def create_checkpoint_store(settings: Settings) -> FolderCheckpointStore | S3Che
             settings.checkpoint_secret_key.get_secret_value(),
             settings.checkpoint_bucket,
             secure=settings.checkpoint_secure,
+            tls=client_tls(settings) if settings.checkpoint_secure else None,
         )
     if settings.checkpoints_dir is None:
         raise ValueError("DPJ_CHECKPOINTS_DIR is not set")

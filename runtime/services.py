@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +20,7 @@ from deploy.native.supervisor import Command, Supervisor, Tracked
 from operations.consumers import CONSUMERS
 from runtime.commands.output import CommandFailed
 from runtime.settings import Settings
+from runtime.transport import https_tls
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 READY_SECONDS: Final = 60.0
@@ -87,11 +90,13 @@ class Services:
                 "On a cluster, run dpj api, dpj relay and dpj worker yourself.",
             )
         self._processes = _Processes(self._folder)
+        self._settings = settings
         self.services = services_of(settings)
 
     def start(self, tell: Callable[[str], None]) -> None:
         """Start what does not run and wait until all of it is ready. Raises CommandFailed naming what is not, and its log."""
         self._processes.stop_strays()
+        self._processes.stop(self._distrusting())
         running = self._processes.running()
         for service in self.services:
             if service.name not in running:
@@ -103,7 +108,7 @@ class Services:
             for service in list(waiting):
                 if service.name not in alive:
                     raise self._failed(service, "ended at once")
-                if _is_ready(service):
+                if self._is_ready(service):
                     waiting.remove(service)
                     tell(f"{service.name} is ready")
             if waiting and time.monotonic() > deadline:
@@ -130,9 +135,28 @@ class Services:
         found = []
         for service in self.services:
             process = running.get(service.name)
-            state = "down" if process is None else "ready" if _is_ready(service) else "starting"
+            state = "down" if process is None else "ready" if self._is_ready(service) else "starting"
             found.append(State(service.name, state, process.pid if process else None, service.health))
         return found
+
+    def _distrusting(self) -> list[str]:
+        """Those that were started under another authority than the stack has now, and so trust none of its servers."""
+        if self._settings.tls_ca_file is None:
+            return []
+        made = self._settings.tls_ca_file.stat().st_mtime
+        return [name for name, process in self._processes.running().items() if process.older_than(made)]
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext | None:
+        """For the only service whose health is behind TLS."""
+        return https_tls(self._settings, self._settings.api_url)
+
+    def _is_ready(self, service: Service) -> bool:
+        try:
+            answer = httpx.get(service.health, timeout=2.0, trust_env=False, verify=self._tls or True)
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == httpx.codes.OK
 
     def _command(self, service: Service) -> Command:
         return Command(
@@ -162,7 +186,7 @@ class Services:
 def services_of(settings: Settings) -> tuple[Service, ...]:
     """The processes of one machine and their health addresses."""
     return (
-        Service("api", ("api",), f"http://{settings.api_host}:{settings.api_port}/readyz"),
+        Service("api", ("api",), f"{settings.api_url}/readyz"),
         *(
             Service(name, words, f"http://127.0.0.1:{health_port(settings, name)}/readyz")
             for name, words in _BESIDE.items()
@@ -192,10 +216,3 @@ def stalled_places(settings: Settings) -> dict[tuple[str, str, int], float]:
     except (httpx.HTTPError, ValueError):
         return {}
     return {(one["consumer"], one["topic"], one["partition"]): one["seconds"] for one in answer.get("stalled", [])}
-
-
-def _is_ready(service: Service) -> bool:
-    try:
-        return httpx.get(service.health, timeout=2.0, trust_env=False).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import ssl
 from typing import Final
 
 import uvicorn
@@ -25,25 +26,29 @@ def api_server(
     connections: int,
     trusted_proxies: str = "",
     drain_seconds: float = 15.0,
+    tls: ssl.SSLContext | None = None,
 ) -> Server:
     """``connections``: requests at once; more are answered 503. ``trusted_proxies``: addresses or networks, with commas, whose
     X-Forwarded-For and X-Forwarded-Proto are believed."""
     # Its 64 KB stop and start the socket for nearly every read of an upload; there is no setting for it.
     vars(httptools_impl)["HIGH_WATER_LIMIT"] = BODY_BUFFER
-    return Server(
-        uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            http=bounded(head_seconds),
-            ws="none",
-            log_config=None,
-            lifespan="off",  # what is open is the site's; cancelled at a failed start, it would log a traceback
-            access_log=False,
-            server_header=False,
-            proxy_headers=bool(trusted_proxies),
-            forwarded_allow_ips=trusted_proxies or None,
-            limit_concurrency=connections,
-            timeout_graceful_shutdown=math.ceil(drain_seconds),
-        )
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=bounded(head_seconds),
+        ws="none",
+        log_config=None,
+        lifespan="off",  # what is open is the site's; cancelled at a failed start, it would log a traceback
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=trusted_proxies or None,
+        limit_concurrency=connections,
+        timeout_graceful_shutdown=math.ceil(drain_seconds),
     )
+    if tls is not None:
+        # Its own settings for TLS know files, and neither a lowest version nor a certificate that changes.
+        config.load()
+        config.ssl = tls
+    return Server(config)

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.documents import Role
+from runtime.cleartext import in_clear
 
 #: What tokens may be signed with: public keys' algorithms alone.
 JWT_ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"})
@@ -27,11 +28,15 @@ class Settings(BaseSettings):
     profile: Literal["embedded", "full"] = "embedded"
     stack_name: str = "default"
 
+    tls_ca_file: Path | None = None
+    tls_minimum: Literal["1.2", "1.3"] = "1.3"
+
     postgres_dsn: SecretStr
     postgres_pool_size: int = Field(default=10, ge=1, le=100)
     mongo_url: SecretStr
     mongo_database: str = "dpj"
     kafka_bootstrap: str
+    kafka_security_protocol: Literal["plaintext", "ssl"] = "plaintext"
     registry_url: str
 
     object_store: Literal["filesystem", "minio"] = "filesystem"
@@ -88,6 +93,8 @@ class Settings(BaseSettings):
 
     api_host: str = "127.0.0.1"
     api_port: int = 8082
+    api_tls_cert_file: Path | None = None
+    api_tls_key_file: Path | None = None
     api_connections: int = Field(default=500, ge=1, le=100_000)
     body_timeout: float = Field(default=30.0, gt=0)
     header_timeout: float = Field(default=10.0, gt=0)
@@ -102,6 +109,7 @@ class Settings(BaseSettings):
     jwt_issuer: str
     jwt_audience: str = "dpj"
     jwks: str
+    jwks_ca_file: Path | None = None
     jwks_copy_file: Path | None = None
     jwks_keep_hours: float = Field(default=24.0, gt=0)
     jwt_private_key_file: Path | None = None
@@ -173,11 +181,23 @@ class Settings(BaseSettings):
                 raise ValueError("DPJ_JWKS must be an https URL of the identity provider in production")
             if not self.jwt_require_id:
                 raise ValueError("DPJ_JWT_REQUIRE_ID must be true in production: other tokens can't be revoked")
+            if named_by := in_clear(self):
+                raise ValueError(
+                    f"{', '.join(named_by)}: not over a network without TLS and verified certificates in production"
+                )
+        if (self.api_tls_cert_file is None) != (self.api_tls_key_file is None):
+            raise ValueError("DPJ_API_TLS_CERT_FILE and DPJ_API_TLS_KEY_FILE go together")
         if not (named := {name.strip() for name in self.jwt_algorithms.split(",")}) <= JWT_ALGORITHMS:
             raise ValueError(f"DPJ_JWT_ALGORITHMS: not to be had are {', '.join(sorted(named - JWT_ALGORITHMS))}")
         if self.redis_url is None and "redis" in {self.revocation_store, self.rate_store}:
             raise ValueError("DPJ_REDIS_URL is not set, and something is to be kept there")
         return self
+
+    @property
+    def api_url(self) -> str:
+        """Where this machine's API is reached."""
+        scheme = "http" if self.api_tls_cert_file is None else "https"
+        return f"{scheme}://{self.api_host}:{self.api_port}"
 
 
 def settings_file(stack: str | None = None) -> Path:

@@ -21,7 +21,10 @@ from processors.reconcile import Report
 QUIET = ("faust", "mode", "aiokafka", "kafka", "httpx", "httpcore", "urllib3", "hvac", "uvicorn", "uvicorn.error")
 #: What adapters and loops say at every try.
 REPEATED = frozenset(
-    {"object_store_failed", "object_store_refused", "vault_call_failed", "jwks_not_refreshed", "relay_waiting"}
+    {
+        *("object_store_failed", "object_store_refused", "vault_call_failed", "jwks_not_refreshed", "relay_waiting"),
+        "kafka_tls_failed",
+    }
 )
 SAY_AGAIN_SECONDS = 60.0
 #: Different lines of libraries that are remembered; beyond it the oldest may be said again early.

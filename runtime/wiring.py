@@ -42,6 +42,7 @@ from runtime.access import key_set, rate_limits, token_authenticator
 from runtime.keyrings import create_tenant_keys
 from runtime.safety import create_scanner, operators_of
 from runtime.telemetry import RelayMetrics
+from runtime.transport import client_tls, kafka_security, kafka_tls
 from runtime.wiring_adapters import Adapters
 from storage.audit_chain_postgres import PostgresAuditPending, PostgresAuditWaiting
 from storage.audit_tree_postgres import PostgresAuditTrees, PostgresInclusions
@@ -101,6 +102,7 @@ class Site(Adapters):
             user=settings.smtp_user,
             password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
             tls=Tls(settings.smtp_tls),
+            context=client_tls(settings) if settings.smtp_tls != "none" else None,
         )
         templates = MailTemplates(zone=ZoneInfo(settings.mail_time_zone), bank=settings.mail_from_name)
         guarded = GuardedMailSender(sender, self._breaker(MailUnavailable, sender.check))
@@ -234,6 +236,8 @@ class Site(Adapters):
             scratch=scratch,
             session_seconds=settings.group_session,
             drain=settings.drain_seconds,
+            security=kafka_security(settings),
+            tls=kafka_tls(settings),
         )
         return ConsumerRunner(name, topics, consumer_settings, create_delivery)
 
@@ -241,7 +245,7 @@ class Site(Adapters):
         settings = self.settings
         return OutboxRelay(
             PostgresOutboxSource(settings.postgres_dsn.get_secret_value()),
-            lambda: create_producer(settings.kafka_bootstrap),
+            lambda: create_producer(settings.kafka_bootstrap, kafka_security(settings)),
             RelayMetrics(self.metrics),
             batch=settings.relay_batch,
             keep_hours=settings.outbox_keep_hours,

@@ -42,6 +42,7 @@ from runtime.proofs import Proofs
 from runtime.safety import confinement_of, create_render_pool
 from runtime.settings import Settings
 from runtime.telemetry import CircuitMetrics, DeliveryMetrics
+from runtime.transport import client_tls, https_tls
 from schemas.registry import RegistryCodec, SchemaRegistry
 from storage.audit_mongo import MongoAuditStore
 from storage.keyring_canaries_postgres import PostgresCanaries
@@ -69,6 +70,7 @@ def create_object_store(settings: Settings) -> FilesystemObjectStore | MinioObje
             settings.minio_secret_key.get_secret_value(),
             settings.minio_bucket,
             secure=settings.minio_secure,
+            tls=client_tls(settings) if settings.minio_secure else None,
         )
     if settings.objects_dir is None:
         raise ValueError("DPJ_OBJECTS_DIR is not set")
@@ -115,7 +117,8 @@ class Adapters:
 
     @cached_property
     def codec(self) -> RegistryCodec:
-        registry = SchemaRegistry(self.settings.registry_url)
+        url = self.settings.registry_url
+        registry = SchemaRegistry(url, tls=https_tls(self.settings, url))
         self._closed_with_us(registry.close)
         codec = RegistryCodec(registry)
         self.dependencies.need(RegistryUnavailable.waiting_for, codec.check)
@@ -242,7 +245,11 @@ class Adapters:
         """The GED itself, for reconciling; whoever works for documents uses it guarded."""
         settings = self.settings
         ged = CmisRepository(
-            settings.ged_url, settings.ged_repository, settings.ged_user, settings.ged_password.get_secret_value()
+            settings.ged_url,
+            settings.ged_repository,
+            settings.ged_user,
+            settings.ged_password.get_secret_value(),
+            tls=https_tls(settings, settings.ged_url),
         )
         self._closed_with_us(ged.aclose)
         return ged

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -29,12 +30,13 @@ _NOT_FOUND: Final = frozenset({40401, 40402, 40403})
 
 
 class SchemaRegistry:
-    """``url`` is the registry's base address; ``deadline`` bounds each call, in seconds.
+    """``url`` is the registry's base address; ``deadline`` bounds each call, in seconds; ``tls`` says whom to trust over TLS, if not
+    the usual authorities.
 
     Every method raises RegistryUnavailable when there is no answer, or none that a registry would give.
     """
 
-    def __init__(self, url: str, *, deadline: float = 5.0) -> None:
+    def __init__(self, url: str, *, deadline: float = 5.0, tls: ssl.SSLContext | None = None) -> None:
         self._url = url.rstrip("/")
         self._deadline = deadline
         self._client = httpx.AsyncClient(
@@ -42,6 +44,7 @@ class SchemaRegistry:
             headers={"Accept": _MEDIA_TYPE, "Content-Type": _MEDIA_TYPE},
             limits=httpx.Limits(max_connections=4),
             trust_env=False,
+            verify=tls or True,
         )
 
     async def register(self, subject: str, schema: str) -> int:

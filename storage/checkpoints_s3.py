@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Final, TypeVar
 
 import structlog
@@ -52,7 +52,7 @@ class _Client(Minio):
 
 class S3CheckpointStore:
     """See ``processors.checkpointing.CheckpointStore``. Opens no connection until it is used; ``endpoint`` is ``host:port``,
-    ``deadline`` in seconds holds for each call."""
+    ``deadline`` in seconds holds for each call, ``tls`` says whom to trust over TLS, if not the system's authorities."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class S3CheckpointStore:
         *,
         secure: bool = True,
         region: str = "us-east-1",
-        ca_file: Path | None = None,
+        tls: ssl.SSLContext | None = None,
         deadline: float = 15.0,
         connect_timeout: float = 3.0,
     ) -> None:
@@ -73,7 +73,7 @@ class S3CheckpointStore:
             timeout=urllib3.Timeout(connect=connect_timeout, read=deadline),
             retries=urllib3.Retry(total=1, status=0, redirect=0, backoff_factor=0),
             cert_reqs="CERT_REQUIRED",
-            ca_certs=str(ca_file) if ca_file else None,
+            ssl_context=tls,
         )
         self._pool = pool
         self._client = _Client(endpoint, access_key, secret_key, secure=secure, region=region, http_client=pool)

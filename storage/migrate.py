@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -15,6 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from domain.errors import DatabaseUnavailable
 
+CONNECT_SECONDS: Final = 10.0
 _LOCK: Final = 0x64706A_6D6967  # "dpjmig"
 
 
@@ -23,7 +25,14 @@ async def upgrade(dsn: str, revision: str = "head") -> str:
 
     Raises DatabaseUnavailable.
     """
-    engine = create_async_engine(_driver_url(dsn), poolclass=NullPool, connect_args={"timeout": 10})
+    if not dsn.startswith(("postgresql://", "postgres://")):
+        raise ValueError("the DSN must start with postgresql://")
+
+    async def connect() -> asyncpg.Connection[Any]:
+        # The driver reads the DSN itself, TLS included: SQLAlchemy would hand on parameters that it does not know as such.
+        return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS)
+
+    engine = create_async_engine("postgresql+asyncpg://", poolclass=NullPool, async_creator=connect)
     try:
         async with engine.begin() as connection:
             # A second migration waits here, and then finds nothing to do.
@@ -58,10 +67,3 @@ def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     return config
-
-
-def _driver_url(dsn: str) -> str:
-    scheme, separator, rest = dsn.partition("://")
-    if not separator or not scheme.startswith("postgres"):
-        raise ValueError("the DSN must start with postgresql://")
-    return f"postgresql+asyncpg://{rest}"

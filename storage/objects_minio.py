@@ -24,7 +24,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from itertools import islice
-from pathlib import Path
 from threading import Lock
 
 import structlog
@@ -62,7 +61,7 @@ class MinioObjectStore:
     """The ObjectStore port over one bucket, for one event loop. Opens no connection until it is used.
 
     ``endpoint`` is ``host:port``. ``deadline`` in seconds holds for each call (a part, a piece), ``connect_timeout`` for
-    reaching the store. ``ca_file`` names the certificates to trust over TLS, if not the system's.
+    reaching the store. ``tls`` says whom to trust over TLS, if not the system's authorities.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class MinioObjectStore:
         *,
         secure: bool = True,
         region: str = "us-east-1",
-        ca_file: Path | None = None,
+        tls: ssl.SSLContext | None = None,
         workers: int = 16,
         deadline: float = 30.0,
         connect_timeout: float = 3.0,
@@ -86,7 +85,7 @@ class MinioObjectStore:
             # Once more after a connection that had gone stale; holding on through an outage is delivery's business.
             retries=urllib3.Retry(total=1, status=0, redirect=0, backoff_factor=0),
             cert_reqs="CERT_REQUIRED",
-            ca_certs=str(ca_file) if ca_file else None,
+            ssl_context=tls,
         )
         self._client = MultipartClient(endpoint, access_key, secret_key, secure=secure, region=region, http_client=pool)
         self._bucket = bucket
@@ -94,7 +93,7 @@ class MinioObjectStore:
         self._requests = S3Requests(
             endpoint,
             Signer(endpoint, access_key, secret_key, region),
-            tls=ssl.create_default_context(cafile=ca_file) if secure else None,
+            tls=(tls or ssl.create_default_context()) if secure else None,
             connections=4 * workers,
             deadline=deadline,
             connect_timeout=connect_timeout,

@@ -9,8 +9,9 @@ group because of, a held event.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import faust
@@ -29,13 +30,16 @@ class ConsumerSettings:
     """What a consumer needs to know about the broker. ``bootstrap`` is ``host:port[,host:port]``;
     ``scratch`` a folder that Faust insists on creating, though nothing is written to it. After ``session_seconds`` without a
     heartbeat a member's partitions go to the others: so long does what a killed worker held stand still.
-    One that stops gives the events at work ``drain`` seconds to end."""
+    One that stops gives the events at work ``drain`` seconds to end. Over TLS, ``tls`` is for Faust's client and ``security`` what
+    librdkafka is told."""
 
     bootstrap: str
     scratch: str
     fetch_records: int = 100
     session_seconds: float = 15.0
     drain: float = 0.0
+    security: Mapping[str, str] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
 
 
 def group_id(consumer: str) -> str:
@@ -74,6 +78,7 @@ def create_app(consumer: str, settings: ConsumerSettings, incomplete: Callable[[
     return faust.App(
         group_id(consumer),
         broker=[f"kafka://{address}" for address in settings.bootstrap.split(",")],
+        broker_credentials=None if settings.tls is None else faust.SSLCredentials(settings.tls),
         store="memory://",
         datadir=settings.scratch,
         autodiscover=False,

@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 from domain.waiting import pause
 from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, attach, create_app
 from streams.delivery import Delivery, Flow
+from streams.kafka_tls import note_tls
 from streams.ownership import PartitionsUnowned
 from streams.waiting import unless_stopped
 
@@ -96,7 +97,8 @@ class ConsumerRunner:
 
     async def _wait_for_topics(self, stopping: asyncio.Event) -> None:
         """Faust exits when the broker is away at its start, and idles for ever on a topic made later: so wait first."""
-        client = AdminClient({"bootstrap.servers": self._settings.bootstrap, "log_level": 0})
+        told: dict[str, Any] = {"bootstrap.servers": self._settings.bootstrap, "log_level": 0, "error_cb": note_tls}
+        client = AdminClient(told | dict(self._settings.security))
         look = partial(client.list_topics, timeout=METADATA_TIMEOUT_SECONDS)
         announced = ""
         while not stopping.is_set():
@@ -106,6 +108,7 @@ class ConsumerRunner:
                     return
                 known = found.topics
             except KafkaException:
+                client.poll(0)  # what librdkafka said meanwhile
                 self.state = "waiting_for_broker"
             else:
                 if all(topic in known for topic in self._topics):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -25,6 +25,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from domain.crash_points import reach
 from domain.errors import DPJError
 from domain.waiting import pause
+from streams.kafka_tls import note_tls
 from streams.relay_window import OutboxRow, Window
 
 log = structlog.get_logger()
@@ -117,21 +118,23 @@ class RelayMetrics(Protocol):
     def leading(self, *, leader: bool) -> None: ...
 
 
-def create_producer(bootstrap: str) -> Producer:
-    """Idempotent, acks from all replicas, no message given up by time; keys land where Java's partitioner puts them."""
-    return Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "acks": "all",
-            "enable.idempotence": True,
-            "partitioner": "murmur2_random",
-            "message.timeout.ms": 0,
-            "linger.ms": 5,
-            "compression.type": "lz4",
-            "queue.buffering.max.messages": PRODUCER_QUEUE_MESSAGES,
-            "log_level": 2,
-        }
-    )
+def create_producer(bootstrap: str, security: Mapping[str, str] | None = None) -> Producer:
+    """Idempotent, acks from all replicas, no message given up by time; keys land where Java's partitioner puts them. ``security`` is
+    what librdkafka is told beside the address."""
+    told: dict[str, Any] = {
+        "bootstrap.servers": bootstrap,
+        **(security or {}),
+        "error_cb": note_tls,
+        "acks": "all",
+        "enable.idempotence": True,
+        "partitioner": "murmur2_random",
+        "message.timeout.ms": 0,
+        "linger.ms": 5,
+        "compression.type": "lz4",
+        "queue.buffering.max.messages": PRODUCER_QUEUE_MESSAGES,
+        "log_level": 2,
+    }
+    return Producer(told)
 
 
 class OutboxRelay:

@@ -51,6 +51,12 @@ def up(
     extras: Annotated[
         list[str] | None, typer.Option("--with", help="A part that no profile has by itself: redis or toxiproxy.")
     ] = None,
+    tls: Annotated[
+        bool | None,
+        typer.Option(
+            "--tls/--no-tls", help="TLS 1.3 for every connection, with a local CA.  [default: as before, or none]"
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start the stack and wait until every server answers. Does nothing where it runs already."""
@@ -64,7 +70,7 @@ def up(
         if former not in {None, chosen}:
             errors.print(f"Stack {name} was {former}: documents it holds stay in that profile's store.", style="yellow")
         with _reporter(errors, silent=as_json) as reporter:
-            result = stack.up(name, chosen, port_base=port_base, reporter=reporter, extras=extras or ())
+            result = stack.up(name, chosen, port_base=port_base, reporter=reporter, extras=extras or (), tls=tls)
     except StackError as error:
         _fail(error, as_json=as_json)
     except KeyboardInterrupt:

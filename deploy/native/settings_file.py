@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from crypto.local_keyring import LocalKeyring
 from crypto.local_signer import LocalSigner
-from deploy.native import files
-from deploy.native.parts import ferretdb, ged, minio, postgres, redis, smtp, vault
+from deploy.native import certificates, files
+from deploy.native.parts import clamd, ferretdb, ged, minio, postgres, redis, registry, smtp, vault
 from deploy.native.ports import LOOPBACK
 from deploy.native.site import Site
 
@@ -48,7 +48,7 @@ def values(site: Site) -> dict[str, str]:
         "DPJ_MONGO_URL": ferretdb.FerretDB().url(site),
         "DPJ_MONGO_DATABASE": "dpj",
         "DPJ_KAFKA_BOOTSTRAP": site.address("kafka"),
-        "DPJ_REGISTRY_URL": f"http://{site.address('registry')}",
+        "DPJ_REGISTRY_URL": registry.Registry().url(site),
         "DPJ_OBJECT_STORE": "minio" if site.profile == "full" else "filesystem",
         "DPJ_OBJECTS_DIR": str(site.folder / "objects"),
         "DPJ_KEYRING": "vault" if site.profile == "full" else "local",
@@ -77,6 +77,15 @@ def values(site: Site) -> dict[str, str]:
         "DPJ_JWKS": str(keys / "jwks.json"),
         "DPJ_JWT_PRIVATE_KEY_FILE": str(keys / "jwt.pem"),
     }
+    if site.tls:
+        api = certificates.pair(site, certificates.API)
+        found |= {
+            "DPJ_TLS_CA_FILE": str(certificates.authority_file(site)),
+            "DPJ_KAFKA_SECURITY_PROTOCOL": "ssl",
+            "DPJ_SMTP_TLS": "implicit",
+            "DPJ_API_TLS_CERT_FILE": str(api.certificate),
+            "DPJ_API_TLS_KEY_FILE": str(api.key),
+        }
     if redis.NAME in site.extras:
         found |= {
             "DPJ_REDIS_URL": redis.Redis().url(site),
@@ -89,19 +98,19 @@ def values(site: Site) -> dict[str, str]:
             "DPJ_MINIO_ACCESS_KEY": minio.USER,
             "DPJ_MINIO_SECRET_KEY": site.secret("minio"),
             "DPJ_MINIO_BUCKET": minio.BUCKET,
-            "DPJ_MINIO_SECURE": "false",
+            "DPJ_MINIO_SECURE": str(site.tls).lower(),
             "DPJ_CHECKPOINT_ENDPOINT": site.address("minio"),
             "DPJ_CHECKPOINT_ACCESS_KEY": minio.CHECKPOINT_USER,
             "DPJ_CHECKPOINT_SECRET_KEY": site.secret("minio_checkpoints"),
             "DPJ_CHECKPOINT_BUCKET": minio.CHECKPOINT_BUCKET,
-            "DPJ_CHECKPOINT_SECURE": "false",
+            "DPJ_CHECKPOINT_SECURE": str(site.tls).lower(),
             "DPJ_VAULT_ADDR": vault.Vault().url(site),
             "DPJ_VAULT_ROLE_ID": site.secret("vault_role_id"),
             "DPJ_VAULT_SECRET_ID": site.secret("vault_secret_id"),
             "DPJ_VAULT_OPERATOR_FILE": str(vault.operator_file(site)),
             "DPJ_VAULT_TRANSIT_KEY": vault.TRANSIT_KEY,
             "DPJ_ANTIVIRUS": "clamd",
-            "DPJ_CLAMD_ADDRESS": site.address("clamd"),
+            "DPJ_CLAMD_ADDRESS": clamd.Clamd().reached_at(site),
             "DPJ_RENDER_CONFINEMENT": "required",
             "DPJ_VAULT_SIGNING_KEY": vault.SIGNING_KEY,
         }

@@ -37,6 +37,16 @@ class Site:
         return frozenset(self.identity.get("extras", ()))
 
     @property
+    def tls(self) -> bool:
+        """Whether this stack's servers speak TLS, and nothing else."""
+        return bool(self.identity.get("tls", False))
+
+    @property
+    def scheme(self) -> str:
+        """Of the URLs of its HTTP servers."""
+        return "https" if self.tls else "http"
+
+    @property
     def id(self) -> str:
         return str(self.identity["id"])
 

@@ -7,19 +7,19 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from deploy.native import files, ports, prerequisites, settings_file, site
+from deploy.native import certificates, files, ports, prerequisites, settings_file, site
 from deploy.native.errors import StackError
 from deploy.native.launch import Launch
 from deploy.native.parts import ALL, clamd, of, redis
 from deploy.native.parts.base import NotReady, Part
 from deploy.native.report import Reporter, Silent
 from deploy.native.site import Profile, Site
-from deploy.native.supervisor import Supervisor
+from deploy.native.supervisor import Supervisor, Tracked
 
 # The pipeline's own processes get their ports with the stack's.
 PORTS = (
@@ -67,12 +67,14 @@ def up(
     port_base: int | None = None,
     reporter: Reporter | None = None,
     extras: Collection[str] = (),
+    tls: bool | None = None,
 ) -> Stack:
     """Start what does not run yet and wait until every part has answered a real request.
 
     The servers outlive the caller. ``port_base`` numbers the ports from there on instead of choosing free ones. ``extras``
-    names parts to have from now on that no profile has by itself; other servers depend on them from their start. On any
-    failure, Ctrl-C and SIGTERM included, what this call started is ended before the exception goes on. Raises StackError
+    names parts to have from now on that no profile has by itself; other servers depend on them from their start. ``tls``: whether
+    all of them speak TLS alone from now on; None: as before. Certificates that are nearly over are made anew, and their servers
+    started again. On any failure, Ctrl-C and SIGTERM included, what this call started is ended before the exception goes on. Raises StackError
     (Missing, BuildFailed, PartFailed with the part's name and last log lines).
     """
     began = time.monotonic()
@@ -83,7 +85,12 @@ def up(
         supervisor.stop_strays()
         running = supervisor.running()
         _add_extras(here, extras, running)
+        _choose_tls(here, running, tls=tls)
         parts = of(here.profile, here.extras)
+        for outdated in _certify(here, parts, running):
+            reporter.note(f"{outdated} is started again: it has a new certificate")
+            supervisor.stop([outdated])
+            del running[outdated]
         missing = [part for part in parts if part.name not in running]
         supervisor.stop([name for name in running if name not in {part.name for part in parts}])
         if missing:
@@ -175,6 +182,26 @@ def _add_extras(here: Site, extras: Collection[str], running: Collection[str]) -
     if added:
         here.identity["extras"] = sorted(here.extras | added)
         here.save()
+
+
+def _choose_tls(here: Site, running: Collection[str], *, tls: bool | None) -> None:
+    if tls in {None, here.tls}:
+        return
+    if running:
+        raise StackError(f"stack {here.name} runs {'without' if tls else 'with'} TLS: bring it down first")
+    here.identity["tls"] = tls
+    here.save()
+
+
+def _certify(here: Site, parts: list[Part], running: Mapping[str, Tracked]) -> list[str]:
+    """See to the certificates; names of servers that run with one that was replaced since they started."""
+    if not here.tls:
+        return []
+    servers = [part.name for part in parts if part.certified]
+    certificates.ensure(here, [certificates.API, *servers])
+    return [
+        name for name in servers if name in running and running[name].older_than(certificates.changed_at(here, name))
+    ]
 
 
 def _assign_ports(here: Site, running: list[Part], base: int | None) -> None:

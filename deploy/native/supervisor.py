@@ -25,6 +25,7 @@ STOP_MARK = "DPJ_STACK_STOP"  # number of the signal that ends this server in go
 POLITE_SECONDS = 20.0  # Kafka's and PostgreSQL's orderly ends take 1 to 3 s; 20 s covers a loaded machine
 KILL_SECONDS = 10.0
 POLL_SECONDS = 0.05
+CLOCK_SECONDS = 5.0  # the wall clock may have been set a little since a process started
 
 # Our own children must be waited for, or they stay as zombies as long as this process lives.
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -54,6 +55,12 @@ class Tracked:
     def alive(self) -> bool:
         _reap(self.pid)
         return self.boot == _boot() and _start_time(self.pid) == self.started
+
+    def older_than(self, moment: float) -> bool:
+        """Whether it was started well before ``moment`` (Unix seconds; 0 is before everything). Only for one that is alive."""
+        since_boot = float(Path("/proc/uptime").read_text("ascii").split()[0])
+        began = time.time() - since_boot + self.started / os.sysconf("SC_CLK_TCK")
+        return began + CLOCK_SECONDS < moment
 
 
 class Supervisor:

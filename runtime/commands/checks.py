@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from deploy.native.files import home
 from domain.documents import Language
 from operations.demo_proofs import Kept, Site
+from runtime.transport import https_tls, kafka_security
 
 if TYPE_CHECKING:
     from runtime.settings import Settings
@@ -24,8 +25,10 @@ def site_of(settings: Settings, verify_audit: Callable[[], Any]) -> Site:
     if settings.smtp_maildir is None:
         raise ValueError("the settings name no Maildir")
     return Site(
-        api_url=f"http://{settings.api_host}:{settings.api_port}",
+        api_url=settings.api_url,
         kafka_bootstrap=settings.kafka_bootstrap,
+        kafka_security=kafka_security(settings),
+        ged_tls=https_tls(settings, settings.ged_url),
         ged_url=settings.ged_url,
         ged_repository=settings.ged_repository,
         ged_user=settings.ged_user,

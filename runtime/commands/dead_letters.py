@@ -266,8 +266,9 @@ async def _each(site: Site, wanted: LetterFilter, take: Callable[[DeadLetter, Ma
     from itertools import islice
 
     from operations.dead_letters import letters
+    from runtime.transport import kafka_security
 
-    reading = letters(site.settings.kafka_bootstrap, wanted)
+    reading = letters(site.settings.kafka_bootstrap, wanted, security=kafka_security(site.settings))
     operations = site.operations()
     try:
         while batch := await asyncio.to_thread(lambda: list(islice(reading, BATCH))):
@@ -283,6 +284,7 @@ async def _each(site: Site, wanted: LetterFilter, take: Callable[[DeadLetter, Ma
 async def _letter(site: Site, address: str) -> DeadLetter:
     """Raises CommandFailed if there is none."""
     from operations.dead_letters import AddressInvalid, letter_at, parse_address
+    from runtime.transport import kafka_security
 
     try:
         place = parse_address(address)
@@ -290,7 +292,8 @@ async def _letter(site: Site, address: str) -> DeadLetter:
         raise CommandFailed(
             f"{address} is no address of a letter.", "Addresses look like archiving/0/12; see: dpj dlq list"
         ) from None
-    letter = await asyncio.to_thread(letter_at, site.settings.kafka_bootstrap, *place)
+    security = kafka_security(site.settings)
+    letter = await asyncio.to_thread(letter_at, site.settings.kafka_bootstrap, *place, security=security)
     if letter is None:
         raise CommandFailed(f"There is no letter at {address}.", "See: dpj dlq list --all", code="letter_missing")
     return letter

@@ -14,10 +14,10 @@ TENANT: Final = "demo"
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 
 
-def run(stack: str, profile: ProfileName | None, *, keep: bool, as_json: bool) -> None:
+def run(stack: str, profile: ProfileName | None, *, tls: bool | None, keep: bool, as_json: bool) -> None:
     """Raises CommandFailed if a proof does not hold."""
     began = time.monotonic()
-    settings = bring_up(stack, profile, note)
+    settings = bring_up(stack, profile, note, tls=tls)
     from deploy.native import stack as native
     from deploy.native.files import home, private_folder
     from operations import demo
@@ -26,12 +26,14 @@ def run(stack: str, profile: ProfileName | None, *, keep: bool, as_json: bool) -
     from runtime.commands.checks import site_of
     from runtime.commands.operate import issue
     from runtime.services import Services
+    from runtime.transport import https_tls
 
     site = site_of(settings, lambda: asyncio.run(verify(settings, None)))
     folder = home() / settings.stack_name
 
     def client(role: str) -> ApiClient:
-        return ApiClient(site.api_url, issue(settings, [role], tenant=TENANT, subject=f"demo-{role}"))
+        token = issue(settings, [role], tenant=TENANT, subject=f"demo-{role}")
+        return ApiClient(site.api_url, token, tls=https_tls(settings, site.api_url))
 
     try:
         with client("portal") as portal, client("validator") as validator:

@@ -156,10 +156,11 @@ def api(stack: str | None, role: str, tenant: str) -> Iterator[ApiClient]:
     """A client of the stack's API in ``role``: with DPJ_TOKEN if that is set, else with a token of the stack's own key."""
     from operations.api_client import ApiClient
     from runtime.commands.operate import issue
+    from runtime.transport import https_tls
 
     settings = settings_of(stack)
     token = os.environ.get("DPJ_TOKEN") or issue(settings, [role], tenant=tenant, subject="cli", ttl=3600)
-    with ApiClient(f"http://{settings.api_host}:{settings.api_port}", token) as client:
+    with ApiClient(settings.api_url, token, tls=https_tls(settings, settings.api_url)) as client:
         yield client
 
 

@@ -6,11 +6,16 @@ import json
 import os
 import sys
 import traceback
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from domain.errors import DPJError, KeyringLoginRefused, SchemaMissing, TenantKeyMissing, Transient
 from domain.failures import FAILURES
 from runtime.commands.output import FAILED, CommandFailed
+from runtime.distrust import CertificateUnusable, distrust
+
+_TRUST: Final = (
+    "Is it expired, or does DPJ_TLS_CA_FILE name another authority than its own? dpj up renews a local stack's."
+)
 
 
 class Description(NamedTuple):
@@ -30,9 +35,13 @@ def describe(error: BaseException) -> Description:
         error = error.exceptions[0]
     if isinstance(error, CommandFailed):
         return Description(error.code, str(error), error.next_step)
+    if isinstance(error, CertificateUnusable):
+        return Description("certificate_unusable", str(error), "See docs/OPERATIONS.md, TLS.")
+    name, refused = type(error).__name__, distrust(error)
     if isinstance(error, DPJError):
-        return Description(error.code, _message(error), _advice(error))
-    name = type(error).__name__
+        return Description(error.code, _message(error, refused), _advice(error, refused))
+    if name == "ApiUnreachable" and refused:
+        return Description("api_unreachable", f"The API's certificate is refused: {refused}.", _TRUST)
     if name == "ApiUnreachable":
         return Description("api_unreachable", str(error), "Start it with: dpj up (or: dpj api); see: dpj stack status.")
     if name == "ApiProblem":
@@ -62,12 +71,16 @@ def report(error: Exception, *, as_json: bool) -> int:
     return FAILED
 
 
-def _message(error: DPJError) -> str:
+def _message(error: DPJError, refused: str) -> str:
     title = FAILURES[error.code].title if error.code in FAILURES else error.code
+    if refused:
+        return f"{title}. Its certificate is refused: {refused}."
     return f"{title}. {error.detail}" if error.detail else f"{title}."
 
 
-def _advice(error: DPJError) -> str:
+def _advice(error: DPJError, refused: str) -> str:
+    if refused:
+        return _TRUST
     if isinstance(error, SchemaMissing):
         return "Register them: dpj schemas register."
     if isinstance(error, Transient) and not isinstance(error, TenantKeyMissing | KeyringLoginRefused):

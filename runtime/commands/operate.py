@@ -23,7 +23,7 @@ audit = typer.Typer(help="The audit log.", no_args_is_help=True)
 @schemas.command("register")
 def schemas_register(stack: Stack = None, as_json: AsJson = False) -> None:
     """Register this release's schemas; safe to repeat."""
-    ids = asyncio.run(register_schemas(settings_of(stack).registry_url))
+    ids = asyncio.run(register_schemas(settings_of(stack)))
     answer(ids, (f"{schema_id:>6}  {subject}" for subject, schema_id in ids.items()), as_json=as_json)
 
 
@@ -51,6 +51,7 @@ def schemas_check(as_json: AsJson = False) -> None:
 def topics_create(stack: Stack = None, as_json: AsJson = False) -> None:
     """Create missing topics and compare existing ones with the settings; changes nothing that exists."""
     from operations.topics import ensure_topics, planned_topics
+    from runtime.transport import kafka_security
 
     settings = settings_of(stack)
     plans = planned_topics(
@@ -58,7 +59,7 @@ def topics_create(stack: Stack = None, as_json: AsJson = False) -> None:
         replication=settings.topic_replication,
         retention_days=settings.topic_retention_days,
     )
-    reports = ensure_topics(settings.kafka_bootstrap, plans)
+    reports = ensure_topics(settings.kafka_bootstrap, plans, security=kafka_security(settings))
     document = [asdict(report) for report in reports]
     lines = (f"{report.state:<8} {report.name:<26} {'; '.join(report.differences)}".rstrip() for report in reports)
     answer(document, lines, as_json=as_json)
@@ -126,9 +127,10 @@ def lag(
     from operations.consumers import groups
     from operations.lag import measure, table_lines, total_lines, totals
     from runtime.services import stalled_places
+    from runtime.transport import kafka_security
 
     settings = settings_of(stack)
-    rows = measure(settings.kafka_bootstrap, groups())
+    rows = measure(settings.kafka_bootstrap, groups(), security=kafka_security(settings))
     if not rows:
         raise CommandFailed("There are no topics yet.", "Create them: dpj topics create", code="topics_missing")
     if by_group:
@@ -196,9 +198,11 @@ async def migrate(settings: Settings) -> str:
     return await upgrade(settings.postgres_dsn.get_secret_value())
 
 
-async def register_schemas(registry_url: str) -> dict[str, int]:
+async def register_schemas(settings: Settings) -> dict[str, int]:
     """Ids of this release's schemas by subject."""
+    from runtime.transport import https_tls
     from schemas.registry import SchemaRegistry, register_all
 
-    async with SchemaRegistry(registry_url) as registry:
+    url = settings.registry_url
+    async with SchemaRegistry(url, tls=https_tls(settings, url)) as registry:
         return await register_all(registry)

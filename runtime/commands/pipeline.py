@@ -33,10 +33,18 @@ Profile = Annotated[
 ]
 
 
-def up(profile: Profile = None, stack: Stack = None, as_json: AsJson = False) -> None:
+Tls = Annotated[
+    bool | None,
+    typer.Option(
+        "--tls/--no-tls", help="TLS 1.3 for every connection, with a local CA.  [default: as before, or none]"
+    ),
+]
+
+
+def up(profile: Profile = None, tls: Tls = None, stack: Stack = None, as_json: AsJson = False) -> None:
     """Start everything: servers, then tables, schemas and topics, then API, relay and workers."""
-    settings = bring_up(stack, profile, note)
-    document = {"stack": settings.stack_name, "api": f"http://{settings.api_host}:{settings.api_port}"}
+    settings = bring_up(stack, profile, note, tls=tls)
+    document = {"stack": settings.stack_name, "api": settings.api_url}
     answer(document, [f"The pipeline is up: {document['api']}"], as_json=as_json)
 
 
@@ -75,6 +83,7 @@ def status(stack: Stack = None, as_json: AsJson = False) -> None:
 
 def demo(
     profile: Profile = ProfileName.EMBEDDED,
+    tls: Tls = None,
     keep: Annotated[
         bool, typer.Option("--keep/--no-keep", help="Leave everything running, so that the links work.")
     ] = True,
@@ -84,10 +93,12 @@ def demo(
     """Start everything, send sample documents through it, and prove what came of them."""
     from runtime.commands.demonstration import run
 
-    run(stack, profile, keep=keep, as_json=as_json)
+    run(stack, profile, tls=tls, keep=keep, as_json=as_json)
 
 
-def bring_up(stack: str | None, profile: ProfileName | None, tell: Callable[[str], None]) -> Settings:
+def bring_up(
+    stack: str | None, profile: ProfileName | None, tell: Callable[[str], None], *, tls: bool | None = None
+) -> Settings:
     """Servers, tables, schemas, topics, processes, each if need be; told of every step. Raises what each of them raises."""
     from deploy.native import stack as native
     from deploy.native.report import Plain
@@ -96,7 +107,7 @@ def bring_up(stack: str | None, profile: ProfileName | None, tell: Callable[[str
 
     name = settings_file(stack).parent.name
     chosen = profile.value if profile else native.profile_of(name) or "embedded"
-    native.up(name, chosen, reporter=Plain(tell))
+    native.up(name, chosen, reporter=Plain(tell), tls=tls)
     settings = load_settings(name)
     prepare(settings, tell)
     Services(settings).start(tell)
@@ -107,10 +118,11 @@ def prepare(settings: Settings, tell: Callable[[str], None], tenant: str = DEFAU
     """Tables, schemas, object store, topics, and the key of the one tenant that a local stack has; safe to repeat."""
     from operations.topics import ensure_topics, planned_topics
     from runtime.commands.operate import migrate, register_schemas
+    from runtime.transport import kafka_security
 
     asyncio.run(migrate(settings))
     tell("tables are there")
-    asyncio.run(register_schemas(settings.registry_url))
+    asyncio.run(register_schemas(settings))
     tell("schemas are registered")
     asyncio.run(_create_key(settings, tenant))
     tell(f"tenant {tenant} has a key")
@@ -121,7 +133,8 @@ def prepare(settings: Settings, tell: Callable[[str], None], tenant: str = DEFAU
         replication=settings.topic_replication,
         retention_days=settings.topic_retention_days,
     )
-    differing = [asdict(report) for report in ensure_topics(settings.kafka_bootstrap, plans) if report.differences]
+    reports = ensure_topics(settings.kafka_bootstrap, plans, security=kafka_security(settings))
+    differing = [asdict(report) for report in reports if report.differences]
     if differing:
         raise CommandFailed(
             f"Topics are not as the settings say: {', '.join(str(one['name']) for one in differing)}.",

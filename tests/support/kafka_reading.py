@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +21,11 @@ class Record:
 
 
 class KafkaReader:
-    """The topics ``dpj.*`` of the broker at ``bootstrap``."""
+    """The topics ``dpj.*`` of the broker at ``bootstrap``; ``security`` is what librdkafka is told beside the address."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, security: Mapping[str, str] | None = None) -> None:
         self._bootstrap = bootstrap
+        self._security = dict(security or {})
 
     def records(self) -> list[Record]:
         """Every record of every topic that is not Kafka's own."""
@@ -68,6 +70,7 @@ class KafkaReader:
         return Consumer(
             {
                 "bootstrap.servers": self._bootstrap,
+                **self._security,
                 "group.id": group,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -82,13 +83,20 @@ class Pipeline:
     def __init__(self, settings: Mapping[str, str]) -> None:
         self.settings = settings
         self.name = settings["DPJ_STACK_NAME"]
-        self.url = f"http://{settings['DPJ_API_HOST']}:{settings['DPJ_API_PORT']}"
+        #: Whom to trust where the stack speaks TLS; None where it does not.
+        self.tls: ssl.SSLContext | None = None
+        security = {}
+        if ca := settings.get("DPJ_TLS_CA_FILE"):
+            self.tls = ssl.create_default_context(cafile=ca)
+            security = {"security.protocol": "ssl", "ssl.ca.location": ca}
+        scheme = "http" if self.tls is None else "https"
+        self.url = f"{scheme}://{settings['DPJ_API_HOST']}:{settings['DPJ_API_PORT']}"
         self.home = Path(os.environ.get("DPJ_HOME", ROOT / ".dpj")) / self.name
         self.ended = False
         self._clients_lock = threading.Lock()
         self._clients: dict[tuple[str, str], httpx.Client] = {}
         self._keyed: set[str] = set()
-        self._kafka = KafkaReader(settings["DPJ_KAFKA_BOOTSTRAP"])
+        self._kafka = KafkaReader(settings["DPJ_KAFKA_BOOTSTRAP"], security)
 
     # --- the command line ----------------------------------------------------------------------------------------
 
@@ -153,7 +161,7 @@ class Pipeline:
             headers={"Authorization": f"Bearer {token}"},
             timeout=60,
             trust_env=False,
-            transport=Patient(limits=httpx.Limits(max_connections=32)),
+            transport=Patient(limits=httpx.Limits(max_connections=32), verify=self.tls or True),
         )
 
     def close(self) -> None:
@@ -280,7 +288,8 @@ class Pipeline:
     def ged_copies(self, document: Mapping[str, Any]) -> list[tuple[str, str]]:
         """(object id, SHA-256 of the bytes) of every GED object in the document's folder that bears its id."""
         given = self.settings
-        with httpx.Client(auth=(given["DPJ_GED_USER"], given["DPJ_GED_PASSWORD"]), timeout=60, trust_env=False) as ged:
+        user = (given["DPJ_GED_USER"], given["DPJ_GED_PASSWORD"])
+        with httpx.Client(auth=user, timeout=60, trust_env=False, verify=self.tls or True) as ged:
             about = ged.get(given["DPJ_GED_URL"]).raise_for_status().json()[given["DPJ_GED_REPOSITORY"]]
             ours = urlsplit(given["DPJ_GED_URL"])
             root = f"{ours.scheme}://{ours.netloc}{urlsplit(about['rootFolderUrl']).path.rstrip('/')}"

@@ -32,6 +32,7 @@ class Part(ABC):
     recipe: ClassVar[Recipe | None] = None
     needs: ClassVar[tuple[str, ...]] = ()  # parts that must be set up before this one starts
     patience: ClassVar[float] = 60.0  # seconds from start to the first good answer, on a loaded small machine
+    certified: ClassVar[bool] = True  # has a certificate of its own in a stack with TLS
 
     @property
     def built(self) -> Path:

@@ -2,6 +2,9 @@
 
 Its signatures are two of our own that know the EICAR test file, and no others: this stack proves the way, not the watch. A site
 has ClamAV's signatures and keeps them fresh with freshclam.
+
+clamd has no TLS of its own (clamd.conf(5) knows a TCP and a local socket, and no certificate): in a stack with TLS it listens on
+a local socket in a private folder, and on no port.
 """
 
 from __future__ import annotations
@@ -33,9 +36,17 @@ class Clamd(Part):
     name: ClassVar[str] = NAME
     port: ClassVar[str] = "clamd"
     profiles: ClassVar[frozenset[Profile]] = FULL
+    certified: ClassVar[bool] = False
 
     def version(self) -> str:
         return _version()
+
+    def address(self, site: Site) -> str:
+        return "local socket" if site.tls else super().address(site)
+
+    def reached_at(self, site: Site) -> str:
+        """For the application."""
+        return f"unix:{self._socket(site)}" if site.tls else site.address(self.port)
 
     def prepare(self, site: Site) -> None:
         database = files.private_folder(site.data("clamd") / "signatures")
@@ -52,7 +63,7 @@ class Clamd(Part):
 
     def ask(self, site: Site) -> None:
         try:
-            with socket.create_connection((LOOPBACK, site.ports[self.port]), timeout=QUESTION_SECONDS) as asked:
+            with self._reached(site) as asked:
                 asked.sendall(b"zPING\0")
                 answer = asked.recv(16)
         except OSError as error:
@@ -63,11 +74,24 @@ class Clamd(Part):
     def wipe(self, site: Site) -> None:
         shutil.rmtree(self._scratch(site), ignore_errors=True)
 
+    def _reached(self, site: Site) -> socket.socket:
+        if not site.tls:
+            return socket.create_connection((LOOPBACK, site.ports[self.port]), timeout=QUESTION_SECONDS)
+        line = socket.socket(socket.AF_UNIX)
+        try:
+            line.settimeout(QUESTION_SECONDS)
+            line.connect(str(self._socket(site)))
+        except BaseException:
+            line.close()
+            raise
+        return line
+
     def _settings(self, site: Site) -> list[tuple[str, str | int]]:
+        over_tcp: list[tuple[str, str | int]] = [("TCPAddr", LOOPBACK), ("TCPSocket", site.ports[self.port])]
+        local: list[tuple[str, str | int]] = [("LocalSocket", str(self._socket(site))), ("LocalSocketMode", "600")]
         return [
             ("Foreground", "yes"),
-            ("TCPAddr", LOOPBACK),
-            ("TCPSocket", site.ports[self.port]),
+            *(local if site.tls else over_tcp),
             ("DatabaseDirectory", str(site.data("clamd") / "signatures")),
             # clamd writes down what it is sent, in clear: not to a disk.
             ("TemporaryDirectory", str(self._scratch(site))),
@@ -83,6 +107,10 @@ class Clamd(Part):
 
     def _config(self, site: Site) -> Path:
         return site.folder / "config" / "clamd.conf"
+
+    def _socket(self, site: Site) -> Path:
+        # Not below the stack's folder, whose name may be longer than the 107 bytes of a socket's (unix(7)).
+        return self._scratch(site) / "clamd.sock"
 
     def _scratch(self, site: Site) -> Path:
         if os.access(IN_MEMORY, os.W_OK):

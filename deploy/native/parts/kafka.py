@@ -8,6 +8,7 @@ from typing import ClassVar
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from deploy.native import certificates, files
 from deploy.native.cache import Recipe
 from deploy.native.parts import toxiproxy
 from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part, run_tool, write_config
@@ -26,6 +27,9 @@ class Kafka(Part):
 
     def prepare(self, site: Site) -> None:
         config = site.folder / "config"
+        if site.tls:
+            ours = certificates.pair(site, self.name)
+            files.write_private(_key_store(site), ours.key.read_text("ascii") + ours.certificate.read_text("ascii"))
         write_config(config / "kafka.properties", _properties(site))
         write_config(config / "kafka-log4j2.properties", _LOGGING)
         if not (site.data("kafka") / "meta.properties").exists():
@@ -51,6 +55,7 @@ class Kafka(Part):
             "bootstrap.servers": site.address("kafka"),
             "log_level": 0,
             "socket.connection.setup.timeout.ms": 2000,
+            **certificates.for_librdkafka(site),
         }
         client = AdminClient(silent, logger=_Mute())
         try:
@@ -73,9 +78,26 @@ def _java(built: Path, *flags: str) -> list[str]:
     return ["java", "-XX:-UsePerfData", "-Djava.awt.headless=true", *flags, "-cp", f"{built / 'libs'}/*"]
 
 
+def _key_store(site: Site) -> Path:
+    return site.folder / "config" / "kafka-keystore.pem"
+
+
+def _tls(site: Site) -> dict[str, str | int]:
+    """Key and trust in PEM (KIP-651), for clients and for the broker's own way to its controller alike."""
+    return {
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(_key_store(site)),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(certificates.authority_file(site)),
+        "ssl.protocol": "TLSv1.3",
+        "ssl.enabled.protocols": "TLSv1.3",
+    }
+
+
 def _properties(site: Site) -> dict[str, str | int]:
     broker, controller = site.address("kafka"), site.address("kafka_controller")
-    listeners, advertised = f"PLAINTEXT://{broker},CONTROLLER://{controller}", f"PLAINTEXT://{broker}"
+    spoken = "SSL" if site.tls else "PLAINTEXT"  # the listener's name is its protocol's
+    listeners, advertised = f"{spoken}://{broker},CONTROLLER://{controller}", f"{spoken}://{broker}"
     if toxiproxy.NAME in site.extras:
         # A client goes on to the address that it is told: who came through the proxy is told the proxy's.
         listeners += f",PROXIED://{site.address('kafka_proxied')}"
@@ -87,7 +109,9 @@ def _properties(site: Site) -> dict[str, str | int]:
         "listeners": listeners,
         "advertised.listeners": advertised,
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
+        "listener.security.protocol.map": ",".join(f"{name}:{spoken}" for name in (spoken, "CONTROLLER", "PROXIED")),
+        "inter.broker.listener.name": spoken,
+        **(_tls(site) if site.tls else {}),
         "log.dirs": str(site.data("kafka")),
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": 0,

@@ -1,7 +1,11 @@
-"""MinIO: the object store of the full profile."""
+"""MinIO: the object store of the full profile.
+
+Its lowest version of TLS is 1.2, whatever it is told (``newTLSConfig`` in its cmd/utils.go); our clients take no less than 1.3.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import urllib3
@@ -12,6 +16,7 @@ from minio.error import MinioAdminException, MinioException
 from minio.minioadmin import MinioAdmin
 from minio.objectlockconfig import YEARS, ObjectLockConfig
 
+from deploy.native import certificates, files
 from deploy.native.cache import Recipe
 from deploy.native.errors import PartFailed
 from deploy.native.parts import http
@@ -34,6 +39,12 @@ class MinIO(Part):
     profiles: ClassVar[frozenset[Profile]] = FULL
     recipe: ClassVar[Recipe | None] = Recipe("minio", "2026-02-12", "go", "go/minio", "github.com/minio/minio")
 
+    def prepare(self, site: Site) -> None:
+        if site.tls:
+            ours, folder = certificates.pair(site, self.name), files.private_folder(_certificates(site))
+            files.write_private(folder / "public.crt", ours.certificate.read_bytes())
+            files.write_private(folder / "private.key", ours.key.read_bytes())
+
     def command(self, site: Site) -> Command:
         environment = {
             "MINIO_ROOT_USER": ADMIN,
@@ -42,19 +53,20 @@ class MinIO(Part):
             "MINIO_UPDATE": "off",
             "HOME": str(site.data("minio")),
         }
-        arguments = ("server", "--quiet", "--address", site.address("minio"), str(site.data("minio") / "drive"))
+        tls = ("--certs-dir", str(_certificates(site))) if site.tls else ()
+        arguments = ("server", "--quiet", *tls, "--address", site.address("minio"), str(site.data("minio") / "drive"))
         return Command((str(self.built / "minio"), *arguments), environment, site.data("minio"))
 
     def ask(self, site: Site) -> None:
-        http.get_ok(f"http://{site.address('minio')}/minio/health/ready")
+        http.get_ok(f"{site.scheme}://{site.address('minio')}/minio/health/ready", certificates.trusting(site))
 
     def set_up(self, site: Site) -> None:
-        pool = urllib3.PoolManager(timeout=QUESTION_SECONDS * 2, retries=False)
+        pool = urllib3.PoolManager(timeout=QUESTION_SECONDS * 2, retries=False, ssl_context=certificates.trusting(site))
         try:
             admin = MinioAdmin(
                 endpoint=site.address("minio"),
                 credentials=StaticProvider(ADMIN, site.secret("minio_admin")),
-                secure=False,
+                secure=site.tls,
                 http_client=pool,
             )
             admin.user_add(USER, site.secret("minio"))
@@ -70,7 +82,7 @@ class MinIO(Part):
                 endpoint=site.address("minio"),
                 access_key=USER,
                 secret_key=site.secret("minio"),
-                secure=False,
+                secure=site.tls,
                 http_client=pool,
             )
             if not client.bucket_exists(bucket_name=BUCKET):
@@ -81,13 +93,17 @@ class MinIO(Part):
             pool.clear()
 
 
+def _certificates(site: Site) -> Path:
+    return site.folder / "config" / "minio-certs"
+
+
 def _lock(site: Site, pool: urllib3.PoolManager) -> None:
     """The bucket of checkpoints. What is in it stays, whoever asks: COMPLIANCE mode has no way out."""
     root = Minio(
         endpoint=site.address("minio"),
         access_key=ADMIN,
         secret_key=site.secret("minio_admin"),
-        secure=False,
+        secure=site.tls,
         http_client=pool,
     )
     if not root.bucket_exists(bucket_name=CHECKPOINT_BUCKET):

@@ -14,10 +14,11 @@ import signal
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import quote
 
 import asyncpg
 
-from deploy.native import files, prerequisites
+from deploy.native import certificates, files, prerequisites
 from deploy.native.errors import PartFailed, StackError
 from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part, run_tool
 from deploy.native.ports import LOOPBACK
@@ -43,12 +44,33 @@ class Postgres(Part):
 
     def dsn(self, site: Site) -> str:
         """For the application, with its password."""
-        return f"postgresql://{self.role}:{site.secret(self.port)}@{site.address(self.port)}/{self.role}"
+        trust = ""
+        if site.tls:
+            ca = quote(str(certificates.authority_file(site)))
+            trust = f"?sslmode=verify-full&sslrootcert={ca}&ssl_min_protocol_version=TLSv1.3"
+        return f"postgresql://{self.role}:{site.secret(self.port)}@{site.address(self.port)}/{self.role}{trust}"
 
     def prepare(self, site: Site) -> None:
         cluster = self._cluster(site)
-        if (cluster / "PG_VERSION").exists():
-            return
+        if not (cluster / "PG_VERSION").exists():
+            self._initialise(site, cluster)
+        if site.tls:
+            self._prepare_tls(site, cluster)
+
+    def _prepare_tls(self, site: Site, cluster: Path) -> None:
+        """What the server reads is in the cluster's own folder: its account may enter no other of ours."""
+        ours = certificates.pair(site, self.name)
+        contents = {
+            "tls.pem": ours.certificate.read_text("ascii"),
+            "tls.key": ours.key.read_text("ascii"),
+            # Whoever comes without TLS finds no line that lets him in.
+            "tls_hba.conf": f"hostssl all all {LOOPBACK}/32 scram-sha-256\n",
+        }
+        for name, content in contents.items():
+            files.write_private(cluster / name, content)
+            _give_away(cluster / name)
+
+    def _initialise(self, site: Site, cluster: Path) -> None:
         # Built beside its place: an initdb that was interrupted must not count.
         unfinished = cluster.with_name(f"{cluster.name}.new")
         password = cluster.with_name(f"{cluster.name}.password")
@@ -75,6 +97,14 @@ class Postgres(Part):
             "log_line_prefix": "%m [%p] ",
             "password_encryption": "scram-sha-256",
         }
+        if site.tls:
+            settings |= {
+                "ssl": "on",
+                "ssl_cert_file": "tls.pem",
+                "ssl_key_file": "tls.key",
+                "ssl_min_protocol_version": "TLSv1.3",
+                "hba_file": str(cluster / "tls_hba.conf"),
+            }
         options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         return Command(
             (str(_binaries() / "postgres"), "-D", str(cluster), *options),
@@ -109,6 +139,7 @@ class Postgres(Part):
             user=ADMIN,
             password=site.secret(f"{self.port}_admin"),
             database=database,
+            ssl=certificates.trusting(site) or False,
             timeout=QUESTION_SECONDS,
             command_timeout=QUESTION_SECONDS * 6,
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import socket
 from typing import ClassVar
+from urllib.parse import quote
 
+from deploy.native import certificates
 from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part, write_config
 from deploy.native.ports import LOOPBACK
 from deploy.native.prerequisites import output
@@ -26,14 +28,17 @@ class Redis(Part):
         return next((word.removeprefix("v=") for word in words if word.startswith("v=")), "")
 
     def url(self, site: Site) -> str:
-        return f"redis://:{site.secret('redis')}@{site.address(self.port)}/0"
+        place = f":{site.secret('redis')}@{site.address(self.port)}/0"
+        if not site.tls:
+            return f"redis://{place}"
+        return f"rediss://{place}?ssl_ca_certs={quote(str(certificates.authority_file(site)))}"
 
     def prepare(self, site: Site) -> None:
         write_config(
             site.folder / "config" / "redis.conf",
             {
                 "bind": LOOPBACK,
-                "port": site.ports[self.port],
+                **self._listening(site),
                 "requirepass": site.secret("redis"),
                 "dir": str(site.data(NAME)),
                 "appendonly": "yes",
@@ -44,13 +49,26 @@ class Redis(Part):
             between=" ",
         )
 
+    def _listening(self, site: Site) -> dict[str, str | int]:
+        if not site.tls:
+            return {"port": site.ports[self.port]}
+        ours = certificates.pair(site, self.name)
+        return {
+            "port": 0,
+            "tls-port": site.ports[self.port],
+            "tls-cert-file": f'"{ours.certificate}"',
+            "tls-key-file": f'"{ours.key}"',
+            "tls-auth-clients": "no",
+            "tls-protocols": '"TLSv1.3"',
+        }
+
     def command(self, site: Site) -> Command:
         program = shutil.which(PROGRAM) or PROGRAM
         return Command((program, str(site.folder / "config" / "redis.conf")), {}, site.data(NAME))
 
     def ask(self, site: Site) -> None:
         try:
-            with socket.create_connection((LOOPBACK, site.ports[self.port]), timeout=QUESTION_SECONDS) as line:
+            with self._reached(site) as line:
                 line.sendall(f"AUTH {site.secret('redis')}\r\nPING\r\n".encode())
                 answered = b""
                 while answered.count(b"\r\n") < 2:
@@ -62,3 +80,12 @@ class Redis(Part):
             raise NotReady(type(error).__name__) from None
         if b"+PONG" not in answered:
             raise NotReady("answers something else than PONG")
+
+    def _reached(self, site: Site) -> socket.socket:
+        line = socket.create_connection((LOOPBACK, site.ports[self.port]), timeout=QUESTION_SECONDS)
+        tls = certificates.trusting(site)
+        try:
+            return tls.wrap_socket(line, server_hostname=LOOPBACK) if tls else line
+        except BaseException:
+            line.close()
+            raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from deploy.native import certificates
 from deploy.native.cache import Recipe
 from deploy.native.parts import http
 from deploy.native.parts.base import NotReady, Part
@@ -16,11 +17,17 @@ class Registry(Part):
     port: ClassVar[str] = "registry"
     recipe: ClassVar[Recipe | None] = Recipe("registry", "1.8.0", "go", "go/registry")
 
+    def url(self, site: Site) -> str:
+        return f"{site.scheme}://{site.address('registry')}"
+
     def command(self, site: Site) -> Command:
         data = site.data("registry")
-        arguments = ("-listen", site.address("registry"), "-state", str(data / "state.json"))
+        arguments = ["-listen", site.address("registry"), "-state", str(data / "state.json")]
+        if site.tls:
+            ours = certificates.pair(site, self.name)
+            arguments += ["-certificate", str(ours.certificate), "-key", str(ours.key)]
         return Command((str(self.built / "registry"), *arguments), {}, data)
 
     def ask(self, site: Site) -> None:
-        if not isinstance(http.get_json(f"http://{site.address('registry')}/subjects"), list):
+        if not isinstance(http.get_json(f"{self.url(site)}/subjects", certificates.trusting(site)), list):
             raise NotReady("no list of subjects")

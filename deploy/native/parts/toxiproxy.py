@@ -1,4 +1,8 @@
-"""Toxiproxy: lines to the servers that can be cut, slowed and reset. For fault tests; part of a stack on request only."""
+"""Toxiproxy: lines to the servers that can be cut, slowed and reset. For fault tests; part of a stack on request only.
+
+It hands TCP on as it comes, TLS inside or not. Its own API has no TLS; no document and no password passes there. In a stack with
+TLS clamd listens on no port, and so has no line.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +43,7 @@ class Toxiproxy(Part):
     name: ClassVar[str] = NAME
     port: ClassVar[str] = "toxiproxy"
     on_request: ClassVar[bool] = True
+    certified: ClassVar[bool] = False
     recipe: ClassVar[Recipe | None] = Recipe(
         NAME, "2.5.0", "go", "go/toxiproxy", "github.com/Shopify/toxiproxy/v2/cmd/server"
     )
@@ -65,7 +70,7 @@ class Toxiproxy(Part):
                 "enabled": True,
             }
             for server, upstream in UPSTREAMS.items()
-            if upstream in site.ports
+            if upstream in site.ports and not (site.tls and server == "clamd")
         ]
         try:
             with httpx.Client(base_url=self.url(site), timeout=QUESTION_SECONDS, trust_env=False) as client:

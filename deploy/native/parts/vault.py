@@ -10,7 +10,7 @@ import hvac
 import requests
 from hvac.exceptions import VaultError
 
-from deploy.native import files
+from deploy.native import certificates, files
 from deploy.native.cache import Recipe
 from deploy.native.errors import PartFailed
 from deploy.native.parts import http
@@ -43,19 +43,22 @@ class Vault(Part):
     recipe: ClassVar[Recipe | None] = Recipe("vault", "1.19.0", "go", "go/vault")
 
     def url(self, site: Site) -> str:
-        return f"http://{site.address('vault')}"
+        return f"{site.scheme}://{site.address('vault')}"
 
     def command(self, site: Site) -> Command:
         data = site.data("vault")
-        return Command((str(self.built / "vault"), "-listen", site.address("vault"), "-data", str(data)), {}, data)
+        arguments = ["-listen", site.address("vault"), "-data", str(data)]
+        if site.tls:
+            ours = certificates.pair(site, self.name)
+            arguments += ["-certificate", str(ours.certificate), "-key", str(ours.key)]
+        return Command((str(self.built / "vault"), *arguments), {}, data)
 
     def ask(self, site: Site) -> None:
-        http.get_json(f"{self.url(site)}/v1/sys/health", statuses=ANSWERS)
+        http.get_json(f"{self.url(site)}/v1/sys/health", certificates.trusting(site), statuses=ANSWERS)
 
     def set_up(self, site: Site) -> None:
         try:
-            with requests.Session() as session:
-                session.trust_env = False
+            with _session(site) as session:
                 self._set_up(site, session)
         except (VaultError, requests.RequestException) as error:
             raise PartFailed(self.name, f"it can't be set up ({type(error).__name__})", "") from None
@@ -116,8 +119,7 @@ def hand_out(site: Site, process: str) -> Path:
     Issued under the issuer's policy, which allows nothing else. Raises PartFailed if Vault does not serve.
     """
     keys = json.loads((site.folder / "keys" / "vault.json").read_text("utf-8"))
-    with requests.Session() as session:
-        session.trust_env = False
+    with _session(site) as session:
         client = hvac.Client(url=Vault().url(site), session=session, timeout=QUESTION_SECONDS * 2)
         client.token = keys["root_token"]
         try:
@@ -129,6 +131,14 @@ def hand_out(site: Site, process: str) -> Path:
     path = files.private_folder(site.folder / "keys" / "wrapped") / process
     files.write_private(path, wrapped["wrap_info"]["token"] + "\n")
     return path
+
+
+def _session(site: Site) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    if site.tls:
+        session.verify = str(certificates.authority_file(site))
+    return session
 
 
 def _new_ids(client: hvac.Client, role: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -207,6 +208,8 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func run() error {
 	address := flag.String("listen", "", "loopback address and port, e.g. 127.0.0.1:8081")
 	path := flag.String("state", "", "state file (JSON)")
+	certificate := flag.String("certificate", "", "PEM file of the server's certificate; none: no TLS")
+	key := flag.String("key", "", "PEM file of its key")
 	flag.Parse()
 	host, _, err := net.SplitHostPort(*address)
 	if err != nil || !net.ParseIP(host).IsLoopback() {
@@ -216,7 +219,7 @@ func run() error {
 	if err = registry.load(); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", *address)
+	listener, err := listen(*address, *certificate, *key)
 	if err != nil {
 		return err
 	}
@@ -233,6 +236,18 @@ func run() error {
 	deadline, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	return server.Shutdown(deadline)
+}
+
+// listen speaks TLS 1.3 and nothing else if there is a certificate.
+func listen(address, certificate, key string) (net.Listener, error) {
+	if certificate == "" {
+		return net.Listen("tcp", address)
+	}
+	pair, err := tls.LoadX509KeyPair(certificate, key)
+	if err != nil {
+		return nil, err
+	}
+	return tls.Listen("tcp", address, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13})
 }
 
 func main() {

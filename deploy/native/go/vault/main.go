@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"net"
@@ -59,10 +60,16 @@ func (e engines) IsBuiltinEntPlugin(string, consts.PluginType) bool { return fal
 func run() error {
 	address := flag.String("listen", "", "loopback address and port, e.g. 127.0.0.1:8200")
 	data := flag.String("data", "", "folder of the encrypted storage")
+	certificate := flag.String("certificate", "", "PEM file of the server's certificate; none: no TLS")
+	key := flag.String("key", "", "PEM file of its key")
 	flag.Parse()
 	host, _, err := net.SplitHostPort(*address)
 	if err != nil || !net.ParseIP(host).IsLoopback() {
 		return fmt.Errorf("-listen must be a loopback address with a port, got %q", *address)
+	}
+	scheme := "http"
+	if *certificate != "" {
+		scheme = "https"
 	}
 	logger := log.New(&log.LoggerOptions{Name: "vault", Level: log.Info, Output: os.Stderr})
 	storage, err := file.NewFileBackend(map[string]string{"path": *data}, logger)
@@ -80,12 +87,12 @@ func run() error {
 		LogLevel:           "info",
 		DefaultLeaseTTL:    time.Hour,
 		MaxLeaseTTL:        24 * time.Hour,
-		RedirectAddr:       "http://" + *address,
+		RedirectAddr:       scheme + "://" + *address,
 	})
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", *address)
+	listener, err := listen(*address, *certificate, *key)
 	if err != nil {
 		return err
 	}
@@ -113,6 +120,18 @@ func run() error {
 		return err
 	}
 	return core.Shutdown()
+}
+
+// listen speaks TLS 1.3 and nothing else if there is a certificate.
+func listen(address, certificate, key string) (net.Listener, error) {
+	if certificate == "" {
+		return net.Listen("tcp", address)
+	}
+	pair, err := tls.LoadX509KeyPair(certificate, key)
+	if err != nil {
+		return nil, err
+	}
+	return tls.Listen("tcp", address, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13})
 }
 
 func main() {

@@ -1,0 +1,116 @@
+"""Clients over TLS against small servers of our own: mail that asks for STARTTLS, and an identity provider's keys."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Message
+
+from deploy.native import certificates
+from deploy.native.certificates import Pair
+from deploy.native.site import Site
+from domain.documents import Language
+from domain.errors import IdentityUnavailable, MailUnavailable
+from domain.mail import OutgoingMail, RenderedMail
+from ingest_api.jwks import jwks_source
+from notifications.email_smtp import SmtpMailSender, Tls
+from runtime.distrust import distrust
+from tests.support.handshakes import serving, trusting
+
+MAIL = OutgoingMail(
+    message_id="<1@dpj.example>",
+    to="marie@example.org",
+    language=Language.FRENCH,
+    content=RenderedMail("Sujet", "Texte\n", "<p>Texte</p>\n"),
+)
+
+
+class Kept(Message):
+    """Keeps how many mails came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def handle_message(self, message: Any) -> None:
+        self.count += 1
+
+
+def issued(folder: Path) -> tuple[Path, Pair]:
+    """An authority, and a certificate of it."""
+    (folder / "keys").mkdir(parents=True)
+    here = Site("one", folder, "full", {"id": "x", "tls": True})
+    certificates.ensure(here, ["mail"])
+    return certificates.authority_file(here), certificates.pair(here, "mail")
+
+
+@contextmanager
+def mail_server(kept: Kept, tls: ssl.SSLContext | None) -> Iterator[int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    controller = Controller(kept, hostname="127.0.0.1", port=port, tls_context=tls, require_starttls=tls is not None)
+    controller.start()
+    try:
+        yield port
+    finally:
+        controller.stop()
+
+
+def sender(port: int, tls: Tls, ca: Path) -> SmtpMailSender:
+    return SmtpMailSender("127.0.0.1", port, sender="dpj@bank.example", tls=tls, context=trusting(ca), deadline=5.0)
+
+
+async def test_a_mail_goes_by_starttls(tmp_path: Path) -> None:
+    ca, pair = issued(tmp_path / "ours")
+    kept = Kept()
+    with mail_server(kept, serving(pair.certificate, pair.key)) as port:
+        await sender(port, Tls.STARTTLS, ca).send(MAIL)
+    assert kept.count == 1
+
+
+async def test_a_mail_server_of_another_authority_gets_no_mail(tmp_path: Path) -> None:
+    _, pair = issued(tmp_path / "ours")
+    other, _ = issued(tmp_path / "other")
+    kept = Kept()
+    with mail_server(kept, serving(pair.certificate, pair.key)) as port, pytest.raises(MailUnavailable) as refused:
+        await sender(port, Tls.STARTTLS, other).send(MAIL)
+    assert distrust(refused.value) == "unable to get local issuer certificate"
+    assert kept.count == 0
+
+
+@pytest.mark.parametrize("tls", [Tls.STARTTLS, Tls.IMPLICIT])
+async def test_a_mail_that_asks_for_tls_never_goes_in_clear(tls: Tls, tmp_path: Path) -> None:
+    ca, _ = issued(tmp_path / "ours")
+    kept = Kept()
+    with mail_server(kept, None) as port, pytest.raises(MailUnavailable):
+        await sender(port, tls, ca).send(MAIL)
+    assert kept.count == 0
+
+
+async def test_a_providers_keys_come_from_whom_we_trust_alone(tmp_path: Path) -> None:
+    ours, pair = issued(tmp_path / "ours")
+    other, _ = issued(tmp_path / "other")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\nConnection: close\r\n\r\n{"keys":[]}')
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=serving(pair.certificate, pair.key))
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/keys"
+        assert await jwks_source(url, tls=trusting(ours))() == b'{"keys":[]}'
+        for tls in (trusting(other), None):
+            with pytest.raises(IdentityUnavailable) as refused:
+                await jwks_source(url, tls=tls)()
+            assert distrust(refused.value) == "unable to get local issuer certificate"
