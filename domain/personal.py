@@ -8,6 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import Any, Final
 from uuid import UUID
@@ -97,6 +98,10 @@ class KeptTexts:
 
     document: Document
     version: str
+
+
+#: Where a walk over kept answers is: when an answer's key was claimed, and by whom (tenant, caller, key).
+AnswerPlace = tuple[datetime, str, str, str]
 
 
 def normalised(text: str) -> str:

@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     checkpoint_seconds: float = Field(default=300.0, gt=0)
     personal_key_file: Path
     pseudonym_key_file: Path
+    column_key_file: Path
+    lookup_key_file: Path
 
     ged_url: str
     ged_repository: str = "A1"
