@@ -20,7 +20,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -42,8 +42,26 @@ def key_id(kind: str, key: bytes) -> str:
     return hmac.digest(key, f"{kind}-key-id".encode(), "sha256").hex()[:8]
 
 
+class KeySource(Protocol):
+    """Where keys come from: a file, or whatever else keeps them."""
+
+    def keys(self) -> Mapping[str, bytes]:
+        """By their ids, the current one first. Raises KeyringUnavailable."""
+        ...
+
+
+class HeldKeys:
+    """Keys in memory."""
+
+    def __init__(self, kind: str, keys: Sequence[bytes]) -> None:
+        self._keys = {key_id(kind, key): key for key in keys}
+
+    def keys(self) -> Mapping[str, bytes]:
+        return self._keys
+
+
 class KeyLines:
-    """The keys of a file by their ids, in the file's order."""
+    """The keys of a file, in the file's order."""
 
     def __init__(self, path: Path, kind: str) -> None:
         self._path = path
@@ -64,19 +82,20 @@ class KeyLines:
 
 
 class SealedColumns:
-    """The ColumnKeys port over two key files."""
+    """The ColumnKeys port."""
 
-    def __init__(self, column_key_file: Path, lookup_key_file: Path) -> None:
-        self._columns = KeyLines(column_key_file, COLUMN)
-        self._lookups = KeyLines(lookup_key_file, LOOKUP)
+    def __init__(self, columns: KeySource, lookups: KeySource) -> None:
+        self._columns = columns
+        self._lookups = lookups
+
+    @classmethod
+    def from_files(cls, column_key_file: Path, lookup_key_file: Path) -> Self:
+        """The files are read when keys are needed."""
+        return cls(KeyLines(column_key_file, COLUMN), KeyLines(lookup_key_file, LOOKUP))
 
     def current(self) -> CurrentKeys:
         """Raises KeyringUnavailable."""
         return CurrentKeys(next(iter(self._columns.keys())), next(iter(self._lookups.keys())))
-
-    def known(self) -> tuple[Sequence[str], Sequence[str]]:
-        """Ids of all column keys and of all look-up keys, the current ones first. Raises KeyringUnavailable."""
-        return list(self._columns.keys()), list(self._lookups.keys())
 
     def seal(self, place: Place, text: str, key: str) -> str:
         """A text that opens at ``place`` alone, under the column key of that id. Raises PersonalKeyMissing, KeyringUnavailable."""

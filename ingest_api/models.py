@@ -57,9 +57,10 @@ class Input(BaseModel):
 
 
 class DepositorInput(Input):
-    """Who deposits: gets the mails about the document, in that language."""
+    """Who deposits: gets the mails about the document, in that language, addressed by that name."""
 
     email: Email = Field(repr=False)
+    name: Text | None = Field(default=None, repr=False)
     language: Literal["fr", "en"] = "fr"
 
 

@@ -201,7 +201,8 @@ class Adapters:
     @cached_property
     def texts(self) -> PersonalTexts:
         settings = self.settings
-        return PersonalTexts(SealedColumns(settings.column_key_file, settings.lookup_key_file), self.personal)
+        columns = SealedColumns.from_files(settings.column_key_file, settings.lookup_key_file)
+        return PersonalTexts(columns, self.personal)
 
     @cached_property
     def _mongo(self) -> MongoAuditStore:
