@@ -122,7 +122,6 @@ class Upload:
             }
         )
 
-
     def given(self) -> GivenTexts:
         """What of it is personal."""
         return GivenTexts(

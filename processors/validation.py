@@ -55,9 +55,7 @@ class Validation:
             document = await work.documents.lock(document_id)
             if document.tenant != caller.tenant or document.status in ATTEMPTS:
                 raise DocumentNotFound
-            decision = Decision(
-                to=to, actor=origin.actor, at=origin.at, note=self._texts.note(document, note)
-            )
+            decision = Decision(to=to, actor=origin.actor, at=origin.at, note=self._texts.note(document, note))
             if document.status is Status.VERIFIED:
                 decided = Decided(await carry_out(work, document, decision, origin), pending=False)
             elif document.status is Status.STORED and self._is_recorded(document, decision, note):
@@ -69,7 +67,6 @@ class Validation:
                 raise TransitionRefused(f"A document that is {document.status.value} cannot become {to.value}.")
         reach("decision.committed")
         return decided
-
 
     def _is_recorded(self, document: Document, decision: Decision, note: str) -> bool:
         """Whether the same person decided the same before: that changes nothing. Raises TransitionRefused for any other one."""

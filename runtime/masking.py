@@ -41,7 +41,9 @@ PERSONAL: Final = frozenset(
 )
 
 #: An address as mail programs know it, also percent-encoded as in a query. Bounded, so that no line takes long.
-_ADDRESS: Final = re.compile(r"[^\s@<>\"'(),;:\[\]=&/]{1,64}(?:@|%40)[^\s@<>\"'(),;:\[\]&/]{1,253}\.[^\s@<>\"'(),;:\[\]&/.]{2,63}")
+_ADDRESS: Final = re.compile(
+    r"[^\s@<>\"'(),;:\[\]=&/]{1,64}(?:@|%40)[^\s@<>\"'(),;:\[\]&/]{1,253}\.[^\s@<>\"'(),;:\[\]&/.]{2,63}"
+)
 #: Deeper values are shown as masked: ours are flat.
 _DEEPEST: Final = 4
 

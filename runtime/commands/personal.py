@@ -39,11 +39,16 @@ def status(stack: Stack = None, as_json: AsJson = False) -> None:
     """Every key: which is the current one, and how many documents are under each."""
     state = _care(stack, lambda care: care.status())
     document = document_of(state)
-    rows = [(row["kind"], row["key"], "current" if row["current"] else "", str(row["documents"])) for row in document["keys"]]
+    rows = [
+        (row["kind"], row["key"], "current" if row["current"] else "", str(row["documents"]))
+        for row in document["keys"]
+    ]
     lines = table(("KIND", "KEY", "", "DOCUMENTS"), rows)
     if document["not_sealed"]:
         lines.append(f"NOT SEALED YET: {document['not_sealed']} documents: dpj personal reseal")
-    lines += [f"NO KEY HERE for {one['documents']} documents: {one['kind']} {one['key']}" for one in document["unknown"]]
+    lines += [
+        f"NO KEY HERE for {one['documents']} documents: {one['kind']} {one['key']}" for one in document["unknown"]
+    ]
     answer(document, lines, as_json=as_json)
 
 
@@ -62,7 +67,11 @@ def rotate(
         raise CommandFailed("--stage and --to are two steps.", "First --stage, then --to KEY.", code="two_steps")
     key = _care(stack, lambda care: care.rotate(lookup=lookup, stage=stage, to=to))
     done = "opens; bring the file to every machine, then: rotate --to" if stage else "is the current one from now on:"
-    answer({"kind": KINDS[lookup], "key": key, "current": not stage}, [f"{KINDS[lookup]} key {done} {key}"], as_json=as_json)
+    answer(
+        {"kind": KINDS[lookup], "key": key, "current": not stage},
+        [f"{KINDS[lookup]} key {done} {key}"],
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -113,7 +122,9 @@ def retire(
 @app.command()
 def find(
     tenant: Annotated[str, typer.Option("--tenant", help="Whose documents.")],
-    by_name: Annotated[bool, typer.Option("--file-name", help="By the file's name, not the depositor's address.")] = False,
+    by_name: Annotated[
+        bool, typer.Option("--file-name", help="By the file's name, not the depositor's address.")
+    ] = False,
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:

@@ -25,9 +25,9 @@ from processors.notification import NotificationProcessor
 from processors.recording import Origin
 from processors.validation import Validation
 from tests.support.fakes_archiving import MemoryContent, MemoryMails, PlainSeals, uploaded, validated
-from tests.support.fakes_personal import plain_texts
 from tests.support.fakes_intake import PDF
 from tests.support.fakes_intake import Bench as IntakeBench
+from tests.support.fakes_personal import plain_texts
 from tests.support.interleaving import at
 from tests.support.memory_inbox import InboxRow
 from tests.unit.test_erasure import POINTS, Bench, operator

@@ -43,7 +43,14 @@ def test_fields_of_personal_texts_are_masked_whatever_they_hold(name: str) -> No
 
 
 def test_ids_and_codes_pass_unchanged() -> None:
-    event = {"event": "document_stored", "document_id": str(uuid4()), "size": 3, "seconds": 0.5, "ok": True, "code": None}
+    event = {
+        "event": "document_stored",
+        "document_id": str(uuid4()),
+        "size": 3,
+        "seconds": 0.5,
+        "ok": True,
+        "code": None,
+    }
     assert masked(**event) == event
 
 

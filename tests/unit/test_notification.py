@@ -226,7 +226,9 @@ def test_mails_as_read(template: str, language: str, subject: str, words: str) -
     assert f'<html lang="{language}">' in mail.html
 
 
-@pytest.mark.parametrize(("language", "words"), [("fr", "Bonjour Zoé <i>O'Neil</i>,"), ("en", "Dear Zoé <i>O'Neil</i>,")])
+@pytest.mark.parametrize(
+    ("language", "words"), [("fr", "Bonjour Zoé <i>O'Neil</i>,"), ("en", "Dear Zoé <i>O'Neil</i>,")]
+)
 def test_who_gave_a_name_is_called_by_it(language: str, words: str) -> None:
     values = {**VALUES, "depositor_name": "Zoé <i>O'Neil</i>"}
     mail = MailTemplates().render("receipt", Language(language), values)
