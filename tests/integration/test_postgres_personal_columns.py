@@ -29,7 +29,7 @@ from storage.queries_postgres import PostgresQueries
 from tests.integration.test_postgres_wrapped_keys import _Explaining
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier
 from tests.support.fakes_archiving import PlainSeals
-from tests.support.fakes_personal import PlainColumns
+from tests.support.fakes_personal import PlainColumns, real_columns
 from tests.support.memory_personal import MemoryKeyLines
 
 NAME = PersonalField.FILE_NAME
@@ -304,18 +304,44 @@ async def test_kept_answers_lose_their_texts_and_keep_their_order(world: World) 
         assert row["response"]["body"]["id"] == "1"
 
 
+async def test_the_roomiest_texts_fit(world: World) -> None:
+    document = a_document(world.dossier)
+    texts = PersonalTexts(real_columns(), PlainSeals())
+    given = GivenTexts(
+        file_name="🦊" * 255,
+        email=f"{'a' * 64}@{'b' * 185}.fr",
+        depositor_name="🦊" * 255,
+        tags=("🦊" * 64,) * 20,
+        metadata={f"{number:02}{'é' * 62}": "🦊" * 1000 for number in range(32)},
+    )
+    sealed = replace(document, **texts.sealed(document.tenant, document.id, given))
+    sealed = replace(sealed, rejection_reason=texts.note(sealed, "🦊" * 2000))
+    async with world.database.transaction() as work:
+        await work.documents.add(sealed)
+    shown = texts.shown(await world.get(document.id)).texts
+    assert (shown.file_name, shown.tags, shown.metadata) == (given.file_name, given.tags, given.metadata)
+    assert shown.decision_note == "🦊" * 2000
+
+
+class _Planning(_Explaining):
+    """The same, with transactions of any kind."""
+
+    def transaction(self, **how: Any) -> Any:
+        return self._connection.transaction(**how)
+
+
 @pytest.fixture
-async def explaining(database_dsn: str) -> AsyncIterator[_Explaining]:
+async def explaining(database_dsn: str) -> AsyncIterator[_Planning]:
     connection = await connect(database_dsn)
     dossier = uuid4()
     await connection.execute(_DOSSIER, dossier)
     await connection.execute(_DOCUMENTS, dossier, ROWS)
     await connection.execute("VACUUM ANALYZE documents")
-    yield _Explaining(connection)
+    yield _Planning(connection)
     await connection.close()
 
 
-async def test_counting_reads_the_index_alone(explaining: _Explaining) -> None:
+async def test_counting_reads_the_index_alone(explaining: _Planning) -> None:
     uses = await PostgresPersonalColumns(explaining).uses()
     assert uses == [
         ColumnUse(None, None, ROWS // 1000),
@@ -326,7 +352,7 @@ async def test_counting_reads_the_index_alone(explaining: _Explaining) -> None:
     assert "Index Only Scan" in {node["Node Type"] for node in explaining.nodes}
 
 
-async def test_a_page_reads_its_rows_and_no_others(explaining: _Explaining) -> None:
+async def test_a_page_reads_its_rows_and_no_others(explaining: _Planning) -> None:
     kept = PostgresPersonalColumns(explaining)
     page = await kept.page(ColumnUse("k1", "l1", 0), None, 100)
     assert len(page) == 100
@@ -339,7 +365,7 @@ async def test_a_page_reads_its_rows_and_no_others(explaining: _Explaining) -> N
     assert min(one.document.id for one in later) > page[-1].document.id
 
 
-async def test_a_look_up_reads_what_it_finds(explaining: _Explaining) -> None:
+async def test_a_look_up_reads_what_it_finds(explaining: _Planning) -> None:
     queries = PostgresQueries(explaining)
     index = await explaining._connection.fetchval("SELECT decode(md5('17'), 'hex')")
     for indexes in ((index,), (index, b"of an older key.")):
