@@ -100,6 +100,7 @@ class PersonalKeyMissing(KeyringUnavailable):
     """The key that a personal text is sealed under has not come to this process yet (``dpj personal``)."""
 
     code = "personal_key_missing"
+    waiting_for = "personal_keys"
 
     def __init__(self, detail: str = "", *, outage: bool = False) -> None:
         super().__init__(detail, outage=outage)

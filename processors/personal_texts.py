@@ -52,6 +52,10 @@ class PersonalTexts:
         self._keys = keys
         self._personal = personal
 
+    async def check(self) -> None:
+        """Raises KeyringUnavailable if there are no keys to be had now."""
+        self._keys.current()
+
     def sealed(self, tenant: str, document_id: UUID, given: GivenTexts) -> dict[str, Any]:
         """Fields of a new Document. Raises KeyringUnavailable."""
         current = self._keys.current()

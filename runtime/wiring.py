@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from crypto.link_tokens import LinkSigner
-from domain.errors import GedUnavailable, MailUnavailable, RevocationsUnavailable
+from domain.errors import GedUnavailable, MailUnavailable, PersonalKeyMissing, RevocationsUnavailable
 from notifications.email_smtp import SmtpMailSender, Tls
 from notifications.rendering import MailTemplates
 from processors.archive_copies import ArchiveCopies, CopyRemover
@@ -105,6 +105,7 @@ class Site(Adapters):
         )
         templates = MailTemplates(zone=ZoneInfo(settings.mail_time_zone), bank=settings.mail_from_name)
         guarded = GuardedMailSender(sender, self._breaker(MailUnavailable, sender.check))
+        self.dependencies.need(PersonalKeyMissing.waiting_for, self.texts.check)
         parts = (templates, guarded, self.clock)
         domain = settings.mail_from.rpartition("@")[2]
         operators, mails = operators_of(settings), None
@@ -303,6 +304,7 @@ class Site(Adapters):
                 "postgresql": self.postgres.check,
                 "object_store": self.objects.check,
                 "keyring": self.keyring.check,
+                PersonalKeyMissing.waiting_for: self.texts.check,
                 "schema_registry": self.codec.check,
                 "signing_keys": jwks.check,
                 RevocationsUnavailable.waiting_for: self.revoked_tokens.look,
