@@ -8,7 +8,14 @@ import sys
 import traceback
 from typing import NamedTuple
 
-from domain.errors import DPJError, KeyringLoginRefused, SchemaMissing, TenantKeyMissing, Transient
+from domain.errors import (
+    DPJError,
+    KeyringLoginRefused,
+    PersonalKeyMissing,
+    SchemaMissing,
+    TenantKeyMissing,
+    Transient,
+)
 from domain.failures import FAILURES
 from runtime.commands.output import FAILED, CommandFailed
 
@@ -65,6 +72,6 @@ def _message(error: DPJError) -> str:
 def _advice(error: DPJError) -> str:
     if isinstance(error, SchemaMissing):
         return "Register them: dpj schemas register."
-    if isinstance(error, Transient) and not isinstance(error, TenantKeyMissing | KeyringLoginRefused):
+    if isinstance(error, Transient) and not isinstance(error, TenantKeyMissing | KeyringLoginRefused | PersonalKeyMissing):
         return f"Is {error.waiting_for} running? See: dpj stack status."
     return FAILURES[error.code].advice if error.code in FAILURES else ""
