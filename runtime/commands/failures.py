@@ -72,6 +72,8 @@ def _message(error: DPJError) -> str:
 def _advice(error: DPJError) -> str:
     if isinstance(error, SchemaMissing):
         return "Register them: dpj schemas register."
-    if isinstance(error, Transient) and not isinstance(error, TenantKeyMissing | KeyringLoginRefused | PersonalKeyMissing):
+    if isinstance(error, Transient) and not isinstance(
+        error, TenantKeyMissing | KeyringLoginRefused | PersonalKeyMissing
+    ):
         return f"Is {error.waiting_for} running? See: dpj stack status."
     return FAILURES[error.code].advice if error.code in FAILURES else ""
