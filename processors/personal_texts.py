@@ -46,11 +46,15 @@ class ColumnKeys(Protocol):
 
 
 class PersonalTexts:
-    """Seals and opens documents' texts. ``personal`` opens the e-mail addresses of rows that are older than ``keys``."""
+    """Seals and opens documents' texts. ``personal`` opens the e-mail addresses of rows that are older than ``keys``.
 
-    def __init__(self, keys: ColumnKeys, personal: PersonalData) -> None:
+    With ``sealed_only`` there are no such rows any more: one in that form was put there by somebody else, and does not open.
+    """
+
+    def __init__(self, keys: ColumnKeys, personal: PersonalData, *, sealed_only: bool = False) -> None:
         self._keys = keys
         self._personal = personal
+        self._sealed_only = sealed_only
 
     async def check(self) -> None:
         """Raises KeyringUnavailable if there are no keys to be had now."""
@@ -82,9 +86,9 @@ class PersonalTexts:
         }
 
     def note(self, document: Document, text: str) -> str:
-        """A decision's note as ``document``'s row may hold it; an empty one stays empty. Raises KeyringUnavailable."""
+        """A decision's note as ``document``'s row may hold it; an empty one stays empty. Raises WrongKey, KeyringUnavailable."""
         if not text or document.personal_key is None:
-            return text
+            return self._open(document, PersonalField.NOTE, text)
         return self._keys.seal(_place(document, PersonalField.NOTE), text, document.personal_key)
 
     def opened_note(self, document: Document, held: str | None) -> str | None:
@@ -93,9 +97,8 @@ class PersonalTexts:
 
     def email(self, document: Document) -> str:
         """The depositor's address. Raises WrongKey or KeyringUnavailable."""
-        if document.personal_key is None:
-            return self._personal.unseal(document.depositor_email_sealed)
-        return self._open(document, PersonalField.EMAIL, document.depositor_email_sealed)
+        held = self._open(document, PersonalField.EMAIL, document.depositor_email_sealed)
+        return held if document.personal_key else self._personal.unseal(held)
 
     def depositor_name(self, document: Document) -> str | None:
         """Raises WrongKey or KeyringUnavailable."""
@@ -119,7 +122,7 @@ class PersonalTexts:
                 _log.error("personal_text_unreadable", document_id=str(document.id), field=field.value)
                 return ""
 
-        tags, metadata = document.tags, document.metadata
+        tags, metadata = ((), {}) if self._sealed_only else (document.tags, document.metadata)
         if labels := look(PersonalField.LABELS, document.labels_sealed):
             said = json.loads(labels)
             tags, metadata = tuple(said["tags"]), said["metadata"]
@@ -171,7 +174,11 @@ class PersonalTexts:
         )
 
     def _open(self, document: Document, field: PersonalField, held: str) -> str:
-        return held if document.personal_key is None else self._keys.open(_place(document, field), held)
+        if document.personal_key is not None:
+            return self._keys.open(_place(document, field), held)
+        if held and self._sealed_only:
+            raise WrongKey("A text that is not sealed stands in a document's row.")
+        return held
 
 
 def _place(document: Document, field: PersonalField) -> Place:

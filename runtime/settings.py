@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     pseudonym_key_file: Path
     column_key_file: Path
     lookup_key_file: Path
+    columns_sealed_only: bool = False
 
     ged_url: str
     ged_repository: str = "A1"

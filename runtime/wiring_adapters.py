@@ -202,7 +202,7 @@ class Adapters:
     def texts(self) -> PersonalTexts:
         settings = self.settings
         columns = SealedColumns.from_files(settings.column_key_file, settings.lookup_key_file)
-        return PersonalTexts(columns, self.personal)
+        return PersonalTexts(columns, self.personal, sealed_only=settings.columns_sealed_only)
 
     @cached_property
     def _mongo(self) -> MongoAuditStore:

@@ -69,6 +69,25 @@ def test_a_row_from_before_is_read_as_it_is() -> None:
     assert texts.note(document, "note") == "note"
 
 
+def test_where_all_rows_are_sealed_one_that_is_not_does_not_open() -> None:
+    texts = PersonalTexts(PlainColumns(), PlainSeals(), sealed_only=True)
+    document = a_document(original_name="put.pdf", tags=("t",), metadata={"a": 1}, validation_comment="fine")
+    with structlog.testing.capture_logs() as logs:
+        shown = texts.shown(document).texts
+    assert (shown.file_name, shown.tags, shown.metadata, shown.decision_note) == ("", (), {}, "")
+    assert {said["field"] for said in logs} == {"file_name", "note"}
+    for read in (texts.email, texts.file_name, texts.resealed):
+        with pytest.raises(WrongKey):
+            read(document)
+    with pytest.raises(WrongKey):
+        texts.note(document, "x")
+    erased = a_document(status=Status.ERASED, original_name="", depositor_email_sealed="")
+    assert texts.shown(erased).texts.file_name == ""
+    sealed = a_sealed(texts)
+    assert texts.shown(sealed).texts.tags == ("durand",)
+    assert texts.email(sealed) == "Durand@example.org"
+
+
 def test_a_name_that_looks_sealed_is_a_name_in_a_row_from_before() -> None:
     texts = plain_texts()
     document = a_document(original_name="p2.k1.x")
