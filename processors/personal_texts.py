@@ -87,7 +87,9 @@ class PersonalTexts:
 
     def note(self, document: Document, text: str) -> str:
         """A decision's note as ``document``'s row may hold it; an empty one stays empty. Raises WrongKey, KeyringUnavailable."""
-        if not text or document.personal_key is None:
+        if not text:
+            return text
+        if document.personal_key is None:
             return self._open(document, PersonalField.NOTE, text)
         return self._keys.seal(_place(document, PersonalField.NOTE), text, document.personal_key)
 
