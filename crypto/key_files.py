@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -14,6 +17,8 @@ from domain.errors import KeyringUnavailable
 
 KEY_BYTES = 32
 MAX_KEY_FILE_BYTES = 1 << 20
+#: How long a writer waits for another one.
+LOCK_SECONDS = 10.0
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 log = structlog.get_logger()
@@ -64,6 +69,49 @@ def create_key_file(path: Path, content: bytes) -> None:
         with suppress(OSError):
             path.unlink()
         raise
+
+
+def replace_key_file(path: Path, content: bytes) -> None:
+    """Put a new file in the old one's place, whole or not at all. Raises KeyringUnavailable."""
+    new = path.with_name(f"{path.name}.new")
+    with suppress(FileNotFoundError):
+        new.unlink()  # of a writer that died
+    try:
+        create_key_file(new, content)
+        new.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise refused(path, type(error).__name__) from None
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Other writers of the file wait. Raises KeyringUnavailable."""
+    try:
+        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise refused(path, type(error).__name__) from None
+    try:
+        _take(lock, path)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _take(lock: int, path: Path) -> None:
+    ends = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > ends:
+                raise refused(path, "another_writer") from None
+        time.sleep(LOCK_SECONDS / 1000)
 
 
 def refused(path: Path, reason: str) -> KeyringUnavailable:

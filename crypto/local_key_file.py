@@ -23,26 +23,22 @@ format 2. A file is replaced as a whole (written beside it, then renamed), by on
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from crypto.encoding import from_text, to_text
-from crypto.key_files import create_key_file, read_key_file, refused
+from crypto.key_files import create_key_file, locked, read_key_file, refused, replace_key_file
 from domain.keys import is_tenant, wipe
 
 FORMAT_1 = "dpj-keyring-1"
 FORMAT = "dpj-keyring-2"
 KEK_BYTES = 32
-#: How long a writer waits for another one.
-LOCK_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -112,48 +108,13 @@ def read(path: Path) -> KeyFile:
 @contextmanager
 def changing(path: Path) -> Iterator[KeyFile]:
     """The content, to be changed in the block and written at its end; other writers wait. Raises KeyringUnavailable."""
-    try:
-        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise refused(path, type(error).__name__) from None
-    try:
-        _take(lock, path)
+    with locked(path):
         content = read(path)
         try:
             yield content
-            _replace(path, _encoded(content))
+            replace_key_file(path, _encoded(content))
         finally:
             content.wipe()
-    finally:
-        os.close(lock)
-
-
-def _take(lock: int, path: Path) -> None:
-    ends = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > ends:
-                raise refused(path, "another_writer") from None
-        time.sleep(LOCK_SECONDS / 1000)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    new = path.with_name(f"{path.name}.new")
-    with suppress(FileNotFoundError):
-        new.unlink()  # of a writer that died
-    try:
-        create_key_file(new, content)
-        new.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise refused(path, type(error).__name__) from None
 
 
 def _parsed(content: Mapping[str, Any]) -> KeyFile:

@@ -36,19 +36,25 @@ class Role(Enum):
 class Decision:
     """A validation or rejection that a person asked for.
 
-    ``to`` is VALIDATED or REJECTED, ``note`` the comment or the reason (free text, stays in PostgreSQL), ``actor`` a
-    pseudonymous id.
+    ``to`` is VALIDATED or REJECTED, ``note`` the comment or the reason (free text, sealed as the document's other texts are),
+    ``actor`` a pseudonymous id.
     """
 
     to: Status
     actor: str
     at: datetime
-    note: str
+    note: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A row of DOCUMENTS. Sizes in bytes, ``sha256`` in lower-case hex of the clear bytes, times aware and in UTC."""
+    """A row of DOCUMENTS. Sizes in bytes, ``sha256`` in lower-case hex of the clear bytes, times aware and in UTC.
+
+    Personal texts are as the row holds them: ``original_name``, ``depositor_email_sealed``, ``depositor_name_sealed``,
+    ``labels_sealed`` (tags and metadata) and notes are sealed under ``personal_key``, and looked up under ``lookup_key``;
+    ``processors.personal_texts`` opens them. Where ``personal_key`` is None the row is older than that: name, tags, metadata and
+    notes are as they were given, the e-mail address alone is sealed, bound to nothing.
+    """
 
     id: UUID
     tenant: str
@@ -56,7 +62,7 @@ class Document:
     step_id: UUID | None
     type_code: str
     category: str | None
-    original_name: str
+    original_name: str = field(repr=False)
     stored_name: str
     object_key: str
     status: Status
@@ -64,8 +70,14 @@ class Document:
     depositor_id: str
     depositor_email_sealed: str = field(repr=False)
     language: Language
-    tags: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    depositor_name_sealed: str | None = field(default=None, repr=False)
+    labels_sealed: str | None = field(default=None, repr=False)
+    personal_key: str | None = None
+    lookup_key: str | None = None
+    file_name_index: bytes | None = field(default=None, repr=False)
+    email_index: bytes | None = field(default=None, repr=False)
+    tags: tuple[str, ...] = field(default=(), repr=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     version_number: int = 1
     parent_id: UUID | None = None
     mime_type: str | None = None
@@ -75,8 +87,8 @@ class Document:
     object_etag: str | None = None
     object_size: int | None = None
     validator_id: str | None = None
-    validation_comment: str | None = None
-    rejection_reason: str | None = None
+    validation_comment: str | None = field(default=None, repr=False)
+    rejection_reason: str | None = field(default=None, repr=False)
     pending_decision: Decision | None = None
     ged_id: str | None = None
     ged_path: str | None = None

@@ -26,6 +26,12 @@ JWS_TYPE: Final = "dpj-erasure+jws"
 PERSONAL_FIELDS: Final[Mapping[str, Any]] = {
     "original_name": "",
     "depositor_email_sealed": "",
+    "depositor_name_sealed": None,
+    "labels_sealed": None,
+    "personal_key": None,
+    "lookup_key": None,
+    "file_name_index": None,
+    "email_index": None,
     "tags": (),
     "metadata": {},
     "validation_comment": None,

@@ -96,6 +96,16 @@ class KeyVersionRetired(KeyringUnavailable):
         super().__init__(detail, outage=outage)
 
 
+class PersonalKeyMissing(KeyringUnavailable):
+    """The key that a personal text is sealed under has not come to this process yet (``dpj personal``)."""
+
+    code = "personal_key_missing"
+    waiting_for = "personal_keys"
+
+    def __init__(self, detail: str = "", *, outage: bool = False) -> None:
+        super().__init__(detail, outage=outage)
+
+
 class KeyringLoginRefused(KeyringUnavailable):
     """What this process was given to log in with is used up or invalid: it needs another, and so a new start."""
 

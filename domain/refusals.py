@@ -248,3 +248,9 @@ class KeyVersionInUse(Refused):
     """A version of a key can't be retired: something is still wrapped under it, or may be in a moment."""
 
     code = "key_version_in_use"
+
+
+class PersonalKeyInUse(Refused):
+    """A personal-data key can't be retired: documents' texts are still sealed, or looked up, under it."""
+
+    code = "personal_key_in_use"

@@ -1,7 +1,7 @@
 """Who may use which route: the one table, checked against the routes when the application is made.
 
-* portal: deposits, and reads all of its own tenant;
-* validator: reads all of its own tenant, validates and rejects there;
+* portal: deposits, reads all of its own tenant, and looks it up by file name or e-mail address;
+* validator: reads and looks up all of its own tenant, validates and rejects there;
 * operator, auditor: read metadata and timelines of every tenant, content of none; retentions and erasure receipts too;
 * auditor: receipts of archived documents of every tenant;
 * operator: erases documents of every tenant, extends retentions, sets and lifts legal holds, revokes tokens and links.
@@ -52,6 +52,7 @@ def _documents(own: frozenset[Role], other: frozenset[Role] = frozenset()) -> Ru
 ACCESS: Final[Mapping[str, Rule | Open]] = {
     "upload_document": _documents(frozenset({Role.PORTAL})),
     "list_documents": _documents(_EVERYONE, ALL_TENANTS),
+    "search_documents": _documents(_TENANT),
     "get_document": _documents(_EVERYONE, ALL_TENANTS),
     "get_document_content": _documents(_TENANT),
     "get_document_thumbnail": _documents(_TENANT),

@@ -21,9 +21,11 @@ from processors.erasing import Erasing
 from processors.intake import Intake
 from processors.keeping import Keeping
 from processors.links import DocumentLinks
+from processors.personal_texts import PersonalTexts
 from processors.reading import Reading
 from processors.receipts import Receipts
 from processors.revoking import Revoking
+from processors.search import DocumentSearch
 from processors.validation import Validation
 
 MAX_USER_AGENT: Final = 256
@@ -46,6 +48,8 @@ class ApiDependencies:
 
     intake: Intake
     reading: Reading
+    search: DocumentSearch
+    texts: PersonalTexts
     validation: Validation
     dossiers: DossierFiles
     revoking: Revoking

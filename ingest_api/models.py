@@ -10,6 +10,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
+from processors.paging import DEFAULT_LIMIT, MAX_LIMIT
+
 MAX_METADATA_ENTRIES: Final = 32
 
 
@@ -55,9 +57,10 @@ class Input(BaseModel):
 
 
 class DepositorInput(Input):
-    """Who deposits: gets the mails about the document, in that language."""
+    """Who deposits: gets the mails about the document, in that language, addressed by that name."""
 
     email: Email = Field(repr=False)
+    name: Text | None = Field(default=None, repr=False)
     language: Literal["fr", "en"] = "fr"
 
 
@@ -73,6 +76,24 @@ class UploadMetadata(Input):
     tags: Annotated[list[Label], Field(max_length=20)] = []
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
     metadata: Annotated[dict[Label, Value], Field(max_length=MAX_METADATA_ENTRIES)] = {}
+
+
+class SearchInput(Input):
+    """What documents have to have: this file name, this depositor's address, or both."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"type": "string"}}}
+                for name in ("file_name", "depositor_email")
+            ]
+        }
+    )
+
+    file_name: Text | None = Field(default=None, repr=False)
+    depositor_email: Email | None = Field(default=None, repr=False)
+    cursor: Annotated[str, Field(max_length=128)] | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT), BeforeValidator(_whole)] = DEFAULT_LIMIT
 
 
 class ValidateInput(Input):

@@ -18,6 +18,7 @@ from ingest_api.models import (
     Problem,
     RejectInput,
     RevocationInput,
+    SearchInput,
     UploadMetadata,
     ValidateInput,
 )
@@ -27,6 +28,7 @@ VERSION: Final = "1"
 
 _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     UploadMetadata,
+    SearchInput,
     ValidateInput,
     RejectInput,
     DossierInput,

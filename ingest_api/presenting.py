@@ -7,6 +7,7 @@ from typing import Any
 
 from domain.documents import Decision, Document, DocumentType, Dossier, TimelineEntry
 from domain.lifecycle import Status
+from domain.personal import Shown
 from ingest_api.models import (
     ArchiveView,
     DecisionView,
@@ -20,7 +21,8 @@ from ingest_api.models import (
 API: str = "/api/v1"
 
 
-def document_view(document: Document) -> DocumentView:
+def document_view(shown: Shown) -> DocumentView:
+    document, texts = shown.document, shown.texts
     return DocumentView(
         id=document.id,
         status=document.status.value,
@@ -29,7 +31,7 @@ def document_view(document: Document) -> DocumentView:
         step_id=document.step_id,
         type=document.type_code,
         mandatory=document.mandatory,
-        file_name=document.original_name,
+        file_name=texts.file_name,
         media_type=document.mime_type,
         size=document.size,
         sha256=document.sha256,
@@ -37,10 +39,10 @@ def document_view(document: Document) -> DocumentView:
         parent_id=document.parent_id,
         depositor=document.depositor_id,
         language=document.language.value,
-        tags=list(document.tags),
-        metadata=document.metadata,
-        decision=_decision(document),
-        pending_decision=_pending(document.pending_decision),
+        tags=list(texts.tags),
+        metadata=texts.metadata,
+        decision=_decision(document, texts.decision_note),
+        pending_decision=_pending(document.pending_decision, texts.pending_note),
         archive=ArchiveView(
             planned=document.archive_planned,
             retention_years=document.retention_years,
@@ -57,9 +59,9 @@ def document_view(document: Document) -> DocumentView:
     )
 
 
-def document_body(document: Document) -> Mapping[str, Any]:
-    """The view as JSON values: what an Idempotency-Key keeps and gives again."""
-    return document_view(document).model_dump(mode="json")
+def document_body(shown: Shown) -> Mapping[str, Any]:
+    """The view as JSON values: what an Idempotency-Key keeps, personal texts apart, and gives again."""
+    return document_view(shown).model_dump(mode="json")
 
 
 def dossier_view(dossier: Dossier) -> DossierView:
@@ -111,7 +113,7 @@ def type_view(rule: DocumentType) -> DocumentTypeView:
     )
 
 
-def _decision(document: Document) -> DecisionView | None:
+def _decision(document: Document, note: str | None) -> DecisionView | None:
     if document.validator_id is None or document.decided_at is None:
         return None
     rejected = document.rejection_reason is not None
@@ -119,14 +121,14 @@ def _decision(document: Document) -> DecisionView | None:
         status=(Status.REJECTED if rejected else Status.VALIDATED).value,
         by=document.validator_id,
         at=document.decided_at,
-        note=document.rejection_reason if rejected else document.validation_comment,
+        note=note,
     )
 
 
-def _pending(decision: Decision | None) -> DecisionView | None:
+def _pending(decision: Decision | None, note: str | None) -> DecisionView | None:
     if decision is None:
         return None
-    return DecisionView(status=decision.to.value, by=decision.actor, at=decision.at, note=decision.note or None)
+    return DecisionView(status=decision.to.value, by=decision.actor, at=decision.at, note=note or None)
 
 
 def _links(document: Document) -> dict[str, str]:

@@ -9,19 +9,20 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from domain.documents import Document
 from domain.jws import MEDIA_TYPE
 from domain.lifecycle import Status
 from ingest_api import models
 from ingest_api.answers import answer, answer_json
 from ingest_api.body import read_json
 from ingest_api.content import content_answer
-from ingest_api.dependencies import Authorised, Given
+from ingest_api.dependencies import Authorised, Given, Surroundings
 from ingest_api.documented import RANGES, RAW_BODIES, RECEIPT, json_body, problems
 from ingest_api.presenting import API, document_body, document_view, event_view, type_view
 from ingest_api.ranges import is_current
 from ingest_api.streaming import ContentResponse
-from ingest_api.uploads import read_upload
-from processors.paging import DEFAULT_LIMIT, MAX_LIMIT
+from ingest_api.uploads import clean_file_name, read_upload
+from processors.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 from processors.validation import Decided
 
 router = APIRouter(prefix=API)
@@ -77,7 +78,30 @@ async def list_documents(
     page = await given.deps.reading.page(
         caller, dossier_id=dossier, status=status, type_code=type_code, cursor=cursor, limit=limit
     )
-    return answer(models.DocumentPage(items=[document_view(one) for one in page.items], next_cursor=page.next_cursor))
+    return _page(given, page)
+
+
+@router.post(
+    "/documents/search",
+    name="search_documents",
+    response_model=models.DocumentPage,
+    responses=problems(400, 401, 403, 408, 415, 422, 429, 503),
+    openapi_extra=json_body(models.SearchInput),
+)
+async def search_documents(request: Request, caller: Authorised, given: Given) -> Response:
+    """The tenant's documents of exactly that file name, depositor's address, or both; newest first. Case does not count.
+
+    What is looked for stands in the body, because addresses of requests end up in the logs of whatever they pass.
+    """
+    body = await read_json(request, models.SearchInput, timeout=given.deps.body_timeout)
+    page = await given.deps.search.page(
+        caller,
+        file_name=clean_file_name(body.file_name) if body.file_name else None,
+        depositor_email=body.depositor_email,
+        cursor=body.cursor,
+        limit=body.limit,
+    )
+    return _page(given, page)
 
 
 @router.get(
@@ -88,7 +112,8 @@ async def list_documents(
 )
 async def get_document(document_id: UUID, caller: Authorised, given: Given) -> Response:
     """One document's metadata and state."""
-    return answer(document_view(await given.deps.reading.document(caller, document_id)))
+    document = await given.deps.reading.document(caller, document_id)
+    return answer(document_view(given.deps.texts.shown(document)))
 
 
 @router.get(
@@ -100,8 +125,8 @@ async def get_document(document_id: UUID, caller: Authorised, given: Given) -> R
 async def get_document_content(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
     """The document itself, decrypted as it is sent; one byte range may be asked for."""
     reading = given.deps.reading
-    document = await reading.readable(caller, document_id)
-    return await content_answer(request, document, lambda span: reading.read(caller, document_id, span))
+    shown = given.deps.texts.shown(await reading.readable(caller, document_id))
+    return await content_answer(request, shown, lambda span: reading.read(caller, document_id, span))
 
 
 @router.get(
@@ -162,7 +187,7 @@ async def get_document_receipt(document_id: UUID, caller: Authorised, given: Giv
 async def validate_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
     """Validate. 200: done. 202: on record, done as soon as the document is verified."""
     body = await read_json(request, models.ValidateInput, timeout=given.deps.body_timeout)
-    return _decided(await given.deps.validation.validate(caller, document_id, body.comment))
+    return _decided(given, await given.deps.validation.validate(caller, document_id, body.comment))
 
 
 @router.post(
@@ -175,7 +200,7 @@ async def validate_document(request: Request, document_id: UUID, caller: Authori
 async def reject_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
     """Reject, with a reason. 200: done. 202: on record, done as soon as the document is verified."""
     body = await read_json(request, models.RejectInput, timeout=given.deps.body_timeout)
-    return _decided(await given.deps.validation.reject(caller, document_id, body.reason))
+    return _decided(given, await given.deps.validation.reject(caller, document_id, body.reason))
 
 
 @router.get(
@@ -190,5 +215,10 @@ async def list_document_types(caller: Authorised, given: Given) -> Response:
     return answer(models.DocumentTypeList(items=[type_view(rule) for rule in rules]))
 
 
-def _decided(decided: Decided) -> Response:
-    return answer(document_view(decided.document), 202 if decided.pending else 200)
+def _page(given: Surroundings, page: Page[Document]) -> Response:
+    items = [document_view(given.deps.texts.shown(one)) for one in page.items]
+    return answer(models.DocumentPage(items=items, next_cursor=page.next_cursor))
+
+
+def _decided(given: Surroundings, decided: Decided) -> Response:
+    return answer(document_view(given.deps.texts.shown(decided.document)), 202 if decided.pending else 200)

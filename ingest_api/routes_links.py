@@ -72,4 +72,5 @@ async def open_link(request: Request, token: Annotated[str, Path(max_length=MAX_
     except LinkNotFound:
         await count_failure(request)
         raise
-    return await content_answer(request, document, lambda span: links.read(visitor_of(request), token, span))
+    shown = given.deps.texts.shown(document)
+    return await content_answer(request, shown, lambda span: links.read(visitor_of(request), token, span))

@@ -59,6 +59,7 @@ async def read_upload(request: Request, *, timeout: float) -> Upload:
         dossier_id=metadata.dossier_id,
         file_name=clean_file_name(metadata.file_name or parts.head.file_name),
         depositor_email=metadata.depositor.email,
+        depositor_name=metadata.depositor.name,
         language=Language(metadata.depositor.language),
         content=parts.content,
         step_id=metadata.step_id,

@@ -27,6 +27,7 @@ from domain.events import DocumentUploaded
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.lifecycle import Status
 from domain.objects import StoredObject
+from domain.personal import GivenTexts, Shown, Texts
 from domain.records import IdempotencyRecord, UploadSurroundings
 from domain.refusals import (
     ChecksumMismatch,
@@ -44,11 +45,14 @@ from processors.access import Caller, Origins
 from processors.attempts import Attempt, Attempts, Lease, Scope
 from processors.media_types import media_type
 from processors.onepass import OnePass
+from processors.personal_texts import PersonalTexts
 from processors.ports import Clock, Database, PersonalData
 from processors.recording import Origin, canonical_json, planned
 
 MAX_IDEMPOTENCY_KEY: Final = 128
 CREATED: Final = 201
+
+Present = Callable[[Shown], Mapping[str, Any]]
 
 _log = structlog.get_logger()
 
@@ -87,6 +91,7 @@ class Upload:
     dossier_id: UUID
     file_name: str = field(repr=False)
     depositor_email: str = field(repr=False)
+    depositor_name: str | None = field(default=None, repr=False)
     language: Language
     content: AsyncIterable[bytes] = field(repr=False)
     step_id: UUID | None = None
@@ -108,6 +113,7 @@ class Upload:
                 "parent": self.parent_id,
                 "file_name": self.file_name,
                 "email": self.depositor_email,
+                **({} if self.depositor_name is None else {"depositor_name": self.depositor_name}),
                 "language": self.language.value,
                 "tags": self.tags,
                 "metadata": self.metadata,
@@ -115,6 +121,20 @@ class Upload:
                 "media_type": self.declared_type,
             }
         )
+
+    def given(self) -> GivenTexts:
+        """What of it is personal."""
+        return GivenTexts(
+            file_name=self.file_name,
+            email=self.depositor_email,
+            depositor_name=self.depositor_name,
+            tags=self.tags,
+            metadata=self.metadata,
+        )
+
+    def said_again(self) -> dict[str, Any]:
+        """Members of the answer that are not kept with an Idempotency-Key: the same upload says them again."""
+        return {"file_name": self.file_name, "tags": list(self.tags), "metadata": dict(self.metadata)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +168,7 @@ class Intake:
         attempts: Attempts,
         sniffer: Sniffer,
         personal: PersonalData,
+        texts: PersonalTexts,
         clock: Clock,
     ) -> None:
         self._database = database
@@ -155,13 +176,12 @@ class Intake:
         self._attempts = attempts
         self._sniffer = sniffer
         self._personal = personal
+        self._texts = texts
         self._clock = clock
         self._origins = Origins(personal, clock)
 
-    async def receive(
-        self, caller: Caller, upload: Upload, present: Callable[[Document], Mapping[str, Any]]
-    ) -> Receipt:
-        """Take the upload in and answer; ``present`` makes the answer's body, which the Idempotency-Key keeps.
+    async def receive(self, caller: Caller, upload: Upload, present: Present) -> Receipt:
+        """Take the upload in and answer; ``present`` makes the answer's body, which the Idempotency-Key keeps, personal texts apart.
 
         Raises what ``domain.refusals`` lists under "the upload itself", and the transient errors of the dependencies.
         """
@@ -250,21 +270,18 @@ class Intake:
             step_id=upload.step_id,
             type_code=upload.type_code,
             category=None,
-            original_name=upload.file_name,
             stored_name=str(claim.document_id),
             object_key=claim.object_key,
             status=Status.PENDING,
             mandatory=upload.type_code in (around.mandatory_documents or ()),
             depositor_id=origin.actor,
-            depositor_email_sealed=self._personal.seal(upload.depositor_email),
             language=upload.language,
-            tags=upload.tags,
-            metadata=upload.metadata,
             version_number=(around.parent_version or 0) + 1,
             parent_id=upload.parent_id,
             correlation_id=origin.correlation_id,
             created_at=origin.at,
             updated_at=origin.at,
+            **self._texts.sealed(caller.tenant, claim.document_id, upload.given()),
         )
 
     async def _take(
@@ -273,7 +290,7 @@ class Intake:
         upload: Upload,
         lease: Lease,
         origin: Origin,
-        present: Callable[[Document], Mapping[str, Any]],
+        present: Present,
     ) -> Receipt:
         document, rule = begun.attempt.document, begun.rule
         passed = OnePass(upload.content, rule.max_size_bytes, lease)
@@ -296,7 +313,7 @@ class Intake:
             "object_etag": stored.etag,
             "object_size": stored.size,
         }
-        body = await self._finish(begun.attempt, origin, facts, present)  # 4
+        body = await self._finish(begun.attempt, upload, origin, facts, present)  # 4
         reach("intake.committed")
         _log.info("document_stored", document_id=str(document.id), tenant=document.tenant, size=passed.size)
         return Receipt(CREATED, body, replayed=False)  # 5
@@ -304,9 +321,10 @@ class Intake:
     async def _finish(
         self,
         attempt: Attempt,
+        upload: Upload,
         origin: Origin,
         facts: Mapping[str, Any],
-        present: Callable[[Document], Mapping[str, Any]],
+        present: Present,
     ) -> Mapping[str, Any]:
         document = attempt.document
         dossier_ref = self._personal.pseudonym("dossier", str(document.dossier_id))
@@ -330,8 +348,10 @@ class Intake:
             deposited_at=origin.at,
             **facts,
         )
-        body = present(change.new)
-        await self._database.uploads.complete(change, attempt.scope, {"status": CREATED, "body": dict(body)})
+        texts = Texts(file_name=upload.file_name, tags=upload.tags, metadata=upload.metadata)
+        body = present(Shown(change.new, texts))
+        kept = {**body, **dict.fromkeys(upload.said_again())}
+        await self._database.uploads.complete(change, attempt.scope, {"status": CREATED, "body": kept})
         return body
 
     def _fingerprint(self, upload: Upload) -> str:
@@ -354,7 +374,7 @@ async def _replay(held: _Held, upload: Upload, fingerprint: str) -> Receipt:
         pass
     if passed.sha256 != record.content_sha256:
         raise IdempotencyKeyReused("The key came with other content before.")
-    return Receipt(int(record.response["status"]), record.response["body"], replayed=True)
+    return Receipt(int(record.response["status"]), {**record.response["body"], **upload.said_again()}, replayed=True)
 
 
 def _scope(caller: Caller, origin: Origin, key: str | None) -> Scope | None:

@@ -28,7 +28,8 @@ from domain.lifecycle import GOING
 from domain.mail import OutgoingMail, RenderedMail
 from domain.records import NotificationRecord
 from processors.operator_mails import OperatorMails
-from processors.ports import Clock, Commit, Database, PersonalData, Work
+from processors.personal_texts import PersonalTexts
+from processors.ports import Clock, Commit, Database, Work
 from processors.recording import nothing
 
 ACTOR: Final = "system:notification"
@@ -63,7 +64,7 @@ class NotificationProcessor:
     def __init__(
         self,
         database: Database,
-        personal: PersonalData,
+        texts: PersonalTexts,
         renderer: MailRenderer,
         sender: MailSender,
         clock: Clock,
@@ -72,7 +73,7 @@ class NotificationProcessor:
         operators: OperatorMails | None = None,
     ) -> None:
         self._database = database
-        self._personal = personal
+        self._texts = texts
         self._renderer = renderer
         self._sender = sender
         self._clock = clock
@@ -80,7 +81,8 @@ class NotificationProcessor:
         self._operators = operators
 
     async def process(self, event: Event) -> Commit:
-        """Raises MailUnavailable, MailRefused, DatabaseUnavailable, or WrongKey (the sealed address can't be opened)."""
+        """Raises MailUnavailable, MailRefused, DatabaseUnavailable, WrongKey (a sealed text can't be opened), or KeyringUnavailable
+        (its key is not here)."""
         event = _document_event(event)
         if self._operators is not None and isinstance(event, DocumentQuarantined):
             # First: nobody else is told if the depositor's own address is refused.
@@ -93,19 +95,27 @@ class NotificationProcessor:
                 return nothing
             record = replace(record, status="PENDING", attempt=record.attempt + 1)
             await work.notifications.put(record)
-            values = await _values(work, document, event)
+            values = await _values(work, document, event) | self._said(document)
         reach("notification.attempted")
         content = self._renderer.render(record.template, document.language, values)
         await self._sender.send(
             OutgoingMail(
                 message_id=record.message_id,
-                to=self._personal.unseal(document.depositor_email_sealed),
+                to=self._texts.email(document),
                 language=document.language,
                 content=content,
             )
         )
         reach("notification.sent")
         return partial(_sent, record, self._clock.now())
+
+    def _said(self, document: Document) -> dict[str, Any]:
+        """The personal texts of the mail."""
+        return {
+            "file_name": self._texts.file_name(document),
+            "depositor_name": self._texts.depositor_name(document) or "",
+            "reason": self._texts.opened_note(document, document.rejection_reason) or "",
+        }
 
     async def give_up(self, event: Event, code: str) -> Commit:
         """The mail counts as FAILED; the document's own state is not touched by a mail that can't be delivered."""
@@ -155,19 +165,18 @@ def _document_event(event: Event) -> DocumentEvent:
 
 
 async def _values(work: Work, document: Document, event: DocumentEvent) -> dict[str, Any]:
-    """What the templates may say. The reason of a quarantine is not among it: it could help whoever sent malware."""
+    """What the templates may say, personal texts apart. The reason of a quarantine is not among it: it could help whoever sent
+    malware."""
     dossier = await work.dossiers.get(document.tenant, document.dossier_id)
     rule = await work.types.get(document.type_code)
     return {
         "reference": str(document.id),
-        "file_name": document.original_name,
         "type_label": rule.label,
         "dossier_number": dossier.number,
         "deposited_at": document.deposited_at or document.created_at,
         "occurred_at": event.occurred_at,
         "size": document.size or 0,
         "sha256": document.sha256 or "",
-        "reason": document.rejection_reason or "",
         "to_be_archived": rule.archived if document.archive_planned is None else document.archive_planned,
         "retention_years": event.retention_years if isinstance(event, DocumentArchived) else document.retention_years,
     }

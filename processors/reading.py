@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
 from domain.documents import Document, DocumentType, Rendition, TimelineEntry
 from domain.lifecycle import CHECKED, GOING, READABLE, Status
+from domain.personal import PersonalField
 from domain.refusals import ContentNotAvailable, DocumentGone, DocumentNotFound, ThumbnailNotFound
 from domain.renderings import THUMBNAIL_BOXES
 from processors.access import ATTEMPTS, DOCUMENTS, Caller, Origins
@@ -19,11 +20,13 @@ from processors.recording import audit_line
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentFilter:
-    """What a list is narrowed to. ``statuses`` is never empty; None elsewhere means any."""
+    """What a list is narrowed to. ``statuses`` is never empty; None elsewhere means any. ``indexes``: for each field one of these
+    (``processors.personal_texts``)."""
 
     statuses: frozenset[Status] = DOCUMENTS
     dossier_id: UUID | None = None
     type_code: str | None = None
+    indexes: Mapping[PersonalField, tuple[bytes, ...]] = field(default_factory=dict)
 
 
 class DocumentQueries(Protocol):

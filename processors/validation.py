@@ -16,6 +16,7 @@ from domain.lifecycle import Status
 from domain.refusals import DocumentNotFound, MetadataInvalid, TransitionRefused
 from processors.access import ATTEMPTS, Caller, Origins
 from processors.decisions import NO_NOTE, NOTED, carry_out
+from processors.personal_texts import PersonalTexts
 from processors.ports import Clock, Database, PersonalData, Work
 from processors.recording import Origin, audit_line, touch
 
@@ -33,8 +34,9 @@ class Decided:
 class Validation:
     """Decisions by validators, on documents of their own tenant."""
 
-    def __init__(self, database: Database, personal: PersonalData, clock: Clock) -> None:
+    def __init__(self, database: Database, personal: PersonalData, texts: PersonalTexts, clock: Clock) -> None:
         self._database = database
+        self._texts = texts
         self._origins = Origins(personal, clock)
 
     async def validate(self, caller: Caller, document_id: UUID, comment: str | None) -> Decided:
@@ -49,13 +51,15 @@ class Validation:
 
     async def _decide(self, caller: Caller, document_id: UUID, to: Status, note: str) -> Decided:
         origin = self._origins.of(caller)
-        decision = Decision(to=to, actor=origin.actor, at=origin.at, note=note)
         async with self._database.transaction() as work:
             document = await work.documents.lock(document_id)
             if document.tenant != caller.tenant or document.status in ATTEMPTS:
                 raise DocumentNotFound
+            decision = Decision(to=to, actor=origin.actor, at=origin.at, note=self._texts.note(document, note))
             if document.status is Status.VERIFIED:
                 decided = Decided(await carry_out(work, document, decision, origin), pending=False)
+            elif document.status is Status.STORED and self._is_recorded(document, decision, note):
+                decided = Decided(document, pending=True)
             elif document.status is Status.STORED:
                 decided = Decided(await _record(work, document, decision, origin), pending=True)
             else:
@@ -64,14 +68,19 @@ class Validation:
         reach("decision.committed")
         return decided
 
+    def _is_recorded(self, document: Document, decision: Decision, note: str) -> bool:
+        """Whether the same person decided the same before: that changes nothing. Raises TransitionRefused for any other one."""
+        held = document.pending_decision
+        if held is None:
+            return False
+        said = self._texts.opened_note(document, held.note)
+        if (held.to, held.actor, said) == (decision.to, decision.actor, note):
+            return True
+        raise TransitionRefused("Another decision is recorded and waits for the document to be verified.")
+
 
 async def _record(work: Work, document: Document, decision: Decision, origin: Origin) -> Document:
-    """Keep the decision for the integrity step; the same one again, by the same person, changes nothing."""
-    held = document.pending_decision
-    if held is not None:
-        if (held.to, held.actor, held.note) == (decision.to, decision.actor, decision.note):
-            return document
-        raise TransitionRefused("Another decision is recorded and waits for the document to be verified.")
+    """Keep the decision for the integrity step."""
     changed = await touch(work, document, origin.at, pending_decision=decision)
     details = {"decision": decision.to.value, "comment": NOTED if decision.note else NO_NOTE}
     await work.timeline.add(

@@ -15,6 +15,7 @@ from runtime.commands import (
     keys,
     operate,
     outbox,
+    personal,
     pipeline,
     processes,
     reconcile,
@@ -36,6 +37,7 @@ app.add_typer(operate.audit, name="audit")
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(keys.app, name="keys")
+app.add_typer(personal.app, name="personal")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(erasure.app, name="erasure")
 app.add_typer(erasure.holds, name="hold")

@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     checkpoint_seconds: float = Field(default=300.0, gt=0)
     personal_key_file: Path
     pseudonym_key_file: Path
+    column_key_file: Path
+    lookup_key_file: Path
+    columns_sealed_only: bool = False
 
     ged_url: str
     ged_repository: str = "A1"

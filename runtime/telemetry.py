@@ -17,6 +17,7 @@ from domain.correlation import current_traceparent, trace_id
 from domain.reconciling import Fault
 from processors.breakers import State
 from processors.reconcile import Report
+from runtime.masking import mask_personal
 
 QUIET = ("faust", "mode", "aiokafka", "kafka", "httpx", "httpcore", "urllib3", "hvac", "uvicorn", "uvicorn.error")
 #: What adapters and loops say at every try.
@@ -106,7 +107,7 @@ def configure_logging(process: str, *, log_format: str = "json", level: str = "I
         _add_trace,
     ]
     structlog.configure(
-        processors=[*shared, lines],
+        processors=[*shared, mask_personal, lines],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=loggers,
         cache_logger_on_first_use=True,
@@ -116,7 +117,12 @@ def configure_logging(process: str, *, log_format: str = "json", level: str = "I
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _only_class_of_exception, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _only_class_of_exception,
+                mask_personal,
+                renderer,
+            ],
         )
     )
     handler.addFilter(RepeatedLines())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from crypto.link_tokens import LinkSigner
-from domain.errors import GedUnavailable, MailUnavailable, RevocationsUnavailable
+from domain.errors import GedUnavailable, MailUnavailable, PersonalKeyMissing, RevocationsUnavailable
 from notifications.email_smtp import SmtpMailSender, Tls
 from notifications.rendering import MailTemplates
 from processors.archive_copies import ArchiveCopies, CopyRemover
@@ -37,6 +37,7 @@ from processors.reconcile_store import stored_objects
 from processors.reconcile_uploads import expired_uploads, unfinished_puts
 from processors.renditions import RenditionProcessor
 from processors.revoking import Revoking
+from processors.search import DocumentSearch
 from processors.validation import Validation
 from runtime.access import key_set, rate_limits, token_authenticator
 from runtime.keyrings import create_tenant_keys
@@ -106,11 +107,13 @@ class Site(Adapters):
         )
         templates = MailTemplates(zone=ZoneInfo(settings.mail_time_zone), bank=settings.mail_from_name)
         guarded = GuardedMailSender(sender, self._breaker(MailUnavailable, sender.check))
-        parts = (self.database, self.personal, templates, guarded, self.clock)
+        self.dependencies.need(PersonalKeyMissing.waiting_for, self.texts.check)
+        parts = (templates, guarded, self.clock)
         domain = settings.mail_from.rpartition("@")[2]
-        operators = operators_of(settings)
-        mails = OperatorMails(*parts, operators, mail_domain=domain) if operators.addresses else None
-        return NotificationProcessor(*parts, mail_domain=domain, operators=mails)
+        operators, mails = operators_of(settings), None
+        if operators.addresses:
+            mails = OperatorMails(self.database, self.personal, *parts, operators, mail_domain=domain)
+        return NotificationProcessor(self.database, self.texts, *parts, mail_domain=domain, operators=mails)
 
     def audit(self) -> Processor:
         return AuditProcessor()
@@ -146,6 +149,11 @@ class Site(Adapters):
         actor = self.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{operator}")
         wrapped, canaries = PostgresWrappedKeys(self.postgres), PostgresCanaries(self.postgres)
         return KeyCare(keys, wrapped, canaries, self.database, self.clock, actor)
+
+    def search(self) -> DocumentSearch:
+        """Await ``codec.check`` before: searches are audited, and audit lines encoded."""
+        queries = PostgresQueries(self.postgres)
+        return DocumentSearch(self.database, queries, self.texts, self.personal, self.clock)
 
     def operations(self) -> PostgresOperations:
         """What is held, and which dead letters were handled."""
@@ -261,7 +269,7 @@ class Site(Adapters):
         jwks = key_set(settings)
         scanned_only = settings.antivirus != "off"
         return ApiDependencies(
-            intake=Intake(self.database, self.content, attempts, MagicSniffer(), self.personal, self.clock),
+            intake=Intake(self.database, self.content, attempts, MagicSniffer(), self.personal, self.texts, self.clock),
             reading=Reading(
                 self.database,
                 PostgresQueries(self.postgres),
@@ -270,7 +278,9 @@ class Site(Adapters):
                 self.clock,
                 scanned_only=scanned_only,
             ),
-            validation=Validation(self.database, self.personal, self.clock),
+            search=self.search(),
+            texts=self.texts,
+            validation=Validation(self.database, self.personal, self.texts, self.clock),
             dossiers=DossierFiles(self.database, self.personal, self.clock),
             revoking=self.revoking(),
             links=DocumentLinks(
@@ -298,6 +308,7 @@ class Site(Adapters):
                 "postgresql": self.postgres.check,
                 "object_store": self.objects.check,
                 "keyring": self.keyring.check,
+                PersonalKeyMissing.waiting_for: self.texts.check,
                 "schema_registry": self.codec.check,
                 "signing_keys": jwks.check,
                 RevocationsUnavailable.waiting_for: self.revoked_tokens.look,

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from crypto.envelope import Envelope
 from crypto.local_keyring import LocalKeyring
 from crypto.personal_data import PersonalDataKeys
+from crypto.sealed_columns import SealedColumns
 from crypto.vault_session import VaultSession
 from crypto.vault_transit import VaultTransitKeyring
 from domain.errors import (
@@ -32,6 +33,7 @@ from ged.cmis import CmisRepository
 from processors.breakers import CircuitBreaker, State
 from processors.content import EncryptedContent
 from processors.guarded import GuardedAuditStore, GuardedKeyring, GuardedObjectStore
+from processors.personal_texts import PersonalTexts
 from processors.revoking import Revocations, RevokedTokens
 from processors.vouching import VouchedKeyring
 from rendering.pool import RenderPool
@@ -198,6 +200,12 @@ class Adapters:
     @cached_property
     def personal(self) -> PersonalDataKeys:
         return PersonalDataKeys.from_files(self.settings.personal_key_file, self.settings.pseudonym_key_file)
+
+    @cached_property
+    def texts(self) -> PersonalTexts:
+        settings = self.settings
+        columns = SealedColumns.from_files(settings.column_key_file, settings.lookup_key_file)
+        return PersonalTexts(columns, self.personal, sealed_only=settings.columns_sealed_only)
 
     @cached_property
     def _mongo(self) -> MongoAuditStore:

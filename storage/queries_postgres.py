@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from domain.documents import Document, DocumentType
 from domain.lifecycle import Status
+from domain.personal import PersonalField
 from storage.documents_postgres import document_of
 from storage.dossiers_postgres import type_of
 from storage.postgres_connections import Connections
@@ -23,6 +24,12 @@ class DocumentFilter(Protocol):
     def dossier_id(self) -> UUID | None: ...
     @property
     def type_code(self) -> str | None: ...
+    @property
+    def indexes(self) -> Mapping[PersonalField, tuple[bytes, ...]]: ...
+
+
+#: What a look-up is kept in.
+_INDEXES: Final = {PersonalField.FILE_NAME: "nom_original_index", PersonalField.EMAIL: "courriel_index"}
 
 
 class PostgresQueries:
@@ -45,6 +52,7 @@ class PostgresQueries:
             ("tenant = {}", tenant),
             ("dossier_id = {}", filters.dossier_id),
             ("type_document = {}", filters.type_code),
+            *_looked_up(filters.indexes),
             ("(created_at, id) < ({}, {})", after),
         ):
             if value is None:
@@ -66,3 +74,10 @@ class PostgresQueries:
         async with self._postgres.connection() as connection:
             rows = await connection.fetch("SELECT * FROM types_documents ORDER BY code_type")
         return [type_of(row) for row in rows]
+
+
+def _looked_up(indexes: Mapping[PersonalField, tuple[bytes, ...]]) -> Iterator[tuple[str, Any]]:
+    """As for states: one value is compared by itself, which gives the index's order, several are a list."""
+    for field, values in indexes.items():
+        column = _INDEXES[field]
+        yield (f"{column} = {{}}", values[0]) if len(values) == 1 else (f"{column} = ANY({{}})", list(values))

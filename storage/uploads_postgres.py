@@ -81,7 +81,8 @@ class PostgresUploadRecords:
         values = [lease_seconds, *columns.values()]
         if scope is not None:
             values += [*scope, claim.document_id, claim.object_key, claim.metadata_fingerprint]
-        row = await self._gathering.row(_beginning(tuple(columns), claims=scope is not None), *values)
+        with retired_is_told():
+            row = await self._gathering.row(_beginning(tuple(columns), claims=scope is not None), *values)
         return bool(row["begun"])
 
     async def complete(self, change: Change, scope: Scope | None, response: Mapping[str, Any]) -> None:

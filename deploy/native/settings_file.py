@@ -61,6 +61,8 @@ def values(site: Site) -> dict[str, str]:
         "DPJ_CHECKPOINT_SECONDS": "10",
         "DPJ_PERSONAL_KEY_FILE": str(keys / "personal.key"),
         "DPJ_PSEUDONYM_KEY_FILE": str(keys / "pseudonym.key"),
+        "DPJ_COLUMN_KEY_FILE": str(keys / "column.key"),
+        "DPJ_LOOKUP_KEY_FILE": str(keys / "lookup.key"),
         "DPJ_LINK_KEY_FILE": str(keys / "link.key"),
         "DPJ_GED_URL": ged.Ged().url(site),
         "DPJ_GED_REPOSITORY": ged.REPOSITORY,
@@ -119,7 +121,7 @@ def values(site: Site) -> dict[str, str]:
 
 def _create_keys(site: Site) -> None:
     keys = site.folder / "keys"
-    for name in ("personal.key", "pseudonym.key", "link.key"):
+    for name in ("personal.key", "pseudonym.key", "column.key", "lookup.key", "link.key"):
         if not (keys / name).exists():
             text = base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode("ascii")
             files.write_private(keys / name, text + "\n")

@@ -8,7 +8,14 @@ import sys
 import traceback
 from typing import Final, NamedTuple
 
-from domain.errors import DPJError, KeyringLoginRefused, SchemaMissing, TenantKeyMissing, Transient
+from domain.errors import (
+    DPJError,
+    KeyringLoginRefused,
+    PersonalKeyMissing,
+    SchemaMissing,
+    TenantKeyMissing,
+    Transient,
+)
 from domain.failures import FAILURES
 from runtime.commands.output import FAILED, CommandFailed
 from runtime.distrust import CertificateUnusable, distrust
@@ -83,6 +90,8 @@ def _advice(error: DPJError, refused: str) -> str:
         return _TRUST
     if isinstance(error, SchemaMissing):
         return "Register them: dpj schemas register."
-    if isinstance(error, Transient) and not isinstance(error, TenantKeyMissing | KeyringLoginRefused):
+    if isinstance(error, Transient) and not isinstance(
+        error, TenantKeyMissing | KeyringLoginRefused | PersonalKeyMissing
+    ):
         return f"Is {error.waiting_for} running? See: dpj stack status."
     return FAILURES[error.code].advice if error.code in FAILURES else ""

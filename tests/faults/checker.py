@@ -106,7 +106,7 @@ class Checker:
         """Every document's content; and, where a deposit without a 2xx left one, what its key gives."""
         journal = writer.journal
         names = {deposit.name: deposit for deposit in journal.deposits.values()}
-        query = "SELECT id::text, tenant, nom_original, statut FROM documents WHERE tenant = ANY($1::text[])"
+        query = "SELECT id::text, tenant, statut FROM documents WHERE tenant = ANY($1::text[])"
         downloads: dict[str, str] = {}
         replays: dict[str, str] = {}
         gate = asyncio.Semaphore(READERS)
@@ -123,7 +123,8 @@ class Checker:
 
         try:
             rows = await self.stores.query(query, sorted(journal.tenants))
-            await asyncio.gather(*(ask(*row) for row in rows))
+            known = await self.stores.names(sorted(journal.tenants))
+            await asyncio.gather(*(ask(key, tenant, known.get(key, ""), status) for key, tenant, status in rows))
         finally:
             for client in clients.values():
                 await client.aclose()

@@ -36,6 +36,7 @@ from tests.faults.observation import (
     Record,
     Row,
 )
+from tests.faults.sealed_names import column_keys, file_name
 from tests.support.pipeline import ROOT, SUBJECTS
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -78,16 +79,23 @@ class Stores:
         finally:
             await connection.close()
 
+    async def names(self, tenants: list[str]) -> dict[str, str]:
+        """Documents' file names, by id, opened."""
+        query = "SELECT id::text, tenant, nom_original, cle_personnelle FROM documents WHERE tenant = ANY($1::text[])"
+        keys = column_keys(Path(self._settings["DPJ_COLUMN_KEY_FILE"]))
+        return {row[0]: file_name(keys, row) for row in await self.query(query, tenants)}
+
     async def _postgres(self, seen: Observation, tenants: list[str]) -> None:
         rows = await self.query(
             """
-            SELECT id::text, tenant, nom_original AS name, statut AS status, chemin_stockage AS object_key, sequence,
+            SELECT id::text, tenant, statut AS status, chemin_stockage AS object_key, sequence,
                    checksum_sha256 AS sha256, taille_fichier AS size, ged_id, chemin_ged AS ged_path,
                    coalesce(bail_expire_a < now(), false) AS lease_over
             FROM documents WHERE tenant = ANY($1::text[])""",
             tenants,
         )
-        seen.rows = {row["id"]: Row(**dict(row)) for row in rows}
+        names = await self.names(tenants)
+        seen.rows = {row["id"]: Row(name=names.get(row["id"], ""), **dict(row)) for row in rows}
         ids = list(seen.rows)
         told = "SELECT document_id::text, type FROM dossier_events WHERE document_id = ANY($1::uuid[]) ORDER BY rang"
         for row in await self.query(told, ids):

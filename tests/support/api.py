@@ -41,6 +41,8 @@ def an_app(bench: Bench, **changes: Any) -> FastAPI:
         ApiDependencies(
             intake=bench.intake,
             reading=bench.reading,
+            search=bench.search,
+            texts=bench.texts,
             validation=bench.validation,
             dossiers=bench.dossiers,
             revoking=bench.revoking,

@@ -15,7 +15,6 @@ from crypto.envelope import Envelope
 from ingest_api.sniffing import MagicSniffer
 from processors.attempts import Attempts
 from processors.content import EncryptedContent
-from processors.intake import Intake
 from processors.reading import Reading
 from runtime.serving import api_server
 from storage.objects_filesystem import FilesystemObjectStore
@@ -32,7 +31,7 @@ def a_bench(folder: Path) -> Bench:
     store = FilesystemObjectStore(folder / "objects")
     bench.content = EncryptedContent(store, Envelope(), a_keyring(folder / "keyring.json", "acme"))
     bench.attempts = Attempts(bench.database, bench.content, bench.clock)
-    bench.intake = Intake(bench.database, bench.content, bench.attempts, MagicSniffer(), bench.personal, bench.clock)
+    bench.intake = bench.an_intake(MagicSniffer())
     bench.reading = Reading(bench.database, bench.database, bench.content, bench.personal, bench.clock)
     bench.database.rows.types["BIG"] = a_rule("BIG", max_size_bytes=LARGEST)
     return bench

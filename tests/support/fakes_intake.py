@@ -20,15 +20,18 @@ from processors.attempts import AbandonedSweep, Attempts
 from processors.content import EncryptedContent
 from processors.dossiers import DossierFiles
 from processors.erasing import Erasing
-from processors.intake import Intake, Receipt, Upload
+from processors.intake import Intake, Receipt, Sniffer, Upload
 from processors.keeping import Keeping
 from processors.links import DocumentLinks
+from processors.personal_texts import PersonalTexts
 from processors.reading import Reading
 from processors.receipts import Receipts
 from processors.revoking import RevokedTokens, Revoking
+from processors.search import DocumentSearch
 from processors.validation import Validation
 from tests.support.builders import FixedClock, a_type
 from tests.support.fakes_content import MemoryKeyring, MemoryObjectStore, pieces
+from tests.support.fakes_personal import real_columns
 from tests.support.memory import MemoryDatabase
 from tests.support.memory_revocations import MemoryRevocations
 from tests.support.memory_trees import MemoryAuditTrees, MemorySigner
@@ -76,12 +79,15 @@ class Bench:
         self.objects = MemoryObjectStore()
         self.keyring = MemoryKeyring()
         self.personal = PersonalDataKeys([os.urandom(32)], os.urandom(32))
+        self.columns = real_columns()
+        self.texts = PersonalTexts(self.columns, self.personal)
         self.content = EncryptedContent(self.objects, Envelope(), self.keyring)
         self.attempts = Attempts(self.database, self.content, self.clock, lease_seconds=lease_seconds)
         self.sweep = AbandonedSweep(self.database, self.content)
-        self.intake = Intake(self.database, self.content, self.attempts, PrefixSniffer(), self.personal, self.clock)
+        self.intake = self.an_intake(PrefixSniffer())
         self.reading = Reading(self.database, self.database, self.content, self.personal, self.clock)
-        self.validation = Validation(self.database, self.personal, self.clock)
+        self.search = DocumentSearch(self.database, self.database, self.texts, self.personal, self.clock)
+        self.validation = Validation(self.database, self.personal, self.texts, self.clock)
         self.dossiers = DossierFiles(self.database, self.personal, self.clock)
         self.link_signer = LinkSigner([os.urandom(32)], lambda: self.clock.at.timestamp())
         self.links = DocumentLinks(
@@ -99,6 +105,11 @@ class Bench:
         self.dossier = self.add_dossier("acme", "D-1")
         for rule in (a_rule(), a_rule("OLD", active=False), a_rule("SMALL", max_size_bytes=len(PDF))):
             self.database.rows.types[rule.code] = rule
+
+    def an_intake(self, sniffer: Sniffer) -> Intake:
+        return Intake(
+            self.database, self.content, self.attempts, sniffer, self.personal, self.texts, self.clock
+        )  # fmt: skip
 
     def add_dossier(self, tenant: str, number: str) -> Dossier:
         step = Step(id=uuid4(), code="KYC", name="KYC", position=1, status="TO_DO", mandatory_documents=("CNI",))

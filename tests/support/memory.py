@@ -22,6 +22,7 @@ from domain.errors import DatabaseUnavailable, DocumentBusy
 from domain.events import AuditRecorded, Event, dead_letter_topic
 from domain.lifecycle import Status
 from domain.links import DocumentLink
+from domain.personal import PersonalField
 from domain.records import IdempotencyRecord, NotificationRecord, UploadSurroundings
 from domain.refusals import (
     DocumentNotFound,
@@ -171,6 +172,7 @@ class MemoryDatabase:
             and row.status in filters.statuses
             and filters.dossier_id in {None, row.dossier_id}
             and filters.type_code in {None, row.type_code}
+            and all(_index(row, field) in wanted for field, wanted in filters.indexes.items())
             and (after is None or (row.created_at, row.id) < after)
         ]
         return sorted(found, key=lambda row: (row.created_at, row.id), reverse=True)[:limit]
@@ -199,6 +201,10 @@ class MemoryDatabase:
 
     def dead_letters(self) -> list[DeadLetter]:
         return [row for row in self.rows.outbox if isinstance(row, DeadLetter)]
+
+
+def _index(row: Document, field: PersonalField) -> bytes | None:
+    return {PersonalField.FILE_NAME: row.file_name_index, PersonalField.EMAIL: row.email_index}[field]
 
 
 class MemoryUploadRecords:

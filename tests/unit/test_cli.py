@@ -165,7 +165,7 @@ def settings_file(tmp_path: Path) -> Path:
     folder.mkdir()
     path = folder / "settings.env"
     names = ("POSTGRES_DSN", "MONGO_URL", "KAFKA_BOOTSTRAP", "REGISTRY_URL", "PERSONAL_KEY_FILE", "PSEUDONYM_KEY_FILE",
-             "GED_URL", "JWT_ISSUER", "JWKS")  # fmt: skip
+             "COLUMN_KEY_FILE", "LOOKUP_KEY_FILE", "GED_URL", "JWT_ISSUER", "JWKS")  # fmt: skip
     path.write_text("".join(f"DPJ_{name}=x\n" for name in names))
     return path
 

@@ -27,6 +27,7 @@ from processors.validation import Validation
 from tests.support.fakes_archiving import MemoryContent, MemoryMails, PlainSeals, uploaded, validated
 from tests.support.fakes_intake import PDF
 from tests.support.fakes_intake import Bench as IntakeBench
+from tests.support.fakes_personal import plain_texts
 from tests.support.interleaving import at
 from tests.support.memory_inbox import InboxRow
 from tests.unit.test_erasure import POINTS, Bench, operator
@@ -208,7 +209,7 @@ async def test_integrity_that_read_before_the_erasure_changes_nothing(damaged: b
 async def test_a_mail_after_the_erasure_is_not_sent() -> None:
     race = Race()
     mails = MemoryMails()
-    processor = NotificationProcessor(race.database, PlainSeals(), mails, mails, race.clock, mail_domain="dpj.example")
+    processor = NotificationProcessor(race.database, plain_texts(), mails, mails, race.clock, mail_domain="dpj.example")
     await race.request()
     await _run(processor, race, race.event)
     assert mails.sent == []
@@ -216,7 +217,7 @@ async def test_a_mail_after_the_erasure_is_not_sent() -> None:
 
 async def test_a_decision_after_the_erasure_is_refused() -> None:
     race = Race(Status.VERIFIED)
-    validation = Validation(race.database, PlainSeals(), race.clock)
+    validation = Validation(race.database, PlainSeals(), plain_texts(), race.clock)
     await race.request()
     caller = operator(Role.VALIDATOR, tenant=race.first.tenant)
     with pytest.raises(TransitionRefused):

@@ -323,7 +323,7 @@ def test_the_journal_reads_back_without_a_line_cut_short(tmp_path: Path) -> None
 
 def test_the_checker_knows_nothing_of_the_product() -> None:
     """What it imports, and what that imports, is the standard library, clients of servers, and its own kind."""
-    allowed = {"asyncpg", "httpx", "confluent_kafka", "fastavro", "minio", "pymongo", "PIL"}
+    allowed = {"asyncpg", "httpx", "confluent_kafka", "fastavro", "minio", "pymongo", "PIL", "cryptography"}
     product = {path.name for path in FAULTS.parents[1].iterdir() if (path / "__init__.py").exists()}
     assert {"domain", "processors", "storage", "streams", "runtime", "crypto"} <= product
     waiting, done = {"tests.faults.checker"}, set()

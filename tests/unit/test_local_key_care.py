@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from crypto import local_key_file
+from crypto import key_files, local_key_file
 from crypto.local_key_care import LocalTenantKeys
 from crypto.local_keyring import LocalKeyring
 from domain.errors import KeyringUnavailable, TenantKeyMissing, WrongKey
@@ -109,7 +109,7 @@ async def test_a_key_file_that_is_open_to_others_is_not_changed(keys: LocalTenan
 async def test_a_writer_that_hangs_is_not_waited_for_for_ever(
     keys: LocalTenantKeys, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_key_file, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(key_files, "LOCK_SECONDS", 0.1)
     with local_key_file.changing(path), pytest.raises(KeyringUnavailable):
         await keys.rotate("acme")
     await keys.rotate("acme")

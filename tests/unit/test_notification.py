@@ -6,22 +6,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
 from jinja2 import TemplateNotFound, UndefinedError
 
 from domain.documents import Document, Language
-from domain.errors import MailRefused, MailUnavailable
+from domain.errors import MailRefused, MailUnavailable, WrongKey
 from domain.events import DocumentEvent, Event
 from domain.lifecycle import Status
+from domain.personal import GivenTexts
 from domain.records import NotificationRecord
 from notifications.rendering import MailTemplates, file_size, moment
 from processors.notification import TEMPLATES, NotificationProcessor
 from tests.support.builders import NOW, FixedClock, a_dossier, a_type
 from tests.support.fakes_archiving import (
     MemoryMails,
-    PlainSeals,
     archived,
     common,
     quarantined,
@@ -30,6 +31,7 @@ from tests.support.fakes_archiving import (
     uploaded,
     validated,
 )
+from tests.support.fakes_personal import plain_texts
 from tests.support.memory import MemoryDatabase
 
 MAILED = [uploaded, validated, rejected, quarantined, archived]
@@ -43,7 +45,7 @@ class Bench:
         self.document = replace(stored(dossier), **changes)
         self.database.put(self.document, dossier, a_type())
         self.processor = NotificationProcessor(
-            self.database, PlainSeals(), self.mails, self.mails, FixedClock(), mail_domain="dpj.test"
+            self.database, plain_texts(), self.mails, self.mails, FixedClock(), mail_domain="dpj.test"
         )
 
     @property
@@ -142,6 +144,30 @@ async def test_the_mail_says_what_the_rows_say() -> None:
     assert "integrity_mismatch" not in str(first)
 
 
+async def test_sealed_texts_are_opened_for_the_mail_alone() -> None:
+    bench = Bench()
+    texts = plain_texts()
+    given = GivenTexts(file_name="Durand.pdf", email="durand@example.org", depositor_name="M. Durand")
+    sealed = replace(bench.document, **texts.sealed(bench.document.tenant, bench.document.id, given))
+    bench.database.put(replace(sealed, rejection_reason=texts.note(sealed, "blurred")))
+    await bench.run(rejected(bench.document))
+    (mail,) = bench.mails.sent
+    assert mail.to == "durand@example.org"
+    _, _, values = bench.mails.rendered[-1]
+    assert (values["file_name"], values["depositor_name"], values["reason"]) == ("Durand.pdf", "M. Durand", "blurred")
+
+
+async def test_a_text_of_another_document_is_not_sent() -> None:
+    bench = Bench()
+    texts = plain_texts()
+    given = GivenTexts(file_name="a.pdf", email="somebody.else@example.org")
+    swapped = texts.sealed(bench.document.tenant, uuid4(), given)
+    bench.database.put(replace(bench.document, **swapped))
+    with pytest.raises(WrongKey):
+        await bench.run(uploaded(bench.document))
+    assert bench.mails.sent == []
+
+
 async def test_other_events_are_a_defect() -> None:
     bench = Bench()
     event = Event.__new__(Event)
@@ -198,6 +224,18 @@ def test_mails_as_read(template: str, language: str, subject: str, words: str) -
     assert "<b>" not in mail.html
     assert "http" not in mail.html
     assert f'<html lang="{language}">' in mail.html
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("fr", "Bonjour Zoé <i>O'Neil</i>,"), ("en", "Dear Zoé <i>O'Neil</i>,")]
+)
+def test_who_gave_a_name_is_called_by_it(language: str, words: str) -> None:
+    values = {**VALUES, "depositor_name": "Zoé <i>O'Neil</i>"}
+    mail = MailTemplates().render("receipt", Language(language), values)
+    assert mail.text.startswith(f"{words}\n\n")
+    assert "<i>" not in mail.html
+    assert "Zoé &lt;i&gt;" in mail.html
+    assert "\n\n\n" not in mail.text
 
 
 def test_no_reason_and_no_archive_leave_no_gap() -> None:

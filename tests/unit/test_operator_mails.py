@@ -19,6 +19,7 @@ from processors.notification import NotificationProcessor
 from processors.operator_mails import TEMPLATE, OperatorMails, Operators
 from tests.support.builders import FixedClock, a_dossier, a_type
 from tests.support.fakes_archiving import MemoryMails, PlainSeals, quarantined, rejected, stored
+from tests.support.fakes_personal import plain_texts
 from tests.support.memory import MemoryDatabase
 
 ADDRESSES = ("ops@bank.test", "soc@bank.test")
@@ -44,12 +45,14 @@ class Bench:
         dossier = a_dossier("D-7")
         self.document = replace(stored(dossier), **changes)
         self.database.put(self.document, dossier, a_type())
-        parts = (self.database, PlainSeals(), self.mails, self.mails, FixedClock())
+        parts = (self.mails, self.mails, FixedClock())
         operators = Operators(addresses=ADDRESSES, language=Language.FRENCH)
         self.processor = NotificationProcessor(
+            self.database,
+            plain_texts(),
             *parts,
             mail_domain="dpj.test",
-            operators=OperatorMails(*parts, operators, mail_domain="dpj.test"),
+            operators=OperatorMails(self.database, PlainSeals(), *parts, operators, mail_domain="dpj.test"),
         )
 
     async def run(self, event: Event) -> None:

@@ -36,6 +36,8 @@ NEEDED = {
     "kafka_bootstrap": "127.0.0.1:1",
     "registry_url": "http://127.0.0.1:1",
     "personal_key_file": "/nonexistent",
+    "column_key_file": "/nonexistent",
+    "lookup_key_file": "/nonexistent",
     "pseudonym_key_file": "/nonexistent",
     "ged_url": "http://127.0.0.1:1",
     "jwt_issuer": "x",

@@ -63,9 +63,8 @@ def test_a_second_write_keeps_every_key() -> None:
     here = made("full")
     settings_file.write(here)
     keys = {path.name: path.read_bytes() for path in (here.folder / "keys").iterdir()}
-    assert {"personal.key", "pseudonym.key", "link.key", "keyring.json", "signing.json", "jwt.pem", "jwks.json"} == set(
-        keys
-    )
+    lines = {"personal.key", "pseudonym.key", "column.key", "lookup.key", "link.key"}
+    assert lines | {"keyring.json", "signing.json", "jwt.pem", "jwks.json"} == set(keys)
     settings_file.write(here)
     assert {path.name: path.read_bytes() for path in (here.folder / "keys").iterdir()} == keys
 

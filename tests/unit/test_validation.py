@@ -1,5 +1,6 @@
 """Decisions: at once on VERIFIED, on record on STORED, refused elsewhere; never across tenants."""
 
+from dataclasses import asdict
 from functools import partial
 from uuid import uuid4
 
@@ -27,7 +28,9 @@ async def test_validating_a_verified_document_takes_effect_at_once(bench: Bench)
     decided = await bench.validation.validate(validator(bench), document.id, "  fine ")
     assert (decided.pending, decided.document.status) == (False, Status.VALIDATED)
     row = bench.database.rows.documents[document.id]
-    assert (row.validation_comment, row.rejection_reason, row.decided_at) == ("fine", None, bench.clock.at)
+    assert (row.rejection_reason, row.decided_at) == (None, bench.clock.at)
+    assert bench.texts.opened_note(row, row.validation_comment) == "fine"
+    assert "fine" not in str(asdict(row))
     assert row.validator_id not in {None, "v1", row.depositor_id}
     event = bench.events()[-1]
     assert isinstance(event, DocumentValidated)
@@ -40,7 +43,9 @@ async def test_rejecting_keeps_the_reason(bench: Bench) -> None:
     document = await bench.stored(Status.VERIFIED)
     decided = await bench.validation.reject(validator(bench), document.id, "unreadable")
     assert decided.document.status is Status.REJECTED
-    assert bench.database.rows.documents[document.id].rejection_reason == "unreadable"
+    row = bench.database.rows.documents[document.id]
+    assert bench.texts.opened_note(row, row.rejection_reason) == "unreadable"
+    assert "unreadable" not in str(asdict(row))
     assert isinstance(bench.events()[-1], DocumentRejected)
 
 

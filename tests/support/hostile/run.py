@@ -19,7 +19,6 @@ from domain.events import DocumentQuarantined, DocumentUploaded, DocumentVerifie
 from domain.lifecycle import Status
 from domain.renderings import RENDERED_TYPES
 from ingest_api.sniffing import MagicSniffer
-from processors.intake import Intake
 from processors.integrity import IntegrityProcessor
 from processors.renditions import RenditionProcessor
 from rendering.pool import RenderPool
@@ -63,9 +62,7 @@ class Gauntlet:
 
     def __init__(self, pool: RenderPool) -> None:
         self.bench = bench = Bench()
-        bench.intake = Intake(
-            bench.database, bench.content, bench.attempts, MagicSniffer(), bench.personal, bench.clock
-        )
+        bench.intake = bench.an_intake(MagicSniffer())
         bench.database.rows.types["CNI"] = a_rule(allowed_formats=RENDERED_TYPES, max_size_bytes=200 << 20)
         self.facts = Facts()
         self.integrity = IntegrityProcessor(bench.database, bench.content, bench.clock)
