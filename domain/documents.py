@@ -48,7 +48,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A row of DOCUMENTS. Sizes in bytes, ``sha256`` in lower-case hex of the clear bytes, times aware and in UTC."""
+    """A row of DOCUMENTS. Sizes in bytes, ``sha256`` in lower-case hex of the clear bytes, times aware and in UTC.
+
+    ``subject_key``: the wrapped key of audit lines about it, kept in a table of its own (``domain.subjects``); None: it has none.
+    """
 
     id: UUID
     tenant: str
@@ -92,6 +95,7 @@ class Document:
     decided_at: datetime | None = None
     archived_at: datetime | None = None
     expires_at: datetime | None = None
+    subject_key: str | None = field(default=None, repr=False)
 
     def moved(self, to: Status, *, at: datetime, **changes: Any) -> Document:
         """This document in state ``to``. Raises TransitionRefused where the lifecycle table has no such transition."""

@@ -94,8 +94,10 @@ class PostgresUploadRecords:
         values = [old.id, old.object_key, *rows.columns(), entry.type, dict(entry.details), entry.actor, entry.at]
         if scope is not None:
             values += [*scope, new.sha256, dict(response)]
+        if new.subject_key is not None:
+            values.append(new.subject_key)
         values += changed.values()
-        statement = _completion(tuple(changed), completes=scope is not None)
+        statement = _completion(tuple(changed), completes=scope is not None, seals=new.subject_key is not None)
         try:
             with retired_is_told():
                 row = await self._gathering.row(statement, *values)
@@ -131,10 +133,16 @@ def _beginning(columns: tuple[str, ...], *, claims: bool) -> str:
 
 
 @lru_cache(maxsize=64)
-def _completion(columns: tuple[str, ...], *, completes: bool) -> str:
+def _completion(columns: tuple[str, ...], *, completes: bool, seals: bool) -> str:
     """$1 the document, $2 its object, $3-$7 the outbox rows, $8-$11 the timeline entry, then, with a key, its scope, SHA-256 and
-    answer, then the columns' values."""
+    answer, then, if it ``seals``, the key of the document's subject, then the columns' values."""
     first = 17 if completes else 12
+    sealed = ""
+    if seals:
+        sealed = f""", sealed AS (
+            INSERT INTO cles_sujets (sujet, tenant, cle_enveloppee) SELECT id, tenant, ${first} FROM moved
+        )"""  # noqa: S608
+        first += 1
     assignments = ", ".join(f"{name} = ${place}" for place, name in enumerate(columns, first))
     # A key that is lost fails the statement as a whole: the row must not be STORED without its key's answer.
     keyed, whole = "", "(SELECT count(*) FROM moved)"
@@ -150,7 +158,7 @@ def _completion(columns: tuple[str, ...], *, completes: bool) -> str:
         WITH moved AS (
             UPDATE documents SET {assignments}
             WHERE id = $1 AND chemin_stockage = $2 AND statut = 'PENDING' AND bail_expire_a > clock_timestamp()
-            RETURNING id, dossier_id
+            RETURNING id, tenant, dossier_id
         ), entered AS (
             INSERT INTO dossier_events (document_id, dossier_id, type, payload_json, auteur_id, horodatage)
             SELECT id, dossier_id, $8, $9, $10, $11 FROM moved
@@ -163,6 +171,6 @@ def _completion(columns: tuple[str, ...], *, completes: bool) -> str:
                 ORDER BY place
             ) AS rows
             RETURNING 1
-        ){keyed}
+        ){keyed}{sealed}
         SELECT {whole} AS moved FROM (SELECT count(*) FROM added) AS done, pg_notify('dpj_outbox', '')
     """  # noqa: S608
