@@ -39,15 +39,14 @@ class Field(Enum):
 class Legibility(Enum):
     """What became of a sealed field.
 
-    ``ABSENT``: there never was one. ``CLEAR``: it was read. ``ERASED``: its subject's key was destroyed, for good. ``LOST``: the
-    key is not here, and nobody destroyed it on purpose. ``ALTERED``: the key is here and does not open it.
+    ``ABSENT``: there never was one. ``CLEAR``: it was read. ``ERASED``: its subject's key was destroyed by an erasure, for good.
+    ``UNREADABLE``: its key is not here, which no erasure explains, or does not open it; whether it was altered is for the chain to tell.
     """
 
     ABSENT = "ABSENT"
     CLEAR = "CLEAR"
     ERASED = "ERASED"
-    LOST = "LOST"
-    ALTERED = "ALTERED"
+    UNREADABLE = "UNREADABLE"
 
 
 @dataclass(frozen=True, slots=True)
