@@ -5,7 +5,7 @@ What can't be read says why (``domain.subjects.Legibility``).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from domain.audit_chain import StoredEntry
-from domain.errors import WrongKey
+from domain.errors import AuditConflict, WrongKey
 from domain.subjects import Field, Legibility, Opened, Subject, SubjectKey
 from processors.ports import Clock, Database, PersonalData
 from processors.recording import Origin, audit_line
@@ -64,7 +64,7 @@ class AuditReading:
     async def about(self, tenant: str, document_id: UUID, reason: str) -> AsyncGenerator[ReadEntry, None]:
         """Oldest first; that they are looked at is on record before the first of them is given.
 
-        Raises AuditStoreUnavailable or DatabaseUnavailable.
+        Raises AuditStoreUnavailable or DatabaseUnavailable, or AuditConflict at an entry that can't be read.
         """
         origin = Origin(actor=self._actor, at=self._clock.now(), correlation_id=uuid4())
         line = audit_line(origin, tenant, "document", str(document_id), "audit.unsealed", details={"reason": reason})
@@ -77,7 +77,14 @@ class AuditReading:
                 yield self._read(stored, subject, key)
 
     def _read(self, stored: StoredEntry, subject: Subject, key: SubjectKey | None) -> ReadEntry:
-        said: dict[str, Any] = stored.entry.fields()
+        try:
+            return self._read_fields(stored, stored.entry.fields(), subject, key)
+        except (ValueError, KeyError, TypeError):
+            raise AuditConflict(f"Entry {stored.entry.seq} is not what was written.") from None
+
+    def _read_fields(
+        self, stored: StoredEntry, said: Mapping[str, Any], subject: Subject, key: SubjectKey | None
+    ) -> ReadEntry:
         return ReadEntry(
             seq=stored.entry.seq,
             at=datetime.fromisoformat(said["at"]),
