@@ -14,6 +14,7 @@ from crypto.personal_data import PersonalDataKeys
 from domain.documents import Document, DocumentType, Dossier, Language, Role, Step
 from domain.events import AuditRecorded, Event
 from domain.lifecycle import Status
+from domain.subjects import Field, Subject
 from ingest_api.presenting import document_body
 from processors.access import Caller
 from processors.attempts import AbandonedSweep, Attempts
@@ -37,6 +38,16 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LONGEST_TOKEN = 86_400.0
 LONGEST_LINK = 3_600
 PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + b"content of a paper\n" * 20
+
+
+def opened(bench: Bench, line: AuditRecorded) -> tuple[str, str]:
+    """Address and user agent of a line about a document, with the key that its subject has now."""
+    subject = Subject(line.tenant, UUID(line.entity_id))
+    wrapped = bench.database.rows.subject_keys[subject].wrapped
+    assert wrapped is not None
+    seals = bench.personal.subjects
+    ip = seals.unseal(wrapped, subject, Field.IP, line.ip_sealed or "")
+    return ip, seals.unseal(wrapped, subject, Field.USER_AGENT, line.user_agent_sealed or "")
 
 
 class HandClock(FixedClock):

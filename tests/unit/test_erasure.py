@@ -176,6 +176,7 @@ async def test_the_receipt_is_signed_and_says_what_was_destroyed_and_what_remain
     assert destroyed["thumbnails"]["keys"] == [f"{bench.first.object_key}.thumbnail-256.aa"]
     assert destroyed["archived_copy"]["id"] == "g-1"
     assert "original_name" in destroyed["personal_fields"]["fields"]
+    assert destroyed["subject_key"]["at"] == destroyed["data_key"]["at"]
     remains = {one["what"]: one for one in said["remains"]}
     assert remains["events"]["until"][:10] == "2026-03-31"
     assert remains["backups"]["until"][:10] == "2026-05-30"
