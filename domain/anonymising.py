@@ -109,7 +109,7 @@ def _one_of(*values: str) -> Callable[[Any], bool]:
 
 def _is_number(value: Any) -> bool:
     if isinstance(value, str):
-        return value.isascii() and value.isdigit() and len(value) <= 19  # noqa: PLR2004 - digits of 64 bits
+        return value.isascii() and value.isdigit() and len(value) <= 19
     return isinstance(value, int)
 
 

@@ -54,7 +54,7 @@ class SortedLines:
 
     def _store(self, lines: Iterable[bytes], level: int) -> None:
         """As a run; as many of a level as may be merged become one of the next."""
-        file = self._files.enter_context(tempfile.TemporaryFile(dir=self._folder))
+        file = self._files.enter_context(tempfile.TemporaryFile(dir=self._folder))  # noqa: SIM115 - longer than this call
         file.writelines(lines)
         if len(self._levels) == level:
             self._levels.append([])

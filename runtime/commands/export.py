@@ -50,9 +50,7 @@ def anonymised(
 
     configure_logging("export", level="CRITICAL")  # the answer says it all
     role = Role.OPERATOR
-    wanted = Wanted(
-        tenant=tenant, folder=to, role=role.value, reason=checked_reason(reason), times=times, sizes=sizes
-    )
+    wanted = Wanted(tenant=tenant, folder=to, role=role.value, reason=checked_reason(reason), times=times, sizes=sizes)
     with _progress(quiet=as_json) as tell:
 
         async def work(site: Site) -> Written:

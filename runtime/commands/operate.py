@@ -92,7 +92,9 @@ def audit_verify(
 def audit_show(
     document_id: Annotated[str, typer.Argument(metavar="ID")],
     tenant: Annotated[str, typer.Option(help="Whose document.")],
-    reason: Annotated[str, typer.Option(help="A code or ticket for the audit log, e.g. INC-1234; no sentence, no name.")],
+    reason: Annotated[
+        str, typer.Option(help="A code or ticket for the audit log, e.g. INC-1234; no sentence, no name.")
+    ],
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:

@@ -74,7 +74,9 @@ ACTS: dict[str, Act] = {
 
 @pytest.mark.parametrize("action", ACTS)
 @pytest.mark.parametrize("kept", [True, False])
-async def test_every_line_about_a_document_is_sealed_under_its_one_key(bench: Bench, action: str, *, kept: bool) -> None:
+async def test_every_line_about_a_document_is_sealed_under_its_one_key(
+    bench: Bench, action: str, *, kept: bool
+) -> None:
     """Also of a document from before there were such keys: its first line makes one."""
     document = await bench.stored(Status.VERIFIED)
     if not kept:
