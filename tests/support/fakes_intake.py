@@ -14,7 +14,7 @@ from crypto.personal_data import PersonalDataKeys
 from domain.documents import Document, DocumentType, Dossier, Language, Role, Step
 from domain.events import AuditRecorded, Event
 from domain.lifecycle import Status
-from domain.subjects import Field, Subject
+from domain.subjects import Field, Subject, subject_of
 from ingest_api.presenting import document_body
 from processors.access import Caller
 from processors.attempts import AbandonedSweep, Attempts
@@ -161,7 +161,7 @@ class Bench:
         document_id = UUID(receipt.body["id"])
         row = replace(self.database.rows.documents[document_id], status=status, **changes)
         self.database.rows.documents[document_id] = row
-        return row
+        return replace(row, subject_key=self.database.rows.subject_keys[subject_of(row)].wrapped)
 
     def events(self) -> list[Event]:
         return [event for event in self.database.rows.outbox if not isinstance(event, AuditRecorded)]
