@@ -150,7 +150,7 @@ def _completion(columns: tuple[str, ...], *, completes: bool, seals: bool) -> st
         keyed = """, keyed AS (
             UPDATE idempotency_keys SET done = true, content_sha256 = $15, response = $16
             FROM moved
-            WHERE tenant = $12 AND caller = $13 AND key = $14 AND object_key = $2 AND NOT done
+            WHERE idempotency_keys.tenant = $12 AND caller = $13 AND key = $14 AND object_key = $2 AND NOT done
             RETURNING 1
         )"""
         whole = f"CASE {whole} WHEN 0 THEN 0 ELSE 1 / (SELECT count(*) FROM keyed) END"  # noqa: S608
