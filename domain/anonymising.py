@@ -92,9 +92,14 @@ class TimelineRow:
     details: Mapping[str, Any]
 
 
+#: What audit lines are about, and with what, or one of ``_OTHER_ACTS``, their actions begin.
+ENTITIES: Final = frozenset(
+    {"document", "dossier", "document_type", "token", "key", "object", "dead_letter", "outbox_row", "export"}
+)
+_OTHER_ACTS: Final = frozenset({"audit", "event", "outbox", "reconcile"})
+
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _ACTION: Final = re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}){1,3}")
-_ENTITY: Final = re.compile(r"[a-z_]{1,32}")
 _SYSTEM: Final = re.compile(r"system:[a-z-]{1,32}")
 _MEDIA_TYPE: Final = re.compile(r"[a-z]+/[a-z0-9.+-]{1,100}")
 _PIXELS: Final = re.compile(r"\d{1,5}x\d{1,5}")
@@ -111,6 +116,11 @@ def _is_number(value: Any) -> bool:
     if isinstance(value, str):
         return value.isascii() and value.isdigit() and len(value) <= 19
     return isinstance(value, int)
+
+
+def _is_action(value: Any) -> bool:
+    known = isinstance(value, str) and value.partition(".")[0] in ENTITIES | _OTHER_ACTS
+    return known and bool(_ACTION.fullmatch(value))
 
 
 _STATUS: Final = _one_of(*(status.value for status in Status))
@@ -180,7 +190,7 @@ class Anonymiser:
         return {
             "document": self._id(row.document_id),
             "position": position,
-            "type": row.type if _CODE.fullmatch(row.type) else None,
+            "type": _kept(row.type, lambda value: bool(_CODE.fullmatch(value))),
             "actor": self._actor(row.actor),
             "at": self._at(row.at),
             "details": self._details(row.details),
@@ -190,8 +200,8 @@ class Anonymiser:
         """Of the fields of an audit entry (``domain.audit_chain``). Its hashes, number and sealed fields stay out."""
         return {
             "entity": self._entity(str(said["entity_id"])),
-            "entity_type": _matching(_ENTITY, said["entity_type"]),
-            "action": _matching(_ACTION, said["action"]),
+            "entity_type": _kept(said["entity_type"], _one_of(*ENTITIES)),
+            "action": _kept(said["action"], _is_action),
             "actor": self._actor(str(said["actor"])),
             "at": self._at(datetime.fromisoformat(said["at"])),
             "event_number": said["event_sequence"],
@@ -251,10 +261,6 @@ class Anonymiser:
 
 def _kept(value: str | None, is_known: Callable[[Any], bool]) -> str | None:
     return value if is_known(value) else None
-
-
-def _matching(pattern: re.Pattern[str], value: Any) -> str | None:
-    return value if isinstance(value, str) and pattern.fullmatch(value) else None
 
 
 def _object(text: str | None) -> Mapping[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from crypto.export_pseudonyms import ExportPseudonyms
-from domain.anonymising import DETAILS, Anonymiser, DocumentRow, Sizes, TimelineRow, Times
+from domain.anonymising import DETAILS, ENTITIES, Anonymiser, DocumentRow, Sizes, TimelineRow, Times
 from domain.audit_chain import entry_of, genesis
 from tests.support.audit_lines import a_line
 
@@ -193,3 +195,17 @@ def test_what_has_no_known_form_is_left_out() -> None:
     shown = audited(action="Durand was here", entity_type="Durand", entity_id="Durand")
     assert (shown["action"], shown["entity_type"]) == (None, None)
     assert "urand" not in json.dumps(shown)
+    shown = audited(action="durand.read", entity_type="durand")
+    assert (shown["action"], shown["entity_type"]) == (None, None)
+
+
+def test_every_kind_of_line_that_is_written_is_known() -> None:
+    """Or an export would leave out what it might tell."""
+    root = Path(__file__).resolve().parents[2]
+    sources = "".join(
+        path.read_text("utf-8") for part in ("processors", "operations") for path in (root / part).glob("*.py")
+    )
+    lines = re.findall(r'audit_line\(.*?\n?.*?"([a-z_]+)"', sources)
+    entities = set(lines) | set(re.findall(r'entity = \("([a-z_]+)"', sources))
+    assert {"document", "dossier", "token", "key", "export", "dead_letter"} <= entities
+    assert entities <= ENTITIES
