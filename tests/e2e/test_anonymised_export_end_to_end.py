@@ -47,7 +47,7 @@ def test_names_addresses_and_ids_stay_in_production(pipeline: Pipeline, tmp_path
         dossier,
         taken["depositor"],
         archived["sha256"],
-        archived["archive"]["ged_id"],
+        archived["archive"]["ged_path"],
         "127.0.0.1",
         "client-1",
         "httpx",
