@@ -30,7 +30,7 @@ SEALED: Final = "s1"
 class SubjectKeys:
     """See ``processors.subject_ports.SubjectSeals``. ``site``: the site's personal-data keys by id; ``current`` wraps.
 
-    A subject's key is clear for the sealing or opening of one field; nothing is remembered, so nothing has to be forgotten.
+    A subject's key is clear for the sealing of one line or the opening of one field; nothing is remembered, so nothing has to be forgotten.
     """
 
     def __init__(self, site: Mapping[str, AESGCM], current: str) -> None:
@@ -42,10 +42,11 @@ class SubjectKeys:
         prefix = f"{WRAPPED}.{self._current}"
         return _encrypt(self._site[self._current], prefix, os.urandom(KEY_BYTES), subject)
 
-    def seal(self, wrapped: str, subject: Subject, field: Field, text: str) -> str:
-        """A text that only the holder of the site's key and of ``wrapped`` can read. Raises WrongKey: ``wrapped`` does not open."""
+    def seal(self, wrapped: str, subject: Subject, fields: Mapping[Field, str]) -> Mapping[Field, str]:
+        """Texts that only the holder of the site's key and of ``wrapped`` can read. Raises WrongKey: ``wrapped`` does not open."""
         key = self._unwrapped(wrapped, subject)
-        return _encrypt(AESGCM(key), f"{SEALED}.{key_id(key)}", text.encode(), subject, field.value)
+        sealing, prefix = AESGCM(key), f"{SEALED}.{key_id(key)}"
+        return {field: _encrypt(sealing, prefix, text.encode(), subject, field.value) for field, text in fields.items()}
 
     def unseal(self, wrapped: str, subject: Subject, field: Field, sealed: str) -> str:
         """Raises WrongKey: altered, another subject's or field's, another key's, or ``wrapped`` does not open."""

@@ -115,19 +115,15 @@ class Origins:
 
     def under_key(self, wrapped: str, document: Document, who: Caller | Visitor, origin: Origin) -> Origin:
         """``origin`` with address and agent sealed under the key ``wrapped`` of ``document``."""
-        subject, seals = subject_of(document), self._personal.subjects
-
-        def seal(field: Field, text: str | None) -> str | None:
-            return seals.seal(wrapped, subject, field, text) if text else None
-
+        fields = {Field.IP: who.ip, Field.USER_AGENT: who.user_agent}
+        clear = {field: text for field, text in fields.items() if text}
         try:
-            return replace(
-                origin, ip_sealed=seal(Field.IP, who.ip), user_agent_sealed=seal(Field.USER_AGENT, who.user_agent)
-            )
+            sealed = self._personal.subjects.seal(wrapped, subject_of(document), clear)
         except WrongKey:
             # A site's key that was taken away must not make its documents unreadable.
             _log.warning("subject_key_not_opened", document_id=str(document.id))
             return self._under_site(who, origin)
+        return replace(origin, ip_sealed=sealed.get(Field.IP), user_agent_sealed=sealed.get(Field.USER_AGENT))
 
     def _under_site(self, who: Caller | Visitor, origin: Origin) -> Origin:
         return replace(origin, ip_sealed=self._seal(who.ip), user_agent_sealed=self._seal(who.user_agent))

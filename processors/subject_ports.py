@@ -14,7 +14,7 @@ class SubjectSeals(Protocol):
 
     def new(self, subject: Subject) -> str: ...
 
-    def seal(self, wrapped: str, subject: Subject, field: Field, text: str) -> str:
+    def seal(self, wrapped: str, subject: Subject, fields: Mapping[Field, str]) -> Mapping[Field, str]:
         """Raises WrongKey if the key that wrapped ``wrapped`` is not here."""
         ...
 

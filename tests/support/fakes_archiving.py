@@ -222,8 +222,8 @@ class PlainSubjectSeals:
     def new(self, subject: Subject) -> str:
         return f"key-{subject.tenant}-{subject.id}"
 
-    def seal(self, wrapped: str, subject: Subject, field: Field, text: str) -> str:
-        return f"{wrapped}:{field.value}:{text}"
+    def seal(self, wrapped: str, subject: Subject, fields: Mapping[Field, str]) -> Mapping[Field, str]:
+        return {field: f"{wrapped}:{field.value}:{text}" for field, text in fields.items()}
 
     def unseal(self, wrapped: str, subject: Subject, field: Field, sealed: str) -> str:
         if not sealed.startswith(f"{wrapped}:{field.value}:"):
