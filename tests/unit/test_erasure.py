@@ -22,6 +22,7 @@ from domain.refusals import (
     RetentionRunning,
     TransitionRefused,
 )
+from domain.subjects import SubjectKey, subject_of
 from processors.access import Caller
 from processors.archive_copies import CopyRemover, location
 from processors.erasing import Erasing
@@ -184,6 +185,19 @@ async def test_the_receipt_is_signed_and_says_what_was_destroyed_and_what_remain
     assert "urand" not in json.dumps(said)
 
 
+async def test_what_an_earlier_release_was_asked_for_destroys_the_subjects_key_too() -> None:
+    """It began the erasure and knew no such key; an operator has looked at the document meanwhile."""
+    bench = Bench()
+    await bench.request()
+    bench.database.rows.subject_keys[subject_of(bench.first)] = SubjectKey("key")
+    bench.clock.move(60)
+    await bench.eraser.run_once()
+    assert bench.database.rows.subject_keys[subject_of(bench.first)] == SubjectKey(None, bench.clock.at)
+    receipt = await bench.erasing.receipt(operator(), bench.first.id)
+    (said,) = (one for one in receipt.fields()["destroyed"] if one["what"] == "subject_key")
+    assert said["at"] == bench.clock.at.isoformat(timespec="microseconds")
+
+
 async def test_asked_for_twice_it_is_done_once() -> None:
     bench = Bench()
     await bench.request()
@@ -265,6 +279,8 @@ async def test_cut_off_anywhere_the_next_try_ends_it(point: str, monkeypatch: py
     await bench.eraser.run_once()
     monkeypatch.setattr(crash_points, "_armed", {})
     assert bench.document.status is Status.ERASING
+    (key,) = bench.database.rows.subject_keys.values()
+    assert (key.wrapped, key.destroyed_at) == (None, bench.clock.at)
     assert await bench.another().run_once() == 0  # the lease of the dead one holds
     bench.clock.move(31)
     assert await bench.another().run_once() == 1
