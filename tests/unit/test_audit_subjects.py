@@ -181,6 +181,21 @@ async def test_a_sites_key_that_was_taken_away_keeps_nobody_from_reading(bench: 
     assert other.personal.unseal(bench.audited()[-1].ip_sealed or "") == "192.0.2.7"
 
 
+async def test_neither_who_acts_nor_whose_file_it_is_stands_in_an_event_or_a_line(bench: Bench) -> None:
+    """Actors and dossiers are there under pseudonyms, of one actor the same one everywhere; clients are not there at all."""
+    marked = bench.caller(Role.PORTAL, Role.VALIDATOR, subject="zyx-portal")
+    dossier = await bench.dossiers.create(
+        marked, NewDossier(number="D-zyx", client_id="zyx-client", journey_type="LOAN")
+    )
+    receipt = await bench.receive(caller=marked, dossier_id=dossier.id)
+    await bench.validation.validate(marked, UUID(receipt.body["id"]), "zyx")
+    written = bench.database.rows.outbox
+    assert "zyx" not in repr(written)
+    assert {line.actor for line in bench.audited()} == {event.actor for event in bench.events()}
+    assert len({line.actor for line in bench.audited()}) == 1
+    assert str(dossier.id) not in repr(bench.events())
+
+
 # --- the auditor's look ------------------------------------------------------------------------------------------------
 
 
