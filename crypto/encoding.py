@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import struct
 
 
@@ -24,3 +25,8 @@ def from_text(text: str) -> bytes:
         return base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)
     except (UnicodeEncodeError, binascii.Error):
         raise ValueError("not base64url") from None
+
+
+def key_id(key: bytes) -> str:
+    """What names a personal-data key, or a subject's, without giving it: 8 hex digits."""
+    return hmac.digest(key, b"dpj-personal-key-id", "sha256").hex()[:8]

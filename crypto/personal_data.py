@@ -2,7 +2,7 @@
 
 Key files: text, mode 0600, one key per line, each base64url of 32 bytes. Of the personal-data keys the first seals and all
 unseal; taking a key out of the file makes what it sealed unreadable for good, and no audit chain notices. There is one pseudonym
-key: with another, every pseudonym would change.
+key: with another, every pseudonym would change. The same keys wrap those of subjects (``crypto.subject_keys``).
 
 Sealed form: ``p1.<key id>.<base64url(nonce 12 | ciphertext | tag 16)>``, AES-256-GCM, associated data = what is before the second
 dot; key id = the first 8 hex digits of HMAC-SHA256(key, "dpj-personal-key-id").
@@ -19,8 +19,9 @@ from typing import Self
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from crypto.encoding import from_text, length_prefixed, to_text
+from crypto.encoding import from_text, key_id, length_prefixed, to_text
 from crypto.key_files import read_keys, refused
+from crypto.subject_keys import SubjectKeys
 from domain.errors import WrongKey
 
 NONCE_BYTES = 12
@@ -32,9 +33,10 @@ class PersonalDataKeys:
     """The PersonalData port. ``sealing`` keys, the current one first, and the ``pseudonym`` key: 32 bytes each."""
 
     def __init__(self, sealing: list[bytes], pseudonym: bytes) -> None:
-        self._current = _key_id(sealing[0])
-        self._sealing = {_key_id(key): AESGCM(key) for key in sealing}
+        self._current = key_id(sealing[0])
+        self._sealing = {key_id(key): AESGCM(key) for key in sealing}
         self._pseudonym = pseudonym
+        self.subjects = SubjectKeys(self._sealing, self._current)
 
     @classmethod
     def from_files(cls, personal_key_file: Path, pseudonym_key_file: Path) -> Self:
@@ -54,20 +56,16 @@ class PersonalDataKeys:
     def unseal(self, sealed: str) -> str:
         """Raises WrongKey: altered, not a sealed text, or its key is gone."""
         version, _, rest = sealed.partition(".")
-        key_id, _, body = rest.partition(".")
-        key = self._sealing.get(key_id)
+        name, _, body = rest.partition(".")
+        key = self._sealing.get(name)
         if version != VERSION or key is None:
             raise WrongKey("The personal-data key of this text is not here.")
         try:
             raw = from_text(body)
-            return key.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], f"{version}.{key_id}".encode()).decode()
+            return key.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], f"{version}.{name}".encode()).decode()
         except (ValueError, InvalidTag):
             raise WrongKey("The personal-data key does not open this text.") from None
 
     def pseudonym(self, purpose: str, value: str) -> str:
         """32 hex digits: the same for the same purpose and value, unlinkable across purposes without the key."""
         return hmac.digest(self._pseudonym, length_prefixed(purpose, value), "sha256").hex()[:PSEUDONYM_DIGITS]
-
-
-def _key_id(key: bytes) -> str:
-    return hmac.digest(key, b"dpj-personal-key-id", "sha256").hex()[:8]

@@ -54,6 +54,7 @@ class Document:
     ``labels_sealed`` (tags and metadata) and notes are sealed under ``personal_key``, and looked up under ``lookup_key``;
     ``processors.personal_texts`` opens them. Where ``personal_key`` is None the row is older than that: name, tags, metadata and
     notes are as they were given, the e-mail address alone is sealed, bound to nothing.
+    ``subject_key``: the wrapped key of audit lines about it, kept in a table of its own (``domain.subjects``); None: it has none.
     """
 
     id: UUID
@@ -104,6 +105,7 @@ class Document:
     decided_at: datetime | None = None
     archived_at: datetime | None = None
     expires_at: datetime | None = None
+    subject_key: str | None = field(default=None, repr=False)
 
     def moved(self, to: Status, *, at: datetime, **changes: Any) -> Document:
         """This document in state ``to``. Raises TransitionRefused where the lifecycle table has no such transition."""

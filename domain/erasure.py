@@ -104,12 +104,17 @@ def key_name(wrapped: WrappedKey | None) -> tuple[str, str, int]:
     return ("", "", 0) if wrapped is None else (wrapped.scheme, wrapped.key_name, wrapped.key_version)
 
 
-def receipt_input(document: Document, erasure: Erasure, kept: Kept, at: datetime, key_id: str) -> bytes:
-    """The bytes that the receipt's signature is over, of a document whose erasure is complete at ``at``."""
-    return signing_input(JWS_TYPE, _payload(document, erasure, kept, at), key_id)
+def receipt_input(
+    document: Document, erasure: Erasure, kept: Kept, at: datetime, key_id: str, lines_erased_at: datetime
+) -> bytes:
+    """The bytes that the receipt's signature is over, of a document whose erasure is complete at ``at``. ``lines_erased_at``: when
+    the key of the audit lines about it was destroyed."""
+    return signing_input(JWS_TYPE, _payload(document, erasure, kept, at, lines_erased_at), key_id)
 
 
-def _payload(document: Document, erasure: Erasure, kept: Kept, at: datetime) -> Mapping[str, Any]:
+def _payload(
+    document: Document, erasure: Erasure, kept: Kept, at: datetime, lines_erased_at: datetime
+) -> Mapping[str, Any]:
     return {
         "v": FORMAT,
         "type": TYPE,
@@ -129,12 +134,14 @@ def _payload(document: Document, erasure: Erasure, kept: Kept, at: datetime) -> 
             "retention_until": _time(erasure.retention_until),
         },
         "completed_at": _time(at),
-        "destroyed": _destroyed(document, erasure, at),
+        "destroyed": _destroyed(document, erasure, at, lines_erased_at),
         "remains": _remains(kept, at),
     }
 
 
-def _destroyed(document: Document, erasure: Erasure, at: datetime) -> Sequence[Mapping[str, Any]]:
+def _destroyed(
+    document: Document, erasure: Erasure, at: datetime, lines_erased_at: datetime
+) -> Sequence[Mapping[str, Any]]:
     scheme, name, version = erasure.key
     asked, done = _time(erasure.requested_at), _time(at)
     return [
@@ -146,6 +153,13 @@ def _destroyed(document: Document, erasure: Erasure, at: datetime) -> Sequence[M
             "at": asked,
         },
         {"what": "personal_fields", "where": "postgresql", "fields": sorted(PERSONAL_FIELDS), "at": asked},
+        {
+            "what": "subject_key",
+            "where": "postgresql",
+            "effect": "addresses and user agents in audit entries about the document, sealed under it, can't be read any more,"
+            " wherever a copy of them may lie; the entries stay and verify",
+            "at": _time(lines_erased_at),
+        },
         {"what": "answers_of_idempotency_keys", "where": "postgresql", "at": asked},
         {"what": "links", "where": "postgresql", "at": asked},
         {"what": "content", "where": "object_store", "key": document.object_key, "versions": "all", "at": done},
@@ -179,7 +193,8 @@ def _remains(kept: Kept, at: datetime) -> Sequence[Mapping[str, Any]]:
         {
             "what": "audit_entries",
             "where": "mongodb",
-            "why": "obligation to account for processing; pseudonyms and codes, addresses sealed",
+            "why": "obligation to account for processing; pseudonyms and codes. Addresses in them are unreadable but for those under"
+            " the site's key: of who asked for the erasure and of who came after, and in entries from before documents had subject keys",
             "until": None,
         },
         {
@@ -191,8 +206,8 @@ def _remains(kept: Kept, at: datetime) -> Sequence[Mapping[str, Any]]:
         {
             "what": "backups",
             "where": "backups of every store",
-            "why": "backups can't be rewritten; a restored one holds the wrapped key and personal fields until it is"
-            " brought up to date by this erasure",
+            "why": "backups can't be rewritten; a restored one holds the wrapped key, the subject key and personal fields until it"
+            " is brought up to date by this erasure",
             "until": _time(at + timedelta(days=kept.backup_days)),
         },
         {"what": "mails", "where": "the depositor's mailbox", "why": "sent; out of reach", "until": None},

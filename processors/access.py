@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
+import structlog
+
 from domain.documents import Document, Role
-from domain.lifecycle import Status
-from processors.ports import Clock, PersonalData
+from domain.errors import WrongKey
+from domain.lifecycle import GOING, Status
+from domain.subjects import Field, subject_of
+from processors.ports import Clock, PersonalData, Work
 from processors.recording import Origin
+
+_log = structlog.get_logger()
 
 #: Attempts, not documents: nothing that a 2xx answered. Only who sees all tenants sees them.
 ATTEMPTS: Final = frozenset({Status.PENDING, Status.ABANDONED})
@@ -61,31 +67,66 @@ class Visitor:
 
 
 class Origins:
-    """Turns callers into origins that may be written down."""
+    """Turns callers into origins that may be written down.
+
+    What a line about a document says of an address is sealed under that document's key, which its erasure destroys; what any other
+    line says of one, under the site's.
+    """
 
     def __init__(self, personal: PersonalData, clock: Clock) -> None:
         self._personal = personal
         self._clock = clock
 
-    def of(self, caller: Caller) -> Origin:
-        """Pseudonymous actor, sealed address and agent, the time now."""
+    def bare(self, caller: Caller) -> Origin:
+        """Pseudonymous actor and the time now; address and agent are left to ``about``."""
         return Origin(
             actor=self._personal.pseudonym("actor", f"{caller.tenant}/{caller.subject}"),
             at=self._clock.now(),
             correlation_id=caller.correlation_id,
-            ip_sealed=self._seal(caller.ip),
-            user_agent_sealed=self._seal(caller.user_agent),
         )
 
-    def of_visitor(self, visitor: Visitor, actor: str) -> Origin:
+    def of(self, caller: Caller) -> Origin:
+        """For lines about no document, and for those that outlive their document: address and agent under the site's key."""
+        return self._under_site(caller, self.bare(caller))
+
+    async def about(self, work: Work, document: Document, caller: Caller) -> Origin:
+        """For a line about ``document`` that ``work`` writes."""
+        return await self.sealed(work, document, caller, self.bare(caller))
+
+    async def about_visit(self, work: Work, document: Document, visitor: Visitor, actor: str) -> Origin:
         """The same for who comes without a token; ``actor`` says by what right."""
-        return Origin(
-            actor=actor,
-            at=self._clock.now(),
-            correlation_id=visitor.correlation_id,
-            ip_sealed=self._seal(visitor.ip),
-            user_agent_sealed=self._seal(visitor.user_agent),
-        )
+        origin = Origin(actor=actor, at=self._clock.now(), correlation_id=visitor.correlation_id)
+        return await self.sealed(work, document, visitor, origin)
+
+    async def sealed(self, work: Work, document: Document, who: Caller | Visitor, origin: Origin) -> Origin:
+        """``origin`` with address and agent. A document that has no key yet gets one, in the transaction of its line; one that is
+        being erased gets none any more."""
+        if not (who.ip or who.user_agent):
+            return origin
+        if document.status in GOING | ATTEMPTS:
+            return self._under_site(who, origin)
+        wrapped = document.subject_key
+        if wrapped is None:
+            subject = subject_of(document)
+            wrapped = await work.subjects.ensure(subject, self._personal.subjects.new(subject))
+        if wrapped is None:
+            return self._under_site(who, origin)
+        return self.under_key(wrapped, document, who, origin)
+
+    def under_key(self, wrapped: str, document: Document, who: Caller | Visitor, origin: Origin) -> Origin:
+        """``origin`` with address and agent sealed under the key ``wrapped`` of ``document``."""
+        fields = {Field.IP: who.ip, Field.USER_AGENT: who.user_agent}
+        clear = {field: text for field, text in fields.items() if text}
+        try:
+            sealed = self._personal.subjects.seal(wrapped, subject_of(document), clear)
+        except WrongKey:
+            # A site's key that was taken away must not make its documents unreadable.
+            _log.warning("subject_key_not_opened", document_id=str(document.id))
+            return self._under_site(who, origin)
+        return replace(origin, ip_sealed=sealed.get(Field.IP), user_agent_sealed=sealed.get(Field.USER_AGENT))
+
+    def _under_site(self, who: Caller | Visitor, origin: Origin) -> Origin:
+        return replace(origin, ip_sealed=self._seal(who.ip), user_agent_sealed=self._seal(who.user_agent))
 
     def _seal(self, text: str | None) -> str | None:
         return self._personal.seal(text) if text else None

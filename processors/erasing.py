@@ -1,7 +1,7 @@
 """Asking for a document's erasure.
 
-One transaction makes the document ERASING and destroys its wrapped key and whatever personal PostgreSQL holds of it: from the
-answer on nothing of it can be read. What lies outside PostgreSQL is deleted by ``processors.erasure``, which finds the row that
+One transaction makes the document ERASING and destroys its wrapped key, the key of the audit lines about it, and whatever personal
+PostgreSQL holds of it: from the answer on nothing of it can be read. What lies outside PostgreSQL is deleted by ``processors.erasure``, which finds the row that
 is left here.
 """
 
@@ -20,6 +20,7 @@ from domain.erasure import PERSONAL_FIELDS, Erasure, LegalBasis, SignedReceipt, 
 from domain.lifecycle import GOING, Status, ensure_allowed
 from domain.refusals import DocumentNotFound, ErasureReceiptNotFound, LegalHoldStands, RetentionRunning
 from domain.retention import retention_end
+from domain.subjects import subject_of
 from processors.access import Caller, Origins
 from processors.ports import Clock, Database, PersonalData, Work
 from processors.recording import Origin, advance, audit_line
@@ -50,7 +51,7 @@ class Erasing:
 
         Raises DocumentNotFound, TransitionRefused (an upload that is no document), LegalHoldStands or RetentionRunning.
         """
-        origin = self._origins.of(caller)
+        origin = self._origins.of(caller)  # who asks for an erasure is not erased by it
         async with self._database.transaction() as work:
             document = await work.documents.lock(document_id)
             if not caller.sees(document):
@@ -105,6 +106,7 @@ async def begin(work: Work, document: Document, origin: Origin, reason: str, bas
     going = await advance(work, document, Status.ERASING, origin, details=details, wrapped_key=None, **PERSONAL_FIELDS)
     await work.erasures.add(erasure)
     await work.erasures.forget(document.id)
+    await work.subjects.destroy(subject_of(document), origin.at)
     _log.info("erasure_asked_for", document_id=str(document.id), tenant=document.tenant, reason=reason)
     return going
 

@@ -2,7 +2,8 @@
 
 The steps of one erasure, in this order, each of which may be cut off and is repeated from the first one on:
 
-1. wait until no consumer that makes something of documents is at this one: who comes later sees that it is going;
+1. wait until no consumer that makes something of documents is at this one: who comes later sees that it is going; destroy the key
+   of the audit lines about it, if the request did not (an earlier release's);
 2. delete its objects, thumbnails included, in every version;
 3. delete its copy in the GED; a creation that may still take effect there is waited for;
 4. delete its extended metadata;
@@ -14,6 +15,7 @@ A step that can't be done now holds up its own document and no other: it is trie
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -27,6 +29,7 @@ from domain.events import DocumentErased
 from domain.jws import compact
 from domain.lifecycle import Status
 from domain.refusals import StateChanged
+from domain.subjects import subject_of
 from processors.checkpointing import Signer
 from processors.erasure_ports import ErasableObjects, ErasureQueue
 from processors.ports import Clock, Database
@@ -111,7 +114,7 @@ class Eraser:
         await self._queue.postpone(document_id, code, seconds)
 
     async def _erase(self, document_id: UUID) -> bool:
-        document, erasure = await self._taken_up(document_id)
+        document, erasure, lines_erased_at = await self._taken_up(document_id)
         if document.status is not Status.ERASING:
             return False  # another worker was faster
         reach("erasure.claimed")
@@ -123,7 +126,7 @@ class Eraser:
         reach("erasure.metadata")
         at = self._clock.now()
         key = await self._signer.current()
-        text = receipt_input(document, erasure, self._kept, at, key.id)
+        text = receipt_input(document, erasure, self._kept, at, key.id, lines_erased_at)
         receipt = SignedReceipt(compact(text, await self._signer.sign(text, key.id)), key.id)  # 5
         reach("erasure.signed")
         origin = Origin(actor=ACTOR, at=at, correlation_id=erasure.correlation_id)
@@ -144,8 +147,9 @@ class Eraser:
         _log.info("document_erased", document_id=str(document.id), tenant=document.tenant)
         return True
 
-    async def _taken_up(self, document_id: UUID) -> tuple[Document, Erasure]:
-        """Raises DocumentBusy while someone may still make something of the document."""
+    async def _taken_up(self, document_id: UUID) -> tuple[Document, Erasure, datetime]:
+        """With when the key of the document's audit lines was destroyed. Raises DocumentBusy while someone may still make something
+        of the document."""
         async with self._database.transaction() as work:
             document = await work.documents.get(document_id)
             erasure = await work.erasures.get(document_id)
@@ -153,7 +157,8 @@ class Eraser:
                 raise UnexpectedFailure("An erasure that nobody asked for.")
             if document.status is Status.ERASING and await work.erasures.makers(document_id):  # 1
                 raise DocumentBusy("A consumer is at work on the document.")
-        return document, erasure
+            lines_erased_at = await work.subjects.destroy(subject_of(document), self._clock.now())
+        return document, erasure, lines_erased_at
 
 
 _LEVELS: Final = {False: 30, True: 40}

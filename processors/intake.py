@@ -3,7 +3,8 @@
 1. the intent: row PENDING with this attempt's random object key and a lease, the Idempotency-Key claimed with it;
 2. one pass over the stream: sniff, count, SHA-256, encrypt, put; no clear byte touches a disk;
 3. what the store says it holds is compared with what was sent;
-4. one transaction, only while the lease is held: STORED, wrapped key, DocumentUploaded, audit line, key completed;
+4. one transaction, only while the lease is held: STORED, wrapped key, DocumentUploaded, audit line and the key that it is sealed
+   under, Idempotency-Key completed;
 5. the answer.
 
 Whatever fails before step 4's commit leaves no document, object or event (``processors.attempts``).
@@ -41,6 +42,7 @@ from domain.refusals import (
     StepUnknown,
     TypeInactive,
 )
+from domain.subjects import Subject
 from processors.access import Caller, Origins
 from processors.attempts import Attempt, Attempts, Lease, Scope
 from processors.media_types import media_type
@@ -185,13 +187,16 @@ class Intake:
 
         Raises what ``domain.refusals`` lists under "the upload itself", and the transient errors of the dependencies.
         """
-        origin = self._origins.of(caller)
+        origin = self._origins.bare(caller)
         scope = _scope(caller, origin, upload.idempotency_key)
         fingerprint = self._fingerprint(upload)
         begun = await self._begin(caller, upload, origin, scope, fingerprint)  # 1
         if isinstance(begun, _Held):
             return await _replay(begun, upload, fingerprint)
         reach("intake.intent")
+        document = begun.attempt.document
+        if document.subject_key is not None:
+            origin = self._origins.under_key(document.subject_key, document, caller, origin)
         try:
             async with self._attempts.kept(begun.attempt) as lease:
                 return await self._take(begun, upload, lease, origin, present)  # 2 to 5
@@ -282,6 +287,7 @@ class Intake:
             created_at=origin.at,
             updated_at=origin.at,
             **self._texts.sealed(caller.tenant, claim.document_id, upload.given()),
+            subject_key=self._personal.subjects.new(Subject(caller.tenant, claim.document_id)),
         )
 
     async def _take(

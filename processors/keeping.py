@@ -49,16 +49,17 @@ class Keeping:
             document = await work.documents.get(document_id)
             if not caller.sees(document):
                 raise DocumentNotFound
-            await _audit(work, document, self._origins.of(caller), "document.retention.read", {})
+            origin = await self._origins.about(work, document, caller)
+            await _audit(work, document, origin, "document.retention.read", {})
             return await _retention(work, document)
 
     async def extend(self, caller: Caller, document_id: UUID, until: datetime, reason: str) -> Retention:
         """Keep the document until ``until``. Raises DocumentNotFound, DocumentGone, RetentionNotExtended or MetadataInvalid."""
         if until > LATEST:
             raise MetadataInvalid(f"A retention ends in {LATEST:%Y} at the latest.")
-        origin = self._origins.of(caller)
         async with self._database.transaction() as work:
             document = await _present(work, caller, document_id)
+            origin = await self._origins.about(work, document, caller)
             end = retention_end(document, await work.types.get(document.type_code))
             if until == document.expires_at:
                 return await _retention(work, document)
@@ -71,9 +72,9 @@ class Keeping:
 
     async def hold(self, caller: Caller, document_id: UUID, reference: str, reason: str) -> Retention:
         """Set a legal hold. One of that reference that was lifted stands again. Raises DocumentNotFound or DocumentGone."""
-        origin = self._origins.of(caller)
         async with self._database.transaction() as work:
             document = await _present(work, caller, document_id)
+            origin = await self._origins.about(work, document, caller)
             found = await _find(work, document_id, reference)
             if found is None or found.lifted_at is not None:
                 hold = LegalHold(reference=reference, reason=reason, set_by=origin.actor, set_at=origin.at)
@@ -84,9 +85,9 @@ class Keeping:
 
     async def lift(self, caller: Caller, document_id: UUID, reference: str, reason: str) -> Retention:
         """Lift a legal hold; others stay. Raises DocumentNotFound, DocumentGone or LegalHoldNotFound."""
-        origin = self._origins.of(caller)
         async with self._database.transaction() as work:
             document = await _present(work, caller, document_id)
+            origin = await self._origins.about(work, document, caller)
             found = await _find(work, document_id, reference)
             if found is None:
                 raise LegalHoldNotFound

@@ -62,7 +62,7 @@ class DocumentLinks:
             raise LinksUnavailable("This site has no key for links.")
         if not 1 <= seconds <= self._longest:
             raise MetadataInvalid(f"A link is good for at most {self._longest} seconds.")
-        origin = self._origins.of(caller)
+        origin = self._origins.bare(caller)
         link = DocumentLink(
             id=uuid4(),
             document_id=document_id,
@@ -82,13 +82,14 @@ class DocumentLinks:
             if await work.links.count_good(document_id, origin.at) >= MAX_LINKS:
                 raise LinksUnavailable(f"The document has {MAX_LINKS} links already; revoke some.")
             await work.links.add(link)
+            origin = await self._origins.sealed(work, document, caller, origin)
             details = {"link_id": str(link.id), "purpose": purpose, "expires_at": link.expires_at.isoformat()}
             await work.outbox.add(_line(origin, document, "document.link.created", details))
         return link, self._tokens.sign(link)
 
     async def revoke(self, caller: Caller, document_id: UUID, link_id: UUID) -> None:
         """Safe to repeat. Raises DocumentNotFound or LinkNotFound."""
-        origin = self._origins.of(caller)
+        origin = self._origins.bare(caller)
         async with self._database.transaction() as work:
             document = await work.documents.get(document_id)
             if not caller.sees(document):
@@ -98,6 +99,7 @@ class DocumentLinks:
                 raise LinkNotFound
             if link.revoked_at is None:
                 await work.links.revoke(link_id, origin.at)
+                origin = await self._origins.sealed(work, document, caller, origin)
                 details = {"link_id": str(link_id), "purpose": link.purpose}
                 await work.outbox.add(_line(origin, document, "document.link.revoked", details))
 
@@ -117,7 +119,7 @@ class DocumentLinks:
             details = {"link_id": str(link.id), "made_by": link.created_by, "purpose": link.purpose}
             if span is not None:
                 details |= {"start": str(span[0]), "end": str(span[1])}
-            origin = self._origins.of_visitor(visitor, f"link:{link.id}")
+            origin = await self._origins.about_visit(work, document, visitor, f"link:{link.id}")
             await work.outbox.add(_line(origin, document, "document.link.used", details))
         if span is None:
             return self._content.read(document)

@@ -2,7 +2,8 @@
 
 Rules that every adapter keeps: a call has a deadline; vendor errors arrive as ``domain.errors``; nothing is retried
 silently for longer than that deadline (holding on through an outage is delivery's business, in ``streams.delivery``).
-Content and its keys have theirs in ``processors.content_ports``, links and operators' acts in ``link_ports`` and ``operator_ports``.
+Content and its keys have theirs in ``processors.content_ports``, links, operators' acts and keys of subjects in ``link_ports``,
+``operator_ports`` and ``subject_ports``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from domain.records import IdempotencyRecord, NotificationRecord, UploadSurround
 from processors.erasure_ports import Erasures, LegalHolds
 from processors.link_ports import Links
 from processors.operator_ports import DeadLetterMarks, HeldOrders, RefusedRows
+from processors.subject_ports import SubjectKeyRows, SubjectSeals
 
 
 class Clock(Protocol):
@@ -30,7 +32,10 @@ class Clock(Protocol):
 
 
 class PersonalData(Protocol):
-    """Seals personal texts under the personal-data key, and makes keyed pseudonyms."""
+    """Seals personal texts under the personal-data key, or under keys of subjects, and makes keyed pseudonyms."""
+
+    @property
+    def subjects(self) -> SubjectSeals: ...
 
     def seal(self, text: str) -> str: ...
 
@@ -259,6 +264,8 @@ class Work(Protocol):
     def links(self) -> Links: ...
     @property
     def refused(self) -> RefusedRows: ...
+    @property
+    def subjects(self) -> SubjectKeyRows: ...
 
 
 class HeldLock(Protocol):
@@ -295,7 +302,8 @@ class UploadRecords(Protocol):
         scope: tuple[str, str, str] | None,
         response: Mapping[str, Any],
     ) -> None:
-        """Write ``change`` and, with a ``scope``, the key's answer, if the attempt still holds its row and its key.
+        """Write ``change`` with the document's ``subject_key`` and, with a ``scope``, the key's answer, if the attempt still holds
+        its row and its key.
 
         Raises UploadSuperseded if it holds one of them no longer, KeyVersionRetired if its key's version was retired meanwhile.
         """

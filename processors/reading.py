@@ -201,7 +201,7 @@ class Reading:
     async def _audit(
         self, work: Work, caller: Caller, document: Document, action: str, details: Mapping[str, Any] | None = None
     ) -> None:
-        origin = self._origins.of(caller)
+        origin = await self._origins.about(work, document, caller)
         line = audit_line(origin, document.tenant, "document", str(document.id), action, details=details)
         await work.outbox.add(line)
 

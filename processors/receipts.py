@@ -88,8 +88,8 @@ class Receipts:
         return inclusion
 
     async def _audit(self, caller: Caller, document: Document) -> None:
-        line = audit_line(
-            self._origins.of(caller), document.tenant, "document", str(document.id), "document.receipt.read"
-        )
         async with self._database.transaction() as work:
-            await work.outbox.add(line)
+            origin = await self._origins.about(work, document, caller)
+            await work.outbox.add(
+                audit_line(origin, document.tenant, "document", str(document.id), "document.receipt.read")
+            )

@@ -50,11 +50,12 @@ class Validation:
         return await self._decide(caller, document_id, Status.REJECTED, _checked(reason))
 
     async def _decide(self, caller: Caller, document_id: UUID, to: Status, note: str) -> Decided:
-        origin = self._origins.of(caller)
+        origin = self._origins.bare(caller)
         async with self._database.transaction() as work:
             document = await work.documents.lock(document_id)
             if document.tenant != caller.tenant or document.status in ATTEMPTS:
                 raise DocumentNotFound
+            origin = await self._origins.sealed(work, document, caller, origin)
             decision = Decision(to=to, actor=origin.actor, at=origin.at, note=self._texts.note(document, note))
             if document.status is Status.VERIFIED:
                 decided = Decided(await carry_out(work, document, decision, origin), pending=False)

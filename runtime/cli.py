@@ -12,6 +12,7 @@ from runtime.commands import (
     dead_letters,
     documents,
     erasure,
+    export,
     keys,
     operate,
     outbox,
@@ -40,6 +41,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(personal.app, name="personal")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(erasure.app, name="erasure")
+app.add_typer(export.app, name="export")
 app.add_typer(erasure.holds, name="hold")
 app.add_typer(erasure.retention, name="retention")
 app.command(name="purge")(erasure.purge)

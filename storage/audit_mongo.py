@@ -27,7 +27,8 @@ Document = dict[str, Any]
 
 
 class MongoAuditStore:
-    """See ``processors.audit.AuditStore`` and ``operations.audit_verify.AuditReader``. Raises AuditStoreUnavailable."""
+    """See ``processors.audit.AuditStore``, ``processors.audit_reading.EntriesOfEntity`` and ``operations.audit_verify.AuditReader``.
+    Raises AuditStoreUnavailable."""
 
     def __init__(self, url: str, database: str) -> None:
         self._mongo = MongoConnection(url, database)
@@ -50,6 +51,22 @@ class MongoAuditStore:
         async def page(collection: Collection) -> list[Document]:
             query = {"tenant": tenant, "seq": {"$gt": read, "$lte": Int64(up_to)}}
             # All pages by their number: no cursor is open while somebody works on an entry.
+            return await collection.find(query).sort("seq", ASCENDING).limit(PAGE).to_list(PAGE)
+
+        while documents := await self._mongo.run(COLLECTION, page):
+            for document in documents:
+                yield stored_entry(document)
+            if len(documents) < PAGE:
+                return
+            read = documents[-1]["seq"]
+
+    async def of_entity(self, tenant: str, entity_id: str) -> AsyncGenerator[StoredEntry, None]:
+        """Entries about one entity, in order."""
+        await self._index()
+        read: Any = Int64(0)
+
+        async def page(collection: Collection) -> list[Document]:
+            query = {"tenant": tenant, "entity_id": entity_id, "seq": {"$gt": read}}
             return await collection.find(query).sort("seq", ASCENDING).limit(PAGE).to_list(PAGE)
 
         while documents := await self._mongo.run(COLLECTION, page):

@@ -84,7 +84,7 @@ def document_columns(document: Document) -> dict[str, Any]:
 
 
 def document_of(row: Mapping[str, Any]) -> Document:
-    """The Document of a row of all columns."""
+    """The Document of a row of all columns; with its subject's key, if that was read with it."""
     wrapped = row["cle_enveloppee"]
     decision = row["decision_en_attente"]
     return Document(
@@ -95,6 +95,7 @@ def document_of(row: Mapping[str, Any]) -> Document:
         metadata=row["metadata"],
         wrapped_key=wrapped and WrappedKey(row["cle_schema"], row["cle_nom"], row["cle_version"], wrapped),
         pending_decision=decision and _decision_of(decision),
+        subject_key=row.get("cle_sujet"),
     )
 
 
@@ -113,6 +114,13 @@ def _decision_of(value: Mapping[str, str]) -> Decision:
     )
 
 
+#: What is written about a document is sealed under its subject's key: it comes along, and costs no statement of its own.
+_WITH_SUBJECT_KEY: Final = """
+    SELECT documents.*, sujets.cle_enveloppee AS cle_sujet
+    FROM documents LEFT JOIN cles_sujets AS sujets ON sujets.sujet = documents.id AND sujets.tenant = documents.tenant
+"""
+
+
 class PostgresDocuments:
     """See ``processors.ports.Documents``."""
 
@@ -123,10 +131,13 @@ class PostgresDocuments:
         await insert(self._connection, document_columns(document))
 
     async def get(self, document_id: UUID) -> Document:
-        return await self._one("SELECT * FROM documents WHERE id = $1", document_id)
+        return await self._one(f"{_WITH_SUBJECT_KEY} WHERE documents.id = $1", document_id)
 
     async def lock(self, document_id: UUID) -> Document:
-        return await self._one("SELECT * FROM documents WHERE id = $1 FOR NO KEY UPDATE", document_id)
+        # Its subject's key may be older than the row, if that was waited for; then the row says that it is being erased.
+        return await self._one(
+            f"{_WITH_SUBJECT_KEY} WHERE documents.id = $1 FOR NO KEY UPDATE OF documents", document_id
+        )
 
     async def next_version(self, parent_id: UUID) -> int:
         parent = await self.lock(parent_id)

@@ -37,6 +37,7 @@ from storage.postgres_connections import (
     translated,
 )
 from storage.records_postgres import PostgresNotifications, PostgresRenditions, PostgresTimeline
+from storage.subject_keys_postgres import PostgresSubjectKeys
 from storage.uploads_postgres import PostgresUploadRecords
 
 ACQUIRE_SECONDS: Final = 10.0
@@ -255,6 +256,7 @@ class PostgresWork:
         self.links = PostgresLinks(connection)
         self.held = PostgresHeldOrders(connection)
         self.refused = PostgresRefusedRows(connection)
+        self.subjects = PostgresSubjectKeys(connection)
 
 
 class PostgresDatabase:

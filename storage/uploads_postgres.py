@@ -95,8 +95,10 @@ class PostgresUploadRecords:
         values = [old.id, old.object_key, *rows.columns(), entry.type, dict(entry.details), entry.actor, entry.at]
         if scope is not None:
             values += [*scope, new.sha256, dict(response)]
+        if new.subject_key is not None:
+            values.append(new.subject_key)
         values += changed.values()
-        statement = _completion(tuple(changed), completes=scope is not None)
+        statement = _completion(tuple(changed), completes=scope is not None, seals=new.subject_key is not None)
         try:
             with retired_is_told():
                 row = await self._gathering.row(statement, *values)
@@ -132,10 +134,16 @@ def _beginning(columns: tuple[str, ...], *, claims: bool) -> str:
 
 
 @lru_cache(maxsize=64)
-def _completion(columns: tuple[str, ...], *, completes: bool) -> str:
+def _completion(columns: tuple[str, ...], *, completes: bool, seals: bool) -> str:
     """$1 the document, $2 its object, $3-$7 the outbox rows, $8-$11 the timeline entry, then, with a key, its scope, SHA-256 and
-    answer, then the columns' values."""
+    answer, then, if it ``seals``, the key of the document's subject, then the columns' values."""
     first = 17 if completes else 12
+    sealed = ""
+    if seals:
+        sealed = f""", sealed AS (
+            INSERT INTO cles_sujets (sujet, tenant, cle_enveloppee) SELECT id, tenant, ${first} FROM moved
+        )"""  # noqa: S608
+        first += 1
     assignments = ", ".join(f"{name} = ${place}" for place, name in enumerate(columns, first))
     # A key that is lost fails the statement as a whole: the row must not be STORED without its key's answer.
     keyed, whole = "", "(SELECT count(*) FROM moved)"
@@ -143,7 +151,7 @@ def _completion(columns: tuple[str, ...], *, completes: bool) -> str:
         keyed = """, keyed AS (
             UPDATE idempotency_keys SET done = true, content_sha256 = $15, response = $16
             FROM moved
-            WHERE tenant = $12 AND caller = $13 AND key = $14 AND object_key = $2 AND NOT done
+            WHERE idempotency_keys.tenant = $12 AND caller = $13 AND key = $14 AND object_key = $2 AND NOT done
             RETURNING 1
         )"""
         whole = f"CASE {whole} WHEN 0 THEN 0 ELSE 1 / (SELECT count(*) FROM keyed) END"  # noqa: S608
@@ -151,7 +159,7 @@ def _completion(columns: tuple[str, ...], *, completes: bool) -> str:
         WITH moved AS (
             UPDATE documents SET {assignments}
             WHERE id = $1 AND chemin_stockage = $2 AND statut = 'PENDING' AND bail_expire_a > clock_timestamp()
-            RETURNING id, dossier_id
+            RETURNING id, tenant, dossier_id
         ), entered AS (
             INSERT INTO dossier_events (document_id, dossier_id, type, payload_json, auteur_id, horodatage)
             SELECT id, dossier_id, $8, $9, $10, $11 FROM moved
@@ -164,6 +172,6 @@ def _completion(columns: tuple[str, ...], *, completes: bool) -> str:
                 ORDER BY place
             ) AS rows
             RETURNING 1
-        ){keyed}
+        ){keyed}{sealed}
         SELECT {whole} AS moved FROM (SELECT count(*) FROM added) AS done, pg_notify('dpj_outbox', '')
     """  # noqa: S608

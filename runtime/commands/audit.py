@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from uuid import UUID
 
+    from domain.subjects import Opened
     from operations.audit_export import Exported
     from operations.audit_verify import AuditReport
+    from processors.audit_reading import ReadEntry
     from runtime.settings import Settings
     from runtime.wiring import Site
     from storage.audit_mongo import MongoAuditStore
@@ -31,6 +34,23 @@ async def verify(settings: Settings, tenant: str | None) -> AuditReport:
         tenants = await checkpoints.tenants() if tenant is None else [tenant]
         signed = {name: await read_signed(checkpoints, keys, verifies, name) for name in tenants}
         return await verify_audit(history, PostgresAuditPending(site.postgres), tenant, signed)
+
+
+async def read(settings: Settings, tenant: str, document_id: UUID, reason: str) -> Sequence[ReadEntry]:
+    """The entries about a document, as an auditor may read them. Raises AuditStoreUnavailable, DatabaseUnavailable, and as
+    ``runtime.commands.operators.acting_as`` does."""
+    from domain.documents import Role
+    from processors.audit_reading import AuditReading
+    from runtime.commands.operators import acting_as
+    from storage.subject_keys_postgres import PostgresSubjectKeyReader
+
+    async with _opened(settings) as (site, history):
+        await site.codec.check()
+        actor = await acting_as(site, Role.AUDITOR)
+        keys = PostgresSubjectKeyReader(site.postgres)
+        reading = AuditReading(history, keys, site.personal, site.database, site.clock, actor)
+        async with aclosing(reading.about(tenant, document_id, reason)) as entries:
+            return [entry async for entry in entries]
 
 
 async def export(settings: Settings, tenant: str, folder: Path) -> Exported:
@@ -95,3 +115,48 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Site, MongoAuditSt
     finally:
         await history.aclose()
         await site.aclose()
+
+
+def entry_documents(entries: Sequence[ReadEntry]) -> list[dict[str, Any]]:
+    """For programs."""
+    return [
+        {
+            "seq": entry.seq,
+            "at": entry.at.isoformat(),
+            "action": entry.action,
+            "actor": entry.actor,
+            "details": entry.details,
+            "ip": _opened_document(entry.ip),
+            "user_agent": _opened_document(entry.user_agent),
+            "faithful": entry.faithful,
+        }
+        for entry in entries
+    ]
+
+
+def entry_lines(entries: Sequence[ReadEntry]) -> Iterator[str]:
+    """For people."""
+    if not entries:
+        yield "There is no entry about this document."
+    for entry in entries:
+        mark = "" if entry.faithful else "  NOT WHAT WAS WRITTEN: run dpj audit verify"
+        yield f"{entry.seq:>8}  {entry.at:%Y-%m-%dT%H:%M:%S}  {entry.action}  {entry.actor}{mark}"
+        told = [f"{name} {_opened_text(one)}" for name, one in (("ip", entry.ip), ("agent", entry.user_agent))]
+        yield f"          {', '.join(told)}"
+
+
+def _opened_document(opened: Opened) -> dict[str, Any]:
+    return {
+        "state": opened.legibility.value,
+        "text": opened.text,
+        "erased_at": opened.erased_at and opened.erased_at.isoformat(),
+    }
+
+
+def _opened_text(opened: Opened) -> str:
+    """One line, whatever a client called itself."""
+    if opened.text is not None:
+        return "".join(character if character.isprintable() else "?" for character in opened.text)
+    if opened.erased_at is not None:
+        return f"[erased {opened.erased_at:%Y-%m-%d}]"
+    return {"ABSENT": "-"}.get(opened.legibility.value, "[unreadable]")

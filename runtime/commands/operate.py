@@ -89,6 +89,27 @@ def audit_verify(
         raise typer.Exit(1)
 
 
+@audit.command("show")
+def audit_show(
+    document_id: Annotated[str, typer.Argument(metavar="ID")],
+    tenant: Annotated[str, typer.Option(help="Whose document.")],
+    reason: Annotated[
+        str, typer.Option(help="A code or ticket for the audit log, e.g. INC-1234; no sentence, no name.")
+    ],
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """An auditor's look at the entries about a document, addresses unsealed where no erasure destroyed their key."""
+    from runtime.commands.audit import entry_documents, entry_lines, read
+    from runtime.commands.operators import checked_reason, uuid_of
+    from runtime.telemetry import configure_logging
+
+    configure_logging("audit", level="CRITICAL")  # the answer says it all
+    checked_reason(reason)
+    found = asyncio.run(read(settings_of(stack), tenant, uuid_of(document_id), reason))
+    answer({"entries": entry_documents(found)}, entry_lines(found), as_json=as_json)
+
+
 @audit.command("export")
 def audit_export(
     tenant: Annotated[str, typer.Option(help="Whose log.")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import io
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ import typer
 from runtime.commands.output import CommandFailed, answer, settings_of
 
 if TYPE_CHECKING:
+    from domain.documents import Role
     from processors.dead_letters import Result
     from runtime.wiring import Site
 
@@ -76,6 +78,31 @@ def ago(iso: str, *, past: bool = True) -> str:
 def operator_name() -> str:
     """Who is at the terminal; only the pseudonym of it is written down."""
     return getpass.getuser()
+
+
+async def acting_as(site: Site, role: Role) -> str:
+    """The pseudonym of who acts in ``role``: whoever DPJ_TOKEN speaks for; on a stack that signs tokens itself, who is at the terminal.
+
+    Raises Forbidden, Unauthenticated, IdentityUnavailable, RevocationsUnavailable, or CommandFailed where there is no token.
+    """
+    from domain.refusals import Forbidden
+    from processors.dead_letters import SYSTEM_TENANT
+    from runtime.access import key_set, token_authenticator
+
+    token = os.environ.get("DPJ_TOKEN")
+    if not token:
+        if site.settings.jwt_private_key_file is None:
+            raise CommandFailed(
+                f"This is for the role {role.value}: nobody's token is here.",
+                "Get one from this site's identity provider and pass it in DPJ_TOKEN.",
+                code="token_needed",
+            )
+        return site.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{operator_name()}")
+    authenticator = token_authenticator(site.settings, key_set(site.settings), site.revoked_tokens)
+    identity = await authenticator.authenticate(token)
+    if role not in identity.roles:
+        raise Forbidden(f"This is for the role {role.value}.")
+    return site.personal.pseudonym("actor", f"{identity.tenant}/{identity.subject}")
 
 
 async def on_site(stack: str | None, work: Callable[[Site], Awaitable[_T]]) -> _T:

@@ -14,7 +14,7 @@ from uuid import uuid4
 from bson import json_util
 
 from tests.e2e.test_confidentiality import dump, traces
-from tests.support.pipeline import ROOT, Pipeline, metadata, small_pdf, wait_for
+from tests.support.pipeline import ROOT, TENANT, Pipeline, metadata, small_pdf, wait_for
 
 
 def _erase(pipeline: Pipeline, document_id: str, **body: str) -> tuple[int, str]:
@@ -39,6 +39,10 @@ def test_nothing_is_left_of_an_erased_document(pipeline: Pipeline, tmp_path: Pat
     assert pipeline.mongo("documents_metadata", {"_id": document_id})
     assert len([key for key in pipeline.objects() if document_id in key]) == 3
     wrapped = pipeline.sql("SELECT cle_enveloppee FROM documents WHERE id = $1::text::uuid", document_id)[0][0]
+    subject = pipeline.sql("SELECT cle_enveloppee FROM cles_sujets WHERE sujet = $1::text::uuid", document_id)[0][0]
+    agents = _agents(pipeline, document_id)
+    assert {told["state"] for told in agents.values()} <= {"CLEAR", "ABSENT"}
+    assert "httpx" in agents["document.stored"]["text"]
 
     assert pipeline.dpj("hold", "set", document_id, "--reference", "CASE-1", "--reason", "LITIGATION")
     assert _erase(pipeline, document_id, reason="T-1", legal_basis="GDPR_17_1_B") == (409, "legal_hold")
@@ -62,7 +66,8 @@ def test_nothing_is_left_of_an_erased_document(pipeline: Pipeline, tmp_path: Pat
         places[f"{record.topic} {number}"] = b"\n".join((record.key, record.value, record.headers))
     for collection in pipeline.mongo_collections():
         places[f"mongo {collection}"] = json_util.dumps(pipeline.mongo(collection)).encode()
-    assert traces(places, [mark.encode(), address.encode(), name.encode(), wrapped.encode()]) == []
+    secrets = [mark, address, name, wrapped, subject]
+    assert traces(places, [secret.encode() for secret in secrets]) == []
     assert not [key for key in pipeline.objects() if document_id in key]
     assert pipeline.mongo("documents_metadata", {"_id": document_id}) == []
     assert pipeline.ged_copies(archived) == []
@@ -80,16 +85,28 @@ def test_nothing_is_left_of_an_erased_document(pipeline: Pipeline, tmp_path: Pat
     still.write_bytes(content)
     checked = _verify(receipt, keys, still)
     assert (checked["verified"], checked["document_id"]) == (True, document_id)
-    assert set(checked["destroyed"]) >= {"data_key", "content", "archived_copy"}
+    assert set(checked["destroyed"]) >= {"data_key", "subject_key", "content", "archived_copy"}
     header, _, signature = answer["jws"].split(".")
     altered = {**answer["receipt"], "document": {**answer["receipt"]["document"], "id": str(uuid4())}}
     text = base64.urlsafe_b64encode(json.dumps(altered, sort_keys=True).encode()).rstrip(b"=").decode()
     receipt.write_text(f"{header}.{text}.{signature}")
     assert [one["kind"] for one in _verify(receipt, keys, still, status=1)["findings"]] == ["RECEIPT_INVALID"]
 
-    assert pipeline.json("audit", "verify")
+    # Addresses in the audit log can't be read any more but for those of who asked for the erasure; the log itself still verifies.
+    agents = _agents(pipeline, document_id)
+    assert (agents["document.stored"]["state"], agents["document.stored"]["text"]) == ("ERASED", None)
+    assert agents["document.validated"]["state"] == "ERASED"
+    assert "httpx" in agents["document.erasing"]["text"]
+    assert "[erased " in pipeline.dpj("audit", "show", document_id, "--tenant", TENANT, "--reason", "TEST-1")
+    assert pipeline.json("audit", "verify")["intact"] is True
     actions = [line["action"] for line in pipeline.mongo("audit_logs", {"entity_id": document_id}) if "action" in line]
     assert {"document.legal_hold.set", "document.erasing", "document.erased"} <= set(actions)
+
+
+def _agents(pipeline: Pipeline, document_id: str) -> dict[str, dict[str, Any]]:
+    """What an auditor reads of user agents, by action."""
+    told = pipeline.json("audit", "show", document_id, "--tenant", TENANT, "--reason", "TEST-1")
+    return {entry["action"]: entry["user_agent"] for entry in told["entries"]}
 
 
 def _verify(receipt: Path, keys: Path, document: Path, status: int = 0) -> dict[str, Any]:

@@ -38,6 +38,11 @@ DEATH_SECONDS = 60.0
 POISONED = "dpj.document.archived"
 
 
+DESTROYED = (
+    "SELECT 1 FROM cles_sujets WHERE sujet = $1::text::uuid AND detruite_a IS NOT NULL AND cle_enveloppee IS NULL"
+)
+
+
 @dataclass
 class Round:
     """What came of the crashes of one round.
@@ -223,6 +228,8 @@ class Rounds:
                 left.append(f"erasure: {document['id']} has no receipt")
             elif pipeline.ged_copies(document) or any(document["id"] in key for key in pipeline.objects()):
                 left.append(f"erasure: something is left of {document['id']}")
+            elif not pipeline.sql(DESTROYED, document["id"]):
+                left.append(f"erasure: the key of the audit lines about {document['id']} is not destroyed")
         return left
 
     def _poison(self) -> None:

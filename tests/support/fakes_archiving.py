@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from domain.archive import GedDocument, GedObject
 from domain.documents import Document, Language
-from domain.errors import ArchiveMismatch
+from domain.errors import ArchiveMismatch, WrongKey
 from domain.events import (
     DocumentArchived,
     DocumentQuarantined,
@@ -20,6 +20,7 @@ from domain.events import (
     DocumentValidated,
 )
 from domain.mail import OutgoingMail, RenderedMail
+from domain.subjects import Field, Subject
 from tests.support.builders import NOW, a_document
 
 CONTENT = b"%PDF-1.7 " + bytes(range(256)) * 4
@@ -201,7 +202,11 @@ class MemoryMails:
 
 
 class PlainSeals:
-    """Seals by a prefix."""
+    """Seals by a prefix; keys of subjects are names."""
+
+    @property
+    def subjects(self) -> PlainSubjectSeals:
+        return PlainSubjectSeals()
 
     def seal(self, text: str) -> str:
         return f"sealed:{text}"
@@ -211,3 +216,19 @@ class PlainSeals:
 
     def pseudonym(self, purpose: str, value: str) -> str:
         return f"{purpose}-{value}"
+
+
+class PlainSubjectSeals:
+    def new(self, subject: Subject) -> str:
+        return f"key-{subject.tenant}-{subject.id}"
+
+    def seal(self, wrapped: str, subject: Subject, fields: Mapping[Field, str]) -> Mapping[Field, str]:
+        return {field: f"{wrapped}:{field.value}:{text}" for field, text in fields.items()}
+
+    def unseal(self, wrapped: str, subject: Subject, field: Field, sealed: str) -> str:
+        if not sealed.startswith(f"{wrapped}:{field.value}:"):
+            raise WrongKey
+        return sealed.removeprefix(f"{wrapped}:{field.value}:")
+
+    def is_of_subject(self, sealed: str) -> bool:
+        return sealed.startswith("key-")

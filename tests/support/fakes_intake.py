@@ -14,6 +14,7 @@ from crypto.personal_data import PersonalDataKeys
 from domain.documents import Document, DocumentType, Dossier, Language, Role, Step
 from domain.events import AuditRecorded, Event
 from domain.lifecycle import Status
+from domain.subjects import Field, Subject, subject_of
 from ingest_api.presenting import document_body
 from processors.access import Caller
 from processors.attempts import AbandonedSweep, Attempts
@@ -40,6 +41,16 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LONGEST_TOKEN = 86_400.0
 LONGEST_LINK = 3_600
 PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + b"content of a paper\n" * 20
+
+
+def opened(bench: Bench, line: AuditRecorded) -> tuple[str, str]:
+    """Address and user agent of a line about a document, with the key that its subject has now."""
+    subject = Subject(line.tenant, UUID(line.entity_id))
+    wrapped = bench.database.rows.subject_keys[subject].wrapped
+    assert wrapped is not None
+    seals = bench.personal.subjects
+    ip = seals.unseal(wrapped, subject, Field.IP, line.ip_sealed or "")
+    return ip, seals.unseal(wrapped, subject, Field.USER_AGENT, line.user_agent_sealed or "")
 
 
 class HandClock(FixedClock):
@@ -161,7 +172,7 @@ class Bench:
         document_id = UUID(receipt.body["id"])
         row = replace(self.database.rows.documents[document_id], status=status, **changes)
         self.database.rows.documents[document_id] = row
-        return row
+        return replace(row, subject_key=self.database.rows.subject_keys[subject_of(row)].wrapped)
 
     def events(self) -> list[Event]:
         return [event for event in self.database.rows.outbox if not isinstance(event, AuditRecorded)]

@@ -33,6 +33,7 @@ from domain.refusals import (
     UploadSuperseded,
 )
 from domain.retention import LegalHold
+from domain.subjects import Subject, SubjectKey, subject_of
 from processors.access import ATTEMPTS
 from processors.paging import Position
 from processors.ports import Change
@@ -44,6 +45,7 @@ from tests.support.memory_ged import MemoryGedAttempts, MemoryLock
 from tests.support.memory_inbox import InboxRow, MemoryInbox, MemoryInboxMarks
 from tests.support.memory_links import MemoryLinks
 from tests.support.memory_operators import MemoryDeadLetterMarks, MemoryHeldOrders, MemoryRefusedRows
+from tests.support.memory_subjects import MemorySubjectKeys
 
 __all__ = [
     "NOW",
@@ -99,6 +101,7 @@ class Rows:
     given_up: dict[tuple[str, UUID], str] = field(default_factory=dict)
     refused: dict[int, RefusedRow] = field(default_factory=dict)
     settled: dict[int, str] = field(default_factory=dict)
+    subject_keys: dict[Subject, SubjectKey] = field(default_factory=dict)
 
     def copied(self) -> Rows:
         tables = {name: copy(value) for name, value in vars(self).items()}
@@ -248,6 +251,8 @@ class MemoryUploadRecords:
         async with self._database.transaction() as work:
             held = await work.uploads.hold(change.old.id, change.old.object_key)
             await work.documents.update(held, change.new)
+            if change.new.subject_key is not None:
+                assert await work.subjects.ensure(subject_of(held), change.new.subject_key) == change.new.subject_key
             await work.timeline.add(change.entry)
             for event in change.events:
                 await work.outbox.add(event)
@@ -279,11 +284,13 @@ class MemoryWork:
         self.dead_letters = MemoryDeadLetterMarks(rows)
         self.held = MemoryHeldOrders(rows)
         self.refused = MemoryRefusedRows(rows)
+        self.subjects = MemorySubjectKeys(rows)
 
 
 class MemoryDocuments:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows.documents
+        self._keys = rows.subject_keys
 
     async def add(self, document: Document) -> None:
         assert document.id not in self._rows
@@ -292,7 +299,9 @@ class MemoryDocuments:
     async def get(self, document_id: UUID) -> Document:
         if document_id not in self._rows:
             raise DocumentNotFound
-        return self._rows[document_id]
+        document = self._rows[document_id]
+        held = self._keys.get(subject_of(document))
+        return replace(document, subject_key=held and held.wrapped)
 
     async def lock(self, document_id: UUID) -> Document:
         return await self.get(document_id)
@@ -307,7 +316,7 @@ class MemoryDocuments:
         row = self._rows.get(old.id)
         if row is None or (row.status, row.sequence) != (old.status, old.sequence):
             raise StateChanged
-        self._rows[old.id] = new
+        self._rows[old.id] = replace(new, subject_key=None)
 
 
 class MemoryUploads:
@@ -317,7 +326,7 @@ class MemoryUploads:
 
     async def begin(self, document: Document, lease_seconds: float) -> None:
         assert document.status is Status.PENDING
-        self._rows.documents[document.id] = document
+        self._rows.documents[document.id] = replace(document, subject_key=None)
         self._rows.leases[document.id] = self._clock.at + timedelta(seconds=lease_seconds)
 
     async def renew(self, document_id: UUID, object_key: str, lease_seconds: float) -> None:

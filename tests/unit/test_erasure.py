@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -23,6 +23,7 @@ from domain.refusals import (
     RetentionRunning,
     TransitionRefused,
 )
+from domain.subjects import SubjectKey, subject_of
 from processors.access import Caller
 from processors.archive_copies import CopyRemover, location
 from processors.erasing import Erasing
@@ -141,7 +142,7 @@ async def test_the_request_destroys_the_key_and_what_is_personal() -> None:
     (line,) = bench.database.audited()
     assert (line.action, line.actor, line.tenant) == ("document.erasing", "actor-bank/op", document.tenant)
     assert json.loads(line.details) == {"legal_basis": "GDPR_17_1_B", "reason": "TICKET-1"}
-    assert "urand" not in str(asdict(bench.database.rows))
+    assert "urand" not in str(asdict(replace(bench.database.rows, subject_keys={})))
 
 
 async def test_the_worker_deletes_everything_and_says_so() -> None:
@@ -177,11 +178,25 @@ async def test_the_receipt_is_signed_and_says_what_was_destroyed_and_what_remain
     assert destroyed["thumbnails"]["keys"] == [f"{bench.first.object_key}.thumbnail-256.aa"]
     assert destroyed["archived_copy"]["id"] == "g-1"
     assert "original_name" in destroyed["personal_fields"]["fields"]
+    assert destroyed["subject_key"]["at"] == destroyed["data_key"]["at"]
     remains = {one["what"]: one for one in said["remains"]}
     assert remains["events"]["until"][:10] == "2026-03-31"
     assert remains["backups"]["until"][:10] == "2026-05-30"
     assert all(one["why"] for one in remains.values())
     assert "urand" not in json.dumps(said)
+
+
+async def test_what_an_earlier_release_was_asked_for_destroys_the_subjects_key_too() -> None:
+    """It began the erasure and knew no such key; an operator has looked at the document meanwhile."""
+    bench = Bench()
+    await bench.request()
+    bench.database.rows.subject_keys[subject_of(bench.first)] = SubjectKey("key")
+    bench.clock.move(60)
+    await bench.eraser.run_once()
+    assert bench.database.rows.subject_keys[subject_of(bench.first)] == SubjectKey(None, bench.clock.at)
+    receipt = await bench.erasing.receipt(operator(), bench.first.id)
+    (said,) = (one for one in receipt.fields()["destroyed"] if one["what"] == "subject_key")
+    assert said["at"] == bench.clock.at.isoformat(timespec="microseconds")
 
 
 async def test_asked_for_twice_it_is_done_once() -> None:
@@ -265,6 +280,8 @@ async def test_cut_off_anywhere_the_next_try_ends_it(point: str, monkeypatch: py
     await bench.eraser.run_once()
     monkeypatch.setattr(crash_points, "_armed", {})
     assert bench.document.status is Status.ERASING
+    (key,) = bench.database.rows.subject_keys.values()
+    assert (key.wrapped, key.destroyed_at) == (None, bench.clock.at)
     assert await bench.another().run_once() == 0  # the lease of the dead one holds
     bench.clock.move(31)
     assert await bench.another().run_once() == 1

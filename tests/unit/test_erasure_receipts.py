@@ -37,7 +37,8 @@ def a_receipt(signer: MemorySigner, at: datetime = NOW) -> str:
         key=("vault-transit", "dpj-tenant-acme", 3),
         thumbnails=(),
     )
-    text = receipt_input(document, erasure, Kept(topic_days=30, backup_days=30), at, signer.public.id)
+    kept = Kept(topic_days=30, backup_days=30)
+    text = receipt_input(document, erasure, kept, at, signer.public.id, NOW)
     return compact(text, signer.private.sign(text))
 
 
@@ -63,7 +64,7 @@ def test_it_verifies_without_us(tmp_path: Path, capsys: Any, signer: MemorySigne
         "GDPR_17_1_B",
         "2026-03-01T12:00:00.000000+00:00",
     )
-    assert {"data_key", "content", "archived_copy"} <= set(told["destroyed"])
+    assert {"data_key", "subject_key", "content", "archived_copy"} <= set(told["destroyed"])
     assert {"audit_entries", "backups"} <= set(told["remains"])
 
 

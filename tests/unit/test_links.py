@@ -25,7 +25,7 @@ from processors import links
 from processors.access import Visitor
 from processors.links import DocumentLinks
 from tests.support.api import a_client, an_app, assert_problem, bearer
-from tests.support.fakes_intake import LONGEST_LINK, NOW, PDF, Bench
+from tests.support.fakes_intake import LONGEST_LINK, NOW, PDF, Bench, opened
 
 API = "/api/v1"
 
@@ -85,7 +85,7 @@ async def test_every_use_says_which_link_it_was_and_who_made_it(client: httpx.As
         assert details["purpose"] == "partner-review"
         assert line.actor == f"link:{link['id']}"
         assert line.ip_sealed is not None
-    assert bench.personal.unseal(used[0].user_agent_sealed or "") == "browser/1"
+    assert opened(bench, used[0])[1] == "browser/1"
     assert "maker" not in repr(bench.audited())
 
 

@@ -33,6 +33,8 @@ BASE = {
     "kafka_bootstrap": "127.0.0.1:9",
     "registry_url": "http://127.0.0.1:9",
     "personal_key_file": "/nonexistent/personal.key",
+    "column_key_file": "/nonexistent/column.key",
+    "lookup_key_file": "/nonexistent/lookup.key",
     "pseudonym_key_file": "/nonexistent/pseudonym.key",
     "ged_url": "http://127.0.0.1:9",
     "jwt_issuer": "https://login.example",
