@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import smtplib
 import socket
@@ -22,6 +23,7 @@ from confluent_kafka.admin import AdminClient
 from dotenv import dotenv_values
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
+from structlog.testing import capture_logs
 
 from deploy.native import certificates, site
 from deploy.native import stack as native
@@ -30,13 +32,17 @@ from deploy.native.parts.toxiproxy import listening_port
 from deploy.native.site import Site as StackSite
 from deploy.native.supervisor import Supervisor
 from domain.errors import BrokerUnavailable, DPJError, KeyringUnavailable, RegistryUnavailable
+from notifications.email_smtp import SmtpMailSender, Tls
 from operations.lag import measure
 from runtime.distrust import distrust
 from runtime.settings import Settings
-from runtime.transport import kafka_security
+from runtime.transport import client_tls, https_tls, kafka_security, kafka_tls
 from runtime.wiring import Site
 from schemas.registry import SchemaRegistry
 from storage.counting_redis import RedisCounting
+from streams.apps import ConsumerSettings
+from streams.consumer import ConsumerRunner
+from streams.outbox_relay import create_producer
 from tests.support.handshakes import POSTGRES_ASKS_FOR_TLS, serving, speak, trusting
 
 NAME = f"tls-{os.getpid()}"
@@ -227,17 +233,12 @@ CHECKS: dict[str, Check] = {
 
 
 async def _register_nothing(settings: Settings) -> None:
-    from runtime.transport import https_tls
-
     url = settings.registry_url
     async with SchemaRegistry(url, tls=https_tls(settings, url)) as registry:
         await registry.register("tls-test-value", '"string"')
 
 
 async def _mail(made: Site) -> None:
-    from notifications.email_smtp import SmtpMailSender, Tls
-    from runtime.transport import client_tls
-
     given = made.settings
     sender = SmtpMailSender(
         given.smtp_host,
@@ -251,8 +252,6 @@ async def _mail(made: Site) -> None:
 
 
 async def _kafka(settings: Settings) -> None:
-    import asyncio
-
     security = kafka_security(settings)
     await asyncio.to_thread(measure, settings.kafka_bootstrap, {}, deadline=4.0, security=security)
 
@@ -280,12 +279,39 @@ async def test_a_wrong_authority_is_an_outage_that_says_why(running: Running, na
     async with wired(running.settings(tls_ca_file=strangers_ca, **changed)) as made:
         with pytest.raises(DPJError) as refused:
             await CHECKS[name](made)
+        await asyncio.sleep(0.05)  # transports of failed handshakes close at the loop's next turns
     assert refused.value.code.endswith("_unavailable")
     if name != "kafka":  # whose client says it to its log alone
         assert distrust(refused.value) in {
             "unable to get local issuer certificate",
             "self-signed certificate in certificate chain",
         }
+
+
+async def test_kafkas_clients_wait_and_log_that_it_is_the_certificate(running: Running, strangers_ca: Path) -> None:
+    astray = running.settings(tls_ca_file=strangers_ca)
+    told = ConsumerSettings(
+        bootstrap=astray.kafka_bootstrap, scratch="", security=kafka_security(astray), tls=kafka_tls(astray)
+    )
+    runner = ConsumerRunner(
+        "audit", ("dpj.audit.recorded",), told, create_delivery=lambda *_: pytest.fail("it came in")
+    )
+    stopping = asyncio.Event()
+    wanted = {"event": "kafka_tls_failed", "log_level": "warning", "reason": "certificate verify failed"}
+    with capture_logs() as logs:
+        consuming = asyncio.create_task(runner.run(stopping))
+        async with asyncio.timeout(20):
+            while wanted not in logs:
+                await asyncio.sleep(0.1)
+        assert runner.state == "waiting_for_broker"
+        stopping.set()
+        await consuming
+        logs.clear()
+        producer = create_producer(astray.kafka_bootstrap, kafka_security(astray))
+        with pytest.raises(KafkaException):
+            await asyncio.to_thread(producer.list_topics, timeout=4)
+        producer.poll(0)
+        assert wanted in logs
 
 
 async def test_a_client_told_to_speak_in_clear_is_not_let_in(running: Running) -> None:
@@ -314,8 +340,6 @@ async def test_quotas_are_counted_over_tls(running: Running) -> None:
 
 
 async def test_an_expired_certificate_is_an_outage_that_says_why(running: Running, tmp_path: Path) -> None:
-    import asyncio
-
     authority = certificates._load(Pair(running.ca, running.here.folder / "keys" / "tls-ca.key"))
     assert authority is not None
     past = datetime.now(UTC) - certificates.SERVER_LIFE - timedelta(minutes=1)
