@@ -36,6 +36,8 @@ from tests.support.pipeline import ROOT, TENANT, Pipeline, metadata, small_pdf, 
 from tests.support.refusing import refusing_ged, refusing_mail_server
 
 TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+#: In the order of their health ports.
+WORKERS = ("integrity", "renditions", "archiving", "notification", "audit")
 #: Bytes that a form of a secret has at least, so that it is none by chance.
 LONG_ENOUGH = 10
 
@@ -78,7 +80,7 @@ class Person:
 def worker(pipeline: Pipeline, consumer: str, log: Path, others: Mapping[str, str]) -> Iterator[None]:
     """The stack's worker of that name is ended, and one with other settings is there instead."""
     pipeline.end(signal.SIGTERM, f"worker-{consumer}")
-    place = int(others["DPJ_WORKER_PORT_BASE"])
+    place = int(others["DPJ_WORKER_PORT_BASE"]) + WORKERS.index(consumer) + 1
     given = {
         key: value for key, value in os.environ.items() if not key.startswith("DPJ_") or key == "DPJ_HOME"
     } | others
