@@ -14,7 +14,6 @@ import mmap
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -32,10 +31,13 @@ from confluent_kafka import Producer
 
 from tests.e2e.test_confidentiality import dump, forms_of
 from tests.e2e.test_malware import infected_pdf
+from tests.support.lines import free_ports
 from tests.support.pipeline import ROOT, TENANT, Pipeline, metadata, small_pdf, wait_for
 from tests.support.refusing import refusing_ged, refusing_mail_server
 
 TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+#: In the order of their health ports.
+WORKERS = ("integrity", "renditions", "archiving", "notification", "audit")
 #: Bytes that a form of a secret has at least, so that it is none by chance.
 LONG_ENOUGH = 10
 
@@ -78,7 +80,7 @@ class Person:
 def worker(pipeline: Pipeline, consumer: str, log: Path, others: Mapping[str, str]) -> Iterator[None]:
     """The stack's worker of that name is ended, and one with other settings is there instead."""
     pipeline.end(signal.SIGTERM, f"worker-{consumer}")
-    place = int(others["DPJ_WORKER_PORT_BASE"])
+    place = int(others["DPJ_WORKER_PORT_BASE"]) + WORKERS.index(consumer) + 1
     given = {
         key: value for key, value in os.environ.items() if not key.startswith("DPJ_") or key == "DPJ_HOME"
     } | others
@@ -99,13 +101,6 @@ def _answers(url: str) -> bool:
         return httpx.get(url, timeout=2, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-def _free_base() -> str:
-    """A place for a worker's health port, away from the stack's own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 @pytest.mark.full
@@ -199,7 +194,7 @@ def bad_ends(pipeline: Pipeline, person: Person, dossier: str) -> dict[str, str]
 def refused_mail(pipeline: Pipeline, person: Person, dossier: str, log: Path) -> dict[str, str]:
     """The mail server refuses the address, and says it: a dead letter, which an operator gives another try later."""
     with refusing_mail_server() as port:
-        others = {"DPJ_SMTP_PORT": str(port), "DPJ_WORKER_PORT_BASE": _free_base()}
+        others = {"DPJ_SMTP_PORT": str(port), "DPJ_WORKER_PORT_BASE": str(free_ports(len(WORKERS) + 1))}
         with worker(pipeline, "notification", log, others):
             taken = pipeline.upload(person.pdf("no mail"), person.said(dossier), name=person.file)["id"]
             wait_for(lambda: "NOTIFICATION_FAILED" in pipeline.timeline(taken), "the mail was given up", 60)
@@ -212,7 +207,10 @@ def refused_archive(pipeline: Pipeline, person: Person, dossier: str, log: Path)
     """The GED refuses the document, and quotes it; then an operator has it archived all the same."""
     given = urlsplit(pipeline.settings["DPJ_GED_URL"])
     with refusing_ged(f"{given.scheme}://{given.netloc}") as port:
-        others = {"DPJ_GED_URL": f"http://127.0.0.1:{port}{given.path}", "DPJ_WORKER_PORT_BASE": _free_base()}
+        others = {
+            "DPJ_GED_URL": f"http://127.0.0.1:{port}{given.path}",
+            "DPJ_WORKER_PORT_BASE": str(free_ports(len(WORKERS) + 1)),
+        }
         with worker(pipeline, "archiving", log, others):
             taken = pipeline.upload(person.pdf("no archive"), person.said(dossier), name=person.file)["id"]
             pipeline.reaches(taken, "VERIFIED")

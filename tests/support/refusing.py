@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -24,12 +25,13 @@ class _Refusing:
 @contextmanager
 def refusing_mail_server() -> Iterator[int]:
     """Its port. It refuses every recipient for good, by the address."""
-    server = Controller(_Refusing(), hostname="127.0.0.1", port=0, server_hostname="localhost")
-    # The library asks a port of 0 for nothing in its own check of itself.
-    server._trigger_server = lambda: None
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = Controller(_Refusing(), hostname="127.0.0.1", port=port, server_hostname="localhost", ready_timeout=30)
     server.start()
     try:
-        yield server.server.sockets[0].getsockname()[1]
+        yield port
     finally:
         server.stop()
 
