@@ -233,7 +233,7 @@ def invalid(pipeline: Pipeline, person: Person, dossier: str) -> None:
     portal, validator = pipeline.client("portal"), pipeline.client("validator")
     said, pdf = person.said(dossier), person.pdf("invalid")
     bad: dict[str, httpx.Response] = {
-        "content": pipeline.post(b"MZ" + pdf, said, name=person.file),
+        "content": pipeline.post(b"no PDF at all", said, name=person.file),
         "address": pipeline.post(pdf, {**said, "depositor": {"email": person.stray}}, name=person.file),
         "field": pipeline.post(pdf, {**said, person.stray: person.value}, name=person.file),
         "type": pipeline.post(pdf, {**said, "type": person.stray}, name=person.file),

@@ -53,10 +53,11 @@ class OnServers:
         database, clock = site.database, site.clock
         self.dossier = a_dossier(tenant=site.tenant)
         self.attempts = Attempts(database, self.bench.content, clock, lease_seconds=60.0)
-        self.intake = Intake(database, self.bench.content, self.attempts, PrefixSniffer(), self.personal, clock)
+        texts = self.bench.texts
+        self.intake = Intake(database, self.bench.content, self.attempts, PrefixSniffer(), self.personal, texts, clock)
         queries = PostgresQueries(site.postgres)
         self.reading = Reading(database, queries, self.bench.content, self.personal, clock)
-        self.validation = Validation(database, self.personal, clock)
+        self.validation = Validation(database, self.personal, texts, clock)
         self.keeping = Keeping(database, self.personal, clock)
         self.erasing = Erasing(database, self.personal, clock)
         self.moved: set[int] = set()
