@@ -233,7 +233,7 @@ def invalid(pipeline: Pipeline, person: Person, dossier: str) -> None:
     portal, validator = pipeline.client("portal"), pipeline.client("validator")
     said, pdf = person.said(dossier), person.pdf("invalid")
     bad: dict[str, httpx.Response] = {
-        "content": pipeline.post(b"MZ" + pdf, said, name=person.file),
+        "content": pipeline.post(b"no PDF but text\n" * 20, said, name=person.file),
         "address": pipeline.post(pdf, {**said, "depositor": {"email": person.stray}}, name=person.file),
         "field": pipeline.post(pdf, {**said, person.stray: person.value}, name=person.file),
         "type": pipeline.post(pdf, {**said, "type": person.stray}, name=person.file),
@@ -247,7 +247,7 @@ def invalid(pipeline: Pipeline, person: Person, dossier: str) -> None:
         "json": validator.post(f"/documents/{uuid4()}/reject", content=person.reason.encode()),
         "token": httpx.get(f"{pipeline.url}/api/v1/documents", headers={"Authorization": f"Bearer {person.stray}"}),
         "link": httpx.get(f"{pipeline.url}/api/v1/links/{person.stray}"),
-        "search": portal.post("/documents/search", json={"file_name": person.file, "x": person.stray}),
+        "search": portal.post("/document-search", json={"file_name": person.file, "x": person.stray}),
     }
     for name, answer in bad.items():
         assert 400 <= answer.status_code < 500, (name, answer.status_code)
@@ -272,7 +272,7 @@ def looked_up(pipeline: Pipeline, person: Person, ids: Mapping[str, str]) -> Non
     """By the API and by an operator; the erased one is not found."""
     wanted = set(ids.values()) - {ids["erased"]}
     for body in ({"file_name": person.file.upper()}, {"depositor_email": person.email, "file_name": person.file}):
-        answer = pipeline.client("portal").post("/documents/search", json=body)
+        answer = pipeline.client("portal").post("/document-search", json=body)
         assert answer.status_code == 200, answer.text
         assert wanted <= {one["id"] for one in answer.json()["items"]}
         assert ids["erased"] not in answer.text
@@ -294,7 +294,7 @@ def looked_up(pipeline: Pipeline, person: Person, ids: Mapping[str, str]) -> Non
     )
     assert wanted <= {one["id"] for one in json.loads(done.stdout)["documents"]}
     assert pipeline.client("portal", "autre-banque").post(
-        "/documents/search", json={"depositor_email": person.email}
+        "/document-search", json={"depositor_email": person.email}
     ).json() == {"items": [], "next_cursor": None}
 
 
