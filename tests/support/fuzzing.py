@@ -30,8 +30,6 @@ def _config(documents: Sequence[str], dossiers: Sequence[str]) -> str:
     lines = [
         f"[dictionaries.documents]\nvalues = {list(documents)}",
         f"[dictionaries.dossiers]\nvalues = {list(dossiers)}",
-        # What is asked for may have been erased by a request before.
-        f"[checks]\npositive_data_acceptance.expected-statuses = {_toml([*_ACCEPTED, '5xx'])}",
         "[parameters]",
         '"path.document_id" = { dictionary = "documents", probability = 0.5 }',
         '"path.dossier_id" = { dictionary = "dossiers", probability = 0.5 }',
