@@ -28,6 +28,7 @@ import httpx
 import pytest
 from bson import json_util
 from confluent_kafka import Producer
+from minio import Minio
 
 from tests.e2e.test_confidentiality import dump, forms_of
 from tests.e2e.test_malware import infected_pdf
@@ -308,13 +309,17 @@ def everything_else(pipeline: Pipeline) -> dict[str, bytes]:
         places[f"{record.topic} {number}"] = b"\n".join((record.key, record.value, record.headers))
     for collection in pipeline.mongo_collections():
         places[f"mongo {collection}"] = json_util.dumps(pipeline.mongo(collection)).encode()
-    store = pipeline.minio()
-    for bucket in store.list_buckets():
+    for kind in ("MINIO", "CHECKPOINT"):
+        endpoint, access, secret, bucket = (
+            pipeline.settings[f"DPJ_{kind}_{name}"] for name in ("ENDPOINT", "ACCESS_KEY", "SECRET_KEY", "BUCKET")
+        )
+        store = Minio(endpoint, access_key=access, secret_key=secret, secure=False)
         told = []
-        for one in store.list_objects(bucket.name, recursive=True):
-            known = store.stat_object(bucket.name, one.object_name)
+        for one in store.list_objects(bucket, recursive=True):
+            known = store.stat_object(bucket, one.object_name)
             told.append(f"{one.object_name} {dict(known.metadata)} {known.content_type}")
-        places[f"bucket {bucket.name}"] = "\n".join(told).encode()
+        assert told, bucket
+        places[f"bucket {bucket}"] = "\n".join(told).encode()
     places["ged"] = "\n".join(ged_properties(pipeline)).encode()
     base = int(pipeline.settings["DPJ_WORKER_PORT_BASE"])
     for name, url in {
