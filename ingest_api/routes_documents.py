@@ -82,7 +82,7 @@ async def list_documents(
 
 
 @router.post(
-    "/documents/search",
+    "/document-search",
     name="search_documents",
     response_model=models.DocumentPage,
     responses=problems(400, 401, 403, 408, 415, 422, 429, 503),

@@ -118,6 +118,6 @@ def key_of(pipeline: Pipeline, document: str) -> str:
 
 
 def found(pipeline: Pipeline, name: str) -> set[str]:
-    answer = pipeline.client("portal").post("/documents/search", json={"file_name": name})
+    answer = pipeline.client("portal").post("/document-search", json={"file_name": name})
     assert answer.status_code == 200, answer.text
     return {one["id"] for one in answer.json()["items"]}

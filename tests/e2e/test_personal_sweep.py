@@ -28,6 +28,7 @@ import httpx
 import pytest
 from bson import json_util
 from confluent_kafka import Producer
+from minio import Minio
 
 from tests.e2e.test_confidentiality import dump, forms_of
 from tests.e2e.test_malware import infected_pdf
@@ -233,7 +234,7 @@ def invalid(pipeline: Pipeline, person: Person, dossier: str) -> None:
     portal, validator = pipeline.client("portal"), pipeline.client("validator")
     said, pdf = person.said(dossier), person.pdf("invalid")
     bad: dict[str, httpx.Response] = {
-        "content": pipeline.post(b"no PDF at all", said, name=person.file),
+        "content": pipeline.post(b"no PDF but text\n" * 20, said, name=person.file),
         "address": pipeline.post(pdf, {**said, "depositor": {"email": person.stray}}, name=person.file),
         "field": pipeline.post(pdf, {**said, person.stray: person.value}, name=person.file),
         "type": pipeline.post(pdf, {**said, "type": person.stray}, name=person.file),
@@ -247,7 +248,7 @@ def invalid(pipeline: Pipeline, person: Person, dossier: str) -> None:
         "json": validator.post(f"/documents/{uuid4()}/reject", content=person.reason.encode()),
         "token": httpx.get(f"{pipeline.url}/api/v1/documents", headers={"Authorization": f"Bearer {person.stray}"}),
         "link": httpx.get(f"{pipeline.url}/api/v1/links/{person.stray}"),
-        "search": portal.post("/documents/search", json={"file_name": person.file, "x": person.stray}),
+        "search": portal.post("/document-search", json={"file_name": person.file, "x": person.stray}),
     }
     for name, answer in bad.items():
         assert 400 <= answer.status_code < 500, (name, answer.status_code)
@@ -272,7 +273,7 @@ def looked_up(pipeline: Pipeline, person: Person, ids: Mapping[str, str]) -> Non
     """By the API and by an operator; the erased one is not found."""
     wanted = set(ids.values()) - {ids["erased"]}
     for body in ({"file_name": person.file.upper()}, {"depositor_email": person.email, "file_name": person.file}):
-        answer = pipeline.client("portal").post("/documents/search", json=body)
+        answer = pipeline.client("portal").post("/document-search", json=body)
         assert answer.status_code == 200, answer.text
         assert wanted <= {one["id"] for one in answer.json()["items"]}
         assert ids["erased"] not in answer.text
@@ -294,7 +295,7 @@ def looked_up(pipeline: Pipeline, person: Person, ids: Mapping[str, str]) -> Non
     )
     assert wanted <= {one["id"] for one in json.loads(done.stdout)["documents"]}
     assert pipeline.client("portal", "autre-banque").post(
-        "/documents/search", json={"depositor_email": person.email}
+        "/document-search", json={"depositor_email": person.email}
     ).json() == {"items": [], "next_cursor": None}
 
 
@@ -308,13 +309,17 @@ def everything_else(pipeline: Pipeline) -> dict[str, bytes]:
         places[f"{record.topic} {number}"] = b"\n".join((record.key, record.value, record.headers))
     for collection in pipeline.mongo_collections():
         places[f"mongo {collection}"] = json_util.dumps(pipeline.mongo(collection)).encode()
-    store = pipeline.minio()
-    for bucket in store.list_buckets():
+    for kind in ("MINIO", "CHECKPOINT"):
+        endpoint, access, secret, bucket = (
+            pipeline.settings[f"DPJ_{kind}_{name}"] for name in ("ENDPOINT", "ACCESS_KEY", "SECRET_KEY", "BUCKET")
+        )
+        store = Minio(endpoint, access_key=access, secret_key=secret, secure=False)
         told = []
-        for one in store.list_objects(bucket.name, recursive=True):
-            known = store.stat_object(bucket.name, one.object_name)
+        for one in store.list_objects(bucket, recursive=True):
+            known = store.stat_object(bucket, one.object_name)
             told.append(f"{one.object_name} {dict(known.metadata)} {known.content_type}")
-        places[f"bucket {bucket.name}"] = "\n".join(told).encode()
+        assert told, bucket
+        places[f"bucket {bucket}"] = "\n".join(told).encode()
     places["ged"] = "\n".join(ged_properties(pipeline)).encode()
     base = int(pipeline.settings["DPJ_WORKER_PORT_BASE"])
     for name, url in {

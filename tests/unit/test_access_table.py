@@ -70,7 +70,7 @@ NEW_DOSSIER = {"number": "D-9", "client_id": "C-9", "journey_type": "LOAN"}
 ASKED: dict[str, Ask] = {
     "upload_document": Ask("POST", lambda _: f"{API}/documents", 201, (422, "dossier_unknown"), _upload),
     "list_documents": Ask("GET", lambda place: f"{API}/documents?dossier={place.dossier.id}", 200),
-    "search_documents": Ask("POST", lambda _: f"{API}/documents/search", 200, None, _json({"file_name": "scan.pdf"})),
+    "search_documents": Ask("POST", lambda _: f"{API}/document-search", 200, None, _json({"file_name": "scan.pdf"})),
     "get_document": Ask("GET", _of_document(), 200, (404, DOCUMENT)),
     "get_document_content": Ask("GET", _of_document("/content"), 200, (404, DOCUMENT)),
     "get_document_thumbnail": Ask("GET", _of_document("/thumbnail"), 200, (404, DOCUMENT)),

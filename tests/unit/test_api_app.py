@@ -30,7 +30,7 @@ from tests.support.fakes_intake import PDF, Bench
 ROUTES = {
     "upload_document": ("POST", "/documents"),
     "list_documents": ("GET", "/documents"),
-    "search_documents": ("POST", "/documents/search"),
+    "search_documents": ("POST", "/document-search"),
     "get_document": ("GET", "/documents/{id}"),
     "get_document_content": ("GET", "/documents/{id}/content"),
     "get_document_thumbnail": ("GET", "/documents/{id}/thumbnail"),

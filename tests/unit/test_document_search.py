@@ -18,7 +18,7 @@ from tests.support.builders import NOW
 from tests.support.fakes_intake import Bench
 from tests.support.fakes_personal import PlainColumns
 
-PATH = "/api/v1/documents/search"
+PATH = "/api/v1/document-search"
 
 
 @pytest.fixture
