@@ -94,8 +94,8 @@ class _Wanted:
 class PostgresInbox:
     """Claims, in transactions of their own. Every method raises DatabaseUnavailable.
 
-    Claims that are asked for at once, or while others are under way, go out together: one statement, one commit, for all
-    whose event and document are free. Each of the others is then tried alone.
+    Claims that are asked for at once, or while others are under way, go out together: one statement, one commit, for one
+    of each document, as far as event and document are free. Each of the others is then tried alone.
     """
 
     def __init__(self, postgres: Connections) -> None:
@@ -132,8 +132,10 @@ class PostgresInbox:
 
     async def _claim_together(self, batch: Sequence[_Wanted]) -> dict[_Place, ClaimResult]:
         """Claim what is free, say what is done already; answers by place, none where something stands in the way."""
-        # In one order for all workers, so that no two wait for each other's rows.
-        batch = sorted(batch, key=lambda wanted: (wanted.consumer, wanted.document_key, wanted.event_id))
+        # One of each document, and in one order for all workers: a statement that holds a document's row and then waits
+        # for another claim's event of that document would stand in a ring with it.
+        one_each = {(wanted.consumer, wanted.document_key): wanted for wanted in reversed(batch)}
+        batch = [wanted for _, wanted in sorted(one_each.items())]
         events = [wanted.consumer for wanted in batch], [wanted.event_id for wanted in batch]
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(

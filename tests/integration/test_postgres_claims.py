@@ -218,6 +218,24 @@ async def test_mixed_events_and_owners_never_hold_a_document_twice(inbox: Postgr
     assert sum(await asyncio.gather(*(work(number) for number in range(6)))) > 0
 
 
+async def test_claims_on_events_of_one_document_never_wait_for_each_other_in_a_ring(postgres: Postgres) -> None:
+    """A process's claims go out together, each of another process's alone: a deadlock would cost a second, and an error."""
+    workers = [PostgresInbox(postgres) for _ in range(3)]
+    events = [uuid4() for _ in range(4)]
+
+    async def work(number: int) -> None:
+        for turn in range(200):
+            event, owner = events[(number + turn) % 4], uuid4()
+            answer = await workers[number % 3].claim("archiving", event, KEY, owner, 30.0)
+            if answer is ClaimResult.ACQUIRED:
+                await workers[number % 3].release("archiving", event, owner)
+
+    await asyncio.gather(*(work(number) for number in range(12)))
+    async with postgres.connection() as connection:
+        deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        assert await connection.fetchval(deadlocks) == 0
+
+
 @pytest.mark.parametrize("outcome", ["DONE", "DEAD"])
 async def test_a_finished_event_is_done_for_everyone(
     inbox: PostgresInbox, database: PostgresDatabase, outcome: str
