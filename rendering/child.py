@@ -2,7 +2,8 @@
 
 Started with an empty environment and no open file but its three standard ones; see ``rendering.protocol`` for what it hears and
 says. It loads the decoders and forks a process for each document, which confines itself (``rendering.confinement``) before
-the first byte arrives and ends with its answer. The first of them says how far the confinement went. All end when
+the first byte arrives and ends with its answer. The first of them says how far the confinement went. The next one is there
+once the last one has been seen to end, which the worker is told in a way that no document's process has. All end when
 standard input does.
 """
 
@@ -26,6 +27,8 @@ from rendering.pdf import PdfUndecodable, render_pdf
 from rendering.protocol import (
     ABORT,
     LENGTH,
+    MARK,
+    MARK_BYTES,
     PIECE_BYTES,
     THUMBNAIL_BYTES,
     VERSION,
@@ -44,11 +47,12 @@ FAILED: Final = 11
 
 
 class Pipes(NamedTuple):
-    """Process id of the child, and its descriptors to the worker."""
+    """Process id of the child, and its descriptors to the worker. ``report`` is the child's own: documents' processes close it."""
 
     owner: int
     source: int
     sink: int
+    report: int
 
 
 class Aborted(Exception):
@@ -89,21 +93,21 @@ def _none(reason: NoThumbnail, metadata: Mapping[str, Any] | None = None) -> tup
 
 
 def serve(source: BinaryIO, sink: BinaryIO, max_pixels: int) -> bool:
-    """Answer one job; False if ``source`` ends first. Raises ProtocolViolated if the worker does not keep to the protocol."""
-    while prefix := source.read(LENGTH.size):
-        job = parse_frame(_exactly(source, frame_length(prefix)))
-        try:
-            content = _receive(source)
-        except Aborted:
-            # Nothing of it was parsed; and what we have read ahead may be of the next job, so that is ours too.
-            continue
-        if content is None:
-            answer, images = _none(NoThumbnail.LIMIT_MEMORY)
-        else:
-            answer, images = render(content, str(job["mime_type"]), max_pixels)
-        _say(sink, [frame(answer), *images])
+    """Answer one job, or take one that is aborted; False if ``source`` ends first. Raises ProtocolViolated if the worker does not
+    keep to the protocol."""
+    if not (prefix := source.read(LENGTH.size)):
+        return False
+    job = parse_frame(_exactly(source, frame_length(prefix)))
+    try:
+        content = _receive(source)
+    except Aborted:
         return True
-    return False
+    if content is None:
+        answer, images = _none(NoThumbnail.LIMIT_MEMORY)
+    else:
+        answer, images = render(content, str(job["mime_type"]), max_pixels)
+    _say(sink, [frame(answer), *images])
+    return True
 
 
 def greeting(held: Iterable[Layer]) -> bytes:
@@ -160,6 +164,7 @@ def _one_document(fenced: frozenset[Layer], limits: Limits, max_pixels: int, pip
     """In a process of its own: confine ourselves, answer one job, end. The first one proves that it can, and says so."""
     status = FAILED
     try:
+        os.close(pipes.report)
         held = confine(fenced, limits, parent=pipes.owner, sources=[pipes.source], sinks=[pipes.sink, 1, 2])
         source = os.fdopen(pipes.source, "rb", buffering=1 << 16, closefd=False)
         sink = os.fdopen(pipes.sink, "wb", buffering=1 << 16, closefd=False)
@@ -172,13 +177,18 @@ def _one_document(fenced: frozenset[Layer], limits: Limits, max_pixels: int, pip
 
 
 def breed(limits: Limits, max_pixels: int, pipes: Pipes) -> NoReturn:
-    """Fork a process for each document, the next one as soon as the last one has ended, and die as it did if it did not end well.
+    """Fork a process for each document, the next one once the last one has ended, and die as it did if it did not end well.
 
-    No document ever meets what another has left behind, in memory or worse: we ourselves never read a byte of one.
+    No document ever meets what another has left behind, in memory or worse: we ourselves never read a byte of one, and the worker
+    sends none before the mark that says that the last one's process is gone.
     """
     fenced = fence()
     first = True
     while True:
+        mark = MARK + os.urandom(MARK_BYTES - len(MARK))
+        # In this order: the other pipe may be full of what a document's process had no business to say.
+        for descriptor in (pipes.report, pipes.sink):
+            os.write(descriptor, mark)
         pid = os.fork()
         if pid == 0:
             _one_document(fenced, limits, max_pixels, pipes, first=first)
@@ -193,7 +203,7 @@ def breed(limits: Limits, max_pixels: int, pipes: Pipes) -> NoReturn:
 def main() -> NoReturn:
     """Take over the standard streams, load the decoders, breed."""
     memory_bytes, max_pixels, cpu_seconds = (int(text) for text in sys.argv[1:4])
-    pipes = Pipes(os.getpid(), os.dup(0), os.dup(1))
+    pipes = Pipes(os.getpid(), os.dup(0), os.dup(1), os.dup(2))
     silence = os.open(os.devnull, os.O_RDWR)
     # Libraries print to the standard streams, and what they print may quote the document: it goes nowhere.
     for descriptor in (0, 1, 2):

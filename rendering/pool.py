@@ -1,6 +1,7 @@
 """The worker's side of rendering: a bounded set of child processes that may die at any moment without harm.
 
-A child parses one document at a time, each in a process that it forks for it. It is killed when it takes too long and replaced when it has died, has said what
+A child parses one document at a time, each in a process that it forks for it; it gets the next one when that process has ended and has said
+nothing but its answer. It is killed when it takes too long and replaced when it has died, has said what
 the protocol has no place for, or has done its share of documents (a decoder's leaks end with it).
 """
 
@@ -22,6 +23,7 @@ from rendering.confinement import Layer
 from rendering.protocol import (
     ABORT,
     LENGTH,
+    MARK_BYTES,
     PIECE_BYTES,
     THUMBNAIL_MIME_TYPE,
     VERSION,
@@ -63,14 +65,15 @@ class _ChildLost(Exception):
 
 
 class _Child:
-    """One process and its two pipes. ``usable``: it waits for a job, the pipes stand between two jobs."""
+    """One process and its pipes. ``usable``: a process that has read nothing yet waits for a job, and no other is there."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
-        if process.stdin is None or process.stdout is None:
+        if process.stdin is None or process.stdout is None or process.stderr is None:
             raise RuntimeError("a child has pipes")
         self._process = process
         self._stdin = process.stdin
         self._stdout = process.stdout
+        self._stderr = process.stderr
         self._reading = asyncio.Lock()
         self.usable = False
         self.retired = False
@@ -86,7 +89,7 @@ class _Child:
 
     async def greet(self) -> frozenset[Layer]:
         """Wait until the child has confined itself and is ready: what confines it. Raises _ChildLost."""
-        greeting = await self._heard(START_SECONDS, self._frame)
+        greeting = await self._heard(START_SECONDS, self._greeting)
         try:
             held = frozenset(Layer(name) for name in greeting["confinement"])
         except (KeyError, TypeError, ValueError):
@@ -109,10 +112,15 @@ class _Child:
             raise _ChildLost(await self._death()) from error
 
     async def answer(self, patience: float) -> Rendered:
-        """The answer to the job that was sent. Raises _ChildLost."""
+        """The answer to the job that was sent, once the process that gave it has ended. Raises _ChildLost."""
         rendered = await self._heard(patience, self._answer)
         self.usable = True
         return rendered
+
+    async def aborted(self, patience: float) -> None:
+        """Wait until the process has ended whose job was aborted. Raises _ChildLost."""
+        await self._heard(patience, self._mark)
+        self.usable = True
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -124,8 +132,9 @@ class _Child:
             async with asyncio.timeout(REAP_SECONDS):
                 self._stdin.close()
                 async with self._reading:
-                    while await self._stdout.read(_READ_BUFFER):
-                        pass
+                    for pipe in (self._stdout, self._stderr):
+                        while await pipe.read(_READ_BUFFER):
+                            pass
                 await self._process.wait()
         except TimeoutError:
             log.error("render_child_not_reaped", pid=self.pid)
@@ -141,6 +150,16 @@ class _Child:
         except ProtocolViolated as error:
             log.error("render_child_misbehaved", pid=self.pid, what=str(error))
             raise _ChildLost(NoThumbnail.CHILD_DIED) from error
+
+    async def _mark(self) -> None:
+        """The child's word that no process is left that had the pipes before, and that nothing of such a one is left in them."""
+        mark = await self._stderr.readexactly(MARK_BYTES)
+        if await self._stdout.readexactly(MARK_BYTES) != mark:
+            raise ProtocolViolated("more than an answer")
+
+    async def _greeting(self) -> dict[str, Any]:
+        await self._mark()
+        return await self._frame()
 
     async def _frame(self) -> dict[str, Any]:
         length = frame_length(await self._stdout.readexactly(LENGTH.size))
@@ -162,6 +181,7 @@ class _Child:
                     data=data,
                 )
             )
+        await self._mark()
         return Rendered(thumbnails=tuple(thumbnails), metadata=answer.metadata, reason=answer.reason)
 
     async def _death(self) -> NoThumbnail:
@@ -273,7 +293,7 @@ class RenderPool:
         except Exception:
             with suppress(_ChildLost):
                 await child.send(LENGTH.pack(ABORT), patience=self._patience)
-                child.usable = True
+                await child.aborted(self._patience)
             raise
         await child.send(LENGTH.pack(0), patience=self._patience)
         return await child.answer(self._patience)
@@ -327,7 +347,7 @@ class RenderPool:
                     *command,
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE,
                     limit=_READ_BUFFER,
                     env={},
                     cwd="/",

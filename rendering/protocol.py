@@ -2,13 +2,15 @@
 
 ::
 
+    mark (child):            16 bytes that nobody can foresee, here and on standard error: whoever had the pipes before has ended
     greeting (child, once):  frame {"ready": version, "confinement": [layer, ...]}
     job (worker):            frame {"mime_type": str}, then the content: pieces of u32 length + bytes,
                              ended by length 0, or by ABORT: the worker wants no answer
     answer (child):          frame {"reason": str | null, "metadata": {...}, "thumbnails": [{"box", "width", "height",
                              "size"}, ...]}, then the thumbnails' bytes in that order
 
-A frame is u32 length + UTF-8 JSON; all integers are big-endian. The child runs other people's decoders on other people's
+A mark comes first, and after each job, answered or aborted. The process that has read a document can write to standard output
+alone, so it can neither make a mark nor hide behind one what it said too much. A frame is u32 length + UTF-8 JSON; all integers are big-endian. The child runs other people's decoders on other people's
 files, so the worker believes nothing: every length is capped before it is read and every value is checked.
 """
 
@@ -25,9 +27,12 @@ from typing import Any, Final
 
 from domain.renderings import THUMBNAIL_BOXES, NoThumbnail
 
-VERSION: Final = 2
+VERSION: Final = 3
 LENGTH: Final = struct.Struct(">I")
 ABORT: Final = 0xFFFF_FFFF
+#: Begins a mark: no frame is that long. Random bytes follow.
+MARK: Final = b"\xff\xff\xff\xff"
+MARK_BYTES: Final = 16
 #: Longest piece of content in one go; larger ones are cut, so that neither side buffers more than this.
 PIECE_BYTES: Final = 1 << 20
 FRAME_BYTES: Final = 64 << 10

@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 import pytest
 import structlog
 
-from domain.errors import RendererUnavailable
+from domain.errors import ObjectStoreUnavailable, RendererUnavailable
 from domain.renderings import NoThumbnail, Rendered
 from rendering.confinement import Layer
 from rendering.pool import RenderPool
 from tests.support.hostile import taken_over
-from tests.support.rendering import offspring, plain, stream
+from tests.support.rendering import offspring, plain, runs, stream
 
 PROGRAM = Path(taken_over.__file__)
 
@@ -53,6 +53,10 @@ KILLED = (
 )
 
 
+SAY_TOO_MUCH = ("babble", "lie", "answer_twice", "silent")
+STAY = ("linger", "swallow_mark")
+
+
 class TakenOver(RenderPool):
     program: ClassVar[tuple[str, ...]] = ("-I", str(PROGRAM))
 
@@ -75,7 +79,7 @@ async def goes_on(pool: RenderPool) -> None:
 
 
 def test_every_attempt_has_an_expected_end() -> None:
-    assert set(taken_over.ATTEMPTS) == {*REFUSED, *KILLED, "spin", "babble", "lie", "crash", "remember"}
+    assert set(taken_over.ATTEMPTS) == {*REFUSED, *KILLED, *SAY_TOO_MUCH, *STAY, "spin", "crash", "remember"}
 
 
 async def test_what_libraries_may_try_is_refused_and_the_child_goes_on():
@@ -104,11 +108,48 @@ async def test_a_child_that_spins_is_out_of_processor_time():
         await goes_on(pool)
 
 
-@pytest.mark.parametrize("name", ["babble", "lie"])
+@pytest.mark.parametrize("name", SAY_TOO_MUCH)
 async def test_a_child_that_says_too_much_is_not_listened_to(name: str):
     async with a_taken_over_pool() as pool:
         assert (await tried(pool, name)).reason is NoThumbnail.CHILD_DIED
         await goes_on(pool)
+
+
+@pytest.mark.parametrize("name", STAY)
+async def test_a_process_that_stays_after_its_answer_reads_and_says_no_more(name: str):
+    async with a_taken_over_pool(timeout=0.5) as pool:
+        await pool.check()
+        (child,) = pool.pids
+        (reader,) = offspring(child)
+        assert (await tried(pool, name)).reason is NoThumbnail.LIMIT_TIME
+        await goes_on(pool)
+        assert child not in pool.pids
+        assert not runs(reader)
+
+
+async def test_a_document_that_was_aborted_leaves_its_process_to_nobody():
+    async def breaks() -> AsyncIterator[bytes]:
+        yield plain()
+        raise ObjectStoreUnavailable
+
+    async with a_taken_over_pool() as pool:
+        await pool.check()
+        (child,) = pool.pids
+        (reader,) = offspring(child)
+        with pytest.raises(ObjectStoreUnavailable):
+            await pool.render(breaks(), "image/jpeg")
+        assert pool.pids == {child}
+        assert not runs(reader)
+        await goes_on(pool)
+
+
+async def test_a_documents_process_has_not_the_pipe_that_tells_of_its_end():
+    async with a_taken_over_pool() as pool:
+        await pool.check()
+        (child,) = pool.pids
+        (reader,) = offspring(child)
+        assert len(pipes_of(child)) == 3
+        assert len(pipes_of(reader)) == 2
 
 
 async def test_a_child_that_crashes_harms_nobody():
@@ -120,6 +161,11 @@ async def test_a_child_that_crashes_harms_nobody():
 def status_of(pid: int) -> dict[str, str]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def pipes_of(pid: int) -> set[str]:
+    links = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    return {link for link in links if link.startswith(("pipe:", "socket:"))}
 
 
 def network_of(pid: int | str) -> Path:

@@ -20,6 +20,14 @@ def is_there(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+def runs(pid: int) -> bool:
+    """Whether it is there and not merely waiting for somebody to collect it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def offspring(pid: int) -> list[int]:
     """The processes that a child has forked for documents and that are there now: one, but between two documents."""
     try:

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rendering import child
+from domain.renderings import THUMBNAIL_BOXES
+from rendering import child, protocol
 
 #: Must not come to be.
 FORBIDDEN_FILE = Path("/tmp/dpj-hostile-child")  # noqa: S108
@@ -74,6 +75,35 @@ def _lie() -> None:
     os.write(_SINK[0], b"\xff\xff\xff\xff")
 
 
+_ANSWER: dict[str, Any] = {"reason": "UNDECODABLE", "metadata": {"outcome": "another's"}, "thumbnails": []}
+
+
+def _linger() -> None:
+    """Answer, stay, and answer for whoever comes next, with what was read of them."""
+    while True:
+        os.write(_SINK[0], protocol.frame(_ANSWER))
+        os.read(_SOURCE[0], 65536)
+
+
+def _answer_twice() -> None:
+    """The second answer is the honest one."""
+    os.write(_SINK[0], protocol.frame(_ANSWER))
+
+
+def _swallow_mark() -> None:
+    """Announce a thumbnail that ends in what the child says next."""
+    thumbnails = [{"box": box, "width": 1, "height": 1, "size": 12} for box in THUMBNAIL_BOXES]
+    thumbnails[-1]["size"] += protocol.MARK_BYTES
+    os.write(_SINK[0], protocol.frame({"reason": None, "metadata": {}, "thumbnails": thumbnails}))
+    for thumbnail in thumbnails:
+        os.write(_SINK[0], b"RIFF" + (thumbnail["size"] - 8).to_bytes(4, "little") + b"WEBP")
+    os._exit(0)
+
+
+def _silent() -> None:
+    os._exit(0)
+
+
 def _other_pipe() -> None:
     os.write(_SINK[0] + 1, b"x")
 
@@ -101,6 +131,7 @@ def _crash() -> None:
     ctypes.CDLL(None).strlen(ctypes.c_char_p(1))
 
 
+_SOURCE: list[int] = []
 _SINK: list[int] = []
 _SEEN: list[str] = []
 _X86 = os.uname().machine == "x86_64"
@@ -133,6 +164,10 @@ ATTEMPTS: dict[str, Callable[[], None]] = {
     "babble": _babble,
     "lie": _lie,
     "crash": _crash,
+    "linger": _linger,
+    "answer_twice": _answer_twice,
+    "swallow_mark": _swallow_mark,
+    "silent": _silent,
 }
 
 
@@ -157,6 +192,7 @@ if __name__ == "__main__":
     confine = child.confine
 
     def confined(*arguments: Any, parent: int, sources: list[int], sinks: list[int]) -> Any:
+        _SOURCE.append(sources[0])
         _SINK.append(sinks[0])
         return confine(*arguments, parent=parent, sources=sources, sinks=sinks)
 
