@@ -1,6 +1,6 @@
 """ClamAV's daemon over its socket, command INSTREAM (clamd(8)): the stream goes in pieces, the verdict comes at the end.
 
-What clamd must be set to, or it says OK of what it has not looked at: ``AlertExceedsMax yes``, ``StreamMaxLength`` and
+What clamd must be set to, or it says OK of what it has not looked at: ``AlertExceedsMax yes``, ``AlertEncrypted yes``, ``StreamMaxLength`` and
 ``MaxFileSize`` of at least the largest document that any type allows. It keeps the clear stream in ``TemporaryDirectory`` while
 it scans: that belongs on a file system in memory.
 """
@@ -36,6 +36,7 @@ _UNCLEAN: Final = re.compile(r"[^A-Za-z0-9._:/+-]+")
 _SIGNATURE_CHARACTERS: Final = 120
 _TOO_LONG: Final = "INSTREAM size limit exceeded"
 _LIMITS: Final = "Heuristics.Limits.Exceeded"
+_ENCRYPTED: Final = "Heuristics.Encrypted"
 #: Limits that say as much of the engine's settings and load as of the document.
 _ITS_OWN_LIMITS: Final = (f"{_LIMITS}.MaxFileSize", f"{_LIMITS}.MaxScanTime")
 
@@ -195,7 +196,7 @@ def _verdict(reply: bytes) -> Verdict:
     signature = _clean(found[1])
     if signature.startswith(_ITS_OWN_LIMITS):
         raise _limit()
-    return Verdict(Finding.UNSCANNABLE if signature.startswith(_LIMITS) else Finding.INFECTED, signature)
+    return Verdict(Finding.UNSCANNABLE if signature.startswith((_LIMITS, _ENCRYPTED)) else Finding.INFECTED, signature)
 
 
 def _limit() -> AntivirusLimitExceeded:

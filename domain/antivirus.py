@@ -7,7 +7,8 @@ from enum import Enum
 
 
 class Finding(Enum):
-    """``UNSCANNABLE``: the engine gave up inside the document, because of how it is made (archives in archives, say).
+    """``UNSCANNABLE``: the engine gave up inside the document, because of how it is made (archives in archives,
+    under a password, more work than it does for one document).
     ``NOT_SCANNED``: this site has no antivirus."""
 
     CLEAN = "clean"

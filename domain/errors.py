@@ -153,7 +153,8 @@ class AntivirusUnavailable(Transient):
 
 
 class AntivirusLimitExceeded(AntivirusUnavailable):
-    """The antivirus is set to look at less than this document has: it waits until that is mended, or somebody gives it up."""
+    """The antivirus says that this document is beyond a limit. Where its settings are the reason, the document waits until they are
+    mended, or somebody gives it up; ``processors.suspects`` tells when the document is."""
 
     code = "antivirus_limit_exceeded"
 

@@ -100,7 +100,7 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
         errors.AntivirusLimitExceeded,
         503,
         "Antivirus limit exceeded",
-        "Raise the antivirus's limits, or give the event up.",
+        "If it stays, raise the antivirus's limits, or give the event up.",
     ),
     (errors.CheckpointStoreUnavailable, 503, "Checkpoint store unavailable", "Repeat the request after Retry-After."),
     (errors.RendererUnavailable, 503, "Renderer unavailable", "Repeat the request after Retry-After."),

@@ -6,18 +6,25 @@ from collections.abc import AsyncIterable, Callable
 from typing import Protocol
 
 from domain.antivirus import Finding, Verdict
+from domain.documents import Document
+
+
+class Engine(Protocol):
+    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
+        """Read ``content`` once, to its end. Raises AntivirusUnavailable, and what ``content`` raises; never skips."""
+        ...
 
 
 class Scanner(Protocol):
-    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
-        """Read ``content`` once, to its end. Raises AntivirusUnavailable, and what ``content`` raises; never skips."""
+    async def scan(self, content: AsyncIterable[bytes], document: Document) -> Verdict:
+        """As an Engine's, of the ``content`` of that document."""
         ...
 
 
 class NoAntivirus:
     """The switch for sites without one: every document goes through, and its timeline says that nobody looked."""
 
-    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
+    async def scan(self, content: AsyncIterable[bytes], document: Document) -> Verdict:  # noqa: ARG002 - the port's
         async for _ in content:
             pass
         return Verdict(Finding.NOT_SCANNED)
@@ -30,7 +37,7 @@ class CountedScanner:
         self._scanner = scanner
         self._on_verdict = on_verdict
 
-    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
-        verdict = await self._scanner.scan(content)
+    async def scan(self, content: AsyncIterable[bytes], document: Document) -> Verdict:
+        verdict = await self._scanner.scan(content, document)
         self._on_verdict(verdict)
         return verdict

@@ -12,7 +12,7 @@ from domain.audit_chain import ChainEntry
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.mail import OutgoingMail
 from domain.objects import StoredObject
-from processors.antivirus import Scanner
+from processors.antivirus import Engine
 from processors.archive_copies import Ged
 from processors.audit import AuditStore
 from processors.breakers import CircuitBreaker
@@ -117,15 +117,15 @@ class GuardedAuditStore:
         await self._breaker.call(self._store.add, entries)
 
 
-class GuardedScanner:
-    """See ``processors.antivirus.Scanner``."""
+class GuardedEngine:
+    """See ``processors.antivirus.Engine``."""
 
-    def __init__(self, scanner: Scanner, breaker: CircuitBreaker) -> None:
-        self._scanner = scanner
+    def __init__(self, engine: Engine, breaker: CircuitBreaker) -> None:
+        self._engine = engine
         self._breaker = breaker
 
     async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
-        return await self._breaker.transfer(self._scanner.scan, content)
+        return await self._breaker.transfer(self._engine.scan, content)
 
 
 class GuardedExtendedMetadata:

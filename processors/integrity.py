@@ -100,7 +100,7 @@ class IntegrityProcessor:
                 yield piece
 
         async with closed(self._content.read(document)) as clear, closed(hashed(clear)) as passing:
-            verdict = await self._scanner.scan(passing)
+            verdict = await self._scanner.scan(passing, document)
         if size != document.size or digest.hexdigest() != document.sha256:
             raise IntegrityMismatch
         return verdict

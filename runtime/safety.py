@@ -14,8 +14,9 @@ from domain.errors import AntivirusUnavailable, RendererUnavailable, Transient
 from domain.renderings import NoThumbnail
 from processors.antivirus import CountedScanner, NoAntivirus, Scanner
 from processors.breakers import CircuitBreaker
-from processors.guarded import GuardedScanner
+from processors.guarded import GuardedEngine
 from processors.operator_mails import Operators
+from processors.suspects import SuspectsScanner
 from rendering.confinement import Layer
 from rendering.pool import RenderPool
 from runtime.settings import Settings
@@ -121,4 +122,5 @@ def create_scanner(
         piece_seconds=settings.clamd_piece_timeout,
         verdict_seconds=settings.clamd_verdict_timeout,
     )
-    return CountedScanner(GuardedScanner(clamd, guard(AntivirusUnavailable, clamd)), metrics.judged)
+    engine = GuardedEngine(clamd, guard(AntivirusUnavailable, clamd))
+    return CountedScanner(SuspectsScanner(engine), metrics.judged)

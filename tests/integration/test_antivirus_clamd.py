@@ -22,17 +22,19 @@ from deploy.native.site import Site
 from deploy.native.supervisor import Supervisor
 from domain.antivirus import Finding
 from domain.errors import AntivirusLimitExceeded, AntivirusUnavailable
+from processors.suspects import SuspectsScanner
+from tests.support.builders import a_document
 from tests.support.fakes_content import cut, pieces
 from tests.support.hostile.cases import page, pdf, stream
 from tests.support.rendering import plain
 
 
 class SmallClamd(Clamd):
-    """One that takes no more than a megabyte, and looks three archives deep."""
+    """One that takes no more than a megabyte, no larger file in an archive either, and looks three archives deep."""
 
     def _settings(self, site: Site) -> list[tuple[str, str | int]]:
-        kept = [(name, value) for name, value in super()._settings(site) if name != "StreamMaxLength"]
-        return [*kept, ("StreamMaxLength", "1M"), ("MaxRecursion", 3)]
+        changed: dict[str, str | int] = {"StreamMaxLength": "1M", "MaxFileSize": "1M", "MaxRecursion": 3}
+        return [*(dict(super()._settings(site)) | changed).items()]
 
 
 def started(part: Clamd, home: Path, name: str) -> tuple[Site, Supervisor]:
@@ -134,6 +136,16 @@ async def test_a_stream_beyond_its_limit_waits(servers: dict[str, str]):
     assert (await scanner.scan(pieces(eicar()))).finding is Finding.INFECTED
 
 
+async def test_a_limit_that_is_the_documents_own_is_a_verdict_the_second_time(servers: dict[str, str]):
+    scanner = SuspectsScanner(ClamdScanner(servers["small"]))
+    content = zipped(bytes(4 << 20))
+    document = a_document(size=len(content))
+    with pytest.raises(AntivirusLimitExceeded):
+        await scanner.scan(pieces(content), document)
+    verdict = await scanner.scan(pieces(content), document)
+    assert (verdict.finding, verdict.signature) == (Finding.UNSCANNABLE, "antivirus_limit_exceeded")
+
+
 async def test_archives_deeper_than_it_looks_are_not_called_clean(servers: dict[str, str]):
     content = b"words"
     for _ in range(8):
@@ -141,6 +153,27 @@ async def test_archives_deeper_than_it_looks_are_not_called_clean(servers: dict[
     verdict = await ClamdScanner(servers["small"]).scan(pieces(content))
     assert verdict.finding is Finding.UNSCANNABLE
     assert verdict.signature.startswith("Heuristics.Limits.Exceeded")
+
+
+def under_a_password(content: bytes) -> bytes:
+    """A zip whose only entry says that it is encrypted (APPNOTE.TXT, section 4.4.4, bit 0)."""
+    packed = bytearray(zipped(content, method=zipfile.ZIP_STORED))
+    packed[6] |= 1
+    packed[packed.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(packed)
+
+
+def locked_pdf() -> bytes:
+    """For a user's password that nobody has (PDF 32000-1, section 7.6.3)."""
+    lock = b"<< /Filter /Standard /V 2 /R 3 /Length 128 /P -4 /O <%s> /U <%s> >>" % (b"3c" * 32, b"a7" * 32)
+    return pdf(page(o9=lock), trailer=b"/Encrypt 9 0 R /ID [<00112233> <00112233>]")
+
+
+@pytest.mark.parametrize("content", [under_a_password(b"words" * 100), locked_pdf()], ids=["zip", "pdf"])
+async def test_what_it_can_not_open_is_not_called_clean(scanner: ClamdScanner, content: bytes):
+    verdict = await scanner.scan(pieces(content))
+    assert verdict.finding is Finding.UNSCANNABLE
+    assert verdict.signature.startswith("Heuristics.Encrypted")
 
 
 async def test_it_answers_and_then_is_gone(servers: dict[str, str]):

@@ -26,6 +26,7 @@ CONTENT = bytes(range(256)) * 4096
         (b"stream: \x1b[31mB\xffad 'one' FOUND", Verdict(Finding.INFECTED, "-31mB-ad-one-")),
         (b"stream: Heuristics.Limits.Exceeded.MaxRecursion FOUND", None),
         (b"stream: Heuristics.Limits.Exceeded.MaxScanSize FOUND", None),
+        (b"stream: Heuristics.Encrypted.PDF FOUND", None),
     ],
 )
 async def test_answers_are_verdicts(tmp_path: Path, reply: bytes, verdict: Verdict | None) -> None:

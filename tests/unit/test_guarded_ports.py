@@ -12,12 +12,12 @@ from domain.errors import ObjectStoreUnavailable
 from processors.breakers import BreakerPolicy, CircuitBreaker, State
 from processors.guarded import (
     GuardedAuditStore,
+    GuardedEngine,
     GuardedExtendedMetadata,
     GuardedGed,
     GuardedKeyring,
     GuardedMailSender,
     GuardedObjectStore,
-    GuardedScanner,
 )
 
 
@@ -59,7 +59,7 @@ PORTS: list[Port] = [
     (GuardedGed, "read", ("id",), True),
     (GuardedGed, "delete", ("id",), False),
     (GuardedMailSender, "send", ("mail",), False),
-    (GuardedScanner, "scan", (DATA,), True),
+    (GuardedEngine, "scan", (DATA,), True),
     (GuardedAuditStore, "add", (["entry"],), False),
     (GuardedExtendedMetadata, "put", (DOCUMENT, "tenant", {}), False),
     (GuardedExtendedMetadata, "delete", (DOCUMENT, "tenant"), False),

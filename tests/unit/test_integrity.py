@@ -184,7 +184,7 @@ class Engine:
         self.early = early
         self.seen = b""
 
-    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
+    async def scan(self, content: AsyncIterable[bytes], document: Document) -> Verdict:
         async for piece in content:
             self.seen += piece
             if self.early:

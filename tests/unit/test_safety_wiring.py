@@ -28,6 +28,7 @@ from runtime.safety import (
 )
 from runtime.settings import Settings
 from runtime.wiring import Site
+from tests.support.builders import a_document
 from tests.support.fakes_content import pieces
 
 NEEDED = {
@@ -70,7 +71,7 @@ async def test_no_antivirus_is_said_aloud_and_passes_everything() -> None:
     with capture_logs() as logs:
         scanner = create_scanner(settings(), registry, unguarded)
     assert [(line["event"], line["log_level"]) for line in logs] == [("antivirus_off", "warning")]
-    assert (await scanner.scan(pieces(b"a", b"b"))).finding is Finding.NOT_SCANNED
+    assert (await scanner.scan(pieces(b"a", b"b"), a_document())).finding is Finding.NOT_SCANNED
     assert registry.get_sample_value("dpj_antivirus_enabled") == 0
     assert registry.get_sample_value("dpj_antivirus_verdicts_total", {"finding": "not_scanned"}) == 1
 
@@ -80,7 +81,7 @@ async def test_an_antivirus_that_is_away_lets_nothing_pass() -> None:
     away = settings(antivirus="clamd", clamd_address="unix:/nonexistent/clamd.sock")
     scanner = create_scanner(away, registry, unguarded)
     with pytest.raises(AntivirusUnavailable):
-        await scanner.scan(pieces(b"a"))
+        await scanner.scan(pieces(b"a"), a_document())
     assert registry.get_sample_value("dpj_antivirus_enabled") == 1
     assert registry.get_sample_value("dpj_antivirus_verdicts_total", {"finding": "clean"}) == 0
 
