@@ -138,7 +138,7 @@ async def test_a_stream_beyond_its_limit_waits(servers: dict[str, str]):
 
 async def test_a_limit_that_is_the_documents_own_is_a_verdict_the_second_time(servers: dict[str, str]):
     scanner = SuspectsScanner(ClamdScanner(servers["small"]))
-    content = zipped(bytes(4 << 20))
+    content = in_a_pdf(zlib.compress(bytes(4 << 20)), b"/Filter /FlateDecode")
     document = a_document(size=len(content))
     with pytest.raises(AntivirusLimitExceeded):
         await scanner.scan(pieces(content), document)
