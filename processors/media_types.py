@@ -21,9 +21,10 @@ _NAMES: Final = {
     "text/xml": "application/xml",
     "application/csv": "text/csv",
     "application/x-zip-compressed": "application/zip",
+    "application/x-ustar": "application/x-tar",
 }
 
-_PLAIN_TEXT: Final = frozenset({"text/plain", "text/csv"})
+_PLAIN_TEXT: Final = frozenset({"text/plain", "text/csv", "application/json"})
 _OLE: Final = frozenset({"application/msword", "application/vnd.ms-excel", "application/vnd.ms-powerpoint"})
 
 #: What a sniffer can't tell apart from the beginning of a file: seen -> what may be declared for it.

@@ -1,6 +1,8 @@
 """What a file is: declared against sniffed, and libmagic itself on real heads."""
 
 import io
+import struct
+import tarfile
 import zipfile
 
 import pytest
@@ -9,7 +11,12 @@ from domain.refusals import ContentMismatch, FormatNotAllowed
 from ingest_api.sniffing import HEAD_SIZE, MagicSniffer
 from processors.media_types import media_type
 
-PAPERS = {"application/pdf", "image/jpeg", "image/png", "text/csv", "application/msword", "text/xml"}
+NOBODY = 0xFFFFFFFF
+END = b"\xfe\xff\xff\xff"
+PAPERS = {
+    *("application/pdf", "image/jpeg", "image/png", "text/csv", "application/msword", "text/xml"),
+    *("application/json", "application/x-tar"),
+}
 
 
 @pytest.mark.parametrize(
@@ -22,6 +29,8 @@ PAPERS = {"application/pdf", "image/jpeg", "image/png", "text/csv", "application
         ("Application/PDF; version=1.7", "application/pdf", "application/pdf"),
         ("image/jpg", "image/jpeg", "image/jpeg"),
         ("text/csv", "text/plain", "text/csv"),
+        ("application/json", "text/plain", "application/json"),
+        ("application/x-tar", "application/x-ustar", "application/x-tar"),
         ("application/msword", "application/CDFV2", "application/msword"),
         ("application/xml", "text/xml", "application/xml"),
     ],
@@ -55,6 +64,29 @@ def a_docx() -> bytes:
     return content.getvalue()
 
 
+def a_tar() -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("x"))
+    return content.getvalue()
+
+
+def an_ole() -> bytes:
+    """A compound file with a root and Word's stream ([MS-CFB], sections 2.2, 2.3, 2.6)."""
+
+    def entry(name: str, kind: int, child: int) -> bytes:
+        said = name.encode("utf-16-le")
+        links = struct.pack("<III", NOBODY, NOBODY, child)
+        return said.ljust(64, b"\0") + struct.pack("<HBB", len(said) + 2, kind, 1) + links + bytes(36) + END + bytes(8)
+
+    header = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(16) + struct.pack("<HHHHH", 0x3E, 3, 0xFFFE, 9, 6) + bytes(6)
+    header += struct.pack("<IIIII", 0, 1, 1, 0, 4096) + END + bytes(4) + END + bytes(4) + bytes(4)
+    sectors = struct.pack("<II", 0xFFFFFFFD, 0xFFFFFFFE).ljust(512, b"\xff")
+    return (
+        header.ljust(512, b"\xff") + sectors + entry("Root Entry", 5, 1) + entry("WordDocument", 2, NOBODY) + bytes(256)
+    )
+
+
 @pytest.mark.parametrize(
     ("head", "found"),
     [
@@ -62,7 +94,15 @@ def a_docx() -> bytes:
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\2\0\0\0", "image/png"),
         (b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0", "image/jpeg"),
         (b"II*\0\x08\0\0\0", "image/tiff"),
+        (b"II*\0\x08\0\0\0" + bytes(200), "image/tiff"),
+        (b"RIFF\x24\0\0\0WEBPVP8 \x18\0\0\0" + bytes(24), "image/webp"),
+        (b"GIF89a\1\0\1\0\0\0\0", "image/gif"),
         (b"<html><script>x</script></html>", "text/html"),
+        # No parser but the table: it would know the first as Word's, and the others by name.
+        (an_ole(), "application/x-ole-storage"),
+        (b'{"a": [1, 2]}', "text/plain"),
+        (b"a,b,c\n1,2,3\n4,5,6\n", "text/plain"),
+        (a_tar(), "application/x-ustar"),
         (a_docx(), "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
         (b"\0" * HEAD_SIZE, "application/octet-stream"),
         (b"", "application/x-empty"),
