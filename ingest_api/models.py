@@ -15,11 +15,22 @@ from processors.paging import DEFAULT_LIMIT, MAX_LIMIT
 MAX_METADATA_ENTRIES: Final = 32
 
 
-def _printable(text: str) -> str:
+#: What turns the reading direction of the text around it (Unicode Standard Annex 9, section 2), in a mail and on a screen.
+_TURNS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def _without_controls(text: str) -> str:
     """Raises ValueError for control characters and lone surrogates: neither PostgreSQL nor a mail takes them."""
     if not text.isprintable() and any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
         raise ValueError("control characters are not allowed")
     return text
+
+
+def _printable(text: str) -> str:
+    """As ``_without_controls``; and ValueError for what turns the reading direction. Joiners are letters' own business."""
+    if not _TURNS.isdisjoint(text):
+        raise ValueError("characters that turn the reading direction are not allowed")
+    return _without_controls(text)
 
 
 def _writable(text: str) -> str:
@@ -34,15 +45,20 @@ def _whole(value: Any) -> Any:
 
 
 Code = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-#: What ``_printable`` asks for, as the description of the API says it.
-_PLAIN: Final[dict[str, JsonValue]] = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
+#: What these functions ask for, as the description of the API says it.
+_BARE: Final[dict[str, JsonValue]] = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
+_TURNING: Final = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_PLAIN: Final[dict[str, JsonValue]] = {"pattern": rf"^[^\u0000-\u001f\u007f-\u009f{_TURNING}]*$"}
+_LINES: Final[dict[str, JsonValue]] = {
+    "pattern": rf"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f{_TURNING}]*$"
+}
+#: Kept without what is invisible, and without a path (``ingest_api.uploads.clean_file_name``).
+FileName = Annotated[
+    str, Field(min_length=1, max_length=255, json_schema_extra=_BARE), AfterValidator(_without_controls)
+]
 Label = Annotated[str, Field(min_length=1, max_length=64, json_schema_extra=_PLAIN), AfterValidator(_printable)]
 Text = Annotated[str, Field(min_length=1, max_length=255, json_schema_extra=_PLAIN), AfterValidator(_printable)]
-Note = Annotated[
-    str,
-    Field(max_length=2000, json_schema_extra={"pattern": r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$"}),
-    AfterValidator(_writable),
-]
+Note = Annotated[str, Field(max_length=2000, json_schema_extra=_LINES), AfterValidator(_writable)]
 #: Integers stay within what every JSON reader keeps exact (RFC 8259, section 6).
 Whole = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
 Value = Annotated[str, Field(max_length=1000), AfterValidator(_writable)] | bool | Whole | float | None
@@ -72,7 +88,7 @@ class UploadMetadata(Input):
     depositor: DepositorInput
     step_id: UUID | None = None
     parent_id: UUID | None = None
-    file_name: Text | None = None
+    file_name: FileName | None = None
     tags: Annotated[list[Label], Field(max_length=20)] = []
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
     metadata: Annotated[dict[Label, Value], Field(max_length=MAX_METADATA_ENTRIES)] = {}
@@ -90,7 +106,7 @@ class SearchInput(Input):
         }
     )
 
-    file_name: Text | None = Field(default=None, repr=False)
+    file_name: FileName | None = Field(default=None, repr=False)
     depositor_email: Email | None = Field(default=None, repr=False)
     cursor: Annotated[str, Field(max_length=128)] | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT), BeforeValidator(_whole)] = DEFAULT_LIMIT

@@ -71,9 +71,10 @@ def settings_of(stack: str | None) -> Settings:
 
 
 def answer(document: Any, lines: Iterable[str], *, as_json: bool) -> None:
-    """The command's result: the document for programs, or the lines for a person."""
+    """The command's result: the document for programs, or the lines for a person. The document is ASCII: what strangers wrote in it
+    may be read on a terminal, where some characters are commands."""
     if as_json:
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.write(json.dumps(document, default=str) + "\n")
     else:
         for line in lines:
             sys.stdout.write(line + "\n")

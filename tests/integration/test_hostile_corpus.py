@@ -7,6 +7,7 @@ import unicodedata
 
 import pytest
 
+from domain.personal import Texts
 from rendering.pool import CLOCK_FACTOR
 from tests.support.hostile.cases import JPEG, LIMIT_TIME, THUMBNAIL, Case
 from tests.support.hostile.corpus import GROUPS, all_cases, recorded
@@ -24,8 +25,10 @@ def wrong_in(case: Case, result: Result, ends: dict[str, str]) -> str | None:
         return f"{case.name}: {result.end}, not {expected}"
     if result.seconds > CLOCK_FACTOR * TIMEOUT + SLACK:
         return f"{case.name}: took {result.seconds:.0f} s"
-    if result.document is not None and not is_plain(result.document.original_name):
+    if result.texts is not None and not (result.texts.file_name and is_plain(result.texts.file_name)):
         return f"{case.name}: keeps a name that is not plain"
+    if result.texts is not None and not all(map(is_harmless, labels_of(result.texts))):
+        return f"{case.name}: keeps tags or metadata that are not harmless"
     if not all(is_plain(text) for text in texts_of(result.facts)):
         return f"{case.name}: keeps facts that are not plain"
     return None
@@ -35,6 +38,17 @@ def is_plain(text: str) -> bool:
     """No path, nothing invisible, nothing that turns the reading direction, and not too long."""
     unseen = {"Cc", "Cf", "Cs"}
     return len(text) <= 255 and "/" not in text[:1] and not any(unicodedata.category(c) in unseen for c in text)
+
+
+def is_harmless(text: str) -> bool:
+    """No control characters but line breaks and tabs, nothing that turns the reading direction, and not too long."""
+    turning = {"\u061c", "\u200e", "\u200f", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
+    seen = set(text) - set("\n\r\t")
+    return len(text) <= 1000 and not seen & turning and not any(unicodedata.category(c) in {"Cc", "Cs"} for c in seen)
+
+
+def labels_of(texts: Texts) -> list[str]:
+    return [*texts.tags, *texts.metadata, *texts_of(dict(texts.metadata))]
 
 
 def texts_of(value: object) -> list[str]:

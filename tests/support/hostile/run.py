@@ -17,6 +17,7 @@ import httpx
 from domain.documents import Document
 from domain.events import DocumentQuarantined, DocumentUploaded, DocumentVerified, Event
 from domain.lifecycle import Status
+from domain.personal import Texts
 from domain.renderings import RENDERED_TYPES
 from ingest_api.sniffing import MagicSniffer
 from processors.integrity import IntegrityProcessor
@@ -49,11 +50,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``end`` as ``Case.end``; ``seconds`` from the upload's first byte to the end; ``document`` if there is one."""
+    """``end`` as ``Case.end``; ``seconds`` from the upload's first byte to the end; what is kept of the upload's ``texts``, in the
+    clear, and of the parsers' ``facts``: nothing of what was refused."""
 
     end: str
     seconds: float
-    document: Document | None
+    texts: Texts | None
     facts: Mapping[str, Any]
 
 
@@ -83,14 +85,14 @@ class Gauntlet:
         if self._row(document_id).status is Status.QUARANTINED:
             said = self._event(DocumentQuarantined, document_id)
             end = f"QUARANTINED: {said.reason_code}"
-            return Result(end, time.monotonic() - began, self._row(document_id), {})
+            return Result(end, time.monotonic() - began, self._texts(document_id), {})
         await self._commit(self.renditions, self._event(DocumentVerified, document_id))
         document = self._row(document_id)
         assert document.status is Status.VERIFIED
         end = THUMBNAIL if document.thumbnail_note is None else without(document.thumbnail_note)
         facts = self.facts.held.get(document_id, {})
         self._forget(document)
-        return Result(end, time.monotonic() - began, document, facts)
+        return Result(end, time.monotonic() - began, self._texts(document_id), facts)
 
     async def _post(self, client: httpx.AsyncClient, case: Case) -> httpx.Response:
         said = json.dumps(metadata_of(self.bench, **case.metadata)).encode()
@@ -115,6 +117,9 @@ class Gauntlet:
 
     def _row(self, document_id: UUID) -> Document:
         return self.bench.database.rows.documents[document_id]
+
+    def _texts(self, document_id: UUID) -> Texts:
+        return self.bench.texts.shown(self._row(document_id)).texts
 
     def _forget(self, document: Document) -> None:
         """Several hundred documents need not stay in memory."""
