@@ -72,6 +72,7 @@ def values(site: Site) -> dict[str, str]:
         "DPJ_SMTP_PORT": str(site.ports["smtp"]),
         "DPJ_SMTP_MAILDIR": str(smtp.Smtp().maildir(site)),
         "DPJ_MAIL_FROM": "documents@dpj.banque.example",
+        "DPJ_OPERATORS_MAIL": "operators@dpj.banque.example",
         "DPJ_API_HOST": LOOPBACK,
         "DPJ_API_PORT": str(site.ports["api"]),
         "DPJ_WORKER_PORT_BASE": str(site.ports["workers"]),

@@ -160,7 +160,7 @@ def test_a_damaged_object_is_quarantined_and_served_no_more(pipeline: Pipeline) 
     served = pipeline.get(taken["id"], "/content")
     assert (served.status_code, served.json()["code"]) == (409, "content_not_available")
     assert pipeline.decide(taken["id"], "validate").status_code == 409
-    expected = Counter([("receipt", "en"), ("quarantined", "en")])
+    expected = Counter([("receipt", "en"), ("quarantined", "en"), ("operators-quarantine", "fr")])
     wait_for(lambda: pipeline.mail_kinds(taken["id"]) == expected, "receipt and quarantine mails", 30)
     assert pipeline.timeline(taken["id"])[-1] == "QUARANTINED"
     assert done["tenant"] == TENANT

@@ -162,7 +162,7 @@ class Stores:
             return [copy for tenant in tenants for copy in ged.copies(tenant)]
 
     def _maildir(self, tenants: list[str], documents: set[str]) -> Iterator[Mail]:
-        """Mails about one of ``documents`` or to a depositor of one of ``tenants``."""
+        """Mails about one of ``documents`` or to a depositor of one of ``tenants``; not those to the operators."""
         maildir = Path(self._settings["DPJ_SMTP_MAILDIR"])
         for folder in ("new", "cur"):
             for path in (maildir / folder).glob("*"):
@@ -170,6 +170,8 @@ class Stores:
                     self._mails[path] = _mail(path)
         ends = tuple(f"@{tenant}.example" for tenant in tenants)
         for mail in self._mails.values():
+            if mail.to == self._settings.get("DPJ_OPERATORS_MAIL"):
+                continue
             if mail.document_id in documents or mail.to.endswith(ends):
                 yield mail
 

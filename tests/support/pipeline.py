@@ -50,6 +50,7 @@ SUBJECTS = {
     "Your document could not be accepted": ("rejected", "en"),
     "Votre document n’a pas pu être traité": ("quarantined", "fr"),
     "Your document could not be processed": ("quarantined", "en"),
+    "Document mis en quarantaine": ("operators-quarantine", "fr"),
 }
 
 Found = TypeVar("Found")

@@ -18,7 +18,7 @@ from operations.api_client import ApiProblem, ApiUnreachable
 from runtime.cli import main
 from runtime.commands import documents
 from runtime.commands.failures import describe
-from runtime.commands.output import CommandFailed
+from runtime.commands.output import CommandFailed, answer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,6 +73,15 @@ def test_with_json_a_failure_is_one_document_on_standard_output(capsys: pytest.C
     document = json.loads(capsys.readouterr().out)
     assert document["error"]["code"] == "settings_missing"
     assert document["error"]["next_step"]
+
+
+def test_with_json_nothing_that_a_stranger_wrote_reaches_a_terminal_as_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answer({"name": "\x9b31mété\u202efdp"}, [], as_json=True)
+    said = capsys.readouterr().out
+    assert said.isascii()
+    assert json.loads(said) == {"name": "\x9b31mété\u202efdp"}
 
 
 def test_incomplete_settings_name_what_is_missing_and_nothing_that_is_set(
