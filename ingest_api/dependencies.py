@@ -111,6 +111,7 @@ async def authorised(request: Request) -> Caller:
         ip=request.client.host if request.client else None,
         user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT] or None,
         own_tenant_only=rule.other.isdisjoint(identity.roles),
+        marks=identity.marks,
     )
 
 

@@ -66,11 +66,12 @@ async def revoke_document_link(document_id: UUID, link_id: UUID, caller: Authori
 )
 async def open_link(request: Request, token: Annotated[str, Path(max_length=MAX_TOKEN)], given: Given) -> Response:
     """The content that the link is for. 404: no such link, or it has expired, or was revoked, or the document may not be read."""
-    links = given.deps.links
+    links, visitor = given.deps.links, visitor_of(request)
     try:
-        document = await links.readable(token)
+        shown = given.deps.texts.shown(await links.readable(token))
+        return await content_answer(request, shown, lambda span: links.read(visitor, token, span))
     except LinkNotFound:
+        # Counted before it is written down: who goes on trying fills no log.
         await count_failure(request)
+        await links.refused(visitor, token)
         raise
-    shown = given.deps.texts.shown(document)
-    return await content_answer(request, shown, lambda span: links.read(visitor_of(request), token, span))

@@ -95,7 +95,11 @@ def _noticed(look: asyncio.Task[None]) -> None:
 
 
 class Revoking:
-    """The act of revoking; on record before it takes effect, and safe to repeat."""
+    """The act of revoking; on record before it takes effect, and safe to repeat.
+
+    Links made with what is revoked are revoked in the same transaction. One that is made in the moments until every process knows
+    is refused by its marks: so a revocation is kept for as long as a link may be good, too.
+    """
 
     def __init__(
         self,
@@ -105,13 +109,15 @@ class Revoking:
         clock: Clock,
         *,
         longest_token: float,
+        longest_link: float,
     ) -> None:
-        """``longest_token``: seconds that a token may be valid at most."""
+        """``longest_token``, ``longest_link``: seconds that a token may be valid, and a link be good, at most."""
         self._store = store
         self._database = database
         self._origins = Origins(personal, clock)
         self._clock = clock
         self._longest = timedelta(seconds=longest_token)
+        self._links = timedelta(seconds=longest_link)
 
     async def by_caller(self, caller: Caller, claims: Mapping[Claim, str], until: datetime | None = None) -> datetime:
         """Revoke tokens for an operator of the API; when the revocation ends. Raises MetadataInvalid."""
@@ -126,12 +132,13 @@ class Revoking:
             raise MetadataInvalid(f"Name a token id or a session id of 1 to {MAX_CLAIM} characters.")
         now = self._clock.now()
         longest = now + self._longest
-        end = (longest if until is None else max(now, min(until, longest))) + SPARE
+        end = max(longest if until is None else min(until, longest), now + self._links) + SPARE
         revocations = [Revocation(mark_of(claim, value), end) for claim, value in claims.items()]
         async with self._database.transaction() as work:
             for revocation in revocations:
                 kind, _, digest = revocation.mark.partition(":")
-                details = {"claim": kind, "until": end.isoformat()}
+                links = await work.links.revoke_made_with(revocation.mark, now)
+                details = {"claim": kind, "until": end.isoformat(), "links": str(links)}
                 await work.outbox.add(audit_line(origin, tenant, "token", digest, "token.revoked", details=details))
         await self._store.add(revocations)
         return end

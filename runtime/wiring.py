@@ -165,8 +165,14 @@ class Site(Adapters):
 
     def revoking(self) -> Revoking:
         """Await ``codec.check`` before: acts are audited, and audit lines encoded."""
-        longest = self.settings.jwt_longest_hours * 3600
-        return Revoking(self.revocations, self.database, self.personal, self.clock, longest_token=longest)
+        return Revoking(
+            self.revocations,
+            self.database,
+            self.personal,
+            self.clock,
+            longest_token=self.settings.jwt_longest_hours * 3600,
+            longest_link=self.settings.link_longest_seconds,
+        )
 
     def housekeeping(self) -> PostgresHousekeeping:
         settings = self.settings
@@ -289,6 +295,7 @@ class Site(Adapters):
                 LinkSigner.from_file(settings.link_key_file) if settings.link_key_file else None,
                 self.personal,
                 self.clock,
+                self.revoked_tokens,
                 longest=settings.link_longest_seconds,
                 scanned_only=scanned_only,
             ),

@@ -73,6 +73,25 @@ async def test_a_link_is_kept_as_it_is_and_revoked_once(site: Site) -> None:
         assert await work.links.count_good(document.id, NOW) == 1
 
 
+async def test_links_of_one_token_are_revoked_together(site: Site) -> None:
+    document = a_document(site.dossier)
+    await site.add(document)
+    links = [a_link(document, marks=marks) for marks in ((A, B), (B,), (C,), ())]
+    over = a_link(document, marks=(A,), expires_at=NOW)
+    async with site.database.transaction() as work:
+        for link in (*links, over):
+            await work.links.add(link)
+    async with site.database.transaction() as work:
+        assert await work.links.get(links[0].id) == links[0]
+        assert await work.links.revoke_made_with(A, NOW) == 1
+        assert await work.links.revoke_made_with(B, NOW + timedelta(seconds=1)) == 1
+        assert await work.links.revoke_made_with(mark_of(Claim.SESSION, "a"), NOW) == 0
+    async with site.database.transaction() as work:
+        kept = [await work.links.get(link.id) for link in (*links, over)]
+        first, second = NOW, NOW + timedelta(seconds=1)
+        assert [link.revoked_at for link in kept if link] == [first, second, None, None, None]
+
+
 async def test_a_link_is_part_of_its_transaction(site: Site) -> None:
     document = a_document(site.dossier)
     await site.add(document)

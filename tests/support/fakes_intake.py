@@ -100,14 +100,19 @@ class Bench:
         self.search = DocumentSearch(self.database, self.database, self.texts, self.personal, self.clock)
         self.validation = Validation(self.database, self.personal, self.texts, self.clock)
         self.dossiers = DossierFiles(self.database, self.personal, self.clock)
-        self.link_signer = LinkSigner([os.urandom(32)], lambda: self.clock.at.timestamp())
-        self.links = DocumentLinks(
-            self.database, self.content, self.link_signer, self.personal, self.clock, longest=LONGEST_LINK
-        )
         self.revocations = MemoryRevocations(self.clock)
         self.revoked = RevokedTokens(self.revocations, lambda: self.clock.at.timestamp())
         self.revoking = Revoking(
-            self.revocations, self.database, self.personal, self.clock, longest_token=LONGEST_TOKEN
+            self.revocations,
+            self.database,
+            self.personal,
+            self.clock,
+            longest_token=LONGEST_TOKEN,
+            longest_link=LONGEST_LINK,
+        )
+        self.link_signer = LinkSigner([os.urandom(32)])
+        self.links = DocumentLinks(
+            self.database, self.content, self.link_signer, self.personal, self.clock, self.revoked, longest=LONGEST_LINK
         )
         self.trees, self.signer = MemoryAuditTrees(), MemorySigner()
         self.receipts = Receipts(self.database, self.trees, self.signer, self.personal, self.clock, seconds=300.0)

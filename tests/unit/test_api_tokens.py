@@ -6,6 +6,7 @@ import os
 import time
 from base64 import urlsafe_b64encode
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ async def test_issued_tokens_of_every_key_type_are_accepted(algorithm: str, tmp_
     token = issue_token(path, ISSUER, AUDIENCE, "u1", "acme", [Role.PORTAL, Role.AUDITOR], 60)
     assert jwt.get_unverified_header(token)["alg"] == algorithm
     identity = await authenticator(public_jwks(path)).authenticate(token)
-    assert identity == Identity("u1", "acme", frozenset({Role.PORTAL, Role.AUDITOR}))
+    assert replace(identity, marks=()) == Identity("u1", "acme", frozenset({Role.PORTAL, Role.AUDITOR}))
     assert "u1" not in repr(identity)
 
 
