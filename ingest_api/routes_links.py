@@ -69,7 +69,12 @@ async def open_link(request: Request, token: Annotated[str, Path(max_length=MAX_
     links, visitor = given.deps.links, visitor_of(request)
     try:
         shown = given.deps.texts.shown(await links.readable(token))
-        return await content_answer(request, shown, lambda span: links.read(visitor, token, span))
+        return await content_answer(
+            request,
+            shown,
+            lambda span: links.read(visitor, token, span),
+            lambda outcome: links.tell(visitor, token, outcome),
+        )
     except LinkNotFound:
         # Counted before it is written down: who goes on trying fills no log.
         await count_failure(request)

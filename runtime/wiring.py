@@ -171,6 +171,7 @@ class Site(Adapters):
             self.personal,
             self.clock,
             longest_token=self.settings.jwt_longest_hours * 3600,
+            longest_session=self.settings.jwt_session_hours * 3600,
             longest_link=self.settings.link_longest_seconds,
         )
 

@@ -39,6 +39,7 @@ from tests.support.memory_trees import MemoryAuditTrees, MemorySigner
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LONGEST_TOKEN = 86_400.0
+LONGEST_SESSION = 30 * 86_400.0
 LONGEST_LINK = 3_600
 PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + b"content of a paper\n" * 20
 
@@ -108,6 +109,7 @@ class Bench:
             self.personal,
             self.clock,
             longest_token=LONGEST_TOKEN,
+            longest_session=LONGEST_SESSION,
             longest_link=LONGEST_LINK,
         )
         self.link_signer = LinkSigner([os.urandom(32)])

@@ -89,6 +89,18 @@ async def test_every_use_says_which_link_it_was_and_who_made_it(client: httpx.As
     assert "maker" not in repr(bench.audited())
 
 
+async def test_answers_that_only_tell_of_the_content_are_uses(client: httpx.AsyncClient, bench: Bench) -> None:
+    """The tag is the content's SHA-256: who guesses it knows what the document is. An answer 416 says how long it is."""
+    document = await bench.stored(Status.VERIFIED)
+    link = await a_link(client, document)
+    same = await client.get(link["url"], headers={"If-None-Match": f'"{document.sha256}"', "User-Agent": "browser/1"})
+    beyond = await client.get(link["url"], headers={"Range": f"bytes={len(PDF)}-", "User-Agent": "browser/1"})
+    assert (same.status_code, beyond.status_code) == (304, 416)
+    used = [line for line in bench.audited() if line.action == "document.link.used"]
+    assert [json.loads(line.details)["outcome"] for line in used] == ["not_modified", "range_not_satisfiable"]
+    assert {(line.actor, opened(bench, line)[1]) for line in used} == {(f"link:{link['id']}", "browser/1")}
+
+
 async def test_an_expired_link_is_refused(client: httpx.AsyncClient, bench: Bench) -> None:
     link = await a_link(client, await bench.stored(Status.VERIFIED), seconds=10)
     assert (await client.get(link["url"])).status_code == 200
