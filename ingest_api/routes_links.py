@@ -31,7 +31,8 @@ MAX_TOKEN = 128
     openapi_extra=json_body(models.LinkInput),
 )
 async def create_document_link(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
-    """A link that gives this document's content to whoever has it, until it expires or is revoked. Every use is audited."""
+    """A link that gives this document's content to whoever has it, until it expires or is revoked, by itself or with the token
+    that asked for it or that token's session. Every use is audited."""
     body = await read_json(request, models.LinkInput, timeout=given.deps.body_timeout)
     link, token = await given.deps.links.create(caller, document_id, body.purpose, body.seconds)
     view = models.LinkView(

@@ -38,7 +38,7 @@ class Revocations(Protocol):
         ...
 
     async def version(self) -> int:
-        """Another number after each ``add``."""
+        """Another number after each ``add``, greater or less."""
         ...
 
     async def active(self) -> Revoked:

@@ -39,7 +39,7 @@ from processors.renditions import RenditionProcessor
 from processors.revoking import Revoking
 from processors.search import DocumentSearch
 from processors.validation import Validation
-from runtime.access import key_set, rate_limits, token_authenticator
+from runtime.access import rate_limits, token_authenticator
 from runtime.keyrings import create_tenant_keys
 from runtime.safety import create_scanner, operators_of
 from runtime.telemetry import RelayMetrics
@@ -273,7 +273,6 @@ class Site(Adapters):
 
         settings = self.settings
         attempts = Attempts(self.database, self.content, self.clock, lease_seconds=settings.upload_lease)
-        jwks = key_set(settings)
         scanned_only = settings.antivirus != "off"
         return ApiDependencies(
             intake=Intake(self.database, self.content, attempts, MagicSniffer(), self.personal, self.texts, self.clock),
@@ -310,7 +309,7 @@ class Site(Adapters):
                 self.clock,
                 seconds=settings.checkpoint_seconds,
             ),
-            authenticator=token_authenticator(settings, jwks, self.revoked_tokens),
+            authenticator=token_authenticator(settings, self.signing_keys, self.revoked_tokens),
             limits=rate_limits(settings, self._closed_with_us),
             readiness={
                 "postgresql": self.postgres.check,
@@ -318,7 +317,7 @@ class Site(Adapters):
                 "keyring": self.keyring.check,
                 PersonalKeyMissing.waiting_for: self.texts.check,
                 "schema_registry": self.codec.check,
-                "signing_keys": jwks.check,
+                "signing_keys": self.signing_keys.check,
                 RevocationsUnavailable.waiting_for: self.revoked_tokens.look,
             },
             circuits=lambda: self.dependencies.circuits,

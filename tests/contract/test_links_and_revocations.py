@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 from limits import RateLimitItemPerMinute
+from redis.asyncio import Redis
 
 from domain.documents import Document
 from domain.errors import RevocationsUnavailable
@@ -215,6 +216,24 @@ async def test_redis_keeps_them_over_a_restart_of_its_own(redis_server: RedisSer
     redis_server.start()
     found = await kept.active()
     assert (set(found.until), found.version) == ({A}, version)
+    await kept.aclose()
+
+
+async def test_a_failover_of_redis_does_not_come_to_the_same_version_twice(redis_server: RedisServer) -> None:
+    """What the old server had not passed on is lost; what the new one takes in must be seen by who has read the old one."""
+    kept = RedisRevocations(redis_server.url)
+    raw = Redis.from_url(redis_server.url, decode_responses=True)
+    await kept.add([until(A, 100)])
+    before = await raw.get("dpj:revoked:version")
+    await kept.add([until(B, 100)])
+    seen = await kept.active()
+    await raw.set("dpj:revoked:version", before)
+    await raw.zrem("dpj:revoked", B)
+    await kept.add([until(C, 100)])
+    found = await kept.active()
+    assert found.version not in {seen.version, int(before)}
+    assert set(found.until) == {A, C}
+    await raw.aclose()
     await kept.aclose()
 
 
