@@ -19,7 +19,7 @@ from domain.documents import Document
 from domain.errors import RevocationsUnavailable
 from domain.links import DocumentLink
 from domain.refusals import RateLimited
-from domain.revocations import Claim, Revocation, mark_of
+from domain.revocations import Claim, Revocation, Revoked, mark_of
 from ingest_api.rate_limits import Limit, RateLimits
 from processors.revoking import Revocations
 from storage.counting_redis import RedisCounting
@@ -181,7 +181,8 @@ async def test_many_at_once_lose_nothing_and_no_version_hides_one(store: Revocat
     seen: dict[int, set[str]] = {}
 
     async def watch() -> None:
-        while len(seen.get(max(seen, default=-1), ())) < len(marks):
+        found = Revoked(-1, {})
+        while len(found.until) < len(marks):
             found = await store.active()
             assert seen.setdefault(found.version, set(found.until)) == set(found.until)
             await asyncio.sleep(0)
