@@ -9,6 +9,7 @@ from typing import Annotated, Final, Protocol
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
+from domain.errors import IdentityUnavailable
 from domain.refusals import Forbidden, ParameterInvalid, Unauthenticated
 from ingest_api.access import ACCESS, Open, rule_of
 from ingest_api.metrics import ApiMetrics
@@ -97,6 +98,10 @@ async def authorised(request: Request) -> Caller:
         # Counted by address, and only what fails: who has a good token is not kept out by others behind the same gateway.
         await count_failure(request)
         raise
+    except IdentityUnavailable:
+        # The token may be good: no failure of its sender's. Whoever floods us meanwhile is bounded as one who has none.
+        await deps.limits.count(Limit.CLIENT, _address(request))
+        raise
     rule = rule_of(request.scope["route"].name)
     quota = await deps.limits.count(rule.limit, f"{identity.tenant}/{identity.subject}")
     request.scope["state"][QUOTA_STATE] = quota
@@ -111,6 +116,7 @@ async def authorised(request: Request) -> Caller:
         ip=request.client.host if request.client else None,
         user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT] or None,
         own_tenant_only=rule.other.isdisjoint(identity.roles),
+        marks=identity.marks,
     )
 
 

@@ -121,6 +121,7 @@ class Settings(BaseSettings):
     jwt_roles_claim: str = Field(default="roles", min_length=1)
     jwt_role_names: dict[str, Role] | None = None
     jwt_longest_hours: float = Field(default=720.0, gt=0)
+    jwt_session_hours: float = Field(default=720.0, gt=0, le=10 * 8_766)
     jwt_require_id: bool = True
 
     revocation_store: Literal["postgresql", "redis"] = "postgresql"
