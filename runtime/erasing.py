@@ -65,7 +65,12 @@ def create_eraser(site: Site) -> Eraser:
         site.extended_metadata,
         site.proofs.signer,
         site.clock,
-        Kept(topic_days=settings.topic_retention_days, backup_days=settings.backup_keep_days),
+        Kept(
+            topic_days=settings.topic_retention_days,
+            backup_days=settings.backup_keep_days,
+            row_days=settings.inbox_keep_days,
+            key_hours=settings.idempotency_keep_hours,
+        ),
     )
 
 

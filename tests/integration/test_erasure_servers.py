@@ -150,7 +150,7 @@ async def test_nothing_is_left_of_an_archived_document(
         facts,
         signer,
         clock,
-        Kept(topic_days=30, backup_days=30),
+        Kept(topic_days=30, backup_days=30, row_days=60, key_hours=72),
     )
     assert await eraser.run_once() == 1
     assert await eraser.run_once() == 0
