@@ -13,9 +13,9 @@ from domain.lifecycle import GOING, Status
 from domain.receipts import Archiving, Inclusion, receipt_input
 from domain.refusals import DocumentGone, DocumentNotFound, ReceiptNotAvailable, ReceiptPending
 from processors.access import Caller, Origins
-from processors.checkpointing import Signer
 from processors.ports import Clock, Database, PersonalData
 from processors.recording import audit_line
+from processors.signing import Signer
 
 #: The longest that a caller is told to wait before it asks again, in seconds: checkpoints may be due earlier than by time.
 LONGEST_WAIT: Final = 60.0

@@ -72,6 +72,7 @@ class Site:
         return AuditCheckpointer(
             self.trees,
             self.signer,
+            verifies,
             self.store,
             self.history,
             self.pending,
