@@ -300,6 +300,7 @@ class Site(Adapters):
                 self.database,
                 PostgresInclusions(self.postgres),
                 self.proofs.signer,
+                verifies,
                 self.personal,
                 self.clock,
                 seconds=settings.checkpoint_seconds,

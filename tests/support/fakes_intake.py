@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from crypto.envelope import Envelope
 from crypto.link_tokens import LinkSigner
 from crypto.personal_data import PersonalDataKeys
+from crypto.signatures import verifies
 from domain.documents import Document, DocumentType, Dossier, Language, Role, Step
 from domain.events import AuditRecorded, Event
 from domain.lifecycle import Status
@@ -110,7 +111,9 @@ class Bench:
             self.revocations, self.database, self.personal, self.clock, longest_token=LONGEST_TOKEN
         )
         self.trees, self.signer = MemoryAuditTrees(), MemorySigner()
-        self.receipts = Receipts(self.database, self.trees, self.signer, self.personal, self.clock, seconds=300.0)
+        self.receipts = Receipts(
+            self.database, self.trees, self.signer, verifies, self.personal, self.clock, seconds=300.0
+        )
         self.erasing = Erasing(self.database, self.personal, self.clock)
         self.keeping = Keeping(self.database, self.personal, self.clock)
         self.dossier = self.add_dossier("acme", "D-1")
