@@ -140,6 +140,21 @@ class PostgresAuditTrees:
                 made.hash,
             )
 
+    async def recorded(self, tenant: str | None) -> dict[str, list[tuple[int, str]]]:
+        """Sizes and hashes of the checkpoints that are on record as signed, in order, by tenant; all tenants', or one's."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                """
+                SELECT tenant, size, encode(sha256(body), 'hex') AS hash FROM audit_checkpoints
+                WHERE signature IS NOT NULL AND ($1::text IS NULL OR tenant = $1) ORDER BY tenant, size
+                """,
+                tenant,
+            )
+        found: dict[str, list[tuple[int, str]]] = {}
+        for row in rows:
+            found.setdefault(row["tenant"], []).append((row["size"], row["hash"]))
+        return found
+
 
 class PostgresInclusions:
     """See ``processors.receipts.Inclusions``. Every method raises DatabaseUnavailable."""
