@@ -197,7 +197,7 @@ class PostgresInclusions:
 async def _tree(connection: Any, tenant: str) -> AuditTree:
     row = await connection.fetchrow(
         """
-        SELECT trees.size, trees.edge, trees.last_hash, latest.body, latest.key_id, latest.signature,
+        SELECT trees.size, trees.edge, trees.last_hash, latest.body, latest.key_id, latest.signature, latest.taken_at,
             coalesce((SELECT seq FROM audit_heads WHERE tenant = $1), 0) AS head,
             (SELECT min(first_seq) FROM audit_leaves WHERE tenant = $1 AND first_seq > coalesce(trees.size, 0)) AS next,
             coalesce((SELECT max(size) FROM audit_checkpoints WHERE tenant = $1 AND size < trees.size), 0) AS before
@@ -224,6 +224,8 @@ async def _tree(connection: Any, tenant: str) -> AuditTree:
         latest = checkpoint_of(bytes(row["body"] or b""))
     except ValueError:
         raise CheckpointConflict("The database's audit tree is damaged.") from None
+    if row["taken_at"] != latest.time:
+        raise CheckpointConflict("The database's checkpoint was not taken when it says that it was.")
     return AuditTree(
         tenant=tenant,
         edge=edge,
