@@ -316,6 +316,15 @@ async def test_a_first_checkpoint_is_only_signed_where_the_store_has_none() -> N
     assert [one.size for one in site.stored()] == [4, 8]
 
 
+async def test_a_row_that_was_taken_away_does_not_make_an_older_one_the_newest() -> None:
+    site = await unfinished(a_chain(9))
+    tree = site.trees.of("acme")
+    tree.made = [tree.made[0], replace(tree.made[2], previous=tree.made[0].hash)]
+    with pytest.raises(CheckpointConflict, match="lacks a checkpoint"):
+        await site.checkpointer.move()
+    assert [one.size for one in site.stored()] == [4, 8]
+
+
 async def test_an_unfinished_one_is_finished_if_nobody_touched_it() -> None:
     site = await unfinished(a_chain(9))
     assert await site.checkpointer.move() > 0
