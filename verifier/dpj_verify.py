@@ -8,7 +8,8 @@ FOLDER is what ``dpj audit export`` wrote: ``entries.jsonl`` (each line an entry
 is a JSON Web Key Set (RFC 8037) that you kept elsewhere: keys that come with the export prove nothing. A --known file is a checkpoint,
 a checkpoints.jsonl or a receipt that you kept: the export must agree with it, which no truncated or forked history does.
 
-Each finding is one line: what happened, where. Exit: 0 verified, 1 findings, 2 could not verify (files, keys, usage).
+Each finding is one line: what happened, where. Exit: 0 verified, 1 findings, 2 could not verify (files, keys, usage). What is not proven
+though nothing is wrong is said beside the verdict, VERIFIED IN PART: a receipt whose audit entry does not name the content.
 This file imports nothing of the pipeline's and may be read in one sitting: trust it by reading it.
 """
 
