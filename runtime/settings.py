@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     checkpoint_secret_key: SecretStr = SecretStr("")
     checkpoint_bucket: str = "dpj-checkpoints"
     checkpoint_secure: bool = False
+    checkpoint_lock_days: int = Field(default=3_650, ge=1)
     checkpoint_entries: int = Field(default=10_000, ge=1)
     checkpoint_seconds: float = Field(default=300.0, gt=0)
     personal_key_file: Path

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from crypto.link_tokens import LinkSigner
+from crypto.signatures import verifies
 from domain.errors import GedUnavailable, MailUnavailable, PersonalKeyMissing, RevocationsUnavailable
 from notifications.email_smtp import SmtpMailSender, Tls
 from notifications.rendering import MailTemplates
@@ -127,6 +128,7 @@ class Site(Adapters):
             "checkpoint": AuditCheckpointer(
                 PostgresAuditTrees(self.postgres),
                 self.proofs.signer,
+                verifies,
                 self.proofs.checkpoints,
                 self._mongo,
                 pending,
@@ -305,6 +307,7 @@ class Site(Adapters):
                 self.database,
                 PostgresInclusions(self.postgres),
                 self.proofs.signer,
+                verifies,
                 self.personal,
                 self.clock,
                 seconds=settings.checkpoint_seconds,

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from crypto.envelope import Envelope
 from crypto.link_tokens import LinkSigner
 from crypto.personal_data import PersonalDataKeys
+from crypto.signatures import verifies
 from domain.documents import Document, DocumentType, Dossier, Language, Role, Step
 from domain.events import AuditRecorded, Event
 from domain.lifecycle import Status
@@ -117,7 +118,9 @@ class Bench:
             self.database, self.content, self.link_signer, self.personal, self.clock, self.revoked, longest=LONGEST_LINK
         )
         self.trees, self.signer = MemoryAuditTrees(), MemorySigner()
-        self.receipts = Receipts(self.database, self.trees, self.signer, self.personal, self.clock, seconds=300.0)
+        self.receipts = Receipts(
+            self.database, self.trees, self.signer, verifies, self.personal, self.clock, seconds=300.0
+        )
         self.erasing = Erasing(self.database, self.personal, self.clock)
         self.keeping = Keeping(self.database, self.personal, self.clock)
         self.dossier = self.add_dossier("acme", "D-1")
