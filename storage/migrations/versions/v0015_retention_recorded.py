@@ -9,7 +9,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0015"
-down_revision = "0013"
+down_revision = "0014"
 
 STATEMENTS = (
     # What has no years of its own yet: deposited and not planned so far, or of a type that was never archived, from when only
