@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest_api.protocol import MAX_HEAD_BYTES
+from ingest_api.protocol import MAX_AHEAD, MAX_HEAD_BYTES
 from tests.support.api import BOUNDARY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -238,6 +238,39 @@ def test_the_body_of_who_may_not_is_not_read_for_ever(line: socket.socket) -> No
     status, headers, _ = answer(line)
     assert (status, headers["connection"]) == (401, "close")
     assert time.monotonic() - began < 10
+
+
+# --- Too much of it ---------------------------------------------------------------------------------------------------
+
+
+def rest(line: socket.socket) -> bytes:
+    found = b""
+    with suppress(ConnectionError):
+        while piece := line.recv(1 << 20):
+            found += piece
+    return found
+
+
+def test_of_requests_sent_ahead_a_few_are_answered_and_the_last_says_so(line: socket.socket) -> None:
+    with suppress(ConnectionError):
+        line.sendall(ALIVE * 5_000)
+    answers = rest(line).split(b"HTTP/1.1 ")[1:]
+    assert 1 <= len(answers) <= MAX_AHEAD + 1
+    assert all(one.startswith(b"200 ") for one in answers)
+
+
+def test_beyond_the_connections_of_a_server_it_says_so(tmp_path: Path) -> None:
+    with serving(tmp_path / "full", CONNECTIONS="2") as port:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=20) as first,
+            socket.create_connection(("127.0.0.1", port), timeout=20) as second,
+        ):
+            second.sendall(ALIVE)
+            assert_refused(second, 503, "overloaded")
+            first.sendall(ALIVE)
+            status, headers, _ = answer(first)
+        assert status == 200
+        assert "retry-after" not in headers
 
 
 # --- Answers ----------------------------------------------------------------------------------------------------------
