@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -257,6 +257,25 @@ def test_of_requests_sent_ahead_a_few_are_answered_and_the_last_says_so(line: so
     answers = rest(line).split(b"HTTP/1.1 ")[1:]
     assert 1 <= len(answers) <= MAX_AHEAD + 1
     assert all(one.startswith(b"200 ") for one in answers)
+
+
+def test_an_address_has_so_many_connections_and_gets_their_places_back(tmp_path: Path) -> None:
+    with serving(tmp_path / "crowded", PER_ADDRESS="3") as port, ExitStack() as stack:
+        lines = []
+        for _ in range(4):
+            lines.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20)))
+            lines[-1].sendall(ALIVE)
+            if answer(lines[-1])[0] == 429:
+                break
+        assert len(lines) in {3, 4}  # the one that found the server may not be gone yet
+        lines[0].close()
+        deadline = time.monotonic() + 10
+        while True:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as later:
+                later.sendall(ALIVE)
+                if answer(later)[0] == 200:
+                    break
+            assert time.monotonic() < deadline
 
 
 def test_beyond_the_connections_of_a_server_it_says_so(tmp_path: Path) -> None:

@@ -1,16 +1,17 @@
 """The API as a process of its own: real files, real envelope, real libmagic, rows in memory.
 
-``python -m tests.support.api_server PORT FOLDER``: objects go to FOLDER/objects, rows are lost at the end. The server in front is
-that of ``dpj api``, with the deadlines (in seconds) and bounds of the environment: HEAD_SECONDS, BODY_SECONDS, SEND_SECONDS,
+``python -m tests.support.api_server PORT FOLDER``: objects go to FOLDER/objects, rows are lost at the end. The server in front, and its loop, are
+those of ``dpj api``, with the deadlines (in seconds) and bounds of the environment: HEAD_SECONDS, BODY_SECONDS, SEND_SECONDS,
 CONNECTIONS, PER_ADDRESS, TRUSTED_PROXIES.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from pathlib import Path
+
+import uvloop
 
 from crypto.envelope import Envelope
 from ingest_api.sniffing import MagicSniffer
@@ -56,4 +57,4 @@ async def main(port: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2])))
+    uvloop.run(main(int(sys.argv[1]), Path(sys.argv[2])))
