@@ -30,6 +30,8 @@ from ingest_api.transports import ClosingTransport
 MAX_HEAD_BYTES: Final = 48 * 1024
 #: Requests of one connection that may wait for the one being answered.
 MAX_AHEAD: Final = 8
+#: Answered whatever the load: a process with too many clients is not to be started anew for it.
+LIVENESS: Final = "/livez"
 #: What a client is told to wait, in seconds, that comes when there are too many.
 RETRY_AFTER: Final = 5
 
@@ -184,7 +186,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
-        super()._start_asgi_task(cycle, cast("Any", overloaded) if app is service_unavailable else app)
+        if app is service_unavailable:
+            cycle.keep_alive = False
+            app = self.app if cycle.scope["path"] == LIVENESS else overloaded
+        super()._start_asgi_task(cycle, app)
 
     def _arm(self) -> None:
         self._deadline = self.loop.call_later(self.bounds.head, self._too_slow)

@@ -284,7 +284,7 @@ def test_beyond_the_connections_of_a_server_it_says_so(tmp_path: Path) -> None:
             socket.create_connection(("127.0.0.1", port), timeout=20) as first,
             socket.create_connection(("127.0.0.1", port), timeout=20) as second,
         ):
-            second.sendall(ALIVE)
+            second.sendall(ALIVE.replace(b"/livez", b"/readyz"))
             assert_refused(second, 503, "overloaded")
             first.sendall(ALIVE)
             status, headers, _ = answer(first)

@@ -287,6 +287,17 @@ async def test_beyond_the_servers_limit_the_answer_is_a_problem(app: Application
     assert app.begun == 0
 
 
+async def test_beyond_it_the_process_still_says_that_it_lives_and_closes(app: Application, connect: Connect) -> None:
+    line = Line()
+    protocol = connect(line, limit=1)
+    app.may_answer.set()
+    protocol.data_received(ASKED.replace(b"/x", b"/livez"))
+    await soon(lambda: line.protocol is None)
+    (head,) = heads(line)
+    assert head.startswith(ANSWERED)
+    assert b"connection: close" in head
+
+
 # --- Addresses --------------------------------------------------------------------------------------------------------
 
 
