@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Protocol
 
@@ -12,9 +12,11 @@ from prometheus_client import CollectorRegistry
 from domain.errors import IdentityUnavailable
 from domain.refusals import Forbidden, ParameterInvalid, Unauthenticated
 from ingest_api.access import ACCESS, Open, rule_of
+from ingest_api.addresses import client_key
 from ingest_api.metrics import ApiMetrics
 from ingest_api.middleware import CORRELATION_STATE, QUOTA_STATE
 from ingest_api.rate_limits import UNLIMITED, Limit, RateLimits
+from ingest_api.readiness import Check, Readiness
 from ingest_api.tokens import Identity
 from processors.access import Caller, Visitor
 from processors.dossiers import DossierFiles
@@ -30,9 +32,6 @@ from processors.search import DocumentSearch
 from processors.validation import Validation
 
 MAX_USER_AGENT: Final = 256
-
-#: Returns if a dependency can serve, raises otherwise.
-Check = Callable[[], Awaitable[None]]
 
 
 class Authenticator(Protocol):
@@ -72,6 +71,7 @@ class Surroundings:
 
     deps: ApiDependencies
     metrics: ApiMetrics
+    readiness: Readiness
 
 
 def surroundings(request: Request) -> Surroundings:
@@ -143,7 +143,8 @@ def visitor_of(request: Request) -> Visitor:
 
 
 def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
+    """What is counted as one address; what is audited is the whole one."""
+    return client_key(request.client.host) if request.client else ""
 
 
 def _refuse_unknown_parameters(request: Request) -> None:

@@ -59,6 +59,8 @@ def run_api(settings: Settings) -> None:
             port=settings.api_port,
             head_seconds=settings.header_timeout,
             connections=settings.api_connections,
+            send_seconds=settings.send_timeout,
+            per_address=settings.api_connections_per_address,
             trusted_proxies=settings.trusted_proxies,
             drain_seconds=settings.drain_seconds,
             tls=certificate.context if certificate else None,
