@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import hmac
 import struct
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 from uuid import UUID
 
 from crypto.encoding import from_text, to_text
 from crypto.key_files import read_keys
-from domain.links import DocumentLink
+from domain.links import DocumentLink, SignedLink
 from domain.refusals import LinkNotFound
 
 VERSION: Final = "l1"
@@ -28,12 +28,11 @@ _MAC_BYTES: Final = 32
 
 
 class LinkSigner:
-    """The LinkTokens port. ``keys`` of 32 bytes, the current one first; ``clock`` gives Unix seconds."""
+    """The LinkTokens port. ``keys`` of 32 bytes, the current one first."""
 
-    def __init__(self, keys: Sequence[bytes], clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, keys: Sequence[bytes]) -> None:
         self._keys = {_key_id(key): key for key in keys}
         self._current = _key_id(keys[0])
-        self._clock = clock
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
@@ -45,8 +44,8 @@ class LinkSigner:
         payload = _PAYLOAD.pack(link.id.bytes, link.document_id.bytes, end)
         return f"{VERSION}.{self._current}.{to_text(payload + self._mac(self._current, payload))}"
 
-    def verify(self, token: str) -> tuple[UUID, UUID]:
-        """Ids of the link and of its document. Raises LinkNotFound: not signed with one of the keys, or past its end."""
+    def verify(self, token: str) -> SignedLink:
+        """What the token says. Raises LinkNotFound: not signed with one of the keys."""
         version, _, rest = token.partition(".")
         key_id, _, body = rest.partition(".")
         if len(token) > MAX_TOKEN or version != VERSION or key_id not in self._keys:
@@ -59,9 +58,7 @@ class LinkSigner:
         if len(raw) != _PAYLOAD.size + _MAC_BYTES or not hmac.compare_digest(mac, self._mac(key_id, payload)):
             raise LinkNotFound
         link_id, document_id, end = _PAYLOAD.unpack(payload)
-        if self._clock() >= end:
-            raise LinkNotFound
-        return UUID(bytes=link_id), UUID(bytes=document_id)
+        return SignedLink(UUID(bytes=link_id), UUID(bytes=document_id), datetime.fromtimestamp(end, UTC))
 
     def _mac(self, key_id: str, payload: bytes) -> bytes:
         return hmac.digest(self._keys[key_id], b"dpj-link-v1" + key_id.encode() + payload, "sha256")

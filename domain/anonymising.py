@@ -37,7 +37,7 @@ class Times(Enum):
 
 
 class Sizes(Enum):
-    """``ROUNDED``: two significant digits. ``EXACT``: in bytes, by which most documents can be told from all others."""
+    """``ROUNDED``: two significant digits, and no ranges. ``EXACT``: in bytes, by which most documents can be told from all others."""
 
     EXACT = "exact"
     ROUNDED = "rounded"
@@ -122,6 +122,9 @@ def _is_action(value: Any) -> bool:
     known = isinstance(value, str) and value.partition(".")[0] in ENTITIES | _OTHER_ACTS
     return known and bool(_ACTION.fullmatch(value))
 
+
+#: The bytes that somebody read: the last range of a document ends where it ends.
+_RANGES: Final = frozenset({"start", "end"})
 
 _STATUS: Final = _one_of(*(status.value for status in Status))
 
@@ -217,6 +220,8 @@ class Anonymiser:
 
     def _details(self, details: Mapping[str, Any]) -> Line:
         kept = {name: value for name, value in details.items() if name in DETAILS and DETAILS[name](value)}
+        if self._sizes is not Sizes.EXACT:
+            kept = {name: value for name, value in kept.items() if name not in _RANGES}
         if _is_number(kept.get("size")):
             kept["size"] = self._size(int(kept["size"]))
         if details.get("type") in self._types:

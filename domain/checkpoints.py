@@ -119,6 +119,7 @@ class AuditTree:
 
     ``edge`` and ``last_hash`` (of the last entry) belong to that size. ``signed`` is None while the latest is not known to be in the
     checkpoint store. ``missing_to``: entries above ``size`` up to this number have no leaf here yet; below ``size``, none lack it.
+    ``head`` is the number of the chain's last entry. ``before`` is the size of the checkpoint before the latest, 0 if there is none.
     """
 
     tenant: str
@@ -127,6 +128,8 @@ class AuditTree:
     latest: Checkpoint | None
     signed: SignedCheckpoint | None
     missing_to: int
+    head: int
+    before: int = 0
 
     @property
     def size(self) -> int:

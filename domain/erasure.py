@@ -40,6 +40,13 @@ PERSONAL_FIELDS: Final[Mapping[str, Any]] = {
 }
 
 
+#: How much longer than its topic's days a record may stay: it goes with its segment, which takes records for a day
+#: (``operations.topics``), when the broker looks next.
+_SEGMENT_DAYS: Final = 2
+#: Rows go some time after their time is over: by regular work, and what this very erasure writes comes after the receipt.
+_PRUNED: Final = timedelta(days=1)
+
+
 class LegalBasis(Enum):
     """Why a document may be erased. Those of GDPR article 17(1), a court's order, or that its retention has ended."""
 
@@ -93,10 +100,13 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """How long copies live that can't be reached: events in topics, and backups."""
+    """How long that lives which an erasure does not reach: events in topics, backups, rows of delivery (``row_days``) and
+    Idempotency-Keys (``key_hours``)."""
 
     topic_days: int
     backup_days: int
+    row_days: int
+    key_hours: float
 
 
 def key_name(wrapped: WrappedKey | None) -> tuple[str, str, int]:
@@ -176,41 +186,91 @@ def _destroyed(
             "id": document.ged_id,
             "path": document.ged_path,
             "versions": "all",
+            "effect": "nothing is in its place, and the recorded one is gone from wherever somebody had moved it",
             "at": done,
         },
         {"what": "extended_metadata", "where": "mongodb", "at": done},
     ]
 
 
+#: What nothing ends: what, where, why.
+_STAYS: Final = (
+    (
+        "row_without_personal_fields",
+        "postgresql",
+        "proof that this document was taken in and erased; ids, pseudonyms, type, size, SHA-256, times",
+    ),
+    (
+        "dossier_events",
+        "postgresql",
+        "the dossier's timeline: that this document came, what became of it, when and by whom; ids, pseudonyms, states, codes",
+    ),
+    ("notifications", "postgresql", "which mails were sent about it and when; ids, template, language"),
+    (
+        "legal_holds",
+        "postgresql",
+        "who kept it for which case, by codes and pseudonyms; lifted ones, if there were any",
+    ),
+    (
+        "erasure",
+        "postgresql",
+        "the request and this receipt: who, when, reason, legal basis, the name of the destroyed key",
+    ),
+    ("subject_key_row", "postgresql", "without its key: keeps another one from being made; id, tenant, times"),
+    ("dossier", "postgresql", "is not this document's alone; number and client id as the platform gave them"),
+    (
+        "audit_entries",
+        "mongodb",
+        (
+            "obligation to account for processing; pseudonyms and codes. Addresses in them are unreadable but for those under"
+            " the site's key: of who asked for the erasure and of who came after, and in entries from before documents had subject keys"
+        ),
+    ),
+    (
+        "deleted_copy",
+        "the GED's recycle bin, if it has one",
+        "the copy, if there was one: who deletes through CMIS does not empty a bin; the GED's administrators do",
+    ),
+    ("further_copies", "ged", "what users of the GED copied into documents of their own has other ids; out of reach"),
+    ("mails", "the depositor's mailbox", "sent; out of reach"),
+    ("logs", "the site's logs", "ids, pseudonyms, codes; for as long as the site keeps logs"),
+    ("handed_out", "whoever got them", "receipts and exports of before, downloads; out of reach"),
+)
+
+
 def _remains(kept: Kept, at: datetime) -> Sequence[Mapping[str, Any]]:
+    passing = (
+        (
+            "events",
+            "kafka",
+            "topics, those of dead letters too, can't be rewritten; ids, pseudonyms, type, size, SHA-256",
+            timedelta(days=kept.topic_days + _SEGMENT_DAYS),
+        ),
+        (
+            "idempotency_keys",
+            "postgresql",
+            "the text of the upload's Idempotency-Key as the platform chose it, without its answer: a late repetition is refused",
+            timedelta(hours=kept.key_hours) + _PRUNED,
+        ),
+        (
+            "outbox_and_inbox",
+            "postgresql",
+            "which events were sent and finished, so that none is twice; ids, and what the events hold",
+            timedelta(days=kept.row_days) + _PRUNED,
+        ),
+        (
+            "backups",
+            "backups of every store",
+            (
+                "backups can't be rewritten; a restored one holds the wrapped key, the subject key and personal fields until it"
+                " is brought up to date by this erasure"
+            ),
+            timedelta(days=kept.backup_days),
+        ),
+    )
     return [
-        {
-            "what": "row_without_personal_fields",
-            "where": "postgresql",
-            "why": "proof that this document was taken in and erased; ids, pseudonyms, type, size, SHA-256, times",
-            "until": None,
-        },
-        {
-            "what": "audit_entries",
-            "where": "mongodb",
-            "why": "obligation to account for processing; pseudonyms and codes. Addresses in them are unreadable but for those under"
-            " the site's key: of who asked for the erasure and of who came after, and in entries from before documents had subject keys",
-            "until": None,
-        },
-        {
-            "what": "events",
-            "where": "kafka",
-            "why": "topics can't be rewritten; ids, pseudonyms, type, size, SHA-256",
-            "until": _time(at + timedelta(days=kept.topic_days)),
-        },
-        {
-            "what": "backups",
-            "where": "backups of every store",
-            "why": "backups can't be rewritten; a restored one holds the wrapped key, the subject key and personal fields until it"
-            " is brought up to date by this erasure",
-            "until": _time(at + timedelta(days=kept.backup_days)),
-        },
-        {"what": "mails", "where": "the depositor's mailbox", "why": "sent; out of reach", "until": None},
+        *({"what": what, "where": where, "why": why, "until": None} for what, where, why in _STAYS),
+        *({"what": what, "where": where, "why": why, "until": _time(at + time)} for what, where, why, time in passing),
     ]
 
 

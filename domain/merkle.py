@@ -150,6 +150,36 @@ def subtree_hash(subtree: Subtree, tiles: Tiles) -> bytes:
     return _perfect_root(split(hashes))
 
 
+def edge_tiles(size: int) -> list[TileId]:
+    """The tiles that ``edge_within`` reads."""
+    return sorted({tile_of(subtree) for subtree in _complete(0, size)})
+
+
+def edge_within(size: int, tiles: Tiles) -> RightEdge:
+    """The right edge that a tree had when it was of ``size``, from its tiles, grown since or not.
+
+    Raises ValueError if a tile is missing or too short.
+    """
+    return RightEdge(size, [subtree_hash(subtree, tiles) for subtree in _complete(0, size)])
+
+
+def leaf_tiles(first: int, end: int) -> list[TileId]:
+    """The tiles that ``leaves_within`` reads."""
+    return [TileId(0, number) for number in range(first // TILE_HASHES, (end - 1) // TILE_HASHES + 1)]
+
+
+def leaves_within(first: int, end: int, tiles: Tiles) -> list[bytes]:
+    """The hashes of leaves ``first`` (from 0) up to, not including, ``end``. Raises ValueError if a tile is missing or too short."""
+    found: list[bytes] = []
+    for tile in leaf_tiles(first, end):
+        start = tile.number * TILE_HASHES
+        upper = min(end - start, TILE_HASHES)
+        found += split(tiles.get(tile, b"")[max(first - start, 0) * HASH_BYTES : upper * HASH_BYTES])
+        if len(found) != start + upper - first:
+            raise ValueError("a tile is missing or too short")
+    return found
+
+
 def _perfect_root(hashes: list[bytes]) -> bytes:
     while len(hashes) > 1:
         hashes = [node_hash(hashes[at], hashes[at + 1]) for at in range(0, len(hashes), 2)]

@@ -1,7 +1,8 @@
 """How long a document has to be kept, and what keeps it longer: legal holds.
 
 A document's retention ends where its row says (``expires_at``, set when it is archived, and only ever moved to a later time).
-One that was never archived is kept as long as its type asks, from its deposit on.
+One that was never archived is kept for the years of its own row, from its deposit on; those are its type's at that time. Only of
+one that nothing has looked at since its deposit they are its type's of now, and PostgreSQL writes them down before these become fewer.
 """
 
 from __future__ import annotations

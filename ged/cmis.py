@@ -195,6 +195,26 @@ class CmisRepository:
         except _CmisError as error:
             raise _translated(error) from None
 
+    async def described(self, object_id: str) -> str | None:
+        """The description of the document of that id, wherever it lies; None if there is no such document."""
+        wanted = {
+            "objectId": object_id,
+            "cmisselector": "object",
+            "succinct": "true",
+            "filter": "cmis:objectId,cmis:objectTypeId,cmis:baseTypeId,cmis:description",
+        }
+        try:
+            answer = await self._call("GET", await self._root(), params=wanted)
+        except _CmisError as error:
+            if error.name == "objectNotFound":
+                return None
+            raise _translated(error) from None
+        _as_object(answer)
+        properties = answer["succinctProperties"]
+        if properties.get("cmis:baseTypeId") != "cmis:document":
+            return None
+        return str(properties.get("cmis:description") or "")
+
     async def delete(self, object_id: str) -> None:
         """Delete a document in all its versions; an absent one is fine."""
         form = {"cmisaction": "delete", "objectId": object_id, "allVersions": "true", "_charset_": "UTF-8"}

@@ -22,6 +22,7 @@ from ingest_api.direct import direct_upload
 from ingest_api.metrics import ApiMetrics
 from ingest_api.middleware import ExchangeMiddleware
 from ingest_api.openapi import VERSION
+from ingest_api.readiness import Readiness
 
 _ROUTERS: Final = (
     routes_documents.router,
@@ -37,7 +38,7 @@ def create_app(deps: ApiDependencies) -> FastAPI:
     """The application over ``deps``. Raises ValueError if a route has no row in the access table, or a row no route."""
     app = routes_only()
     metrics = ApiMetrics(deps.registry)
-    app.state.surroundings = Surroundings(deps, metrics)
+    app.state.surroundings = Surroundings(deps, metrics, Readiness(deps.readiness, deps.circuits))
     problems.install(app, _api_routes())
     uploads = next(route for route in _api_routes() if route.name == "upload_document")
     app.add_middleware(ExchangeMiddleware, metrics=metrics, direct={("POST", uploads.path): direct_upload(uploads)})

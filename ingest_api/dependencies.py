@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Protocol
 
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
+from domain.errors import IdentityUnavailable
 from domain.refusals import Forbidden, ParameterInvalid, Unauthenticated
 from ingest_api.access import ACCESS, Open, rule_of
+from ingest_api.addresses import client_key
 from ingest_api.metrics import ApiMetrics
 from ingest_api.middleware import CORRELATION_STATE, QUOTA_STATE
 from ingest_api.rate_limits import UNLIMITED, Limit, RateLimits
+from ingest_api.readiness import Check, Readiness
 from ingest_api.tokens import Identity
 from processors.access import Caller, Visitor
 from processors.dossiers import DossierFiles
@@ -29,9 +32,6 @@ from processors.search import DocumentSearch
 from processors.validation import Validation
 
 MAX_USER_AGENT: Final = 256
-
-#: Returns if a dependency can serve, raises otherwise.
-Check = Callable[[], Awaitable[None]]
 
 
 class Authenticator(Protocol):
@@ -71,6 +71,7 @@ class Surroundings:
 
     deps: ApiDependencies
     metrics: ApiMetrics
+    readiness: Readiness
 
 
 def surroundings(request: Request) -> Surroundings:
@@ -97,6 +98,10 @@ async def authorised(request: Request) -> Caller:
         # Counted by address, and only what fails: who has a good token is not kept out by others behind the same gateway.
         await count_failure(request)
         raise
+    except IdentityUnavailable:
+        # The token may be good: no failure of its sender's. Whoever floods us meanwhile is bounded as one who has none.
+        await deps.limits.count(Limit.CLIENT, _address(request))
+        raise
     rule = rule_of(request.scope["route"].name)
     quota = await deps.limits.count(rule.limit, f"{identity.tenant}/{identity.subject}")
     request.scope["state"][QUOTA_STATE] = quota
@@ -111,6 +116,7 @@ async def authorised(request: Request) -> Caller:
         ip=request.client.host if request.client else None,
         user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT] or None,
         own_tenant_only=rule.other.isdisjoint(identity.roles),
+        marks=identity.marks,
     )
 
 
@@ -137,7 +143,8 @@ def visitor_of(request: Request) -> Visitor:
 
 
 def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
+    """What is counted as one address; what is audited is the whole one."""
+    return client_key(request.client.host) if request.client else ""
 
 
 def _refuse_unknown_parameters(request: Request) -> None:

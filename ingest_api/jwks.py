@@ -7,6 +7,7 @@ usual one of its type. RSA keys have 2048 bits or more. Only algorithms of an al
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import ssl
@@ -114,11 +115,12 @@ def _verification_key(entry: Mapping[str, Any], allowed: AbstractSet[str]) -> Ve
 
 class Jwks:
     """A cached key set. Fetched anew for an unknown key id, at most every ``min_interval`` seconds, and, in the background,
-    when older than ``max_age``. While a fetch fails, the keys at hand go on serving, for ``keep`` seconds after they were fetched:
-    who can keep the provider from us shall not keep a withdrawn key alive for ever.
+    when older than ``max_age``: at a use, or by ``renew``, which who goes on using the set calls regularly, so that no pause makes
+    it old. While a fetch fails (a set without a usable key is no set), the keys at hand go on serving, for ``keep`` seconds after
+    they were fetched: who can keep the provider from us shall not keep a withdrawn key alive for ever.
 
-    ``copy`` is a file that holds the last good set, for a process that starts while the provider is away; its time is the file's.
-    Raises ValueError for algorithms that are not known, or none.
+    ``copy`` is a file that holds the last good set, for a process that starts while the provider is away; its time is the file's,
+    and it counts only for the ``location`` that it came from. Raises ValueError for algorithms that are not known, or none.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class Jwks:
         *,
         algorithms: AbstractSet[str] = ALGORITHMS,
         copy: Path | None = None,
+        location: str = "",
         max_age: float = 300.0,
         min_interval: float = 10.0,
         keep: float = 86_400.0,
@@ -137,6 +140,7 @@ class Jwks:
         self._fetch = fetch
         self._algorithms = algorithms
         self._copy = copy
+        self._origin = hashlib.sha256(location.encode()).hexdigest().encode()
         self._max_age = max_age
         self._min_interval = min_interval
         self._keep = keep
@@ -144,23 +148,33 @@ class Jwks:
         self._keys: Mapping[str, VerificationKey] = {}
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
+        self._failing = False
         self._lock = asyncio.Lock()
         self._renewal: asyncio.Task[None] | None = None
 
     async def key(self, kid: str) -> VerificationKey:
-        """Raises Unauthenticated (no such key) or IdentityUnavailable (no keys at hand and none to be had)."""
+        """Raises Unauthenticated (no such key), or IdentityUnavailable: no such key at hand, and none to be had now."""
         if self._keys and self._age(self._fetched_at) > self._keep:
             self._keys, self._fetched_at = {}, None
         if kid not in self._keys:
+            await self._refresh()
+        elif self._age(self._fetched_at) > 2 * self._max_age and self._age(self._tried_at) > self._max_age:
+            # Nobody has asked for so long that the key may well have been withdrawn.
             await self._refresh()
         elif self._age(self._fetched_at) > self._max_age and (self._renewal is None or self._renewal.done()):
             # A provider that answers slowly must not make every request wait for it.
             self._renewal = asyncio.create_task(self._refresh())
         if kid in self._keys:
             return self._keys[kid]
-        if self._fetched_at is None:
+        if self._fetched_at is None or self._failing:
+            # It may be a new key of the provider's.
             raise IdentityUnavailable("The key set can't be fetched.")
         raise Unauthenticated("The token is signed with an unknown key.")
+
+    async def renew(self) -> None:
+        """Have the set fetched anew if it is older than ``max_age``; that it can't be had is logged."""
+        if self._age(self._fetched_at) > self._max_age:
+            await self._refresh()
 
     async def check(self) -> None:
         """Raises IdentityUnavailable if there are no keys."""
@@ -179,22 +193,32 @@ class Jwks:
             self._tried_at = self._monotonic()
             try:
                 content = await self._fetch()
-                self._keys = parse_jwks(content, self._algorithms)
+                self._keys = self._usable(content)
                 self._fetched_at = self._monotonic()
+                self._failing = False
             except IdentityUnavailable as error:
+                self._failing = True
                 _log.warning("jwks_not_refreshed", code=error.code)
                 if self._fetched_at is None and self._copy is not None:
                     await asyncio.to_thread(self._recall, self._copy)
             else:
-                if self._copy is not None and self._keys:
-                    await asyncio.to_thread(_write_copy, self._copy, content)
+                if self._copy is not None:
+                    await asyncio.to_thread(_write_copy, self._copy, self._origin + b"\n" + content)
+
+    def _usable(self, content: bytes) -> Mapping[str, VerificationKey]:
+        if keys := parse_jwks(content, self._algorithms):
+            return keys
+        raise IdentityUnavailable("The key set has no key that could be used.")
 
     def _recall(self, copy: Path) -> None:
-        """Take the last good set of an earlier process, if it is not too old."""
+        """Take the last good set of an earlier process, if it is not too old and from where ours is."""
         try:
             age = max(0.0, time.time() - copy.stat().st_mtime)
+            origin, _, content = copy.read_bytes().partition(b"\n")
+            if origin != self._origin:
+                raise IdentityUnavailable("The copy is not of this key set.")
             if age <= self._keep:
-                self._keys = parse_jwks(copy.read_bytes(), self._algorithms)
+                self._keys = self._usable(content)
                 self._fetched_at = self._monotonic() - age
         except (OSError, IdentityUnavailable) as error:
             _log.warning("jwks_copy_not_used", error=type(error).__name__)

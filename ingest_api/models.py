@@ -160,7 +160,8 @@ class LinkView(BaseModel):
 class RevocationInput(Input):
     """What no longer counts: one token by its claim ``jti``, a whole session by its claim ``sid``, or both.
 
-    ``expires_at`` is when the token expires by itself, if that is known; the revocation is kept until then.
+    ``expires_at`` is when the token expires by itself, if that is known; its revocation is kept until then, and for as long as a
+    link that it made may be good. A session's is kept for as long as the identity provider may issue tokens of it.
     """
 
     model_config = ConfigDict(
@@ -177,7 +178,7 @@ class RevocationInput(Input):
 
 
 class RevocationView(BaseModel):
-    """Refused everywhere within 5 seconds; ``until`` is when the revocation is forgotten."""
+    """Refused everywhere within 5 seconds; ``until`` is when the last of the revocations is forgotten."""
 
     until: datetime
 

@@ -1,37 +1,87 @@
-"""HTTP/1.1 connections with what uvicorn's have not: a deadline and a size for a request's head.
+"""HTTP/1.1 connections with what uvicorn's have not: bounds on what one connection, and one address, may hold.
 
-A head is the request line and the headers. Its time begins with the connection, or with the first bytes after an earlier
-request; a connection that is at rest between two requests is uvicorn's to close. The same size bounds what may come beside a
-body: trailers and chunk extensions, which nobody reads.
+* A head, which is the request line and the headers, has a deadline and a size. Its time begins with the connection, or with the
+  first bytes after an earlier request; a connection that is at rest between two requests is uvicorn's to close. The same size
+  bounds what may come beside a body: trailers and chunk extensions, which nobody reads.
+* Requests that are sent ahead of earlier ones' answers are few: those beyond are left unread, and the connection is closed after
+  the last answer, so that the client knows what to send again.
+* An answer that its client leaves unread is cut, also after the connection was told to close.
+* An address has so many open connections at most.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+import structlog
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import service_unavailable
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from ingest_api.addresses import Network
 from ingest_api.middleware import HSTS, SECURITY_HEADERS
+from ingest_api.peers import Peers
 from ingest_api.problems import MEDIA_TYPE, TYPE_PREFIX
+from ingest_api.transports import ClosingTransport
 
 MAX_HEAD_BYTES: Final = 48 * 1024
-HEAD_SECONDS: Final = 10.0
+#: Requests of one connection that may wait for the one being answered.
+MAX_AHEAD: Final = 8
+#: Answered whatever the load: a process with too many clients is not to be started anew for it.
+LIVENESS: Final = "/livez"
+#: What a client is told to wait, in seconds, that comes when there are too many.
+RETRY_AFTER: Final = 5
 
-_MALFORMED, _SLOW, _LARGE = 400, 408, 431
-#: Code, title and advice by status.
-_REFUSALS: Final = {
-    _MALFORMED: ("request_malformed", "Malformed request", "Send HTTP/1.1 as RFC 9112 has it."),
-    _SLOW: ("head_too_slow", "Headers too slow", "Send a request's headers at once."),
-    _LARGE: ("head_too_large", "Headers too large", f"Request line and headers have at most {MAX_HEAD_BYTES} bytes."),
-}
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer that is given without asking the application."""
+
+    status: int
+    code: str
+    title: str
+    advice: str
+    retry_after: int | None = None
+
+
+MALFORMED: Final = Refusal(400, "request_malformed", "Malformed request", "Send HTTP/1.1 as RFC 9112 has it.")
+SLOW: Final = Refusal(408, "head_too_slow", "Headers too slow", "Send a request's headers at once.")
+LARGE: Final = Refusal(
+    431, "head_too_large", "Headers too large", f"Request line and headers have at most {MAX_HEAD_BYTES} bytes."
+)
+CROWDED: Final = Refusal(
+    429,
+    "too_many_connections",
+    "Too many connections",
+    "Close connections of this address, or send more requests over each.",
+    RETRY_AFTER,
+)
+OVERLOADED: Final = Refusal(
+    503, "overloaded", "Too many clients", "Send the request again after the time in Retry-After.", RETRY_AFTER
+)
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Of connections, in seconds: ``head`` for each head, ``send`` for a client to read what was sent. ``per_address``:
+    open connections of one address, 0 for any number; not those of ``proxies``."""
+
+    head: float = 10.0
+    send: float = 60.0
+    per_address: int = 0
+    proxies: tuple[Network, ...] = ()
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """One connection. ``head_seconds`` is for each head."""
+    """One connection; ``bounded`` makes the class for a server."""
 
-    head_seconds: float = HEAD_SECONDS
+    bounds: Bounds = Bounds()
+    peers: Peers = Peers(0)
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -40,22 +90,62 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._beside_body = 0
         self._fields = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+        #: The request that is being answered; ``cycle`` is the last that came.
+        self._answered: RequestResponseCycle | None = None
+        #: Too much came ahead: nothing more is taken.
+        self._deaf = False
+        self._peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(cast("asyncio.Transport", transport))
-        self._arm()
+        inner = cast("asyncio.Transport", transport)
+        super().connection_made(ClosingTransport(inner, self.loop, self.bounds.send, self._note_unread))
+        peer = self.peers.came(self.client[0] if self.client else "")
+        if peer is None:
+            self._refuse(CROWDED)
+        else:
+            self._peer = peer
+            self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self.resume_writing()
+        self.peers.left(self._peer)
+        self._peer = ""
+        self.pipeline.clear()
+        if self._answered is not None and not self._answered.response_complete:
+            # uvicorn tells the last request that came, which may be one that waited.
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
+        cast("ClosingTransport", self.transport).lost()
+
+    def eof_received(self) -> None:
+        """The transport closes now; by us, so that this too has its deadline."""
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(self.bounds.send, self._cut)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def data_received(self, data: bytes) -> None:
-        self._beside_body += len(data)
-        super().data_received(data)
+        if not self._deaf:
+            self._beside_body += len(data)
+            super().data_received(data)
+        if self._deaf:
+            self.flow.pause_reading()  # each answer's end resumes it
+            return
         # Looked at afterwards: most heads come whole, and then nothing is left to be done here.
         if (self._in_head or self._beside_body > MAX_HEAD_BYTES) and not self.transport.is_closing():
             if self._beside_body > MAX_HEAD_BYTES:
-                self._refuse(_LARGE)
+                self._refuse(LARGE)
             elif self._deadline is None and self._beside_body:
                 self._arm()
 
@@ -74,6 +164,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._fields + len(self.url) > MAX_HEAD_BYTES:
             self._fields = MAX_HEAD_BYTES + 1
             raise ValueError("the request line is too large")
+        if len(self.pipeline) >= MAX_AHEAD:
+            self._deaf = True
+            self.cycle.keep_alive = False  # the last one that waits: its answer says that it is the last
+            raise ValueError("too many requests ahead of their answers")
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -87,10 +181,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - what the parser says of the client's bytes stays here
         """What uvicorn calls when the parser gave up."""
-        self._refuse(_LARGE if self._fields > MAX_HEAD_BYTES else _MALFORMED)
+        if not self._deaf:
+            self._refuse(LARGE if self._fields > MAX_HEAD_BYTES else MALFORMED)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        if app is service_unavailable:
+            cycle.keep_alive = False
+            app = self.app if cycle.scope["path"] == LIVENESS else overloaded
+        super()._start_asgi_task(cycle, app)
 
     def _arm(self) -> None:
-        self._deadline = self.loop.call_later(self.head_seconds, self._too_slow)
+        self._deadline = self.loop.call_later(self.bounds.head, self._too_slow)
 
     def _disarm(self) -> None:
         if self._deadline is not None:
@@ -102,37 +204,60 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._answering:
             self._arm()  # what comes too slowly is a next request; the answer to this one is still under way
         else:
-            self._refuse(_SLOW)
+            self._refuse(SLOW)
 
     @property
     def _answering(self) -> bool:
         cycle: Any = self.cycle  # None before the first request, whatever its declaration says
         return cycle is not None and not cycle.response_complete
 
-    def _refuse(self, status: int) -> None:
+    def _cut(self) -> None:
+        self._note_unread()
+        self.transport.abort()
+
+    def _note_unread(self) -> None:
+        _log.warning("client_cut", code="client_too_slow")
+
+    def _refuse(self, refusal: Refusal) -> None:
         """Answer, unless an answer has begun, and close."""
         self._disarm()
         if not self.transport.is_closing():
-            if not (self._answering and self.cycle.response_started):
-                self.transport.write(_answer(status, over_tls=self.scheme == "https"))
+            begun = self._answered
+            if begun is None or begun.response_complete or not begun.response_started:
+                self.transport.write(_answer(refusal, over_tls=self.scheme == "https"))
             self.transport.close()
 
 
-def bounded(head_seconds: float) -> type[BoundedHttpProtocol]:
-    """The protocol with that deadline: uvicorn makes connections of a class."""
-    return type("BoundedHttpProtocol", (BoundedHttpProtocol,), {"head_seconds": head_seconds})
+def bounded(bounds: Bounds) -> type[BoundedHttpProtocol]:
+    """The protocol of one server within those bounds: uvicorn makes connections of a class."""
+    peers = Peers(bounds.per_address, bounds.proxies)
+    return type("BoundedHttpProtocol", (BoundedHttpProtocol,), {"bounds": bounds, "peers": peers})
 
 
-def _answer(status: int, *, over_tls: bool) -> bytes:
-    code, title, advice = _REFUSALS[status]
+async def overloaded(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's signature
+    """What is answered in place of the application while the server has as many connections as it takes."""
+    headers, body = _problem(OVERLOADED, over_tls=scope["scheme"] == "https")
+    lines = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": OVERLOADED.status, "headers": lines})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _answer(refusal: Refusal, *, over_tls: bool) -> bytes:
+    headers, body = _problem(refusal, over_tls=over_tls)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return STATUS_LINE[refusal.status] + lines.encode("latin-1") + b"\r\n" + body
+
+
+def _problem(refusal: Refusal, *, over_tls: bool) -> tuple[dict[str, str], bytes]:
+    """Headers and body, as RFC 9457 has them."""
     body = orjson.dumps(
         {
-            "type": TYPE_PREFIX + code,
-            "title": title,
-            "status": status,
-            "detail": advice,
-            "code": code,
-            "advice": advice,
+            "type": TYPE_PREFIX + refusal.code,
+            "title": refusal.title,
+            "status": refusal.status,
+            "detail": refusal.advice,
+            "code": refusal.code,
+            "advice": refusal.advice,
         }
     )
     headers = {
@@ -142,6 +267,6 @@ def _answer(status: int, *, over_tls: bool) -> bytes:
         "Cache-Control": "no-store",
         **SECURITY_HEADERS,
         **({"Strict-Transport-Security": HSTS} if over_tls else {}),
+        **({} if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}),
     }
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return STATUS_LINE[status] + lines.encode("latin-1") + b"\r\n" + body
+    return headers, body

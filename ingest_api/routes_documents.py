@@ -15,7 +15,7 @@ from domain.lifecycle import Status
 from ingest_api import models
 from ingest_api.answers import answer, answer_json
 from ingest_api.body import read_json
-from ingest_api.content import content_answer
+from ingest_api.content import NOT_MODIFIED, content_answer
 from ingest_api.dependencies import Authorised, Given, Surroundings
 from ingest_api.documented import RANGES, RAW_BODIES, RECEIPT, json_body, problems
 from ingest_api.presenting import API, document_body, document_view, event_view, type_view
@@ -126,7 +126,12 @@ async def get_document_content(request: Request, document_id: UUID, caller: Auth
     """The document itself, decrypted as it is sent; one byte range may be asked for."""
     reading = given.deps.reading
     shown = given.deps.texts.shown(await reading.readable(caller, document_id))
-    return await content_answer(request, shown, lambda span: reading.read(caller, document_id, span))
+    return await content_answer(
+        request,
+        shown,
+        lambda span: reading.read(caller, document_id, span),
+        lambda outcome: reading.tell(caller, document_id, outcome),
+    )
 
 
 @router.get(
@@ -144,6 +149,7 @@ async def get_document_thumbnail(
     etag = f'"{rendition.sha256}"'
     headers = {"ETag": etag}
     if is_current(request.headers, etag):
+        await given.deps.reading.tell(caller, document_id, NOT_MODIFIED, role=rendition.role)
         return Response(status_code=304, headers=headers)
     headers["Content-Type"] = rendition.mime_type
     stream = await given.deps.reading.read_thumbnail(caller, thumbnail)

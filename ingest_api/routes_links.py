@@ -31,7 +31,8 @@ MAX_TOKEN = 128
     openapi_extra=json_body(models.LinkInput),
 )
 async def create_document_link(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
-    """A link that gives this document's content to whoever has it, until it expires or is revoked. Every use is audited."""
+    """A link that gives this document's content to whoever has it, until it expires or is revoked, by itself or with the token
+    that asked for it or that token's session. Every use is audited."""
     body = await read_json(request, models.LinkInput, timeout=given.deps.body_timeout)
     link, token = await given.deps.links.create(caller, document_id, body.purpose, body.seconds)
     view = models.LinkView(
@@ -66,11 +67,17 @@ async def revoke_document_link(document_id: UUID, link_id: UUID, caller: Authori
 )
 async def open_link(request: Request, token: Annotated[str, Path(max_length=MAX_TOKEN)], given: Given) -> Response:
     """The content that the link is for. 404: no such link, or it has expired, or was revoked, or the document may not be read."""
-    links = given.deps.links
+    links, visitor = given.deps.links, visitor_of(request)
     try:
-        document = await links.readable(token)
+        shown = given.deps.texts.shown(await links.readable(token))
+        return await content_answer(
+            request,
+            shown,
+            lambda span: links.read(visitor, token, span),
+            lambda outcome: links.tell(visitor, token, outcome),
+        )
     except LinkNotFound:
+        # Counted before it is written down: who goes on trying fills no log.
         await count_failure(request)
+        await links.refused(visitor, token)
         raise
-    shown = given.deps.texts.shown(document)
-    return await content_answer(request, shown, lambda span: links.read(visitor_of(request), token, span))

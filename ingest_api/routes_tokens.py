@@ -24,7 +24,8 @@ router = APIRouter(prefix=API)
     openapi_extra=json_body(models.RevocationInput),
 )
 async def revoke_token(request: Request, caller: Authorised, given: Given) -> Response:
-    """Have a token, or all tokens of a session, refused from now on: everywhere within 5 seconds. Safe to repeat."""
+    """Have a token, or all tokens of a session, refused from now on: everywhere within 5 seconds. Links made with them are
+    revoked, too. Safe to repeat."""
     body = await read_json(request, models.RevocationInput, timeout=given.deps.body_timeout)
     named = {Claim.TOKEN: body.token_id, Claim.SESSION: body.session_id}
     claims = {claim: value for claim, value in named.items() if value is not None}

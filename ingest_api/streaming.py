@@ -16,9 +16,6 @@ from starlette.types import Receive, Scope, Send
 
 from domain.errors import DPJError
 
-#: How long a client may leave one piece of content unread, in seconds.
-SEND_TIMEOUT: Final = 60.0
-
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._ -]")
 
 _log = structlog.get_logger()
@@ -42,7 +39,7 @@ class ContentResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        # The server drops what is sent to a client that left: without this we would decrypt on for nobody.
+        # The server drops what is sent to a client that left, or that it cut: without this we would decrypt on for nobody.
         gone = asyncio.create_task(_disconnected(receive))
         try:
             await self._send(self._first, send)
@@ -51,10 +48,9 @@ class ContentResponse(Response):
                     return
                 await self._send(piece, send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except (DPJError, TimeoutError) as error:
+        except DPJError as error:
             # Leaving without the last message makes the server close the connection.
-            code = error.code if isinstance(error, DPJError) else "client_too_slow"
-            _log.error("content_cut_short", code=code)
+            _log.error("content_cut_short", code=error.code)
         finally:
             gone.cancel()
             with suppress(asyncio.CancelledError):
@@ -64,8 +60,7 @@ class ContentResponse(Response):
 
     @staticmethod
     async def _send(piece: bytes, send: Send) -> None:
-        async with asyncio.timeout(SEND_TIMEOUT):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
 async def _disconnected(receive: Receive) -> None:

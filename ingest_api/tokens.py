@@ -7,7 +7,7 @@ import json
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import uuid4
@@ -42,11 +42,12 @@ _OUR_NAMES: Final = {role.value: role for role in Role}
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a token speaks for. Roles that we do not know are left out."""
+    """Who a token speaks for. Roles that we do not know are left out; ``marks`` is what its revocation is looked up by."""
 
     subject: str = field(repr=False)
     tenant: str
     roles: frozenset[Role]
+    marks: tuple[str, ...] = field(default=(), repr=False)
 
 
 class Keys(Protocol):
@@ -84,7 +85,6 @@ class _Known(NamedTuple):
     """A token that was found good, and until when that counts."""
 
     identity: Identity
-    marks: tuple[str, ...]
     until: float
 
 
@@ -126,7 +126,7 @@ class TokenAuthenticator:
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
             self._remembered[digest] = known
-        if await self._revoked.any_of(known.marks):
+        if await self._revoked.any_of(known.identity.marks):
             raise Unauthenticated("The token was revoked.")
         return known.identity
 
@@ -137,7 +137,7 @@ class TokenAuthenticator:
         marks = tuple(_marks(claims))
         if rules.identified and not marks:
             raise Unauthenticated("The token has neither a jti nor a sid: it could not be revoked.")
-        return _Known(_identity(claims, rules), marks, min(now + REMEMBERED_SECONDS, expires))
+        return _Known(replace(_identity(claims, rules), marks=marks), min(now + REMEMBERED_SECONDS, expires))
 
     async def _claims(self, token: str) -> dict[str, Any]:
         try:

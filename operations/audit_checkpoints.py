@@ -1,13 +1,14 @@
 """A tenant's checkpoints, held against each other and against the keys; and a chain held against them.
 
 The kinds of findings are those of ``verifier/dpj_verify.py``: EDITED, DELETED, INSERTED, REORDERED, TRUNCATED, REWRITTEN, FORKED and
-CHECKPOINT_*; beside them HEAD_MISSING, for what an export does not have.
+CHECKPOINT_*; beside them HEAD_MISSING and UNSIGNED (``operations.audit_overdue``), for what an export does not have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from domain.audit_chain import Break, ChainCheck, ChainEntry, ChainHead, Fault
@@ -53,14 +54,24 @@ class Signed:
         """Of the newest; 0 if there is none."""
         return self.checkpoints[-1].size if self.checkpoints else 0
 
+    @property
+    def time(self) -> datetime | None:
+        """Of the newest, in UTC."""
+        return self.checkpoints[-1].time.astimezone(UTC) if self.checkpoints else None
+
 
 NOTHING_SIGNED: Final = Signed()
 
 
 async def read_signed(
-    reader: CheckpointReader, keys: Mapping[str, PublicKey], verifies: Verifies, tenant: str
+    reader: CheckpointReader,
+    keys: Mapping[str, PublicKey],
+    verifies: Verifies,
+    tenant: str,
+    recorded: Sequence[tuple[int, str]] = (),
 ) -> Signed:
-    """All of a tenant's checkpoints, every version of each. Raises CheckpointStoreUnavailable."""
+    """All of a tenant's checkpoints, every version of each. ``recorded``: sizes and hashes of those that the database has as signed,
+    which must have been read before. Raises CheckpointStoreUnavailable."""
     valid: list[Checkpoint] = []
     findings: list[Finding] = []
     async for size, contents in all_checkpoints(reader, tenant):
@@ -84,6 +95,7 @@ async def read_signed(
                 text = f"the checkpoint filed under {size} entries does not count: {wrong}"
                 findings.append(Finding(tenant, "CHECKPOINT_INVALID", size, text))
     findings += _unlinked(tenant, valid)
+    findings += _lost(tenant, valid, recorded)
     return Signed(tuple(valid), tuple(findings))
 
 
@@ -105,6 +117,16 @@ def _unlinked(tenant: str, valid: Sequence[Checkpoint]) -> list[Finding]:
             found.append(Finding(tenant, "CHECKPOINT_MISSING", made.size, text))
         expected, before = made.hash, made.size
     return found
+
+
+def _lost(tenant: str, valid: Sequence[Checkpoint], recorded: Sequence[tuple[int, str]]) -> list[Finding]:
+    held = {(made.size, made.hash) for made in valid}
+    lost = [size for size, digest in recorded if (size, digest) not in held]
+    if not lost:
+        return []
+    more = f", and so with {len(lost) - 1} more" if len(lost) > 1 else ""
+    text = f"the database says that the checkpoint of {lost[0]} entries is signed, and the store does not have it{more}"
+    return [Finding(tenant, "CHECKPOINT_MISSING", lost[0], text)]
 
 
 class SignedCheck(ChainCheck):

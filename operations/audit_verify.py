@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 from domain.audit_chain import Break, ChainCheck, ChainEntry, ChainHead, Fault, StoredEntry, genesis
 from operations.audit_checkpoints import NOTHING_SIGNED, Finding, Signed, SignedCheck
+from operations.audit_overdue import Overdue
 
 PAGE: Final = 1_000
+TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class AuditReader(Protocol):
@@ -50,7 +53,7 @@ class ChainReport:
     """One tenant's chain: how many entries verified, of how many the head names, and where it first breaks.
 
     ``waiting`` counts what is not in the audit store yet: verified entries, and lines that have no place so far. ``signed`` is the size
-    of the newest of ``checkpoints``. ``findings`` name what was done, to the chain or to its checkpoints.
+    of the newest of ``checkpoints``, and ``newest`` its time. ``findings`` name what was done, to the chain or to its checkpoints.
     """
 
     tenant: str
@@ -60,6 +63,7 @@ class ChainReport:
     fault: Fault | None
     signed: int = 0
     checkpoints: int = 0
+    newest: datetime | None = None
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -71,7 +75,11 @@ class ChainReport:
         if self.fault is not None:
             return f"{self.tenant}: BROKEN at entry {self.fault.seq} of {self.expected} ({self.fault.reason.value})"
         waiting = f", {self.waiting} waiting" if self.waiting else ""
-        signed = f", {self.signed} of them signed by {self.checkpoints} checkpoints" if self.checkpoints else ""
+        signed = ""
+        if self.newest is not None:
+            signed = (
+                f", {self.signed} of them signed by {self.checkpoints} checkpoints, the newest of {self.newest:{TIME}}"
+            )
         if self.findings:
             return f"{self.tenant}: NOT PROVEN, {self.verified} entries follow from each other{waiting}{signed}"
         return f"{self.tenant}: intact, {self.verified} entries{waiting}{signed}"
@@ -121,6 +129,7 @@ class AuditReport:
                     "reason": chain.fault and chain.fault.reason.value,
                     "signed": chain.signed,
                     "checkpoints": chain.checkpoints,
+                    "checkpoint_time": chain.newest and chain.newest.isoformat(),
                     "findings": [{"kind": one.kind, "at": one.at, "text": one.text} for one in chain.findings],
                 }
                 for chain in self.chains
@@ -129,9 +138,14 @@ class AuditReport:
 
 
 async def verify_audit(
-    reader: AuditReader, heads: ChainHeads, tenant: str | None = None, signed: Mapping[str, Signed] | None = None
+    reader: AuditReader,
+    heads: ChainHeads,
+    tenant: str | None = None,
+    signed: Mapping[str, Signed] | None = None,
+    overdue: Overdue | None = None,
 ) -> AuditReport:
-    """Verify the chain of ``tenant``, or all, and hold it against what was ``signed``, which must have been read before.
+    """Verify the chain of ``tenant``, or all, and hold it against what was ``signed``, which must have been read before; with
+    ``overdue``, also say where nothing is signed any more.
 
     May run beside writers: what is added meanwhile is left for the next time. Raises AuditStoreUnavailable or DatabaseUnavailable.
     """
@@ -146,14 +160,17 @@ async def verify_audit(
             proof = signed.get(name, NOTHING_SIGNED)
             head = known.get(name) or (None if name in stored else genesis(name))
             report = _headless(name) if head is None else await _verify_chain(reader, heads, head, proof)
-            findings = (*await _named(reader, report, proof), *proof.findings)
+            findings = [*await _named(reader, report, proof), *proof.findings]
+            late = overdue and await overdue.finding(name, report.expected, proof)
+            findings += [late] if late else []
             reports.append(
                 replace(
                     report,
                     waiting=report.waiting + unplaced.get(name, 0),
                     signed=proof.size,
                     checkpoints=len(proof.checkpoints),
-                    findings=findings,
+                    newest=proof.time,
+                    findings=tuple(findings),
                 )
             )
     return AuditReport(tuple(reports))

@@ -19,6 +19,8 @@ from domain.events import TOPICS, dead_letter_topic
 from operations.consumers import CONSUMERS
 
 DAY_MS: Final = 24 * 60 * 60 * 1000
+#: How long a segment takes records; the brokers' own 7 days would keep each record for up to 7 days more.
+SEGMENT_DAYS: Final = 1
 #: Dead letters are few and read by people: one partition keeps them in the order of their arrival.
 DEAD_LETTER_PARTITIONS: Final = 1
 POLL_SECONDS: Final = 0.1
@@ -28,7 +30,8 @@ _kafka: Any = kafka_admin  # the package says it is typed, but exports these nam
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicPlan:
-    """A topic as it should be. ``retention_days`` bounds how long a record is kept."""
+    """A topic as it should be. A record is kept for ``retention_days``, and for up to ``SEGMENT_DAYS`` and some minutes more:
+    records go by segments, and a segment goes when its last record is that old."""
 
     name: str
     partitions: int
@@ -41,6 +44,7 @@ class TopicPlan:
         return {
             "cleanup.policy": "delete",
             "retention.ms": str(self.retention_days * DAY_MS),
+            "segment.ms": str(SEGMENT_DAYS * DAY_MS),
             "min.insync.replicas": "2" if self.replication >= 3 else "1",
         }
 

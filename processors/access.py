@@ -29,6 +29,7 @@ ALL_TENANTS: Final = frozenset({Role.OPERATOR, Role.AUDITOR})
 class Caller:
     """An authenticated caller. ``subject``, ``ip`` and ``user_agent`` are personal data: they leave as pseudonym or sealed.
 
+    ``marks``: what a revocation of the caller's token would be kept by (``domain.revocations``).
     ``own_tenant_only``: what was asked for is never another tenant's, whatever the caller's roles.
     """
 
@@ -39,6 +40,7 @@ class Caller:
     ip: str | None = field(default=None, repr=False)
     user_agent: str | None = field(default=None, repr=False)
     own_tenant_only: bool = False
+    marks: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def sees_all_tenants(self) -> bool:

@@ -1,7 +1,7 @@
 """A document's one copy in the GED: put there, compared, removed.
 
-The copy is known by its place alone (``location``), so a crash at any moment leaves nothing that the next try could not
-find. Names are not unique in every GED under concurrency, and a creation may take effect after its sender has given up, or
+Until it is recorded the copy is known by its place alone (``location``), so a crash at any moment leaves nothing that the next
+try could not find; from then on by its id too, which it keeps wherever somebody moves it. Names are not unique in every GED under concurrency, and a creation may take effect after its sender has given up, or
 is dead. So before a creation stand a lock of the cluster and a record in PostgreSQL, the open attempt, which says until when
 the creation may take effect. Its sender keeps the record open while it sends, and stops sending when it can't; whoever comes
 after it adopts what it made, or waits until nothing can come of it any more. What defies even that is found by
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -56,6 +57,9 @@ _EXTENSIONS: Final = {
 
 Path = tuple[str, ...]
 
+#: What our copies are described with, first of all.
+_OF_DOCUMENT: Final = re.compile(r"DPJ ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
+
 
 class Content(Protocol):
     def read(self, document: Document) -> AsyncIterator[bytes]:
@@ -89,8 +93,12 @@ class Ged(Protocol):
 
     def read(self, object_id: str) -> AsyncIterator[bytes]: ...
 
+    async def described(self, object_id: str) -> str | None:
+        """The description of the document of that id, wherever it lies; None if there is no such document."""
+        ...
+
     async def delete(self, object_id: str) -> None:
-        """Delete; an absent object is fine."""
+        """Delete in all versions; an absent object is fine."""
         ...
 
 
@@ -123,14 +131,14 @@ def _folder_name(tenant: str) -> str:
 
 
 class CopyRemover:
-    """Removes copies; needs no content."""
+    """Removes copies, those in the document's place and the recorded one wherever it is by now; needs no content."""
 
     def __init__(self, database: Database, ged: Ged) -> None:
         self._database = database
         self._ged = ged
 
     async def remove(self, document: Document) -> bool:
-        """Delete the copy if there is one; say whether there was.
+        """Delete the copy if there is one, also one that somebody moved or renamed in the GED; say whether there was.
 
         Raises GedUnavailable (also while a creation may still take effect) or ArchiveRefused.
         """
@@ -142,9 +150,25 @@ class CopyRemover:
                 raise GedOutcomeUnknown("An earlier creation may still take effect.")
             for copy in await named(self._ged, document) if found is not None else []:
                 await self._ged.delete(copy.id)
+            moved = await self.recorded(document)
+            if moved is not None:
+                await self._ged.delete(moved)
             if attempt is not None:
                 await self.end(document.id, attempt.attempt)
-        return found is not None
+        return found is not None or moved is not None
+
+    async def recorded(self, document: Document) -> str | None:
+        """The recorded copy's id, if the GED has it, in whatever place and under whatever name. Raises GedUnavailable or ArchiveRefused.
+
+        Not if it says that it is another document's: a GED that was set up anew may have given the id away once more.
+        """
+        if document.ged_id is None:
+            return None
+        described = await self._ged.described(document.ged_id)
+        if described is None:
+            return None
+        of = _OF_DOCUMENT.match(described)
+        return document.ged_id if of is None or of[1] == str(document.id) else None
 
     async def open(self, document: Document) -> OpenAttempt | None:
         """The creation whose outcome is not known yet."""

@@ -1,6 +1,7 @@
 """Archiving in the GED.
 
-DocumentUploaded -> records whether and how long documents of this type are kept (rule of the document type).
+DocumentUploaded -> records whether documents of this type are archived, and for how long they are kept in either case
+(rule of the document type): a rule that is changed later makes no document's retention shorter.
 DocumentValidated -> a copy in the GED, read back and compared -> ARCHIVED + DocumentArchived, or ARCHIVE_FAILED. A
 document whose type is not archived stays VALIDATED: that is its end, and its timeline says ARCHIVE_NOT_PLANNED.
 """
@@ -60,13 +61,13 @@ class ArchivingProcessor:
     async def _archive(self, event: DocumentValidated) -> Commit:
         async with self._database.transaction() as work:
             document = await work.documents.get(event.document_id)
-            years = await _retention(work, document)
+            archived, years = await _rule(work, document)
         if document.status in GOING:
             await self._remove(document)
             return nothing
         if document.status is not Status.VALIDATED:
             return nothing
-        if years is None:
+        if not archived:
             return partial(self._plan, event)
         try:
             copy = await self._copies.put(document, years)
@@ -96,17 +97,17 @@ class ArchivingProcessor:
         document = await work.documents.lock(event.document_id)
         if document.archive_planned is not None or document.status in GOING:
             return
-        years = await _retention(work, document)
+        archived, years = await _rule(work, document)
         at = self._clock.now()
-        await touch(work, document, at, archive_planned=years is not None, retention_years=years)
+        await touch(work, document, at, archive_planned=archived, retention_years=years)
         await work.timeline.add(
             TimelineEntry(
                 document_id=document.id,
                 dossier_id=document.dossier_id,
-                type=NOT_PLANNED if years is None else PLANNED,
+                type=PLANNED if archived else NOT_PLANNED,
                 actor=ACTOR,
                 at=at,
-                details={} if years is None else {"retention_years": years},
+                details={"retention_years": years},
             )
         )
 
@@ -120,6 +121,8 @@ class ArchivingProcessor:
         if copy.attempt is not None:
             # Held to the end: had another process taken our place, its copy would be the one to record.
             await work.ged_attempts.end(document.id, copy.attempt)
+        # The type's rule may have been made shorter since we read it; the document then has its years in its own row.
+        years = max(years, document.retention_years or 0)
         origin = Origin(actor=ACTOR, at=self._clock.now(), correlation_id=event.correlation_id)
         await advance(
             work,
@@ -160,14 +163,14 @@ class ArchivingProcessor:
         await advance(work, document, Status.ARCHIVE_FAILED, origin, details={"code": code}, failure_code=code)
 
 
-async def _retention(work: Work, document: Document) -> int | None:
-    """Years to keep the document in the GED; None if it is not to go there. What was recorded at its deposit holds."""
-    if document.archive_planned is False:
-        return None
-    if document.archive_planned and document.retention_years is not None:
-        return document.retention_years
-    rule = await work.types.get(document.type_code)
-    return rule.retention_years if rule.archived else None
+async def _rule(work: Work, document: Document) -> tuple[bool, int]:
+    """Whether the document goes to the GED, and how many years it is kept. What is recorded of it holds, whatever the type's rule is by now."""
+    archived, years = document.archive_planned, document.retention_years
+    if archived is None or years is None:
+        rule = await work.types.get(document.type_code)
+        archived = rule.archived if archived is None else archived
+        years = years or rule.retention_years
+    return archived, years
 
 
 def _kept_until(document: Document, end: datetime) -> datetime:

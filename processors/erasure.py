@@ -30,10 +30,10 @@ from domain.jws import compact
 from domain.lifecycle import Status
 from domain.refusals import StateChanged
 from domain.subjects import subject_of
-from processors.checkpointing import Signer
 from processors.erasure_ports import ErasableObjects, ErasureQueue
 from processors.ports import Clock, Database
 from processors.recording import Origin, advance
+from processors.signing import Signer
 
 ACTOR: Final = "system:erasure"
 #: One that takes longer, or whose worker died, is taken up by another, which does no harm.

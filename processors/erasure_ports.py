@@ -67,6 +67,16 @@ class ErasableObjects(Protocol):
         ...
 
 
+class RegularWork(Protocol):
+    """When work that is done now and then was done last, whichever process did it. Raises DatabaseUnavailable."""
+
+    async def age(self, name: str) -> float | None:
+        """For how many seconds it has been done, by the server's clock; None if it never was."""
+        ...
+
+    async def done(self, name: str) -> None: ...
+
+
 class DueDocuments(Protocol):
     """Documents whose retention has ended by the server's clock. Raises DatabaseUnavailable."""
 

@@ -91,6 +91,9 @@ class GuardedGed:
     def read(self, object_id: str) -> AsyncGenerator[bytes, None]:
         return self._breaker.stream(lambda: self._ged.read(object_id))
 
+    async def described(self, object_id: str) -> str | None:
+        return await self._breaker.call(self._ged.described, object_id)
+
     async def delete(self, object_id: str) -> None:
         await self._breaker.call(self._ged.delete, object_id)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from domain.links import DocumentLink
+from domain.links import DocumentLink, SignedLink
 
 
 class Links(Protocol):
@@ -16,6 +16,10 @@ class Links(Protocol):
 
     async def revoke(self, link_id: UUID, at: datetime) -> None:
         """Nothing happens to one that is revoked already, or that is not there."""
+        ...
+
+    async def revoke_made_with(self, mark: str, at: datetime) -> int:
+        """Revoke what is still good at ``at`` and was made with a token of this mark; how many that were."""
         ...
 
     async def count_good(self, document_id: UUID, now: datetime) -> int:
@@ -28,6 +32,6 @@ class LinkTokens(Protocol):
 
     def sign(self, link: DocumentLink) -> str: ...
 
-    def verify(self, token: str) -> tuple[UUID, UUID]:
-        """Ids of the link and of its document. Raises LinkNotFound for what was not signed here, or is past its end."""
+    def verify(self, token: str) -> SignedLink:
+        """Raises LinkNotFound for what was not signed here. Whether it has expired is the caller's to see."""
         ...

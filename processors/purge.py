@@ -1,4 +1,7 @@
-"""Erasing what need not be kept any more: documents whose retention has ended and that no legal hold keeps."""
+"""Erasing what need not be kept any more: documents whose retention has ended and that no legal hold keeps.
+
+Each purge is preceded by a survey, which changes nothing and says what there is to come.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,14 @@ from domain.lifecycle import GOING
 from domain.refusals import DocumentNotFound, LegalHoldStands, RetentionRunning, TransitionRefused
 from domain.retention import DueGroup
 from processors.erasing import PURGED, begin
-from processors.erasure_ports import DueDocuments
+from processors.erasure_ports import DueDocuments, RegularWork
 from processors.ports import Clock, Database
 from processors.recording import Origin
 
 ACTOR: Final = "system:purge"
 PAGE: Final = 200
+#: Under which its last end is kept.
+WORK: Final = "purge"
 
 _log = structlog.get_logger()
 
@@ -76,3 +81,61 @@ class Purge:
             _log.info("purge_passed_over", document_id=str(document_id), code=refusal.code)
             return False
         return True
+
+
+class RegularPurge:
+    """A purge every ``interval`` seconds, whichever process has its turn then; with 0 it only tells what is due.
+
+    The very first one of a site is a dry run: people have ``interval`` to see what they switched on.
+
+    ``may_run`` is awaited before anything is erased. ``told`` gets each survey.
+    """
+
+    def __init__(
+        self,
+        purge: Purge,
+        work: RegularWork,
+        *,
+        interval: float,
+        per_second: float,
+        may_run: Callable[[], Awaitable[None]],
+        told: Callable[[Sequence[DueGroup]], None],
+    ) -> None:
+        self._purge = purge
+        self._work = work
+        self._interval = interval
+        self._per_second = per_second
+        self._may_run = may_run
+        self._told = told
+
+    async def turn(self) -> None:
+        """Often: tell what is due, and erase it if the last purge is long enough ago. One that is cut off is due again at once.
+
+        Raises DatabaseUnavailable and what ``may_run`` raises.
+        """
+        groups = await self._purge.survey()
+        self._told(groups)
+        if not self._interval:
+            return
+        age = await self._work.age(WORK)
+        if age is not None and age < self._interval:
+            return
+        for group in groups:
+            _log.info(
+                "purge_due",
+                tenant=group.tenant,
+                type_code=group.type_code,
+                documents=group.count,
+                held=group.held,
+                oldest=group.oldest.isoformat(timespec="seconds"),
+            )
+        if age is None:
+            await self._work.done(WORK)
+            _log.info("purge_dry_run", seconds=self._interval)
+            return
+        await self._may_run()
+        asked = await self._purge.run(per_second=self._per_second)
+        await self._work.done(WORK)
+        _log.info("purge_finished", documents=asked)
+        if asked:
+            self._told(await self._purge.survey())

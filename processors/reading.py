@@ -154,6 +154,14 @@ class Reading:
             return self._content.read(document)
         return self._content.read_range(document, *span)
 
+    async def tell(self, caller: Caller, document_id: UUID, outcome: str, *, role: str | None = None) -> None:
+        """Put on record a read of the content, or of the thumbnail ``role``, that is answered without it: ``outcome`` says what the
+        answer tells of it. Raises as ``readable``."""
+        details = {"outcome": outcome} if role is None else {"outcome": outcome, "role": role}
+        async with self._database.transaction() as work:
+            document = await self._readable(work, caller, document_id)
+            await self._audit(work, caller, document, "document.content.read", details)
+
     async def thumbnail(self, caller: Caller, document_id: UUID, box: int) -> Thumbnail:
         """Raises as ``readable``, or ThumbnailNotFound saying whether one is still to come."""
         if box not in THUMBNAIL_BOXES:

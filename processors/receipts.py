@@ -13,9 +13,9 @@ from domain.lifecycle import GOING, Status
 from domain.receipts import Archiving, Inclusion, receipt_input
 from domain.refusals import DocumentGone, DocumentNotFound, ReceiptNotAvailable, ReceiptPending
 from processors.access import Caller, Origins
-from processors.checkpointing import Signer
 from processors.ports import Clock, Database, PersonalData
 from processors.recording import audit_line
+from processors.signing import Signer, Verifies, is_ours
 
 #: The longest that a caller is told to wait before it asks again, in seconds: checkpoints may be due earlier than by time.
 LONGEST_WAIT: Final = 60.0
@@ -42,6 +42,7 @@ class Receipts:
         database: Database,
         inclusions: Inclusions,
         signer: Signer,
+        verifies: Verifies,
         personal: PersonalData,
         clock: Clock,
         *,
@@ -50,6 +51,7 @@ class Receipts:
         self._database = database
         self._inclusions = inclusions
         self._signer = signer
+        self._verifies = verifies
         self._origins = Origins(personal, clock)
         self._wait = math.ceil(min(seconds, LONGEST_WAIT))
 
@@ -58,7 +60,7 @@ class Receipts:
 
         Raises DocumentNotFound; DocumentGone; ReceiptNotAvailable where the document is not archived; ReceiptPending while its
         archiving is not covered by a checkpoint; KeyringUnavailable, DatabaseUnavailable; CheckpointConflict if the tables were
-        altered.
+        altered: what is signed is what was audited, under a checkpoint that we signed, or nothing.
         """
         async with self._database.transaction() as work:
             document = await work.documents.get(document_id)
@@ -85,6 +87,8 @@ class Receipts:
                 "The document is archived; the audit checkpoint that proves it is still to come.",
                 retry_after=self._wait,
             )
+        if not await is_ours(self._signer, self._verifies, inclusion.signed):
+            raise CheckpointConflict("The database's checkpoint has a signature that is none of ours.")
         return inclusion
 
     async def _audit(self, caller: Caller, document: Document) -> None:

@@ -48,8 +48,9 @@ class ErasedDocuments:
     async def _judge(self, run: Run, document: Document) -> None:
         folder, name = location(document)
         copy = await self._ged.find((*folder, name))
-        if copy is not None:
-            finding = _finding(Fault.LEFT_COPY, document, copy.id)
+        left = await self._remover.recorded(document) if copy is None else copy.id
+        if left is not None:
+            finding = _finding(Fault.LEFT_COPY, document, left)
             await run.settle(finding, partial(self._remover.remove, document))
         if await self._extended.get(document.id) is not None:
             finding = _finding(Fault.LEFT_METADATA, document, str(document.id))

@@ -38,7 +38,7 @@ class Revocations(Protocol):
         ...
 
     async def version(self) -> int:
-        """Another number after each ``add``."""
+        """Another number after each ``add``, greater or less."""
         ...
 
     async def active(self) -> Revoked:
@@ -95,7 +95,11 @@ def _noticed(look: asyncio.Task[None]) -> None:
 
 
 class Revoking:
-    """The act of revoking; on record before it takes effect, and safe to repeat."""
+    """The act of revoking; on record before it takes effect, and safe to repeat.
+
+    Links made with what is revoked are revoked in the same transaction. One that is made in the moments until every process knows
+    is refused by its marks: so a revocation is kept for as long as a link may be good, too.
+    """
 
     def __init__(
         self,
@@ -105,13 +109,17 @@ class Revoking:
         clock: Clock,
         *,
         longest_token: float,
+        longest_session: float,
+        longest_link: float,
     ) -> None:
-        """``longest_token``: seconds that a token may be valid at most."""
+        """Seconds that a token may be valid, the provider may renew a session's tokens, and a link may be good, at most."""
         self._store = store
         self._database = database
         self._origins = Origins(personal, clock)
         self._clock = clock
         self._longest = timedelta(seconds=longest_token)
+        self._sessions = timedelta(seconds=longest_session)
+        self._links = timedelta(seconds=longest_link)
 
     async def by_caller(self, caller: Caller, claims: Mapping[Claim, str], until: datetime | None = None) -> datetime:
         """Revoke tokens for an operator of the API; when the revocation ends. Raises MetadataInvalid."""
@@ -120,18 +128,27 @@ class Revoking:
     async def revoke(
         self, origin: Origin, tenant: str, claims: Mapping[Claim, str], until: datetime | None = None
     ) -> datetime:
-        """``tenant`` is whose audit log says so. ``until``: when the token expires, if that is known; else the longest that any
-        may be valid. Raises MetadataInvalid for claims that no token has."""
+        """When the last of the revocations ends. ``tenant`` is whose audit log says so. ``until``: when the token expires, if that
+        is known. A session is not over with one of its tokens. Raises MetadataInvalid for claims that no token has."""
         if not claims or not all(1 <= len(value) <= MAX_CLAIM for value in claims.values()):
             raise MetadataInvalid(f"Name a token id or a session id of 1 to {MAX_CLAIM} characters.")
         now = self._clock.now()
-        longest = now + self._longest
-        end = (longest if until is None else max(now, min(until, longest))) + SPARE
-        revocations = [Revocation(mark_of(claim, value), end) for claim, value in claims.items()]
+        revocations = [
+            Revocation(mark_of(claim, value), self._end(claim, now, until)) for claim, value in claims.items()
+        ]
         async with self._database.transaction() as work:
             for revocation in revocations:
                 kind, _, digest = revocation.mark.partition(":")
-                details = {"claim": kind, "until": end.isoformat()}
+                links = await work.links.revoke_made_with(revocation.mark, now)
+                details = {"claim": kind, "until": revocation.until.isoformat(), "links": str(links)}
                 await work.outbox.add(audit_line(origin, tenant, "token", digest, "token.revoked", details=details))
         await self._store.add(revocations)
-        return end
+        return max(revocation.until for revocation in revocations)
+
+    def _end(self, claim: Claim, now: datetime, until: datetime | None) -> datetime:
+        over = now + self._longest
+        if claim is Claim.SESSION:
+            over += self._sessions  # its last token is issued at its end
+        elif until is not None:
+            over = min(until, over)
+        return max(over, now + self._links) + SPARE

@@ -57,6 +57,7 @@ def key_set(settings: Settings) -> Jwks:
         jwks_source(settings.jwks, tls=https_tls(settings, settings.jwks, ca_file=settings.jwks_ca_file)),
         algorithms=algorithms,
         copy=settings.jwks_copy_file,
+        location=settings.jwks,
         keep=settings.jwks_keep_hours * 3600,
     )
 

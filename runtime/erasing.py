@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
-import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from domain.erasure import Kept, Waiting
-from domain.waiting import pause
+from domain.retention import DueGroup
 from processors.archive_copies import CopyRemover
 from processors.dead_letters import SYSTEM_TENANT
 from processors.erasure import Eraser
-from processors.purge import Purge
+from processors.purge import Purge, RegularPurge
 from runtime.lifetime import repeat
 from runtime.wiring import Site
 from storage.erasures_postgres import PostgresErasureQueue
+from storage.regular_work_postgres import PostgresRegularWork
 from storage.retention_postgres import PostgresDueDocuments
 
 ERASE_SECONDS: Final = 2.0
-
-log = structlog.get_logger()
+#: How often what is due is counted, and looked whether a purge is: the longest that one comes late.
+PURGE_LOOK_SECONDS: Final = 300.0
 
 
 class ErasureMetrics:
@@ -39,6 +39,21 @@ class ErasureMetrics:
         self._oldest.set(waiting.oldest_seconds)
 
 
+class PurgeMetrics:
+    """What is due, as the process that is chosen to purge sees it; nothing in all others."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._due = Gauge("dpj_documents_due", "Documents to erase: retention over, no legal hold", registry=registry)
+        self._held = Gauge(
+            "dpj_documents_due_held", "Documents whose retention is over and that a legal hold keeps", registry=registry
+        )
+
+    def told(self, groups: Sequence[DueGroup]) -> None:
+        held = sum(group.held for group in groups)
+        self._due.set(sum(group.count for group in groups) - held)
+        self._held.set(held)
+
+
 def create_eraser(site: Site) -> Eraser:
     """Await ``codec.check`` before it runs: what it does is audited."""
     settings = site.settings
@@ -50,7 +65,12 @@ def create_eraser(site: Site) -> Eraser:
         site.extended_metadata,
         site.proofs.signer,
         site.clock,
-        Kept(topic_days=settings.topic_retention_days, backup_days=settings.backup_keep_days),
+        Kept(
+            topic_days=settings.topic_retention_days,
+            backup_days=settings.backup_keep_days,
+            row_days=settings.inbox_keep_days,
+            key_hours=settings.idempotency_keep_hours,
+        ),
     )
 
 
@@ -80,22 +100,26 @@ async def keep_erasing(site: Site, eraser: Eraser, stopping: asyncio.Event) -> N
 
 
 async def keep_purging(site: Site, stopping: asyncio.Event, is_chosen: Callable[[], bool]) -> None:
-    """Every ``purge_interval``, the first of them over, wherever ``is_chosen`` says so; never if that is 0."""
+    """Wherever ``is_chosen`` says so: count what is due, and erase it every ``purge_interval``; only count it if that is 0."""
     settings = site.settings
-    if not settings.purge_interval:
-        await stopping.wait()
-        return
-    purge = create_purge(site)
+    metrics = PurgeMetrics(site.metrics)
+    purge = RegularPurge(
+        create_purge(site),
+        PostgresRegularWork(site.postgres),
+        interval=settings.purge_interval,
+        per_second=settings.purge_rate,
+        may_run=site.codec.check,
+        told=metrics.told,
+    )
 
     async def once() -> None:
-        if not is_chosen():
-            return
-        await site.codec.check()
-        asked = await purge.run(per_second=settings.purge_rate)
-        log.info("purge_finished", documents=asked)
+        if is_chosen():
+            await purge.turn()
+        else:
+            metrics.told([])
 
-    await pause(stopping, settings.purge_interval)
-    await _until_told(stopping, repeat(stopping, "purge", settings.purge_interval, once))
+    seconds = min(settings.purge_interval or PURGE_LOOK_SECONDS, PURGE_LOOK_SECONDS)
+    await _until_told(stopping, repeat(stopping, "purge", seconds, once))
 
 
 async def _until_told(stopping: asyncio.Event, job: Coroutine[Any, Any, None]) -> None:

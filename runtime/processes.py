@@ -32,6 +32,8 @@ SWEEP_SECONDS: Final = 15.0
 PRUNE_SECONDS: Final = 3600.0
 #: How soon a new certificate of the API is taken up.
 CERTIFICATE_SECONDS: Final = 60.0
+#: How often the API sees whether the keys that verify tokens are due to be fetched anew.
+SIGNING_KEYS_SECONDS: Final = 30.0
 #: What the removal of an upload cut short may take.
 UNDO_SECONDS: Final = 3.0
 #: The watchdog looks at least this often.
@@ -57,6 +59,8 @@ def run_api(settings: Settings) -> None:
             port=settings.api_port,
             head_seconds=settings.header_timeout,
             connections=settings.api_connections,
+            send_seconds=settings.send_timeout,
+            per_address=settings.api_connections_per_address,
             trusted_proxies=settings.trusted_proxies,
             drain_seconds=settings.drain_seconds,
             tls=certificate.context if certificate else None,
@@ -69,6 +73,7 @@ def run_api(settings: Settings) -> None:
             serve_until(server, stopping),
             site.log_in(stopping),
             repeat(stopping, "revocations", POLL_SECONDS, site.revoked_tokens.look),
+            repeat(stopping, "signing_keys", SIGNING_KEYS_SECONDS, site.signing_keys.renew),
             site.dependencies.run(stopping),
         )
         # Uploads that were cut short now remove what they left; what they can't, the sweep does.

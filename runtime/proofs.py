@@ -58,6 +58,7 @@ def create_checkpoint_store(settings: Settings) -> FolderCheckpointStore | S3Che
             settings.checkpoint_bucket,
             secure=settings.checkpoint_secure,
             tls=client_tls(settings) if settings.checkpoint_secure else None,
+            least_days=settings.checkpoint_lock_days,
         )
     if settings.checkpoints_dir is None:
         raise ValueError("DPJ_CHECKPOINTS_DIR is not set")

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.documents import Role
+from ingest_api.addresses import proxy_networks
 from runtime.cleartext import in_clear
 
 #: What tokens may be signed with: public keys' algorithms alone.
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     checkpoint_secret_key: SecretStr = SecretStr("")
     checkpoint_bucket: str = "dpj-checkpoints"
     checkpoint_secure: bool = False
+    checkpoint_lock_days: int = Field(default=3_650, ge=1)
     checkpoint_entries: int = Field(default=10_000, ge=1)
     checkpoint_seconds: float = Field(default=300.0, gt=0)
     personal_key_file: Path
@@ -99,8 +101,10 @@ class Settings(BaseSettings):
     api_tls_cert_file: Path | None = None
     api_tls_key_file: Path | None = None
     api_connections: int = Field(default=500, ge=1, le=100_000)
+    api_connections_per_address: int = Field(default=100, ge=0, le=100_000)
     body_timeout: float = Field(default=30.0, gt=0)
     header_timeout: float = Field(default=10.0, gt=0)
+    send_timeout: float = Field(default=60.0, gt=0)
     trusted_proxies: str = ""
     upload_lease: float = 60.0
     worker_port_base: int = 0
@@ -121,6 +125,7 @@ class Settings(BaseSettings):
     jwt_roles_claim: str = Field(default="roles", min_length=1)
     jwt_role_names: dict[str, Role] | None = None
     jwt_longest_hours: float = Field(default=720.0, gt=0)
+    jwt_session_hours: float = Field(default=720.0, gt=0, le=10 * 8_766)
     jwt_require_id: bool = True
 
     revocation_store: Literal["postgresql", "redis"] = "postgresql"
@@ -192,6 +197,10 @@ class Settings(BaseSettings):
             raise ValueError("DPJ_API_TLS_CERT_FILE and DPJ_API_TLS_KEY_FILE go together")
         if not (named := {name.strip() for name in self.jwt_algorithms.split(",")}) <= JWT_ALGORITHMS:
             raise ValueError(f"DPJ_JWT_ALGORITHMS: not to be had are {', '.join(sorted(named - JWT_ALGORITHMS))}")
+        try:
+            proxy_networks(self.trusted_proxies)
+        except ValueError as error:
+            raise ValueError(f"DPJ_TRUSTED_PROXIES: {error}") from None
         if self.redis_url is None and "redis" in {self.revocation_store, self.rate_store}:
             raise ValueError("DPJ_REDIS_URL is not set, and something is to be kept there")
         return self

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from crypto.link_tokens import LinkSigner
+from crypto.signatures import verifies
 from domain.errors import GedUnavailable, MailUnavailable, PersonalKeyMissing, RevocationsUnavailable
 from notifications.email_smtp import SmtpMailSender, Tls
 from notifications.rendering import MailTemplates
@@ -39,7 +40,7 @@ from processors.renditions import RenditionProcessor
 from processors.revoking import Revoking
 from processors.search import DocumentSearch
 from processors.validation import Validation
-from runtime.access import key_set, rate_limits, token_authenticator
+from runtime.access import rate_limits, token_authenticator
 from runtime.keyrings import create_tenant_keys
 from runtime.safety import create_scanner, operators_of
 from runtime.telemetry import RelayMetrics
@@ -127,6 +128,7 @@ class Site(Adapters):
             "checkpoint": AuditCheckpointer(
                 PostgresAuditTrees(self.postgres),
                 self.proofs.signer,
+                verifies,
                 self.proofs.checkpoints,
                 self._mongo,
                 pending,
@@ -165,8 +167,15 @@ class Site(Adapters):
 
     def revoking(self) -> Revoking:
         """Await ``codec.check`` before: acts are audited, and audit lines encoded."""
-        longest = self.settings.jwt_longest_hours * 3600
-        return Revoking(self.revocations, self.database, self.personal, self.clock, longest_token=longest)
+        return Revoking(
+            self.revocations,
+            self.database,
+            self.personal,
+            self.clock,
+            longest_token=self.settings.jwt_longest_hours * 3600,
+            longest_session=self.settings.jwt_session_hours * 3600,
+            longest_link=self.settings.link_longest_seconds,
+        )
 
     def housekeeping(self) -> PostgresHousekeeping:
         settings = self.settings
@@ -266,7 +275,6 @@ class Site(Adapters):
 
         settings = self.settings
         attempts = Attempts(self.database, self.content, self.clock, lease_seconds=settings.upload_lease)
-        jwks = key_set(settings)
         scanned_only = settings.antivirus != "off"
         return ApiDependencies(
             intake=Intake(self.database, self.content, attempts, MagicSniffer(), self.personal, self.texts, self.clock),
@@ -289,6 +297,7 @@ class Site(Adapters):
                 LinkSigner.from_file(settings.link_key_file) if settings.link_key_file else None,
                 self.personal,
                 self.clock,
+                self.revoked_tokens,
                 longest=settings.link_longest_seconds,
                 scanned_only=scanned_only,
             ),
@@ -298,11 +307,12 @@ class Site(Adapters):
                 self.database,
                 PostgresInclusions(self.postgres),
                 self.proofs.signer,
+                verifies,
                 self.personal,
                 self.clock,
                 seconds=settings.checkpoint_seconds,
             ),
-            authenticator=token_authenticator(settings, jwks, self.revoked_tokens),
+            authenticator=token_authenticator(settings, self.signing_keys, self.revoked_tokens),
             limits=rate_limits(settings, self._closed_with_us),
             readiness={
                 "postgresql": self.postgres.check,
@@ -310,7 +320,7 @@ class Site(Adapters):
                 "keyring": self.keyring.check,
                 PersonalKeyMissing.waiting_for: self.texts.check,
                 "schema_registry": self.codec.check,
-                "signing_keys": jwks.check,
+                "signing_keys": self.signing_keys.check,
                 RevocationsUnavailable.waiting_for: self.revoked_tokens.look,
             },
             circuits=lambda: self.dependencies.circuits,

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
 
@@ -37,7 +37,7 @@ from processors.personal_texts import PersonalTexts
 from processors.revoking import Revocations, RevokedTokens
 from processors.vouching import VouchedKeyring
 from rendering.pool import RenderPool
-from runtime.access import revocation_store
+from runtime.access import key_set, revocation_store
 from runtime.dependencies import Dependencies
 from runtime.keyrings import create_keyring, vault_session
 from runtime.proofs import Proofs
@@ -53,6 +53,9 @@ from storage.objects_filesystem import FilesystemObjectStore
 from storage.objects_minio import MinioObjectStore
 from storage.postgres import Postgres, PostgresDatabase
 from streams.waiting import unless_stopped
+
+if TYPE_CHECKING:
+    from ingest_api.jwks import Jwks
 
 #: Between two tries to be let in to the keyring at a process's start.
 LOGIN_SECONDS: Final = 1.0
@@ -240,6 +243,10 @@ class Adapters:
     @cached_property
     def revoked_tokens(self) -> RevokedTokens:
         return RevokedTokens(self.revocations, time.monotonic)
+
+    @cached_property
+    def signing_keys(self) -> Jwks:
+        return key_set(self.settings)
 
     @cached_property
     def render_pool(self) -> RenderPool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -37,23 +37,30 @@ class PostgresAuditTrees:
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres
 
-    async def due(self, entries: int, before: datetime) -> Sequence[str]:
-        """Tenants with a checkpoint to finish, or with ``entries`` new ones, or with any and the latest taken ``before``."""
+    async def due(self, entries: int, before: datetime, ahead: datetime) -> Sequence[str]:
+        """Tenants with a checkpoint to finish, or with ``entries`` new ones, or with any and the latest taken ``before``.
+
+        And those whose rows say what none of ours wrote, so that taking theirs tells it: none may keep a tenant from being due.
+        """
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(
                 """
-                SELECT heads.tenant FROM audit_heads AS heads
-                LEFT JOIN audit_trees AS trees ON trees.tenant = heads.tenant
-                LEFT JOIN audit_checkpoints AS latest ON latest.tenant = heads.tenant AND latest.size = trees.size
-                WHERE (latest.size IS NOT NULL AND latest.signature IS NULL) OR (
-                    heads.seq > coalesce(trees.size, 0) AND (
+                SELECT tenant FROM audit_heads AS heads
+                FULL JOIN audit_trees AS trees USING (tenant)
+                LEFT JOIN audit_checkpoints AS latest USING (tenant, size)
+                WHERE (latest.body IS NOT NULL AND latest.signature IS NULL) OR (
+                    coalesce(heads.seq, 0) > coalesce(trees.size, 0) AND (
                         latest.taken_at IS NULL OR latest.taken_at <= $2 OR heads.seq - trees.size >= $1
                     )
                 )
-                ORDER BY heads.tenant
+                OR coalesce(trees.size, 0) > coalesce(heads.seq, 0)
+                OR (trees.size > 0 AND latest.body IS NULL)
+                OR latest.taken_at > $3
+                ORDER BY tenant
                 """,
                 entries,
                 before,
+                ahead,
             )
         return [row["tenant"] for row in rows]
 
@@ -61,6 +68,11 @@ class PostgresAuditTrees:
         """The tree at its latest checkpoint. Raises CheckpointConflict if the rows fit nothing that was written."""
         async with self._postgres.connection() as connection:
             return await _tree(connection, tenant)
+
+    async def tiles(self, tenant: str, needed: Sequence[TileId]) -> Mapping[TileId, bytes]:
+        """Those of ``needed`` that are there."""
+        async with self._postgres.connection() as connection:
+            return await _tiles(connection, tenant, needed)
 
     async def add(self, entries: Sequence[ChainEntry]) -> None:
         """Leaves of entries that were chained before there were trees; repeated, nothing changes."""
@@ -128,6 +140,21 @@ class PostgresAuditTrees:
                 made.hash,
             )
 
+    async def recorded(self, tenant: str | None) -> dict[str, list[tuple[int, str]]]:
+        """Sizes and hashes of the checkpoints that are on record as signed, in order, by tenant; all tenants', or one's."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                """
+                SELECT tenant, size, encode(sha256(body), 'hex') AS hash FROM audit_checkpoints
+                WHERE signature IS NOT NULL AND ($1::text IS NULL OR tenant = $1) ORDER BY tenant, size
+                """,
+                tenant,
+            )
+        found: dict[str, list[tuple[int, str]]] = {}
+        for row in rows:
+            found.setdefault(row["tenant"], []).append((row["size"], row["hash"]))
+        return found
+
 
 class PostgresInclusions:
     """See ``processors.receipts.Inclusions``. Every method raises DatabaseUnavailable."""
@@ -170,9 +197,10 @@ class PostgresInclusions:
 async def _tree(connection: Any, tenant: str) -> AuditTree:
     row = await connection.fetchrow(
         """
-        SELECT trees.size, trees.edge, trees.last_hash, latest.body, latest.key_id, latest.signature,
+        SELECT trees.size, trees.edge, trees.last_hash, latest.body, latest.key_id, latest.signature, latest.taken_at,
             coalesce((SELECT seq FROM audit_heads WHERE tenant = $1), 0) AS head,
-            (SELECT min(first_seq) FROM audit_leaves WHERE tenant = $1 AND first_seq > coalesce(trees.size, 0)) AS next
+            (SELECT min(first_seq) FROM audit_leaves WHERE tenant = $1 AND first_seq > coalesce(trees.size, 0)) AS next,
+            coalesce((SELECT max(size) FROM audit_checkpoints WHERE tenant = $1 AND size < trees.size), 0) AS before
         FROM (SELECT 1) AS one
         LEFT JOIN audit_trees AS trees ON trees.tenant = $1
         LEFT JOIN audit_checkpoints AS latest ON latest.tenant = $1 AND latest.size = trees.size
@@ -183,13 +211,21 @@ async def _tree(connection: Any, tenant: str) -> AuditTree:
     if not row["size"]:
         start = genesis(tenant).hash
         return AuditTree(
-            tenant=tenant, edge=RightEdge(), last_hash=start, latest=None, signed=None, missing_to=missing_to
+            tenant=tenant,
+            edge=RightEdge(),
+            last_hash=start,
+            latest=None,
+            signed=None,
+            missing_to=missing_to,
+            head=row["head"],
         )
     try:
         edge = RightEdge.of_bytes(row["size"], row["edge"])
         latest = checkpoint_of(bytes(row["body"] or b""))
     except ValueError:
         raise CheckpointConflict("The database's audit tree is damaged.") from None
+    if row["taken_at"] != latest.time:
+        raise CheckpointConflict("The database's checkpoint was not taken when it says that it was.")
     return AuditTree(
         tenant=tenant,
         edge=edge,
@@ -197,6 +233,8 @@ async def _tree(connection: Any, tenant: str) -> AuditTree:
         latest=latest,
         signed=None if row["signature"] is None else _signed(row),
         missing_to=missing_to,
+        head=row["head"],
+        before=row["before"],
     )
 
 

@@ -1,7 +1,9 @@
 """Checkpoint store in an S3 bucket with object lock, made for MinIO, under credentials of its own.
 
-What it needs of the bucket: versioning with object lock, and a default retention in COMPLIANCE mode: what is put can be removed by
-nobody, the store's administrators included, until its time is over. A bucket without that is refused. Permissions on that one
+What it needs of the bucket: versioning with object lock, and a default retention in COMPLIANCE mode, long enough: what is put can be
+removed by nobody, the store's administrators included, until its time is over. A bucket without that is refused, at every put, because
+its administrators may change the default for what comes later. Our own puts don't name a retention: the permission that needs
+would let these credentials choose a shorter one than the bucket's. Permissions on that one
 bucket: ``s3:PutObject``, ``s3:GetObject``, ``s3:GetObjectVersion``, ``s3:ListBucket``, ``s3:ListBucketVersions``,
 ``s3:GetBucketObjectLockConfiguration``. No delete, no bypass, no change of retention.
 
@@ -22,8 +24,10 @@ from typing import Final, TypeVar
 import structlog
 import urllib3
 from minio import Minio
+from minio.commonconfig import COMPLIANCE
 from minio.error import S3Error
 from minio.helpers import DictType
+from minio.objectlockconfig import YEARS
 
 from domain.checkpoints import MAX_FILE_BYTES
 from domain.errors import CheckpointStoreUnavailable, ObjectMissing, ObjectStoreUnavailable
@@ -34,6 +38,7 @@ from storage.threads import Threads
 _T = TypeVar("_T")
 
 WORKERS: Final = 4
+DAYS_OF_YEAR: Final = 365
 #: S3's ways of saying that If-None-Match found something, or that another such put is under way.
 _TAKEN: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 
@@ -52,7 +57,8 @@ class _Client(Minio):
 
 class S3CheckpointStore:
     """See ``processors.checkpointing.CheckpointStore``. Opens no connection until it is used; ``endpoint`` is ``host:port``,
-    ``deadline`` in seconds holds for each call, ``tls`` says whom to trust over TLS, if not the system's authorities."""
+    ``deadline`` in seconds holds for each call, ``tls`` says whom to trust over TLS, if not the system's authorities, ``least_days``
+    is the shortest default retention that is accepted."""
 
     def __init__(
         self,
@@ -66,6 +72,7 @@ class S3CheckpointStore:
         tls: ssl.SSLContext | None = None,
         deadline: float = 15.0,
         connect_timeout: float = 3.0,
+        least_days: int = 3_650,
     ) -> None:
         pool = urllib3.PoolManager(
             num_pools=1,
@@ -79,12 +86,11 @@ class S3CheckpointStore:
         self._client = _Client(endpoint, access_key, secret_key, secure=secure, region=region, http_client=pool)
         self._bucket = bucket
         self._threads = Threads("checkpoints-s3", WORKERS, deadline)
-        self._locked = False
+        self._least_days = least_days
 
     async def put(self, tenant: str, size: int, content: bytes) -> None:
         """Keep it; one of that size that is there stays. Raises CheckpointStoreUnavailable, also for a bucket that is not locked."""
-        if not self._locked:
-            await self.check()
+        await self.check()
         await self._run(lambda: self._put(_key(tenant, size), content))
 
     async def sizes(self, tenant: str, first: int, limit: int) -> Sequence[int]:
@@ -100,12 +106,14 @@ class S3CheckpointStore:
         return await self._run(self._tenants)
 
     async def check(self) -> None:
-        """Raises CheckpointStoreUnavailable unless the bucket answers and is locked in COMPLIANCE mode."""
+        """Raises CheckpointStoreUnavailable unless the bucket answers and locks what is put, in COMPLIANCE mode and for long enough."""
         config = await self._run(lambda: self._client.get_object_lock_config(self._bucket))
-        if config.mode != "COMPLIANCE":
-            log.error("checkpoint_bucket_not_locked")
-            raise CheckpointStoreUnavailable("The bucket has no default retention in COMPLIANCE mode.")
-        self._locked = True
+        days = (config.duration or 0) * (DAYS_OF_YEAR if config.duration_unit == YEARS else 1)
+        if config.mode != COMPLIANCE or days < self._least_days:
+            log.error("checkpoint_bucket_not_locked", mode=config.mode, days=days)
+            raise CheckpointStoreUnavailable(
+                "The bucket has no default retention in COMPLIANCE mode that is long enough."
+            )
 
     async def aclose(self) -> None:
         """Let go of the connections; calls under way end by their own timeouts."""

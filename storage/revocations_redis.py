@@ -1,12 +1,13 @@
 """Revoked tokens in Redis; see ``processors.revoking.Revocations``.
 
-Two keys: ``dpj:revoked``, a sorted set of marks by the Unix time of their end, and ``dpj:revoked:version``, a counter. Both change in
-one transaction. What Redis forgets is not revoked any more: it must keep what it was told (``appendonly yes``, ``appendfsync
+Two keys: ``dpj:revoked``, a sorted set of marks by the Unix time of their end, and ``dpj:revoked:version``, a random number: a counter
+that a failover set back would come to the same number twice, and hide what came with the second. Both change in one transaction. What Redis forgets is not revoked any more: it must keep what it was told (``appendonly yes``, ``appendfsync
 always``) and must not evict (``maxmemory-policy noeviction``).
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ CALL_SECONDS: Final = 1.0
 CONNECTIONS: Final = 4
 _MARKS: Final = "dpj:revoked"
 _VERSION: Final = "dpj:revoked:version"
+_VERSION_BITS: Final = 62
 
 
 class RedisRevocations:
@@ -47,7 +49,7 @@ class RedisRevocations:
             async with self._redis.pipeline(transaction=True) as together:
                 together.zremrangebyscore(_MARKS, "-inf", f"({time.time()}")
                 together.zadd(_MARKS, {one.mark: one.until.timestamp() for one in revocations}, gt=True)
-                together.incr(_VERSION)
+                together.set(_VERSION, secrets.randbits(_VERSION_BITS))
                 await together.execute()
 
     async def version(self) -> int:

@@ -8,7 +8,8 @@ FOLDER is what ``dpj audit export`` wrote: ``entries.jsonl`` (each line an entry
 is a JSON Web Key Set (RFC 8037) that you kept elsewhere: keys that come with the export prove nothing. A --known file is a checkpoint,
 a checkpoints.jsonl or a receipt that you kept: the export must agree with it, which no truncated or forked history does.
 
-Each finding is one line: what happened, where. Exit: 0 verified, 1 findings, 2 could not verify (files, keys, usage).
+Each finding is one line: what happened, where. Exit: 0 verified, 1 findings, 2 could not verify (files, keys, usage). What is not proven
+though nothing is wrong is said beside the verdict, VERIFIED IN PART: a receipt whose audit entry does not name the content.
 This file imports nothing of the pipeline's and may be read in one sitting: trust it by reading it.
 """
 
@@ -52,10 +53,11 @@ class Finding:
 
 @dataclass
 class Result:
-    """Findings in order, without repetitions, and what was looked at."""
+    """Findings in order, without repetitions; what was looked at; and what, though nothing is wrong, remains unproven."""
 
     findings: list[Finding] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    limits: list[str] = field(default_factory=list)
 
     def add(self, kind: str, at: int, text: str) -> None:
         if len(self.findings) < MAX_FINDINGS and not any((one.kind, one.at) == (kind, at) for one in self.findings):
@@ -106,7 +108,7 @@ def read_keys(path: Path) -> Keys:
             if (jwk["kty"], jwk["crv"], jwk["kid"]) != ("OKP", "Ed25519", thumbprint):
                 raise ValueError("not an Ed25519 key under its thumbprint")
             found[thumbprint] = Ed25519PublicKey.from_public_bytes(of_base64url(jwk["x"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CanNotVerify(f"{path} is no set of Ed25519 public keys ({type(error).__name__})") from None
     return found
 
@@ -374,7 +376,7 @@ def verify_export(folder: Path, keys: Keys, tenant: str | None, known: Sequence[
     """One pass over the entries, in memory for checkpoints and findings alone. Raises CanNotVerify."""
     result = Result()
     checkpoints = read_checkpoints(folder / "checkpoints.jsonl", keys, result)
-    owner = tenant or (checkpoints[0].tenant if checkpoints else "")
+    owner = tenant or next((made.tenant for made in (*checkpoints, *known)), "")
     if checkpoints and checkpoints[0].tenant != owner:
         result.add("CHECKPOINT_INVALID", checkpoints[0].size, f"the checkpoints are not those of tenant {owner}")
     compare_known(checkpoints, known, owner, result)
@@ -398,14 +400,16 @@ def verify_export(folder: Path, keys: Keys, tenant: str | None, known: Sequence[
         )
         result.add("REWRITTEN", first, text)
     result.facts = {"tenant": owner, "entries": tree.size, "checkpoints": len(checkpoints), "signed": size}
+    result.facts["checkpoint_time"] = checkpoints[-1].time if checkpoints else None
     return result
 
 
 def compare_known(found: Sequence[Checkpoint], known: Sequence[Checkpoint], tenant: str, result: Result) -> None:
-    """Checkpoints that were kept elsewhere must be among those found."""
+    """Checkpoints that were kept elsewhere must be among those found. Raises CanNotVerify for one of another tenant."""
+    same_tenant(known, tenant)
     hashes, newest = {made.hash for made in found}, max((made.size for made in found), default=0)
     for kept in known:
-        if kept.tenant != tenant or kept.hash in hashes:
+        if kept.hash in hashes:
             continue
         if kept.size > newest:
             text = f"a checkpoint that you kept signs {kept.size} entries; the newest here {newest}"
@@ -413,6 +417,13 @@ def compare_known(found: Sequence[Checkpoint], known: Sequence[Checkpoint], tena
         else:
             text = f"a checkpoint of {kept.size} entries that you kept is signed, and is not in this history"
             result.add("FORKED", kept.size, text)
+
+
+def same_tenant(known: Sequence[Checkpoint], tenant: str) -> None:
+    """Raises CanNotVerify: what was kept of another tenant would compare with nothing, and must not seem to have."""
+    for kept in known:
+        if kept.tenant != tenant:
+            raise CanNotVerify(f"a --known file is about tenant {kept.tenant}; this is about {tenant}")
 
 
 # --- receipts --------------------------------------------------------------------------------------------------------
@@ -428,22 +439,29 @@ def verify_receipt(path: Path, keys: Keys, document: Path | None, known: Sequenc
         kind, said = open_signed(read(path), keys)
         if kind == ERASURE:
             result.facts = erasure_facts(said)
+            same_tenant(known, result.facts["tenant"])
         else:
             made = open_archiving(said, keys)
-            names = ("document_id", "tenant", "sha256", "size", "archived_at", "ged_id")
+            names = ("document_id", "tenant", "sha256", "size", "archived_at", "ged_id", "ged_path")
             result.facts = {name: said.get(name) for name in names} | {
                 "signed": made.size,
                 "checkpoint_time": made.time,
             }
+            if "sha256" not in details_of(said):
+                result.facts |= {"sha256": None, "size": None}
+                result.limits.append("which content was archived: the audit entry is of a release that did not say so")
+            same_tenant(known, made.tenant)
             for kept in known:
-                if kept.tenant == made.tenant and kept.size == made.size and kept.hash != made.hash:
+                if kept.size == made.size and kept.hash != made.hash:
                     result.add("FORKED", made.size, f"you kept another checkpoint of {made.size} entries")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         result.add(
             "RECEIPT_INVALID", 0, str(error) if isinstance(error, ValueError) else "it lacks a part of a receipt"
         )
         return result
-    if document is not None and digest_of(document) != (result.facts["sha256"], result.facts["size"]):
+    if document is not None and result.limits:
+        result.add("CONTENT_NOT_PROVEN", 0, f"the log does not say whether {document} is what was archived")
+    elif document is not None and digest_of(document) != (result.facts["sha256"], result.facts["size"]):
         what = "erased" if kind == ERASURE else "archived"
         result.add("DOCUMENT_DIFFERS", 0, f"{document} is not the document that was {what}")
     return result
@@ -485,12 +503,16 @@ def open_archiving(said: Mapping[str, Any], keys: Keys) -> Checkpoint:
     made = read_checkpoint(canonical(said["checkpoint"]) + b"\n", keys)
     audit, inclusion, body = said["audit"], said["inclusion"], said["audit"]["entry"].encode()
     entry = json_object(body)
-    details = json_object(entry["details"].encode())
+    details = details_of(said)
     what = (entry["tenant"], entry["seq"], entry["action"], entry["entity_id"])
     if what != (said["tenant"], audit["seq"], "document.archived", said["document_id"]):
         raise ValueError("its audit entry is not about the archiving of this document")
-    if details.get("ged_id") != said["ged_id"] or details.get("sha256", said["sha256"]) != said["sha256"]:
-        raise ValueError("its audit entry names another content or another place in the archive")
+    if (details["ged_id"], details["ged_path"]) != (said["ged_id"], said["ged_path"]):
+        raise ValueError("its audit entry names another place in the archive")
+    if "sha256" in details and (details["sha256"], details["size"]) != (said["sha256"], said["size"]):
+        raise ValueError("its audit entry names another content")
+    if entry["at"] != said["archived_at"]:
+        raise ValueError("its audit entry has another time")
     if hashlib.sha256(body).hexdigest() != audit["entry_hash"]:
         raise ValueError("its audit entry has another hash")
     if (made.tenant, made.size, audit["seq"] - 1) != (said["tenant"], inclusion["tree_size"], inclusion["leaf_index"]):
@@ -499,6 +521,11 @@ def open_archiving(said: Mapping[str, Any], keys: Keys) -> Checkpoint:
     if root_of_path(leaf_hash(body), inclusion["leaf_index"], made.size, path) != made.root:
         raise ValueError("its audit entry is not in the log that the checkpoint signs")
     return made
+
+
+def details_of(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The details of the audit entry in a receipt. Raises ValueError, KeyError, TypeError or AttributeError."""
+    return json_object(json_object(said["audit"]["entry"].encode())["details"].encode())
 
 
 def digest_of(path: Path) -> tuple[str, int]:
@@ -567,12 +594,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         document = {
             "verified": not result.findings,
             **result.facts,
+            "limits": result.limits,
             "findings": [asdict(one) for one in result.findings],
         }
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:
         facts = ", ".join(f"{name} {value}" for name, value in result.facts.items())
-        told = [one.line for one in result.findings] or [f"VERIFIED: {facts}"]
+        verdict = "VERIFIED IN PART" if result.limits else "VERIFIED"
+        told = [one.line for one in result.findings] or [f"{verdict}: {facts}"]
+        told += [f"NOT PROVEN: {one}" for one in result.limits]
         sys.stdout.write("".join(f"{line}\n" for line in told))
     return 1 if result.findings else 0
 

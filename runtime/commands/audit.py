@@ -24,16 +24,24 @@ async def verify(settings: Settings, tenant: str | None) -> AuditReport:
     CheckpointStoreUnavailable or KeyringUnavailable."""
     from crypto.signatures import verifies
     from operations.audit_checkpoints import read_signed
+    from operations.audit_overdue import Overdue
     from operations.audit_verify import verify_audit
     from storage.audit_chain_postgres import PostgresAuditPending
+    from storage.audit_tree_postgres import PostgresAuditTrees
 
     async with _opened(settings) as (site, history):
         keys = {key.id: key for key in await site.proofs.signer.public_keys()}
         checkpoints = site.proofs.checkpoints
-        # Before the heads are read: a checkpoint never covers more than its chain has.
-        tenants = await checkpoints.tenants() if tenant is None else [tenant]
-        signed = {name: await read_signed(checkpoints, keys, verifies, name) for name in tenants}
-        return await verify_audit(history, PostgresAuditPending(site.postgres), tenant, signed)
+        # In this order: what the database has as signed is in the store, and no checkpoint covers more than its chain has.
+        recorded = await PostgresAuditTrees(site.postgres).recorded(tenant)
+        tenants = {*await checkpoints.tenants(), *recorded} if tenant is None else {tenant}
+        signed = {
+            name: await read_signed(checkpoints, keys, verifies, name, recorded.get(name, ()))
+            for name in sorted(tenants)
+        }
+        pending = PostgresAuditPending(site.postgres)
+        overdue = Overdue(checkpoints, history, pending, site.clock, seconds=settings.checkpoint_seconds)
+        return await verify_audit(history, pending, tenant, signed, overdue)
 
 
 async def read(settings: Settings, tenant: str, document_id: UUID, reason: str) -> Sequence[ReadEntry]:

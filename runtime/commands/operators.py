@@ -87,7 +87,7 @@ async def acting_as(site: Site, role: Role) -> str:
     """
     from domain.refusals import Forbidden
     from processors.dead_letters import SYSTEM_TENANT
-    from runtime.access import key_set, token_authenticator
+    from runtime.access import token_authenticator
 
     token = os.environ.get("DPJ_TOKEN")
     if not token:
@@ -98,7 +98,7 @@ async def acting_as(site: Site, role: Role) -> str:
                 code="token_needed",
             )
         return site.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{operator_name()}")
-    authenticator = token_authenticator(site.settings, key_set(site.settings), site.revoked_tokens)
+    authenticator = token_authenticator(site.settings, site.signing_keys, site.revoked_tokens)
     identity = await authenticator.authenticate(token)
     if role not in identity.roles:
         raise Forbidden(f"This is for the role {role.value}.")

@@ -13,7 +13,7 @@ import pytest
 from minio import Minio
 from minio.commonconfig import COMPLIANCE, GOVERNANCE
 from minio.error import S3Error
-from minio.objectlockconfig import DAYS, ObjectLockConfig
+from minio.objectlockconfig import DAYS, YEARS, ObjectLockConfig
 
 from domain.errors import CheckpointStoreUnavailable
 from storage.checkpoint_keys import tenant_folder
@@ -31,7 +31,9 @@ def owner(stack: dict[str, str]) -> Minio:
     )
 
 
-def s3_store(stack: dict[str, str], bucket: str, endpoint: str | None = None) -> S3CheckpointStore:
+def s3_store(
+    stack: dict[str, str], bucket: str, endpoint: str | None = None, *, least_days: int = 1
+) -> S3CheckpointStore:
     return S3CheckpointStore(
         endpoint or stack["DPJ_MINIO_ENDPOINT"],
         stack["DPJ_MINIO_ACCESS_KEY"],
@@ -39,6 +41,7 @@ def s3_store(stack: dict[str, str], bucket: str, endpoint: str | None = None) ->
         bucket,
         secure=False,
         deadline=5.0,
+        least_days=least_days,
     )
 
 
@@ -193,6 +196,25 @@ async def test_a_bucket_that_is_not_locked_takes_no_checkpoint(stack: dict[str, 
         assert await store.sizes("acme", 1, 9) == []
         await store.aclose()
         client.remove_bucket(name)
+
+
+async def test_a_lock_that_is_too_short_or_is_loosened_later_takes_none(stack: dict[str, str]) -> None:
+    client, name = owner(stack), f"loosened-{uuid4().hex[:12]}"
+    client.make_bucket(name, object_lock=True)
+    client.set_object_lock_config(name, ObjectLockConfig(COMPLIANCE, 1, DAYS))
+    strict, store = s3_store(stack, name, least_days=2), s3_store(stack, name)
+    with pytest.raises(CheckpointStoreUnavailable):
+        await strict.put("acme", 1, b"x")
+    await store.put("acme", 1, b"x")
+    client.set_object_lock_config(name, ObjectLockConfig(COMPLIANCE, 1, YEARS))
+    await s3_store(stack, name, least_days=365).put("acme", 2, b"x")
+    for mode in (GOVERNANCE, None):
+        client.set_object_lock_config(name, ObjectLockConfig(mode, mode and 1, mode and DAYS))
+        with pytest.raises(CheckpointStoreUnavailable):
+            await store.put("acme", 3, b"x")
+    assert await store.sizes("acme", 1, 9) == [1, 2]
+    await store.aclose()
+    await strict.aclose()
 
 
 async def test_the_sites_credentials_put_and_read_and_nothing_else(stack: dict[str, str]) -> None:

@@ -16,11 +16,12 @@ from domain.lifecycle import Status
 from domain.records import IdempotencyRecord
 from domain.refusals import StateChanged
 from domain.retention import LegalHold
-from processors.erasure_ports import DueDocuments, ErasureQueue
+from processors.erasure_ports import DueDocuments, ErasureQueue, RegularWork
 from storage.erasures_postgres import PostgresErasureQueue
+from storage.regular_work_postgres import PostgresRegularWork
 from storage.retention_postgres import PostgresDueDocuments
 from tests.support.builders import NOW, a_document
-from tests.support.memory_erasure import MemoryDueDocuments, MemoryErasureQueue
+from tests.support.memory_erasure import MemoryDueDocuments, MemoryErasureQueue, MemoryRegularWork
 from tests.support.sites import LONG, Site
 
 RECEIPT = SignedReceipt("e30.e30.c2ln", "key-1")
@@ -32,6 +33,10 @@ def queue_of(site: Site) -> ErasureQueue:
 
 def due_of(site: Site) -> DueDocuments:
     return MemoryDueDocuments(site.memory) if site.memory else PostgresDueDocuments(site.postgres)
+
+
+def regular_work_of(site: Site) -> RegularWork:
+    return MemoryRegularWork(site.memory.clock) if site.memory else PostgresRegularWork(site.postgres)
 
 
 def an_erasure(document: Document) -> Erasure:
@@ -179,6 +184,53 @@ async def test_postgresql_itself_keeps_a_retention_from_being_shortened(site: Si
         with pytest.raises(asyncpg.CheckViolationError):
             async with site.database.transaction() as work:
                 await work.documents.update(longer, replace(longer, expires_at=until))
+
+
+async def test_a_shorter_rule_of_a_type_is_for_what_comes_after_it(site: Site) -> None:
+    """PHOTO is not archived: what lay there for some years must not become due because the rule changed."""
+    if site.memory:
+        pytest.skip("a rule of the database")
+    deposited = {"created_at": NOW - timedelta(days=800), "deposited_at": NOW - timedelta(days=800)}
+    before = a_document(site.dossier, Status.VALIDATED, type_code="PHOTO", **deposited)
+    longer = a_document(site.dossier, Status.VALIDATED, type_code="PHOTO", retention_years=50, **deposited)
+    other = a_document(site.dossier, Status.VALIDATED, type_code="CNI", **deposited)
+    await site.add(before, longer, other)
+    due, change = due_of(site), "UPDATE types_documents SET duree_conservation_annees = $1 WHERE code_type = 'PHOTO'"
+    for years in (12, 1):
+        async with site.postgres.connection() as connection:
+            await connection.execute(change, years)
+    assert await due.survey() == []
+    async with site.database.transaction() as work:
+        kept = [(await work.documents.get(one.id)).retention_years for one in (before, longer, other)]
+    assert kept == [12, 50, None]
+    after = a_document(site.dossier, Status.VALIDATED, type_code="PHOTO", **deposited)
+    await site.add(after)
+    assert [found for _, found in await due.next(None, 10)] == [after.id]
+
+
+@pytest.mark.parametrize("years", [9, None])
+async def test_postgresql_itself_keeps_a_documents_years_from_becoming_fewer(site: Site, years: int | None) -> None:
+    if site.memory:
+        pytest.skip("a rule of the database")
+    document = a_document(site.dossier, Status.VALIDATED, retention_years=10)
+    await site.add(document)
+    longer = replace(document, retention_years=11)
+    async with site.database.transaction() as work:
+        await work.documents.update(document, longer)
+    with pytest.raises(asyncpg.CheckViolationError):
+        async with site.database.transaction() as work:
+            await work.documents.update(longer, replace(longer, retention_years=years))
+
+
+async def test_regular_work_knows_when_it_was_done_last(site: Site) -> None:
+    work = regular_work_of(site)
+    assert await work.age("purge") is None
+    for _ in range(2):
+        await work.done("purge")
+        age = await work.age("purge")
+        assert age is not None
+        assert 0 <= age < LONG
+    assert await work.age("other") is None
 
 
 async def test_postgresql_itself_keeps_no_key_of_what_is_erased(site: Site) -> None:

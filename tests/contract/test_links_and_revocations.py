@@ -13,12 +13,13 @@ from uuid import uuid4
 
 import pytest
 from limits import RateLimitItemPerMinute
+from redis.asyncio import Redis
 
 from domain.documents import Document
 from domain.errors import RevocationsUnavailable
 from domain.links import DocumentLink
 from domain.refusals import RateLimited
-from domain.revocations import Claim, Revocation, mark_of
+from domain.revocations import Claim, Revocation, Revoked, mark_of
 from ingest_api.rate_limits import Limit, RateLimits
 from processors.revoking import Revocations
 from storage.counting_redis import RedisCounting
@@ -71,6 +72,25 @@ async def test_a_link_is_kept_as_it_is_and_revoked_once(site: Site) -> None:
         assert kept.revoked_at == NOW + timedelta(seconds=1)
         assert not kept.is_good(NOW)
         assert await work.links.count_good(document.id, NOW) == 1
+
+
+async def test_links_of_one_token_are_revoked_together(site: Site) -> None:
+    document = a_document(site.dossier)
+    await site.add(document)
+    links = [a_link(document, marks=marks) for marks in ((A, B), (B,), (C,), ())]
+    over = a_link(document, marks=(A,), expires_at=NOW)
+    async with site.database.transaction() as work:
+        for link in (*links, over):
+            await work.links.add(link)
+    async with site.database.transaction() as work:
+        assert await work.links.get(links[0].id) == links[0]
+        assert await work.links.revoke_made_with(A, NOW) == 1
+        assert await work.links.revoke_made_with(B, NOW + timedelta(seconds=1)) == 1
+        assert await work.links.revoke_made_with(mark_of(Claim.SESSION, "a"), NOW) == 0
+    async with site.database.transaction() as work:
+        kept = [await work.links.get(link.id) for link in (*links, over)]
+        first, second = NOW, NOW + timedelta(seconds=1)
+        assert [link.revoked_at for link in kept if link] == [first, second, None, None, None]
 
 
 async def test_a_link_is_part_of_its_transaction(site: Site) -> None:
@@ -161,7 +181,8 @@ async def test_many_at_once_lose_nothing_and_no_version_hides_one(store: Revocat
     seen: dict[int, set[str]] = {}
 
     async def watch() -> None:
-        while len(seen.get(max(seen, default=-1), ())) < len(marks):
+        found = Revoked(-1, {})
+        while len(found.until) < len(marks):
             found = await store.active()
             assert seen.setdefault(found.version, set(found.until)) == set(found.until)
             await asyncio.sleep(0)
@@ -196,6 +217,24 @@ async def test_redis_keeps_them_over_a_restart_of_its_own(redis_server: RedisSer
     redis_server.start()
     found = await kept.active()
     assert (set(found.until), found.version) == ({A}, version)
+    await kept.aclose()
+
+
+async def test_a_failover_of_redis_does_not_come_to_the_same_version_twice(redis_server: RedisServer) -> None:
+    """What the old server had not passed on is lost; what the new one takes in must be seen by who has read the old one."""
+    kept = RedisRevocations(redis_server.url)
+    raw = Redis.from_url(redis_server.url, decode_responses=True)
+    await kept.add([until(A, 100)])
+    before = await raw.get("dpj:revoked:version")
+    await kept.add([until(B, 100)])
+    seen = await kept.active()
+    await raw.set("dpj:revoked:version", before)
+    await raw.zrem("dpj:revoked", B)
+    await kept.add([until(C, 100)])
+    found = await kept.active()
+    assert found.version not in {seen.version, int(before)}
+    assert set(found.until) == {A, C}
+    await raw.aclose()
     await kept.aclose()
 
 

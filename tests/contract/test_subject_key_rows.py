@@ -154,3 +154,13 @@ async def test_postgresql_itself_brings_no_key_back(site: Site, change: str) -> 
     async with site.postgres.connection() as connection:
         with pytest.raises(asyncpg.CheckViolationError):
             await connection.execute(f"UPDATE cles_sujets SET {change} WHERE sujet = $1", subject.id)  # noqa: S608
+
+
+async def test_postgresql_itself_keeps_the_row_of_a_destroyed_key(site: Site) -> None:
+    if site.memory:
+        pytest.skip("a rule of the database")
+    subject = Subject("acme", uuid4())
+    await destroyed(site, subject)
+    async with site.postgres.connection() as connection:
+        with pytest.raises(asyncpg.CheckViolationError):
+            await connection.execute("DELETE FROM cles_sujets WHERE sujet = $1", subject.id)

@@ -58,4 +58,4 @@ def test_names_addresses_and_ids_stay_in_production(pipeline: Pipeline, tmp_path
     pipeline.settle()
     lines = pipeline.mongo("audit_logs", {"entity_id": told["export"]})
     assert {line["action"] for line in lines} == {"export.anonymised", "export.anonymised.completed"}
-    assert pipeline.json("audit", "verify")["intact"] is True
+    assert pipeline.json("audit", "verify", "--tenant", TENANT)["intact"] is True

@@ -127,7 +127,7 @@ def test_the_audit_chain_holds_and_names_every_step(pipeline: Pipeline, archived
     assert {step: about[step] for step in steps} == dict.fromkeys(steps, 1)
     assert sum(count for action, count in about.items() if "content" in action or "download" in action) >= 1, about
     assert all(fields["ip_sealed"] is None or "127.0.0.1" not in fields["ip_sealed"] for fields in said)
-    verdict = pipeline.json("audit", "verify")
+    verdict = pipeline.json("audit", "verify", "--tenant", TENANT)
     assert verdict["intact"] is True
 
 

@@ -98,7 +98,7 @@ def test_nothing_is_left_of_an_erased_document(pipeline: Pipeline, tmp_path: Pat
     assert agents["document.validated"]["state"] == "ERASED"
     assert "httpx" in agents["document.erasing"]["text"]
     assert "[erased " in pipeline.dpj("audit", "show", document_id, "--tenant", TENANT, "--reason", "TEST-1")
-    assert pipeline.json("audit", "verify")["intact"] is True
+    assert pipeline.json("audit", "verify", "--tenant", TENANT)["intact"] is True
     actions = [line["action"] for line in pipeline.mongo("audit_logs", {"entity_id": document_id}) if "action" in line]
     assert {"document.legal_hold.set", "document.erasing", "document.erased"} <= set(actions)
 

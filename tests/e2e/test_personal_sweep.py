@@ -313,7 +313,7 @@ def everything_else(pipeline: Pipeline) -> dict[str, bytes]:
         endpoint, access, secret, bucket = (
             pipeline.settings[f"DPJ_{kind}_{name}"] for name in ("ENDPOINT", "ACCESS_KEY", "SECRET_KEY", "BUCKET")
         )
-        store = Minio(endpoint, access_key=access, secret_key=secret, secure=False)
+        store = Minio(endpoint, access_key=access, secret_key=secret, secure=False, region="us-east-1")
         told = []
         for one in store.list_objects(bucket, recursive=True):
             known = store.stat_object(bucket, one.object_name)

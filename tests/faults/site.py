@@ -55,7 +55,12 @@ LINES = tuple(toxiproxy.UPSTREAMS)
 HTTP_LINES: Mapping[str, Form] = {"registry": page_error, "ged": page_error, "minio": s3_error, "vault": vault_error}
 READY_SECONDS = 60.0
 #: One client brings all the traffic; how often a client may call is not what these tests are about.
-UNTHROTTLED = {"DPJ_RATE_CLIENT": "0", "DPJ_RATE_DOCUMENTS": "0", "DPJ_RATE_FAILURES": "0"}
+UNTHROTTLED = {
+    "DPJ_RATE_CLIENT": "0",
+    "DPJ_RATE_DOCUMENTS": "0",
+    "DPJ_RATE_FAILURES": "0",
+    "DPJ_API_CONNECTIONS_PER_ADDRESS": "0",
+}
 
 #: Short leases and pauses: a test waits for what a crash left behind.
 QUICK = {

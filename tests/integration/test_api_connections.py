@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from ingest_api.protocol import MAX_HEAD_BYTES
+from ingest_api.protocol import MAX_AHEAD, MAX_HEAD_BYTES
 from tests.support.api import BOUNDARY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -238,6 +238,58 @@ def test_the_body_of_who_may_not_is_not_read_for_ever(line: socket.socket) -> No
     status, headers, _ = answer(line)
     assert (status, headers["connection"]) == (401, "close")
     assert time.monotonic() - began < 10
+
+
+# --- Too much of it ---------------------------------------------------------------------------------------------------
+
+
+def rest(line: socket.socket) -> bytes:
+    found = b""
+    with suppress(ConnectionError):
+        while piece := line.recv(1 << 20):
+            found += piece
+    return found
+
+
+def test_of_requests_sent_ahead_a_few_are_answered_and_the_last_says_so(line: socket.socket) -> None:
+    with suppress(ConnectionError):
+        line.sendall(ALIVE * 5_000)
+    answers = rest(line).split(b"HTTP/1.1 ")[1:]
+    assert 1 <= len(answers) <= MAX_AHEAD + 1
+    assert all(one.startswith(b"200 ") for one in answers)
+
+
+def test_an_address_has_so_many_connections_and_gets_their_places_back(tmp_path: Path) -> None:
+    with serving(tmp_path / "crowded", PER_ADDRESS="3") as port, ExitStack() as stack:
+        lines = []
+        for _ in range(4):
+            lines.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20)))
+            lines[-1].sendall(ALIVE)
+            if answer(lines[-1])[0] == 429:
+                break
+        assert len(lines) in {3, 4}  # the one that found the server may not be gone yet
+        lines[0].close()
+        deadline = time.monotonic() + 10
+        while True:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as later:
+                later.sendall(ALIVE)
+                if answer(later)[0] == 200:
+                    break
+            assert time.monotonic() < deadline
+
+
+def test_beyond_the_connections_of_a_server_it_says_so(tmp_path: Path) -> None:
+    with serving(tmp_path / "full", CONNECTIONS="2") as port:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=20) as first,
+            socket.create_connection(("127.0.0.1", port), timeout=20) as second,
+        ):
+            second.sendall(ALIVE.replace(b"/livez", b"/readyz"))
+            assert_refused(second, 503, "overloaded")
+            first.sendall(ALIVE)
+            status, headers, _ = answer(first)
+        assert status == 200
+        assert "retry-after" not in headers
 
 
 # --- Answers ----------------------------------------------------------------------------------------------------------

@@ -62,6 +62,14 @@ class Server:
                 continue
         return found
 
+    def sockets(self) -> int:
+        """How many sockets the process holds open."""
+        found = 0
+        for link in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with suppress(OSError):
+                found += str(link.readlink()).startswith("socket:")
+        return found
+
     def objects(self) -> list[Path]:
         return [path for path in (self.folder / "objects" / "documents").rglob("*") if path.is_file()]
 
@@ -74,7 +82,7 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Server]:
+def running(folder: Path, **settings: str) -> Iterator[Server]:
     for name in ("objects", "tmp"):
         (folder / name).mkdir()
     with socket.socket() as chosen:
@@ -84,7 +92,7 @@ def running(folder: Path) -> Iterator[Server]:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.api_server", str(port), str(folder)],
             cwd=ROOT,
-            env={**os.environ, "TMPDIR": str(folder / "tmp")},
+            env={**os.environ, "TMPDIR": str(folder / "tmp"), **settings},
             stdout=log,
             stderr=log,
         )
@@ -305,3 +313,37 @@ def test_a_damaged_object_never_looks_whole(server: Server) -> None:
         with pytest.raises(httpx.RemoteProtocolError):
             received.extend(response.iter_raw())
     assert len(b"".join(received)) < 4 * MIB
+
+
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_who_does_not_read_its_answer_is_cut(tmp_path: Path, half_closed: bool) -> None:
+    """Over plain HTTP, where a close waits until all is read: the server gets its socket back all the same."""
+    with running(tmp_path, SEND_SECONDS="1.5") as server, socket.socket() as connection:
+        form = b"".join(a_form(server, 32 * MIB))
+        stored = httpx.post(f"{server.url}/documents", headers={**bearer(), **FORM_TYPE}, content=form, timeout=60)
+        assert stored.status_code == 201, stored.text
+        alone = settled(server)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", server.port))
+        link, token = stored.json()["links"]["content"], bearer()["Authorization"]
+        connection.sendall(f"GET {link} HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n\r\n".encode())
+        time.sleep(1.0)
+        assert server.sockets() == alone + 1
+        if half_closed:
+            connection.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + 10
+        while server.sockets() > alone:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        status, received = read_answer(connection)
+    assert status == 200
+    assert len(received) < 32 * MIB
+
+
+def settled(server: Server) -> int:
+    """Sockets of the server once its clients of before are gone."""
+    found = 0
+    for _ in range(3):
+        time.sleep(0.2)
+        found = server.sockets()
+    return found

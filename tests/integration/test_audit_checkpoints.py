@@ -10,8 +10,8 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,11 +21,13 @@ from pymongo import AsyncMongoClient
 
 from crypto.signatures import verifies
 from domain.audit_chain import ChainEntry, hash_of
-from domain.checkpoints import checkpoint_of
+from domain.checkpoints import Checkpoint, checkpoint_of, first_previous, signed_checkpoint_of
 from domain.errors import CheckpointConflict, CheckpointStoreUnavailable
 from domain.events import AuditRecorded
+from domain.merkle import RightEdge, leaf_hash
 from operations.audit_checkpoints import read_signed
 from operations.audit_export import entries_of, export_audit
+from operations.audit_overdue import Overdue
 from operations.audit_verify import AuditReport, verify_audit
 from processors.audit import AuditChainer, AuditFlusher
 from processors.checkpointing import AuditCheckpointer
@@ -72,6 +74,7 @@ class Site:
         return AuditCheckpointer(
             self.trees,
             self.signer,
+            verifies,
             self.store,
             self.history,
             self.pending,
@@ -103,8 +106,10 @@ class Site:
 
     async def report(self) -> AuditReport:
         keys = {key.id: key for key in await self.signer.public_keys()}
-        signed = {self.tenant: await read_signed(self.store, keys, verifies, self.tenant)}
-        return await verify_audit(self.history, self.pending, self.tenant, signed)
+        recorded = await self.trees.recorded(self.tenant)
+        found = await read_signed(self.store, keys, verifies, self.tenant, recorded.get(self.tenant, ()))
+        overdue = Overdue(self.store, self.history, self.pending, self.clock, seconds=60, pause=0)
+        return await verify_audit(self.history, self.pending, self.tenant, {self.tenant: found}, overdue)
 
     async def findings(self) -> list[tuple[str, int]]:
         return [(one.kind, one.at) for chain in (await self.report()).chains for one in chain.findings]
@@ -156,7 +161,10 @@ async def test_a_log_with_checkpoints_verifies_here_and_elsewhere(site: Site, tm
     await site.write(600)
     assert await site.checkpointer.move() == 600
     await site.write(3)
-    assert (await site.report()).told == [f"{site.tenant}: intact, 608 entries, 605 of them signed by 2 checkpoints"]
+    [told_of] = (await site.report()).told
+    assert told_of.startswith(
+        f"{site.tenant}: intact, 608 entries, 605 of them signed by 2 checkpoints, the newest of "
+    )
     assert await told(site, tmp_path, capsys) == []
     assert await site.checkpointer.move() == 3
     assert await site.checkpointer.move() == 0
@@ -333,6 +341,110 @@ async def test_a_database_that_was_rewritten_or_restored_gets_no_new_checkpoint(
     with pytest.raises(CheckpointConflict):
         await site.checkpointer.move()
     assert list(await site.store.sizes(site.tenant, 1, 9)) == [5, 9]
+
+
+# --- an administrator of PostgreSQL and what is not signed yet -------------------------------------------------------
+
+
+async def unfinished(site: Site, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """A checkpoint of 5 entries, and one of 8 on record that was not signed yet; its body."""
+    await site.write(5)
+    await site.checkpointer.move()
+    await site.write(3)
+    site.clock.at += timedelta(seconds=5)
+
+    async def put(tenant: str, size: int, content: bytes) -> None:
+        raise CheckpointStoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site.store, "put", put)
+        with pytest.raises(CheckpointStoreUnavailable):
+            await site.checkpointer.move()
+    [row] = await site.sql("SELECT body FROM audit_checkpoints WHERE tenant = $1 AND signature IS NULL", site.tenant)
+    return bytes(row["body"])
+
+
+@pytest.mark.parametrize("changed", ["tenant", "previous", "late", "early", "root", "all"])
+async def test_nothing_is_signed_because_a_row_says_so(
+    site: Site, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    made = checkpoint_of(await unfinished(site, monkeypatch))
+    other = RightEdge()
+    for number in range(8):
+        other.add(leaf_hash(str(number).encode()))
+    forged = {
+        "tenant": replace(made, tenant="other"),
+        "previous": replace(made, previous=first_previous(site.tenant)),
+        "late": replace(made, time=made.time + timedelta(days=3_650)),
+        "early": replace(made, time=made.time - timedelta(days=365)),
+        "root": replace(made, root=other.root.hex()),
+        "all": replace(made, root=other.root.hex()),
+    }[changed]
+    await site.sql(
+        "UPDATE audit_checkpoints SET body = $2, hash = $3, taken_at = $4 WHERE tenant = $1 AND size = 8",
+        site.tenant,
+        forged.body,
+        forged.hash,
+        forged.time,
+    )
+    if changed == "all":  # the tree with it: edge and leaves
+        edge, leaves = b"".join(other.hashes), b"".join(leaf_hash(str(number).encode()) for number in range(8))
+        await site.sql("UPDATE audit_trees SET edge = $2 WHERE tenant = $1", site.tenant, edge)
+        await site.sql("UPDATE audit_tiles SET hashes = $2 WHERE tenant = $1", site.tenant, leaves)
+    with pytest.raises(CheckpointConflict):
+        await site.checkpointer.move()
+    assert list(await site.store.sizes(site.tenant, 1, 9)) == [5]
+    assert list(await site.store.sizes("other", 1, 9)) == []
+
+
+async def test_what_was_on_record_and_not_touched_is_finished(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = await unfinished(site, monkeypatch)
+    assert await site.checkpointer.move() == 1
+    [kept] = await site.store.contents(site.tenant, 8)
+    assert json.loads(kept)["checkpoint"].encode() == body
+    assert await site.trees.recorded(site.tenant) == {
+        site.tenant: [
+            (size, checkpoint.hash) for size, checkpoint in ((5, await _made(site, 5)), (8, checkpoint_of(body)))
+        ]
+    }
+
+
+async def _made(site: Site, size: int) -> Checkpoint:
+    [kept] = await site.store.contents(site.tenant, size)
+    return signed_checkpoint_of(kept).checkpoint
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_trees SET size = 1000000000000000 WHERE tenant = $1",
+        "UPDATE audit_checkpoints SET taken_at = 'infinity' WHERE tenant = $1 AND body IS NOT NULL",
+        "DELETE FROM audit_checkpoints WHERE tenant = $1",
+        "UPDATE audit_heads SET seq = 2 WHERE tenant = $1",
+        "DELETE FROM audit_heads WHERE tenant = $1",
+        "DELETE FROM audit_trees WHERE tenant = $1",
+    ],
+)
+async def test_no_row_keeps_a_tenant_from_being_due(site: Site, statement: str) -> None:
+    await site.write(5)
+    await site.checkpointer.move()
+    now = site.clock.at
+    assert await site.trees.due(1, now - timedelta(minutes=1), now + timedelta(minutes=1)) == []
+    await site.sql(statement, site.tenant)
+    assert await site.trees.due(10**6, now - timedelta(minutes=1), now + timedelta(minutes=1)) == [site.tenant]
+    with pytest.raises(CheckpointConflict):
+        await site.checkpointer.move()
+
+
+async def test_entries_that_are_kept_from_being_signed_are_told(site: Site) -> None:
+    await site.write(5)
+    await site.checkpointer.move()
+    await site.write(3)
+    assert await site.findings() == []
+    site.clock.at += timedelta(minutes=3)
+    assert await site.findings() == [("UNSIGNED", 6)]
+    await site.checkpointer.move()
+    assert await site.findings() == []
 
 
 async def test_chains_older_than_the_trees_get_theirs_from_the_log(site: Site) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
 from minio import Minio
 from minio.commonconfig import ENABLED
@@ -20,7 +21,7 @@ from domain.lifecycle import Status
 from ged.cmis import CmisRepository
 from operations.audit_export import key_set
 from processors.access import Caller
-from processors.archive_copies import ArchiveCopies, CopyRemover, named
+from processors.archive_copies import ArchiveCopies, CopyRemover, location, named
 from processors.archiving import ArchivingProcessor
 from processors.erasing import Erasing
 from processors.erasure import Eraser
@@ -87,12 +88,28 @@ def a_validated() -> Document:
     )
 
 
+async def _move(stack: Mapping[str, str], ged: CmisRepository, document: Document, copy: str) -> None:
+    """Rename the copy and put it into another folder, as a user of the GED does."""
+    source, target = await ged.find(location(document)[0]), await ged.find(location(document)[0][:1])
+    assert source is not None
+    assert target is not None
+    named = {"propertyId[0]": "cmis:name", "propertyValue[0]": f"renamed-{uuid4().hex}.pdf"}
+    async with httpx.AsyncClient(auth=(stack["DPJ_GED_USER"], stack["DPJ_GED_PASSWORD"]), trust_env=False) as client:
+        url = f"{stack['DPJ_GED_URL']}/{stack['DPJ_GED_REPOSITORY']}/root"
+        for form in (
+            {"cmisaction": "update", "objectId": copy, **named},
+            {"cmisaction": "move", "objectId": copy, "sourceFolderId": source.id, "targetFolderId": target.id},
+        ):
+            (await client.post(url, data={**form, "_charset_": "UTF-8"})).raise_for_status()
+
+
 async def test_nothing_is_left_of_an_archived_document(
     database: PostgresDatabase,
     postgres: Postgres,
     store: Store,
     ged: CmisRepository,
     facts: MongoExtendedMetadata,
+    stack: Mapping[str, str],
     tmp_path: Path,
 ) -> None:
     document, neighbour = a_validated(), a_validated()
@@ -113,6 +130,11 @@ async def test_nothing_is_left_of_an_archived_document(
     async with database.transaction() as work:
         await commit(work)
     assert len(await named(ged, document)) == 1
+    async with database.transaction() as work:
+        copy = (await work.documents.get(document.id)).ged_id or ""
+    await _move(stack, ged, document, copy)  # no erasure is held up by what somebody did in the GED
+    assert await named(ged, document) == []
+    assert await ged.described(copy)
 
     clock = SystemClock()
     erasing = Erasing(database, PlainSeals(), clock)
@@ -128,7 +150,7 @@ async def test_nothing_is_left_of_an_archived_document(
         facts,
         signer,
         clock,
-        Kept(topic_days=30, backup_days=30),
+        Kept(topic_days=30, backup_days=30, row_days=60, key_hours=72),
     )
     assert await eraser.run_once() == 1
     assert await eraser.run_once() == 0
@@ -137,7 +159,7 @@ async def test_nothing_is_left_of_an_archived_document(
     if isinstance(store, MinioObjectStore):
         versions = store._client.list_objects(store._bucket, recursive=True, include_version=True)
         assert {version.object_name for version in versions} == {neighbour.object_key, longer}
-    assert await named(ged, document) == []
+    assert await ged.described(copy) is None
     assert await facts.get(document.id) is None
     assert await facts.get(neighbour.id) == {"pages": 4}
     async with database.transaction() as work:

@@ -61,6 +61,7 @@ class ApiProcesses:
             "antivirus": "off",
             "rate_client": "0",
             "rate_documents": "0",
+            "api_connections_per_address": "0",
             **changes,
         }
         self._stack = stack

@@ -1,15 +1,17 @@
 """The API as a process of its own: real files, real envelope, real libmagic, rows in memory.
 
-``python -m tests.support.api_server PORT FOLDER``: objects go to FOLDER/objects, rows are lost at the end. The server in front is
-that of ``dpj api``, with the deadlines (in seconds) of the environment: HEAD_SECONDS, BODY_SECONDS.
+``python -m tests.support.api_server PORT FOLDER``: objects go to FOLDER/objects, rows are lost at the end. The server in front, and its loop, are
+those of ``dpj api``, with the deadlines (in seconds) and bounds of the environment: HEAD_SECONDS, BODY_SECONDS, SEND_SECONDS,
+CONNECTIONS, PER_ADDRESS, TRUSTED_PROXIES.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from pathlib import Path
+
+import uvloop
 
 from crypto.envelope import Envelope
 from ingest_api.sniffing import MagicSniffer
@@ -41,11 +43,18 @@ async def main(port: int, folder: Path) -> None:
     bench = a_bench(folder)
     await FilesystemObjectStore(folder / "objects").prepare()
     app = an_app(bench, body_timeout=float(os.environ.get("BODY_SECONDS", "2")))
-    head = float(os.environ.get("HEAD_SECONDS", "10"))
-    proxies = os.environ.get("TRUSTED_PROXIES", "")
-    server = api_server(app, host="127.0.0.1", port=port, head_seconds=head, connections=500, trusted_proxies=proxies)
+    server = api_server(
+        app,
+        host="127.0.0.1",
+        port=port,
+        head_seconds=float(os.environ.get("HEAD_SECONDS", "10")),
+        send_seconds=float(os.environ.get("SEND_SECONDS", "60")),
+        connections=int(os.environ.get("CONNECTIONS", "500")),
+        per_address=int(os.environ.get("PER_ADDRESS", "0")),
+        trusted_proxies=os.environ.get("TRUSTED_PROXIES", ""),
+    )
     await server.serve()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2])))
+    uvloop.run(main(int(sys.argv[1]), Path(sys.argv[2])))

@@ -177,6 +177,17 @@ class MemoryGed:
                 yield held.content[:100]
                 yield held.content[100:]
 
+    async def described(self, object_id: str) -> str | None:
+        self._call("described")
+        found = [held for _, held in self.objects if held.id == object_id and held.content is not None]
+        if not found:
+            return None
+        return found[0].document.description if found[0].document is not None else ""
+
+    def move(self, object_id: str, path: Path) -> None:
+        """As a user of the GED does."""
+        self.objects = [(path if held.id == object_id else at, held) for at, held in self.objects]
+
     async def delete(self, object_id: str) -> None:
         self._call("delete")
         self.objects = [(path, held) for path, held in self.objects if held.id != object_id]

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from crypto.envelope import Envelope
 from crypto.link_tokens import LinkSigner
 from crypto.personal_data import PersonalDataKeys
+from crypto.signatures import verifies
 from domain.documents import Document, DocumentType, Dossier, Language, Role, Step
 from domain.events import AuditRecorded, Event
 from domain.lifecycle import Status
@@ -39,6 +40,7 @@ from tests.support.memory_trees import MemoryAuditTrees, MemorySigner
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LONGEST_TOKEN = 86_400.0
+LONGEST_SESSION = 30 * 86_400.0
 LONGEST_LINK = 3_600
 PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + b"content of a paper\n" * 20
 
@@ -100,17 +102,25 @@ class Bench:
         self.search = DocumentSearch(self.database, self.database, self.texts, self.personal, self.clock)
         self.validation = Validation(self.database, self.personal, self.texts, self.clock)
         self.dossiers = DossierFiles(self.database, self.personal, self.clock)
-        self.link_signer = LinkSigner([os.urandom(32)], lambda: self.clock.at.timestamp())
-        self.links = DocumentLinks(
-            self.database, self.content, self.link_signer, self.personal, self.clock, longest=LONGEST_LINK
-        )
         self.revocations = MemoryRevocations(self.clock)
         self.revoked = RevokedTokens(self.revocations, lambda: self.clock.at.timestamp())
         self.revoking = Revoking(
-            self.revocations, self.database, self.personal, self.clock, longest_token=LONGEST_TOKEN
+            self.revocations,
+            self.database,
+            self.personal,
+            self.clock,
+            longest_token=LONGEST_TOKEN,
+            longest_session=LONGEST_SESSION,
+            longest_link=LONGEST_LINK,
+        )
+        self.link_signer = LinkSigner([os.urandom(32)])
+        self.links = DocumentLinks(
+            self.database, self.content, self.link_signer, self.personal, self.clock, self.revoked, longest=LONGEST_LINK
         )
         self.trees, self.signer = MemoryAuditTrees(), MemorySigner()
-        self.receipts = Receipts(self.database, self.trees, self.signer, self.personal, self.clock, seconds=300.0)
+        self.receipts = Receipts(
+            self.database, self.trees, self.signer, verifies, self.personal, self.clock, seconds=300.0
+        )
         self.erasing = Erasing(self.database, self.personal, self.clock)
         self.keeping = Keeping(self.database, self.personal, self.clock)
         self.dossier = self.add_dossier("acme", "D-1")

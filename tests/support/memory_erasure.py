@@ -105,6 +105,18 @@ class MemoryErasureQueue:
         rows.erasures[document_id] = erasure, self._database.clock.at + timedelta(seconds=seconds)
 
 
+class MemoryRegularWork:
+    def __init__(self, clock: FixedClock) -> None:
+        self._clock = clock
+        self._ends: dict[str, datetime] = {}
+
+    async def age(self, name: str) -> float | None:
+        return (self._clock.at - self._ends[name]).total_seconds() if name in self._ends else None
+
+    async def done(self, name: str) -> None:
+        self._ends[name] = self._clock.at
+
+
 class MemoryDueDocuments:
     def __init__(self, database: Any) -> None:
         self._database = database

@@ -24,5 +24,11 @@ class MemoryLinks:
         if link is not None and link.revoked_at is None:
             self._rows[link_id] = replace(link, revoked_at=at)
 
+    async def revoke_made_with(self, mark: str, at: datetime) -> int:
+        found = [link for link in self._rows.values() if mark in link.marks and link.is_good(at)]
+        for link in found:
+            self._rows[link.id] = replace(link, revoked_at=at)
+        return len(found)
+
     async def count_good(self, document_id: UUID, now: datetime) -> int:
         return sum(link.document_id == document_id and link.is_good(now) for link in self._rows.values())

@@ -39,6 +39,11 @@ class MemoryRevocations:
         now = self._clock.now()
         return Revoked(self._version, {mark: until for mark, until in self._until.items() if until > now})
 
+    def forget(self) -> None:
+        """As a store does once all is over."""
+        self._until.clear()
+        self._version += 1
+
     async def _answering(self) -> None:
         if self.away == "hangs":
             await asyncio.sleep(3600)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -48,12 +48,13 @@ class MemoryAuditTrees:
         if with_leaves:
             self._keep(entries)
 
-    async def due(self, entries: int, before: datetime) -> Sequence[str]:
+    async def due(self, entries: int, before: datetime, ahead: datetime) -> Sequence[str]:
         found = []
         for tenant, tree in sorted(self.trees.items()):
             new, latest = tree.head - tree.size, tree.made[-1] if tree.made else None
             unfinished = latest is not None and latest.size not in tree.signed
-            if unfinished or (new and (latest is None or latest.time <= before or new >= entries)):
+            forged = new < 0 or (tree.size and latest is None) or (latest is not None and latest.time > ahead)
+            if unfinished or forged or (new > 0 and (latest is None or latest.time <= before or new >= entries)):
                 found.append(tenant)
         return found
 
@@ -67,7 +68,13 @@ class MemoryAuditTrees:
             latest=tree.made[-1] if tree.made else None,
             signed=tree.signed.get(tree.size),
             missing_to=min(following) - 1 if following else tree.head,
+            head=tree.head,
+            before=max((made.size for made in tree.made if made.size < tree.size), default=0),
         )
+
+    async def tiles(self, tenant: str, needed: Sequence[TileId]) -> Mapping[TileId, bytes]:
+        tree = self.of(tenant)
+        return {tile: tree.tiles[tile] for tile in needed if tile in tree.tiles}
 
     async def add(self, entries: Sequence[ChainEntry]) -> None:
         self._keep(entries)
@@ -131,6 +138,8 @@ class MemorySigner:
 
     async def public_keys(self) -> Sequence[PublicKey]:
         return [self.public]
+
+    async def check(self) -> None: ...
 
 
 @dataclass

@@ -106,7 +106,7 @@ class Pipeline:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("DPJ_") or key == "DPJ_HOME"}
         command = [sys.executable, "-m", "runtime.cli", *words, "--stack", self.name]
         done = subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == status, (words, done.returncode, done.stderr[-2000:])
+        assert done.returncode == status, (words, done.returncode, done.stdout[-2000:], done.stderr[-2000:])
         return done.stdout
 
     def json(self, *words: str) -> Any:

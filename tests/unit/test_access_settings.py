@@ -56,6 +56,13 @@ def test_production_refuses_a_developments_means(changes: dict[str, Any], said: 
         settings(environment="production", **changes)
 
 
+@pytest.mark.parametrize("proxies", ["*", "0.0.0.0/0", "::/0", "gateway.example", "10.0.0.1/8"])
+def test_no_proxy_is_everybody(proxies: str) -> None:
+    with pytest.raises(ValidationError, match="DPJ_TRUSTED_PROXIES"):
+        settings(trusted_proxies=proxies)
+    assert settings(trusted_proxies="10.0.0.0/8, 192.0.2.1").trusted_proxies
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -173,6 +173,21 @@ def test_known_details_go_over() -> None:
     assert audited(details=json.dumps(details))["details"] == {**details, "size": 12}
 
 
+@pytest.mark.parametrize(
+    ("sizes", "shown"),
+    [
+        (Sizes.EXACT, {"size": 123_457, "start": "100000", "end": "123457"}),
+        (Sizes.ROUNDED, {"size": 120_000}),
+    ],
+)
+def test_rounded_sizes_are_not_told_by_the_ranges_that_were_read(sizes: Sizes, shown: dict[str, Any]) -> None:
+    details = json.dumps({"start": "100000", "end": "123457", "size": "123457"})
+    said = entry_of(a_line(details=details), genesis("acme")).fields()
+    line = anonymiser(sizes=sizes).audit(said)
+    assert line["details"] == shown
+    assert ("12345" in json.dumps(line)) is (sizes is Sizes.EXACT)
+
+
 @pytest.mark.parametrize("details", ["", "no json", "[1]", "null", '"durand"', "[" * 100_000])
 def test_details_that_are_no_object_are_none(details: str) -> None:
     assert audited(details=details)["details"] == {}

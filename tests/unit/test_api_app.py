@@ -151,7 +151,7 @@ async def test_a_check_that_hangs_has_a_deadline(bench: Bench, monkeypatch: pyte
     async def hangs() -> None:
         await asyncio.sleep(60)
 
-    monkeypatch.setattr("ingest_api.routes_health.CHECK_SECONDS", 0.01)
+    monkeypatch.setattr("ingest_api.readiness.CHECK_SECONDS", 0.01)
     async with a_client(an_app(bench, readiness={"kafka": hangs})) as client:
         assert (await client.get("/readyz")).status_code == 503
 

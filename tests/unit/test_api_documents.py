@@ -13,6 +13,7 @@ import httpx
 import pytest
 import structlog
 
+from domain.events import AuditRecorded
 from domain.lifecycle import Status
 from ingest_api.presenting import API
 from tests.support.api import (
@@ -234,6 +235,10 @@ async def test_content_comes_back_whole_and_safe(client: httpx.AsyncClient, benc
     assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-store")
 
 
+def reads(bench: Bench) -> list[AuditRecorded]:
+    return [line for line in bench.audited() if line.action == "document.content.read"]
+
+
 async def test_a_range_is_206(client: httpx.AsyncClient, bench: Bench) -> None:
     document = await bench.stored()
     url = f"{API}/documents/{document.id}/content"
@@ -245,6 +250,8 @@ async def test_a_range_is_206(client: httpx.AsyncClient, bench: Bench) -> None:
     outside = await client.get(url, headers={**bearer(), "Range": f"bytes={len(PDF)}-"})
     assert_problem(outside, 416, "range_not_satisfiable")
     assert outside.headers["content-range"] == f"bytes */{len(PDF)}"
+    assert json.loads(reads(bench)[-1].details) == {"outcome": "range_not_satisfiable"}
+    assert len(reads(bench)) == 3
 
 
 async def test_what_the_client_has_is_304(client: httpx.AsyncClient, bench: Bench) -> None:
@@ -252,7 +259,7 @@ async def test_what_the_client_has_is_304(client: httpx.AsyncClient, bench: Benc
     url = f"{API}/documents/{document.id}/content"
     response = await client.get(url, headers={**bearer(), "If-None-Match": ETAG})
     assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", ETAG)
-    assert not [line for line in bench.audited() if line.action == "document.content.read"]
+    assert [json.loads(line.details) for line in reads(bench)] == [{"outcome": "not_modified"}]
 
 
 async def test_content_that_may_not_be_read(client: httpx.AsyncClient, bench: Bench) -> None:
@@ -307,6 +314,8 @@ async def test_thumbnails(client: httpx.AsyncClient, bench: Bench) -> None:
     assert response.headers["content-type"] == "image/webp"
     same = await client.get(url, headers={**bearer(), "If-None-Match": response.headers["etag"]})
     assert same.status_code == 304
+    told = [json.loads(line.details) for line in reads(bench)]
+    assert told == [{"role": "thumbnail-256"}, {"role": "thumbnail-256", "outcome": "not_modified"}]
     assert_problem(await client.get(url, headers=bearer(), params={"size": 100}), 404, "thumbnail_not_found")
 
 

@@ -145,6 +145,37 @@ async def test_remove() -> None:
     assert bench.ged.documents() == []
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+async def test_the_recorded_copy_is_removed_wherever_it_is_by_now(*, in_place: bool) -> None:
+    bench, document = Bench(), stored()
+    copy = await bench.copies.put(document, 10)
+    bench.database.rows.ged_attempts.clear()  # the copy is recorded
+    bench.ged.move(copy.ged_id, ("dpj", "cases", "renamed.pdf"))
+    if in_place:
+        folder, name = location(document)
+        bench.ged.put((*folder, name), CONTENT)
+    recorded = replace(document, ged_id=copy.ged_id)
+    assert await bench.copies.remove(recorded)
+    assert bench.ged.documents() == []
+    assert not await bench.copies.remove(recorded)
+
+
+async def test_what_has_the_recorded_id_and_says_that_it_is_another_documents_stays() -> None:
+    """A GED that was set up anew counts its ids from the start."""
+    bench, document, neighbour = Bench(), stored(), stored()
+    copy = await bench.copies.put(neighbour, 10)
+    assert not await bench.copies.remove(replace(document, ged_id=copy.ged_id))
+    assert not await bench.copies.remove(replace(document, ged_id=bench.ged.objects[0][1].id))  # a folder
+    assert [held.id for _, held in bench.ged.documents()] == [copy.ged_id]
+
+
+async def test_a_copy_whose_description_was_changed_is_removed_all_the_same() -> None:
+    bench, document = Bench(), stored()
+    moved = bench.ged.put(("dpj", "cases", "contract.pdf"), CONTENT)
+    assert await bench.copies.remove(replace(document, ged_id=moved))
+    assert bench.ged.documents() == []
+
+
 async def test_a_document_without_size_is_a_defect() -> None:
     with pytest.raises(UnexpectedFailure):
         await Bench().copies.put(replace(stored(), size=None), 10)

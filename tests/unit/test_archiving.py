@@ -13,6 +13,7 @@ from domain.documents import Document
 from domain.errors import DocumentBusy, GedUnavailable
 from domain.events import DocumentArchived, Event
 from domain.lifecycle import Status
+from domain.retention import retention_end, years_after
 from processors.archive_copies import ArchiveCopies
 from processors.archiving import ArchivingProcessor
 from tests.support.builders import NOW, FixedClock, a_type
@@ -140,11 +141,30 @@ async def test_a_type_that_is_not_archived_ends_validated() -> None:
     bench = Bench(archived=False)
     await bench.run(validated(bench.first))
     assert bench.document.status is Status.VALIDATED
-    assert (bench.document.archive_planned, bench.document.retention_years) == (False, None)
+    assert (bench.document.archive_planned, bench.document.retention_years) == (False, 10)
     assert bench.timeline == ["ARCHIVE_NOT_PLANNED"]
     assert bench.ged.calls == []
+    bench.database.put(a_type(archived=True, retention_years=1))
     await bench.run(validated(bench.first))
     assert bench.timeline == ["ARCHIVE_NOT_PLANNED"]
+    assert retention_end(bench.document, a_type(retention_years=1)) == years_after(NOW, 10)
+
+
+async def test_years_that_are_recorded_already_hold_though_nothing_is_planned_yet() -> None:
+    """The type's rule was made shorter after the deposit: the database has written the longer one to the row."""
+    bench = Bench(Status.STORED, years=1)
+    bench.database.put(replace(bench.document, retention_years=9))
+    await bench.run(uploaded(bench.first))
+    assert (bench.document.archive_planned, bench.document.retention_years) == (True, 9)
+
+
+async def test_a_rule_that_is_made_shorter_during_the_archiving_does_not_hold() -> None:
+    bench = Bench(years=1)
+    commit = await bench.processor.process(validated(bench.first))
+    bench.database.put(replace(bench.document, retention_years=9))
+    async with bench.database.transaction() as work:
+        await commit(work)
+    assert (bench.document.retention_years, bench.document.expires_at) == (9, years_after(NOW, 9))
 
 
 async def test_an_upload_is_planned_once_and_the_plan_holds() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -11,8 +12,10 @@ from crypto.signatures import verifies
 from domain.audit_chain import ChainEntry, StoredEntry, hash_of, head_after
 from domain.checkpoints import SignedCheckpoint
 from operations.audit_checkpoints import read_signed
+from operations.audit_overdue import Overdue
 from operations.audit_verify import AuditReport, verify_audit
 from tests.support.audit_lines import MemoryAuditStore, WaitingEntries, a_chain
+from tests.support.builders import NOW
 from tests.support.memory_trees import MemoryCheckpointStore, MemorySigner
 from tests.support.proof import checkpoints_of, signed
 
@@ -29,6 +32,11 @@ class Site:
         self.checkpoints = MemoryCheckpointStore()
         self.put(self.honest)
         self.hold(self.chain)
+        self.recorded = [(one.checkpoint.size, one.checkpoint.hash) for one in self.honest]
+        self.at = NOW + timedelta(minutes=13)
+
+    def now(self) -> datetime:
+        return self.at
 
     def put(self, checkpoints: Sequence[SignedCheckpoint]) -> None:
         for one in checkpoints:
@@ -42,8 +50,9 @@ class Site:
 
     async def verify(self) -> AuditReport:
         keys = {self.signer.public.id: self.signer.public}
-        proof = {"acme": await read_signed(self.checkpoints, keys, verifies, "acme")}
-        return await verify_audit(self.store, self.heads, None, proof)
+        proof = {"acme": await read_signed(self.checkpoints, keys, verifies, "acme", self.recorded)}
+        overdue = Overdue(self.checkpoints, self.store, self.heads, self, seconds=150, pause=0)
+        return await verify_audit(self.store, self.heads, None, proof, overdue)
 
     async def findings(self) -> list[tuple[str, int]]:
         report = await self.verify()
@@ -60,13 +69,16 @@ def site() -> Site:
 
 async def test_what_was_signed_is_intact(site: Site) -> None:
     report = await site.verify()
-    assert report.told == ["acme: intact, 12 entries, 12 of them signed by 3 checkpoints"]
+    newest = "the newest of 2026-03-01T12:12:00Z"
+    assert report.told == [f"acme: intact, 12 entries, 12 of them signed by 3 checkpoints, {newest}"]
     assert report.document["chains"][0]["signed"] == 12
+    assert report.document["chains"][0]["checkpoint_time"] == "2026-03-01T12:12:00+00:00"
 
 
 async def test_entries_after_the_newest_checkpoint_are_the_chains_alone(site: Site) -> None:
-    del site.checkpoints.kept["acme", 12]
-    assert (await site.verify()).told == ["acme: intact, 12 entries, 9 of them signed by 2 checkpoints"]
+    unsigned(site)
+    newest = "the newest of 2026-03-01T12:09:00Z"
+    assert (await site.verify()).told == [f"acme: intact, 12 entries, 9 of them signed by 2 checkpoints, {newest}"]
 
 
 async def test_a_history_that_was_rewritten_in_both_databases(site: Site) -> None:
@@ -173,6 +185,8 @@ async def test_one_body_signed_by_two_keys_is_no_fork(site: Site) -> None:
 
 async def test_a_checkpoint_that_is_gone(site: Site) -> None:
     del site.checkpoints.kept["acme", 9]
+    assert await site.findings() == [("CHECKPOINT_MISSING", 12), ("CHECKPOINT_MISSING", 9)]
+    site.recorded.clear()
     assert await site.findings() == [("CHECKPOINT_MISSING", 12)]
 
 
@@ -195,3 +209,74 @@ async def test_checkpoints_alone_tell_of_a_tenant_that_is_gone_everywhere_else(s
     site.store.kept.clear()
     site.heads.known.clear()
     assert await site.findings() == [("TRUNCATED", 1)]
+
+
+# --- a store that has less than the database knows of ----------------------------------------------------------------
+
+
+async def test_an_empty_store_is_no_proof(site: Site) -> None:
+    site.checkpoints.kept.clear()
+    assert ("CHECKPOINT_MISSING", 4) in await site.findings()
+    assert (await site.verify()).told[1] == (
+        "acme: CHECKPOINT_MISSING: the database says that the checkpoint of 4 entries is signed, and the store does not have it, "
+        "and so with 2 more"
+    )
+
+
+async def test_another_than_the_recorded_one_is_told(site: Site) -> None:
+    site.recorded[2] = (12, "ab" * 32)
+    assert await site.findings() == [("CHECKPOINT_MISSING", 12)]
+
+
+# --- checkpoints that come no more -----------------------------------------------------------------------------------
+
+
+def unsigned(site: Site) -> None:
+    """Twelve entries, nine of them signed at minute 9."""
+    del site.checkpoints.kept["acme", 12]
+    del site.recorded[2]
+
+
+async def test_entries_that_nobody_signs_are_told(site: Site) -> None:
+    unsigned(site)
+    site.at = NOW + timedelta(minutes=14)
+    assert await site.findings() == []
+    site.at = NOW + timedelta(minutes=14, seconds=1)
+    assert await site.findings() == [("UNSIGNED", 10)]
+    assert (await site.verify()).told[1] == (
+        "acme: UNSIGNED: entries 10 to 12 are not signed, and the newest checkpoint is of 2026-03-01T12:09:00Z: "
+        "the audit worker does not run, or something keeps it from signing"
+    )
+
+
+async def test_where_all_is_signed_nothing_is_overdue(site: Site) -> None:
+    site.at = NOW + timedelta(days=900)
+    assert await site.findings() == []
+
+
+async def test_a_chain_that_was_never_signed(site: Site) -> None:
+    site.checkpoints.kept.clear()
+    site.recorded.clear()
+    site.at = NOW + timedelta(minutes=4)
+    assert await site.findings() == []
+    for minutes in (6, -6):  # an entry from later than now was dated by nobody honest
+        site.at = NOW + timedelta(minutes=minutes)
+        assert await site.findings() == [("UNSIGNED", 1)]
+
+
+async def test_an_entry_after_a_long_silence_is_signed_in_a_moment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    unsigned(site)
+    site.at = NOW + timedelta(days=3)
+    looks = 0
+
+    async def sizes(tenant: str, first: int, limit: int) -> Sequence[int]:
+        nonlocal looks
+        looks += first == 10 and limit == 1
+        if looks == 3:
+            site.put(site.honest[2:])
+        return await real(tenant, first, limit)
+
+    real = site.checkpoints.sizes
+    monkeypatch.setattr(site.checkpoints, "sizes", sizes)
+    assert await site.findings() == []
+    assert looks == 3

@@ -41,6 +41,7 @@ async def test_whole_chains_are_intact() -> None:
         "reason": None,
         "signed": 0,
         "checkpoints": 0,
+        "checkpoint_time": None,
         "findings": [],
     }
 

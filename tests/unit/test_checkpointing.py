@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from crypto.signatures import verifies
 from domain.audit_chain import ChainEntry, StoredEntry
-from domain.checkpoints import Checkpoint, first_previous, signed_checkpoint_of
+from domain.checkpoints import Checkpoint, PublicKey, first_previous, signed_checkpoint_of
 from domain.errors import CheckpointConflict, CheckpointStoreUnavailable, KeyringUnavailable
-from domain.merkle import RightEdge, leaf_hash
+from domain.merkle import RightEdge, TileId, leaf_hash
 from processors.checkpointing import AuditCheckpointer
 from tests.support.audit_lines import MemoryAuditStore, WaitingEntries, a_chain
 from tests.support.builders import NOW
 from tests.support.memory_trees import Locks, MemoryAuditTrees, MemoryCheckpointStore, MemorySigner
+from tests.support.proof import signed
 
 
 @dataclass
@@ -38,7 +41,16 @@ class Site:
     def checkpointer(self) -> AuditCheckpointer:
         """A new process's."""
         return AuditCheckpointer(
-            self.trees, self.signer, self.store, self.history, self.pending, self.locks, self, entries=10, seconds=60
+            self.trees,
+            self.signer,
+            verifies,
+            self.store,
+            self.history,
+            self.pending,
+            self.locks,
+            self,
+            entries=10,
+            seconds=60,
         )
 
     def stored(self, tenant: str = "acme") -> list[Checkpoint]:
@@ -198,7 +210,7 @@ async def test_a_database_restored_from_before_does_not_fork() -> None:
     assert [one.size for one in site.stored()] == [4, 8]
 
 
-@pytest.mark.parametrize("kept", ["another", "none", "both", "junk"])
+@pytest.mark.parametrize("kept", ["another", "none", "both", "junk", "forged", "misfiled"])
 async def test_a_store_that_lost_or_changed_its_checkpoint_is_told(kept: str) -> None:
     site = await taken(a_chain(9))
     mine = site.store.kept["acme", 8]
@@ -206,6 +218,158 @@ async def test_a_store_that_lost_or_changed_its_checkpoint_is_told(kept: str) ->
     if kept == "none":
         del site.store.kept["acme", 8]
     else:
-        site.store.kept["acme", 8] = {"another": [another], "both": [*mine, another], "junk": [b"junk"]}[kept]
+        site.store.kept["acme", 8] = {
+            "another": [another],
+            "both": [*mine, another],
+            "junk": [b"junk"],
+            "forged": [replace(signed_checkpoint_of(mine[0]), signature=bytes(64)).content],
+            "misfiled": site.store.kept["acme", 4],
+        }[kept]
     with pytest.raises(CheckpointConflict):
+        await site.checkpointer.move()
+    assert len(set(site.signer.signed)) == 2
+
+
+async def test_a_key_that_another_process_rotated_to_is_looked_for_once_more() -> None:
+    site = await taken(a_chain(9))
+    site.signer = Rotated(MemorySigner(7))
+    site.store.kept["acme", 8] = [signed(site.stored()[1], site.signer.new).content]
+    assert await site.checkpointer.move() == 1
+
+
+class Rotated(MemorySigner):
+    """Knows of ``new`` once it has looked."""
+
+    def __init__(self, new: MemorySigner) -> None:
+        super().__init__()
+        self.new, self.keys = new, [self.public]
+
+    async def check(self) -> None:
+        self.keys.append(self.new.public)
+
+    async def public_keys(self) -> Sequence[PublicKey]:
+        return self.keys
+
+
+# --- a checkpoint on record that is not ours -------------------------------------------------------------------------
+
+
+async def unfinished(chain: Sequence[ChainEntry]) -> Site:
+    """Checkpoints of 4 and 8 entries, and one of 9 on record that nobody signed yet."""
+    site = await taken(chain)
+    site.signer.away = 1
+    with pytest.raises(KeyringUnavailable):
+        await site.checkpointer.move()
+    assert site.trees.of("acme").size == 9
+    return site
+
+
+FORGED: list[dict[str, Any]] = [
+    {"tenant": "other"},
+    {"previous": "ab" * 32},
+    {"previous": first_previous("acme")},
+    {"time": NOW + timedelta(seconds=100)},
+    {"time": NOW - timedelta(days=365)},
+    {"time": NOW + timedelta(days=365)},
+    {"root": "ab" * 32},
+    {"size": 10},
+]
+
+
+@pytest.mark.parametrize("forged", FORGED)
+async def test_a_checkpoint_on_record_is_not_signed_unless_it_follows(forged: dict[str, Any]) -> None:
+    """Whoever writes the row between fixing and signing has nothing signed by it."""
+    site = await unfinished(a_chain(9))
+    tree = site.trees.of("acme")
+    tree.made[-1] = replace(tree.made[-1], **forged)
+    with capture_logs() as logs, pytest.raises(CheckpointConflict):
+        await site.checkpointer.move()
+    assert "audit_checkpoint_refused" in [one["event"] for one in logs]
+    assert [one.size for one in site.stored()] == [4, 8]
+    assert len(set(site.signer.signed)) == 2
+
+
+@pytest.mark.parametrize("with_tiles", [False, True])
+async def test_a_tree_forged_together_with_its_checkpoint_is_not_signed(with_tiles: bool) -> None:
+    """Right edge, row and even tiles of another history, which names the right checkpoint as the one before."""
+    site, other = await unfinished(a_chain(9)), await unfinished(a_chain(9))
+    tree, forged = site.trees.of("acme"), other.trees.of("acme")
+    tree.edge = forged.edge
+    tree.made[-1] = replace(tree.made[-1], root=forged.made[-1].root)
+    if with_tiles:
+        tree.tiles = forged.tiles
+    with pytest.raises(CheckpointConflict):
+        await site.checkpointer.move()
+    assert [one.size for one in site.stored()] == [4, 8]
+
+
+async def test_a_first_checkpoint_is_only_signed_where_the_store_has_none() -> None:
+    """The rows of earlier checkpoints are gone: what is on record can't be the first."""
+    site = await unfinished(a_chain(9))
+    tree = site.trees.of("acme")
+    tree.made = [replace(tree.made[-1], previous=first_previous("acme"))]
+    with pytest.raises(CheckpointConflict):
+        await site.checkpointer.move()
+    tree.made = []
+    with pytest.raises(CheckpointConflict):
+        await site.checkpointer.move()
+    assert [one.size for one in site.stored()] == [4, 8]
+
+
+async def test_a_row_that_was_taken_away_does_not_make_an_older_one_the_newest() -> None:
+    site = await unfinished(a_chain(9))
+    tree = site.trees.of("acme")
+    tree.made = [tree.made[0], replace(tree.made[2], previous=tree.made[0].hash)]
+    with pytest.raises(CheckpointConflict, match="lacks a checkpoint"):
+        await site.checkpointer.move()
+    assert [one.size for one in site.stored()] == [4, 8]
+
+
+async def test_an_unfinished_one_is_finished_if_nobody_touched_it() -> None:
+    site = await unfinished(a_chain(9))
+    assert await site.checkpointer.move() > 0
+    assert [one.size for one in site.stored()] == [4, 8, 9]
+
+
+async def test_a_proof_spans_many_tiles() -> None:
+    site, chain = Site(), a_chain(1_200)
+    for number, (first, end) in enumerate(((0, 300), (300, 301), (301, 1_200))):
+        site.seconds = 100 * number
+        site.trees.chained(chain[first:end])
+        assert await site.checkpointer.move() == end - first
+    site.trees.of("acme").tiles.pop(TileId(1, 0))
+    site.trees.chained(a_chain(1_201)[1_200:])
+    site.seconds = 1_000
+    with pytest.raises(CheckpointConflict):
+        await site.checkpointer.move()
+
+
+async def test_a_clock_that_is_a_little_behind_makes_no_conflict() -> None:
+    site = await taken(a_chain(9))
+    site.trees.chained(a_chain(30)[9:])
+    site.seconds = 70  # the newest is of second 100
+    assert await site.checkpointer.move() == 22
+    third = site.stored()[2]
+    assert third.time == NOW + timedelta(seconds=100, microseconds=1)
+    site.seconds = 30
+    with pytest.raises(CheckpointConflict, match="future"):
+        await site.checkpointer.move()
+
+
+# --- rows that would keep a tenant from being due --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("done", ["size", "time", "row", "head"])
+async def test_rows_that_nothing_of_ours_wrote_are_told(done: str) -> None:
+    site = await taken(a_chain(9))
+    tree = site.trees.of("acme")
+    if done == "size":
+        tree.size = 10**15
+    elif done == "time":
+        tree.made[-1] = replace(tree.made[-1], time=NOW + timedelta(days=36_500))
+    elif done == "row":
+        tree.made = []
+    else:
+        tree.head = 2
+    with pytest.raises((CheckpointConflict, ValueError)):  # the adapter tells of what is no edge
         await site.checkpointer.move()

@@ -92,7 +92,7 @@ class Bench:
 
     def another(self) -> Eraser:
         remover = CopyRemover(self.database, self.ged)
-        kept = Kept(topic_days=30, backup_days=90)
+        kept = Kept(topic_days=30, backup_days=90, row_days=60, key_hours=72)
         return Eraser(
             self.database, self.queue, self.objects, remover, self.facts, self.signer, self.clock, kept
         )  # fmt: skip
@@ -180,8 +180,15 @@ async def test_the_receipt_is_signed_and_says_what_was_destroyed_and_what_remain
     assert "original_name" in destroyed["personal_fields"]["fields"]
     assert destroyed["subject_key"]["at"] == destroyed["data_key"]["at"]
     remains = {one["what"]: one for one in said["remains"]}
-    assert remains["events"]["until"][:10] == "2026-03-31"
-    assert remains["backups"]["until"][:10] == "2026-05-30"
+    ends = {what: one["until"][:10] for what, one in remains.items() if one["until"]}
+    assert ends == {
+        "events": "2026-04-02",  # 30 days, and the segment's
+        "backups": "2026-05-30",
+        "outbox_and_inbox": "2026-05-01",
+        "idempotency_keys": "2026-03-05",
+    }
+    assert remains.keys() >= {"dossier_events", "notifications", "legal_holds", "erasure", "subject_key_row", "dossier"}
+    assert "bin" in remains["deleted_copy"]["where"]
     assert all(one["why"] for one in remains.values())
     assert "urand" not in json.dumps(said)
 

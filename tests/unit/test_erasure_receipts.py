@@ -37,7 +37,7 @@ def a_receipt(signer: MemorySigner, at: datetime = NOW) -> str:
         key=("vault-transit", "dpj-tenant-acme", 3),
         thumbnails=(),
     )
-    kept = Kept(topic_days=30, backup_days=30)
+    kept = Kept(topic_days=30, backup_days=30, row_days=60, key_hours=72)
     text = receipt_input(document, erasure, kept, at, signer.public.id, NOW)
     return compact(text, signer.private.sign(text))
 

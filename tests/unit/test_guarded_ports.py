@@ -57,6 +57,7 @@ PORTS: list[Port] = [
     (GuardedGed, "create_folder", (("a",),), False),
     (GuardedGed, "create", (("a",), "document", DATA), True),
     (GuardedGed, "read", ("id",), True),
+    (GuardedGed, "described", ("id",), False),
     (GuardedGed, "delete", ("id",), False),
     (GuardedMailSender, "send", ("mail",), False),
     (GuardedEngine, "scan", (DATA,), True),

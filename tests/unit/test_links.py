@@ -18,7 +18,7 @@ from crypto.link_tokens import LinkSigner
 from domain.documents import Document, Role
 from domain.errors import KeyringUnavailable
 from domain.lifecycle import READABLE, Status
-from domain.links import DocumentLink
+from domain.links import DocumentLink, SignedLink
 from domain.refusals import ContentNotAvailable, LinkNotFound, LinksUnavailable
 from ingest_api.rate_limits import Limit, RateLimits
 from processors import links
@@ -89,6 +89,18 @@ async def test_every_use_says_which_link_it_was_and_who_made_it(client: httpx.As
     assert "maker" not in repr(bench.audited())
 
 
+async def test_answers_that_only_tell_of_the_content_are_uses(client: httpx.AsyncClient, bench: Bench) -> None:
+    """The tag is the content's SHA-256: who guesses it knows what the document is. An answer 416 says how long it is."""
+    document = await bench.stored(Status.VERIFIED)
+    link = await a_link(client, document)
+    same = await client.get(link["url"], headers={"If-None-Match": f'"{document.sha256}"', "User-Agent": "browser/1"})
+    beyond = await client.get(link["url"], headers={"Range": f"bytes={len(PDF)}-", "User-Agent": "browser/1"})
+    assert (same.status_code, beyond.status_code) == (304, 416)
+    used = [line for line in bench.audited() if line.action == "document.link.used"]
+    assert [json.loads(line.details)["outcome"] for line in used] == ["not_modified", "range_not_satisfiable"]
+    assert {(line.actor, opened(bench, line)[1]) for line in used} == {(f"link:{link['id']}", "browser/1")}
+
+
 async def test_an_expired_link_is_refused(client: httpx.AsyncClient, bench: Bench) -> None:
     link = await a_link(client, await bench.stored(Status.VERIFIED), seconds=10)
     assert (await client.get(link["url"])).status_code == 200
@@ -136,7 +148,14 @@ async def test_with_an_antivirus_no_link_opens_what_was_not_scanned(bench: Bench
     document = await bench.stored()
     _, token = await bench.links.create(bench.caller(), document.id, "x", 60)
     careful = DocumentLinks(
-        bench.database, bench.content, bench.link_signer, bench.personal, bench.clock, longest=60, scanned_only=True
+        bench.database,
+        bench.content,
+        bench.link_signer,
+        bench.personal,
+        bench.clock,
+        bench.revoked,
+        longest=60,
+        scanned_only=True,
     )
     with pytest.raises(ContentNotAvailable):
         await careful.create(bench.caller(), document.id, "x", 60)
@@ -219,7 +238,7 @@ async def test_a_document_has_so_many_links_at_once(bench: Bench, monkeypatch: p
 
 async def test_a_site_without_a_key_has_no_links(bench: Bench) -> None:
     document = await bench.stored(Status.VERIFIED)
-    keyless = DocumentLinks(bench.database, bench.content, None, bench.personal, bench.clock, longest=60)
+    keyless = DocumentLinks(bench.database, bench.content, None, bench.personal, bench.clock, bench.revoked, longest=60)
     with pytest.raises(LinksUnavailable):
         await keyless.create(bench.caller(), document.id, "x", 60)
     with pytest.raises(LinkNotFound):
@@ -245,10 +264,10 @@ def test_a_new_key_signs_and_the_old_one_still_verifies() -> None:
     old, new = os.urandom(32), os.urandom(32)
     link, before = a_signed(LinkSigner([old]))
     both = LinkSigner([new, old])
-    assert both.verify(before) == (link.id, link.document_id)
+    assert both.verify(before) == SignedLink(link.id, link.document_id, link.expires_at)
     later, after = a_signed(both)
     assert before.split(".")[1] != after.split(".")[1]
-    assert LinkSigner([new]).verify(after) == (later.id, later.document_id)
+    assert LinkSigner([new]).verify(after) == SignedLink(later.id, later.document_id, later.expires_at)
     for signer, token in ((LinkSigner([new]), before), (LinkSigner([old]), after)):
         with pytest.raises(LinkNotFound):
             signer.verify(token)
@@ -268,14 +287,16 @@ def test_every_changed_bit_is_found() -> None:
             signer.verify(other)
 
 
-def test_a_token_ends_by_itself() -> None:
-    now = [NOW.timestamp()]
-    signer = LinkSigner([os.urandom(32)], lambda: now[0])
-    link, token = a_signed(signer)
-    signer.verify(token)
-    now[0] = link.expires_at.timestamp()
+async def test_a_token_ends_by_itself(bench: Bench) -> None:
+    """Whatever the row says."""
+    document = await bench.stored(Status.VERIFIED)
+    link, token = await bench.links.create(bench.caller(), document.id, "x", 60)
+    bench.database.rows.links[link.id] = replace(link, expires_at=link.expires_at + timedelta(days=1))
+    bench.clock.at = link.expires_at - timedelta(seconds=2)
+    await bench.links.readable(token)
+    bench.clock.at = link.expires_at
     with pytest.raises(LinkNotFound):
-        signer.verify(token)
+        await bench.links.readable(token)
 
 
 def test_keys_come_from_a_file_that_nobody_else_reads(tmp_path: Path) -> None:

@@ -13,9 +13,13 @@ from domain.merkle import (
     TILE_HASHES,
     RightEdge,
     TileId,
+    edge_tiles,
+    edge_within,
     grown,
     inclusion_proof,
     leaf_hash,
+    leaf_tiles,
+    leaves_within,
     node_hash,
     proof_tiles,
     root_of_path,
@@ -134,3 +138,30 @@ def test_what_does_not_fit_is_refused() -> None:
         split(b"x" * 33)
     with pytest.raises(ValueError, match="another length"):
         root_of_path(some(1)[0], 3, 300, some(2))
+
+
+@pytest.mark.parametrize("size", [1, 2, 255, 256, 257, 300, 512, 700, 70_000])
+def test_tiles_give_the_edge_of_every_earlier_size_and_the_leaves_since(size: int) -> None:
+    leaves = some(70_000)
+    tiles = grown(0, {}, leaves)
+    expected = RightEdge()
+    for leaf in leaves[:size]:
+        expected.add(leaf)
+    needed = {tile: tiles[tile] for tile in edge_tiles(size)}
+    assert edge_within(size, needed).hashes == expected.hashes
+    for end in {size + 1, min(size + 600, 70_000), 70_000}:
+        if end <= 70_000:
+            needed = {tile: tiles[tile] for tile in leaf_tiles(size, end)}
+            assert leaves_within(size, end, needed) == leaves[size:end]
+
+
+def test_tiles_that_are_missing_or_short_give_neither_edge_nor_leaves() -> None:
+    tiles = grown(0, {}, some(700))
+    short = {**tiles, TileId(0, 2): tiles[TileId(0, 2)][:HASH_BYTES]}
+    for wrong in ({}, {tile: tiles[tile] for tile in tiles if tile != TileId(0, 2)}, short):
+        with pytest.raises(ValueError, match="tile"):
+            edge_within(700, wrong)
+        with pytest.raises(ValueError, match="tile"):
+            leaves_within(300, 700, wrong)
+    with pytest.raises(ValueError, match="tile"):
+        leaves_within(300, 701, tiles)

@@ -16,7 +16,7 @@ from domain.reconciling import Fault
 from domain.renderings import NoThumbnail
 from ingest_api.metrics import ApiMetrics
 from rendering.confinement import Layer
-from runtime.erasing import ErasureMetrics
+from runtime.erasing import ErasureMetrics, PurgeMetrics
 from runtime.safety import AntivirusMetrics, ParserMetrics
 from runtime.settings import Settings
 from runtime.telemetry import CircuitMetrics, DeliveryMetrics, ReconcileMetrics, RelayMetrics, WatchdogMetrics
@@ -55,6 +55,7 @@ def test_every_metric_of_ours_is_explained() -> None:
     WatchdogMetrics(registry)
     ReconcileMetrics(registry)
     ErasureMetrics(registry)
+    PurgeMetrics(registry)
     ApiMetrics(registry)
     AntivirusMetrics(registry, enabled=True)
     ParserMetrics(registry)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from crypto.local_signer import LocalSigner
+from crypto.signatures import verifies
 from domain.audit_chain import ChainEntry
 from domain.errors import CheckpointConflict
 from operations.audit_export import export_audit, key_set
@@ -40,6 +41,7 @@ class Site:
         self.checkpointer = AuditCheckpointer(
             self.trees,
             self.signer,
+            verifies,
             self.store,
             MemoryAuditStore(),
             WaitingEntries(),

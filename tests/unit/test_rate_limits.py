@@ -141,6 +141,30 @@ async def test_memory_is_bounded(clock: Hand, monkeypatch: pytest.MonkeyPatch) -
     assert counting._storage.reset() == 1
 
 
+async def test_room_is_made_for_many_at_a_time(clock: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One window that has just ended must not make every new key look through all of them."""
+    monkeypatch.setattr(rate_limits, "MAX_CLIENTS", 100)
+    memory = rate_limits.BoundedMemory(clock)
+    for number in range(100):
+        memory.incr(f"c{number}", 0.5 if number == 50 else 60)
+    clock.now += 1
+    memory.incr("new", 60)
+    assert memory.get("c50") == memory.get("c0") == 0
+    assert memory.get("c99") == 1
+    assert memory.reset() == 91
+
+
+async def test_an_ipv6_client_does_not_escape_by_its_other_addresses(clock: Hand) -> None:
+    bench = Bench()
+    app = an_app(bench, limits=RateLimits(SOME, clock=clock))
+    statuses = []
+    for host in ("2001:db8::1", "2001:db8::2", "2001:db8::3:4", "2001:db8:0:1::1"):
+        transport = httpx.ASGITransport(app, client=(host, 4711))
+        async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
+            statuses.append((await client.get(f"{API}/dossiers")).status_code)
+    assert statuses == [401, 401, 429, 401]
+
+
 async def test_counting_costs_next_to_nothing() -> None:
     """Far below a hundredth of an upload's time, with room for a busy machine."""
     limits = RateLimits({Limit.DOCUMENTS: 10**9})

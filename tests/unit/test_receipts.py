@@ -18,9 +18,10 @@ from domain.audit_chain import ChainEntry
 from domain.documents import Document
 from domain.jws import compact
 from domain.lifecycle import Status
+from domain.retention import years_after
 from processors.recording import canonical_json
 from tests.support.api import a_client, an_app, assert_problem, bearer
-from tests.support.audit_lines import a_line, chain_of
+from tests.support.audit_lines import a_chain, a_line, chain_of
 from tests.support.builders import NOW, a_document
 from tests.support.fakes_intake import Bench
 from tests.support.memory_trees import MemorySigner
@@ -45,7 +46,13 @@ def archived(bench: Bench, **changes: Any) -> Document:
 
 
 def line_of(document: Document) -> Any:
-    details = {"ged_id": document.ged_id, "sha256": document.sha256, "size": document.size}
+    details = {
+        "ged_id": document.ged_id,
+        "ged_path": document.ged_path,
+        "retention_years": 10,
+        "sha256": document.sha256,
+        "size": document.size,
+    }
     return a_line(entity_id=str(document.id), action="document.archived", details=canonical_json(details))
 
 
@@ -115,7 +122,7 @@ async def test_what_a_receipt_says(bench: Bench) -> None:
     assert header == {"alg": "EdDSA", "kid": bench.signer.public.id, "typ": "dpj-receipt+jws"}
     assert (said["sha256"], said["size"], said["stored_size"]) == (document.sha256, 10, document.object_size)
     assert said["archived_at"] == NOW.isoformat(timespec="microseconds")
-    assert said["retained_until"] == (NOW + timedelta(days=3650)).isoformat(timespec="microseconds")
+    assert said["retained_until"] == years_after(NOW, 10).isoformat(timespec="microseconds")
     assert said["audit"] == {"seq": 5, "entry_hash": chain[4].hash, "entry": chain[4].body.decode()}
     assert (said["inclusion"]["leaf_index"], said["inclusion"]["tree_size"]) == (4, 12)
 
@@ -210,6 +217,73 @@ async def test_altered_tables_give_no_receipt(bench: Bench, client: httpx.AsyncC
     assert_problem(await client.get(path_of(document.id), headers=bearer()), 500, "checkpoint_conflict")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sha256": "0" * 64},
+        {"size": 11},
+        {"ged_id": "ged-2"},
+        {"ged_path": "/dpj/acme/2026/y.pdf"},
+        {"archived_at": NOW + timedelta(seconds=1)},
+    ],
+)
+async def test_what_was_not_audited_is_not_signed(
+    bench: Bench, client: httpx.AsyncClient, changes: dict[str, Any]
+) -> None:
+    """Somebody edits the document's row after it was archived."""
+    document = archived(bench)
+    await sign(bench, chain_with(document), 12)
+    bench.database.put(replace(document, **changes))
+    assert_problem(await client.get(path_of(document.id), headers=bearer()), 500, "checkpoint_conflict")
+    assert bench.signer.signed == []
+
+
+async def test_another_documents_entry_proves_nothing(bench: Bench, client: httpx.AsyncClient) -> None:
+    document, other = archived(bench), archived(bench)
+    await sign(bench, chain_with(other), 12)
+    bench.trees.archivings[document.id] = bench.trees.archivings[other.id]
+    assert_problem(await client.get(path_of(document.id), headers=bearer()), 500, "checkpoint_conflict")
+
+
+async def test_a_checkpoint_that_the_database_made_up_gives_no_receipt(bench: Bench, client: httpx.AsyncClient) -> None:
+    """Entry, tiles and checkpoint fit each other, and nobody ever signed them."""
+    document = archived(bench)
+    chain = chain_with(document)
+    bench.trees.chained(chain)
+    made = await bench.trees.fix("acme", 0, NOW)
+    assert made is not None
+    await bench.trees.finish(replace(signed(made, bench.signer), signature=bytes(64)))
+    assert_problem(await client.get(path_of(document.id), headers=bearer()), 500, "checkpoint_conflict")
+    assert bench.signer.signed == []
+
+
+async def test_an_extended_retention_changes_no_receipt(bench: Bench) -> None:
+    document = archived(bench)
+    await sign(bench, chain_with(document), 12)
+    before = await bench.receipts.receipt(bench.caller(), document.id)
+    bench.database.put(replace(document, expires_at=NOW + timedelta(days=9_000)))
+    assert await bench.receipts.receipt(bench.caller(), document.id) == before
+
+
+async def test_an_entry_that_names_no_content_proves_none(bench: Bench, tmp_path: Path, capsys: Any) -> None:
+    """Those of releases before receipts: the archiving is proven, and what was archived is said not to be."""
+    document = archived(bench)
+    details = {"ged_id": document.ged_id, "ged_path": document.ged_path, "retention_years": 10}
+    line = a_line(entity_id=str(document.id), action="document.archived", details=canonical_json(details))
+    await sign(bench, chain_of([a_line(), line]), 2)
+    file, content, keys = tmp_path / "receipt.jws", tmp_path / "contract", kept_keys(tmp_path, bench.signer)
+    file.write_text(await bench.receipts.receipt(bench.caller(), document.id))
+    content.write_bytes(b"a contract")
+    code, answer = verified(capsys, "receipt", file, "--keys", keys)
+    assert (code, answer["sha256"], answer["size"], len(answer["limits"])) == (0, None, None, 1)
+    dpj_verify.main(["receipt", str(file), "--keys", str(keys)])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("VERIFIED IN PART: ")
+    assert second.startswith("NOT PROVEN: which content was archived")
+    code, answer = verified(capsys, "receipt", file, "--keys", keys, "--document", content)
+    assert (code, answer["findings"][0]["kind"]) == (1, "CONTENT_NOT_PROVEN")
+
+
 # --- forged receipts -------------------------------------------------------------------------------------------------
 
 
@@ -247,7 +321,10 @@ async def test_a_receipt_signed_over_something_that_is_not_so_is_found(
         {"sha256": "0" * 64},
         {"document_id": str(uuid4())},
         {"tenant": "other"},
+        {"size": 11},
         {"ged_id": "ged-2"},
+        {"ged_path": "/elsewhere"},
+        {"archived_at": (NOW + timedelta(seconds=1)).isoformat(timespec="microseconds")},
         {"type": "x"},
         {"audit": {**honest["audit"], "entry": entry.replace("ged-1", "ged-2")}},
         {"audit": {**honest["audit"], "entry_hash": "0" * 64}},
@@ -276,3 +353,5 @@ async def test_a_receipt_is_a_checkpoint_that_its_holder_kept(bench: Bench, tmp_
     code, answer = verified(capsys, "receipt", file, "--keys", keys, "--known", forked)
     assert (code, answer["findings"][0]["kind"]) == (1, "FORKED")
     assert verified(capsys, "receipt", file, "--keys", keys, "--known", file)[0] == 0
+    forked.write_bytes(checkpoints_of(a_chain(3, "other"), [3], bench.signer, "other")[0].content)
+    assert verified(capsys, "receipt", file, "--keys", keys, "--known", forked)[0] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -69,6 +70,17 @@ async def test_what_was_left_is_told_and_removed(repairs: Repairs) -> None:
         actions = [line.action for line in bench.database.audited()]
         assert actions == ["reconcile.left_copy", "reconcile.left_metadata"]
         assert not (await bench.reconcile.run(repairs)).found
+
+
+async def test_a_copy_that_was_moved_is_found_by_its_id() -> None:
+    bench = Bench()
+    left = bench.erased()
+    moved = bench.ged.put(("dpj", "cases", "renamed.pdf"), b"left")
+    bench.database.put(replace(left, ged_id=moved))
+    report = await bench.reconcile.run(Repairs.SAFE)
+    assert report.repaired[Fault.LEFT_COPY] == 1
+    assert bench.ged.documents() == []
+    assert not (await bench.reconcile.run(Repairs.SAFE)).found
 
 
 async def test_many_are_looked_at_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:

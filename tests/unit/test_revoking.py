@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,13 @@ from ingest_api.tokens import ClaimRules, TokenAuthenticator
 from processors import revoking
 from processors.revoking import LOOK_SECONDS, MAX_AGE_SECONDS, SPARE, WHOLE_SECONDS, RevokedTokens
 from tests.support.api import a_client, an_app, assert_problem, bearer
-from tests.support.fakes_intake import LONGEST_TOKEN, Bench
+from tests.support.fakes_intake import LONGEST_SESSION, LONGEST_TOKEN, Bench
 from tests.support.jwks import public_jwks
 from tests.support.memory_revocations import MemoryRevocations
 from tests.unit.test_api_tokens import AUDIENCE, ISSUER, KEYS, Serving, claims, pem
 
 API = "/api/v1"
-A, B = mark_of(Claim.TOKEN, "a"), mark_of(Claim.SESSION, "b")
+A, B, S = mark_of(Claim.TOKEN, "a"), mark_of(Claim.SESSION, "b"), mark_of(Claim.SESSION, "s")
 
 
 class Hand:
@@ -175,8 +175,8 @@ async def test_a_revocation_ends_after_its_token_and_never_lasts_for_ever(bench:
     caller = bench.caller()
     now = bench.clock.at
     claims_named = {Claim.TOKEN: "x"}
-    soon = await bench.revoking.by_caller(caller, claims_named, now + timedelta(hours=1))
-    assert soon == now + timedelta(hours=1) + SPARE
+    soon = await bench.revoking.by_caller(caller, claims_named, now + timedelta(hours=2))
+    assert soon == now + timedelta(hours=2) + SPARE
     for until in (None, now + timedelta(days=900)):
         end = await bench.revoking.by_caller(caller, claims_named, until)
         assert abs(end - now - timedelta(seconds=LONGEST_TOKEN) - SPARE) < timedelta(seconds=1)
@@ -184,6 +184,19 @@ async def test_a_revocation_ends_after_its_token_and_never_lasts_for_ever(bench:
     assert past > now
     with pytest.raises(MetadataInvalid):
         await bench.revoking.by_caller(caller, {})
+
+
+async def test_a_session_s_revocation_outlives_the_token_that_named_it(bench: Bench) -> None:
+    """A refresh token goes on making tokens of the session, the last one at its end."""
+    now = bench.clock.at
+    body = {"session_id": "s", "token_id": "t", "expires_at": (now + timedelta(hours=2)).isoformat()}
+    async with a_client(an_app(bench)) as client:
+        done = await client.post(f"{API}/revocations", headers=bearer("operator"), json=body)
+    longest = timedelta(seconds=LONGEST_SESSION + LONGEST_TOKEN)
+    assert datetime.fromisoformat(done.json()["until"]) > now + longest
+    for at, expected in ((timedelta(hours=2, minutes=-1), [True, True]), (longest, [False, True])):
+        bench.clock.at = now + at
+        assert [mark in (await bench.revocations.active()).until for mark in (mark_of(Claim.TOKEN, "t"), S)] == expected
 
 
 # --- Tokens -----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ def test_every_event_and_every_consumer_has_its_topic() -> None:
     assert {plans[name].partitions for name in TOPICS} == {6}
     assert {plans[name].partitions for name in letters} == {1}
     assert {plan.config["retention.ms"] for plan in plans.values()} == {str(7 * DAY_MS)}
+    assert {plan.config["segment.ms"] for plan in plans.values()} == {str(DAY_MS)}
 
 
 def test_writes_need_two_of_three_replicas_and_the_only_one_of_one() -> None:

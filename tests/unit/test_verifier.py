@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ import pytest
 
 from domain.audit_chain import ChainEntry
 from tests.support.audit_lines import a_chain, a_line, chain_of
+from tests.support.builders import NOW
 from tests.support.memory_trees import MemorySigner
 from tests.support.proof import checkpoints_of, exported, kept_keys, signed, verified
 from verifier import dpj_verify
 
 SIZES = [4, 9, 12]
+TWELVE = (NOW + timedelta(minutes=12)).isoformat(timespec="microseconds")
 FILE = Path(dpj_verify.__file__)
 
 
@@ -69,7 +72,8 @@ def edited(line: bytes, **changes: Any) -> bytes:
 
 def test_untampered_verifies(look: Callable[..., dict[str, Any]]) -> None:
     assert look() == {
-        "verified": True, "tenant": "acme", "entries": 12, "checkpoints": 3, "signed": 12, "findings": [],
+        "verified": True, "tenant": "acme", "entries": 12, "checkpoints": 3, "signed": 12,
+        "checkpoint_time": TWELVE, "limits": [], "findings": [],
     }  # fmt: skip
     assert look("--tenant", "acme")["verified"]
     assert found(look("--tenant", "other"))[0] == ("CHECKPOINT_INVALID", 4)
@@ -252,7 +256,8 @@ def test_it_runs_alone_and_says_one_line_per_finding(
     alone.write_bytes(FILE.read_bytes())
     command = [sys.executable, "-I", str(alone), "export", str(export), "--keys", str(tmp_path / "kept-keys.json")]
     good = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (good.returncode, good.stdout) == (0, "VERIFIED: tenant acme, entries 12, checkpoints 3, signed 12\n")
+    told = f"VERIFIED: tenant acme, entries 12, checkpoints 3, signed 12, checkpoint_time {TWELVE}\n"
+    assert (good.returncode, good.stdout) == (0, told)
     write(export, lines(export)[1:7])
     bad = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert bad.returncode == 1
@@ -265,11 +270,20 @@ def test_what_can_not_be_verified_is_no_verdict(
     keys = kept_keys(tmp_path, signer)
     bad = tmp_path / "bad.json"
     bad.write_text('{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "me", "x": "AAAA"}]}')
+    number = {"kty": "OKP", "crv": "Ed25519", "x": 7}
+    named = dpj_verify.hashlib.sha256(dpj_verify.canonical({**number})).digest()
+    kid = dpj_verify.base64.urlsafe_b64encode(named).rstrip(b"=").decode()
+    no_text = tmp_path / "no-text.json"
+    no_text.write_text(json.dumps({"keys": [{**number, "kid": kid}]}))
+    others = tmp_path / "others.json"
+    others.write_bytes(checkpoints_of(a_chain(3, "other"), [3], signer, "other")[0].content)
     for arguments in (
         ("export", tmp_path / "nowhere", "--keys", keys),
         ("export", export, "--keys", tmp_path / "nowhere"),
         ("export", export, "--keys", bad),
+        ("export", export, "--keys", no_text),
         ("export", export, "--keys", keys, "--known", bad),
+        ("export", export, "--keys", keys, "--known", others),
         ("receipt", tmp_path / "nowhere", "--keys", keys),
     ):
         assert verified(capsys, *arguments)[0] == 2
