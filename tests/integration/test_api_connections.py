@@ -23,6 +23,7 @@ TOKEN = "Authorization: Bearer acme/u1/portal\r\n"
 FORM = f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
 UPLOAD = f"POST /api/v1/documents HTTP/1.1\r\nHost: api\r\n{TOKEN}{FORM}"
 ALIVE = b"GET /livez HTTP/1.1\r\nHost: api\r\n\r\n"
+ASKED = b"GET /readyz HTTP/1.1\r\nHost: api\r\n\r\n"
 SAFE = {
     "x-content-type-options": "nosniff",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
@@ -284,9 +285,9 @@ def test_beyond_the_connections_of_a_server_it_says_so(tmp_path: Path) -> None:
             socket.create_connection(("127.0.0.1", port), timeout=20) as first,
             socket.create_connection(("127.0.0.1", port), timeout=20) as second,
         ):
-            second.sendall(ALIVE.replace(b"/livez", b"/readyz"))
+            second.sendall(ASKED)
             assert_refused(second, 503, "overloaded")
-            first.sendall(ALIVE)
+            first.sendall(ASKED)
             status, headers, _ = answer(first)
         assert status == 200
         assert "retry-after" not in headers
