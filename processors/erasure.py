@@ -36,8 +36,6 @@ from processors.recording import Origin, advance
 from processors.signing import Signer
 
 ACTOR: Final = "system:erasure"
-#: One that takes longer, or whose worker died, is taken up by another, which does no harm.
-LEASE_SECONDS: Final = 30.0
 #: Pauses before the next try: another is at the document; something is away; nothing but a person can help.
 BUSY_SECONDS: Final = 2.0
 AWAY_SECONDS: Final = 10.0
@@ -59,7 +57,8 @@ class ExtendedMetadata(Protocol):
 
 
 class Eraser:
-    """Run it periodically, in one process or in several."""
+    """Run it periodically, in one process or in several. An erasure that takes longer than ``lease_seconds``, or whose
+    process died, is taken up by another, which does no harm."""
 
     def __init__(
         self,
@@ -71,6 +70,8 @@ class Eraser:
         signer: Signer,
         clock: Clock,
         kept: Kept,
+        *,
+        lease_seconds: float = 30.0,
     ) -> None:
         self._database = database
         self._queue = queue
@@ -80,12 +81,13 @@ class Eraser:
         self._signer = signer
         self._clock = clock
         self._kept = kept
+        self._lease_seconds = lease_seconds
 
     async def run_once(self, limit: int = 100) -> int:
         """Carry out up to ``limit`` erasures that are due; gives how many were completed. Raises DatabaseUnavailable."""
         completed = 0
         for _ in range(limit):
-            document_id = await self._queue.claim(LEASE_SECONDS)
+            document_id = await self._queue.claim(self._lease_seconds)
             if document_id is None:
                 break
             completed += await self._try(document_id)

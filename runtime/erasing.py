@@ -71,6 +71,7 @@ def create_eraser(site: Site) -> Eraser:
             row_days=settings.inbox_keep_days,
             key_hours=settings.idempotency_keep_hours,
         ),
+        lease_seconds=settings.event_lease,
     )
 
 
