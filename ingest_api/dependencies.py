@@ -103,7 +103,12 @@ async def authorised(request: Request) -> Caller:
         await deps.limits.count(Limit.CLIENT, _address(request))
         raise
     rule = rule_of(request.scope["route"].name)
-    quota = await deps.limits.count(rule.limit, f"{identity.tenant}/{identity.subject}")
+    # What the route's own quota, which is the one that the client is told of, lets pass counts among all its calls as well.
+    client = f"{identity.tenant}/{identity.subject}"
+    quota = await deps.limits.count(rule.limit, client)
+    if rule.limit is not Limit.CLIENT:
+        among_all = await deps.limits.count(Limit.CLIENT, client)
+        quota = quota or among_all
     request.scope["state"][QUOTA_STATE] = quota
     if rule.own.isdisjoint(identity.roles):
         raise Forbidden("The token's roles do not allow this action.")

@@ -59,7 +59,7 @@ async def test_a_client_is_told_what_it_has_left_and_refused_beyond(clock: Hand)
         assert (await client.get(f"{API}/document-types", headers=bearer())).status_code == 200
 
 
-async def test_the_document_api_has_a_quota_of_its_own(clock: Hand) -> None:
+async def test_the_document_api_has_a_quota_of_its_own_within_the_clients(clock: Hand) -> None:
     bench = Bench()
     async with limited(bench, clock) as client:
         uploaded = await post_document(client, bench)
@@ -69,6 +69,7 @@ async def test_the_document_api_has_a_quota_of_its_own(clock: Hand) -> None:
         assert_problem(await post_document(client, bench), 429, "rate_limited")
         assert_problem(await client.get(f"{API}/documents", headers=bearer()), 429, "rate_limited")
         assert (await client.get(f"{API}/dossiers", headers=bearer())).status_code == 200
+        assert_problem(await client.get(f"{API}/dossiers", headers=bearer()), 429, "rate_limited")
     assert len(bench.database.rows.documents) == 1
 
 
