@@ -28,6 +28,7 @@ from runtime.transport import kafka_security, server_certificate
 from runtime.wiring import Site
 from streams.waiting import unless_stopped
 
+#: How often unfinished uploads are looked for; more often where their lease is shorter.
 SWEEP_SECONDS: Final = 15.0
 PRUNE_SECONDS: Final = 3600.0
 #: How soon a new certificate of the API is taken up.
@@ -99,7 +100,7 @@ def run_relay(settings: Settings) -> None:
         await together(
             stopping,
             relay.run(stopping),
-            repeat(stopping, "sweep", SWEEP_SECONDS, site.sweep().run_once),
+            repeat(stopping, "sweep", min(SWEEP_SECONDS, settings.upload_lease), site.sweep().run_once),
             repeat(stopping, "prune", PRUNE_SECONDS, site.housekeeping().run_once),
             keep_reconciling(site, stopping, lambda: relay.state == "leading"),
             keep_erasing(site, eraser, stopping),
