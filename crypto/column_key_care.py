@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from crypto.encoding import to_text
+from crypto.encoding import key_id, to_text
 from crypto.key_files import KEY_BYTES, locked, read_keys, replace_key_file
-from crypto.sealed_columns import COLUMN, LOOKUP, key_id
+from crypto.sealed_columns import COLUMN, LOOKUP
 from domain.errors import PersonalKeyMissing
 
 

@@ -27,6 +27,6 @@ def from_text(text: str) -> bytes:
         raise ValueError("not base64url") from None
 
 
-def key_id(key: bytes) -> str:
-    """What names a personal-data key, or a subject's, without giving it: 8 hex digits."""
-    return hmac.digest(key, b"dpj-personal-key-id", "sha256").hex()[:8]
+def key_id(kind: str, key: bytes) -> str:
+    """What names a key of that kind ("dpj-personal", say) without giving it: 8 hex digits."""
+    return hmac.digest(key, f"{kind}-key-id".encode(), "sha256").hex()[:8]

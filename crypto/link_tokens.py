@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Final, Self
 from uuid import UUID
 
-from crypto.encoding import from_text, to_text
+from crypto.encoding import from_text, key_id, to_text
 from crypto.key_files import read_keys
 from domain.links import DocumentLink, SignedLink
 from domain.refusals import LinkNotFound
 
 VERSION: Final = "l1"
+KIND: Final = "dpj-link"
 MAX_TOKEN: Final = 128
 _PAYLOAD: Final = struct.Struct(">16s16sQ")
 _MAC_BYTES: Final = 32
@@ -31,8 +32,8 @@ class LinkSigner:
     """The LinkTokens port. ``keys`` of 32 bytes, the current one first."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
-        self._keys = {_key_id(key): key for key in keys}
-        self._current = _key_id(keys[0])
+        self._keys = {key_id(KIND, key): key for key in keys}
+        self._current = key_id(KIND, keys[0])
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
@@ -47,22 +48,18 @@ class LinkSigner:
     def verify(self, token: str) -> SignedLink:
         """What the token says. Raises LinkNotFound: not signed with one of the keys."""
         version, _, rest = token.partition(".")
-        key_id, _, body = rest.partition(".")
-        if len(token) > MAX_TOKEN or version != VERSION or key_id not in self._keys:
+        name, _, body = rest.partition(".")
+        if len(token) > MAX_TOKEN or version != VERSION or name not in self._keys:
             raise LinkNotFound
         try:
             raw = from_text(body)
         except ValueError:
             raise LinkNotFound from None
         payload, mac = raw[: _PAYLOAD.size], raw[_PAYLOAD.size :]
-        if len(raw) != _PAYLOAD.size + _MAC_BYTES or not hmac.compare_digest(mac, self._mac(key_id, payload)):
+        if len(raw) != _PAYLOAD.size + _MAC_BYTES or not hmac.compare_digest(mac, self._mac(name, payload)):
             raise LinkNotFound
         link_id, document_id, end = _PAYLOAD.unpack(payload)
         return SignedLink(UUID(bytes=link_id), UUID(bytes=document_id), datetime.fromtimestamp(end, UTC))
 
-    def _mac(self, key_id: str, payload: bytes) -> bytes:
-        return hmac.digest(self._keys[key_id], b"dpj-link-v1" + key_id.encode() + payload, "sha256")
-
-
-def _key_id(key: bytes) -> str:
-    return hmac.digest(key, b"dpj-link-key-id", "sha256").hex()[:8]
+    def _mac(self, name: str, payload: bytes) -> bytes:
+        return hmac.digest(self._keys[name], b"dpj-link-v1" + name.encode() + payload, "sha256")

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from crypto.encoding import from_text, key_id, length_prefixed, to_text
 from crypto.key_files import read_keys, refused
-from crypto.subject_keys import SubjectKeys
+from crypto.subject_keys import KIND, SubjectKeys
 from domain.errors import WrongKey
 
 NONCE_BYTES = 12
@@ -33,8 +33,8 @@ class PersonalDataKeys:
     """The PersonalData port. ``sealing`` keys, the current one first, and the ``pseudonym`` key: 32 bytes each."""
 
     def __init__(self, sealing: list[bytes], pseudonym: bytes) -> None:
-        self._current = key_id(sealing[0])
-        self._sealing = {key_id(key): AESGCM(key) for key in sealing}
+        self._current = key_id(KIND, sealing[0])
+        self._sealing = {key_id(KIND, key): AESGCM(key) for key in sealing}
         self._pseudonym = pseudonym
         self.subjects = SubjectKeys(self._sealing, self._current)
 

@@ -25,7 +25,7 @@ from typing import Final, Protocol, Self
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from crypto.encoding import from_text, length_prefixed, to_text
+from crypto.encoding import from_text, key_id, length_prefixed, to_text
 from crypto.key_files import read_keys
 from domain.errors import PersonalKeyMissing, WrongKey
 from domain.personal import CurrentKeys, PersonalField, Place, normalised
@@ -33,13 +33,9 @@ from domain.personal import CurrentKeys, PersonalField, Place, normalised
 NONCE_BYTES: Final = 12
 INDEX_BYTES: Final = 16
 VERSION: Final = "p2"
+#: Kinds of keys.
 COLUMN: Final = "dpj-column"
 LOOKUP: Final = "dpj-lookup"
-
-
-def key_id(kind: str, key: bytes) -> str:
-    """``kind`` is COLUMN or LOOKUP."""
-    return hmac.digest(key, f"{kind}-key-id".encode(), "sha256").hex()[:8]
 
 
 class KeySource(Protocol):

@@ -23,6 +23,8 @@ from domain.subjects import Field, Subject
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
+#: Of the site's personal-data keys and of subjects'.
+KIND: Final = "dpj-personal"
 WRAPPED: Final = "k1"
 SEALED: Final = "s1"
 
@@ -45,14 +47,14 @@ class SubjectKeys:
     def seal(self, wrapped: str, subject: Subject, fields: Mapping[Field, str]) -> Mapping[Field, str]:
         """Texts that only the holder of the site's key and of ``wrapped`` can read. Raises WrongKey: ``wrapped`` does not open."""
         key = self._unwrapped(wrapped, subject)
-        sealing, prefix = AESGCM(key), f"{SEALED}.{key_id(key)}"
+        sealing, prefix = AESGCM(key), f"{SEALED}.{key_id(KIND, key)}"
         return {field: _encrypt(sealing, prefix, text.encode(), subject, field.value) for field, text in fields.items()}
 
     def unseal(self, wrapped: str, subject: Subject, field: Field, sealed: str) -> str:
         """Raises WrongKey: altered, another subject's or field's, another key's, or ``wrapped`` does not open."""
         key = self._unwrapped(wrapped, subject)
         prefix, body = _parted(sealed)
-        if prefix != f"{SEALED}.{key_id(key)}":
+        if prefix != f"{SEALED}.{key_id(KIND, key)}":
             raise WrongKey("The text was sealed under another key.")
         return _decrypt(AESGCM(key), prefix, body, subject, field.value).decode()
 

@@ -126,8 +126,7 @@ class PersonalTexts:
 
         tags, metadata = ((), {}) if self._sealed_only else (document.tags, document.metadata)
         if labels := look(PersonalField.LABELS, document.labels_sealed):
-            said = json.loads(labels)
-            tags, metadata = tuple(said["tags"]), said["metadata"]
+            tags, metadata = _labels(labels)
         pending = document.pending_decision
         texts = Texts(
             file_name=look(PersonalField.FILE_NAME, document.original_name) or "",
@@ -154,8 +153,7 @@ class PersonalTexts:
         """The same, its texts under the current keys. Raises WrongKey or KeyringUnavailable."""
         tags, metadata = document.tags, document.metadata
         if document.labels_sealed:
-            said = json.loads(self._open(document, PersonalField.LABELS, document.labels_sealed))
-            tags, metadata = tuple(said["tags"]), said["metadata"]
+            tags, metadata = _labels(self._open(document, PersonalField.LABELS, document.labels_sealed))
         given = GivenTexts(
             file_name=self.file_name(document),
             email=self.email(document),
@@ -181,6 +179,12 @@ class PersonalTexts:
         if held and self._sealed_only:
             raise WrongKey("A text that is not sealed stands in a document's row.")
         return held
+
+
+def _labels(text: str) -> tuple[tuple[str, ...], Mapping[str, Any]]:
+    """Tags and metadata, as ``PersonalTexts.sealed`` writes them."""
+    said = json.loads(text)
+    return tuple(said["tags"]), said["metadata"]
 
 
 def _place(document: Document, field: PersonalField) -> Place:

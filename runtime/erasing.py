@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry, Gauge
 from domain.erasure import Kept, Waiting
 from domain.retention import DueGroup
 from processors.archive_copies import CopyRemover
-from processors.dead_letters import SYSTEM_TENANT
 from processors.erasure import Eraser
 from processors.purge import Purge, RegularPurge
 from runtime.lifetime import repeat
@@ -80,7 +79,7 @@ def create_purge(site: Site, operator: str | None = None) -> Purge:
     due = PostgresDueDocuments(site.postgres)
     if operator is None:
         return Purge(site.database, due, site.clock)
-    actor = site.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{operator}")
+    actor = site.operator(operator)
     return Purge(site.database, due, site.clock, actor=actor)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from uuid import uuid4
 
 from crypto.column_key_care import ColumnKeyFiles
-from processors.dead_letters import SYSTEM_TENANT
 from processors.personal_care import PersonalCare
 from processors.recording import Origin
 from runtime.wiring import Site
@@ -16,13 +15,9 @@ def create_personal_care(site: Site, operator: str) -> PersonalCare:
     """Acts of the operator of that login name. Await ``codec.check`` before: acts are audited, and audit lines encoded."""
     keys = ColumnKeyFiles(site.settings.column_key_file, site.settings.lookup_key_file)
     kept = PostgresPersonalColumns(site.postgres)
-    return PersonalCare(keys, kept, site.texts, site.database, site.clock, _actor(site, operator))
+    return PersonalCare(keys, kept, site.texts, site.database, site.clock, site.operator(operator))
 
 
 def operator_origin(site: Site, operator: str) -> Origin:
     """Who is at the terminal, as the audit log names him."""
-    return Origin(actor=_actor(site, operator), at=site.clock.now(), correlation_id=uuid4())
-
-
-def _actor(site: Site, operator: str) -> str:
-    return site.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{operator}")
+    return Origin(actor=site.operator(operator), at=site.clock.now(), correlation_id=uuid4())

@@ -16,7 +16,7 @@ from processors.archiving import ArchivingProcessor
 from processors.attempts import AbandonedSweep, Attempts
 from processors.audit import AuditChainer, AuditFlusher, AuditProcessor, Mover
 from processors.checkpointing import AuditCheckpointer
-from processors.dead_letters import SYSTEM_TENANT, OperatorDesk
+from processors.dead_letters import OperatorDesk
 from processors.dossiers import DossierFiles
 from processors.erasing import Erasing
 from processors.guarded import GuardedExtendedMetadata, GuardedGed, GuardedMailSender
@@ -141,14 +141,14 @@ class Site(Adapters):
 
     def desk(self, operator: str) -> OperatorDesk:
         """Acts of the operator of that login name. Await ``codec.check`` before: acts are audited, and audit lines encoded."""
-        actor = self.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{operator}")
+        actor = self.operator(operator)
         return OperatorDesk(self.database, self.codec, self.clock, actor)
 
     def key_care(self, operator: str) -> KeyCare:
         """Acts on keys of the operator of that login name. Await ``codec.check`` before: acts are audited."""
         keys = create_tenant_keys(self.settings)
         self._closed_with_us(keys.aclose)
-        actor = self.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{operator}")
+        actor = self.operator(operator)
         wrapped, canaries = PostgresWrappedKeys(self.postgres), PostgresCanaries(self.postgres)
         return KeyCare(keys, wrapped, canaries, self.database, self.clock, actor)
 

@@ -32,6 +32,7 @@ from domain.waiting import pause
 from ged.cmis import CmisRepository
 from processors.breakers import CircuitBreaker, State
 from processors.content import EncryptedContent
+from processors.dead_letters import SYSTEM_TENANT
 from processors.guarded import GuardedAuditStore, GuardedKeyring, GuardedObjectStore
 from processors.personal_texts import PersonalTexts
 from processors.revoking import Revocations, RevokedTokens
@@ -203,6 +204,10 @@ class Adapters:
     @cached_property
     def personal(self) -> PersonalDataKeys:
         return PersonalDataKeys.from_files(self.settings.personal_key_file, self.settings.pseudonym_key_file)
+
+    def operator(self, login: str) -> str:
+        """The pseudonym of whoever is at a terminal of ours under that login name."""
+        return self.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{login}")
 
     @cached_property
     def texts(self) -> PersonalTexts:

@@ -43,30 +43,23 @@ class MongoAuditStore:
         if not await self._insert(documents):
             await self._add_missing(documents)
 
-    async def entries(self, tenant: str, after: int, up_to: int) -> AsyncGenerator[StoredEntry, None]:
+    def entries(self, tenant: str, after: int, up_to: int) -> AsyncGenerator[StoredEntry, None]:
         """Entries numbered above ``after`` and not above ``up_to``, in order."""
+        return self._pages({"tenant": tenant}, after, {"$lte": Int64(up_to)})
+
+    def of_entity(self, tenant: str, entity_id: str) -> AsyncGenerator[StoredEntry, None]:
+        """Entries about one entity, in order."""
+        return self._pages({"tenant": tenant, "entity_id": entity_id}, 0, {})
+
+    async def _pages(
+        self, wanted: Mapping[str, Any], after: int, bounds: Mapping[str, Any]
+    ) -> AsyncGenerator[StoredEntry, None]:
         await self._index()
         read: Any = Int64(after)
 
         async def page(collection: Collection) -> list[Document]:
-            query = {"tenant": tenant, "seq": {"$gt": read, "$lte": Int64(up_to)}}
+            query = {**wanted, "seq": {"$gt": read, **bounds}}
             # All pages by their number: no cursor is open while somebody works on an entry.
-            return await collection.find(query).sort("seq", ASCENDING).limit(PAGE).to_list(PAGE)
-
-        while documents := await self._mongo.run(COLLECTION, page):
-            for document in documents:
-                yield stored_entry(document)
-            if len(documents) < PAGE:
-                return
-            read = documents[-1]["seq"]
-
-    async def of_entity(self, tenant: str, entity_id: str) -> AsyncGenerator[StoredEntry, None]:
-        """Entries about one entity, in order."""
-        await self._index()
-        read: Any = Int64(0)
-
-        async def page(collection: Collection) -> list[Document]:
-            query = {"tenant": tenant, "entity_id": entity_id, "seq": {"$gt": read}}
             return await collection.find(query).sort("seq", ASCENDING).limit(PAGE).to_list(PAGE)
 
         while documents := await self._mongo.run(COLLECTION, page):

@@ -13,6 +13,7 @@ import typer
 
 from runtime.commands.failures import describe
 from runtime.commands.output import AsJson, CommandFailed, Stack, answer, note, settings_of
+from runtime.commands.progress import progress_bars
 
 if TYPE_CHECKING:
     from operations.api_client import ApiClient
@@ -167,14 +168,10 @@ def api(stack: str | None, role: str, tenant: str) -> Iterator[ApiClient]:
 @contextmanager
 def _progress(path: Path) -> Iterator[Callable[[int], None]]:
     size = path.stat().st_size
-    if size < PROGRESS_BYTES or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with progress_bars(*columns, quiet=size < PROGRESS_BYTES) as progress:
         task = progress.add_task(path.name[:30], total=size)
         yield lambda count: progress.advance(task, count)
 

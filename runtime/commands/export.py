@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from domain.anonymising import Sizes, Times
 from runtime.commands.operators import Reason, acting_as, checked_reason, on_site
 from runtime.commands.output import AsJson, Stack, answer
+from runtime.commands.progress import progress_bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,15 +83,7 @@ async def _export(site: Site, wanted: Wanted, actor: str, tell: Callable[[Progre
 
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    if quiet or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+    with progress_bars(quiet=quiet) as bars:
         documents, entries = bars.add_task("documents", total=None), bars.add_task("audit entries", total=None)
 
         def tell(progress: Progress) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import typer
 
 from runtime.commands.operators import Apply, on_site, operator_name, table
 from runtime.commands.output import AsJson, CommandFailed, Stack, answer
+from runtime.commands.progress import progress_bars
 
 if TYPE_CHECKING:
     from domain.key_care import KeyState, KeyUse
@@ -235,14 +235,7 @@ def _care(stack: str | None, work: Callable[[KeyCare], Awaitable[_T]]) -> _T:
 
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Tell]:
-    if quiet or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with progress_bars(quiet=quiet) as bar:
         task = bar.add_task("keys", total=None)
 
         def tell(run: Rewrapping) -> None:

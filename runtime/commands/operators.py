@@ -86,7 +86,6 @@ async def acting_as(site: Site, role: Role) -> str:
     Raises Forbidden, Unauthenticated, IdentityUnavailable, RevocationsUnavailable, or CommandFailed where there is no token.
     """
     from domain.refusals import Forbidden
-    from processors.dead_letters import SYSTEM_TENANT
     from runtime.access import token_authenticator
 
     token = os.environ.get("DPJ_TOKEN")
@@ -97,7 +96,7 @@ async def acting_as(site: Site, role: Role) -> str:
                 "Get one from this site's identity provider and pass it in DPJ_TOKEN.",
                 code="token_needed",
             )
-        return site.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{operator_name()}")
+        return site.operator(operator_name())
     authenticator = token_authenticator(site.settings, site.signing_keys, site.revoked_tokens)
     identity = await authenticator.authenticate(token)
     if role not in identity.roles:

@@ -17,6 +17,7 @@ import typer
 
 from runtime.commands.operators import Apply, on_site, operator_name, table
 from runtime.commands.output import AsJson, CommandFailed, Stack, answer
+from runtime.commands.progress import progress_bars
 
 if TYPE_CHECKING:
     from domain.documents import Document
@@ -210,13 +211,6 @@ def _on_site(stack: str | None, work: Callable[[Site], Awaitable[_T]]) -> _T:
 
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Tell]:
-    if quiet or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with progress_bars(quiet=quiet) as bar:
         task = bar.add_task("texts", total=None)
         yield lambda run: bar.update(task, completed=run.sealed, total=run.of)

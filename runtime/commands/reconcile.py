@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -11,6 +10,7 @@ import typer
 
 from runtime.commands.operators import table
 from runtime.commands.output import AsJson, CommandFailed, Stack, answer, settings_of
+from runtime.commands.progress import progress_bars
 
 if TYPE_CHECKING:
     from processors.reconcile import Progress, Report
@@ -150,15 +150,10 @@ def _outcome(repaired: bool, failed: str | None) -> str:
 
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    if quiet or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
     from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[seen]}"))
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with progress_bars(*columns, quiet=quiet) as bar:
         task = bar.add_task("uploads", total=None, seen="")
 
         def tell(progress: Progress) -> None:

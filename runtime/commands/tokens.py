@@ -85,6 +85,6 @@ async def _revoke(site: Site, claims: dict[Claim, str], until: datetime | None) 
     from processors.recording import Origin
 
     await site.codec.check()
-    actor = site.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{operator_name()}")
+    actor = site.operator(operator_name())
     origin = Origin(actor=actor, at=site.clock.now(), correlation_id=uuid4())
     return await site.revoking().revoke(origin, SYSTEM_TENANT, claims, until)
