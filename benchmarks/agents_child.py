@@ -16,13 +16,13 @@ import asyncpg
 import uvloop
 
 from domain.events import DocumentUploaded, Event
+from processors.documents.transitions import nothing
 from processors.ports import Commit
-from processors.recording import nothing
-from runtime.lifetime import calm_collector
-from runtime.settings import load_settings
-from runtime.wiring import Site
-from storage.postgres import PostgresWork
-from storage.postgres_connections import SERVER_SETTINGS, prepare_connection
+from runtime.config.settings import load_settings
+from runtime.processes.lifetime import calm_collector
+from runtime.wiring.site import Site
+from storage.postgres.connections import SERVER_SETTINGS, prepare_connection
+from storage.postgres.database import PostgresWork
 
 TOPIC: Final = DocumentUploaded.TOPIC
 INSERT: Final = "INSERT INTO bench_done (consumer, event_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING true"

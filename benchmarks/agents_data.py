@@ -19,13 +19,13 @@ from confluent_kafka import admin as kafka_admin
 
 from benchmarks.agents_child import Task, site_of
 from benchmarks.site import TENANT
-from domain.correlation import new_traceparent
 from domain.documents import Document, Dossier, Language
 from domain.events import DocumentUploaded
 from domain.keys import EncryptionContext
 from domain.lifecycle import Status
-from runtime.settings import Settings
-from runtime.wiring import Site
+from domain.shared.correlation import new_traceparent
+from runtime.config.settings import Settings
+from runtime.wiring.site import Site
 from storage.migrate import upgrade
 
 PARTITIONS: Final = 6

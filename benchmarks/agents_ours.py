@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from benchmarks.agents_child import TOPIC, Progress, Task
 from domain.events import DocumentUploaded, Event
+from processors.documents.transitions import nothing
 from processors.ports import Commit, Processor
-from processors.recording import nothing
-from runtime.telemetry import DeliveryMetrics
-from runtime.wiring import Site
-from storage.inbox_postgres import PostgresInbox
+from runtime.observability.telemetry import DeliveryMetrics
+from runtime.wiring.site import Site
+from storage.postgres.delivery.inbox import PostgresInbox
 from streams.apps import ConsumerOffsets, ConsumerSettings
 from streams.consumer import ConsumerRunner
 from streams.delivery import Delivery, Flow

@@ -9,7 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 
 from benchmarks.agents_child import Effects, Progress, Task, by_key, pool_of
-from runtime.wiring import Site
+from runtime.wiring.site import Site
 
 
 async def bare(task: Task, site: Site, progress: Progress) -> None:

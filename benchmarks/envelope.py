@@ -12,7 +12,7 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from benchmarks.measuring import Sample, alternate, ratio_of
+from benchmarks.measurement import Sample, alternate, ratio_of
 from benchmarks.report import Cell, Chart, Ratio, Report
 from benchmarks.site import BenchSite
 from crypto.envelope import CHUNK_SIZE, TAG_SIZE, Envelope

@@ -18,7 +18,7 @@ import httpx
 
 from benchmarks.console import note
 from benchmarks.latency import create_dossier
-from benchmarks.measuring import percentile
+from benchmarks.measurement import percentile
 from benchmarks.report import Cell, Chart, Ratio, Report
 from benchmarks.results import REPOSITORY
 from benchmarks.seeding import SMALL_TENANT, seed, seeded_dossier
@@ -97,7 +97,7 @@ class Contestant:
 
 
 def _middle() -> str:
-    """The cursor of a page in the middle of the seeded three years (``processors.paging``)."""
+    """The cursor of a page in the middle of the seeded three years (``processors.documents.pagination``)."""
     now = datetime.now(UTC)
     at = now.replace(year=now.year - 2, day=min(now.day, 28), microsecond=0)
     return base64.urlsafe_b64encode(f"{at.isoformat()}|{'8' * 32}".encode()).decode().rstrip("=")

@@ -16,7 +16,7 @@ import httpx
 from benchmarks.latency import create_dossier
 from benchmarks.load import TYPE_CODE
 from benchmarks.load_client import BOUNDARY, Signer
-from benchmarks.measuring import MemoryMeter, Sample, alternate
+from benchmarks.measurement import MemoryMeter, Sample, alternate
 from benchmarks.report import Cell, Chart, Ratio, Report
 from benchmarks.site import BenchSite
 from domain.documents import Role

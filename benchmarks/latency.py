@@ -19,7 +19,7 @@ import asyncpg
 import httpx
 
 from benchmarks.console import note
-from benchmarks.measuring import percentile
+from benchmarks.measurement import percentile
 from benchmarks.report import Cell, Chart, Ratio, Report
 from benchmarks.results import REPOSITORY
 from benchmarks.site import BenchSite

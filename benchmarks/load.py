@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks.measuring import CpuMeter, percentile
+from benchmarks.measurement import CpuMeter, percentile
 from benchmarks.site import BenchSite
 
 TYPE_CODE: Final = "DIVERS"

@@ -18,9 +18,9 @@ from deploy.native import stack as native
 from deploy.native.report import Plain
 from domain.documents import Role
 from ingest_api.tokens import issue_token
-from runtime.commands.pipeline import prepare
-from runtime.services import Services
-from runtime.settings import Settings, load_settings
+from runtime.cli.pipeline import prepare
+from runtime.config.settings import Settings, load_settings
+from runtime.processes.local import Services
 
 TENANT = "bench"
 TOKEN_SECONDS = 6 * 3600
@@ -115,7 +115,7 @@ class BenchSite:
             port = probe.getsockname()[1]
         url = f"http://127.0.0.1:{port}"
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "runtime.cli", "api", "--stack", self.settings.stack_name),
+            *(sys.executable, "-m", "runtime.cli.main", "api", "--stack", self.settings.stack_name),
             env={**os.environ, **UNHINDERED, **other_settings, "DPJ_API_PORT": str(port)},
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,

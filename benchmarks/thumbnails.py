@@ -13,7 +13,7 @@ from typing import Final
 import pypdfium2
 from PIL import Image, ImageOps
 
-from benchmarks.measuring import Sample, alternate, cpu_seconds, ratio_of
+from benchmarks.measurement import Sample, alternate, cpu_seconds, ratio_of
 from benchmarks.report import Cell, Chart, Ratio, Report
 from benchmarks.results import REPOSITORY
 from benchmarks.site import BenchSite

@@ -21,7 +21,7 @@ from ingest_api.models import UploadMetadata
 from ingest_api.multipart import UploadForm
 from ingest_api.sniffing import MagicSniffer
 from ingest_api.tokens import TokenAuthenticator
-from storage.s3_requests import Signer
+from storage.objects.s3_requests import Signer
 
 #: What one read of the API's socket brings, about.
 READ: Final = 64 * 1024

@@ -12,7 +12,7 @@ import httpx
 from benchmarks.console import note
 from benchmarks.latency import create_dossier
 from benchmarks.load import Load, put_plan, run_load, upload_plan
-from benchmarks.measuring import Sample, ratio_of
+from benchmarks.measurement import Sample, ratio_of
 from benchmarks.report import Cell, Chart, Ratio, Report, figure
 from benchmarks.site import BenchSite
 from benchmarks.upload_parts import part_milliseconds

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from crypto.encoding import from_text, key_id, length_prefixed, to_text
 from crypto.key_files import read_keys
 from domain.errors import PersonalKeyMissing, WrongKey
-from domain.personal import CurrentKeys, PersonalField, Place, normalised
+from domain.personal_texts import CurrentKeys, PersonalField, Place, normalised
 
 NONCE_BYTES: Final = 12
 INDEX_BYTES: Final = 16

@@ -30,7 +30,7 @@ SEALED: Final = "s1"
 
 
 class SubjectKeys:
-    """See ``processors.subject_ports.SubjectSeals``. ``site``: the site's personal-data keys by id; ``current`` wraps.
+    """See ``processors.ports.subjects.SubjectSeals``. ``site``: the site's personal-data keys by id; ``current`` wraps.
 
     A subject's key is clear for the sealing of one line or the opening of one field; nothing is remembered, so nothing has to be forgotten.
     """

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from domain.antivirus import Finding
 from domain.erasure import LegalBasis
-from domain.failures import FAILURES
+from domain.error_table import FAILURES
 from domain.lifecycle import Status
 from domain.renderings import THUMBNAIL_BOXES, NoThumbnail
 

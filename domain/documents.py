@@ -52,7 +52,7 @@ class Document:
 
     Personal texts are as the row holds them: ``original_name``, ``depositor_email_sealed``, ``depositor_name_sealed``,
     ``labels_sealed`` (tags and metadata) and notes are sealed under ``personal_key``, and looked up under ``lookup_key``;
-    ``processors.personal_texts`` opens them. Where ``personal_key`` is None the row is older than that: name, tags, metadata and
+    ``processors.documents.personal_texts`` opens them. Where ``personal_key`` is None the row is older than that: name, tags, metadata and
     notes are as they were given, the e-mail address alone is sealed, bound to nothing.
     ``subject_key``: the wrapped key of audit lines about it, kept in a table of its own (``domain.subjects``); None: it has none.
     """

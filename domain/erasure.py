@@ -1,6 +1,6 @@
 """Erasing a document: what was asked for, and the receipt that says what was destroyed, what remains, and why.
 
-Form: ``domain.jws``, type ``dpj-erasure+jws``. Payload: v, type ("dpj-erasure-receipt"), document {id, tenant, type, sha256 (of the
+Form: ``domain.shared.jws``, type ``dpj-erasure+jws``. Payload: v, type ("dpj-erasure-receipt"), document {id, tenant, type, sha256 (of the
 clear bytes, hex), size, deposited_at}, request {by, at, reason, legal_basis, retention_until}, completed_at, destroyed and remains
 (lists, in words). Times are ISO 8601, UTC.
 """
@@ -15,8 +15,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from domain.documents import Document
-from domain.jws import payload_of, signing_input
 from domain.keys import WrappedKey
+from domain.shared.jws import payload_of, signing_input
 
 FORMAT: Final = 1
 TYPE: Final = "dpj-erasure-receipt"
@@ -41,7 +41,7 @@ PERSONAL_FIELDS: Final[Mapping[str, Any]] = {
 
 
 #: How much longer than its topic's days a record may stay: it goes with its segment, which takes records for a day
-#: (``operations.topics``), when the broker looks next.
+#: (``operations.kafka.topics``), when the broker looks next.
 _SEGMENT_DAYS: Final = 2
 #: Rows go some time after their time is over: by regular work, and what this very erasure writes comes after the receipt.
 _PRUNED: Final = timedelta(days=1)

@@ -6,7 +6,7 @@ The kind says what may be done about it and is all that delivery looks at:
 * ``TRANSIENT``: a dependency is away; the same call may succeed later.
 * ``PERMANENT``: this document or event can't be processed, however often it is tried.
 
-What a code means over HTTP and in metrics is in ``domain.failures``. ``detail`` reaches users, so it never holds personal
+What a code means over HTTP and in metrics is in ``domain.error_table``. ``detail`` reaches users, so it never holds personal
 data, secrets or a dependency's own words.
 """
 
@@ -154,7 +154,7 @@ class AntivirusUnavailable(Transient):
 
 class AntivirusLimitExceeded(AntivirusUnavailable):
     """The antivirus says that this document is beyond a limit. Where its settings are the reason, the document waits until they are
-    mended, or somebody gives it up; ``processors.suspects`` tells when the document is."""
+    mended, or somebody gives it up; ``processors.events.retry_limited_scanner`` tells when the document is."""
 
     code = "antivirus_limit_exceeded"
 

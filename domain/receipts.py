@@ -1,6 +1,6 @@
 """A document's receipt: a compact JWS (RFC 7515, EdDSA) that proves, without us, what was archived and that the audit log says so.
 
-Form: ``domain.jws``, type ``dpj-receipt+jws``. Payload:
+Form: ``domain.shared.jws``, type ``dpj-receipt+jws``. Payload:
 
     v, type ("dpj-document-receipt"), tenant, document_id, sha256 (of the clear bytes, hex), size and stored_size (bytes, clear and
     as stored), deposited_at, archived_at, retained_until (ISO 8601, UTC), ged_id, ged_path,
@@ -31,9 +31,9 @@ from domain.audit_chain import ChainEntry
 from domain.checkpoints import SignedCheckpoint
 from domain.documents import Document
 from domain.errors import CheckpointConflict
-from domain.jws import signing_input
 from domain.merkle import Tiles, inclusion_proof, leaf_hash, root_of_path
 from domain.retention import years_after
+from domain.shared.jws import signing_input
 
 FORMAT: Final = 1
 TYPE: Final = "dpj-document-receipt"

@@ -16,13 +16,13 @@ from ingest_api import (
     routes_links,
     routes_tokens,
 )
-from ingest_api.access import check_table
 from ingest_api.dependencies import ApiDependencies, Surroundings
-from ingest_api.direct import direct_upload
 from ingest_api.metrics import ApiMetrics
 from ingest_api.middleware import ExchangeMiddleware
 from ingest_api.openapi import VERSION
 from ingest_api.readiness import Readiness
+from ingest_api.route_authorization import check_table
+from ingest_api.upload_fast_path import direct_upload
 
 _ROUTERS: Final = (
     routes_documents.router,

@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import Request
 from starlette.responses import Response
 
-from domain.personal import Shown
+from domain.personal_texts import Shown
 from domain.refusals import RangeNotSatisfiable
 from ingest_api.ranges import is_current, requested_span
 from ingest_api.streaming import ContentResponse, attachment

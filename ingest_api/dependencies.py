@@ -11,25 +11,25 @@ from prometheus_client import CollectorRegistry
 
 from domain.errors import IdentityUnavailable
 from domain.refusals import Forbidden, ParameterInvalid, Unauthenticated
-from ingest_api.access import ACCESS, Open, rule_of
-from ingest_api.addresses import client_key
+from ingest_api.client_addresses import client_key
 from ingest_api.metrics import ApiMetrics
 from ingest_api.middleware import CORRELATION_STATE, QUOTA_STATE
 from ingest_api.rate_limits import UNLIMITED, Limit, RateLimits
 from ingest_api.readiness import Check, Readiness
+from ingest_api.route_authorization import ACCESS, Open, rule_of
 from ingest_api.tokens import Identity
-from processors.access import Caller, Visitor
-from processors.dossiers import DossierFiles
-from processors.erasing import Erasing
-from processors.intake import Intake
-from processors.keeping import Keeping
-from processors.links import DocumentLinks
-from processors.personal_texts import PersonalTexts
-from processors.reading import Reading
-from processors.receipts import Receipts
-from processors.revoking import Revoking
-from processors.search import DocumentSearch
-from processors.validation import Validation
+from processors.audit.receipts import Receipts
+from processors.documents.callers import Caller, Visitor
+from processors.documents.dossiers import DossierFiles
+from processors.documents.intake import Intake
+from processors.documents.links import DocumentLinks
+from processors.documents.personal_texts import PersonalTexts
+from processors.documents.reading import Reading
+from processors.documents.revocations import Revoking
+from processors.documents.search import DocumentSearch
+from processors.documents.validation import Validation
+from processors.retention.erasure_request import Erasing
+from processors.retention.legal_holds import Keeping
 
 MAX_USER_AGENT: Final = 256
 

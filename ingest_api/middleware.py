@@ -17,8 +17,8 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from domain.correlation import continue_trace, current_traceparent, trace_id
 from domain.errors import DPJError
+from domain.shared.correlation import continue_trace, current_traceparent, trace_id
 from ingest_api import problems
 from ingest_api.metrics import ApiMetrics
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
-from processors.paging import DEFAULT_LIMIT, MAX_LIMIT
+from processors.documents.pagination import DEFAULT_LIMIT, MAX_LIMIT
 
 MAX_METADATA_ENTRIES: Final = 32
 

@@ -11,7 +11,6 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from ingest_api.access import roles_of
 from ingest_api.models import (
     DossierInput,
     LinkInput,
@@ -23,6 +22,7 @@ from ingest_api.models import (
     ValidateInput,
 )
 from ingest_api.models_erasure import EraseInput, ExtendInput, HoldInput, LiftInput
+from ingest_api.route_authorization import roles_of
 
 VERSION: Final = "1"
 

@@ -1,4 +1,4 @@
-"""Every error as application/problem+json (RFC 9457), by the table in ``domain.failures``."""
+"""Every error as application/problem+json (RFC 9457), by the table in ``domain.error_table``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
-from domain.correlation import current_traceparent, trace_id
+from domain.error_table import FAILURES
 from domain.errors import DPJError, Transient
-from domain.failures import FAILURES
 from domain.refusals import (
     IdempotencyInProgress,
     MetadataInvalid,
@@ -25,6 +24,7 @@ from domain.refusals import (
     ReceiptPending,
     Unauthenticated,
 )
+from domain.shared.correlation import current_traceparent, trace_id
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:dpj:problem:"

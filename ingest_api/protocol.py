@@ -21,9 +21,9 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from ingest_api.addresses import Network
+from ingest_api.client_addresses import Network
+from ingest_api.connection_limiter import Peers
 from ingest_api.middleware import HSTS, SECURITY_HEADERS
-from ingest_api.peers import Peers
 from ingest_api.problems import MEDIA_TYPE, TYPE_PREFIX
 from ingest_api.transports import ClosingTransport
 

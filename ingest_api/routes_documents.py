@@ -10,20 +10,20 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from domain.documents import Document
-from domain.jws import MEDIA_TYPE
 from domain.lifecycle import Status
+from domain.shared.jws import MEDIA_TYPE
 from ingest_api import models
-from ingest_api.answers import answer, answer_json
 from ingest_api.body import read_json
 from ingest_api.content import NOT_MODIFIED, content_answer
 from ingest_api.dependencies import Authorised, Given, Surroundings
-from ingest_api.documented import RANGES, RAW_BODIES, RECEIPT, json_body, problems
-from ingest_api.presenting import API, document_body, document_view, event_view, type_view
+from ingest_api.openapi_annotations import RANGES, RAW_BODIES, RECEIPT, json_body, problems
+from ingest_api.presenters import API, document_body, document_view, event_view, type_view
 from ingest_api.ranges import is_current
+from ingest_api.responses import answer, answer_json
 from ingest_api.streaming import ContentResponse
 from ingest_api.uploads import clean_file_name, read_upload
-from processors.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
-from processors.validation import Decided
+from processors.documents.pagination import DEFAULT_LIMIT, MAX_LIMIT, Page
+from processors.documents.validation import Decided
 
 router = APIRouter(prefix=API)
 

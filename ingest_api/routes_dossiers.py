@@ -8,14 +8,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from ingest_api import models
-from ingest_api.answers import answer
 from ingest_api.body import read_json
 from ingest_api.dependencies import Authorised, Given
-from ingest_api.documented import json_body, problems
-from ingest_api.presenting import API, dossier_view
+from ingest_api.openapi_annotations import json_body, problems
+from ingest_api.presenters import API, dossier_view
+from ingest_api.responses import answer
 from ingest_api.routes_documents import Cursor, Limit
-from processors.dossiers import NewDossier, NewStep
-from processors.paging import DEFAULT_LIMIT
+from processors.documents.dossiers import NewDossier, NewStep
+from processors.documents.pagination import DEFAULT_LIMIT
 
 router = APIRouter(prefix=API)
 

@@ -8,15 +8,15 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from domain.jws import MEDIA_TYPE
 from domain.refusals import LegalHoldNotFound
+from domain.shared.jws import MEDIA_TYPE
 from ingest_api import models_erasure as models
-from ingest_api.answers import answer
 from ingest_api.body import read_json
 from ingest_api.dependencies import Authorised, Given
-from ingest_api.documented import RECEIPT, json_body, problems
-from ingest_api.presenting import API
-from processors.keeping import Retention
+from ingest_api.openapi_annotations import RECEIPT, json_body, problems
+from ingest_api.presenters import API
+from ingest_api.responses import answer
+from processors.retention.legal_holds import Retention
 
 router = APIRouter(prefix=API)
 

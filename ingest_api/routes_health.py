@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ingest_api.dependencies import Admitted, Given
 from ingest_api.openapi import document_of
-from ingest_api.presenting import API
+from ingest_api.presenters import API
 
 router = APIRouter(include_in_schema=False)
 

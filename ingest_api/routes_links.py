@@ -10,12 +10,12 @@ from starlette.responses import Response
 
 from domain.refusals import LinkNotFound
 from ingest_api import models
-from ingest_api.answers import answer
 from ingest_api.body import read_json
 from ingest_api.content import content_answer
 from ingest_api.dependencies import Admitted, Authorised, Given, count_failure, visitor_of
-from ingest_api.documented import RANGES, json_body, problems
-from ingest_api.presenting import API
+from ingest_api.openapi_annotations import RANGES, json_body, problems
+from ingest_api.presenters import API
+from ingest_api.responses import answer
 
 router = APIRouter(prefix=API)
 

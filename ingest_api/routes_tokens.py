@@ -7,11 +7,11 @@ from starlette.responses import Response
 
 from domain.revocations import Claim
 from ingest_api import models
-from ingest_api.answers import answer
 from ingest_api.body import read_json
 from ingest_api.dependencies import Authorised, Given
-from ingest_api.documented import json_body, problems
-from ingest_api.presenting import API
+from ingest_api.openapi_annotations import json_body, problems
+from ingest_api.presenters import API
+from ingest_api.responses import answer
 
 router = APIRouter(prefix=API)
 

@@ -21,7 +21,7 @@ from domain.refusals import BodyMalformed, MediaTypeUnsupported
 from ingest_api.body import Body, parse_json
 from ingest_api.models import UploadMetadata
 from ingest_api.multipart import MAX_OVERHEAD_BYTES, FileHead, UploadForm
-from processors.intake import Upload
+from processors.documents.intake import Upload
 
 METADATA_HEADER: Final = "x-dpj-metadata"
 IDEMPOTENCY_HEADER: Final = "idempotency-key"

@@ -12,7 +12,7 @@ import structlog
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from domain.waiting import pause
+from domain.shared.waiting import pause
 from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, attach, create_app
 from streams.delivery import Delivery, Flow
 from streams.kafka_tls import note_tls

@@ -8,7 +8,7 @@ Each event of a lane goes through six steps, numbered here as in ``Delivery._del
    an event already done is acknowledged at once;
 4. run the processor; its external effects are idempotent, because after a crash they happen again;
 5. one PostgreSQL transaction that still requires the same owner: business rows, inbox DONE, new outbox rows
-   (``streams.grouping``: those that only add rows share one, which requires all their owners);
+   (``streams.shared_transaction``: those that only add rows share one, which requires all their owners);
 6. acknowledge.
 
 What may go wrong, by kind: *transient* holds the lane with capped exponential backoff and jitter as long as it takes;
@@ -30,8 +30,6 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from domain.correlation import continue_trace, current_traceparent, trace_id
-from domain.crash_points import reach
 from domain.dead_letters import REDRIVEN_FOR
 from domain.errors import (
     ClaimLost,
@@ -43,15 +41,17 @@ from domain.errors import (
     UnexpectedFailure,
 )
 from domain.events import Event
+from domain.shared.correlation import continue_trace, current_traceparent, trace_id
+from domain.shared.crash_points import reach
+from processors.documents.transitions import SharedCommit
 from processors.ports import Commit, Database, Processor
-from processors.recording import SharedCommit
+from streams.dead_letter_headers import Verdict, held_event, origin_headers, record_id, sendable
 from streams.deadline import deadline, where
 from streams.draining import Drain
-from streams.grouping import Together
-from streams.holding import NOTE_SECONDS, Held, HeldNote, Unlisted
+from streams.held_events import NOTE_SECONDS, Held, HeldNote, Unlisted
 from streams.lanes import Lane, Partition, Record
 from streams.leases import RenewedLease
-from streams.letters import Verdict, held_event, origin_headers, record_id, sendable
+from streams.shared_transaction import Together
 
 log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from domain.waiting import pause
+from domain.shared.waiting import pause
 from streams.lanes import Record
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from faust.transport.drivers.aiokafka import Consumer
 
-from domain.waiting import pause
+from domain.shared.waiting import pause
 from streams.lanes import Partition, Record
 
 FETCH_SECONDS: Final = 1.0

@@ -1,7 +1,7 @@
 """From the outbox to Kafka: one leader publishes, at least once, a document's rows in their own order.
 
 The rows are always those unpublished, in id order, never a cursor: sequences do not commit in order. A document's rows get
-their ids under its row lock, so id order is its order; ``streams.relay_window`` keeps it on the way. A row is marked only after
+their ids under its row lock, so id order is its order; ``streams.in_flight_rows`` keeps it on the way. A row is marked only after
 the broker confirmed it; when the leader dies in between, its successor publishes again and consumers drop the event by its id.
 
 A row that Kafka refuses for its own sake (too large, invalid) is set aside in the table, with the error's name, and the later
@@ -22,11 +22,11 @@ from typing import Any, Final, Protocol
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from domain.crash_points import reach
 from domain.errors import DPJError
-from domain.waiting import pause
+from domain.shared.crash_points import reach
+from domain.shared.waiting import pause
+from streams.in_flight_rows import OutboxRow, Window
 from streams.kafka_tls import note_tls
-from streams.relay_window import OutboxRow, Window
 
 log = structlog.get_logger()
 

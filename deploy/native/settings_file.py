@@ -39,7 +39,7 @@ def write(site: Site) -> Path:
 
 
 def values(site: Site) -> dict[str, str]:
-    """Every setting of ``runtime.settings.Settings`` that depends on the stack."""
+    """Every setting of ``runtime.config.settings.Settings`` that depends on the stack."""
     keys = site.folder / "keys"
     found = {
         "DPJ_PROFILE": site.profile,

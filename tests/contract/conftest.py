@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from storage.inbox_postgres import PostgresInbox
-from storage.queries_postgres import PostgresQueries
+from storage.postgres.delivery.inbox import PostgresInbox
+from storage.postgres.queries import PostgresQueries
 from tests.integration.conftest import codec, database, database_dsn, migrated_template, postgres, server_dsn
 from tests.support.builders import a_dossier, a_type
+from tests.support.database_backends import Site
 from tests.support.memory import MemoryDatabase, MemoryInbox
-from tests.support.sites import Site
 
 __all__ = ["codec", "database", "database_dsn", "migrated_template", "postgres", "server_dsn"]
 

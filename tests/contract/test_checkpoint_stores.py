@@ -16,9 +16,9 @@ from minio.error import S3Error
 from minio.objectlockconfig import DAYS, YEARS, ObjectLockConfig
 
 from domain.errors import CheckpointStoreUnavailable
-from storage.checkpoint_keys import tenant_folder
-from storage.checkpoints_folder import FolderCheckpointStore
-from storage.checkpoints_s3 import S3CheckpointStore
+from storage.checkpoints.folder import FolderCheckpointStore
+from storage.checkpoints.names import tenant_folder
+from storage.checkpoints.s3 import S3CheckpointStore
 from tests.support.tcp_proxy import Proxy
 
 Store = FolderCheckpointStore | S3CheckpointStore

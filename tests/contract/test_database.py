@@ -22,9 +22,9 @@ from domain.refusals import (
     TypeUnknown,
     UploadSuperseded,
 )
-from processors.reading import DocumentFilter
+from processors.documents.reading import DocumentFilter
 from tests.support.builders import NOW, a_document, a_dossier
-from tests.support.sites import GONE, LONG, Rolled, Site
+from tests.support.database_backends import GONE, LONG, Rolled, Site
 
 ALL = frozenset(Status)
 

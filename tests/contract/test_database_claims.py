@@ -18,7 +18,7 @@ from domain.records import IdempotencyRecord
 from domain.refusals import UploadSuperseded
 from tests.support.audit_lines import chain_of
 from tests.support.builders import a_document
-from tests.support.sites import GONE, LONG, Rolled, Site
+from tests.support.database_backends import GONE, LONG, Rolled, Site
 
 # --- idempotency keys ------------------------------------------------------------------------------------------------
 

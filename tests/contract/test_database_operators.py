@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from domain.dead_letters import Place
-from tests.support.sites import LONG, Rolled, Site
+from tests.support.database_backends import LONG, Rolled, Site
 
 
 @pytest.mark.parametrize("state", ["CLAIMED", "DONE", "DEAD"])

@@ -173,7 +173,7 @@ async def test_sigterm_during_a_held_event_commits_nothing_of_it(site: Site) -> 
     site.held = {events[3].event_id}
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stopping.set)  # as runtime.processes does; Faust must not take it over
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)  # as runtime.processes.run does; Faust must not take it over
     task = asyncio.create_task(site.member().run(stopping))
     try:
         await site.until_committed([3, -1001])

@@ -16,13 +16,13 @@ from domain.lifecycle import Status
 from domain.records import IdempotencyRecord
 from domain.refusals import StateChanged
 from domain.retention import LegalHold
-from processors.erasure_ports import DueDocuments, ErasureQueue, RegularWork
-from storage.erasures_postgres import PostgresErasureQueue
-from storage.regular_work_postgres import PostgresRegularWork
-from storage.retention_postgres import PostgresDueDocuments
+from processors.ports.erasure import DueDocuments, ErasureQueue, RegularWork
+from storage.postgres.erasures import PostgresErasureQueue
+from storage.postgres.periodic_jobs import PostgresRegularWork
+from storage.postgres.retention import PostgresDueDocuments
 from tests.support.builders import NOW, a_document
+from tests.support.database_backends import LONG, Site
 from tests.support.memory_erasure import MemoryDueDocuments, MemoryErasureQueue, MemoryRegularWork
-from tests.support.sites import LONG, Site
 
 RECEIPT = SignedReceipt("e30.e30.c2ln", "key-1")
 

@@ -13,11 +13,11 @@ import pytest
 from crypto import local_key_file
 from crypto.local_keyring import LocalKeyring
 from domain.errors import KeyringUnavailable
-from domain.key_care import Canary
+from domain.key_encryption_keys import Canary
 from domain.keys import EncryptionContext, WrappedKey
-from processors.vouching import VouchedKeyring
-from storage.keyring_canaries_postgres import PostgresCanaries
-from storage.postgres import Postgres
+from processors.resilience.canary_keyring import VouchedKeyring
+from storage.postgres.database import Postgres
+from storage.postgres.keys.canaries import PostgresCanaries
 from tests.support.keyrings import a_keyring
 
 

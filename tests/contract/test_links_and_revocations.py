@@ -21,15 +21,15 @@ from domain.links import DocumentLink
 from domain.refusals import RateLimited
 from domain.revocations import Claim, Revocation, Revoked, mark_of
 from ingest_api.rate_limits import Limit, RateLimits
-from processors.revoking import Revocations
-from storage.counting_redis import RedisCounting
-from storage.postgres import Postgres
-from storage.revocations_postgres import PostgresRevocations
-from storage.revocations_redis import RedisRevocations
+from processors.documents.revocations import Revocations
+from storage.postgres.database import Postgres
+from storage.postgres.revocations import PostgresRevocations
+from storage.redis.rate_limit_counts import RedisCounting
+from storage.redis.revocations import RedisRevocations
 from tests.support.builders import a_document
+from tests.support.database_backends import Rolled, Site
 from tests.support.memory_revocations import MemoryRevocations
 from tests.support.redis_server import RedisServer
-from tests.support.sites import Rolled, Site
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 A, B, C = (mark_of(Claim.TOKEN, name) for name in "abc")

@@ -19,9 +19,9 @@ from minio import Minio
 from domain.errors import IntegrityMismatch, ObjectMissing, ObjectStoreUnavailable
 from domain.objects import StoredObject
 from domain.refusals import FileTooLarge
-from storage import objects_minio
-from storage.objects_filesystem import FOOTER_SIZE, INCOMING, FilesystemObjectStore
-from storage.objects_minio import PART_SIZE, MinioObjectStore
+from storage.objects import s3 as objects_minio
+from storage.objects.filesystem import FOOTER_SIZE, INCOMING, FilesystemObjectStore
+from storage.objects.s3 import PART_SIZE, MinioObjectStore
 from tests.support.fakes_content import collect, cut, pieces
 from tests.support.tcp_proxy import Proxy
 
@@ -412,7 +412,7 @@ async def test_an_open_reading_keeps_its_version(folder: FilesystemObjectStore) 
 
 
 async def test_a_later_put_survives_the_undoing_of_an_earlier_one(folder: FilesystemObjectStore) -> None:
-    from storage.objects_filesystem import _FileWriting
+    from storage.objects.filesystem import _FileWriting
 
     earlier = _FileWriting(folder._root, "a")
     earlier.finish(bytearray(b"earlier"))

@@ -12,13 +12,13 @@ import pytest
 from domain.documents import Document, Rendition
 from domain.errors import DocumentBusy
 from domain.lifecycle import Status
-from domain.reconciling import KeptObject, KeptRow
+from domain.reconciliation import KeptObject, KeptRow
 from domain.refusals import DocumentNotFound
-from processors.reconcile import Inventory
-from storage.inventory_postgres import PostgresInventory
+from processors.reconcile.run import Inventory
+from storage.postgres.inventory import PostgresInventory
 from tests.support.builders import NOW, a_document
+from tests.support.database_backends import GONE, LONG, Site
 from tests.support.memory_inventory import MemoryInventory
-from tests.support.sites import GONE, LONG, Site
 
 
 def inventory_of(site: Site) -> Inventory:

@@ -14,12 +14,12 @@ import pytest
 from domain.documents import Document
 from domain.refusals import UploadSuperseded
 from domain.subjects import Subject, SubjectKey, subject_of
-from processors.subject_ports import SubjectKeyReader
-from storage.subject_keys_postgres import PostgresSubjectKeyReader
+from processors.ports.subjects import SubjectKeyReader
+from storage.postgres.keys.subject_keys import PostgresSubjectKeyReader
 from tests.contract.test_upload_records import ANSWER, SCOPE, _begin, _stored
 from tests.support.builders import NOW, a_document
-from tests.support.memory_subjects import MemorySubjectKeyReader
-from tests.support.sites import Rolled, Site
+from tests.support.database_backends import Rolled, Site
+from tests.support.memory_subject_keys import MemorySubjectKeyReader
 
 LATER = NOW + timedelta(days=1)
 

@@ -19,22 +19,22 @@ import httpx
 import pytest
 
 from crypto.encoding import to_text
-from crypto.local_key_care import LocalTenantKeys
 from crypto.local_keyring import LocalKeyring
-from crypto.vault_key_care import VaultTenantKeys
+from crypto.local_tenant_keys import LocalTenantKeys
 from crypto.vault_session import VaultSession
+from crypto.vault_tenant_keys import VaultTenantKeys
 from crypto.vault_transit import VaultTransitKeyring
 from domain.documents import Document, Dossier
 from domain.errors import KeyringUnavailable, KeyVersionRetired, TenantKeyMissing
-from domain.key_care import KeyUse
+from domain.key_encryption_keys import KeyUse
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.lifecycle import Status
 from domain.refusals import KeyVersionInUse, TenantInvalid
-from processors.key_care import KeyCare, Pace, Rewrapping
-from processors.vouching import VouchedKeyring
-from storage.keyring_canaries_postgres import PostgresCanaries
-from storage.postgres import Postgres, PostgresDatabase
-from storage.wrapped_keys_postgres import RETIRED_STATE, PostgresWrappedKeys
+from processors.operators.keys import KeyCare, Pace, Rewrapping
+from processors.resilience.canary_keyring import VouchedKeyring
+from storage.postgres.database import Postgres, PostgresDatabase
+from storage.postgres.keys.canaries import PostgresCanaries
+from storage.postgres.keys.wrapped_keys import RETIRED_STATE, PostgresWrappedKeys
 from tests.support.builders import a_document, a_dossier
 from tests.support.keyrings import operator_session
 

@@ -13,8 +13,8 @@ import pytest
 
 from domain.errors import DPJError, ObjectMissing, ObjectStoreUnavailable
 from domain.objects import UnfinishedPut
-from storage.objects_filesystem import INCOMING, FilesystemObjectStore
-from storage.objects_minio import PART_SIZE
+from storage.objects.filesystem import INCOMING, FilesystemObjectStore
+from storage.objects.s3 import PART_SIZE
 from tests.contract.test_object_stores import Store, bucket, new_key, store
 from tests.support.fakes_content import pieces
 

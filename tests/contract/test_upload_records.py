@@ -13,10 +13,10 @@ from domain.keys import WrappedKey
 from domain.lifecycle import Status
 from domain.records import IdempotencyRecord
 from domain.refusals import TypeUnknown, UploadSuperseded
+from processors.documents.transitions import Origin, planned
 from processors.ports import Change
-from processors.recording import Origin, planned
 from tests.support.builders import NOW, a_document, a_dossier
-from tests.support.sites import GONE, LONG, Site
+from tests.support.database_backends import GONE, LONG, Site
 
 SCOPE = ("acme", "portal-1", "key-1")
 ANSWER = {"status": 201, "body": {"id": "x"}}

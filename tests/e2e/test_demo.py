@@ -20,7 +20,7 @@ def dpj(*words: str) -> subprocess.CompletedProcess[str]:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("DPJ_") or name == "DPJ_HOME"
     }
-    command = [sys.executable, "-m", "runtime.cli", *words]
+    command = [sys.executable, "-m", "runtime.cli.main", *words]
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
     )

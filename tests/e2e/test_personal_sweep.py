@@ -32,9 +32,9 @@ from minio import Minio
 
 from tests.e2e.test_confidentiality import dump, forms_of
 from tests.e2e.test_malware import infected_pdf
-from tests.support.lines import free_ports
+from tests.support.interruptible_proxies import free_ports
 from tests.support.pipeline import ROOT, TENANT, Pipeline, metadata, small_pdf, wait_for
-from tests.support.refusing import refusing_ged, refusing_mail_server
+from tests.support.refusing_servers import refusing_ged, refusing_mail_server
 
 TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 #: In the order of their health ports.
@@ -85,7 +85,7 @@ def worker(pipeline: Pipeline, consumer: str, log: Path, others: Mapping[str, st
     given = {
         key: value for key, value in os.environ.items() if not key.startswith("DPJ_") or key == "DPJ_HOME"
     } | others
-    command = [sys.executable, "-m", "runtime.cli", "worker", consumer, "--stack", pipeline.name]
+    command = [sys.executable, "-m", "runtime.cli.main", "worker", consumer, "--stack", pipeline.name]
     with log.open("ab") as out:
         process = subprocess.Popen(command, cwd=ROOT, env=given, stdout=out, stderr=out)
     try:
@@ -280,7 +280,7 @@ def looked_up(pipeline: Pipeline, person: Person, ids: Mapping[str, str]) -> Non
     command = [
         sys.executable,
         "-m",
-        "runtime.cli",
+        "runtime.cli.main",
         "personal",
         "find",
         "--tenant",

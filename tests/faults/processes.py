@@ -94,7 +94,7 @@ class Process:
             descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
                 self._child = subprocess.Popen(
-                    [sys.executable, "-m", "runtime.cli", *self._words],
+                    [sys.executable, "-m", "runtime.cli.main", *self._words],
                     cwd=ROOT,
                     env={**environment(self._state), "DPJ_HOME": str(self._state.parent), **self._settings, **once},
                     stdin=subprocess.DEVNULL,

@@ -22,8 +22,8 @@ from tests.faults.journal import Writer
 from tests.faults.observation import CONSUMERS
 from tests.faults.schedule import Episode, Fault, told
 from tests.faults.site import FaultSite
-from tests.faults.tally import Tally
 from tests.faults.traffic import Clients
+from tests.faults.worker_counters import Tally
 
 #: A document sent when an episode ends is at rest within this time, or the round has a violation.
 RECOVERY_SECONDS = 120.0

@@ -115,8 +115,8 @@ class FaultSite:
         self._closing.close()
 
     def _up(self) -> None:
-        from runtime.commands.pipeline import prepare
-        from runtime.settings import load_settings
+        from runtime.cli.pipeline import prepare
+        from runtime.config.settings import load_settings
 
         if self._reused is None:
             self._closing.callback(native.down, self.name, wipe=True)
@@ -147,8 +147,8 @@ class FaultSite:
         self.wait_ready()
 
     def _create_processes(self) -> None:
-        from runtime.services import services_of
-        from runtime.settings import load_settings
+        from runtime.config.settings import load_settings
+        from runtime.processes.local import services_of
 
         for service in services_of(load_settings(self.name)):
             self._create(service.name, service.words, service.health, {})
@@ -253,7 +253,7 @@ class FaultSite:
         number = 2
         while (name := f"worker-{consumer}-{number}") in self.processes:
             number += 1
-        from operations.consumers import CONSUMERS
+        from operations.kafka.consumers import CONSUMERS
 
         port = _free_port()
         base = {"DPJ_WORKER_PORT_BASE": str(port - 1 - CONSUMERS.index(consumer))}
@@ -281,7 +281,7 @@ class FaultSite:
         """
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         environment = {**kept, "DPJ_HOME": str(self._here.folder.parent), **self._given(), **settings}
-        command = [sys.executable, "-m", "runtime.cli", *words]
+        command = [sys.executable, "-m", "runtime.cli.main", *words]
         done = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
         )

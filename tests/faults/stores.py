@@ -36,7 +36,7 @@ from tests.faults.observation import (
     Record,
     Row,
 )
-from tests.faults.sealed_names import column_keys, file_name
+from tests.faults.sealed_file_names import column_keys, file_name
 from tests.support.pipeline import ROOT, SUBJECTS
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -15,7 +15,7 @@ import pytest
 from domain.events import EVENT_TYPES
 from schemas.codec import EventCodec
 from storage.migrate import upgrade
-from storage.postgres import Postgres, PostgresDatabase
+from storage.postgres.database import Postgres, PostgresDatabase
 
 
 class NoRegistry:

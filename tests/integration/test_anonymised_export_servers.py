@@ -19,13 +19,13 @@ from pymongo import MongoClient
 from domain.documents import Decision, Document, Role, TimelineEntry
 from domain.lifecycle import Status
 from ingest_api.tokens import issue_token
-from operations.anonymised_export import PAGE
-from processors.audit import AuditChainer, AuditFlusher
-from runtime.wiring import Site
+from operations.export.anonymised_export import PAGE
+from processors.audit.chaining import AuditChainer, AuditFlusher
+from runtime.wiring.site import Site
 from schemas.registry import SchemaRegistry, register_all
-from storage.audit_chain_postgres import PostgresAuditPending, PostgresAuditWaiting
-from storage.audit_mongo import MongoAuditStore
-from storage.export_postgres import PostgresExportRows
+from storage.mongodb.audit import MongoAuditStore
+from storage.postgres.audit.chain import PostgresAuditPending, PostgresAuditWaiting
+from storage.postgres.export import PostgresExportRows
 from tests.support.api_processes import ROOT, settings_with
 from tests.support.audit_lines import a_line
 from tests.support.builders import a_document, a_dossier
@@ -151,7 +151,7 @@ class Production:
         given = {**clean, **self._stack, **self.changed, "DPJ_SETTINGS": "/nonexistent", **environment}
         if environment.get("DPJ_JWT_PRIVATE_KEY_FILE") == "":
             del given["DPJ_JWT_PRIVATE_KEY_FILE"]
-        command = [sys.executable, "-m", "runtime.cli", "export", "anonymised", *words, "--json"]
+        command = [sys.executable, "-m", "runtime.cli.main", "export", "anonymised", *words, "--json"]
         done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == status, (words, done.stdout[-500:], done.stderr[-1500:])
         return json.loads(done.stdout)

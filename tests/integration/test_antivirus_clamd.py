@@ -22,7 +22,7 @@ from deploy.native.site import Site
 from deploy.native.supervisor import Supervisor
 from domain.antivirus import Finding
 from domain.errors import AntivirusLimitExceeded, AntivirusUnavailable
-from processors.suspects import SuspectsScanner
+from processors.events.retry_limited_scanner import SuspectsScanner
 from tests.support.builders import a_document
 from tests.support.fakes_content import cut, pieces
 from tests.support.hostile.cases import page, pdf, stream

@@ -25,21 +25,21 @@ from domain.checkpoints import Checkpoint, checkpoint_of, first_previous, signed
 from domain.errors import CheckpointConflict, CheckpointStoreUnavailable
 from domain.events import AuditRecorded
 from domain.merkle import RightEdge, leaf_hash
-from operations.audit_checkpoints import read_signed
-from operations.audit_export import entries_of, export_audit
-from operations.audit_overdue import Overdue
-from operations.audit_verify import AuditReport, verify_audit
-from processors.audit import AuditChainer, AuditFlusher
-from processors.checkpointing import AuditCheckpointer
-from storage.audit_chain_postgres import PostgresAuditPending, PostgresAuditWaiting
-from storage.audit_mongo import MongoAuditStore, document_of
-from storage.audit_tree_postgres import PostgresAuditTrees, PostgresInclusions
-from storage.checkpoints_s3 import S3CheckpointStore
-from storage.postgres import Postgres, PostgresDatabase
+from operations.audit.checkpoints import read_signed
+from operations.audit.export import entries_of, export_audit
+from operations.audit.overdue import Overdue
+from operations.audit.verify import AuditReport, verify_audit
+from processors.audit.chaining import AuditChainer, AuditFlusher
+from processors.audit.checkpoints import AuditCheckpointer
+from storage.checkpoints.s3 import S3CheckpointStore
+from storage.mongodb.audit import MongoAuditStore, document_of
+from storage.postgres.audit.chain import PostgresAuditPending, PostgresAuditWaiting
+from storage.postgres.audit.tree import PostgresAuditTrees, PostgresInclusions
+from storage.postgres.database import Postgres, PostgresDatabase
 from tests.contract.test_checkpoint_stores import site_store
 from tests.contract.test_signers import vault_signer
+from tests.support.audit_histories import verified
 from tests.support.audit_lines import a_line
-from tests.support.proof import verified
 from verifier import dpj_verify
 
 

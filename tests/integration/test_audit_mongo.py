@@ -13,13 +13,13 @@ from pymongo import AsyncMongoClient
 
 from domain.audit_chain import Break, ChainCheck, ChainEntry, Fault, StoredEntry, entry_of, genesis
 from domain.errors import AuditConflict, AuditStoreUnavailable
-from operations.audit_verify import verify_audit
-from processors.audit import AuditChainer, AuditFlusher, AuditProcessor
-from storage.audit_chain_postgres import PostgresAuditPending, PostgresAuditWaiting
-from storage.audit_mongo import MongoAuditStore, document_of, stored_entry
-from storage.metadata_mongo import MongoExtendedMetadata
-from storage.mongo import queryable
-from storage.postgres import Postgres, PostgresDatabase
+from operations.audit.verify import verify_audit
+from processors.audit.chaining import AuditChainer, AuditFlusher, AuditProcessor
+from storage.mongodb.audit import MongoAuditStore, document_of, stored_entry
+from storage.mongodb.connection import queryable
+from storage.mongodb.metadata import MongoExtendedMetadata
+from storage.postgres.audit.chain import PostgresAuditPending, PostgresAuditWaiting
+from storage.postgres.database import Postgres, PostgresDatabase
 from tests.support.audit_lines import a_chain, a_line
 
 Logs = Any

@@ -10,8 +10,8 @@ import pytest
 from pymongo import AsyncMongoClient
 
 from domain.audit_chain import StoredEntry, entry_of, head_after
-from operations.audit_verify import verify_audit
-from storage.audit_mongo import MongoAuditStore, document_of
+from operations.audit.verify import verify_audit
+from storage.mongodb.audit import MongoAuditStore, document_of
 from tests.support.audit_lines import WaitingEntries, a_chain, a_line
 
 

@@ -16,9 +16,9 @@ from crypto.vault_session import VaultSession
 from crypto.vault_transit import VaultTransitKeyring
 from domain.errors import IntegrityMismatch, ObjectMissing, WrongKey
 from domain.keys import EncryptionContext
-from processors.content import EncryptedContent
-from storage.objects_filesystem import FilesystemObjectStore
-from storage.objects_minio import MinioObjectStore
+from processors.documents.content import EncryptedContent
+from storage.objects.filesystem import FilesystemObjectStore
+from storage.objects.s3 import MinioObjectStore
 from tests.support.fakes_content import a_document, collect, cut
 from tests.support.keyrings import a_keyring, create_vault_key
 

@@ -17,16 +17,16 @@ from domain.documents import Document
 from domain.errors import BrokerUnavailable
 from domain.events import DocumentValidated, dead_letter_topic
 from domain.lifecycle import Status
-from operations.dead_letters import LetterFilter, letter_at, letters
-from operations.topics import TopicPlan, ensure_topics
-from processors.dead_letters import OperatorDesk
+from operations.kafka.dead_letters import LetterFilter, letter_at, letters
+from operations.kafka.topics import TopicPlan, ensure_topics
+from processors.operators.dead_letters import OperatorDesk
 from schemas.codec import EventCodec
-from storage.dead_letters_postgres import PostgresHeld, PostgresOperations
-from storage.inbox_postgres import PostgresInbox
-from storage.outbox_postgres import OutboxRow, PostgresOutboxReader
-from storage.outbox_refused_postgres import PostgresRefusals
-from storage.postgres import Postgres, PostgresDatabase
-from storage.postgres_connections import connect
+from storage.postgres.connections import connect
+from storage.postgres.database import Postgres, PostgresDatabase
+from storage.postgres.delivery.dead_letters import PostgresHeld, PostgresOperations
+from storage.postgres.delivery.inbox import PostgresInbox
+from storage.postgres.delivery.outbox import OutboxRow, PostgresOutboxReader
+from storage.postgres.delivery.refused_rows import PostgresRefusals
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier
 
 

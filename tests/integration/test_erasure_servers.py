@@ -16,22 +16,22 @@ from minio.versioningconfig import VersioningConfig
 from crypto.local_signer import LocalSigner
 from domain.documents import Document, Role
 from domain.erasure import Kept, LegalBasis
-from domain.key_care import KeptKey
+from domain.key_encryption_keys import KeptKey
 from domain.lifecycle import Status
 from ged.cmis import CmisRepository
-from operations.audit_export import key_set
-from processors.access import Caller
-from processors.archive_copies import ArchiveCopies, CopyRemover, location, named
-from processors.archiving import ArchivingProcessor
-from processors.erasing import Erasing
-from processors.erasure import Eraser
-from runtime.wiring_adapters import SystemClock
-from storage.erasures_postgres import PostgresErasureQueue
-from storage.metadata_mongo import MongoExtendedMetadata
-from storage.objects_filesystem import FilesystemObjectStore
-from storage.objects_minio import MinioObjectStore
-from storage.postgres import Postgres, PostgresDatabase
-from storage.wrapped_keys_postgres import PostgresWrappedKeys
+from operations.audit.export import key_set
+from processors.documents.callers import Caller
+from processors.events.archive_copies import ArchiveCopies, CopyRemover, location, named
+from processors.events.archiving import ArchivingProcessor
+from processors.retention.erasure_execution import Eraser
+from processors.retention.erasure_request import Erasing
+from runtime.wiring.adapters import SystemClock
+from storage.mongodb.metadata import MongoExtendedMetadata
+from storage.objects.filesystem import FilesystemObjectStore
+from storage.objects.s3 import MinioObjectStore
+from storage.postgres.database import Postgres, PostgresDatabase
+from storage.postgres.erasures import PostgresErasureQueue
+from storage.postgres.keys.wrapped_keys import PostgresWrappedKeys
 from tests.integration.test_ged_outcomes import a_repository
 from tests.support.builders import a_document, a_dossier
 from tests.support.fakes_archiving import CONTENT, SHA256, MemoryContent, PlainSeals, validated

@@ -17,9 +17,9 @@ from domain.archive import GedDocument
 from domain.documents import Document
 from domain.errors import ArchiveMismatch, ArchiveRefused, GedUnavailable
 from ged.cmis import CmisRepository
-from processors.archive_copies import ArchiveCopies, location
+from processors.events.archive_copies import ArchiveCopies, location
 from schemas.codec import EventCodec
-from storage.postgres import Postgres, PostgresDatabase
+from storage.postgres.database import Postgres, PostgresDatabase
 from tests.support.fakes_archiving import CONTENT, MemoryContent, stored
 from tests.support.memory import MemoryDatabase
 from tests.support.tcp_proxy import Proxy

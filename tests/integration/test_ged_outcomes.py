@@ -15,10 +15,10 @@ import pytest
 from domain.documents import Document
 from domain.errors import DatabaseUnavailable, GedOutcomeUnknown, GedUnavailable
 from ged.cmis import CmisRepository
-from processors.archive_copies import ArchiveCopies, ArchivedCopy, named
-from storage.postgres import PostgresDatabase
+from processors.events.archive_copies import ArchiveCopies, ArchivedCopy, named
+from storage.postgres.database import PostgresDatabase
+from tests.support.delaying_proxy import LateLine
 from tests.support.fakes_archiving import CONTENT, MemoryContent, stored
-from tests.support.late_line import LateLine
 from tests.support.memory import MemoryDatabase
 
 CREATION = b"createDocument"

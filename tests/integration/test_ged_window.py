@@ -11,7 +11,7 @@ import pytest
 
 from domain.archive import GedDocument
 from ged.cmis import CmisRepository
-from operations.demo_ged import GedWindow
+from operations.demo.ged import GedWindow
 
 CONTENT = bytes(range(256)) * 1000
 

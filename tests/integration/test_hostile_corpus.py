@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from domain.personal import Texts
+from domain.personal_texts import Texts
 from rendering.pool import CLOCK_FACTOR
 from tests.support.hostile.cases import JPEG, LIMIT_TIME, THUMBNAIL, Case
 from tests.support.hostile.corpus import GROUPS, all_cases, recorded

@@ -19,7 +19,7 @@ import pytest
 
 from domain.errors import DatabaseUnavailable
 from domain.keys import EncryptionContext
-from runtime.wiring import Site
+from runtime.wiring.site import Site
 from schemas.registry import SchemaRegistry, register_all
 from tests.support.api_processes import ROOT, settings_with
 from tests.support.builders import a_document, a_dossier
@@ -35,7 +35,7 @@ class Operator:
         self._environment = {**clean, **stack, "DPJ_POSTGRES_DSN": dsn, "DPJ_SETTINGS": "/nonexistent"}
 
     def started(self, *words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "runtime.cli", "keys", *words]
+        command = [sys.executable, "-m", "runtime.cli.main", "keys", *words]
         return subprocess.Popen(
             command, cwd=ROOT, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

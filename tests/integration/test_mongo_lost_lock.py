@@ -11,7 +11,7 @@ import structlog
 from bson.errors import InvalidDocument
 
 from domain.errors import AuditStoreUnavailable
-from storage.mongo import MongoConnection
+from storage.mongodb.connection import MongoConnection
 
 Found = Mapping[str, object] | None
 

@@ -15,11 +15,11 @@ from uuid import uuid4
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from operations.lag import measure
-from operations.topics import TopicPlan, ensure_topics
-from storage import outbox_postgres
-from storage.outbox_postgres import PostgresOutboxSource
-from storage.postgres import Postgres
+from operations.kafka.lag import measure
+from operations.kafka.topics import TopicPlan, ensure_topics
+from storage.postgres.database import Postgres
+from storage.postgres.delivery import outbox as outbox_postgres
+from storage.postgres.delivery.outbox import PostgresOutboxSource
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROWS = 100_000
@@ -29,7 +29,7 @@ GROWTH_MB = 48
 #: Publishes all there is in a process of its own, and tells seconds, growth of its memory and rows.
 _CHILD = """
 import asyncio, json, sys, time
-from storage.outbox_postgres import PostgresOutboxSource
+from storage.postgres.delivery.outbox import PostgresOutboxSource
 from streams.outbox_relay import OutboxRelay, create_producer
 
 class Metrics:

@@ -14,9 +14,9 @@ from domain.errors import ClaimLost, DatabaseUnavailable
 from domain.lifecycle import Status
 from domain.records import IdempotencyRecord
 from domain.refusals import UploadSuperseded
-from storage.housekeeping_postgres import PostgresHousekeeping
-from storage.inbox_postgres import ClaimResult, PostgresInbox
-from storage.postgres import Postgres, PostgresDatabase
+from storage.postgres.database import Postgres, PostgresDatabase
+from storage.postgres.delivery.inbox import ClaimResult, PostgresInbox
+from storage.postgres.housekeeping import PostgresHousekeeping
 from tests.support.builders import a_document, a_dossier
 
 SCOPE = ("acme", "u-portal", "key-1")

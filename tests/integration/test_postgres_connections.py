@@ -16,9 +16,9 @@ import pytest
 from domain.errors import DatabaseUnavailable, DocumentBusy
 from domain.refusals import StateChanged
 from schemas.codec import EventCodec
-from storage import postgres as postgres_module
-from storage.postgres import Postgres, PostgresDatabase, PostgresLock
-from storage.postgres_connections import connect
+from storage.postgres import database as postgres_module
+from storage.postgres.connections import connect
+from storage.postgres.database import Postgres, PostgresDatabase, PostgresLock
 from tests.support.builders import a_document, a_dossier
 from tests.support.tcp_proxy import Proxy
 
@@ -438,7 +438,7 @@ async def test_the_end_of_its_session_frees_a_lock(postgres: Postgres, database_
 async def test_a_lock_outlives_a_long_work_but_not_its_process_falling_silent(
     postgres: Postgres, database_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.postgres.LOCK_SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr("storage.postgres.database.LOCK_SILENCE_SECONDS", 1.0)
     other = Postgres(database_dsn)
     try:
         async with postgres.lock("x") as held:

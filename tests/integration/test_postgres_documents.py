@@ -16,7 +16,7 @@ from domain.lifecycle import Status
 from domain.records import NotificationRecord
 from domain.refusals import DocumentNotFound, DossierExists, DossierNotFound, StateChanged, UploadSuperseded
 from ingest_api.models import DossierInput, UploadMetadata
-from storage.postgres import Postgres, PostgresDatabase
+from storage.postgres.database import Postgres, PostgresDatabase
 from tests.support.builders import NOW, a_document, a_dossier
 
 LATER = NOW + timedelta(days=1, microseconds=123_456)

@@ -12,11 +12,11 @@ import pytest
 
 from domain.documents import Document
 from domain.lifecycle import Status
-from processors.reading import DocumentFilter
-from storage.outbox_postgres import PostgresOutboxReader
-from storage.postgres import Postgres, PostgresDatabase
-from storage.postgres_connections import connect
-from storage.queries_postgres import PostgresQueries
+from processors.documents.reading import DocumentFilter
+from storage.postgres.connections import connect
+from storage.postgres.database import Postgres, PostgresDatabase
+from storage.postgres.delivery.outbox import PostgresOutboxReader
+from storage.postgres.queries import PostgresQueries
 from tests.support.builders import NOW, a_document, a_dossier
 
 EVERY = frozenset(Status)

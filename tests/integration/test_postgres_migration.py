@@ -10,7 +10,7 @@ import pytest
 from domain.errors import DatabaseUnavailable
 from domain.refusals import TypeUnknown
 from storage.migrate import latest_revision, upgrade
-from storage.postgres import PostgresDatabase
+from storage.postgres.database import PostgresDatabase
 
 MEGABYTE = 1024 * 1024
 

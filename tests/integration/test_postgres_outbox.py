@@ -11,13 +11,13 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from domain.correlation import current_traceparent
 from domain.errors import DatabaseUnavailable
 from domain.events import DocumentQuarantined
+from domain.shared.correlation import current_traceparent
 from schemas.codec import EventCodec
-from storage.outbox_postgres import PostgresOutboxReader, PostgresOutboxSource
-from storage.postgres import Postgres, PostgresDatabase
-from storage.postgres_connections import connect
+from storage.postgres.connections import connect
+from storage.postgres.database import Postgres, PostgresDatabase
+from storage.postgres.delivery.outbox import PostgresOutboxReader, PostgresOutboxSource
 from tests.support.builders import NOW, a_document, a_dossier
 
 

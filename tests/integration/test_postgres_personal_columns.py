@@ -15,22 +15,22 @@ from domain.documents import Decision, Document
 from domain.erasure import PERSONAL_FIELDS
 from domain.errors import KeyVersionRetired
 from domain.lifecycle import Status
-from domain.personal import ColumnUse, GivenTexts, PersonalField
+from domain.personal_texts import ColumnUse, GivenTexts, PersonalField
 from domain.records import IdempotencyRecord
 from domain.refusals import PersonalKeyInUse
-from processors.key_care import Pace
-from processors.personal_care import PersonalCare, Resealing
-from processors.personal_texts import PersonalTexts
-from processors.reading import DocumentFilter
-from storage.personal_columns_postgres import PostgresPersonalColumns
-from storage.postgres import Postgres, PostgresDatabase
-from storage.postgres_connections import connect
-from storage.queries_postgres import PostgresQueries
+from processors.documents.personal_texts import PersonalTexts
+from processors.documents.reading import DocumentFilter
+from processors.operators.keys import Pace
+from processors.operators.personal_text_keys import PersonalCare, Resealing
+from storage.postgres.connections import connect
+from storage.postgres.database import Postgres, PostgresDatabase
+from storage.postgres.keys.personal_columns import PostgresPersonalColumns
+from storage.postgres.queries import PostgresQueries
 from tests.integration.test_postgres_wrapped_keys import _Explaining
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier
 from tests.support.fakes_archiving import PlainSeals
-from tests.support.fakes_personal import PlainColumns, real_columns
-from tests.support.memory_personal import MemoryKeyLines
+from tests.support.fakes_personal_texts import PlainColumns, real_columns
+from tests.support.memory_personal_texts import MemoryKeyLines
 
 NAME = PersonalField.FILE_NAME
 EVERY = frozenset(Status)

@@ -11,11 +11,11 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from domain.key_care import KeyState, KeyUse
+from domain.key_encryption_keys import KeyState, KeyUse
 from domain.keys import WrappedKey
 from domain.refusals import KeyVersionInUse
-from storage.postgres import Postgres
-from storage.wrapped_keys_postgres import PostgresWrappedKeys
+from storage.postgres.database import Postgres
+from storage.postgres.keys.wrapped_keys import PostgresWrappedKeys
 
 ROWS = 60_000
 #: Of every 1,000 documents one is under version 1, nine under version 2. Texts are as long as real ones: how wide a row is

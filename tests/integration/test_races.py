@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from domain.errors import DPJError
-from processors.reconcile import Repairs
+from processors.reconcile.run import Repairs
 from tests.support.api_processes import PDF, ApiProcesses
 
 MIB = 1 << 20

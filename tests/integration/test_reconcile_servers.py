@@ -14,19 +14,19 @@ import pytest
 from domain.archive import GedDocument, GedObject
 from domain.documents import Document, Dossier
 from domain.lifecycle import Status
-from domain.reconciling import Fault
+from domain.reconciliation import Fault
 from ged.cmis import CmisRepository
-from processors.archive_copies import ArchiveCopies, location, named
-from processors.leftovers import Leftovers
-from processors.reconcile import Reconcile, Repairs
-from processors.reconcile_ged import ArchivedCopies
-from processors.reconcile_store import stored_objects
-from processors.reconcile_uploads import expired_uploads, unfinished_puts
-from runtime.wiring_adapters import SystemClock
-from storage.inventory_postgres import PostgresInventory
-from storage.objects_filesystem import FilesystemObjectStore
-from storage.objects_minio import PART_SIZE, MinioObjectStore
-from storage.postgres import Postgres, PostgresDatabase
+from processors.documents.abandoned_objects import Leftovers
+from processors.events.archive_copies import ArchiveCopies, location, named
+from processors.reconcile.ged import ArchivedCopies
+from processors.reconcile.object_store import stored_objects
+from processors.reconcile.run import Reconcile, Repairs
+from processors.reconcile.uploads import expired_uploads, unfinished_puts
+from runtime.wiring.adapters import SystemClock
+from storage.objects.filesystem import FilesystemObjectStore
+from storage.objects.s3 import PART_SIZE, MinioObjectStore
+from storage.postgres.database import Postgres, PostgresDatabase
+from storage.postgres.inventory import PostgresInventory
 from tests.integration.test_ged_outcomes import a_repository
 from tests.support.builders import a_document, a_dossier
 from tests.support.fakes_archiving import CONTENT, SHA256, MemoryContent
@@ -171,7 +171,7 @@ async def test_the_sweep_removes_what_was_begun_too(yard: Yard) -> None:
 
 
 async def test_many_rows_and_objects_agree(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("processors.reconcile_store.PAGE", 5)
+    monkeypatch.setattr("processors.reconcile.object_store.PAGE", 5)
     documents = [await yard.add() for _ in range(60)]
     for document in documents[::7]:
         await yard.store.delete(document.object_key)

@@ -18,9 +18,9 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient
 
-from operations.topics import TopicPlan, ensure_topics
-from storage.outbox_postgres import LEADER_LOCK
-from storage.postgres import Postgres, PostgresDatabase
+from operations.kafka.topics import TopicPlan, ensure_topics
+from storage.postgres.database import Postgres, PostgresDatabase
+from storage.postgres.delivery.outbox import LEADER_LOCK
 
 DOCUMENTS = 8
 WITHIN_SECONDS = 5.0
@@ -34,7 +34,7 @@ class Relay:
         settings = {**stack, "DPJ_POSTGRES_DSN": dsn, "DPJ_WORKER_PORT_BASE": "0"}
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", "import sys; from runtime.cli import main; sys.exit(main(['relay']))"],
+                [sys.executable, "-c", "import sys; from runtime.cli.main import main; sys.exit(main(['relay']))"],
                 env={**os.environ, **settings, "DPJ_SETTINGS": os.devnull},
                 stderr=stderr,
             )

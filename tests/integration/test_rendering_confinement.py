@@ -18,7 +18,7 @@ from domain.errors import ObjectStoreUnavailable, RendererUnavailable
 from domain.renderings import NoThumbnail, Rendered
 from rendering.confinement import Layer
 from rendering.pool import RenderPool
-from tests.support.hostile import taken_over
+from tests.support.hostile import compromised_child as taken_over
 from tests.support.rendering import offspring, plain, runs, stream
 
 PROGRAM = Path(taken_over.__file__)

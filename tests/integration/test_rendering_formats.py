@@ -12,7 +12,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 
 from domain.renderings import NoThumbnail
-from operations.sample_documents import PdfWriter, large_pdf
+from operations.demo.sample_documents import PdfWriter, large_pdf
 from rendering.pool import RenderPool
 from tests.support.rendering import a_pdf, a_pool, bomb, close_to, encoded, opened, plain, stream
 

@@ -23,7 +23,7 @@ def dpj(processes: ApiProcesses, stack: Mapping[str, str], *words: str, said: st
     named = {f"DPJ_{name.upper()}": value for name, value in processes.changes.items()}
     clean = {key: value for key, value in os.environ.items() if not key.startswith("DPJ_")}
     environment = {**clean, **stack, **named, "DPJ_SETTINGS": "/nonexistent"}
-    command = [sys.executable, "-m", "runtime.cli", *words]
+    command = [sys.executable, "-m", "runtime.cli.main", *words]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, input=said, capture_output=True, text=True, timeout=120, check=False
     )

@@ -15,7 +15,7 @@ from minio.credentials import Credentials
 from minio.signer import sign_v4_s3
 
 from domain.errors import ObjectStoreUnavailable
-from storage.s3_requests import S3Requests, Signer
+from storage.objects.s3_requests import S3Requests, Signer
 
 pytestmark = pytest.mark.full
 

@@ -26,7 +26,7 @@ from deploy.native.parts import ALL
 from deploy.native.parts.ged import Ged
 from deploy.native.parts.postgres import OF_ROOT
 from deploy.native.supervisor import MARK
-from tests.support import listening
+from tests.support import listening_sockets as listening
 
 EMBEDDED = ["kafka", "registry", "postgres", "mongo-pg", "ferretdb", "ged", "smtp"]
 REPOSITORY = Path(__file__).resolve().parent.parent.parent

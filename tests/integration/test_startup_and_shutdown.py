@@ -25,7 +25,7 @@ import httpx
 import pytest
 from minio import Minio
 
-from tests.support.lines import Lines, free_ports
+from tests.support.interruptible_proxies import Lines, free_ports
 from tests.support.pipeline import ROOT, metadata, small_pdf, wait_for
 
 NEEDS = {
@@ -53,7 +53,7 @@ class Started:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("DPJ_")}
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "runtime.cli", *words.split()],
+                [sys.executable, "-m", "runtime.cli.main", *words.split()],
                 cwd=ROOT,
                 env={**kept, **settings, "DPJ_SETTINGS": os.devnull},
                 stdout=output,
@@ -127,8 +127,8 @@ class Processes:
 
 @pytest.fixture
 def lines(stack: Mapping[str, str]) -> Iterator[Lines]:
-    from runtime.commands.pipeline import prepare
-    from runtime.settings import load_settings
+    from runtime.cli.pipeline import prepare
+    from runtime.config.settings import load_settings
 
     prepare(load_settings(stack["DPJ_STACK_NAME"]), lambda _: None)
     with Lines(stack) as lines:
@@ -266,9 +266,9 @@ class Uploads:
     """Uploads to one dossier: whole, or begun and left to be finished."""
 
     def __init__(self, url: str, stack: Mapping[str, str]) -> None:
-        from runtime.commands.operate import issue
-        from runtime.keyrings import create_tenant_keys
-        from runtime.settings import load_settings
+        from runtime.cli.administration import issue
+        from runtime.config.settings import load_settings
+        from runtime.wiring.keyrings import create_tenant_keys
 
         settings = load_settings(stack["DPJ_STACK_NAME"])
         asyncio.run(create_tenant_keys(settings).create(TENANT))

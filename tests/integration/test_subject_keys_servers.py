@@ -14,31 +14,31 @@ import asyncpg
 import pytest
 from pymongo import AsyncMongoClient
 
-import storage.postgres
+import storage.postgres.database
 from crypto.personal_data import PersonalDataKeys
 from domain.documents import Document, Role
 from domain.erasure import LegalBasis
 from domain.events import AuditRecorded
 from domain.subjects import Legibility
-from ingest_api.presenting import document_body
-from processors.access import Caller
-from processors.attempts import Attempts
-from processors.audit_reading import AuditReading, ReadEntry
-from processors.erasing import Erasing
-from processors.intake import Intake
-from processors.keeping import Keeping
-from processors.reading import Reading
-from processors.validation import Validation
+from ingest_api.presenters import document_body
+from processors.audit.reading import AuditReading, ReadEntry
+from processors.documents.callers import Caller
+from processors.documents.intake import Intake
+from processors.documents.reading import Reading
+from processors.documents.upload_attempts import Attempts
+from processors.documents.validation import Validation
+from processors.retention.erasure_request import Erasing
+from processors.retention.legal_holds import Keeping
 from schemas.codec import EventCodec
-from storage.postgres import Postgres, PostgresDatabase
-from storage.postgres_connections import prepare_connection
-from storage.queries_postgres import PostgresQueries
-from storage.subject_keys_postgres import PostgresSubjectKeyReader
+from storage.postgres.connections import prepare_connection
+from storage.postgres.database import Postgres, PostgresDatabase
+from storage.postgres.keys.subject_keys import PostgresSubjectKeyReader
+from storage.postgres.queries import PostgresQueries
 from tests.integration.test_audit_checkpoints import Site
+from tests.support.audit_histories import verified
 from tests.support.audit_lines import a_line
 from tests.support.builders import a_dossier
 from tests.support.fakes_intake import Bench, PrefixSniffer
-from tests.support.proof import verified
 
 PORTAL_IP, AGENT = "198.51.100.77", "Navigateur de Durand/1"
 
@@ -187,7 +187,7 @@ class Statements:
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
     heard = Statements()
-    monkeypatch.setattr(storage.postgres, "prepare_connection", heard.prepare)
+    monkeypatch.setattr(storage.postgres.database, "prepare_connection", heard.prepare)
     return heard
 
 

@@ -22,8 +22,8 @@ from domain.errors import IdentityUnavailable, MailUnavailable
 from domain.mail import OutgoingMail, RenderedMail
 from ingest_api.jwks import jwks_source
 from notifications.email_smtp import SmtpMailSender, Tls
-from runtime.distrust import distrust
-from tests.support.handshakes import serving, trusting
+from runtime.config.certificate_errors import distrust
+from tests.support.tls_handshakes import serving, trusting
 
 MAIL = OutgoingMail(
     message_id="<1@dpj.example>",

@@ -33,17 +33,17 @@ from deploy.native.site import Site as StackSite
 from deploy.native.supervisor import Supervisor
 from domain.errors import BrokerUnavailable, DPJError, KeyringUnavailable, RegistryUnavailable
 from notifications.email_smtp import SmtpMailSender, Tls
-from operations.lag import measure
-from runtime.distrust import distrust
-from runtime.settings import Settings
-from runtime.transport import client_tls, https_tls, kafka_security, kafka_tls
-from runtime.wiring import Site
+from operations.kafka.lag import measure
+from runtime.config.certificate_errors import distrust
+from runtime.config.settings import Settings
+from runtime.config.transport import client_tls, https_tls, kafka_security, kafka_tls
+from runtime.wiring.site import Site
 from schemas.registry import SchemaRegistry
-from storage.counting_redis import RedisCounting
+from storage.redis.rate_limit_counts import RedisCounting
 from streams.apps import ConsumerSettings
 from streams.consumer import ConsumerRunner
 from streams.outbox_relay import create_producer
-from tests.support.handshakes import POSTGRES_ASKS_FOR_TLS, serving, speak, trusting
+from tests.support.tls_handshakes import POSTGRES_ASKS_FOR_TLS, serving, speak, trusting
 
 NAME = f"tls-{os.getpid()}"
 LOOPBACK = "127.0.0.1"

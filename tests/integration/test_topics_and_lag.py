@@ -11,8 +11,8 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from domain.errors import BrokerUnavailable
-from operations.lag import PartitionLag, measure
-from operations.topics import DAY_MS, TopicPlan, ensure_topics
+from operations.kafka.lag import PartitionLag, measure
+from operations.kafka.topics import DAY_MS, TopicPlan, ensure_topics
 
 
 @pytest.fixture

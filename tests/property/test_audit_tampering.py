@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domain.merkle import RightEdge, grown, inclusion_proof, leaf_hash, root_of_path
+from tests.support.audit_histories import checkpoints_of, exported
 from tests.support.audit_lines import a_chain
-from tests.support.memory_trees import MemorySigner
-from tests.support.proof import checkpoints_of, exported
+from tests.support.memory_audit_trees import MemorySigner
 from verifier import dpj_verify
 
 SIGNER = MemorySigner()

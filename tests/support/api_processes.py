@@ -22,10 +22,10 @@ import httpx
 
 from domain.documents import Role
 from ingest_api.tokens import issue_token
-from processors.reconcile import Repairs, Report
-from runtime.keyrings import create_tenant_keys
-from runtime.settings import Settings
-from runtime.wiring import Site
+from processors.reconcile.run import Repairs, Report
+from runtime.config.settings import Settings
+from runtime.wiring.keyrings import create_tenant_keys
+from runtime.wiring.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
 TENANT = "races"
@@ -98,7 +98,7 @@ class ApiProcesses:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("DPJ_")}
         environment = {**clean, **self._stack, **named, "DPJ_SETTINGS": "/nonexistent"}
         with (Path(self._folder.name) / f"api-{number}.log").open("wb") as log:
-            command = [sys.executable, "-m", "runtime.cli", "api"]
+            command = [sys.executable, "-m", "runtime.cli.main", "api"]
             process = await asyncio.to_thread(
                 subprocess.Popen, command, cwd=ROOT, env=environment, stdout=log, stderr=log
             )

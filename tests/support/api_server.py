@@ -15,11 +15,11 @@ import uvloop
 
 from crypto.envelope import Envelope
 from ingest_api.sniffing import MagicSniffer
-from processors.attempts import Attempts
-from processors.content import EncryptedContent
-from processors.reading import Reading
-from runtime.serving import api_server
-from storage.objects_filesystem import FilesystemObjectStore
+from processors.documents.content import EncryptedContent
+from processors.documents.reading import Reading
+from processors.documents.upload_attempts import Attempts
+from runtime.processes.serving import api_server
+from storage.objects.filesystem import FilesystemObjectStore
 from tests.support.api import an_app
 from tests.support.fakes_intake import Bench, a_rule
 from tests.support.keyrings import a_keyring

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from domain.errors import DatabaseUnavailable
-from domain.key_care import Canary
+from domain.key_encryption_keys import Canary
 from domain.keys import WrappedKey
 
 

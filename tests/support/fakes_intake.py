@@ -16,27 +16,27 @@ from domain.documents import Document, DocumentType, Dossier, Language, Role, St
 from domain.events import AuditRecorded, Event
 from domain.lifecycle import Status
 from domain.subjects import Field, Subject, subject_of
-from ingest_api.presenting import document_body
-from processors.access import Caller
-from processors.attempts import AbandonedSweep, Attempts
-from processors.content import EncryptedContent
-from processors.dossiers import DossierFiles
-from processors.erasing import Erasing
-from processors.intake import Intake, Receipt, Sniffer, Upload
-from processors.keeping import Keeping
-from processors.links import DocumentLinks
-from processors.personal_texts import PersonalTexts
-from processors.reading import Reading
-from processors.receipts import Receipts
-from processors.revoking import RevokedTokens, Revoking
-from processors.search import DocumentSearch
-from processors.validation import Validation
+from ingest_api.presenters import document_body
+from processors.audit.receipts import Receipts
+from processors.documents.callers import Caller
+from processors.documents.content import EncryptedContent
+from processors.documents.dossiers import DossierFiles
+from processors.documents.intake import Intake, Receipt, Sniffer, Upload
+from processors.documents.links import DocumentLinks
+from processors.documents.personal_texts import PersonalTexts
+from processors.documents.reading import Reading
+from processors.documents.revocations import RevokedTokens, Revoking
+from processors.documents.search import DocumentSearch
+from processors.documents.upload_attempts import AbandonedSweep, Attempts
+from processors.documents.validation import Validation
+from processors.retention.erasure_request import Erasing
+from processors.retention.legal_holds import Keeping
 from tests.support.builders import FixedClock, a_type
 from tests.support.fakes_content import MemoryKeyring, MemoryObjectStore, pieces
-from tests.support.fakes_personal import real_columns
+from tests.support.fakes_personal_texts import real_columns
 from tests.support.memory import MemoryDatabase
+from tests.support.memory_audit_trees import MemoryAuditTrees, MemorySigner
 from tests.support.memory_revocations import MemoryRevocations
-from tests.support.memory_trees import MemoryAuditTrees, MemorySigner
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LONGEST_TOKEN = 86_400.0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from domain.key_care import Canary, KeptKey, KeyState, KeyUse
+from domain.key_encryption_keys import Canary, KeptKey, KeyState, KeyUse
 from domain.keys import WrappedKey
 from domain.refusals import KeyVersionInUse
 

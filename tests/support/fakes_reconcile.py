@@ -12,12 +12,12 @@ from uuid import UUID, uuid4
 from domain.documents import Document, Rendition
 from domain.lifecycle import Status
 from domain.objects import UnfinishedPut
-from domain.reconciling import Finding
-from processors.archive_copies import location
-from processors.reconcile import Progress, Reconcile, Repairs, Report
-from processors.reconcile_ged import ArchivedCopies
-from processors.reconcile_store import stored_objects
-from processors.reconcile_uploads import expired_uploads, unfinished_puts
+from domain.reconciliation import Finding
+from processors.events.archive_copies import location
+from processors.reconcile.ged import ArchivedCopies
+from processors.reconcile.object_store import stored_objects
+from processors.reconcile.run import Progress, Reconcile, Repairs, Report
+from processors.reconcile.uploads import expired_uploads, unfinished_puts
 from tests.support.builders import NOW, FixedClock, a_document
 from tests.support.fakes_archiving import CONTENT, SHA256, MemoryGed
 from tests.support.fakes_content import MemoryObjectStore

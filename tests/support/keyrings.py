@@ -9,9 +9,9 @@ from pathlib import Path
 from crypto import local_key_file
 from crypto.local_key_file import Key
 from crypto.local_keyring import LocalKeyring
-from crypto.vault_key_care import NEW_KEY
 from crypto.vault_login import read_role_file
 from crypto.vault_session import VaultSession
+from crypto.vault_tenant_keys import NEW_KEY
 
 
 def a_keyring(path: Path, *tenants: str) -> LocalKeyring:

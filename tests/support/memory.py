@@ -22,7 +22,7 @@ from domain.errors import DatabaseUnavailable, DocumentBusy
 from domain.events import AuditRecorded, Event, dead_letter_topic
 from domain.lifecycle import Status
 from domain.links import DocumentLink
-from domain.personal import PersonalField
+from domain.personal_texts import PersonalField
 from domain.records import IdempotencyRecord, NotificationRecord, UploadSurroundings
 from domain.refusals import (
     DocumentNotFound,
@@ -34,10 +34,10 @@ from domain.refusals import (
 )
 from domain.retention import LegalHold
 from domain.subjects import Subject, SubjectKey, subject_of
-from processors.access import ATTEMPTS
-from processors.paging import Position
+from processors.documents.callers import ATTEMPTS
+from processors.documents.pagination import Position
+from processors.documents.reading import DocumentFilter
 from processors.ports import Change
-from processors.reading import DocumentFilter
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier, a_type
 from tests.support.memory_audit import MemoryAuditChains, MemoryAuditWaiting
 from tests.support.memory_erasure import MemoryErasures, MemoryLegalHolds
@@ -45,7 +45,7 @@ from tests.support.memory_ged import MemoryGedAttempts, MemoryLock
 from tests.support.memory_inbox import InboxRow, MemoryInbox, MemoryInboxMarks
 from tests.support.memory_links import MemoryLinks
 from tests.support.memory_operators import MemoryDeadLetterMarks, MemoryHeldOrders, MemoryRefusedRows
-from tests.support.memory_subjects import MemorySubjectKeys
+from tests.support.memory_subject_keys import MemorySubjectKeys
 
 __all__ = [
     "NOW",
@@ -163,7 +163,7 @@ class MemoryDatabase:
         finally:
             one.release()
 
-    # --- reads outside transactions (processors.reading.DocumentQueries) -----------------------------------------
+    # --- reads outside transactions (processors.documents.reading.DocumentQueries) -----------------------------------------
 
     async def page(
         self, tenant: str | None, filters: DocumentFilter, after: Position | None, limit: int

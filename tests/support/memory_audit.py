@@ -32,7 +32,7 @@ class MemoryAuditChains:
 
 
 class MemoryAuditWaiting:
-    """See ``processors.audit.WaitingLines``."""
+    """See ``processors.audit.chaining.WaitingLines``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""Erasures, legal holds and what is due, in memory; see ``processors.erasure_ports``."""
+"""Erasures, legal holds and what is due, in memory; see ``processors.ports.erasure``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from domain.erasure import Erasure, SignedReceipt, Waiting
 from domain.lifecycle import GOING
 from domain.refusals import StateChanged
 from domain.retention import DueGroup, LegalHold, retention_end
-from processors.access import ATTEMPTS
+from processors.documents.callers import ATTEMPTS
 from tests.support.builders import FixedClock
 
 MAKERS = frozenset({"archiving", "renditions"})

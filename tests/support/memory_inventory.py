@@ -8,7 +8,7 @@ from uuid import UUID
 
 from domain.documents import Document
 from domain.lifecycle import Status
-from domain.reconciling import KeptObject, KeptRow
+from domain.reconciliation import KeptObject, KeptRow
 from tests.support.memory import MemoryDatabase
 
 

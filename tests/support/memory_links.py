@@ -1,4 +1,4 @@
-"""Links in memory; see ``processors.link_ports.Links``."""
+"""Links in memory; see ``processors.ports.links.Links``."""
 
 from __future__ import annotations
 

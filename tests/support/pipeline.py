@@ -34,7 +34,7 @@ from minio import Minio
 from pymongo import MongoClient
 
 from tests.support.kafka_reading import KafkaReader, Record
-from tests.support.patience import Patient
+from tests.support.quota_clients import Patient
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "samples"
@@ -104,7 +104,7 @@ class Pipeline:
     def dpj(self, *words: str, status: int = 0) -> str:
         """Standard output of the real command; AssertionError if it does not end with ``status``."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("DPJ_") or key == "DPJ_HOME"}
-        command = [sys.executable, "-m", "runtime.cli", *words, "--stack", self.name]
+        command = [sys.executable, "-m", "runtime.cli.main", *words, "--stack", self.name]
         done = subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == status, (words, done.returncode, done.stdout[-2000:], done.stderr[-2000:])
         return done.stdout
@@ -130,7 +130,7 @@ class Pipeline:
         return {part["name"]: part["pid"] for part in json.loads(self._status())["parts"] if part["pid"]}
 
     def _status(self) -> str:
-        command = [sys.executable, "-m", "runtime.cli", "status", "--json", "--stack", self.name]
+        command = [sys.executable, "-m", "runtime.cli.main", "status", "--json", "--stack", self.name]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode in {0, 3}, done.stderr[-2000:]
         return done.stdout

@@ -17,7 +17,7 @@ from crypto.export_pseudonyms import ExportPseudonyms
 from domain.anonymising import DocumentRow, Sizes, TimelineRow, Times
 from domain.audit_chain import head_after
 from domain.errors import AuditConflict, AuditStoreUnavailable
-from operations.anonymised_export import PAGE, AnonymisedExport, Progress, Wanted, Written
+from operations.export.anonymised_export import PAGE, AnonymisedExport, Progress, Wanted, Written
 from tests.support.audit_lines import MemoryAuditStore, WaitingEntries, a_line, chain_of
 from tests.support.memory import MemoryDatabase
 from tests.unit.test_anonymising import a_row

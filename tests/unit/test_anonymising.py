@@ -218,7 +218,7 @@ def test_every_kind_of_line_that_is_written_is_known() -> None:
     """Or an export would leave out what it might tell."""
     root = Path(__file__).resolve().parents[2]
     sources = "".join(
-        path.read_text("utf-8") for part in ("processors", "operations") for path in (root / part).glob("*.py")
+        path.read_text("utf-8") for part in ("processors", "operations") for path in (root / part).rglob("*.py")
     )
     lines = re.findall(r'audit_line\(.*?\n?.*?"([a-z_]+)"', sources)
     entities = set(lines) | set(re.findall(r'entity = \("([a-z_]+)"', sources))

@@ -11,10 +11,10 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
-from ingest_api import access, middleware
+from ingest_api import middleware, route_authorization
 from ingest_api.app import routes_only
 from ingest_api.openapi import document_of
-from ingest_api.presenting import API
+from ingest_api.presenters import API
 from tests.support.api import (
     FORM_TYPE,
     a_client,
@@ -298,7 +298,7 @@ async def test_the_openapi_document_is_whole(client: httpx.AsyncClient) -> None:
     for reference in references(document):
         assert reference.removeprefix("#/components/schemas/") in schemas, reference
     for name, operation in operations.items():
-        roles = sorted(role.value for role in access.roles_of(name))
+        roles = sorted(role.value for role in route_authorization.roles_of(name))
         assert operation["security"] == ([{"bearer": roles}] if roles else [])
         assert {"429", "500", "503", *(("401", "403") if roles else ())} <= set(operation["responses"])
         for status, answer in operation["responses"].items():

@@ -15,7 +15,7 @@ import structlog
 
 from domain.events import AuditRecorded
 from domain.lifecycle import Status
-from ingest_api.presenting import API
+from ingest_api.presenters import API
 from tests.support.api import (
     FORM_END,
     FORM_TYPE,

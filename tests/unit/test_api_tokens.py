@@ -21,7 +21,7 @@ from domain.refusals import Unauthenticated
 from ingest_api.jwks import KNOWN, Jwks, jwks_source, parse_jwks
 from ingest_api.rate_limits import Limit, RateLimits
 from ingest_api.tokens import ClaimRules, Identity, TokenAuthenticator, issue_token
-from runtime.settings import JWT_ALGORITHMS
+from runtime.config.settings import JWT_ALGORITHMS
 from tests.support.api import a_client, an_app
 from tests.support.fakes_intake import Bench
 from tests.support.jwks import public_jwks

@@ -21,7 +21,7 @@ from domain.errors import (
     ObjectStoreUnavailable,
     UnexpectedFailure,
 )
-from processors.archive_copies import ArchiveCopies, location
+from processors.events.archive_copies import ArchiveCopies, location
 from tests.support.fakes_archiving import CONTENT, SHA256, MemoryContent, MemoryGed, stored
 from tests.support.memory import NOW, MemoryDatabase
 

@@ -14,8 +14,8 @@ from domain.errors import DocumentBusy, GedUnavailable
 from domain.events import DocumentArchived, Event
 from domain.lifecycle import Status
 from domain.retention import retention_end, years_after
-from processors.archive_copies import ArchiveCopies
-from processors.archiving import ArchivingProcessor
+from processors.events.archive_copies import ArchiveCopies
+from processors.events.archiving import ArchivingProcessor
 from tests.support.builders import NOW, FixedClock, a_type
 from tests.support.fakes_archiving import MemoryContent, MemoryGed, rejected, stored, uploaded, validated
 from tests.support.memory import MemoryDatabase

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cli import main
-from tests.unit.test_safety_wiring import NEEDED
+from runtime.cli.main import main
+from tests.unit.test_untrusted_files_wiring import NEEDED
 
 
 @pytest.fixture

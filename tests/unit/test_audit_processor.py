@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from domain.audit_chain import ChainEntry, verify
 from domain.errors import AuditConflict, AuditStoreUnavailable
 from domain.events import AuditRecorded, DocumentErased
-from processors import audit
-from processors.audit import AuditChainer, AuditFlusher, AuditProcessor
+from processors.audit import chaining as audit
+from processors.audit.chaining import AuditChainer, AuditFlusher, AuditProcessor
 from tests.support.audit_lines import MemoryAuditStore, WaitingEntries, a_chain, a_line
 from tests.support.builders import NOW
 from tests.support.memory import MemoryAuditWaiting, MemoryDatabase

@@ -11,13 +11,13 @@ import pytest
 from crypto.signatures import verifies
 from domain.audit_chain import ChainEntry, StoredEntry, hash_of, head_after
 from domain.checkpoints import SignedCheckpoint
-from operations.audit_checkpoints import read_signed
-from operations.audit_overdue import Overdue
-from operations.audit_verify import AuditReport, verify_audit
+from operations.audit.checkpoints import read_signed
+from operations.audit.overdue import Overdue
+from operations.audit.verify import AuditReport, verify_audit
+from tests.support.audit_histories import checkpoints_of, signed
 from tests.support.audit_lines import MemoryAuditStore, WaitingEntries, a_chain
 from tests.support.builders import NOW
-from tests.support.memory_trees import MemoryCheckpointStore, MemorySigner
-from tests.support.proof import checkpoints_of, signed
+from tests.support.memory_audit_trees import MemoryCheckpointStore, MemorySigner
 
 SIZES = [4, 9, 12]
 

@@ -19,13 +19,13 @@ from domain.errors import AuditConflict
 from domain.events import AuditRecorded
 from domain.lifecycle import Status
 from domain.subjects import Legibility, subject_of
-from processors.access import Caller, Visitor
-from processors.audit_reading import AuditReading, ReadEntry
-from processors.dossiers import NewDossier
+from processors.audit.reading import AuditReading, ReadEntry
+from processors.documents.callers import Caller, Visitor
+from processors.documents.dossiers import NewDossier
 from tests.support.audit_lines import chain_of
 from tests.support.builders import a_document
 from tests.support.fakes_intake import Bench, opened
-from tests.support.memory_subjects import MemorySubjectKeyReader
+from tests.support.memory_subject_keys import MemorySubjectKeyReader
 
 OPERATOR = Role.OPERATOR
 Act = Callable[[Bench, Document], Awaitable[Any]]

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from domain.audit_chain import Break, ChainEntry, ChainHead, StoredEntry, head_after
-from operations import audit_verify
-from operations.audit_verify import verify_audit
+from operations.audit import verify as audit_verify
+from operations.audit.verify import verify_audit
 from tests.support.audit_lines import MemoryAuditStore, WaitingEntries, a_chain
 
 

@@ -15,11 +15,11 @@ from domain.audit_chain import ChainEntry, StoredEntry
 from domain.checkpoints import Checkpoint, PublicKey, first_previous, signed_checkpoint_of
 from domain.errors import CheckpointConflict, CheckpointStoreUnavailable, KeyringUnavailable
 from domain.merkle import RightEdge, TileId, leaf_hash
-from processors.checkpointing import AuditCheckpointer
+from processors.audit.checkpoints import AuditCheckpointer
+from tests.support.audit_histories import signed
 from tests.support.audit_lines import MemoryAuditStore, WaitingEntries, a_chain
 from tests.support.builders import NOW
-from tests.support.memory_trees import Locks, MemoryAuditTrees, MemoryCheckpointStore, MemorySigner
-from tests.support.proof import signed
+from tests.support.memory_audit_trees import Locks, MemoryAuditTrees, MemoryCheckpointStore, MemorySigner
 
 
 @dataclass

@@ -15,10 +15,10 @@ import pytest
 from domain.errors import BrokerUnavailable, SchemaMissing
 from domain.refusals import DossierUnknown
 from operations.api_client import ApiProblem, ApiUnreachable
-from runtime.cli import main
-from runtime.commands import documents
-from runtime.commands.failures import describe
-from runtime.commands.output import CommandFailed, answer
+from runtime.cli import documents
+from runtime.cli.failures import describe
+from runtime.cli.main import main
+from runtime.cli.output import CommandFailed, answer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,7 +42,7 @@ def test_starting_imports_nothing_heavy() -> None:
         "minio",
         "deploy.native.stack",
     ]
-    code = f"import runtime.cli, sys; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import runtime.cli.main, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
@@ -102,7 +102,7 @@ def test_a_traceback_only_on_demand(capsys: pytest.CaptureFixture[str], monkeypa
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("with a secret in it")
 
-    monkeypatch.setattr("runtime.commands.operate.settings_of", fail)
+    monkeypatch.setattr("runtime.cli.administration.settings_of", fail)
     assert main(["lag"]) == 1
     err = capsys.readouterr().err
     assert "ZeroDivisionError" in err

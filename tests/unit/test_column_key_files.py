@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from crypto import key_files
-from crypto.column_key_care import ColumnKeyFiles
+from crypto.column_key_files import ColumnKeyFiles
 from crypto.encoding import to_text
 from crypto.sealed_columns import SealedColumns
 from domain.errors import KeyringUnavailable, PersonalKeyMissing
-from domain.personal import PersonalField, Place
+from domain.personal_texts import PersonalField, Place
 from tests.support.builders import a_document
 
 

@@ -12,7 +12,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from ingest_api.addresses import client_key, proxy_networks
+from ingest_api.client_addresses import client_key, proxy_networks
 from ingest_api.protocol import MAX_AHEAD, BoundedHttpProtocol, Bounds, bounded
 
 ASKED = b"GET /x HTTP/1.1\r\nHost: api\r\n\r\n"

@@ -22,7 +22,7 @@ from domain.errors import (
 )
 from domain.keys import DataKey, EncryptionContext
 from domain.refusals import ContentNotAvailable, RangeNotSatisfiable
-from processors.content import EncryptedContent, renditions_prefix
+from processors.documents.content import EncryptedContent, renditions_prefix
 from tests.support.fakes_content import CONTENT_KEY as KEY
 from tests.support.fakes_content import MemoryKeyring, MemoryObjectStore, a_document, collect, cut, pieces
 

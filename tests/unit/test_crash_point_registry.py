@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from domain import crash_points
+from domain.shared import crash_points
 from tests.faults.crashes import BY_POINT, COMMANDS, CRASHES, rounds_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,8 +15,8 @@ from domain.documents import Document
 from domain.errors import DatabaseUnavailable, IntegrityMismatch, ObjectStoreUnavailable, WrongKey
 from domain.keys import DATA_KEY_BYTES, DataKey, EncryptionContext, WrappedKey
 from domain.refusals import ChecksumMismatch
-from processors.content import EncryptedContent
-from processors.vouching import VouchedKeyring
+from processors.documents.content import EncryptedContent
+from processors.resilience.canary_keyring import VouchedKeyring
 from tests.support.fakes_canaries import MemoryCanaries
 from tests.support.fakes_content import MemoryKeyring, MemoryObjectStore, a_document, collect, cut
 from tests.support.fakes_intake import PDF, Bench

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 import structlog
 
-from domain.correlation import current_traceparent
 from domain.errors import ArchiveRefused, DatabaseUnavailable, EventUndecodable, GedUnavailable, RegistryUnavailable
 from domain.refusals import DocumentNotFound
+from domain.shared.correlation import current_traceparent
 from streams.delivery import Claim, Policy
 from streams.lanes import Partition, Record
 from streams.outbox_relay import create_producer

@@ -14,13 +14,13 @@ from uuid import uuid4
 import pytest
 
 from domain.lifecycle import Status
-from operations import demo
-from operations import demo_proofs as proofs
 from operations.api_client import ApiClient
-from operations.demo_proofs import Kept, Proof, Site
-from operations.demo_run import Journey
-from operations.demo_samples import Sample, load, sha256_of
-from operations.lag import PartitionLag
+from operations.demo import main as demo
+from operations.demo import proofs
+from operations.demo.proofs import Kept, Proof, Site
+from operations.demo.run import Journey
+from operations.demo.samples import Sample, load, sha256_of
+from operations.kafka.lag import PartitionLag
 
 RANDOM = random.Random(1)
 MANIFEST = Path(__file__).resolve().parents[2] / "samples" / "manifest.json"

@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from domain.errors import GedUnavailable
-from processors.breakers import BreakerPolicy, CircuitBreaker, State
-from runtime import dependencies
-from runtime.dependencies import Dependencies
+from processors.resilience.circuit_breakers import BreakerPolicy, CircuitBreaker, State
+from runtime.observability import dependencies
+from runtime.observability.dependencies import Dependencies
 
 
 class Remote:

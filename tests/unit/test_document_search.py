@@ -12,11 +12,11 @@ import structlog
 from domain.documents import Role
 from domain.lifecycle import Status
 from domain.refusals import MetadataInvalid, TenantInvalid
-from processors.recording import Origin
+from processors.documents.transitions import Origin
 from tests.support.api import a_client, an_app, assert_problem, bearer
 from tests.support.builders import NOW
 from tests.support.fakes_intake import Bench
-from tests.support.fakes_personal import PlainColumns
+from tests.support.fakes_personal_texts import PlainColumns
 
 PATH = "/api/v1/document-search"
 

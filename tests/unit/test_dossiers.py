@@ -3,7 +3,7 @@
 import pytest
 
 from domain.refusals import DossierExists, DossierNotFound
-from processors.dossiers import NewDossier, NewStep
+from processors.documents.dossiers import NewDossier, NewStep
 from tests.support.fakes_intake import Bench
 
 

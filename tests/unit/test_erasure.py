@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain import crash_points
 from domain.documents import Decision, Document, Rendition, Role
 from domain.erasure import Kept, LegalBasis
 from domain.errors import ArchiveRefused, DocumentBusy, GedUnavailable
@@ -23,20 +22,21 @@ from domain.refusals import (
     RetentionRunning,
     TransitionRefused,
 )
+from domain.shared import crash_points
 from domain.subjects import SubjectKey, subject_of
-from processors.access import Caller
-from processors.archive_copies import CopyRemover, location
-from processors.erasing import Erasing
-from processors.erasure import Eraser
-from processors.keeping import Keeping
+from processors.documents.callers import Caller
+from processors.events.archive_copies import CopyRemover, location
+from processors.retention.erasure_execution import Eraser
+from processors.retention.erasure_request import Erasing
+from processors.retention.legal_holds import Keeping
 from tests.support.builders import FixedClock, a_type
 from tests.support.fakes_archiving import CONTENT, MemoryGed, PlainSeals, stored
 from tests.support.fakes_content import MemoryObjectStore
 from tests.support.interleaving import at
 from tests.support.memory import MemoryDatabase
+from tests.support.memory_audit_trees import MemorySigner
 from tests.support.memory_erasure import MemoryErasureQueue
 from tests.support.memory_inbox import InboxRow
-from tests.support.memory_trees import MemorySigner
 
 POINTS = ("erasure.claimed", "erasure.objects", "erasure.copies", "erasure.metadata", "erasure.signed")
 BASIS = LegalBasis.GDPR_17_1_B

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from domain.retention import DueGroup
-from runtime.commands.erasure import _due_lines, _receipt_lines
+from runtime.cli.erasure import _due_lines, _receipt_lines
 
 
 def test_a_purge_is_a_table_and_says_what_was_done() -> None:

@@ -17,17 +17,17 @@ from domain.errors import DPJError, ObjectMissing
 from domain.events import Event
 from domain.lifecycle import Status
 from domain.refusals import DocumentGone, TransitionRefused
-from processors.archive_copies import ArchiveCopies, location
-from processors.archiving import ArchivingProcessor
-from processors.dead_letters import _Refusal, reinstate
-from processors.integrity import IntegrityProcessor
-from processors.notification import NotificationProcessor
-from processors.recording import Origin
-from processors.validation import Validation
+from processors.documents.transitions import Origin
+from processors.documents.validation import Validation
+from processors.events.archive_copies import ArchiveCopies, location
+from processors.events.archiving import ArchivingProcessor
+from processors.events.integrity import IntegrityProcessor
+from processors.events.notification import NotificationProcessor
+from processors.operators.dead_letters import _Refusal, reinstate
 from tests.support.fakes_archiving import MemoryContent, MemoryMails, PlainSeals, uploaded, validated
 from tests.support.fakes_intake import PDF
 from tests.support.fakes_intake import Bench as IntakeBench
-from tests.support.fakes_personal import plain_texts
+from tests.support.fakes_personal_texts import plain_texts
 from tests.support.interleaving import at
 from tests.support.memory_inbox import InboxRow
 from tests.unit.test_erasure import POINTS, Bench, operator

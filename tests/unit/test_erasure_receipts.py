@@ -13,11 +13,11 @@ import pytest
 
 from domain.checkpoints import canonical
 from domain.erasure import JWS_TYPE, Erasure, Kept, LegalBasis, receipt_input
-from domain.jws import compact, payload_of, signing_input
 from domain.lifecycle import Status
+from domain.shared.jws import compact, payload_of, signing_input
+from tests.support.audit_histories import kept_keys, verified
 from tests.support.builders import NOW, a_document
-from tests.support.memory_trees import MemorySigner
-from tests.support.proof import kept_keys, verified
+from tests.support.memory_audit_trees import MemorySigner
 from verifier import dpj_verify
 
 CONTENT = b"a contract"

@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 
 from domain.errors import ObjectStoreUnavailable
-from processors.breakers import BreakerPolicy, CircuitBreaker, State
-from processors.guarded import (
+from processors.resilience.circuit_breakers import BreakerPolicy, CircuitBreaker, State
+from processors.resilience.guarded_ports import (
     GuardedAuditStore,
     GuardedEngine,
     GuardedExtendedMetadata,

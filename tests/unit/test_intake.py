@@ -30,7 +30,7 @@ from domain.refusals import (
     TypeUnknown,
     UploadSuperseded,
 )
-from ingest_api.presenting import document_body
+from ingest_api.presenters import document_body
 from tests.support.fakes_content import collect, cut
 from tests.support.fakes_intake import PDF, Bench, opened
 

@@ -9,7 +9,7 @@ import pytest
 
 from domain.refusals import ContentMismatch, FormatNotAllowed
 from ingest_api.sniffing import HEAD_SIZE, MagicSniffer
-from processors.media_types import media_type
+from processors.documents.media_types import media_type
 
 NOBODY = 0xFFFFFFFF
 END = b"\xfe\xff\xff\xff"

@@ -26,9 +26,9 @@ from domain.errors import (
 from domain.events import DocumentQuarantined, DocumentRejected, DocumentValidated, DocumentVerified, Event
 from domain.lifecycle import Status
 from domain.refusals import TransitionRefused
-from processors.decisions import carry_out
-from processors.integrity import ACTOR, IntegrityProcessor
-from processors.recording import Origin, canonical_json
+from processors.documents.decisions import carry_out
+from processors.documents.transitions import Origin, canonical_json
+from processors.events.integrity import ACTOR, IntegrityProcessor
 from tests.support.builders import NOW, FixedClock
 from tests.support.fakes_archiving import MemoryContent, stored, uploaded, validated
 from tests.support.memory import MemoryDatabase

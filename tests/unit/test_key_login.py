@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from domain.errors import KeyringLoginRefused, KeyringUnavailable
-from processors.key_care import BATCH, Pace
-from runtime import wiring_adapters
-from runtime.settings import Settings
-from runtime.wiring import Site
-from tests.unit.test_safety_wiring import NEEDED
+from processors.operators.keys import BATCH, Pace
+from runtime.config.settings import Settings
+from runtime.wiring import adapters as wiring_adapters
+from runtime.wiring.site import Site
+from tests.unit.test_untrusted_files_wiring import NEEDED
 
 
 class Keyring:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from operations import consumers
-from operations.lag import PartitionLag, Span, duration, next_offset, table_lines, total_lines, totals
-from processors.archiving import ArchivingProcessor
-from processors.integrity import IntegrityProcessor
-from processors.notification import NotificationProcessor
-from processors.renditions import RenditionProcessor
+from operations.kafka import consumers
+from operations.kafka.lag import PartitionLag, Span, duration, next_offset, table_lines, total_lines, totals
+from processors.events.archiving import ArchivingProcessor
+from processors.events.integrity import IntegrityProcessor
+from processors.events.notification import NotificationProcessor
+from processors.events.renditions import RenditionProcessor
 from streams.apps import group_id
 
 

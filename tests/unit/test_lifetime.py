@@ -7,7 +7,7 @@ import asyncio
 from structlog.testing import capture_logs
 
 from domain.errors import DatabaseUnavailable
-from runtime.lifetime import repeat
+from runtime.processes.lifetime import repeat
 
 
 async def test_a_job_that_fails_is_repeated_whatever_it_raised() -> None:

@@ -21,9 +21,9 @@ from domain.lifecycle import READABLE, Status
 from domain.links import DocumentLink, SignedLink
 from domain.refusals import ContentNotAvailable, LinkNotFound, LinksUnavailable
 from ingest_api.rate_limits import Limit, RateLimits
-from processors import links
-from processors.access import Visitor
-from processors.links import DocumentLinks
+from processors.documents import links
+from processors.documents.callers import Visitor
+from processors.documents.links import DocumentLinks
 from tests.support.api import a_client, an_app, assert_problem, bearer
 from tests.support.fakes_intake import LONGEST_LINK, NOW, PDF, Bench, opened
 

@@ -18,11 +18,11 @@ from domain.lifecycle import Status
 from domain.refusals import LinkNotFound
 from domain.revocations import Claim, Revocation, mark_of
 from ingest_api.rate_limits import Limit, RateLimits
-from processors.access import Caller, Visitor
+from processors.documents.callers import Caller, Visitor
 from tests.support.api import a_client, an_app, assert_problem, bearer
 from tests.support.fakes_intake import LONGEST_LINK, LONGEST_TOKEN, PDF, Bench
 from tests.unit.test_api_tokens import KEYS, pem
-from tests.unit.test_revoking import checking, signed
+from tests.unit.test_revocations import checking, signed
 
 API = "/api/v1"
 TOKEN, SESSION = mark_of(Claim.TOKEN, "stolen"), mark_of(Claim.SESSION, "session")

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from crypto import key_files, local_key_file
 from crypto.encoding import to_text
-from crypto.local_key_care import LocalTenantKeys
 from crypto.local_keyring import LocalKeyring
+from crypto.local_tenant_keys import LocalTenantKeys
 from domain.errors import KeyringUnavailable, TenantKeyMissing, WrongKey
 from domain.keys import EncryptionContext, WrappedKey
 

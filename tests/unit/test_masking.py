@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 import structlog
 
-from runtime.masking import mask_personal
-from runtime.telemetry import configure_logging
+from runtime.observability.masking import mask_personal
+from runtime.observability.telemetry import configure_logging
 
 
 def masked(**event: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from domain.errors import AuditStoreUnavailable
-from storage.mongo import MongoConnection
+from storage.mongodb.connection import MongoConnection
 
 
 class Deaf:

@@ -7,7 +7,7 @@ import json
 import bson
 import pytest
 
-from storage.mongo import MongoConnection, queryable
+from storage.mongodb.connection import MongoConnection, queryable
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from domain.documents import Document, Language
 from domain.errors import MailRefused, MailUnavailable, WrongKey
 from domain.events import DocumentEvent, Event
 from domain.lifecycle import Status
-from domain.personal import GivenTexts
+from domain.personal_texts import GivenTexts
 from domain.records import NotificationRecord
 from notifications.rendering import MailTemplates, file_size, moment
-from processors.notification import TEMPLATES, NotificationProcessor
+from processors.events.notification import TEMPLATES, NotificationProcessor
 from tests.support.builders import NOW, FixedClock, a_dossier, a_type
 from tests.support.fakes_archiving import (
     MemoryMails,
@@ -31,7 +31,7 @@ from tests.support.fakes_archiving import (
     uploaded,
     validated,
 )
-from tests.support.fakes_personal import plain_texts
+from tests.support.fakes_personal_texts import plain_texts
 from tests.support.memory import MemoryDatabase
 
 MAILED = [uploaded, validated, rejected, quarantined, archived]

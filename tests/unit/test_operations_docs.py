@@ -12,16 +12,22 @@ from pydantic_core import PydanticUndefined
 
 from domain.antivirus import Finding
 from domain.lifecycle import Status
-from domain.reconciling import Fault
+from domain.reconciliation import Fault
 from domain.renderings import NoThumbnail
 from ingest_api.metrics import ApiMetrics
 from rendering.confinement import Layer
-from runtime.erasing import ErasureMetrics, PurgeMetrics
-from runtime.safety import AntivirusMetrics, ParserMetrics
-from runtime.settings import Settings
-from runtime.telemetry import CircuitMetrics, DeliveryMetrics, ReconcileMetrics, RelayMetrics, WatchdogMetrics
+from runtime.config.settings import Settings
+from runtime.observability.telemetry import (
+    CircuitMetrics,
+    DeliveryMetrics,
+    ReconcileMetrics,
+    RelayMetrics,
+    WatchdogMetrics,
+)
+from runtime.processes.erasure_jobs import ErasureMetrics, PurgeMetrics
+from runtime.wiring.untrusted_files import AntivirusMetrics, ParserMetrics
+from streams.dead_letter_headers import Verdict, origin_headers
 from streams.lanes import Partition, Record
-from streams.letters import Verdict, origin_headers
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "OPERATIONS.md").read_text("utf-8")
 

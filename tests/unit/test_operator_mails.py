@@ -15,11 +15,11 @@ from domain.errors import MailRefused, MailUnavailable
 from domain.events import Event
 from domain.mail import OutgoingMail
 from notifications.rendering import MailTemplates
-from processors.notification import NotificationProcessor
-from processors.operator_mails import TEMPLATE, OperatorMails, Operators
+from processors.events.notification import NotificationProcessor
+from processors.events.operator_mails import TEMPLATE, OperatorMails, Operators
 from tests.support.builders import FixedClock, a_dossier, a_type
 from tests.support.fakes_archiving import MemoryMails, PlainSeals, quarantined, rejected, stored
-from tests.support.fakes_personal import plain_texts
+from tests.support.fakes_personal_texts import plain_texts
 from tests.support.memory import MemoryDatabase
 
 ADDRESSES = ("ops@bank.test", "soc@bank.test")

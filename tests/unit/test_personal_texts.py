@@ -9,11 +9,11 @@ import structlog
 from domain.documents import Decision, Document
 from domain.errors import PersonalKeyMissing, WrongKey
 from domain.lifecycle import Status
-from domain.personal import GivenTexts, PersonalField
-from processors.personal_texts import PersonalTexts
+from domain.personal_texts import GivenTexts, PersonalField
+from processors.documents.personal_texts import PersonalTexts
 from tests.support.builders import NOW, a_document
 from tests.support.fakes_archiving import PlainSeals
-from tests.support.fakes_personal import PlainColumns, plain_texts, real_columns
+from tests.support.fakes_personal_texts import PlainColumns, plain_texts, real_columns
 
 GIVEN = GivenTexts(
     file_name="Durand.pdf",

@@ -12,13 +12,13 @@ from crypto.local_signer import LocalSigner
 from crypto.signatures import verifies
 from domain.audit_chain import ChainEntry
 from domain.errors import CheckpointConflict
-from operations.audit_export import export_audit, key_set
-from processors.checkpointing import AuditCheckpointer
-from storage.checkpoints_folder import FolderCheckpointStore
+from operations.audit.export import export_audit, key_set
+from processors.audit.checkpoints import AuditCheckpointer
+from storage.checkpoints.folder import FolderCheckpointStore
+from tests.support.audit_histories import Entries, verified
 from tests.support.audit_lines import MemoryAuditStore, WaitingEntries, a_chain
 from tests.support.builders import NOW
-from tests.support.memory_trees import Locks, MemoryAuditTrees
-from tests.support.proof import Entries, verified
+from tests.support.memory_audit_trees import Locks, MemoryAuditTrees
 
 
 class Hours:

@@ -14,7 +14,7 @@ from domain.documents import Document
 from domain.errors import RegistryUnavailable
 from domain.lifecycle import Status
 from domain.retention import DueGroup, LegalHold
-from processors.purge import Purge, RegularPurge
+from processors.retention.purge import Purge, RegularPurge
 from tests.support.builders import NOW, FixedClock, a_document, a_type
 from tests.support.memory import MemoryDatabase
 from tests.support.memory_erasure import MemoryDueDocuments, MemoryRegularWork

@@ -8,8 +8,8 @@ import pytest
 from domain.documents import Rendition, Role
 from domain.lifecycle import GOING, READABLE, Status
 from domain.refusals import ContentNotAvailable, DocumentGone, DocumentNotFound, RangeNotSatisfiable, ThumbnailNotFound
-from processors.access import ATTEMPTS
-from processors.reading import Reading
+from processors.documents.callers import ATTEMPTS
+from processors.documents.reading import Reading
 from tests.support.fakes_content import collect
 from tests.support.fakes_intake import PDF, Bench, a_rule
 

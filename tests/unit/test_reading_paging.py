@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.refusals import CursorInvalid, ParameterInvalid
-from processors.paging import Page, check_limit, decode_cursor, encode_cursor, page_of
+from processors.documents.pagination import Page, check_limit, decode_cursor, encode_cursor, page_of
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 ROW = UUID(int=7)

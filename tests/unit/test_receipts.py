@@ -16,16 +16,16 @@ import pytest
 
 from domain.audit_chain import ChainEntry
 from domain.documents import Document
-from domain.jws import compact
 from domain.lifecycle import Status
 from domain.retention import years_after
-from processors.recording import canonical_json
+from domain.shared.jws import compact
+from processors.documents.transitions import canonical_json
 from tests.support.api import a_client, an_app, assert_problem, bearer
+from tests.support.audit_histories import checkpoints_of, kept_keys, signed, verified
 from tests.support.audit_lines import a_chain, a_line, chain_of
 from tests.support.builders import NOW, a_document
 from tests.support.fakes_intake import Bench
-from tests.support.memory_trees import MemorySigner
-from tests.support.proof import checkpoints_of, kept_keys, signed, verified
+from tests.support.memory_audit_trees import MemorySigner
 from verifier import dpj_verify
 
 

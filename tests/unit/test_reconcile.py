@@ -12,9 +12,9 @@ import structlog
 
 from domain.errors import DatabaseUnavailable, DocumentBusy, GedUnavailable, ObjectStoreUnavailable
 from domain.lifecycle import Status
-from domain.reconciling import Fault, Repair, document_of_key
-from processors.archive_copies import location
-from processors.reconcile import LOCK, Repairs
+from domain.reconciliation import Fault, Repair, document_of_key
+from processors.events.archive_copies import location
+from processors.reconcile.run import LOCK, Repairs
 from tests.support.builders import NOW
 from tests.support.fakes_archiving import CONTENT
 from tests.support.fakes_reconcile import OLD, YOUNG, ReconcileBench, key_of, only
@@ -312,8 +312,8 @@ async def test_a_put_that_ends_meanwhile_lacks_nothing(bench: ReconcileBench) ->
 
 
 async def test_many_pages_and_batches(bench: ReconcileBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("processors.reconcile_store.PAGE", 3)
-    monkeypatch.setattr("processors.reconcile_store.BATCH", 2)
+    monkeypatch.setattr("processors.reconcile.object_store.PAGE", 3)
+    monkeypatch.setattr("processors.reconcile.object_store.BATCH", 2)
     documents = [bench.add(id=UUID(int=(digit << 124) + number)) for digit in (0, 7, 15) for number in range(1, 9)]
     lacking = {one.id for one in documents[::3]}
     for document in documents[::3]:
@@ -331,7 +331,7 @@ async def test_many_pages_and_batches(bench: ReconcileBench, monkeypatch: pytest
 async def test_of_many_findings_the_first_are_listed_and_all_are_counted(
     bench: ReconcileBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("processors.reconcile.LISTED", 2)
+    monkeypatch.setattr("processors.reconcile.run.LISTED", 2)
     for _ in range(5):
         bench.put(bench.add(Status.ABANDONED).object_key)
     report = await bench.run()
@@ -422,7 +422,7 @@ async def test_what_was_archived_long_ago_is_not_looked_at(bench: ReconcileBench
 async def test_copies_are_looked_at_in_pages_and_by_folder(
     bench: ReconcileBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("processors.reconcile_ged.PAGE", 2)
+    monkeypatch.setattr("processors.reconcile.ged.PAGE", 2)
     dossier = uuid4()
     for _ in range(5):
         bench.archive(dossier_id=dossier)

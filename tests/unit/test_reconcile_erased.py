@@ -11,10 +11,10 @@ import pytest
 
 from domain.documents import Document
 from domain.lifecycle import Status
-from domain.reconciling import Fault
-from processors.archive_copies import CopyRemover, location
-from processors.reconcile import Reconcile, Repairs
-from processors.reconcile_erased import ErasedDocuments
+from domain.reconciliation import Fault
+from processors.events.archive_copies import CopyRemover, location
+from processors.reconcile.erased import ErasedDocuments
+from processors.reconcile.run import Reconcile, Repairs
 from tests.support.builders import NOW, FixedClock, a_document
 from tests.support.fakes_archiving import MemoryGed
 from tests.support.fakes_reconcile import ReconciledStore
@@ -84,7 +84,7 @@ async def test_a_copy_that_was_moved_is_found_by_its_id() -> None:
 
 
 async def test_many_are_looked_at_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("processors.reconcile_erased.PAGE", 2)
+    monkeypatch.setattr("processors.reconcile.erased.PAGE", 2)
     bench = Bench()
     for _ in range(5):
         bench.leave(bench.erased())

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from domain.lifecycle import Status
-from processors.purge import Purge
-from runtime import erasing
+from processors.retention.purge import Purge
+from runtime.processes import erasure_jobs as erasing
 from tests.support.builders import NOW, FixedClock, a_document, a_type
 from tests.support.memory import MemoryDatabase
 from tests.support.memory_erasure import MemoryDueDocuments, MemoryRegularWork

@@ -22,7 +22,7 @@ from domain.errors import (
 from domain.events import DocumentErased, DocumentVerified
 from domain.lifecycle import Status
 from domain.renderings import RENDERED_TYPES, NoThumbnail, Rendered, Thumbnail
-from processors.renditions import RenditionProcessor
+from processors.events.renditions import RenditionProcessor
 from rendering.child import PDF as PDF_TYPE
 from rendering.images import FORMATS
 from tests.support.fakes_content import collect

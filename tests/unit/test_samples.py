@@ -13,7 +13,7 @@ from domain.documents import Language
 from domain.errors import DPJError
 from domain.refusals import FileEmpty
 from ingest_api.sniffing import HEAD_SIZE, MagicSniffer
-from processors.media_types import media_type
+from processors.documents.media_types import media_type
 from storage.migrations.versions.v0002_document_types import TYPES
 
 SAMPLES = Path(__file__).resolve().parent.parent.parent / "samples"

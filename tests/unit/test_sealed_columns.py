@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from crypto.encoding import to_text
 from crypto.sealed_columns import SealedColumns
 from domain.errors import KeyringUnavailable, PersonalKeyMissing, WrongKey
-from domain.personal import PersonalField, Place
+from domain.personal_texts import PersonalField, Place
 
 OLD, NEW = b"o" * 32, b"n" * 32
 LOOKUP, NEXT_LOOKUP = b"l" * 32, b"m" * 32

@@ -9,9 +9,9 @@ import pytest
 
 from deploy.native import site
 from deploy.native.parts import vault
-from runtime.services import Services, services_of
-from runtime.settings import Settings
-from tests.unit.test_safety_wiring import NEEDED
+from runtime.config.settings import Settings
+from runtime.processes.local import Services, services_of
+from tests.unit.test_untrusted_files_wiring import NEEDED
 
 OPENS = {"api", "worker-integrity", "worker-renditions", "worker-archiving"}
 SIGNS = {"api", "worker-audit", "relay"}

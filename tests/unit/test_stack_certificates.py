@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from deploy.native import certificates, site
 from deploy.native.certificates import Pair
 from deploy.native.site import Site
-from tests.support.handshakes import serving, shake_hands, trusting
+from tests.support.tls_handshakes import serving, shake_hands, trusting
 
 NAMES = ("api", "kafka")
 

@@ -13,7 +13,7 @@ from deploy.native import settings_file, site
 from deploy.native.errors import StackError
 from deploy.native.site import Profile, Site
 from deploy.native.stack import PORTS
-from runtime.settings import Settings
+from runtime.config.settings import Settings
 
 
 @pytest.fixture(autouse=True)

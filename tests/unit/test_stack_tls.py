@@ -31,8 +31,8 @@ from deploy.native.parts.vault import Vault
 from deploy.native.site import Site
 from deploy.native.stack import PORTS, _certify, _choose_tls
 from deploy.native.supervisor import Tracked
-from runtime.cleartext import in_clear
-from runtime.settings import Settings
+from runtime.config.cleartext import in_clear
+from runtime.config.settings import Settings
 
 
 @pytest.fixture

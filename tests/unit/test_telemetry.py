@@ -9,8 +9,8 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
-from processors.breakers import State
-from runtime.telemetry import REMEMBERED, CircuitMetrics, RepeatedLines, WatchdogMetrics, _SaidOnce
+from processors.resilience.circuit_breakers import State
+from runtime.observability.telemetry import REMEMBERED, CircuitMetrics, RepeatedLines, WatchdogMetrics, _SaidOnce
 
 
 def test_what_is_said_at_every_try_is_said_once_a_minute() -> None:

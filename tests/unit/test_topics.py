@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from domain.events import TOPICS
-from operations.topics import DAY_MS, TopicPlan, differences, planned_topics
+from operations.kafka.topics import DAY_MS, TopicPlan, differences, planned_topics
 
 PLAN = TopicPlan(name="t", partitions=6, replication=3, retention_days=30)
 

@@ -17,15 +17,22 @@ from structlog.testing import capture_logs
 from deploy.native import certificates, site
 from deploy.native.certificates import Pair
 from domain.errors import GedUnavailable, RegistryUnavailable
-from runtime.cli import main
-from runtime.commands.failures import describe
-from runtime.dependencies import Dependencies
-from runtime.distrust import CertificateUnusable, distrust
-from runtime.serving import api_server
-from runtime.settings import Settings
-from runtime.transport import ServerCertificate, client_tls, https_tls, kafka_security, kafka_tls, server_certificate
+from runtime.cli.failures import describe
+from runtime.cli.main import main
+from runtime.config.certificate_errors import CertificateUnusable, distrust
+from runtime.config.settings import Settings
+from runtime.config.transport import (
+    ServerCertificate,
+    client_tls,
+    https_tls,
+    kafka_security,
+    kafka_tls,
+    server_certificate,
+)
+from runtime.observability.dependencies import Dependencies
+from runtime.processes.serving import api_server
 from streams.kafka_tls import note_tls
-from tests.support.handshakes import serving, shake_hands, trusting
+from tests.support.tls_handshakes import serving, shake_hands, trusting
 
 BASE = {
     "postgres_dsn": "postgresql://127.0.0.1:9/none",

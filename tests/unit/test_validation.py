@@ -10,7 +10,7 @@ from domain.documents import Role
 from domain.events import DocumentRejected, DocumentUploaded, DocumentValidated
 from domain.lifecycle import Status
 from domain.refusals import DocumentNotFound, MetadataInvalid, TransitionRefused
-from processors.integrity import IntegrityProcessor
+from processors.events.integrity import IntegrityProcessor
 from tests.support.fakes_intake import Bench
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from domain.audit_chain import ChainEntry
+from tests.support.audit_histories import checkpoints_of, exported, kept_keys, signed, verified
 from tests.support.audit_lines import a_chain, a_line, chain_of
 from tests.support.builders import NOW
-from tests.support.memory_trees import MemorySigner
-from tests.support.proof import checkpoints_of, exported, kept_keys, signed, verified
+from tests.support.memory_audit_trees import MemorySigner
 from verifier import dpj_verify
 
 SIZES = [4, 9, 12]

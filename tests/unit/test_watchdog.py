@@ -9,8 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from domain.errors import BrokerUnavailable
-from operations.lag import PartitionLag
-from operations.watchdog import Place, Stall, StallDetector, Watchdog
+from operations.kafka.lag import PartitionLag
+from operations.kafka.watchdog import Place, Stall, StallDetector, Watchdog
 
 
 def row(committed: int | None, lag: int, *, consumer: str = "audit", partition: int = 0) -> PartitionLag:

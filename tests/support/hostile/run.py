@@ -17,11 +17,11 @@ import httpx
 from domain.documents import Document
 from domain.events import DocumentQuarantined, DocumentUploaded, DocumentVerified, Event
 from domain.lifecycle import Status
-from domain.personal import Texts
+from domain.personal_texts import Texts
 from domain.renderings import RENDERED_TYPES
 from ingest_api.sniffing import MagicSniffer
-from processors.integrity import IntegrityProcessor
-from processors.renditions import RenditionProcessor
+from processors.events.integrity import IntegrityProcessor
+from processors.events.renditions import RenditionProcessor
 from rendering.pool import RenderPool
 from tests.support.api import BOUNDARY, FORM_END, FORM_TYPE, a_client, an_app, bearer, metadata_of
 from tests.support.fakes_intake import Bench, a_rule

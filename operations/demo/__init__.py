@@ -1,0 +1,1 @@
+"""The demonstration that proves a stack end to end."""

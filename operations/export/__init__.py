@@ -1,0 +1,1 @@
+"""Anonymised exports."""

@@ -1,0 +1,1 @@
+"""Topics, lag, dead letters, stalls."""

@@ -1,0 +1,184 @@
+"""The stall watchdog: from outside the workers, whether each partition's committed offset moves while it has a lag.
+
+A worker's own word is not asked for the alarm, only before it is ended: one that says what it waits for is left alone,
+because a restart would not bring that back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from domain.errors import BrokerUnavailable
+from domain.shared.waiting import pause
+from operations.kafka.lag import PartitionLag
+
+log = structlog.get_logger()
+
+#: What a worker that was just started may take to join its group: as long again as the session of a killed one lasts.
+START_SECONDS: Final = 60.0
+#: The time between two restarts doubles as long as they do not help, up to this many times the first.
+MOST_PATIENCE: Final = 16
+
+#: What a worker may say it waits for without being excused by it: these are its own affairs.
+NO_EXCUSE: Final = frozenset({"retry", "other_worker"})
+
+Place = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """A partition whose group has not moved for ``seconds`` though ``lag`` records wait."""
+
+    consumer: str
+    topic: str
+    partition: int
+    lag: int
+    seconds: float
+
+    @property
+    def place(self) -> Place:
+        return self.consumer, self.topic, self.partition
+
+
+class StallDetector:
+    """Remembers since when each partition stands. ``seconds`` without progress are a stall; ``clock`` is monotonic."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds: Final = seconds
+        self._clock = clock
+        self._standing: dict[Place, tuple[int | None, float]] = {}
+
+    def observe(self, rows: Sequence[PartitionLag]) -> list[Stall]:
+        """The partitions that are stalled by these rows and the earlier ones."""
+        now = self._clock()
+        standing: dict[Place, tuple[int | None, float]] = {}
+        stalls = []
+        for row in rows:
+            if row.lag == 0:
+                continue
+            consumer = row.group.removeprefix("dpj.")
+            place = (consumer, row.topic, row.partition)
+            committed, since = self._standing.get(place, (row.committed, now))
+            if committed != row.committed:
+                since = now
+            standing[place] = (row.committed, since)
+            if now - since >= self._seconds:
+                stalls.append(Stall(*place, row.lag, now - since))
+        self._standing = standing
+        return stalls
+
+    def forget(self) -> None:
+        """Count anew: nobody could have moved until now."""
+        now = self._clock()
+        for place, (committed, _) in self._standing.items():
+            self._standing[place] = (committed, now)
+
+
+class Metrics(Protocol):
+    def stalled(self, place: Place, *, stalled: bool) -> None: ...
+
+    def restarted(self, consumer: str) -> None: ...
+
+
+#: The lag of all groups, without ages. Raises BrokerUnavailable.
+Measure = Callable[[], Awaitable[Sequence[PartitionLag]]]
+#: What a consumer's worker says it waits for; None if it does not answer at all.
+Ask = Callable[[str], Awaitable[Mapping[str, object] | None]]
+#: Ends a consumer's worker and starts it anew.
+Restart = Callable[[str], Awaitable[None]]
+
+
+class Watchdog:
+    """Looks every ``interval`` seconds. ``restart`` is None where workers are somebody else's to restart.
+
+    ``waiting`` while the broker does not answer; ``stalls`` is what was found last.
+    """
+
+    def __init__(
+        self,
+        measure: Measure,
+        detector: StallDetector,
+        metrics: Metrics,
+        *,
+        interval: float,
+        clock: Callable[[], float],
+        ask: Ask,
+        restart: Restart | None = None,
+    ) -> None:
+        self._measure = measure
+        self._detector = detector
+        self._metrics = metrics
+        self._interval: Final = interval
+        self._ask = ask
+        self._restart = restart
+        self._clock = clock
+        self._known: dict[Place, Stall] = {}
+        #: When each restarted consumer may be restarted again, and after how long again after that.
+        self._patience: dict[str, tuple[float, float]] = {}
+        self.waiting = True
+        self._told = False
+
+    @property
+    def stalls(self) -> list[Stall]:
+        return list(self._known.values())
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Look until told to stop."""
+        while not stopping.is_set():
+            try:
+                await self.look()
+            except Exception as error:  # noqa: BLE001 - whatever went wrong with one look or restart, the next ones are needed
+                log.error("watchdog_failed", error=type(error).__name__)
+            await pause(stopping, self._interval)
+
+    async def look(self) -> None:
+        """Once: measure, raise and clear alarms, restart who stands without an excuse."""
+        try:
+            rows = await self._measure()
+        except BrokerUnavailable as error:
+            if not self._told:
+                log.warning("watchdog_waiting", waiting_for=error.waiting_for)
+            self.waiting = self._told = True
+            self._detector.forget()  # nobody can make progress without the broker
+            return
+        self.waiting = self._told = False
+        found = {stall.place: stall for stall in self._detector.observe(rows)}
+        for place in self._known.keys() - found.keys():
+            self._metrics.stalled(place, stalled=False)
+            log.info("stall_ended", consumer=place[0], topic=place[1], partition=place[2])
+        for place, stall in found.items():
+            if place not in self._known:
+                self._metrics.stalled(place, stalled=True)
+                log.error(
+                    "partition_stalled",
+                    consumer=place[0],
+                    topic=place[1],
+                    partition=place[2],
+                    lag=stall.lag,
+                    seconds=round(stall.seconds),
+                )
+        self._known = found
+        stalled = {stall.consumer for stall in found.values()}
+        self._patience = {consumer: times for consumer, times in self._patience.items() if consumer in stalled}
+        if self._restart is not None:
+            for consumer in sorted(stalled):
+                await self._restart_without_excuse(consumer, self._restart)
+
+    async def _restart_without_excuse(self, consumer: str, restart: Restart) -> None:
+        not_before, patience = self._patience.get(consumer, (self._clock(), START_SECONDS))
+        if self._clock() < not_before:
+            return
+        said = await self._ask(consumer)
+        excuses = sorted(set(said or {}) - NO_EXCUSE)
+        if excuses:
+            log.info("stalled_worker_waits", consumer=consumer, waiting_for=excuses)
+            return
+        log.warning("stalled_worker_restarted", consumer=consumer, answered=said is not None)
+        await restart(consumer)
+        self._metrics.restarted(consumer)
+        self._patience[consumer] = (self._clock() + patience, min(2 * patience, MOST_PATIENCE * START_SECONDS))

@@ -1,0 +1,1 @@
+"""The audit log: chains, checkpoints, receipts, an auditor's reading."""

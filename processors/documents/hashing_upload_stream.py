@@ -1,0 +1,85 @@
+"""The one pass over an upload's clear bytes: counted, hashed, and never held whole."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from typing import Final
+
+from domain.refusals import FileEmpty, FileTooLarge
+from processors.documents.upload_attempts import Lease
+
+#: From here on a stream is hashed in a thread, so that receiving, sealing and sending go on meanwhile: so many bytes at a time, and as
+#: many more at most wait for it.
+LONG: Final = 4 << 20
+BATCH: Final = 1 << 20
+
+
+class OnePass:
+    """The one pass over a stream: counts, hashes, and stops where the limit or the lease ends.
+
+    ``sha256`` holds once ``all`` has ended. Pieces must not change after they were given.
+    """
+
+    def __init__(self, content: AsyncIterable[bytes], limit: int, lease: Lease) -> None:
+        self._source = aiter(content)
+        self._limit = limit
+        self._lease = lease
+        self._digest = hashlib.sha256()
+        self._head = bytearray()
+        self._unhashed: list[bytes] = []
+        self._unhashed_size = 0
+        self._hashing: asyncio.Future[None] | None = None
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    async def head(self, wanted: int) -> bytes:
+        """The first ``wanted`` bytes, fewer if there are no more. Raises FileEmpty or FileTooLarge."""
+        while len(self._head) < wanted and (piece := await self._next()):
+            self._head += piece
+        if not self._head:
+            raise FileEmpty("The file has no content.")
+        return bytes(self._head[:wanted])
+
+    async def all(self) -> AsyncIterator[bytes]:
+        """Everything, the head included. Raises FileTooLarge, UploadSuperseded, and what the source raises."""
+        yield bytes(self._head)
+        self._head.clear()
+        while piece := await self._next():
+            yield piece
+
+    async def _next(self) -> bytes:
+        """The next piece that is not empty; empty at the end."""
+        async for piece in self._source:
+            self._lease.check()
+            self.size += len(piece)
+            if self.size > self._limit:
+                raise FileTooLarge(f"The document type takes at most {self._limit} bytes.")
+            if self.size <= LONG:
+                self._digest.update(piece)
+            else:
+                await self._hash_beside(piece)
+            if piece:
+                return piece
+        if self._hashing is not None:
+            await self._hashing
+        self._update(self._unhashed)
+        self._unhashed = []
+        return b""
+
+    async def _hash_beside(self, piece: bytes) -> None:
+        self._unhashed.append(piece)
+        self._unhashed_size += len(piece)
+        if self._unhashed_size >= BATCH:
+            if self._hashing is not None:
+                await self._hashing
+            batch, self._unhashed, self._unhashed_size = self._unhashed, [], 0
+            self._hashing = asyncio.get_running_loop().run_in_executor(None, self._update, batch)
+
+    def _update(self, pieces: Sequence[bytes]) -> None:
+        for piece in pieces:
+            self._digest.update(piece)

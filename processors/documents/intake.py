@@ -1,0 +1,407 @@
+"""Taking a document in. The steps are numbered here and in ``receive``:
+
+1. the intent: row PENDING with this attempt's random object key and a lease, the Idempotency-Key claimed with it;
+2. one pass over the stream: sniff, count, SHA-256, encrypt, put; no clear byte touches a disk;
+3. what the store says it holds is compared with what was sent;
+4. one transaction, only while the lease is held: STORED, wrapped key, DocumentUploaded, audit line and the key that it is sealed
+   under, Idempotency-Key completed;
+5. the answer.
+
+Whatever fails before step 4's commit leaves no document, object or event (``processors.documents.upload_attempts``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol
+from uuid import UUID, uuid4
+
+import structlog
+
+from domain.documents import Document, DocumentType, Language
+from domain.errors import DPJError
+from domain.events import DocumentUploaded
+from domain.keys import DataKey, EncryptionContext, WrappedKey
+from domain.lifecycle import Status
+from domain.objects import StoredObject
+from domain.personal_texts import GivenTexts, Shown, Texts
+from domain.records import IdempotencyRecord, UploadSurroundings
+from domain.refusals import (
+    ChecksumMismatch,
+    DocumentGone,
+    DossierUnknown,
+    FileTooLarge,
+    IdempotencyInProgress,
+    IdempotencyKeyInvalid,
+    IdempotencyKeyReused,
+    ParentUnknown,
+    StepUnknown,
+    TypeInactive,
+)
+from domain.shared.crash_points import reach
+from domain.subjects import Subject
+from processors.documents.callers import Caller, Origins
+from processors.documents.hashing_upload_stream import OnePass
+from processors.documents.media_types import media_type
+from processors.documents.personal_texts import PersonalTexts
+from processors.documents.transitions import Origin, canonical_json, planned
+from processors.documents.upload_attempts import Attempt, Attempts, Lease, Scope
+from processors.ports import Clock, Database, PersonalData
+
+MAX_IDEMPOTENCY_KEY: Final = 128
+CREATED: Final = 201
+
+Present = Callable[[Shown], Mapping[str, Any]]
+
+_log = structlog.get_logger()
+
+
+class Sniffer(Protocol):
+    """Tells a file's media type from its first bytes."""
+
+    @property
+    def wanted(self) -> int:
+        """How many bytes it looks at."""
+        ...
+
+    def sniff(self, head: bytes) -> str: ...
+
+
+class Content(Protocol):
+    """See ``processors.documents.content.EncryptedContent``."""
+
+    async def new_key(self, context: EncryptionContext) -> tuple[DataKey, WrappedKey]: ...
+
+    async def store(
+        self, key: DataKey, context: EncryptionContext, object_key: str, clear: AsyncIterable[bytes]
+    ) -> StoredObject: ...
+
+    async def verify_stored(self, stored: StoredObject, clear_size: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """What a portal sends. ``content`` is read once, piece by piece; ``at_least`` is a known lower bound of its size.
+
+    ``sha256`` (lower-case hex) and ``declared_type`` are what the portal says of the content, if it does.
+    """
+
+    type_code: str
+    dossier_id: UUID
+    file_name: str = field(repr=False)
+    depositor_email: str = field(repr=False)
+    depositor_name: str | None = field(default=None, repr=False)
+    language: Language
+    content: AsyncIterable[bytes] = field(repr=False)
+    step_id: UUID | None = None
+    parent_id: UUID | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    sha256: str | None = None
+    declared_type: str | None = None
+    idempotency_key: str | None = None
+    at_least: int = 0
+
+    def description(self) -> str:
+        """All but the content, as one text: equal uploads have equal descriptions."""
+        return canonical_json(
+            {
+                "type": self.type_code,
+                "dossier": self.dossier_id,
+                "step": self.step_id,
+                "parent": self.parent_id,
+                "file_name": self.file_name,
+                "email": self.depositor_email,
+                **({} if self.depositor_name is None else {"depositor_name": self.depositor_name}),
+                "language": self.language.value,
+                "tags": self.tags,
+                "metadata": self.metadata,
+                "sha256": self.sha256,
+                "media_type": self.declared_type,
+            }
+        )
+
+    def given(self) -> GivenTexts:
+        """What of it is personal."""
+        return GivenTexts(
+            file_name=self.file_name,
+            email=self.depositor_email,
+            depositor_name=self.depositor_name,
+            tags=self.tags,
+            metadata=self.metadata,
+        )
+
+    def said_again(self) -> dict[str, Any]:
+        """Members of the answer that are not kept with an Idempotency-Key: the same upload says them again."""
+        return {"file_name": self.file_name, "tags": list(self.tags), "metadata": dict(self.metadata)}
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The answer: HTTP status and body, as they were given the first time. ``replayed``: nothing was stored this time."""
+
+    status: int
+    body: Mapping[str, Any]
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    attempt: Attempt
+    rule: DocumentType
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    record: IdempotencyRecord
+    rule: DocumentType
+
+
+class Intake:
+    """The use case of ``POST /documents``."""
+
+    def __init__(
+        self,
+        database: Database,
+        content: Content,
+        attempts: Attempts,
+        sniffer: Sniffer,
+        personal: PersonalData,
+        texts: PersonalTexts,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._content = content
+        self._attempts = attempts
+        self._sniffer = sniffer
+        self._personal = personal
+        self._texts = texts
+        self._clock = clock
+        self._origins = Origins(personal, clock)
+
+    async def receive(self, caller: Caller, upload: Upload, present: Present) -> Receipt:
+        """Take the upload in and answer; ``present`` makes the answer's body, which the Idempotency-Key keeps, personal texts apart.
+
+        Raises what ``domain.refusals`` lists under "the upload itself", and the transient errors of the dependencies.
+        """
+        origin = self._origins.bare(caller)
+        scope = _scope(caller, origin, upload.idempotency_key)
+        fingerprint = self._fingerprint(upload)
+        begun = await self._begin(caller, upload, origin, scope, fingerprint)  # 1
+        if isinstance(begun, _Held):
+            return await _replay(begun, upload, fingerprint)
+        reach("intake.intent")
+        document = begun.attempt.document
+        if document.subject_key is not None:
+            origin = self._origins.under_key(document.subject_key, document, caller, origin)
+        try:
+            async with self._attempts.kept(begun.attempt) as lease:
+                return await self._take(begun, upload, lease, origin, present)  # 2 to 5
+        except BaseException as error:
+            code = error.code if isinstance(error, DPJError) else type(error).__name__
+            _log.info("upload_failed", document_id=str(begun.attempt.document.id), code=code)
+            await self._attempts.discard(begun.attempt)
+            raise
+
+    async def _begin(
+        self, caller: Caller, upload: Upload, origin: Origin, scope: Scope | None, fingerprint: str
+    ) -> _Begun | _Held:
+        document_id = uuid4()
+        object_key = f"documents/{document_id.hex[:2]}/{document_id}/{secrets.token_hex(16)}"
+        claim = IdempotencyRecord(
+            document_id=document_id,
+            object_key=object_key,
+            metadata_fingerprint=fingerprint,
+            content_sha256=None,
+            done=False,
+            expired=False,
+            response=None,
+        )
+        around = await self._database.uploads.surroundings(
+            caller.tenant, upload.type_code, upload.dossier_id, upload.step_id, upload.parent_id
+        )
+        document = self._intent(caller, upload, origin, around, claim)
+        refusal = _refusal(upload, around)
+        lease = self._attempts.lease_seconds
+        if refusal is not None and scope is None:
+            raise refusal
+        if (
+            refusal is not None
+            or upload.parent_id is not None
+            or not await self._database.uploads.begin(document, scope, claim, lease)
+        ):
+            # A key's first answer is given again before anything else is looked at.
+            begun = await self._claim(document, scope, claim, refusal)
+            if isinstance(begun, IdempotencyRecord):
+                return _Held(begun, around.rule)
+            document = begun
+        return _Begun(Attempt(document, scope), around.rule)
+
+    async def _claim(
+        self, document: Document, scope: Scope | None, claim: IdempotencyRecord, refusal: DPJError | None
+    ) -> IdempotencyRecord | Document:
+        """What stands under the key; else the upload has begun, and this is its row. Raises ``refusal`` if the key is free.
+
+        Versions of one parent are numbered one after another, under its row's lock.
+        """
+        async with self._database.transaction() as work:
+            if scope is not None:
+                held = await work.idempotency.claim(scope, claim, self._attempts.lease_seconds)
+                if held is not None:
+                    return held
+            if refusal is not None:
+                raise refusal
+            if document.parent_id is not None:
+                number = await work.documents.next_version(document.parent_id)
+                document = replace(document, version_number=number)
+            await work.uploads.begin(document, self._attempts.lease_seconds)
+        return document
+
+    def _intent(
+        self,
+        caller: Caller,
+        upload: Upload,
+        origin: Origin,
+        around: UploadSurroundings,
+        claim: IdempotencyRecord,
+    ) -> Document:
+        return Document(
+            id=claim.document_id,
+            tenant=caller.tenant,
+            dossier_id=upload.dossier_id,
+            step_id=upload.step_id,
+            type_code=upload.type_code,
+            category=None,
+            stored_name=str(claim.document_id),
+            object_key=claim.object_key,
+            status=Status.PENDING,
+            mandatory=upload.type_code in (around.mandatory_documents or ()),
+            depositor_id=origin.actor,
+            language=upload.language,
+            version_number=(around.parent_version or 0) + 1,
+            parent_id=upload.parent_id,
+            correlation_id=origin.correlation_id,
+            created_at=origin.at,
+            updated_at=origin.at,
+            **self._texts.sealed(caller.tenant, claim.document_id, upload.given()),
+            subject_key=self._personal.subjects.new(Subject(caller.tenant, claim.document_id)),
+        )
+
+    async def _take(
+        self,
+        begun: _Begun,
+        upload: Upload,
+        lease: Lease,
+        origin: Origin,
+        present: Present,
+    ) -> Receipt:
+        document, rule = begun.attempt.document, begun.rule
+        passed = OnePass(upload.content, rule.max_size_bytes, lease)
+        sniffed = self._sniffer.sniff(await passed.head(self._sniffer.wanted))
+        mime_type = media_type(upload.declared_type, sniffed, rule.allowed_formats)
+        context = EncryptionContext(document.tenant, document.id)
+        key, wrapped = await self._content.new_key(context)
+        with key:
+            stored = await self._content.store(key, context, document.object_key, passed.all())  # 2
+        reach("intake.stored")
+        if upload.sha256 is not None and upload.sha256 != passed.sha256:
+            raise ChecksumMismatch("The bytes received do not have the announced SHA-256.")
+        await self._content.verify_stored(stored, passed.size)  # 3
+        reach("intake.checked")
+        facts = {
+            "mime_type": mime_type,
+            "size": passed.size,
+            "sha256": passed.sha256,
+            "wrapped_key": wrapped,
+            "object_etag": stored.etag,
+            "object_size": stored.size,
+        }
+        body = await self._finish(begun.attempt, upload, origin, facts, present)  # 4
+        reach("intake.committed")
+        _log.info("document_stored", document_id=str(document.id), tenant=document.tenant, size=passed.size)
+        return Receipt(CREATED, body, replayed=False)  # 5
+
+    async def _finish(
+        self,
+        attempt: Attempt,
+        upload: Upload,
+        origin: Origin,
+        facts: Mapping[str, Any],
+        present: Present,
+    ) -> Mapping[str, Any]:
+        document = attempt.document
+        dossier_ref = self._personal.pseudonym("dossier", str(document.dossier_id))
+        origin = replace(origin, at=self._clock.now())
+        change = planned(
+            document,
+            Status.STORED,
+            origin,
+            events=[
+                lambda common: DocumentUploaded(
+                    **common,
+                    object_key=document.object_key,
+                    size=facts["size"],
+                    mime_type=facts["mime_type"],
+                    sha256=facts["sha256"],
+                    type_code=document.type_code,
+                    dossier_ref=dossier_ref,
+                )
+            ],
+            details={"size": facts["size"], "mime_type": facts["mime_type"], "type": document.type_code},
+            deposited_at=origin.at,
+            **facts,
+        )
+        texts = Texts(file_name=upload.file_name, tags=upload.tags, metadata=upload.metadata)
+        body = present(Shown(change.new, texts))
+        kept = {**body, **dict.fromkeys(upload.said_again())}
+        await self._database.uploads.complete(change, attempt.scope, {"status": CREATED, "body": kept})
+        return body
+
+    def _fingerprint(self, upload: Upload) -> str:
+        """Keyed, because a description holds an e-mail address and could otherwise be guessed from its hash."""
+        digest = hashlib.sha256(upload.description().encode()).hexdigest()
+        return self._personal.pseudonym("idempotency", digest)
+
+
+async def _replay(held: _Held, upload: Upload, fingerprint: str) -> Receipt:
+    """The first answer again, if this is the same upload; its content is read to the end and stored nowhere."""
+    record = held.record
+    if record.done and record.response is None:
+        raise DocumentGone("The document that came with this key was erased.")
+    if record.metadata_fingerprint != fingerprint:
+        raise IdempotencyKeyReused("The key came with other metadata before.")
+    if not record.done or record.response is None:
+        raise IdempotencyInProgress("An upload with this key is under way.")
+    passed = OnePass(upload.content, held.rule.max_size_bytes, Lease())
+    async for _ in passed.all():
+        pass
+    if passed.sha256 != record.content_sha256:
+        raise IdempotencyKeyReused("The key came with other content before.")
+    return Receipt(int(record.response["status"]), {**record.response["body"], **upload.said_again()}, replayed=True)
+
+
+def _scope(caller: Caller, origin: Origin, key: str | None) -> Scope | None:
+    if key is None:
+        return None
+    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY or not all("!" <= character <= "~" for character in key):
+        raise IdempotencyKeyInvalid("An Idempotency-Key has 1 to 128 visible ASCII characters.")
+    return caller.tenant, origin.actor, key
+
+
+def _refusal(upload: Upload, around: UploadSurroundings) -> DPJError | None:
+    """What is wrong with the upload before a byte of it is read."""
+    rule = around.rule
+    if not rule.active:
+        return TypeInactive("The document type is not in use.")
+    if upload.at_least > rule.max_size_bytes:
+        return FileTooLarge(f"The document type takes at most {rule.max_size_bytes} bytes.")
+    if not around.dossier_known:
+        return DossierUnknown("The tenant has no such dossier.")
+    if upload.step_id is not None and around.mandatory_documents is None:
+        return StepUnknown("The dossier has no such step.")
+    if upload.parent_id is not None and around.parent_version is None:
+        return ParentUnknown("The dossier has no such document.")
+    return None

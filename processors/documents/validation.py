@@ -1,0 +1,107 @@
+"""A person's decision about a document: validate it, or reject it with a reason.
+
+On VERIFIED it takes effect at once; on STORED it is recorded, and the integrity step carries it out when it has verified
+the content.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from domain.documents import Decision, Document, TimelineEntry
+from domain.lifecycle import Status
+from domain.refusals import DocumentNotFound, MetadataInvalid, TransitionRefused
+from domain.shared.crash_points import reach
+from processors.documents.callers import ATTEMPTS, Caller, Origins
+from processors.documents.decisions import NO_NOTE, NOTED, carry_out
+from processors.documents.personal_texts import PersonalTexts
+from processors.documents.transitions import Origin, audit_line, touch
+from processors.ports import Clock, Database, PersonalData, Work
+
+MAX_NOTE: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """``pending``: recorded, to take effect once the document is verified."""
+
+    document: Document
+    pending: bool
+
+
+class Validation:
+    """Decisions by validators, on documents of their own tenant."""
+
+    def __init__(self, database: Database, personal: PersonalData, texts: PersonalTexts, clock: Clock) -> None:
+        self._database = database
+        self._texts = texts
+        self._origins = Origins(personal, clock)
+
+    async def validate(self, caller: Caller, document_id: UUID, comment: str | None) -> Decided:
+        """Raises DocumentNotFound, MetadataInvalid (comment too long) or TransitionRefused."""
+        return await self._decide(caller, document_id, Status.VALIDATED, _checked(comment))
+
+    async def reject(self, caller: Caller, document_id: UUID, reason: str) -> Decided:
+        """Raises DocumentNotFound, MetadataInvalid (no reason, or too long a one) or TransitionRefused."""
+        if not reason.strip():
+            raise MetadataInvalid("A rejection needs a reason.")
+        return await self._decide(caller, document_id, Status.REJECTED, _checked(reason))
+
+    async def _decide(self, caller: Caller, document_id: UUID, to: Status, note: str) -> Decided:
+        origin = self._origins.bare(caller)
+        async with self._database.transaction() as work:
+            document = await work.documents.lock(document_id)
+            if document.tenant != caller.tenant or document.status in ATTEMPTS:
+                raise DocumentNotFound
+            origin = await self._origins.sealed(work, document, caller, origin)
+            decision = Decision(to=to, actor=origin.actor, at=origin.at, note=self._texts.note(document, note))
+            if document.status is Status.VERIFIED:
+                decided = Decided(await carry_out(work, document, decision, origin), pending=False)
+            elif document.status is Status.STORED and self._is_recorded(document, decision, note):
+                decided = Decided(document, pending=True)
+            elif document.status is Status.STORED:
+                decided = Decided(await _record(work, document, decision, origin), pending=True)
+            else:
+                # Said here and not by the table: it lets ARCHIVE_FAILED become VALIDATED, which is an operator's re-drive.
+                raise TransitionRefused(f"A document that is {document.status.value} cannot become {to.value}.")
+        reach("decision.committed")
+        return decided
+
+    def _is_recorded(self, document: Document, decision: Decision, note: str) -> bool:
+        """Whether the same person decided the same before: that changes nothing. Raises TransitionRefused for any other one."""
+        held = document.pending_decision
+        if held is None:
+            return False
+        said = self._texts.opened_note(document, held.note)
+        if (held.to, held.actor, said) == (decision.to, decision.actor, note):
+            return True
+        raise TransitionRefused("Another decision is recorded and waits for the document to be verified.")
+
+
+async def _record(work: Work, document: Document, decision: Decision, origin: Origin) -> Document:
+    """Keep the decision for the integrity step."""
+    changed = await touch(work, document, origin.at, pending_decision=decision)
+    details = {"decision": decision.to.value, "comment": NOTED if decision.note else NO_NOTE}
+    await work.timeline.add(
+        TimelineEntry(
+            document_id=document.id,
+            dossier_id=document.dossier_id,
+            type="DECISION_RECORDED",
+            actor=origin.actor,
+            at=origin.at,
+            details=details,
+        )
+    )
+    await work.outbox.add(
+        audit_line(origin, document.tenant, "document", str(document.id), "document.decision.recorded", details=details)
+    )
+    return changed
+
+
+def _checked(note: str | None) -> str:
+    text = (note or "").strip()
+    if len(text) > MAX_NOTE:
+        raise MetadataInvalid(f"A comment or reason has at most {MAX_NOTE} characters.")
+    return text

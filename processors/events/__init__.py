@@ -1,0 +1,1 @@
+"""What each event of a document sets off: integrity, renditions, archiving, notification."""

@@ -1,0 +1,226 @@
+"""What an operator does about the keys of documents' personal texts: look, make another one the first, seal anew, retire.
+
+Resealing walks the rows of each older key by id, beside live traffic, opens their texts and seals them under the current keys, look-ups
+included, and writes by compare-and-set on the row. Rows from before there were such keys are sealed by the same walk. A row that was
+sealed anew is no longer found under its old key, so a run that was cut off anywhere simply starts again.
+
+Every act has a line in the audit log before it is done, and one that says how it ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+from uuid import UUID, uuid4
+
+from domain.documents import Document
+from domain.errors import PersonalKeyMissing, WrongKey
+from domain.personal_texts import AnswerPlace, ColumnUse, CurrentKeys, KeptTexts
+from domain.refusals import PersonalKeyInUse
+from processors.documents.personal_texts import PersonalTexts
+from processors.documents.transitions import Origin, audit_line
+from processors.operators.dead_letters import SYSTEM_TENANT
+from processors.operators.keys import WALK_PAUSE, WALKS, Pace
+from processors.ports import Clock, Database, HeldLock
+
+LOCK: Final = "personal-keys"
+#: Kept answers that are looked at in one transaction.
+ANSWERS: Final = 500
+
+
+class KeyLines(Protocol):
+    """The keys themselves, as an operator changes them. Key ids, the current one first. Raises KeyringUnavailable."""
+
+    async def sealing(self) -> Sequence[str]: ...
+
+    async def lookups(self) -> Sequence[str]: ...
+
+    async def add(self, *, lookup: bool, first: bool) -> str:
+        """Make a key; its id. ``first``: it is the current one from now on, else it only opens."""
+        ...
+
+    async def promote(self, key: str, *, lookup: bool) -> None:
+        """Make a key that is there the current one."""
+        ...
+
+    async def remove(self, key: str, *, lookup: bool) -> None:
+        """Forget a key that is not the current one."""
+        ...
+
+
+class KeptColumns(Protocol):
+    """Rows with texts. Raises DatabaseUnavailable."""
+
+    async def uses(self) -> Sequence[ColumnUse]: ...
+
+    async def page(self, use: ColumnUse, after: UUID | None, limit: int) -> Sequence[KeptTexts]:
+        """In the order of document ids, from just after ``after``."""
+        ...
+
+    async def replace(self, pairs: Sequence[tuple[KeptTexts, Document]]) -> int:
+        """How many were replaced. Those that were written since, or are held by somebody now, are left."""
+        ...
+
+    async def retire(self, *, key: str | None = None, lookup: str | None = None) -> None:
+        """From now on nobody can write a row under that key. Raises PersonalKeyInUse, and nothing is changed, if one is."""
+        ...
+
+    async def forget_answers(self, after: AnswerPlace | None, limit: int) -> tuple[int, AnswerPlace | None]:
+        """Rid answers that are kept for uploads of personal texts: of how many, and where to go on (None: that was the end)."""
+        ...
+
+
+@dataclass(slots=True)
+class Resealing:
+    """How far a run is. ``failed``: document ids and codes of rows whose texts do not open."""
+
+    keys: CurrentKeys
+    of: int = 0
+    seen: int = 0
+    sealed: int = 0
+    answers: int = 0
+    failed: dict[UUID, str] = field(default_factory=dict)
+    left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalState:
+    """Key ids, the current ones first, and what is under each."""
+
+    sealing: Sequence[str]
+    lookups: Sequence[str]
+    uses: Sequence[ColumnUse]
+
+
+Tell = Callable[[Resealing], None]
+
+
+class PersonalCare:
+    """Acts of the operator whose pseudonym is ``actor``."""
+
+    def __init__(
+        self,
+        keys: KeyLines,
+        kept: KeptColumns,
+        texts: PersonalTexts,
+        database: Database,
+        clock: Clock,
+        actor: str,
+    ) -> None:
+        self._keys = keys
+        self._kept = kept
+        self._texts = texts
+        self._database = database
+        self._clock = clock
+        self._actor = actor
+
+    async def status(self) -> PersonalState:
+        return PersonalState(await self._keys.sealing(), await self._keys.lookups(), await self._kept.uses())
+
+    async def rotate(self, *, lookup: bool = False, stage: bool = False, to: str | None = None) -> str:
+        """A new key, or the one called ``to``, is the current one; with ``stage`` a new one only opens. Its id.
+
+        Raises PersonalKeyMissing if there is no ``to``.
+        """
+        async with self._database.lock(LOCK):
+            kind = "lookup" if lookup else "sealing"
+            await self._say("personal_key.rotating", {"kind": kind, "staged": stage, "to": to})
+            if to is None:
+                made = await self._keys.add(lookup=lookup, first=not stage)
+            elif to in (await self._keys.lookups() if lookup else await self._keys.sealing()):
+                await self._keys.promote(to, lookup=lookup)
+                made = to
+            else:
+                raise PersonalKeyMissing("There is no key of that id.")
+            await self._say("personal_key.rotated", {"kind": kind, "staged": stage, "key": made})
+        return made
+
+    async def reseal(self, pace: Pace, tell: Tell) -> Resealing:
+        """Seal all that is under older keys, or not sealed yet, under the current ones.
+
+        Raises the transient error of what is away: what was sealed until then stays so.
+        """
+        async with self._database.lock(LOCK) as held:
+            state = await self.status()
+            run = Resealing(CurrentKeys(state.sealing[0], state.lookups[0]))
+            uses = _older(state.uses, run.keys)
+            run.of = sum(use.documents for use in uses)
+            await self._say("personal_key.resealing", {**_said(run.keys), "documents": run.of})
+            for walk in range(WALKS):
+                if walk:
+                    await pace.wait(WALK_PAUSE)
+                for use in uses:
+                    await self._walk(use, run, pace, tell, held)
+                uses = _older(await self._kept.uses(), run.keys)
+                run.left = sum(use.documents for use in uses)
+                if run.left <= len(run.failed):
+                    break
+            await self._forget_answers(run, pace, held)
+            tell(run)
+            ended = {**_said(run.keys), "sealed": run.sealed, "left": run.left, "failed": len(run.failed)}
+            await self._say("personal_key.resealed", ended)
+        return run
+
+    async def retire(self, key: str, *, apply: bool) -> str:
+        """Forget the key of that id, for good; "sealing" or "lookup", which it was.
+
+        Without ``apply`` only looks whether anything is in the way. Raises PersonalKeyInUse, PersonalKeyMissing.
+        """
+        async with self._database.lock(LOCK):
+            state = await self.status()
+            if key not in (*state.sealing, *state.lookups):
+                raise PersonalKeyMissing("There is no key of that id.")
+            lookup = key in state.lookups
+            if key == (state.lookups if lookup else state.sealing)[0]:
+                raise PersonalKeyInUse("This is the current key; make another one the first.")
+            count = sum(use.documents for use in state.uses if key == (use.lookup if lookup else use.key))
+            if count:
+                raise PersonalKeyInUse(f"{count} documents are still under this key.")
+            kind = "lookup" if lookup else "sealing"
+            if apply:
+                await self._say("personal_key.retiring", {"kind": kind, "key": key})
+                await (self._kept.retire(lookup=key) if lookup else self._kept.retire(key=key))
+                await self._keys.remove(key, lookup=lookup)
+                await self._say("personal_key.retired", {"kind": kind, "key": key})
+        return kind
+
+    async def _walk(self, use: ColumnUse, run: Resealing, pace: Pace, tell: Tell, held: HeldLock) -> None:
+        after: UUID | None = None
+        while page := await self._kept.page(use, after, pace.batch):
+            after = page[-1].document.id
+            await held.check()
+            pairs = []
+            for kept in page:
+                try:
+                    pairs.append((kept, self._texts.resealed(kept.document)))
+                except (WrongKey, PersonalKeyMissing) as error:
+                    run.failed[kept.document.id] = error.code
+            run.sealed += await self._kept.replace(pairs)
+            run.seen += len(page)
+            tell(run)
+            await pace.after(len(page))
+
+    async def _forget_answers(self, run: Resealing, pace: Pace, held: HeldLock) -> None:
+        after: AnswerPlace | None = None
+        while True:
+            await held.check()
+            forgotten, after = await self._kept.forget_answers(after, ANSWERS)
+            run.answers += forgotten
+            if after is None:
+                return
+            await pace.after(forgotten)
+
+    async def _say(self, action: str, details: Mapping[str, object]) -> None:
+        origin = Origin(actor=self._actor, at=self._clock.now(), correlation_id=uuid4())
+        line = audit_line(origin, SYSTEM_TENANT, "key", "personal", action, details=details)
+        async with self._database.transaction() as work:
+            await work.outbox.add(line)
+
+
+def _older(uses: Sequence[ColumnUse], keys: CurrentKeys) -> Sequence[ColumnUse]:
+    return [use for use in uses if (use.key, use.lookup) != (keys.sealing, keys.lookup)]
+
+
+def _said(keys: CurrentKeys) -> dict[str, object]:
+    return {"key": keys.sealing, "lookup": keys.lookup}

@@ -1,0 +1,1 @@
+"""Rows, object store and GED compared, and put right."""

@@ -1,0 +1,61 @@
+"""What was erased lately, looked for once more where only a late worker or a late GED could have put something since."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+from domain.documents import Document
+from domain.reconciliation import Fault, Finding
+from processors.events.archive_copies import CopyRemover, Ged, location
+from processors.reconcile.run import Run
+
+PAGE: Final = 200
+
+
+class ExtendedMetadata(Protocol):
+    """Technical facts by document. Raises AuditStoreUnavailable."""
+
+    async def get(self, document_id: UUID) -> Any:
+        """What was written, or None."""
+        ...
+
+    async def delete(self, document_id: UUID, tenant: str) -> None: ...
+
+
+class ErasedDocuments:
+    """A part of reconciling. ``hours``: how long ago the documents were erased that it looks at."""
+
+    def __init__(self, ged: Ged, remover: CopyRemover, extended: ExtendedMetadata, *, hours: float) -> None:
+        self._ged = ged
+        self._remover = remover
+        self._extended = extended
+        self._hours = hours
+
+    async def __call__(self, run: Run) -> None:
+        after = (run.started - timedelta(hours=self._hours), UUID(int=0))
+        while True:
+            page = await run.inventory.erased(after, PAGE)
+            await run.held.check()
+            for _, document in page:
+                await self._judge(run, document)
+            if len(page) < PAGE:
+                return
+            after = (page[-1][0], page[-1][1].id)
+
+    async def _judge(self, run: Run, document: Document) -> None:
+        folder, name = location(document)
+        copy = await self._ged.find((*folder, name))
+        left = await self._remover.recorded(document) if copy is None else copy.id
+        if left is not None:
+            finding = _finding(Fault.LEFT_COPY, document, left)
+            await run.settle(finding, partial(self._remover.remove, document))
+        if await self._extended.get(document.id) is not None:
+            finding = _finding(Fault.LEFT_METADATA, document, str(document.id))
+            await run.settle(finding, partial(self._extended.delete, document.id, document.tenant))
+
+
+def _finding(fault: Fault, document: Document, place: str) -> Finding:
+    return Finding(fault=fault, document_id=document.id, tenant=document.tenant, place=place)

@@ -1,0 +1,1 @@
+"""Ports that stand failures: circuit breakers, a keyring that checks itself."""

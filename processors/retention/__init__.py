@@ -1,0 +1,1 @@
+"""How long documents are kept: retention, legal holds, purge, erasure."""

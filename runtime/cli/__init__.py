@@ -1,0 +1,1 @@
+"""``dpj``: the command line."""

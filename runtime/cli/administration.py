@@ -1,0 +1,229 @@
+"""Commands for operators: schemas, topics, database, lag, tokens, audit, OpenAPI."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runtime.cli.output import AsJson, CommandFailed, Stack, answer, settings_of
+
+if TYPE_CHECKING:
+    from runtime.config.settings import Settings
+
+schemas = typer.Typer(help="Avro schemas of the events.", no_args_is_help=True)
+topics = typer.Typer(help="Kafka topics.", no_args_is_help=True)
+database = typer.Typer(help="The PostgreSQL database.", no_args_is_help=True)
+audit = typer.Typer(help="The audit log.", no_args_is_help=True)
+
+
+@schemas.command("register")
+def schemas_register(stack: Stack = None, as_json: AsJson = False) -> None:
+    """Register this release's schemas; safe to repeat."""
+    ids = asyncio.run(register_schemas(settings_of(stack)))
+    answer(ids, (f"{schema_id:>6}  {subject}" for subject, schema_id in ids.items()), as_json=as_json)
+
+
+@schemas.command("check")
+def schemas_check(as_json: AsJson = False) -> None:
+    """Whether this release reads every event that an earlier release wrote. Needs the development dependencies."""
+    try:
+        from schemas.compatibility import problems
+    except ImportError:
+        raise CommandFailed(
+            "The package avro, which knows the rules, is not installed.", "Install it: uv sync", code="avro_missing"
+        ) from None
+    found = problems()
+    if found:
+        raise CommandFailed(
+            f"{len(found)} incompatible: {found[0]}",
+            "Give new fields a default; never rename or retype one.",
+            code="schema_incompatible",
+            document={"compatible": False, "problems": found},
+        )
+    answer({"compatible": True, "problems": []}, ["Every schema reads all released versions."], as_json=as_json)
+
+
+@topics.command("create")
+def topics_create(stack: Stack = None, as_json: AsJson = False) -> None:
+    """Create missing topics and compare existing ones with the settings; changes nothing that exists."""
+    from operations.kafka.topics import ensure_topics, planned_topics
+    from runtime.config.transport import kafka_security
+
+    settings = settings_of(stack)
+    plans = planned_topics(
+        partitions=settings.topic_partitions,
+        replication=settings.topic_replication,
+        retention_days=settings.topic_retention_days,
+    )
+    reports = ensure_topics(settings.kafka_bootstrap, plans, security=kafka_security(settings))
+    document = [asdict(report) for report in reports]
+    lines = (f"{report.state:<8} {report.name:<26} {'; '.join(report.differences)}".rstrip() for report in reports)
+    answer(document, lines, as_json=as_json)
+    if any(report.state == "differs" for report in reports):
+        raise typer.Exit(1)
+
+
+@database.command("migrate")
+def database_migrate(stack: Stack = None, as_json: AsJson = False) -> None:
+    """Bring the database to this release's tables; safe to repeat."""
+    revision = asyncio.run(migrate(settings_of(stack)))
+    answer({"revision": revision}, [f"The database has this release's tables (revision {revision})."], as_json=as_json)
+
+
+@audit.command("verify")
+def audit_verify(
+    tenant: Annotated[str | None, typer.Option(help="One tenant only.")] = None,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Walk every tenant's audit chain and compare it with its head and with the signed checkpoints."""
+    from runtime.cli.audit import verify
+
+    found = asyncio.run(verify(settings_of(stack), tenant))
+    answer(found.document, found.told, as_json=as_json)
+    if not found.intact:
+        raise typer.Exit(1)
+
+
+@audit.command("show")
+def audit_show(
+    document_id: Annotated[str, typer.Argument(metavar="ID")],
+    tenant: Annotated[str, typer.Option(help="Whose document.")],
+    reason: Annotated[
+        str, typer.Option(help="A code or ticket for the audit log, e.g. INC-1234; no sentence, no name.")
+    ],
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """An auditor's look at the entries about a document, addresses unsealed where no erasure destroyed their key."""
+    from runtime.cli.audit import entry_documents, entry_lines, read
+    from runtime.cli.operator_options import checked_reason, uuid_of
+    from runtime.observability.telemetry import configure_logging
+
+    configure_logging("audit", level="CRITICAL")  # the answer says it all
+    checked_reason(reason)
+    found = asyncio.run(read(settings_of(stack), tenant, uuid_of(document_id), reason))
+    answer({"entries": entry_documents(found)}, entry_lines(found), as_json=as_json)
+
+
+@audit.command("export")
+def audit_export(
+    tenant: Annotated[str, typer.Option(help="Whose log.")],
+    to: Annotated[Path, typer.Option(help="A new folder.")],
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a tenant's log up to its newest checkpoint, the checkpoints and the public keys, for the stand-alone verifier."""
+    from runtime.cli.audit import export
+
+    found = asyncio.run(export(settings_of(stack), tenant, to))
+    answer(asdict(found), found.lines, as_json=as_json)
+
+
+@audit.command("keys")
+def audit_keys(
+    create: Annotated[
+        bool, typer.Option("--create", help="Make the local signer's key file, if there is none.")
+    ] = False,
+    stack: Stack = None,
+) -> None:
+    """Print the public keys (JWKS) that verify checkpoints and receipts. Keep them where the database's people have no access."""
+    from runtime.cli.audit import create_key, public_keys
+
+    if create:
+        create_key(settings_of(stack))
+    typer.echo(asyncio.run(public_keys(settings_of(stack))), nl=False)
+
+
+def lag(
+    stack: Stack = None,
+    by_group: Annotated[bool, typer.Option("--totals", help="One line per group.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """How far each consumer group is behind, per topic and partition."""
+    from operations.kafka.consumers import groups
+    from operations.kafka.lag import measure, table_lines, total_lines, totals
+    from runtime.config.transport import kafka_security
+    from runtime.processes.local import stalled_places
+
+    settings = settings_of(stack)
+    rows = measure(settings.kafka_bootstrap, groups(), security=kafka_security(settings))
+    if not rows:
+        raise CommandFailed("There are no topics yet.", "Create them: dpj topics create", code="topics_missing")
+    if by_group:
+        groups_lag = totals(rows)
+        answer([asdict(one) for one in groups_lag], total_lines(groups_lag), as_json=as_json)
+    else:
+        stalled = stalled_places(settings)
+        told = [
+            f"STALLED: {consumer}, {topic} partition {partition}: no progress for {seconds:.0f} s"
+            for (consumer, topic, partition), seconds in stalled.items()
+        ]
+        document = [
+            {**asdict(row), "stalled": (row.group.removeprefix("dpj."), row.topic, row.partition) in stalled}
+            for row in rows
+        ]
+        answer(document, [*table_lines(rows), *told], as_json=as_json)
+
+
+def token(
+    role: Annotated[list[str], typer.Option("--role", help="portal, validator, operator or auditor; may be repeated.")],
+    tenant: Annotated[str, typer.Option(help="Whose documents the token opens.")] = "demo",
+    subject: Annotated[str, typer.Option(help="Who it speaks for.")] = "cli",
+    ttl: Annotated[int, typer.Option(min=1, max=30 * 86400, help="Seconds it is good for.")] = 3600,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Issue a token with the local stack's own signing key."""
+    issued = issue(settings_of(stack), role, tenant=tenant, subject=subject, ttl=ttl)
+    document = {"token": issued, "roles": role, "tenant": tenant, "subject": subject, "ttl": ttl}
+    answer(document, [issued], as_json=as_json)
+
+
+def openapi() -> None:
+    """Print the API's OpenAPI document as JSON."""
+    from ingest_api.openapi import main
+
+    main()
+
+
+def issue(settings: Settings, roles: list[str], *, tenant: str, subject: str, ttl: int = 3600) -> str:
+    """A token for ``roles``. Raises CommandFailed for an unknown role, or where there is no signing key."""
+    from domain.documents import Role
+    from ingest_api.tokens import issue_token
+
+    try:
+        known = [Role(role) for role in roles]
+    except ValueError:
+        names = ", ".join(role.value for role in Role)
+        raise CommandFailed(f"There is no such role: {', '.join(roles)}.", f"Roles are {names}.") from None
+    if settings.jwt_private_key_file is None:
+        raise CommandFailed(
+            "This site's settings have no signing key: its identity provider issues tokens.",
+            "Get a token there and pass it in DPJ_TOKEN.",
+            code="no_signing_key",
+        )
+    return issue_token(
+        settings.jwt_private_key_file, settings.jwt_issuer, settings.jwt_audience, subject, tenant, known, ttl
+    )
+
+
+async def migrate(settings: Settings) -> str:
+    """The revision in force afterwards."""
+    from storage.migrate import upgrade
+
+    return await upgrade(settings.postgres_dsn.get_secret_value())
+
+
+async def register_schemas(settings: Settings) -> dict[str, int]:
+    """Ids of this release's schemas by subject."""
+    from runtime.config.transport import https_tls
+    from schemas.registry import SchemaRegistry, register_all
+
+    url = settings.registry_url
+    async with SchemaRegistry(url, tls=https_tls(settings, url)) as registry:
+        return await register_all(registry)

@@ -1,0 +1,170 @@
+"""The audit log's chains, looked at from outside."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from uuid import UUID
+
+    from domain.subjects import Opened
+    from operations.audit.export import Exported
+    from operations.audit.verify import AuditReport
+    from processors.audit.reading import ReadEntry
+    from runtime.config.settings import Settings
+    from runtime.wiring.site import Site
+    from storage.mongodb.audit import MongoAuditStore
+
+
+async def verify(settings: Settings, tenant: str | None) -> AuditReport:
+    """Every tenant's chain, or that of ``tenant``, held against the checkpoints. Raises AuditStoreUnavailable, DatabaseUnavailable,
+    CheckpointStoreUnavailable or KeyringUnavailable."""
+    from crypto.signatures import verifies
+    from operations.audit.checkpoints import read_signed
+    from operations.audit.overdue import Overdue
+    from operations.audit.verify import verify_audit
+    from storage.postgres.audit.chain import PostgresAuditPending
+    from storage.postgres.audit.tree import PostgresAuditTrees
+
+    async with _opened(settings) as (site, history):
+        keys = {key.id: key for key in await site.proofs.signer.public_keys()}
+        checkpoints = site.proofs.checkpoints
+        # In this order: what the database has as signed is in the store, and no checkpoint covers more than its chain has.
+        recorded = await PostgresAuditTrees(site.postgres).recorded(tenant)
+        tenants = {*await checkpoints.tenants(), *recorded} if tenant is None else {tenant}
+        signed = {
+            name: await read_signed(checkpoints, keys, verifies, name, recorded.get(name, ()))
+            for name in sorted(tenants)
+        }
+        pending = PostgresAuditPending(site.postgres)
+        overdue = Overdue(checkpoints, history, pending, site.clock, seconds=settings.checkpoint_seconds)
+        return await verify_audit(history, pending, tenant, signed, overdue)
+
+
+async def read(settings: Settings, tenant: str, document_id: UUID, reason: str) -> Sequence[ReadEntry]:
+    """The entries about a document, as an auditor may read them. Raises AuditStoreUnavailable, DatabaseUnavailable, and as
+    ``runtime.cli.operator_options.acting_as`` does."""
+    from domain.documents import Role
+    from processors.audit.reading import AuditReading
+    from runtime.cli.operator_options import acting_as
+    from storage.postgres.keys.subject_keys import PostgresSubjectKeyReader
+
+    async with _opened(settings) as (site, history):
+        await site.codec.check()
+        actor = await acting_as(site, Role.AUDITOR)
+        keys = PostgresSubjectKeyReader(site.postgres)
+        reading = AuditReading(history, keys, site.personal, site.database, site.clock, actor)
+        async with aclosing(reading.about(tenant, document_id, reason)) as entries:
+            return [entry async for entry in entries]
+
+
+async def export(settings: Settings, tenant: str, folder: Path) -> Exported:
+    """What ``operations.audit.export`` says. Raises AuditStoreUnavailable, DatabaseUnavailable, CheckpointStoreUnavailable,
+    KeyringUnavailable, or FileExistsError."""
+    from operations.audit.export import export_audit
+    from storage.postgres.audit.chain import PostgresAuditPending
+
+    async with _opened(settings) as (site, history):
+        keys = await site.proofs.signer.public_keys()
+        pending = PostgresAuditPending(site.postgres)
+        return await export_audit(tenant, folder, history, pending, site.proofs.checkpoints, keys)
+
+
+def create_key(settings: Settings) -> None:
+    """Make the local signer's key file, unless it is there. Raises CommandFailed where there is none to make."""
+    from crypto.local_signer import LocalSigner
+    from runtime.cli.output import CommandFailed
+
+    path = settings.signing_key_file
+    if settings.signer != "local" or path is None:
+        raise CommandFailed(
+            "This site has no signing key in a file.",
+            "In Vault: vault write -f transit/keys/dpj-proofs type=ed25519. Else set DPJ_SIGNING_KEY_FILE.",
+            code="no_key_file",
+        )
+    if path.exists():
+        return
+    try:
+        LocalSigner.create(path)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise CommandFailed(
+            f"The key file can't be made ({type(error).__name__}).", "Look at its folder.", code="key_file_not_made"
+        ) from None
+
+
+async def public_keys(settings: Settings) -> bytes:
+    """The public keys that verify checkpoints and receipts, as a JSON Web Key Set. Raises KeyringUnavailable."""
+    from operations.audit.export import key_set
+    from runtime.wiring.keyrings import vault_session
+    from runtime.wiring.signing_and_checkpoints import create_signer
+
+    signer = create_signer(settings, lambda: vault_session(settings))
+    try:
+        return key_set(await signer.public_keys())
+    finally:
+        await signer.aclose()
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncGenerator[tuple[Site, MongoAuditStore], None]:
+    """Parts made when asked for, and the audit log."""
+    from runtime.wiring.site import Site
+    from storage.mongodb.audit import MongoAuditStore
+
+    site = Site(settings)
+    history = MongoAuditStore(settings.mongo_url.get_secret_value(), settings.mongo_database)
+    try:
+        yield site, history
+    finally:
+        await history.aclose()
+        await site.aclose()
+
+
+def entry_documents(entries: Sequence[ReadEntry]) -> list[dict[str, Any]]:
+    """For programs."""
+    return [
+        {
+            "seq": entry.seq,
+            "at": entry.at.isoformat(),
+            "action": entry.action,
+            "actor": entry.actor,
+            "details": entry.details,
+            "ip": _opened_document(entry.ip),
+            "user_agent": _opened_document(entry.user_agent),
+            "faithful": entry.faithful,
+        }
+        for entry in entries
+    ]
+
+
+def entry_lines(entries: Sequence[ReadEntry]) -> Iterator[str]:
+    """For people."""
+    if not entries:
+        yield "There is no entry about this document."
+    for entry in entries:
+        mark = "" if entry.faithful else "  NOT WHAT WAS WRITTEN: run dpj audit verify"
+        yield f"{entry.seq:>8}  {entry.at:%Y-%m-%dT%H:%M:%S}  {entry.action}  {entry.actor}{mark}"
+        told = [f"{name} {_opened_text(one)}" for name, one in (("ip", entry.ip), ("agent", entry.user_agent))]
+        yield f"          {', '.join(told)}"
+
+
+def _opened_document(opened: Opened) -> dict[str, Any]:
+    return {
+        "state": opened.legibility.value,
+        "text": opened.text,
+        "erased_at": opened.erased_at and opened.erased_at.isoformat(),
+    }
+
+
+def _opened_text(opened: Opened) -> str:
+    """One line, whatever a client called itself."""
+    if opened.text is not None:
+        return "".join(character if character.isprintable() else "?" for character in opened.text)
+    if opened.erased_at is not None:
+        return f"[erased {opened.erased_at:%Y-%m-%d}]"
+    return {"ABSENT": "-"}.get(opened.legibility.value, "[unreadable]")

@@ -1,0 +1,63 @@
+"""``dpj demo``: what the demonstration needs of this site, put together, and its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Final
+
+from runtime.cli.output import CommandFailed, answer, command_name, note
+from runtime.cli.pipeline import ProfileName, bring_up
+
+TENANT: Final = "demo"
+CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
+
+
+def run(stack: str, profile: ProfileName | None, *, tls: bool | None, keep: bool, as_json: bool) -> None:
+    """Raises CommandFailed if a proof does not hold."""
+    began = time.monotonic()
+    settings = bring_up(stack, profile, note, tls=tls)
+    from deploy.native import stack as native
+    from deploy.native.files import home, private_folder
+    from operations.api_client import ApiClient
+    from operations.demo import main as demo
+    from runtime.cli.administration import issue
+    from runtime.cli.audit import verify
+    from runtime.cli.checks import site_of
+    from runtime.config.transport import https_tls
+    from runtime.processes.local import Services
+
+    site = site_of(settings, lambda: asyncio.run(verify(settings, None)))
+    folder = home() / settings.stack_name
+
+    def client(role: str) -> ApiClient:
+        token = issue(settings, [role], tenant=TENANT, subject=f"demo-{role}")
+        return ApiClient(site.api_url, token, tls=https_tls(settings, site.api_url))
+
+    try:
+        with client("portal") as portal, client("validator") as validator:
+            result = demo.run(
+                site,
+                portal,
+                validator,
+                samples=CHECKOUT / "samples" / "manifest.json",
+                scratch=private_folder(folder / "scratch"),
+                clock=lambda: time.monotonic() - began,
+            )
+    finally:
+        if not keep:
+            Services(settings).stop()
+            native.down(settings.stack_name)
+    failed = [proof for proof in result.proofs if not proof.holds]
+    if not (as_json and failed):
+        answer(result.document(), demo.summary(result, site, stack, running=keep, dpj=command_name()), as_json=as_json)
+    if keep:
+        note(f"Everything is still running; stop it with: {command_name()} down --stack {stack}")
+    if failed:
+        raise CommandFailed(
+            f"{len(failed)} of {len(result.proofs)} proofs failed; first: {failed[0].name}: {failed[0].detail}.",
+            f"Logs are in {folder / 'logs'}.",
+            code="proof_failed",
+            document=result.document(),
+        )

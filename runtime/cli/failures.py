@@ -1,0 +1,97 @@
+"""Every failure of a command as one line and a next step; a traceback only with DPJ_DEBUG=1."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from typing import Final, NamedTuple
+
+from domain.error_table import FAILURES
+from domain.errors import (
+    DPJError,
+    KeyringLoginRefused,
+    PersonalKeyMissing,
+    SchemaMissing,
+    TenantKeyMissing,
+    Transient,
+)
+from runtime.cli.output import FAILED, CommandFailed
+from runtime.config.certificate_errors import CertificateUnusable, distrust
+
+_TRUST: Final = (
+    "Is it expired, or does DPJ_TLS_CA_FILE name another authority than its own? dpj up renews a local stack's."
+)
+
+
+class Description(NamedTuple):
+    """``code`` is for programs, ``message`` and ``next_step`` are sentences."""
+
+    code: str
+    message: str
+    next_step: str
+
+
+def describe(error: BaseException) -> Description:
+    """What is wrong and what to do next. Only the class of an unforeseen error is told: its text may quote anything.
+
+    Of errors that came together the first is told: the others mostly follow from it.
+    """
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, CommandFailed):
+        return Description(error.code, str(error), error.next_step)
+    if isinstance(error, CertificateUnusable):
+        return Description("certificate_unusable", str(error), "See docs/OPERATIONS.md, TLS.")
+    name, refused = type(error).__name__, distrust(error)
+    if isinstance(error, DPJError):
+        return Description(error.code, _message(error, refused), _advice(error, refused))
+    if name == "ApiUnreachable" and refused:
+        return Description("api_unreachable", f"The API's certificate is refused: {refused}.", _TRUST)
+    if name == "ApiUnreachable":
+        return Description("api_unreachable", str(error), "Start it with: dpj up (or: dpj api); see: dpj stack status.")
+    if name == "ApiProblem":
+        return Description(str(getattr(error, "code", "")), str(error), str(getattr(error, "advice", "")))
+    if name in {"StackError", "Missing", "BuildFailed", "PartFailed", "Cancelled"}:
+        return Description("stack_failed", str(error), "See: dpj stack logs.")
+    if isinstance(error, OSError):
+        place = f": {error.filename}" if error.filename else ""
+        return Description("os_error", f"{error.strerror or name}{place}.", "Check that it exists and may be used.")
+    return Description(
+        "unexpected", f"An unexpected error: {name}.", "Run it again with DPJ_DEBUG=1 for the traceback."
+    )
+
+
+def report(error: Exception, *, as_json: bool) -> int:
+    """Tell the person on standard error and, with ``as_json``, the program on standard output. Returns the exit code."""
+    described = describe(error)
+    if os.environ.get("DPJ_DEBUG") == "1":
+        traceback.print_exception(error)
+    sys.stderr.write(f"dpj: {' '.join(described.message.split())}\n")
+    if described.next_step:
+        sys.stderr.write(f"     {' '.join(described.next_step.split())}\n")
+    if as_json:
+        document = {"error": described._asdict()}
+        found = error.document if isinstance(error, CommandFailed) else None
+        sys.stdout.write(json.dumps(document if found is None else {**found, **document}, default=str) + "\n")
+    return FAILED
+
+
+def _message(error: DPJError, refused: str) -> str:
+    title = FAILURES[error.code].title if error.code in FAILURES else error.code
+    if refused:
+        return f"{title}. Its certificate is refused: {refused}."
+    return f"{title}. {error.detail}" if error.detail else f"{title}."
+
+
+def _advice(error: DPJError, refused: str) -> str:
+    if refused:
+        return _TRUST
+    if isinstance(error, SchemaMissing):
+        return "Register them: dpj schemas register."
+    if isinstance(error, Transient) and not isinstance(
+        error, TenantKeyMissing | KeyringLoginRefused | PersonalKeyMissing
+    ):
+        return f"Is {error.waiting_for} running? See: dpj stack status."
+    return FAILURES[error.code].advice if error.code in FAILURES else ""

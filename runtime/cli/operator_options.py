@@ -1,0 +1,145 @@
+"""What operators' commands share: dry runs, reasons, times, results, tables of 80 columns."""
+
+from __future__ import annotations
+
+import getpass
+import io
+import os
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from uuid import UUID
+
+import typer
+
+from runtime.cli.output import CommandFailed, answer, settings_of
+
+if TYPE_CHECKING:
+    from domain.documents import Role
+    from processors.operators.dead_letters import Result
+    from runtime.wiring.site import Site
+
+COLUMNS: Final = 80
+
+_T = TypeVar("_T")
+
+#: A reason goes into the audit log: a code or a ticket, so that no name or address can slip in.
+_REASON: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:#/-]{0,63}")
+_AGO: Final = re.compile(r"(\d{1,6})([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+Apply = Annotated[bool, typer.Option("--apply", help="Do it; else only say what would be done.")]
+Reason = Annotated[str, typer.Option(help="A code or ticket for the audit log, e.g. INC-1234; no sentence, no name.")]
+
+
+def checked_reason(text: str) -> str:
+    """Raises CommandFailed if it is no code."""
+    if not _REASON.fullmatch(text):
+        raise CommandFailed(
+            "A reason is a code or a ticket: at most 64 letters, digits and . _ : # / -",
+            "For example: --reason INC-1234. The audit log holds no sentences, because they may hold names.",
+            code="reason_invalid",
+        )
+    return text
+
+
+def uuid_of(text: str) -> UUID:
+    """Raises CommandFailed if it is none."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise CommandFailed(f"{text!r} is no id.", "Ids look like 0b0f2ac4-2f0c-4c3e-8d65-5a7c4c0c1f57.") from None
+
+
+def moment(text: str | None) -> int | None:
+    """Unix milliseconds of ISO 8601 (UTC unless it says otherwise) or of so long ago. Raises CommandFailed."""
+    if text is None:
+        return None
+    if match := _AGO.fullmatch(text):
+        at = datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+    else:
+        try:
+            at = datetime.fromisoformat(text)
+        except ValueError:
+            raise CommandFailed(f"{text!r} is no time.", "Give 2026-03-01T08:00, or ago as in 90m, 2h, 7d.") from None
+        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    return int(at.timestamp() * 1000)
+
+
+def ago(iso: str, *, past: bool = True) -> str:
+    """How long ago that was, in the unit that suits it."""
+    from operations.kafka.lag import duration
+
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds()
+    return f"{duration(max(0.0, seconds))}{' ago' if past else ''}"
+
+
+def operator_name() -> str:
+    """Who is at the terminal; only the pseudonym of it is written down."""
+    return getpass.getuser()
+
+
+async def acting_as(site: Site, role: Role) -> str:
+    """The pseudonym of who acts in ``role``: whoever DPJ_TOKEN speaks for; on a stack that signs tokens itself, who is at the terminal.
+
+    Raises Forbidden, Unauthenticated, IdentityUnavailable, RevocationsUnavailable, or CommandFailed where there is no token.
+    """
+    from domain.refusals import Forbidden
+    from runtime.wiring.access import token_authenticator
+
+    token = os.environ.get("DPJ_TOKEN")
+    if not token:
+        if site.settings.jwt_private_key_file is None:
+            raise CommandFailed(
+                f"This is for the role {role.value}: nobody's token is here.",
+                "Get one from this site's identity provider and pass it in DPJ_TOKEN.",
+                code="token_needed",
+            )
+        return site.operator(operator_name())
+    authenticator = token_authenticator(site.settings, site.signing_keys, site.revoked_tokens)
+    identity = await authenticator.authenticate(token)
+    if role not in identity.roles:
+        raise Forbidden(f"This is for the role {role.value}.")
+    return site.personal.pseudonym("actor", f"{identity.tenant}/{identity.subject}")
+
+
+async def on_site(stack: str | None, work: Callable[[Site], Awaitable[_T]]) -> _T:
+    """Run ``work`` with the parts of the stack's settings."""
+    from runtime.wiring.site import Site
+
+    site = Site(settings_of(stack))
+    try:
+        return await work(site)
+    finally:
+        await site.aclose()
+
+
+def report_results(results: Sequence[tuple[str, Result]], done: str, *, apply: bool, as_json: bool) -> None:
+    """One line per act, then the sum. Exit status 1 if one was refused."""
+    rows = [{"what": what, "outcome": result.outcome, "note": result.note} for what, result in results]
+    words = {"done": done, "handled": "handled before", "refused": "REFUSED"}
+    lines = [f"{row['what']}  {words[row['outcome']]}: {row['note']}" for row in rows]
+    counts = {name: sum(row["outcome"] == name for row in rows) for name in words}
+    sums = [f"{counts[name]} {words[name].lower()}" for name in words if counts[name]] or ["nothing found"]
+    last = "" if apply else " (dry run: --apply does it)"
+    answer({"apply": apply, "results": rows, **counts}, [*lines, f"{', '.join(sums)}{last}"], as_json=as_json)
+    if counts["refused"]:
+        raise typer.Exit(1)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of at most 80 columns; cells may have several lines, and what is too long is folded."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="")
+    for heading in headings:
+        drawn.add_column(heading, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    out = io.StringIO()
+    console: Any = Console(file=out, width=COLUMNS, color_system=None, legacy_windows=False)
+    console.print(drawn)
+    return [line.rstrip() for line in out.getvalue().splitlines()]

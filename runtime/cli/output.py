@@ -1,0 +1,95 @@
+"""What commands share: the options ``--stack`` and ``--json``, one way to answer, one way to fail."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from runtime.config.settings import Settings
+
+Stack = Annotated[
+    str | None,
+    typer.Option("--stack", metavar="NAME", help="Whose settings to use.  [default: DPJ_STACK, or default]"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON document on standard output.")]
+
+FAILED: Final = 1
+
+
+class CommandFailed(Exception):
+    """A command can't do what was asked: what is wrong, and what to do next."""
+
+    def __init__(self, message: str, next_step: str = "", *, code: str = "failed", document: Any = None) -> None:
+        super().__init__(message)
+        self.next_step = next_step
+        self.code = code
+        #: What was found before it failed, for ``--json``.
+        self.document = document
+
+
+def settings_of(stack: str | None) -> Settings:
+    """The settings in force; from now on their crash point is armed. Raises CommandFailed if there are none, or one of them is
+    missing or wrong."""
+    from pydantic import ValidationError
+
+    from domain.shared import crash_points
+    from runtime.config.settings import load_settings, settings_file
+
+    try:
+        settings = load_settings(stack)
+        crash_points.arm(settings.crash_point)
+        return settings
+    except ValidationError as error:
+        path = settings_file(stack)
+        if not path.exists():
+            name = path.parent.name
+            raise CommandFailed(
+                f"There are no settings: {path} does not exist.",
+                f"Start the stack: dpj up --stack {name} (or name another with --stack).",
+                code="settings_missing",
+            ) from None
+        unfit = [one["msg"].removeprefix("Value error, ") for one in error.errors() if not one["loc"]]
+        if unfit:
+            raise CommandFailed(
+                f"The settings do not fit together: {'; '.join(unfit)}.",
+                f"See docs/OPERATIONS.md, then {path}.",
+                code="settings_invalid",
+            ) from None
+        names = sorted({"DPJ_" + ".".join(map(str, one["loc"])).upper() for one in error.errors()})
+        raise CommandFailed(
+            f"Settings are missing or wrong: {', '.join(names)}.",
+            f"See docs/OPERATIONS.md, then {path}.",
+            code="settings_invalid",
+        ) from None
+
+
+def answer(document: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    """The command's result: the document for programs, or the lines for a person. The document is ASCII: what strangers wrote in it
+    may be read on a terminal, where some characters are commands."""
+    if as_json:
+        sys.stdout.write(json.dumps(document, default=str) + "\n")
+    else:
+        for line in lines:
+            sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """A message on the way; never on standard output."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def command_name() -> str:
+    """How this command is typed from the current folder: ``dpj`` if the PATH has it, else by its place."""
+    if shutil.which("dpj"):
+        return "dpj"
+    place = Path(sys.executable).parent / "dpj"
+    return str(place.relative_to(Path.cwd())) if place.is_relative_to(Path.cwd()) else str(place)

@@ -1,0 +1,54 @@
+"""The pipeline's own processes in the foreground, and the local servers below them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from runtime.cli.output import CommandFailed, Stack, settings_of
+
+
+def stack(context: typer.Context) -> None:
+    """Hand everything on to the local stack's own command line, which is loaded only now."""
+    from deploy.native.cli import app
+
+    # Both names of the option work everywhere: here it is the stack itself that is named.
+    words = ["--name" if word == "--stack" else word.replace("--stack=", "--name=") for word in context.args]
+    app(args=words, prog_name="dpj stack")
+
+
+def api(stack: Stack = None) -> None:
+    """Run the HTTP API until SIGTERM or Ctrl-C."""
+    from runtime.processes.run import run_api
+
+    run_api(settings_of(stack))
+
+
+def relay(stack: Stack = None) -> None:
+    """Run the relay from the outbox to Kafka. Several may run; one leads."""
+    from runtime.processes.run import run_relay
+
+    run_relay(settings_of(stack))
+
+
+def watchdog(stack: Stack = None) -> None:
+    """Watch from outside that the consumers make progress; raises an alarm metric, and restarts them if so set."""
+    from runtime.processes.run import run_watchdog
+
+    run_watchdog(settings_of(stack))
+
+
+def worker(
+    names: Annotated[list[str], typer.Argument(help="integrity, renditions, archiving, notification, audit, or all")],
+    stack: Stack = None,
+) -> None:
+    """Run consumers, all of them in this one process."""
+    from operations.kafka.consumers import CONSUMERS
+
+    unknown = [name for name in names if name not in (*CONSUMERS, "all")]
+    if unknown:
+        raise CommandFailed(f"There is no consumer {unknown[0]!r}.", f"Consumers are {', '.join(CONSUMERS)}; or all.")
+    from runtime.processes.run import run_worker
+
+    run_worker(settings_of(stack), list(CONSUMERS) if "all" in names else list(dict.fromkeys(names)))

@@ -1,0 +1,1 @@
+"""The pipeline's processes, from their start to their end."""

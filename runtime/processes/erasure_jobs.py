@@ -1,0 +1,137 @@
+"""Erasing and purging as regular jobs of one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from domain.erasure import Kept, Waiting
+from domain.retention import DueGroup
+from processors.events.archive_copies import CopyRemover
+from processors.retention.erasure_execution import Eraser
+from processors.retention.purge import Purge, RegularPurge
+from runtime.processes.lifetime import repeat
+from runtime.wiring.site import Site
+from storage.postgres.erasures import PostgresErasureQueue
+from storage.postgres.periodic_jobs import PostgresRegularWork
+from storage.postgres.retention import PostgresDueDocuments
+
+ERASE_SECONDS: Final = 2.0
+#: How often what is due is counted, and looked whether a purge is: the longest that one comes late.
+PURGE_LOOK_SECONDS: Final = 300.0
+
+
+class ErasureMetrics:
+    """Erasures that are not complete."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._waiting = Gauge("dpj_erasures_waiting", "Erasures that are not complete", registry=registry)
+        self._oldest = Gauge(
+            "dpj_erasure_oldest_seconds", "Age of the oldest erasure that is not complete", registry=registry
+        )
+
+    def told(self, waiting: Waiting) -> None:
+        self._waiting.set(waiting.count)
+        self._oldest.set(waiting.oldest_seconds)
+
+
+class PurgeMetrics:
+    """What is due, as the process that is chosen to purge sees it; nothing in all others."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._due = Gauge("dpj_documents_due", "Documents to erase: retention over, no legal hold", registry=registry)
+        self._held = Gauge(
+            "dpj_documents_due_held", "Documents whose retention is over and that a legal hold keeps", registry=registry
+        )
+
+    def told(self, groups: Sequence[DueGroup]) -> None:
+        held = sum(group.held for group in groups)
+        self._due.set(sum(group.count for group in groups) - held)
+        self._held.set(held)
+
+
+def create_eraser(site: Site) -> Eraser:
+    """Await ``codec.check`` before it runs: what it does is audited."""
+    settings = site.settings
+    return Eraser(
+        site.database,
+        PostgresErasureQueue(site.postgres),
+        site.object_store,
+        CopyRemover(site.database, site.ged_repository),
+        site.extended_metadata,
+        site.proofs.signer,
+        site.clock,
+        Kept(
+            topic_days=settings.topic_retention_days,
+            backup_days=settings.backup_keep_days,
+            row_days=settings.inbox_keep_days,
+            key_hours=settings.idempotency_keep_hours,
+        ),
+        lease_seconds=settings.event_lease,
+    )
+
+
+def create_purge(site: Site, operator: str | None = None) -> Purge:
+    """In the name of the operator of that login name, else of the pipeline itself."""
+    due = PostgresDueDocuments(site.postgres)
+    if operator is None:
+        return Purge(site.database, due, site.clock)
+    actor = site.operator(operator)
+    return Purge(site.database, due, site.clock, actor=actor)
+
+
+async def keep_erasing(site: Site, eraser: Eraser, stopping: asyncio.Event) -> None:
+    """Carry out what is due, every ``ERASE_SECONDS``. Several processes may do so at once."""
+    queue = PostgresErasureQueue(site.postgres)
+    metrics = ErasureMetrics(site.metrics)
+
+    async def once() -> None:
+        waiting = await queue.waiting()
+        metrics.told(waiting)
+        if waiting.count:
+            await site.codec.check()
+            await eraser.run_once()
+            metrics.told(await queue.waiting())
+
+    await _until_told(stopping, repeat(stopping, "erase", ERASE_SECONDS, once))
+
+
+async def keep_purging(site: Site, stopping: asyncio.Event, is_chosen: Callable[[], bool]) -> None:
+    """Wherever ``is_chosen`` says so: count what is due, and erase it every ``purge_interval``; only count it if that is 0."""
+    settings = site.settings
+    metrics = PurgeMetrics(site.metrics)
+    purge = RegularPurge(
+        create_purge(site),
+        PostgresRegularWork(site.postgres),
+        interval=settings.purge_interval,
+        per_second=settings.purge_rate,
+        may_run=site.codec.check,
+        told=metrics.told,
+    )
+
+    async def once() -> None:
+        if is_chosen():
+            await purge.turn()
+        else:
+            metrics.told([])
+
+    seconds = min(settings.purge_interval or PURGE_LOOK_SECONDS, PURGE_LOOK_SECONDS)
+    await _until_told(stopping, repeat(stopping, "purge", seconds, once))
+
+
+async def _until_told(stopping: asyncio.Event, job: Coroutine[Any, Any, None]) -> None:
+    """Run ``job``; when the process is told to stop it ends where it is: what it began is whole at every moment."""
+    running = asyncio.create_task(job)
+    told = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({running, told}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        told.cancel()
+        if not running.done():
+            running.cancel()
+        await asyncio.wait({running, told})
+    if not running.cancelled():
+        running.result()

@@ -1,0 +1,112 @@
+"""A process from its start to its end: signals, jobs side by side, an end within a deadline whatever hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+import uvloop
+
+from domain.errors import DPJError
+from domain.shared.waiting import pause
+from runtime.config.settings import Settings
+from runtime.wiring.site import Site
+
+log = structlog.get_logger()
+
+#: What closing connections may take after the drain; then the process ends as it is, which every part of it survives.
+CLOSE_SECONDS: Final = 4.0
+#: Objects more than before, then rounds, after which each generation is looked through.
+GC_THRESHOLDS: Final = (20_000, 20, 20)
+
+Work = Callable[[Site, asyncio.Event], Awaitable[None]]
+
+
+def run_process(settings: Settings, work: Work) -> None:
+    """Run ``work`` until SIGTERM or SIGINT sets its event, then leave. Does not return when it ended in good order."""
+    uvloop.run(_process(settings, work))
+
+
+def calm_collector() -> None:
+    """Call when all is wired. What is there now stays, so the collector need not look at it again; nor so often at what comes and
+    goes: requests and events leave few cycles, and looking for those took half of a worker's time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+async def together(stopping: asyncio.Event, *jobs: Awaitable[None]) -> None:
+    """Run ``jobs`` until all end. One that fails stops the others, and then the process: its supervisor starts it again."""
+
+    async def watched(job: Awaitable[None]) -> None:
+        try:
+            await job
+        except Exception as error:
+            log.error("process_failed", error=type(error).__name__)
+            raise
+        finally:
+            stopping.set()
+
+    async with asyncio.TaskGroup() as group:
+        for job in jobs:
+            group.create_task(watched(job))
+
+
+async def repeat(stopping: asyncio.Event, name: str, seconds: float, job: Callable[[], Awaitable[object]]) -> None:
+    """Call ``job`` every ``seconds``; what is away now is tried again at the next turn, and told once."""
+    told = ""
+    while not stopping.is_set():
+        try:
+            await job()
+            told = ""
+        except DPJError as error:
+            if error.code != told:
+                told = error.code
+                log.warning("housekeeping_waiting", job=name, code=error.code)
+        except Exception as error:  # noqa: BLE001 - a defect in one job must not end the process that does others too
+            log.error("housekeeping_failed", job=name, error=type(error).__name__)
+        await pause(stopping, seconds)
+
+
+async def _process(settings: Settings, work: Work) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    last_resort = threading.Timer(settings.drain_seconds + CLOSE_SECONDS, _force)
+    last_resort.daemon = True
+
+    async def end_in_time() -> None:
+        await stopping.wait()  # whoever set it: a signal, or a job that failed
+        last_resort.start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    ending = asyncio.create_task(end_in_time())
+    site = Site(settings)
+    try:
+        await work(site, stopping)
+    finally:
+        await site.aclose()
+        ending.cancel()
+    log.info("stopped")
+    # Not by returning: the interpreter would wait for threads of vendors' clients that may hang in a call for half a minute.
+    _leave(os.EX_OK)
+
+
+def _force() -> None:
+    log.error("stop_forced")
+    _leave(os.EX_SOFTWARE)
+
+
+def _leave(status: int) -> None:
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

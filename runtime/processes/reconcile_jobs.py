@@ -1,0 +1,51 @@
+"""Reconciling as a regular job of one process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from domain.shared.waiting import pause
+from processors.reconcile.run import Repairs
+from runtime.observability.telemetry import ReconcileMetrics
+from runtime.processes.lifetime import repeat
+from runtime.wiring.site import Site
+
+
+async def keep_reconciling(site: Site, stopping: asyncio.Event, is_chosen: Callable[[], bool]) -> None:
+    """Every ``reconcile_interval``, the first of them over, wherever ``is_chosen`` says so; repairs only what a row decides.
+
+    A run ends where it is when the process is told to stop: what it began is whole at every moment.
+    """
+    seconds = site.settings.reconcile_interval
+    if not seconds:
+        await stopping.wait()
+        return
+    metrics = ReconcileMetrics(site.metrics)
+    reconcile = site.reconcile()
+    last: float | None = None
+
+    async def once() -> None:
+        nonlocal last
+        if not is_chosen():
+            last = None  # another process may have been chosen, or none
+            return
+        await site.codec.check()
+        began = time.monotonic()
+        report = await reconcile.run(Repairs.SAFE, recent_seconds=None if last is None else began - last)
+        last = None if report.undone else began
+        metrics.finished(report)
+
+    await pause(stopping, seconds)
+    running = asyncio.create_task(repeat(stopping, "reconcile", seconds, once))
+    told = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({running, told}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        told.cancel()
+        if not running.done():
+            running.cancel()
+        await asyncio.wait({running, told})
+    if not running.cancelled():
+        running.result()

@@ -1,0 +1,201 @@
+"""The processes of the pipeline: API, relay, workers. Each runs until SIGTERM or SIGINT and serves its health beside its work."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from domain.errors import BrokerUnavailable
+from operations.kafka import lag
+from operations.kafka.consumers import groups
+from operations.kafka.lag import PartitionLag
+from operations.kafka.watchdog import StallDetector, Watchdog
+from processors.documents.revocations import POLL_SECONDS
+from runtime.cli.output import CommandFailed
+from runtime.config.settings import Settings
+from runtime.config.transport import kafka_security, server_certificate
+from runtime.observability.health import serve_health, serve_until
+from runtime.observability.telemetry import WatchdogMetrics, configure_logging
+from runtime.processes.erasure_jobs import create_eraser, keep_erasing, keep_purging
+from runtime.processes.lifetime import calm_collector, repeat, run_process, together
+from runtime.processes.local import Services, health_port, waiting_of
+from runtime.processes.reconcile_jobs import keep_reconciling
+from runtime.wiring.site import Site
+from runtime.wiring.untrusted_files import ParsersUnconfined, look_at_parsers
+from streams.waiting import unless_stopped
+
+#: How often unfinished uploads are looked for; more often where their lease is shorter.
+SWEEP_SECONDS: Final = 15.0
+PRUNE_SECONDS: Final = 3600.0
+#: How soon a new certificate of the API is taken up.
+CERTIFICATE_SECONDS: Final = 60.0
+#: How often the API sees whether the keys that verify tokens are due to be fetched anew.
+SIGNING_KEYS_SECONDS: Final = 30.0
+#: What the removal of an upload cut short may take.
+UNDO_SECONDS: Final = 3.0
+#: The watchdog looks at least this often.
+WATCH_SECONDS: Final = 15.0
+#: A consumer in these states waits for Kafka.
+_CONSUMER_WAITS: Final = frozenset({"waiting_for_broker", "waiting_for_topics"})
+#: What a relay in this state waits for.
+_RELAY_WAITS: Final = {"connecting": "postgresql", "waiting_for_broker": "kafka"}
+
+
+def run_api(settings: Settings) -> None:
+    """Serve the HTTP API. At its stop no request is begun, and those under way have ``drain_seconds`` to end."""
+    from ingest_api.app import create_app
+    from runtime.processes.serving import api_server
+
+    configure_logging("api", log_format=settings.log_format, level=settings.log_level)
+    certificate = server_certificate(settings)
+
+    async def work(site: Site, stopping: asyncio.Event) -> None:
+        server = api_server(
+            create_app(site.api()),
+            host=settings.api_host,
+            port=settings.api_port,
+            head_seconds=settings.header_timeout,
+            connections=settings.api_connections,
+            send_seconds=settings.send_timeout,
+            per_address=settings.api_connections_per_address,
+            trusted_proxies=settings.trusted_proxies,
+            drain_seconds=settings.drain_seconds,
+            tls=certificate.context if certificate else None,
+        )
+        calm_collector()
+        renewing = [repeat(stopping, "certificate", CERTIFICATE_SECONDS, certificate.look)] if certificate else []
+        await together(
+            stopping,
+            *renewing,
+            serve_until(server, stopping),
+            site.log_in(stopping),
+            repeat(stopping, "revocations", POLL_SECONDS, site.revoked_tokens.look),
+            repeat(stopping, "signing_keys", SIGNING_KEYS_SECONDS, site.signing_keys.renew),
+            site.dependencies.run(stopping),
+        )
+        # Uploads that were cut short now remove what they left; what they can't, the sweep does.
+        if server.server_state.tasks:
+            await asyncio.wait(server.server_state.tasks, timeout=UNDO_SECONDS)
+
+    run_process(settings, work)
+
+
+def run_relay(settings: Settings) -> None:
+    """Publish the outbox, carry out erasures, and tidy up: abandoned uploads, inbox rows and idempotency keys past their time."""
+    configure_logging("relay", log_format=settings.log_format, level=settings.log_level)
+
+    async def work(site: Site, stopping: asyncio.Event) -> None:
+        relay, eraser = site.relay(), create_eraser(site)
+
+        def health() -> tuple[bool, dict[str, Any]]:
+            ready = relay.state in {"leading", "standby"}
+            waiting = {} if ready else {_RELAY_WAITS.get(relay.state, "postgresql"): 0}
+            return ready, {"relay": relay.state, "waiting_for": waiting, **_told(site)}
+
+        calm_collector()
+        await together(
+            stopping,
+            relay.run(stopping),
+            repeat(stopping, "sweep", min(SWEEP_SECONDS, settings.upload_lease), site.sweep().run_once),
+            repeat(stopping, "prune", PRUNE_SECONDS, site.housekeeping().run_once),
+            keep_reconciling(site, stopping, lambda: relay.state == "leading"),
+            keep_erasing(site, eraser, stopping),
+            keep_purging(site, stopping, lambda: relay.state == "leading"),
+            site.log_in(stopping),
+            site.dependencies.run(stopping),
+            serve_health(health_port(settings, "relay"), site.metrics, health, stopping),
+        )
+
+    run_process(settings, work)
+
+
+def run_worker(settings: Settings, names: Sequence[str]) -> None:
+    """Run the consumers ``names`` of ``operations.kafka.consumers``. Raises CommandFailed if parsers can't be confined and have to be."""
+    configure_logging(f"worker-{'-'.join(names)}", log_format=settings.log_format, level=settings.log_level)
+
+    async def work(site: Site, stopping: asyncio.Event) -> None:
+        with tempfile.TemporaryDirectory(prefix="dpj-faust-") as scratch:
+            if "renditions" in names:
+                await unless_stopped(stopping, _see_parsers(site))
+            runners = {name: site.consumer(name, scratch) for name in names}
+            audit = site.audit_steps() if "audit" in runners else {}
+
+            def health() -> tuple[bool, dict[str, Any]]:
+                states = {name: runner.state for name, runner in runners.items()}
+                waiting = dict.fromkeys(site.dependencies.away, 0)
+                if any(state in _CONSUMER_WAITS for state in states.values()):
+                    waiting["kafka"] = 0
+                ready = not waiting and all(state == "running" for state in states.values())
+                waiting |= {name: count for name, count in site.delivery_metrics.waiting_now.items() if count}
+                for step, mover in audit.items():
+                    if mover.waiting_for:
+                        waiting[f"audit {step}: {mover.waiting_for}"] = 1
+                return ready, {"consumers": states, "waiting_for": waiting, **_told(site)}
+
+            jobs: list[Awaitable[None]] = [runner.run(stopping) for runner in runners.values()]
+            jobs += [mover.run(stopping) for mover in audit.values()]
+            port = health_port(settings, f"worker-{names[0]}")
+            jobs += [site.log_in(stopping), site.dependencies.run(stopping)]
+            calm_collector()
+            await together(stopping, *jobs, serve_health(port, site.metrics, health, stopping))
+
+    run_process(settings, work)
+
+
+def run_watchdog(settings: Settings) -> None:
+    """Watch every group's progress from outside. Raises CommandFailed if it is to restart workers that are not ours."""
+    configure_logging("watchdog", log_format=settings.log_format, level=settings.log_level)
+    services = Services(settings) if settings.stall_restart else None
+
+    async def ask(consumer: str) -> Mapping[str, object] | None:
+        return await asyncio.to_thread(waiting_of, health_port(settings, f"worker-{consumer}"))
+
+    async def restart(consumer: str) -> None:
+        if services is not None:
+            await asyncio.to_thread(services.restart, f"worker-{consumer}")
+
+    async def work(site: Site, stopping: asyncio.Event) -> None:
+        async def measure() -> Sequence[PartitionLag]:
+            measuring = asyncio.to_thread(
+                lag.measure, settings.kafka_bootstrap, groups(), ages=False, security=kafka_security(settings)
+            )
+            return await unless_stopped(stopping, measuring) or []
+
+        watchdog = Watchdog(
+            measure,
+            StallDetector(settings.stall_seconds, time.monotonic),
+            WatchdogMetrics(site.metrics),
+            interval=min(max(settings.stall_seconds / 6, 1.0), WATCH_SECONDS),
+            clock=time.monotonic,
+            ask=ask,
+            restart=restart if services else None,
+        )
+
+        def health() -> tuple[bool, dict[str, Any]]:
+            waiting = {BrokerUnavailable.waiting_for: 0} if watchdog.waiting else {}
+            return not waiting, {"waiting_for": waiting, "stalled": [asdict(stall) for stall in watchdog.stalls]}
+
+        port = health_port(settings, "watchdog")
+        await together(stopping, watchdog.run(stopping), serve_health(port, site.metrics, health, stopping))
+
+    run_process(settings, work)
+
+
+async def _see_parsers(site: Site) -> None:
+    try:
+        await look_at_parsers(site.render_pool, site.settings)
+    except ParsersUnconfined:
+        raise CommandFailed(
+            "This machine takes no system call filter, and DPJ_RENDER_CONFINEMENT demands one over the parsers.",
+            "Run renditions on a Linux kernel with seccomp, or see docs/OPERATIONS.md for what else confines them.",
+            code="parsers_unconfined",
+        ) from None
+
+
+def _told(site: Site) -> dict[str, Any]:
+    facts = {name: tell() for name, tell in site.told.items()}
+    return {"dependencies": site.dependencies.states, "circuits": site.dependencies.circuits, **facts}

@@ -1,0 +1,81 @@
+"""Parts that decide who may come in, made from the settings. Only the API process loads this module's framework parts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from runtime.config.transport import https_tls
+from storage.postgres.database import Postgres
+from storage.postgres.revocations import PostgresRevocations
+from storage.redis.rate_limit_counts import RedisCounting
+from storage.redis.revocations import RedisRevocations
+
+if TYPE_CHECKING:
+    from ingest_api.jwks import Jwks
+    from ingest_api.rate_limits import RateLimits
+    from ingest_api.tokens import TokenAuthenticator
+    from processors.documents.revocations import RevokedTokens
+    from runtime.config.settings import Settings
+
+#: Has a part closed when the process ends.
+Closing = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+def revocation_store(settings: Settings, closed_with_us: Closing) -> PostgresRevocations | RedisRevocations:
+    """Where revoked tokens are kept; in PostgreSQL over a connection of its own: under load the pool's have a queue."""
+    if settings.revocation_store == "redis":
+        redis = RedisRevocations(_redis_url(settings))
+        closed_with_us(redis.aclose)
+        return redis
+    postgres = Postgres(settings.postgres_dsn.get_secret_value(), connections=1)
+    closed_with_us(postgres.aclose)
+    return PostgresRevocations(postgres)
+
+
+def rate_limits(settings: Settings, closed_with_us: Closing) -> RateLimits:
+    from ingest_api.rate_limits import Limit, RateLimits
+
+    quotas = {
+        Limit.CLIENT: settings.rate_client,
+        Limit.DOCUMENTS: settings.rate_documents,
+        Limit.FAILURES: settings.rate_failures,
+        Limit.TOKENS: settings.rate_tokens,
+    }
+    if settings.rate_store != "redis":
+        return RateLimits(quotas)
+    counting = RedisCounting(_redis_url(settings))
+    closed_with_us(counting.aclose)
+    return RateLimits(quotas, counting)
+
+
+def key_set(settings: Settings) -> Jwks:
+    from ingest_api.jwks import Jwks, jwks_source
+
+    algorithms = {name.strip() for name in settings.jwt_algorithms.split(",")}
+    return Jwks(
+        jwks_source(settings.jwks, tls=https_tls(settings, settings.jwks, ca_file=settings.jwks_ca_file)),
+        algorithms=algorithms,
+        copy=settings.jwks_copy_file,
+        location=settings.jwks,
+        keep=settings.jwks_keep_hours * 3600,
+    )
+
+
+def token_authenticator(settings: Settings, keys: Jwks, revoked: RevokedTokens) -> TokenAuthenticator:
+    from ingest_api.tokens import ClaimRules, TokenAuthenticator
+
+    rules = ClaimRules(
+        tenant=settings.jwt_tenant_claim,
+        roles=settings.jwt_roles_claim,
+        role_names=settings.jwt_role_names,
+        longest=settings.jwt_longest_hours * 3600,
+        identified=settings.jwt_require_id,
+    )
+    return TokenAuthenticator(
+        keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience, rules=rules, revoked=revoked
+    )
+
+
+def _redis_url(settings: Settings) -> str:
+    return settings.redis_url.get_secret_value() if settings.redis_url else ""

@@ -1,0 +1,275 @@
+"""What a process has of the world outside: adapters, each behind its circuit breaker where it has one. Making one opens no connection;
+that happens at its first use."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry
+
+from crypto.envelope import Envelope
+from crypto.local_keyring import LocalKeyring
+from crypto.personal_data import PersonalDataKeys
+from crypto.sealed_columns import SealedColumns
+from crypto.vault_session import VaultSession
+from crypto.vault_transit import VaultTransitKeyring
+from domain.errors import (
+    AuditStoreUnavailable,
+    DatabaseUnavailable,
+    KeyringLoginRefused,
+    KeyringUnavailable,
+    ObjectStoreUnavailable,
+    RegistryUnavailable,
+    Transient,
+)
+from domain.shared.waiting import pause
+from ged.cmis import CmisRepository
+from processors.documents.content import EncryptedContent
+from processors.documents.personal_texts import PersonalTexts
+from processors.documents.revocations import Revocations, RevokedTokens
+from processors.operators.dead_letters import SYSTEM_TENANT
+from processors.resilience.canary_keyring import VouchedKeyring
+from processors.resilience.circuit_breakers import CircuitBreaker, State
+from processors.resilience.guarded_ports import GuardedAuditStore, GuardedKeyring, GuardedObjectStore
+from rendering.pool import RenderPool
+from runtime.config.settings import Settings
+from runtime.config.transport import client_tls, https_tls
+from runtime.observability.dependencies import Dependencies
+from runtime.observability.telemetry import CircuitMetrics, DeliveryMetrics
+from runtime.wiring.access import key_set, revocation_store
+from runtime.wiring.keyrings import create_keyring, vault_session
+from runtime.wiring.signing_and_checkpoints import Proofs
+from runtime.wiring.untrusted_files import confinement_of, create_render_pool
+from schemas.registry import RegistryCodec, SchemaRegistry
+from storage.mongodb.audit import MongoAuditStore
+from storage.mongodb.metadata import MongoExtendedMetadata
+from storage.objects.filesystem import FilesystemObjectStore
+from storage.objects.s3 import MinioObjectStore
+from storage.postgres.database import Postgres, PostgresDatabase
+from storage.postgres.keys.canaries import PostgresCanaries
+from streams.waiting import unless_stopped
+
+if TYPE_CHECKING:
+    from ingest_api.jwks import Jwks
+
+#: Between two tries to be let in to the keyring at a process's start.
+LOGIN_SECONDS: Final = 1.0
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+def create_object_store(settings: Settings) -> FilesystemObjectStore | MinioObjectStore:
+    """The object store that the settings name. Raises ValueError if they don't say where it is."""
+    if settings.object_store == "minio":
+        return MinioObjectStore(
+            settings.minio_endpoint,
+            settings.minio_access_key.get_secret_value(),
+            settings.minio_secret_key.get_secret_value(),
+            settings.minio_bucket,
+            secure=settings.minio_secure,
+            tls=client_tls(settings) if settings.minio_secure else None,
+        )
+    if settings.objects_dir is None:
+        raise ValueError("DPJ_OBJECTS_DIR is not set")
+    return FilesystemObjectStore(settings.objects_dir)
+
+
+class Adapters:
+    """The adapters of one process, each made when it is first asked for and closed by ``aclose``, last made first."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = CollectorRegistry()
+        self.clock = SystemClock()
+        #: What this process needs, watched once its work runs them; whatever is behind a breaker registers itself here.
+        self.dependencies = Dependencies()
+        #: Further facts for /readyz, by name.
+        self.told: dict[str, Callable[[], object]] = {}
+        self._closing = AsyncExitStack()
+
+    async def aclose(self) -> None:
+        await self._closing.aclose()
+
+    def _closed_with_us(self, close: Callable[[], Awaitable[None]]) -> None:
+        self._closing.push_async_callback(close)
+
+    def _breaker(self, unavailable: type[Transient], check: Callable[[], Awaitable[None]]) -> CircuitBreaker:
+        metrics = self.circuit_metrics
+
+        def on_change(breaker: CircuitBreaker, previous: State) -> None:
+            metrics.changed(breaker.dependency, breaker.state, previous)
+            self.dependencies.breaker_changed(breaker, previous)
+
+        breaker = CircuitBreaker(unavailable, check, clock=time.monotonic, on_change=on_change)
+        metrics.known(breaker.dependency)
+        self.dependencies.guard(breaker)
+        return breaker
+
+    @cached_property
+    def postgres(self) -> Postgres:
+        postgres = Postgres(self.settings.postgres_dsn.get_secret_value(), connections=self.settings.postgres_pool_size)
+        self._closed_with_us(postgres.aclose)
+        self.dependencies.need(DatabaseUnavailable.waiting_for, postgres.check)
+        return postgres
+
+    @cached_property
+    def codec(self) -> RegistryCodec:
+        url = self.settings.registry_url
+        registry = SchemaRegistry(url, tls=https_tls(self.settings, url))
+        self._closed_with_us(registry.close)
+        codec = RegistryCodec(registry)
+        self.dependencies.need(RegistryUnavailable.waiting_for, codec.check)
+        return codec
+
+    @cached_property
+    def database(self) -> PostgresDatabase:
+        return PostgresDatabase(self.postgres, self.codec.encode)
+
+    @cached_property
+    def circuit_metrics(self) -> CircuitMetrics:
+        return CircuitMetrics(self.metrics)
+
+    @cached_property
+    def object_store(self) -> FilesystemObjectStore | MinioObjectStore:
+        """The store itself, for an operator's tools; whoever works for documents uses ``objects``."""
+        objects = create_object_store(self.settings)
+        self._closed_with_us(objects.aclose)
+        return objects
+
+    @cached_property
+    def objects(self) -> GuardedObjectStore:
+        store = self.object_store
+        return GuardedObjectStore(store, self._breaker(ObjectStoreUnavailable, store.check))
+
+    @cached_property
+    def _vault(self) -> VaultSession:
+        """This process's one login: a wrapped secret id is good for one use."""
+        return vault_session(self.settings)
+
+    @cached_property
+    def proofs(self) -> Proofs:
+        """Signing key and checkpoint store."""
+        proofs = Proofs(self.settings, lambda: self._vault)
+        self._closed_with_us(proofs.aclose)
+        return proofs
+
+    @cached_property
+    def _keyring(self) -> LocalKeyring | VaultTransitKeyring:
+        keyring = create_keyring(self.settings, lambda: self._vault)
+        self._closed_with_us(keyring.aclose)
+        return keyring
+
+    async def log_in(self, stopping: asyncio.Event) -> None:
+        """At a process's start: be let in to keyring and Vault, however long they are away, if the process has need of them.
+
+        Ends with the process; raises KeyringLoginRefused where waiting would not help.
+        """
+        if not {"_keyring", "_vault"} & self.__dict__.keys():
+            await stopping.wait()
+        while not stopping.is_set():
+            try:
+                await unless_stopped(stopping, self._let_in())
+                await stopping.wait()
+            except KeyringLoginRefused:
+                raise
+            except KeyringUnavailable:
+                await pause(stopping, LOGIN_SECONDS)
+
+    async def _let_in(self) -> None:
+        """Raises KeyringUnavailable."""
+        if "_vault" in self.__dict__:
+            await asyncio.to_thread(self._vault.check)
+        if "_keyring" in self.__dict__:
+            await self._keyring.check()
+
+    @cached_property
+    def keyring(self) -> VouchedKeyring:
+        keyring = self._keyring
+        guarded = GuardedKeyring(keyring, self._breaker(KeyringUnavailable, keyring.check))
+        return VouchedKeyring(guarded, PostgresCanaries(self.postgres))
+
+    @cached_property
+    def content(self) -> EncryptedContent:
+        return EncryptedContent(self.objects, Envelope(), self.keyring)
+
+    @cached_property
+    def personal(self) -> PersonalDataKeys:
+        return PersonalDataKeys.from_files(self.settings.personal_key_file, self.settings.pseudonym_key_file)
+
+    def operator(self, login: str) -> str:
+        """The pseudonym of whoever is at a terminal of ours under that login name."""
+        return self.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{login}")
+
+    @cached_property
+    def texts(self) -> PersonalTexts:
+        settings = self.settings
+        columns = SealedColumns.from_files(settings.column_key_file, settings.lookup_key_file)
+        return PersonalTexts(columns, self.personal, sealed_only=settings.columns_sealed_only)
+
+    @cached_property
+    def _mongo(self) -> MongoAuditStore:
+        store = MongoAuditStore(self.settings.mongo_url.get_secret_value(), self.settings.mongo_database)
+        self._closed_with_us(store.aclose)
+        return store
+
+    @cached_property
+    def _mongo_breaker(self) -> CircuitBreaker:
+        """One for the audit log and the extended metadata: it is the same server."""
+        return self._breaker(AuditStoreUnavailable, self._mongo.check)
+
+    @cached_property
+    def audit_store(self) -> GuardedAuditStore:
+        return GuardedAuditStore(self._mongo, self._mongo_breaker)
+
+    @cached_property
+    def extended_metadata(self) -> MongoExtendedMetadata:
+        """The metadata themselves, for erasing; whoever works for documents uses them guarded."""
+        extended = MongoExtendedMetadata(self.settings.mongo_url.get_secret_value(), self.settings.mongo_database)
+        self._closed_with_us(extended.aclose)
+        return extended
+
+    @cached_property
+    def delivery_metrics(self) -> DeliveryMetrics:
+        return DeliveryMetrics(self.metrics)
+
+    @cached_property
+    def revocations(self) -> Revocations:
+        return revocation_store(self.settings, self._closed_with_us)
+
+    @cached_property
+    def revoked_tokens(self) -> RevokedTokens:
+        return RevokedTokens(self.revocations, time.monotonic)
+
+    @cached_property
+    def signing_keys(self) -> Jwks:
+        return key_set(self.settings)
+
+    @cached_property
+    def render_pool(self) -> RenderPool:
+        pool = create_render_pool(self.settings, self.metrics)
+        self._closed_with_us(pool.aclose)
+        self.told["parsers_confined_by"] = lambda: confinement_of(pool)
+        return pool
+
+    @cached_property
+    def ged_repository(self) -> CmisRepository:
+        """The GED itself, for reconciling; whoever works for documents uses it guarded."""
+        settings = self.settings
+        ged = CmisRepository(
+            settings.ged_url,
+            settings.ged_repository,
+            settings.ged_user,
+            settings.ged_password.get_secret_value(),
+            tls=https_tls(settings, settings.ged_url),
+        )
+        self._closed_with_us(ged.aclose)
+        return ged

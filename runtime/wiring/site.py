@@ -1,0 +1,338 @@
+"""The composition root: which adapter serves which port. Making a part opens no connection; that happens at its first use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo
+
+from crypto.link_tokens import LinkSigner
+from crypto.signatures import verifies
+from domain.errors import GedUnavailable, MailUnavailable, PersonalKeyMissing, RevocationsUnavailable
+from notifications.email_smtp import SmtpMailSender, Tls
+from notifications.rendering import MailTemplates
+from processors.audit.chaining import AuditChainer, AuditFlusher, AuditProcessor, Mover
+from processors.audit.checkpoints import AuditCheckpointer
+from processors.audit.receipts import Receipts
+from processors.documents.abandoned_objects import Leftovers
+from processors.documents.dossiers import DossierFiles
+from processors.documents.intake import Intake
+from processors.documents.links import DocumentLinks
+from processors.documents.reading import Reading
+from processors.documents.revocations import Revoking
+from processors.documents.search import DocumentSearch
+from processors.documents.upload_attempts import AbandonedSweep, Attempts
+from processors.documents.validation import Validation
+from processors.events.archive_copies import ArchiveCopies, CopyRemover
+from processors.events.archiving import ArchivingProcessor
+from processors.events.integrity import IntegrityProcessor
+from processors.events.notification import NotificationProcessor
+from processors.events.operator_mails import OperatorMails
+from processors.events.renditions import RenditionProcessor
+from processors.operators.dead_letters import OperatorDesk
+from processors.operators.keys import KeyCare
+from processors.ports import Processor
+from processors.reconcile.erased import ErasedDocuments
+from processors.reconcile.ged import ArchivedCopies
+from processors.reconcile.object_store import stored_objects
+from processors.reconcile.run import Part, Reconcile
+from processors.reconcile.uploads import expired_uploads, unfinished_puts
+from processors.resilience.guarded_ports import GuardedExtendedMetadata, GuardedGed, GuardedMailSender
+from processors.retention.erasure_request import Erasing
+from processors.retention.legal_holds import Keeping
+from runtime.config.transport import client_tls, kafka_security, kafka_tls
+from runtime.observability.telemetry import RelayMetrics
+from runtime.wiring.access import rate_limits, token_authenticator
+from runtime.wiring.adapters import Adapters
+from runtime.wiring.keyrings import create_tenant_keys
+from runtime.wiring.untrusted_files import create_scanner, operators_of
+from storage.postgres.audit.chain import PostgresAuditPending, PostgresAuditWaiting
+from storage.postgres.audit.tree import PostgresAuditTrees, PostgresInclusions
+from storage.postgres.delivery.dead_letters import PostgresHeld, PostgresOperations
+from storage.postgres.delivery.inbox import PostgresInbox
+from storage.postgres.delivery.outbox import PostgresOutboxSource
+from storage.postgres.delivery.refused_rows import PostgresRefusals
+from storage.postgres.housekeeping import PostgresHousekeeping
+from storage.postgres.inventory import PostgresInventory
+from storage.postgres.keys.canaries import PostgresCanaries
+from storage.postgres.keys.wrapped_keys import PostgresWrappedKeys
+from storage.postgres.queries import PostgresQueries
+from streams.apps import ConsumerOffsets, ConsumerSettings
+from streams.consumer import ConsumerRunner
+from streams.delivery import Delivery, Flow, Policy
+from streams.outbox_relay import OutboxRelay, create_producer
+
+if TYPE_CHECKING:
+    from ingest_api.dependencies import ApiDependencies
+
+#: Consumers that hold no content and call no server but the database.
+LIGHT: Final = frozenset({"audit"})
+LIGHT_LANE: Final = 256
+LIGHT_CONCURRENCY: Final = 128
+
+
+class Site(Adapters):
+    """The parts of one process: its adapters, and what is made of them."""
+
+    # --- processors ----------------------------------------------------------------------------------------------
+
+    def processor(self, consumer: str) -> Processor:
+        """The processor of a consumer group. Raises KeyError for a name that is none."""
+        return _PROCESSORS[consumer](self)
+
+    def integrity(self) -> Processor:
+        scanner = create_scanner(self.settings, self.metrics, lambda kind, clamd: self._breaker(kind, clamd.check))
+        self.told["antivirus"] = lambda: self.settings.antivirus
+        return IntegrityProcessor(self.database, self.content, self.clock, scanner)
+
+    def renditions(self) -> Processor:
+        guarded = GuardedExtendedMetadata(self.extended_metadata, self._mongo_breaker)
+        return RenditionProcessor(self.database, self.content, self.render_pool, guarded, self.clock)
+
+    def archiving(self) -> Processor:
+        ged = GuardedGed(self.ged_repository, self._breaker(GedUnavailable, self.ged_repository.check))
+        copies = ArchiveCopies(self.database, self.content, ged, settle_seconds=self.settings.ged_settle)
+        return ArchivingProcessor(self.database, copies, self.clock)
+
+    def notification(self) -> Processor:
+        settings = self.settings
+        sender = SmtpMailSender(
+            settings.smtp_host,
+            settings.smtp_port,
+            sender=settings.mail_from,
+            sender_name=settings.mail_from_name,
+            user=settings.smtp_user,
+            password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+            tls=Tls(settings.smtp_tls),
+            context=client_tls(settings) if settings.smtp_tls != "none" else None,
+        )
+        templates = MailTemplates(zone=ZoneInfo(settings.mail_time_zone), bank=settings.mail_from_name)
+        guarded = GuardedMailSender(sender, self._breaker(MailUnavailable, sender.check))
+        self.dependencies.need(PersonalKeyMissing.waiting_for, self.texts.check)
+        parts = (templates, guarded, self.clock)
+        domain = settings.mail_from.rpartition("@")[2]
+        operators, mails = operators_of(settings), None
+        if operators.addresses:
+            mails = OperatorMails(self.database, self.personal, *parts, operators, mail_domain=domain)
+        return NotificationProcessor(self.database, self.texts, *parts, mail_domain=domain, operators=mails)
+
+    def audit(self) -> Processor:
+        return AuditProcessor()
+
+    def audit_steps(self) -> Mapping[str, Mover]:
+        """What runs beside the audit consumer, by its name: gives lines their places, moves entries to MongoDB, signs chains."""
+        pending = PostgresAuditPending(self.postgres)
+        return {
+            "chain": AuditChainer(PostgresAuditWaiting(self.postgres)),
+            "flush": AuditFlusher(pending, self.audit_store, self.database),
+            "checkpoint": AuditCheckpointer(
+                PostgresAuditTrees(self.postgres),
+                self.proofs.signer,
+                verifies,
+                self.proofs.checkpoints,
+                self._mongo,
+                pending,
+                self.database,
+                self.clock,
+                entries=self.settings.checkpoint_entries,
+                seconds=self.settings.checkpoint_seconds,
+            ),
+        }
+
+    def desk(self, operator: str) -> OperatorDesk:
+        """Acts of the operator of that login name. Await ``codec.check`` before: acts are audited, and audit lines encoded."""
+        actor = self.operator(operator)
+        return OperatorDesk(self.database, self.codec, self.clock, actor)
+
+    def key_care(self, operator: str) -> KeyCare:
+        """Acts on keys of the operator of that login name. Await ``codec.check`` before: acts are audited."""
+        keys = create_tenant_keys(self.settings)
+        self._closed_with_us(keys.aclose)
+        actor = self.operator(operator)
+        wrapped, canaries = PostgresWrappedKeys(self.postgres), PostgresCanaries(self.postgres)
+        return KeyCare(keys, wrapped, canaries, self.database, self.clock, actor)
+
+    def search(self) -> DocumentSearch:
+        """Await ``codec.check`` before: searches are audited, and audit lines encoded."""
+        queries = PostgresQueries(self.postgres)
+        return DocumentSearch(self.database, queries, self.texts, self.personal, self.clock)
+
+    def operations(self) -> PostgresOperations:
+        """What is held, and which dead letters were handled."""
+        return PostgresOperations(self.postgres)
+
+    def refusals(self) -> PostgresRefusals:
+        """Outbox rows that Kafka refuses."""
+        return PostgresRefusals(self.postgres)
+
+    def revoking(self) -> Revoking:
+        """Await ``codec.check`` before: acts are audited, and audit lines encoded."""
+        return Revoking(
+            self.revocations,
+            self.database,
+            self.personal,
+            self.clock,
+            longest_token=self.settings.jwt_longest_hours * 3600,
+            longest_session=self.settings.jwt_session_hours * 3600,
+            longest_link=self.settings.link_longest_seconds,
+        )
+
+    def housekeeping(self) -> PostgresHousekeeping:
+        settings = self.settings
+        # Reconciling finds what abandoned uploads left by their rows: it must have had its time twice before they go.
+        reconciled = 2 * (settings.reconcile_grace + settings.reconcile_interval) / 3600
+        return PostgresHousekeeping(
+            self.postgres,
+            keep_days=settings.inbox_keep_days,
+            idempotency_hours=settings.idempotency_keep_hours,
+            abandoned_hours=max(settings.abandoned_keep_hours, reconciled),
+        )
+
+    def sweep(self) -> AbandonedSweep:
+        return AbandonedSweep(self.database, Leftovers(self.object_store))
+
+    def reconcile(self, *, grace: float | None = None, ged_hours: float | None = None) -> Reconcile:
+        """``grace`` in seconds and ``ged_hours``, if not as the settings say. Await ``codec.check`` before: repairs are
+        audited. Raises ValueError if the grace is not longer than an upload's lease."""
+        settings = self.settings
+        grace = settings.reconcile_grace if grace is None else grace
+        hours = settings.reconcile_ged_hours if ged_hours is None else ged_hours
+        if grace <= settings.upload_lease:
+            raise ValueError("the grace must be longer than DPJ_UPLOAD_LEASE")
+        parts: dict[str, Part] = {
+            "uploads": expired_uploads,
+            "unfinished puts": unfinished_puts,
+            "objects": stored_objects,
+        }
+        if hours > 0:
+            parts["GED"] = ArchivedCopies(self.ged_repository, hours=hours)
+            remover = CopyRemover(self.database, self.ged_repository)
+            parts["erased"] = ErasedDocuments(self.ged_repository, remover, self.extended_metadata, hours=hours)
+        inventory = PostgresInventory(self.postgres)
+        return Reconcile(self.database, inventory, self.object_store, self.clock, parts, grace_seconds=grace)
+
+    # --- drivers -------------------------------------------------------------------------------------------------
+
+    def policy(self, name: str) -> Policy:
+        """The bounds of the consumer ``name``. One that works in PostgreSQL alone has more of its events under way at once."""
+        settings = self.settings
+        light = name in LIGHT
+        return Policy(
+            lane_size=max(settings.lane_size, LIGHT_LANE if light else 0),
+            lane_concurrency=max(settings.lane_concurrency, LIGHT_CONCURRENCY if light else 0),
+            lease=settings.event_lease,
+            deadline=settings.event_deadline,
+            bug_retries=settings.bug_retries,
+            retry_base=settings.retry_base,
+            retry_cap=settings.retry_cap,
+        )
+
+    def consumer(self, name: str, scratch: str) -> ConsumerRunner:
+        """A member of the consumer group of ``name``."""
+        settings = self.settings
+        processor = self.processor(name)
+        policy = self.policy(name)
+
+        def create_delivery(flow: Flow, offsets: ConsumerOffsets) -> Delivery:
+            return Delivery(
+                processor,
+                decode=self.codec.decode,
+                inbox=PostgresInbox(self.postgres),
+                database=self.database,
+                commit_offsets=offsets.commit,
+                flow=flow,
+                metrics=self.delivery_metrics,
+                policy=policy,
+                held=PostgresHeld(self.postgres),
+                pause=self.dependencies.pause,
+            )
+
+        topics = tuple(event_type.TOPIC for event_type in processor.handles)
+        consumer_settings = ConsumerSettings(
+            bootstrap=settings.kafka_bootstrap,
+            scratch=scratch,
+            session_seconds=settings.group_session,
+            drain=settings.drain_seconds,
+            security=kafka_security(settings),
+            tls=kafka_tls(settings),
+        )
+        return ConsumerRunner(name, topics, consumer_settings, create_delivery)
+
+    def relay(self) -> OutboxRelay:
+        settings = self.settings
+        return OutboxRelay(
+            PostgresOutboxSource(settings.postgres_dsn.get_secret_value()),
+            lambda: create_producer(settings.kafka_bootstrap, kafka_security(settings)),
+            RelayMetrics(self.metrics),
+            batch=settings.relay_batch,
+            keep_hours=settings.outbox_keep_hours,
+        )
+
+    def api(self) -> ApiDependencies:
+        """What the HTTP API is made of. Its framework is loaded here: no other process pays for it at its start."""
+        from ingest_api.dependencies import ApiDependencies
+        from ingest_api.sniffing import MagicSniffer
+
+        settings = self.settings
+        attempts = Attempts(self.database, self.content, self.clock, lease_seconds=settings.upload_lease)
+        scanned_only = settings.antivirus != "off"
+        return ApiDependencies(
+            intake=Intake(self.database, self.content, attempts, MagicSniffer(), self.personal, self.texts, self.clock),
+            reading=Reading(
+                self.database,
+                PostgresQueries(self.postgres),
+                self.content,
+                self.personal,
+                self.clock,
+                scanned_only=scanned_only,
+            ),
+            search=self.search(),
+            texts=self.texts,
+            validation=Validation(self.database, self.personal, self.texts, self.clock),
+            dossiers=DossierFiles(self.database, self.personal, self.clock),
+            revoking=self.revoking(),
+            links=DocumentLinks(
+                self.database,
+                self.content,
+                LinkSigner.from_file(settings.link_key_file) if settings.link_key_file else None,
+                self.personal,
+                self.clock,
+                self.revoked_tokens,
+                longest=settings.link_longest_seconds,
+                scanned_only=scanned_only,
+            ),
+            erasing=Erasing(self.database, self.personal, self.clock),
+            keeping=Keeping(self.database, self.personal, self.clock),
+            receipts=Receipts(
+                self.database,
+                PostgresInclusions(self.postgres),
+                self.proofs.signer,
+                verifies,
+                self.personal,
+                self.clock,
+                seconds=settings.checkpoint_seconds,
+            ),
+            authenticator=token_authenticator(settings, self.signing_keys, self.revoked_tokens),
+            limits=rate_limits(settings, self._closed_with_us),
+            readiness={
+                "postgresql": self.postgres.check,
+                "object_store": self.objects.check,
+                "keyring": self.keyring.check,
+                PersonalKeyMissing.waiting_for: self.texts.check,
+                "schema_registry": self.codec.check,
+                "signing_keys": self.signing_keys.check,
+                RevocationsUnavailable.waiting_for: self.revoked_tokens.look,
+            },
+            circuits=lambda: self.dependencies.circuits,
+            registry=self.metrics,
+            body_timeout=settings.body_timeout,
+        )
+
+
+_PROCESSORS: Final[dict[str, Callable[[Site], Processor]]] = {
+    "integrity": Site.integrity,
+    "renditions": Site.renditions,
+    "archiving": Site.archiving,
+    "notification": Site.notification,
+    "audit": Site.audit,
+}

@@ -1,0 +1,1 @@
+"""Adapters over MongoDB: audit log, extended metadata."""

@@ -1,0 +1,1 @@
+"""Adapters over PostgreSQL: French tables and columns meet English fields here, and nowhere else."""

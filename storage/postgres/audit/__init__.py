@@ -1,0 +1,1 @@
+"""The audit log's working copy in PostgreSQL: chains and trees."""

@@ -1,0 +1,266 @@
+"""The inbox: which events each consumer has done, and who works on which now."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from domain.errors import ClaimLost, DPJError
+from storage.postgres.connections import Connections
+
+MAX_DOCUMENT_KEY: Final = 128
+#: Claims in one statement at most.
+MAX_TOGETHER: Final = 256
+
+_Place = tuple[str, UUID, UUID]
+
+
+class ClaimResult(Enum):
+    """ACQUIRED: ours now. DONE: nothing to do any more. BUSY: another works on it, or on another event of its document."""
+
+    ACQUIRED = "ACQUIRED"
+    DONE = "DONE"
+    BUSY = "BUSY"
+
+
+class PostgresInboxMarks:
+    """The end of a claim, inside the transaction of its effects; see ``processors.ports.Inbox``.
+
+    Marks are held back until ``flush``, and then go out as one statement per outcome. It raises ClaimLost if any of the
+    claims is no longer its owner's: the transaction must then roll back.
+    """
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self._connection = connection
+        self._marks: dict[tuple[str, str], list[tuple[UUID, UUID]]] = {}
+
+    async def finish(self, consumer: str, event_id: UUID, owner: UUID, outcome: str) -> None:
+        self._marks.setdefault((consumer, outcome), []).append((event_id, owner))
+
+    async def reopen(self, consumer: str, event_id: UUID) -> str | None:
+        state: str | None = await self._connection.fetchval(
+            "SELECT state FROM inbox WHERE consumer = $1 AND event_id = $2 FOR UPDATE", consumer, event_id
+        )
+        if state == "DEAD":
+            await self._connection.execute(
+                "DELETE FROM inbox WHERE consumer = $1 AND event_id = $2", consumer, event_id
+            )
+        return state
+
+    async def flush(self) -> None:
+        """Write the marks, the last thing that the transaction does."""
+        marks, self._marks = self._marks, {}
+        for (consumer, outcome), claims in marks.items():
+            status = await self._connection.execute(
+                """
+                UPDATE inbox SET state = $4, updated_at = now()
+                FROM unnest($2::uuid[], $3::uuid[]) AS mine (event_id, owner)
+                WHERE inbox.consumer = $1 AND inbox.event_id = mine.event_id AND inbox.owner = mine.owner
+                    AND inbox.state = 'CLAIMED'
+                """,
+                consumer,
+                [event_id for event_id, _ in claims],
+                [owner for _, owner in claims],
+                outcome,
+            )
+            if status != f"UPDATE {len(claims)}":
+                raise ClaimLost
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A claim that is asked for, and who waits for the answer."""
+
+    consumer: str
+    event_id: UUID
+    document_key: str
+    owner: UUID
+    lease_seconds: float
+    answer: asyncio.Future[ClaimResult | None]
+
+    @property
+    def place(self) -> _Place:
+        return self.consumer, self.event_id, self.owner
+
+
+class PostgresInbox:
+    """Claims, in transactions of their own. Every method raises DatabaseUnavailable.
+
+    Claims that are asked for at once, or while others are under way, go out together: one statement, one commit, for one
+    of each document, as far as event and document are free. Each of the others is then tried alone.
+    """
+
+    def __init__(self, postgres: Connections) -> None:
+        self._postgres = postgres
+        self._wanted: list[_Wanted] = []
+        self._claiming: asyncio.Task[None] | None = None
+
+    async def claim(
+        self, consumer: str, event_id: UUID, document_key: str, owner: UUID, lease_seconds: float
+    ) -> ClaimResult:
+        answer: asyncio.Future[ClaimResult | None] = asyncio.get_running_loop().create_future()
+        wanted = _Wanted(consumer, event_id, column_text(document_key), owner, lease_seconds, answer)
+        self._wanted.append(wanted)
+        if self._claiming is None or self._claiming.done():
+            self._claiming = asyncio.create_task(self._claim_waiting())
+        return await answer or await self._claim_alone(wanted)
+
+    async def _claim_waiting(self) -> None:
+        while self._wanted:
+            batch, self._wanted = self._wanted[:MAX_TOGETHER], self._wanted[MAX_TOGETHER:]
+            batch = [wanted for wanted in batch if not wanted.answer.done()]
+            try:
+                answers = await self._claim_together(batch) if batch else {}
+            except Exception as error:  # noqa: BLE001 - whatever it is, each of the batch must hear of it
+                for wanted in batch:
+                    if not wanted.answer.done():
+                        wanted.answer.set_exception(_copy_of(error))
+                continue
+            for wanted in batch:
+                if wanted.answer.done():
+                    await self._give_back(wanted)
+                else:
+                    wanted.answer.set_result(answers.get(wanted.place))
+
+    async def _claim_together(self, batch: Sequence[_Wanted]) -> dict[_Place, ClaimResult]:
+        """Claim what is free, say what is done already; answers by place, none where something stands in the way."""
+        # One of each document, and in one order for all workers: a statement that holds a document's row and then waits
+        # for another claim's event of that document would stand in a ring with it.
+        one_each = {(wanted.consumer, wanted.document_key): wanted for wanted in reversed(batch)}
+        batch = [wanted for _, wanted in sorted(one_each.items())]
+        events = [wanted.consumer for wanted in batch], [wanted.event_id for wanted in batch]
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                """
+                INSERT INTO inbox (consumer, event_id, document_key, state, owner, lease_until)
+                SELECT consumer, event_id, document_key, 'CLAIMED', owner,
+                       clock_timestamp() + make_interval(secs => lease_seconds)
+                FROM unnest($1::text[], $2::uuid[], $3::text[], $4::uuid[], $5::float8[]) WITH ORDINALITY
+                     AS wanted (consumer, event_id, document_key, owner, lease_seconds, place)
+                ORDER BY place
+                ON CONFLICT DO NOTHING RETURNING consumer, event_id, owner
+                """,
+                *events,
+                [wanted.document_key for wanted in batch],
+                [wanted.owner for wanted in batch],
+                [wanted.lease_seconds for wanted in batch],
+            )
+            answers = {(row["consumer"], row["event_id"], row["owner"]): ClaimResult.ACQUIRED for row in rows}
+            if len(answers) == len(batch):
+                return answers
+            rows = await connection.fetch(
+                """
+                SELECT consumer, event_id FROM inbox
+                WHERE state <> 'CLAIMED' AND (consumer, event_id) IN (SELECT * FROM unnest($1::text[], $2::uuid[]))
+                """,
+                *events,
+            )
+        done = {(row["consumer"], row["event_id"]) for row in rows}
+        for wanted in batch:
+            if wanted.place not in answers and (wanted.consumer, wanted.event_id) in done:
+                answers[wanted.place] = ClaimResult.DONE
+        return answers
+
+    async def _claim_alone(self, wanted: _Wanted) -> ClaimResult:
+        claim = (wanted.consumer, wanted.event_id, wanted.document_key, wanted.owner, wanted.lease_seconds)
+        async with self._postgres.connection() as connection:
+            state = await self._take(connection, *claim)
+            if state is None and await self._free_expired(connection, wanted.consumer, wanted.document_key):
+                state = await self._take(connection, *claim)
+        if state == "CLAIMED":
+            return ClaimResult.ACQUIRED
+        return ClaimResult.BUSY if state is None else ClaimResult.DONE
+
+    async def _give_back(self, wanted: _Wanted) -> None:
+        """Who asked was cancelled meanwhile: what was claimed for them need not wait for its lease to end; best effort."""
+        with suppress(DPJError):
+            await self.release(wanted.consumer, wanted.event_id, wanted.owner)
+
+    async def renew(self, consumer: str, event_id: UUID, owner: UUID, lease_seconds: float) -> bool:
+        """Whether the claim is still ours."""
+        async with self._postgres.connection() as connection:
+            renewed = await connection.fetchval(
+                """
+                UPDATE inbox SET lease_until = clock_timestamp() + make_interval(secs => $4)
+                WHERE consumer = $1 AND event_id = $2 AND owner = $3 AND state = 'CLAIMED' RETURNING true
+                """,
+                consumer,
+                event_id,
+                owner,
+                lease_seconds,
+            )
+        return bool(renewed)
+
+    async def release(self, consumer: str, event_id: UUID, owner: UUID) -> None:
+        """Give an unfinished claim back."""
+        async with self._postgres.connection() as connection:
+            await connection.execute(
+                "DELETE FROM inbox WHERE consumer = $1 AND event_id = $2 AND owner = $3 AND state = 'CLAIMED'",
+                consumer,
+                event_id,
+                owner,
+            )
+
+    @staticmethod
+    async def _take(
+        connection: Any, consumer: str, event_id: UUID, document_key: str, owner: UUID, lease_seconds: float
+    ) -> str | None:
+        """The event's state once the claim was tried: CLAIMED if by us; None if someone is in the way."""
+        try:
+            row = await connection.fetchrow(
+                """
+                INSERT INTO inbox AS held (consumer, event_id, document_key, state, owner, lease_until)
+                VALUES ($1, $2, $3, 'CLAIMED', $4, clock_timestamp() + make_interval(secs => $5))
+                ON CONFLICT (consumer, event_id) DO UPDATE
+                    SET owner = excluded.owner, lease_until = excluded.lease_until, claims = held.claims + 1,
+                        updated_at = now()
+                    WHERE held.state = 'CLAIMED' AND (held.lease_until < clock_timestamp() OR held.owner = $4)
+                RETURNING state
+                """,
+                consumer,
+                event_id,
+                document_key,
+                owner,
+                lease_seconds,
+            )
+        except asyncpg.UniqueViolationError:
+            return None  # another event of the document is being worked on
+        if row is not None:
+            return str(row["state"])
+        state = await connection.fetchval(
+            "SELECT state FROM inbox WHERE consumer = $1 AND event_id = $2", consumer, event_id
+        )
+        return None if state in {None, "CLAIMED"} else str(state)
+
+    @staticmethod
+    async def _free_expired(connection: Any, consumer: str, document_key: str) -> bool:
+        """Whether a claim on another event of the document had run out and is gone now."""
+        freed = await connection.fetchval(
+            """
+            DELETE FROM inbox WHERE consumer = $1 AND document_key = $2 AND state = 'CLAIMED'
+                AND lease_until < clock_timestamp() RETURNING true
+            """,
+            consumer,
+            document_key,
+        )
+        return bool(freed)
+
+
+def column_text(document_key: str) -> str:
+    """The key as the column takes it: one of a stranger's event may be longer, or hold a NUL."""
+    if len(document_key) <= MAX_DOCUMENT_KEY and "\0" not in document_key:
+        return document_key
+    return hashlib.sha256(document_key.encode()).hexdigest()
+
+
+def _copy_of(error: Exception) -> Exception:
+    """One error each: several tasks raising the same object would write into each other's traceback."""
+    return type(error)(error.detail) if isinstance(error, DPJError) else error

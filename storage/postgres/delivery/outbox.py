@@ -1,0 +1,256 @@
+"""The outbox: events written with the transaction that caused them, and the relay's reading of them.
+
+Rows get their ids under the lock of the document they are about, so a document's ids are in its order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from domain.events import Event, dead_letter_topic
+from domain.shared.correlation import current_traceparent, new_traceparent
+from domain.shared.waiting import pause
+from storage.postgres.connections import connect, translated
+
+CHANNEL: Final = "dpj_outbox"
+LEADER_LOCK: Final = 0x64706A_6F7574  # "dpjout"
+PRUNE_ROWS: Final = 5_000
+LEAD_SECONDS: Final = 3.0
+
+#: A leader that is frozen, or whose machine or network is gone, loses its session, and with it the lock, within 3 s: the
+#: relay speaks at least every second, so the server may end a session that is silent for longer, whether the leader's
+#: kernel still answers (``idle_session_timeout``), does not (keepalives), or takes no more data (``tcp_user_timeout``).
+RELAY_SETTINGS: Final = {
+    "application_name": "dpj-relay",
+    "idle_session_timeout": "3000",
+    "tcp_user_timeout": "3000",
+    "tcp_keepalives_idle": "1",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "2",
+    # A mark lost in the server's crash means that a row is published again, which consumers notice.
+    "synchronous_commit": "off",
+}
+
+#: Rows in hand are passed over by id, and those of a key with a refused row before them wait; neither is many. That each
+#: row is looked up by a subquery of its own keeps the planner from comparing every waiting row with every refused one.
+_UNPUBLISHED: Final = """
+    SELECT id, topic, key, body, headers, event_id FROM (
+        SELECT o.*, sum(coalesce(octet_length(body), 0)::bigint + coalesce(octet_length(key), 0))
+                    OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+        FROM (
+            SELECT id, topic, key, body, headers, event_id FROM outbox
+            WHERE published_at IS NULL AND refused_at IS NULL AND id <> ALL($3::bigint[]) AND (
+                SELECT r.id FROM outbox r
+                WHERE r.published_at IS NULL AND r.refused_at IS NOT NULL AND r.key = outbox.key AND r.id < outbox.id
+                LIMIT 1) IS NULL {but}
+            ORDER BY id LIMIT $1
+        ) o
+    ) rows
+    WHERE before IS NULL OR before < $2 ORDER BY id
+"""
+_ALL_TOPICS: Final = _UNPUBLISHED.format(but="")
+#: What waits for one of the topics $4, or behind what does.
+_OTHER_TOPICS: Final = _UNPUBLISHED.format(
+    but="""
+            AND topic <> ALL($4::text[]) AND NOT EXISTS (
+                SELECT FROM outbox w
+                WHERE w.published_at IS NULL AND w.topic = ANY($4) AND w.key = outbox.key AND w.id < outbox.id)"""
+)
+
+#: One slice: of the oldest published rows those past their time. The first have the lowest ids, so that no more is looked at.
+_PRUNE: Final = """
+    DELETE FROM outbox WHERE id = ANY (ARRAY(
+        SELECT id FROM (
+            SELECT id, published_at FROM outbox WHERE published_at IS NOT NULL ORDER BY id LIMIT $2
+        ) oldest
+        WHERE published_at < now() - make_interval(secs => $1 * 3600)))
+"""
+
+
+class NewRows:
+    """Rows to be, column by column: a statement takes each column as an array."""
+
+    def __init__(self, encode: Callable[[Event], bytes]) -> None:
+        self._encode = encode
+        self._rows: list[tuple[str, bytes | None, bytes | None, dict[str, str], UUID | None]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+    def add(self, event: Event) -> None:
+        """Encode an event, for the trace that we are in."""
+        headers = {
+            "event-id": str(event.event_id),
+            "correlation-id": str(event.correlation_id),
+            "traceparent": current_traceparent.get() or new_traceparent(),
+        }
+        self._rows.append((event.TOPIC, event.key.encode(), self._encode(event), headers, event.event_id))
+
+    def add_record(self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]) -> None:
+        # Headers may come from a stranger's record, and jsonb holds no NUL.
+        writable = {name.replace("\0", ""): text.replace("\0", "") for name, text in headers.items()}
+        self._rows.append((topic, key, value, writable, None))
+
+    def columns(self) -> list[Sequence[Any]]:
+        """Topics, keys, bodies, headers, event ids."""
+        return list(zip(*self._rows, strict=True))
+
+
+class PostgresOutbox:
+    """See ``processors.ports.Outbox``. Rows are held back until ``flush``, and then go out as one statement."""
+
+    def __init__(self, connection: asyncpg.Connection[Any], encode: Callable[[Event], bytes]) -> None:
+        self._connection = connection
+        self._encode = encode
+        self._rows = NewRows(encode)
+
+    async def add(self, event: Event) -> None:
+        self._rows.add(event)
+
+    async def add_dead_letter(
+        self, consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
+    ) -> None:
+        await self.add_record(dead_letter_topic(consumer), key, value, headers)
+
+    async def add_record(self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]) -> None:
+        self._rows.add_record(topic, key, value, headers)
+
+    async def flush(self) -> None:
+        """Write the rows, in the order they were added, and wake the relay when the transaction commits."""
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, NewRows(self._encode)
+        await self._connection.execute(
+            """
+            WITH added AS (
+                INSERT INTO outbox (topic, key, body, headers, event_id)
+                SELECT topic, key, body, headers, event_id
+                FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::jsonb[], $5::uuid[]) WITH ORDINALITY
+                     AS rows (topic, key, body, headers, event_id, place)
+                ORDER BY place
+                RETURNING 1
+            )
+            SELECT pg_notify('dpj_outbox', '') FROM (SELECT count(*) FROM added) AS done
+            """,
+            *rows.columns(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """See ``streams.outbox_relay.OutboxRow``."""
+
+    id: int
+    topic: str
+    key: bytes | None
+    body: bytes | None = field(repr=False)
+    headers: Mapping[str, str]
+    event_id: UUID | None
+
+
+class PostgresOutboxReader:
+    """The relay's own session. Its advisory lock is the leadership: it ends with the session, whatever ends that.
+
+    Every method raises DatabaseUnavailable when the session is lost.
+    """
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self._connection = connection
+        self._leading = False
+        self._woken = asyncio.Event()
+
+    async def listen(self) -> None:
+        """Be woken by writers."""
+        with translated():
+            await self._connection.add_listener(CHANNEL, self._wake)
+
+    async def lead(self) -> bool:
+        with translated():
+            if self._leading:
+                # The lock lives as long as its session: an answer proves both.
+                return bool(await self._connection.fetchval("SELECT true", timeout=LEAD_SECONDS))
+            self._leading = bool(
+                await self._connection.fetchval("SELECT pg_try_advisory_lock($1)", LEADER_LOCK, timeout=LEAD_SECONDS)
+            )
+            return self._leading
+
+    @property
+    def woken(self) -> bool:
+        """Whether a writer notified since the last fetch."""
+        return self._woken.is_set()
+
+    async def fetch_unpublished(
+        self, limit: int, max_bytes: int = 4 << 20, known: Collection[int] = (), away: Collection[str] = ()
+    ) -> Sequence[OutboxRow]:
+        """The oldest rows to publish but those ``known`` and those of topics ``away``, with what follows them of their documents:
+        at most ``limit``, and no more once ``max_bytes`` are passed."""
+        self._woken.clear()
+        with translated():
+            if away:
+                rows = await self._connection.fetch(_OTHER_TOPICS, limit, max_bytes, list(known), list(away))
+            else:
+                rows = await self._connection.fetch(_ALL_TOPICS, limit, max_bytes, list(known))
+        return [OutboxRow(**dict(row)) for row in rows]
+
+    async def mark_published(self, ids: Sequence[int]) -> None:
+        with translated():
+            await self._connection.execute(
+                "UPDATE outbox SET published_at = now() WHERE id = ANY($1::bigint[])", list(ids)
+            )
+
+    async def wait(self, timeout: float) -> None:
+        await pause(self._woken, timeout)
+
+    async def refuse(self, row_id: int, code: str) -> None:
+        """Set a row aside; the later ones of its key wait behind it."""
+        with translated():
+            await self._connection.execute(
+                "UPDATE outbox SET refused_at = now(), refused_code = left($2, 64) WHERE id = $1 AND published_at IS NULL",
+                row_id,
+                code,
+            )
+
+    async def count_refused(self) -> int:
+        with translated():
+            count: int = await self._connection.fetchval(
+                "SELECT count(*) FROM outbox WHERE published_at IS NULL AND refused_at IS NOT NULL"
+            )
+        return count
+
+    async def prune(self, older_than_hours: float) -> bool:
+        """Remove one slice of rows published so long ago; whether there may be more."""
+        with translated():
+            status = await self._connection.execute(_PRUNE, older_than_hours, PRUNE_ROWS)
+        # Among the oldest may be some that were published late.
+        return int(status.split()[-1]) > PRUNE_ROWS // 2
+
+    async def close(self) -> None:
+        with translated():
+            await self._connection.close(timeout=2)
+
+    def _wake(self, *_: object) -> None:
+        self._woken.set()
+
+
+class PostgresOutboxSource:
+    """Opens sessions for the relay."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    async def open_reader(self) -> PostgresOutboxReader:
+        """Raises DatabaseUnavailable."""
+        connection = await connect(self._dsn, RELAY_SETTINGS)
+        reader = PostgresOutboxReader(connection)
+        try:
+            await reader.listen()
+        except BaseException:
+            connection.terminate()
+            raise
+        return reader

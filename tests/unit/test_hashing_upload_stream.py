@@ -1,0 +1,42 @@
+"""The one pass over an upload: what it counts and hashes, short and long."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import pytest
+
+from domain.refusals import FileTooLarge
+from processors.documents import hashing_upload_stream as onepass
+from processors.documents.hashing_upload_stream import OnePass
+from processors.documents.upload_attempts import Lease
+from tests.support.fakes_content import collect, cut
+
+CONTENT = random.Random(5).randbytes(10_000)
+
+
+@pytest.fixture(autouse=True)
+def _little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onepass, "LONG", 1000)
+    monkeypatch.setattr(onepass, "BATCH", 300)
+
+
+@pytest.mark.parametrize("size", [1, 999, 1000, 1001, 1299, 1300, 1301, 10_000])
+@pytest.mark.parametrize("piece", [7, 100, 300, 1000, 10_000])
+@pytest.mark.parametrize("head", [0, 50])
+async def test_everything_passes_and_is_hashed_in_its_order(size: int, piece: int, head: int) -> None:
+    content = CONTENT[:size]
+    passed = OnePass(cut(content, piece), 10_000, Lease())
+    if head:
+        assert await passed.head(head) == content[:head]
+    assert await collect(passed.all()) == content
+    assert passed.size == size
+    assert passed.sha256 == hashlib.sha256(content).hexdigest()
+
+
+async def test_what_is_too_long_ends_beside_the_loop_too() -> None:
+    passed = OnePass(cut(CONTENT, 100), 5000, Lease())
+    with pytest.raises(FileTooLarge):
+        await collect(passed.all())
+    assert passed.size == 5100
