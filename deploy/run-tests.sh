@@ -1,23 +1,57 @@
 #!/bin/sh
-# All tests, on a full stack of their own that goes away with them; then the coverage that the core must have.
-# Usage: run-tests.sh STACK PERCENT
+# All tests. Unit and property tests measure the core's coverage while the servers are still built; the others run on as many
+# full stacks as there are workers, which go away with them.
+# Usage: run-tests.sh STACK PERCENT    (environment: DPJ_TEST_WORKERS, DPJ_TEST_OPTIONS)
 set -eu
 
 stack=$1
 percent=$2
 bin=.venv/bin
+workers=${DPJ_TEST_WORKERS:-2}
+options=${DPJ_TEST_OPTIONS:-}
+logs=$(mktemp -d)
+
+each() {
+    number=0
+    while [ "$number" -lt "$workers" ]; do
+        "$@" "$stack-gw$number" || return
+        number=$((number + 1))
+    done
+}
+
+up() { DPJ_STACK_NO_FSYNC=1 "$bin/dpj" stack up --profile full --name "$1"; }
+down() { "$bin/dpj" stack down --wipe --name "$1" >/dev/null; }
 
 finish() {
     status=$?
     trap - EXIT INT TERM
-    "$bin/dpj" stack down --name "$stack" --wipe >/dev/null || true
+    if [ -n "${building:-}" ]; then
+        kill "$building" 2>/dev/null || true
+        wait "$building" 2>/dev/null || true
+    fi
+    each down || true
+    rm -rf "$logs"
     exit "$status"
 }
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-"$bin/dpj" stack up --name "$stack" --profile full
+# The servers: built once, then started once a worker.
+each up >"$logs/stacks" 2>&1 &
+building=$!
+
 rm -f .coverage .coverage.*
-DPJ_TEST_STACK="$stack" "$bin/pytest" --quiet --cov --cov-report= tests
+# shellcheck disable=SC2086 -- options are words
+"$bin/pytest" --quiet -n "$workers" --cov --cov-report= $options tests/unit tests/property
 "$bin/coverage" report --skip-covered --fail-under="$percent"
+
+status=0
+wait "$building" || status=$?
+building=
+cat "$logs/stacks"
+[ "$status" = 0 ] || exit "$status"
+
+# shellcheck disable=SC2086
+DPJ_TEST_STACK="$stack" "$bin/pytest" --quiet -n "$workers" --dist loadgroup --no-loadscope-reorder $options \
+    tests/contract tests/e2e tests/integration

@@ -1,10 +1,17 @@
-"""Shared fixtures: one real stack per test session; databases, buckets and topics are each test's own."""
+"""Shared fixtures: one real stack per test process; databases, buckets and topics are each test's own.
+
+Under pytest-xdist each worker has a stack of its own, so that what is safe in one process is safe in several. A file's tests
+stay together in one worker (its fixtures are made once), but for files of independent cases, which are shared out, and for
+the tests of the running pipeline, which all go to one worker: its eight processes start once.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +19,33 @@ from dotenv import dotenv_values
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NEEDS_SERVERS = {"contract", "integration", "e2e", "faults"}
+
+#: Longest first, so that no worker begins a long group when the others have ended. What is not named comes after, as collected.
+FIRST = (
+    "e2e",
+    "integration/test_stack.py",
+    "integration/test_tls_servers.py",
+    "e2e/test_demo.py",
+    "e2e/test_tls_end_to_end.py",
+)
+#: Files with a stack or a demonstration of their own: they need not wait for the running pipeline.
+ALONE = {"e2e/test_demo.py", "e2e/test_tls_end_to_end.py"}
+#: Files of many cases that share nothing dear.
+SHARED_OUT = {"integration/test_hostile_corpus.py"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="a test that is skipped counts as failed, as in CI")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where nothing may be left out, a run that left something out has failed."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is None or not session.config.getoption("--no-skips"):
+        return
+    if terminal.stats.get("skipped") and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_configure() -> None:
@@ -21,27 +55,62 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Unit and property tests open no socket; the others may reach this machine and nothing else."""
+    groups = {}
     for item in items:
-        folder = item.path.relative_to(REPOSITORY / "tests").parts[0]
+        place = item.path.relative_to(REPOSITORY / "tests")
+        folder = place.parts[0]
         if folder in NEEDS_SERVERS:
             item.add_marker(pytest.mark.allow_hosts(["127.0.0.1", "::1"]))
         else:
             item.add_marker(pytest.mark.disable_socket)
+        groups[item] = group = _group(place.as_posix())
+        if group not in SHARED_OUT and folder not in {"unit", "faults"}:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: FIRST.index(groups[item]) if groups[item] in FIRST else len(FIRST))
+
+
+def _group(place: str) -> str:
+    return "e2e" if place.startswith("e2e/") and place not in ALONE else place
+
+
+def _register_schemas(url: str) -> None:
+    """The schemas of this release, so that no test leans on one that came before it."""
+    from schemas.registry import SchemaRegistry, register_all
+
+    async def register() -> None:
+        registry = SchemaRegistry(url)
+        try:
+            await register_all(registry)
+        finally:
+            await registry.close()
+
+    # In a thread of its own: the loop of the test that comes first must not be touched.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(register())).result()
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Mapping[str, str]]:
-    """Settings (DPJ_...) of a running full stack: the one named by DPJ_TEST_STACK, else one of our own."""
+    """Settings (DPJ_...) of a running full stack: the one named by DPJ_TEST_STACK, else one of our own.
+
+    A worker of pytest-xdist (gw0, gw1, ...) has its own: "<DPJ_TEST_STACK>-gw0".
+    """
     running = os.environ.get("DPJ_TEST_STACK")
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
     name = running or f"test-{os.getpid()}"
+    if running and worker:
+        name = f"{running}-{worker}"
     if running is None:
         from deploy.native import stack as native
 
+        os.environ["DPJ_STACK_NO_FSYNC"] = "1"
         native.up(name, "full")
     try:
         home = Path(os.environ.get("DPJ_HOME", REPOSITORY / ".dpj"))
         values = dotenv_values(home / name / "settings.env")
-        yield {key: value for key, value in values.items() if value is not None}
+        settings = {key: value for key, value in values.items() if value is not None}
+        _register_schemas(settings["DPJ_REGISTRY_URL"])
+        yield settings
     finally:
         if running is None:
             native.down(name, wipe=True)

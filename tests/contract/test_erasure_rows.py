@@ -26,6 +26,9 @@ from tests.support.memory_erasure import MemoryDueDocuments, MemoryErasureQueue,
 
 RECEIPT = SignedReceipt("e30.e30.c2ln", "key-1")
 
+#: Where a test is of a rule of the database alone.
+ON_POSTGRES = pytest.mark.parametrize("bare_site", ["postgres"], indirect=True)
+
 
 def queue_of(site: Site) -> ErasureQueue:
     return MemoryErasureQueue(site.memory) if site.memory else PostgresErasureQueue(site.postgres)
@@ -172,9 +175,8 @@ async def test_what_is_due_and_not_held_comes_longest_due_first(site: Site) -> N
     assert found == [rejected.id, archived.id, later.id]
 
 
+@ON_POSTGRES
 async def test_postgresql_itself_keeps_a_retention_from_being_shortened(site: Site) -> None:
-    if site.memory:
-        pytest.skip("a rule of the database")
     document = a_document(site.dossier, Status.ARCHIVED, expires_at=NOW)
     await site.add(document)
     longer = replace(document, expires_at=NOW + timedelta(days=1))
@@ -186,10 +188,9 @@ async def test_postgresql_itself_keeps_a_retention_from_being_shortened(site: Si
                 await work.documents.update(longer, replace(longer, expires_at=until))
 
 
+@ON_POSTGRES
 async def test_a_shorter_rule_of_a_type_is_for_what_comes_after_it(site: Site) -> None:
     """PHOTO is not archived: what lay there for some years must not become due because the rule changed."""
-    if site.memory:
-        pytest.skip("a rule of the database")
     deposited = {"created_at": NOW - timedelta(days=800), "deposited_at": NOW - timedelta(days=800)}
     before = a_document(site.dossier, Status.VALIDATED, type_code="PHOTO", **deposited)
     longer = a_document(site.dossier, Status.VALIDATED, type_code="PHOTO", retention_years=50, **deposited)
@@ -208,10 +209,9 @@ async def test_a_shorter_rule_of_a_type_is_for_what_comes_after_it(site: Site) -
     assert [found for _, found in await due.next(None, 10)] == [after.id]
 
 
+@ON_POSTGRES
 @pytest.mark.parametrize("years", [9, None])
 async def test_postgresql_itself_keeps_a_documents_years_from_becoming_fewer(site: Site, years: int | None) -> None:
-    if site.memory:
-        pytest.skip("a rule of the database")
     document = a_document(site.dossier, Status.VALIDATED, retention_years=10)
     await site.add(document)
     longer = replace(document, retention_years=11)
@@ -233,9 +233,8 @@ async def test_regular_work_knows_when_it_was_done_last(site: Site) -> None:
     assert await work.age("other") is None
 
 
+@ON_POSTGRES
 async def test_postgresql_itself_keeps_no_key_of_what_is_erased(site: Site) -> None:
-    if site.memory:
-        pytest.skip("a rule of the database")
     document = a_document(site.dossier, Status.VERIFIED)
     await site.add(document)
     with pytest.raises(asyncpg.CheckViolationError):

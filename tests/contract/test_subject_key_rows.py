@@ -23,6 +23,9 @@ from tests.support.memory_subject_keys import MemorySubjectKeyReader
 
 LATER = NOW + timedelta(days=1)
 
+#: Where a test is of a rule of the database alone.
+ON_POSTGRES = pytest.mark.parametrize("bare_site", ["postgres"], indirect=True)
+
 
 def reader_of(site: Site) -> SubjectKeyReader:
     return MemorySubjectKeyReader(site.memory) if site.memory else PostgresSubjectKeyReader(site.postgres)
@@ -138,6 +141,7 @@ async def test_an_upload_that_is_not_completed_brings_none(site: Site) -> None:
     assert await reader_of(site).of([subject_of(document)]) == {}
 
 
+@ON_POSTGRES
 @pytest.mark.parametrize(
     "change",
     [
@@ -147,8 +151,6 @@ async def test_an_upload_that_is_not_completed_brings_none(site: Site) -> None:
     ],
 )
 async def test_postgresql_itself_brings_no_key_back(site: Site, change: str) -> None:
-    if site.memory:
-        pytest.skip("a rule of the database")
     subject = Subject("acme", uuid4())
     await destroyed(site, subject)
     async with site.postgres.connection() as connection:
@@ -156,9 +158,8 @@ async def test_postgresql_itself_brings_no_key_back(site: Site, change: str) -> 
             await connection.execute(f"UPDATE cles_sujets SET {change} WHERE sujet = $1", subject.id)  # noqa: S608
 
 
+@ON_POSTGRES
 async def test_postgresql_itself_keeps_the_row_of_a_destroyed_key(site: Site) -> None:
-    if site.memory:
-        pytest.skip("a rule of the database")
     subject = Subject("acme", uuid4())
     await destroyed(site, subject)
     async with site.postgres.connection() as connection:

@@ -1,4 +1,4 @@
-"""The full pipeline as real processes on the session's stack; they end with the session, whatever happened."""
+"""The full pipeline as real processes on the session's stack; they end with these tests, whatever happened."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.support.pipeline import Pipeline
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running(stack: Mapping[str, str]) -> Iterator[Pipeline]:
     pipeline = Pipeline(stack)
     try:
