@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from dataclasses import replace
 
-from benchmarks.agents_child import TOPIC, Progress, Task
+from benchmarks.agents_workload import TOPIC, Progress, Task
 from domain.events import DocumentUploaded, Event
 from processors.documents.transitions import nothing
 from processors.ports import Commit, Processor

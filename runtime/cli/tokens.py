@@ -12,7 +12,8 @@ from uuid import uuid4
 import typer
 
 from runtime.cli.operator_options import on_site, operator_name
-from runtime.cli.output import AsJson, CommandFailed, Stack, answer
+from runtime.cli.output import AsJson, Stack, answer
+from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
     from domain.revocations import Claim

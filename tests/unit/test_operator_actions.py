@@ -352,7 +352,7 @@ def test_addresses_are_those_that_letters_have() -> None:
 
 def test_times_and_reasons_of_operators() -> None:
     from runtime.cli.operator_options import ago, checked_reason, moment, table, uuid_of
-    from runtime.cli.output import CommandFailed
+    from runtime.errors import CommandFailed
 
     assert moment(None) is None
     assert moment("1970-01-01T00:00:01") == moment("1970-01-01T01:00:01+01:00") == 1000
