@@ -9,7 +9,8 @@ from dataclasses import replace
 from benchmarks.agents_workload import TOPIC, Progress, Task
 from domain.events import DocumentUploaded, Event
 from processors.documents.transitions import nothing
-from processors.ports import Commit, Processor
+from processors.ports.processor import Processor
+from processors.ports.work import Commit
 from runtime.observability.telemetry import DeliveryMetrics
 from runtime.wiring.site import Site
 from storage.postgres.delivery.inbox import PostgresInbox

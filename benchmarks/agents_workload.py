@@ -15,7 +15,7 @@ import asyncpg
 
 from domain.events import DocumentUploaded, Event
 from processors.documents.transitions import nothing
-from processors.ports import Commit
+from processors.ports.work import Commit
 from runtime.config.settings import load_settings
 from runtime.wiring.site import Site
 from storage.postgres.connections import SERVER_SETTINGS, prepare_connection

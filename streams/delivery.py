@@ -44,7 +44,9 @@ from domain.events import Event
 from domain.shared.correlation import continue_trace, current_traceparent, trace_id
 from domain.shared.crash_points import reach
 from processors.documents.transitions import SharedCommit
-from processors.ports import Commit, Database, Processor
+from processors.ports.database import Database
+from processors.ports.processor import Processor
+from processors.ports.work import Commit
 from streams.dead_letter_headers import Verdict, held_event, origin_headers, record_id, sendable
 from streams.deadline import deadline, where
 from streams.draining import Drain

@@ -66,12 +66,27 @@ OWN_FAULT: Final = frozenset(
 Report = tuple[OutboxRow, KafkaError | None]
 
 
-class OutboxReader(Protocol):
+class LeaderSession(Protocol):
     """The relay's own database connection. Raises DatabaseUnavailable; after that it is closed and a new one is opened."""
 
     async def lead(self) -> bool:
         """Take, or confirm that we still hold, the leader lock."""
         ...
+
+    @property
+    def woken(self) -> bool:
+        """Whether a writer notified since the last fetch."""
+        ...
+
+    async def wait(self, timeout: float) -> None:
+        """Until a writer notifies, or ``timeout`` seconds passed."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class UnpublishedRows(Protocol):
+    """The outbox. Raises DatabaseUnavailable."""
 
     async def fetch_unpublished(
         self, limit: int, max_bytes: int, known: Collection[int] = (), away: Collection[str] = ()
@@ -88,20 +103,13 @@ class OutboxReader(Protocol):
 
     async def count_refused(self) -> int: ...
 
-    @property
-    def woken(self) -> bool:
-        """Whether a writer notified since the last fetch."""
-        ...
-
-    async def wait(self, timeout: float) -> None:
-        """Until a writer notifies, or ``timeout`` seconds passed."""
-        ...
-
     async def prune(self, older_than_hours: float) -> bool:
         """Remove one slice of old published rows; whether there may be more."""
         ...
 
-    async def close(self) -> None: ...
+
+class OutboxReader(LeaderSession, UnpublishedRows, Protocol):
+    """The outbox, over the leader's own connection: whoever has lost the lead can't write there."""
 
 
 class OutboxSource(Protocol):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from typing import Final, Protocol
 
 import structlog
@@ -23,7 +23,9 @@ from domain.events import AuditRecorded, Event
 from domain.shared.crash_points import reach
 from domain.shared.waiting import pause
 from processors.documents.transitions import SharedCommit, nothing
-from processors.ports import Commit, Work
+from processors.ports.audit import AuditStore
+from processors.ports.database import Locks
+from processors.ports.work import Commit, HasAuditChains
 
 log = structlog.get_logger()
 
@@ -61,21 +63,6 @@ class PendingEntries(Protocol):
         ...
 
 
-class AuditStore(Protocol):
-    """Where audit entries stay. Raises AuditStoreUnavailable."""
-
-    async def add(self, entries: Sequence[ChainEntry]) -> None:
-        """Keep the entries of one tenant; those already there in the same bytes are fine.
-
-        Raises AuditConflict if the store holds something else in their place.
-        """
-        ...
-
-
-class Locks(Protocol):
-    def lock(self, name: str) -> AbstractAsyncContextManager[object]: ...
-
-
 class AuditProcessor:
     """Consumer ``audit``."""
 
@@ -88,7 +75,7 @@ class AuditProcessor:
             raise TypeError("the audit consumer takes AuditRecorded only")
         line = event
 
-        async def commit(work: Work) -> None:
+        async def commit(work: HasAuditChains) -> None:
             await work.audit_chains.append(line)
 
         return SharedCommit(commit)

@@ -82,8 +82,8 @@ def _claims(path: Path) -> tuple[dict[str, Any], datetime | None]:
 
 
 async def _revoke(site: Site, claims: dict[Claim, str], until: datetime | None) -> datetime:
+    from domain.audit_chain import SYSTEM_TENANT
     from processors.documents.transitions import Origin
-    from processors.operators.dead_letters import SYSTEM_TENANT
 
     await site.codec.check()
     actor = site.operator(operator_name())

@@ -19,6 +19,7 @@ from crypto.personal_data import PersonalDataKeys
 from crypto.sealed_columns import SealedColumns
 from crypto.vault_session import VaultSession
 from crypto.vault_transit import VaultTransitKeyring
+from domain.audit_chain import SYSTEM_TENANT
 from domain.errors import (
     AuditStoreUnavailable,
     DatabaseUnavailable,
@@ -33,7 +34,6 @@ from ged.cmis import CmisRepository
 from processors.documents.content import EncryptedContent
 from processors.documents.personal_texts import PersonalTexts
 from processors.documents.revocations import Revocations, RevokedTokens
-from processors.operators.dead_letters import SYSTEM_TENANT
 from processors.resilience.canary_keyring import VouchedKeyring
 from processors.resilience.circuit_breakers import CircuitBreaker, State
 from processors.resilience.guarded_ports import GuardedAuditStore, GuardedKeyring, GuardedObjectStore

@@ -31,7 +31,7 @@ from processors.events.operator_mails import OperatorMails
 from processors.events.renditions import RenditionProcessor
 from processors.operators.dead_letters import OperatorDesk
 from processors.operators.keys import KeyCare
-from processors.ports import Processor
+from processors.ports.processor import Processor
 from processors.reconcile.erased import ErasedDocuments
 from processors.reconcile.ged import ArchivedCopies
 from processors.reconcile.object_store import stored_objects
