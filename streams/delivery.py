@@ -48,11 +48,10 @@ from processors.ports.database import Database
 from processors.ports.processor import Processor
 from processors.ports.work import Commit
 from streams.dead_letter_headers import Verdict, held_event, origin_headers, record_id, sendable
-from streams.deadline import deadline, where
 from streams.draining import Drain
 from streams.held_events import NOTE_SECONDS, Held, HeldNote, Unlisted
 from streams.lanes import Lane, Partition, Record
-from streams.leases import RenewedLease
+from streams.leases import RenewedLease, deadline, where
 from streams.shared_transaction import Together
 
 log = structlog.get_logger()

@@ -21,7 +21,7 @@ from domain.audit_chain import ChainEntry
 from domain.errors import DocumentBusy, DPJError, Transient
 from domain.events import AuditRecorded, Event
 from domain.shared.crash_points import reach
-from domain.shared.waiting import pause
+from domain.shared.waiting import until_stopped
 from processors.documents.transitions import SharedCommit, nothing
 from processors.ports.audit import AuditStore
 from processors.ports.database import Locks
@@ -100,29 +100,31 @@ class Mover(ABC):
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Move until told to stop, then once more, so that little waits for the next start."""
-        while not stopping.is_set():
-            seconds = IDLE_SECONDS
-            try:
-                if await self.move():
-                    seconds = 0.0
-                self.waiting_for = None
-            except Transient as error:
-                if self.waiting_for != error.waiting_for:
-                    log.warning(
-                        "audit_step_waiting", step=self._step, waiting_for=error.waiting_for, error=type(error).__name__
-                    )
-                self.waiting_for = error.waiting_for
-                seconds = RETRY_SECONDS
-            except DPJError:
-                self.waiting_for = "operator"
-                seconds = RETRY_SECONDS
-            except Exception as error:  # noqa: BLE001 - what waits stays where it is; the other steps go on meanwhile
-                self.waiting_for = "operator"
-                log.error("audit_step_failed", step=self._step, error=type(error).__name__)
-                seconds = RETRY_SECONDS
-            await pause(stopping, seconds)
+        await until_stopped(stopping, self._turn)
         with suppress(DPJError):
             await self.move()
+
+    async def _turn(self) -> float:
+        seconds = IDLE_SECONDS
+        try:
+            if await self.move():
+                seconds = 0.0
+            self.waiting_for = None
+        except Transient as error:
+            if self.waiting_for != error.waiting_for:
+                log.warning(
+                    "audit_step_waiting", step=self._step, waiting_for=error.waiting_for, error=type(error).__name__
+                )
+            self.waiting_for = error.waiting_for
+            seconds = RETRY_SECONDS
+        except DPJError:
+            self.waiting_for = "operator"
+            seconds = RETRY_SECONDS
+        except Exception as error:  # noqa: BLE001 - what waits stays where it is; the other steps go on meanwhile
+            self.waiting_for = "operator"
+            log.error("audit_step_failed", step=self._step, error=type(error).__name__)
+            seconds = RETRY_SECONDS
+        return seconds
 
     async def _each(
         self, tenants: Sequence[str], step: Callable[[str], Awaitable[int]]

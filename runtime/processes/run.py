@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from domain.errors import BrokerUnavailable
+from domain.shared.waiting import unless_stopped
 from operations.kafka import lag
 from operations.kafka.consumers import groups
 from operations.kafka.lag import PartitionLag
@@ -26,7 +27,6 @@ from runtime.processes.local import Services, health_port, waiting_of
 from runtime.processes.reconcile_jobs import keep_reconciling
 from runtime.wiring.site import Site
 from runtime.wiring.untrusted_files import ParsersUnconfined, look_at_parsers
-from streams.waiting import unless_stopped
 
 #: How often unfinished uploads are looked for; more often where their lease is shorter.
 SWEEP_SECONDS: Final = 15.0

@@ -60,7 +60,8 @@ from storage.postgres.queries import PostgresQueries
 from streams.apps import ConsumerOffsets, ConsumerSettings
 from streams.consumer import ConsumerRunner
 from streams.delivery import Delivery, Flow, Policy
-from streams.outbox_relay import OutboxRelay, create_producer
+from streams.librdkafka import create_producer
+from streams.outbox_relay import OutboxRelay
 
 if TYPE_CHECKING:
     from ingest_api.dependencies import ApiDependencies
