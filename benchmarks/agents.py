@@ -12,8 +12,8 @@ from functools import partial
 from typing import Final
 from uuid import uuid4
 
-from benchmarks.agents_child import Task
 from benchmarks.agents_data import Place, finished, place, reset, verified
+from benchmarks.agents_workload import Task
 from benchmarks.measurement import CpuMeter, Sample, alternate, ratio_of
 from benchmarks.report import Cell, Chart, Ratio, Report
 from benchmarks.site import BenchSite

@@ -17,7 +17,7 @@ import asyncpg
 from confluent_kafka import Producer
 from confluent_kafka import admin as kafka_admin
 
-from benchmarks.agents_child import Task, site_of
+from benchmarks.agents_workload import Task, site_of
 from benchmarks.site import TENANT
 from domain.documents import Document, Dossier, Language
 from domain.events import DocumentUploaded

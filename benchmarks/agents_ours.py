@@ -6,10 +6,11 @@ import asyncio
 import tempfile
 from dataclasses import replace
 
-from benchmarks.agents_child import TOPIC, Progress, Task
+from benchmarks.agents_workload import TOPIC, Progress, Task
 from domain.events import DocumentUploaded, Event
 from processors.documents.transitions import nothing
-from processors.ports import Commit, Processor
+from processors.ports.processor import Processor
+from processors.ports.work import Commit
 from runtime.observability.telemetry import DeliveryMetrics
 from runtime.wiring.site import Site
 from storage.postgres.delivery.inbox import PostgresInbox

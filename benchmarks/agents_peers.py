@@ -8,7 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
-from benchmarks.agents_child import Effects, Progress, Task, by_key, pool_of
+from benchmarks.agents_workload import Effects, Progress, Task, by_key, pool_of
 from runtime.wiring.site import Site
 
 

@@ -12,7 +12,7 @@ from quixstreams import Application
 from quixstreams.sinks.base.batch import SinkBatch
 from quixstreams.sinks.base.sink import BatchingSink
 
-from benchmarks.agents_child import Effects, Progress, Task, pool_of, site_of
+from benchmarks.agents_workload import Effects, Progress, Task, pool_of, site_of
 
 INSERT = "INSERT INTO bench_done (consumer, event_id) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING true"
 INSERT_MANY = """

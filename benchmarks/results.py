@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.console import goal_of
+from benchmarks.plots import plot
 from benchmarks.report import Chart, Ratio, Report, figure
-from benchmarks.svg import plot
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 RESULTS: Final = REPOSITORY / "benchmarks" / "results"

@@ -18,9 +18,9 @@ from deploy.native import stack as native
 from deploy.native.report import Plain
 from domain.documents import Role
 from ingest_api.tokens import issue_token
-from runtime.cli.pipeline import prepare
 from runtime.config.settings import Settings, load_settings
 from runtime.processes.local import Services
+from runtime.processes.local_stack import prepare
 
 TENANT = "bench"
 TOKEN_SECONDS = 6 * 3600

@@ -2,7 +2,7 @@
 
 Data keys come from this machine's random source and are wrapped by transit ``encrypt`` under a *derived* key: transit derives the
 wrapping key from its own and our context, so a wrapped key opens for its document only. Context = u16-length-prefixed UTF-8 of
-tenant, document id, role. Calls of one moment for one tenant share a request (``crypto.batching``): one request per upload would
+tenant, document id, role. Calls of one moment for one tenant share a request (``domain.shared.micro_batcher``): one request per upload would
 bound uploads at a thousand per second, a batch carries fifteen times that.
 
 A tenant's key is called ``prefix + tenant``. Our policy (``deploy/vault/dpj-policy.hcl``) has no ``create``: a tenant's name that
@@ -24,11 +24,11 @@ from uuid import UUID
 
 import structlog
 
-from crypto.batching import Batcher, BatchLimits
 from crypto.encoding import length_prefixed
 from crypto.vault_session import KeyRefused, VaultSession
 from domain.errors import DPJError, KeyringUnavailable, TenantKeyMissing, WrongKey
 from domain.keys import DATA_KEY_BYTES, DataKey, EncryptionContext, WrappedKey, is_tenant
+from domain.shared.micro_batcher import BatchPolicy, Closed, Full, Late, MicroBatcher, Waiting
 
 SCHEME = "vault-transit"
 WRAP_PACE = 0.05
@@ -41,6 +41,9 @@ MISSING_SECONDS = 2.0
 # on the document: a key version that is archived or not restored yet comes back, and so the document must wait.
 _REFUSALS = ("message authentication failed", "invalid ciphertext")
 _VERSION_AWAY = "version is too new"
+
+#: Two calls at once, so that one that Vault is slow with does not hold up all others.
+CALLS: Final = BatchPolicy(size=256, calls=2, waiting=4096, window=0.002, deadline=10.0)
 
 _Request = Mapping[str, str]
 _Answer = Mapping[str, Any]
@@ -58,16 +61,16 @@ class VaultTransitKeyring:
         session: VaultSession,
         prefix: str,
         single: str = "",
-        limits: BatchLimits | None = None,
+        policy: BatchPolicy = CALLS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = session
         self._prefix = prefix
         self._single = single
-        self._limits: Final = limits or BatchLimits()
+        self._policy: Final = policy
         self._clock = clock
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="vault")
-        self._batchers: dict[tuple[_Operation, str], Batcher[_Request, _Answer]] = {}
+        self._batchers: dict[tuple[_Operation, str], MicroBatcher[_Request, _Answer]] = {}
         self._missing: dict[str, float] = {}
         self._last: EncryptionContext | None = None
         self._closed = False
@@ -128,20 +131,24 @@ class VaultTransitKeyring:
         self._missing[name] = self._clock() + MISSING_SECONDS
         return TenantKeyMissing("Nobody has created a key for this tenant.")
 
-    def _batcher(self, operation: _Operation, name: str) -> Batcher[_Request, _Answer]:
+    def _batcher(self, operation: _Operation, name: str) -> MicroBatcher[_Request, _Answer]:
         found = self._batchers.get((operation, name))
         if self._closed:
             raise KeyringUnavailable("The keyring is closed.")
         if found is None:
             # A call costs Vault as much as fifty keys in one call: under load a key waits that long for company, at most.
-            limits = replace(self._limits, pace=WRAP_PACE) if operation == "encrypt" else self._limits
+            policy = replace(self._policy, pace=WRAP_PACE) if operation == "encrypt" else self._policy
 
-            async def send(batch: list[_Request]) -> Sequence[_Answer | DPJError]:
-                loop = asyncio.get_running_loop()
-                answers = await loop.run_in_executor(self._executor, self._session.transit, operation, name, batch)
-                return [_failed(operation, answer) if answer.get("error") else answer for answer in answers]
+            async def send(batch: Sequence[Waiting[_Request, _Answer]]) -> None:
+                loop, requests = asyncio.get_running_loop(), [waiting.item for waiting in batch]
+                answers = await loop.run_in_executor(self._executor, self._session.transit, operation, name, requests)
+                for waiting, answer in zip(batch, answers, strict=True):
+                    if answer.get("error"):
+                        waiting.fail(_failed(operation, answer))
+                    else:
+                        waiting.answer(answer)
 
-            found = self._batchers[operation, name] = Batcher(send, limits)
+            found = self._batchers[operation, name] = MicroBatcher(send, policy, _unanswered)
         return found
 
 
@@ -176,6 +183,14 @@ def derivation_context(context: EncryptionContext) -> str:
 
 def to_base64(raw: bytes | bytearray) -> str:
     return base64.b64encode(raw).decode("ascii")
+
+
+def _unanswered(ended: Full | Late | Closed) -> KeyringUnavailable:
+    if isinstance(ended, Full):
+        return KeyringUnavailable("Too many calls wait for the keyring.", outage=False)
+    if isinstance(ended, Late):
+        return KeyringUnavailable("The keyring did not answer in time.")
+    return KeyringUnavailable("The keyring is closed.")
 
 
 def _failed(operation: _Operation, answer: _Answer) -> DPJError:

@@ -18,6 +18,8 @@ from uuid import UUID
 from domain.events import AuditRecorded
 
 FORMAT: Final = 1
+#: Whose chain has what concerns no tenant: acts on keys, on tokens, on things whose document is not known.
+SYSTEM_TENANT: Final = "system"
 
 
 @dataclass(frozen=True, slots=True)

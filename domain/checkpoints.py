@@ -13,16 +13,14 @@ signing input does: a receipt's signature can't pass for a checkpoint's.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from domain.merkle import RightEdge
+from domain.shared.encoding import canonical, of_base64url, to_base64url
 
 FORMAT: Final = 1
 TYPE: Final = "dpj-audit-checkpoint"
@@ -179,22 +177,3 @@ def signed_checkpoint_of(content: bytes) -> SignedCheckpoint:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise ValueError("not a checkpoint's file")
-
-
-def canonical(value: Mapping[str, Any]) -> bytes:
-    """Sorted keys, no spaces, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def to_base64url(raw: bytes) -> str:
-    """Without padding."""
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
-
-
-def of_base64url(text: str) -> bytes:
-    """Without padding. Raises ValueError."""
-    try:
-        raw = text.encode("ascii")
-        return base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)
-    except (UnicodeEncodeError, binascii.Error):
-        raise ValueError("not base64url") from None

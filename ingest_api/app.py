@@ -16,13 +16,13 @@ from ingest_api import (
     routes_links,
     routes_tokens,
 )
-from ingest_api.dependencies import ApiDependencies, Surroundings
+from ingest_api.dependencies import ApiDependencies, Describe, Surroundings
 from ingest_api.metrics import ApiMetrics
 from ingest_api.middleware import ExchangeMiddleware
-from ingest_api.openapi import VERSION
 from ingest_api.readiness import Readiness
 from ingest_api.route_authorization import check_table
 from ingest_api.upload_fast_path import direct_upload
+from ingest_api.version import VERSION
 
 _ROUTERS: Final = (
     routes_documents.router,
@@ -34,11 +34,14 @@ _ROUTERS: Final = (
 )
 
 
-def create_app(deps: ApiDependencies) -> FastAPI:
-    """The application over ``deps``. Raises ValueError if a route has no row in the access table, or a row no route."""
+def create_app(deps: ApiDependencies, describe: Describe) -> FastAPI:
+    """The application over ``deps``. ``describe`` makes its OpenAPI document when that is asked for.
+
+    Raises ValueError if a route has no row in the access table, or a row no route.
+    """
     app = routes_only()
     metrics = ApiMetrics(deps.registry)
-    app.state.surroundings = Surroundings(deps, metrics, Readiness(deps.readiness, deps.circuits))
+    app.state.surroundings = Surroundings(deps, metrics, Readiness(deps.readiness, deps.circuits), describe)
     problems.install(app, _api_routes())
     uploads = next(route for route in _api_routes() if route.name == "upload_document")
     app.add_middleware(ExchangeMiddleware, metrics=metrics, direct={("POST", uploads.path): direct_upload(uploads)})

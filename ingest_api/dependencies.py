@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
-from fastapi import Depends, Request
+from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
 
 from domain.errors import IdentityUnavailable
@@ -65,6 +65,10 @@ class ApiDependencies:
     body_timeout: float = 30.0
 
 
+#: Makes the OpenAPI document of an application.
+Describe = Callable[[FastAPI], dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What ``create_app`` leaves in the application's state for the routes."""
@@ -72,6 +76,7 @@ class Surroundings:
     deps: ApiDependencies
     metrics: ApiMetrics
     readiness: Readiness
+    describe: Describe
 
 
 def surroundings(request: Request) -> Surroundings:

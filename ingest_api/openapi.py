@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from ingest_api.app import routes_only
 from ingest_api.models import (
     DossierInput,
     LinkInput,
@@ -23,8 +24,6 @@ from ingest_api.models import (
 )
 from ingest_api.models_erasure import EraseInput, ExtendInput, HoldInput, LiftInput
 from ingest_api.route_authorization import roles_of
-
-VERSION: Final = "1"
 
 _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     UploadMetadata,
@@ -49,7 +48,7 @@ and `correlation-id` (a UUID) to have yours continued; both come back. Lists are
 
 
 def document_of(app: FastAPI) -> dict[str, Any]:
-    """The document of an application made by ``ingest_api.app``; made once."""
+    """The document of an application made by ``ingest_api.app``; made once. ``create_app`` is given this function."""
     if app.openapi_schema is None:
         app.openapi_schema = _build(app)
     return app.openapi_schema
@@ -97,8 +96,6 @@ def _complete(operation: dict[str, Any]) -> None:
 
 def main() -> None:
     """Print the document, its keys in a fixed order."""
-    from ingest_api.app import routes_only
-
     sys.stdout.write(json.dumps(document_of(routes_only()), indent=2, ensure_ascii=False) + "\n")
 
 

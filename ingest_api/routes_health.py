@@ -8,7 +8,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from ingest_api.dependencies import Admitted, Given
-from ingest_api.openapi import document_of
 from ingest_api.presenters import API
 
 router = APIRouter(include_in_schema=False)
@@ -40,6 +39,6 @@ async def metrics(given: Given) -> Response:
 
 
 @router.get(f"{API}/openapi.json", name="openapi", dependencies=[Admitted])
-async def openapi(request: Request) -> Response:
+async def openapi(request: Request, given: Given) -> Response:
     """The OpenAPI document."""
-    return Response(orjson.dumps(document_of(request.app)), media_type="application/json")
+    return Response(orjson.dumps(given.describe(request.app)), media_type="application/json")

@@ -12,12 +12,11 @@ import structlog
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from domain.shared.waiting import pause
+from domain.shared.waiting import pause, unless_stopped
 from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, attach, create_app
 from streams.delivery import Delivery, Flow
-from streams.kafka_tls import note_tls
+from streams.librdkafka import note_tls
 from streams.ownership import PartitionsUnowned
-from streams.waiting import unless_stopped
 
 log = structlog.get_logger()
 

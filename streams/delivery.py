@@ -44,13 +44,14 @@ from domain.events import Event
 from domain.shared.correlation import continue_trace, current_traceparent, trace_id
 from domain.shared.crash_points import reach
 from processors.documents.transitions import SharedCommit
-from processors.ports import Commit, Database, Processor
+from processors.ports.database import Database
+from processors.ports.processor import Processor
+from processors.ports.work import Commit
 from streams.dead_letter_headers import Verdict, held_event, origin_headers, record_id, sendable
-from streams.deadline import deadline, where
 from streams.draining import Drain
 from streams.held_events import NOTE_SECONDS, Held, HeldNote, Unlisted
 from streams.lanes import Lane, Partition, Record
-from streams.leases import RenewedLease
+from streams.leases import RenewedLease, deadline, where
 from streams.shared_transaction import Together
 
 log = structlog.get_logger()

@@ -1,13 +1,22 @@
-"""A claim's lease, renewed while its owner works."""
+"""What bounds one try of an event: its claim's lease, renewed while its owner works, and a deadline."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from traceback import walk_tb
 from types import TracebackType
 from typing import Final, cast
 
-from domain.errors import ClaimLost
+import structlog
+
+from domain.errors import ClaimLost, WorkStuck
+
+#: Frames that are logged of work that is stuck, the innermost last.
+FRAMES: Final = 6
+
+log = structlog.get_logger()
 
 
 class RenewedLease:
@@ -48,3 +57,26 @@ class RenewedLease:
         cancellations = self._task.uncancel() if self._lost else self._task.cancelling()
         if isinstance(error, asyncio.CancelledError) and cancellations <= self._cancellations:
             raise ClaimLost from error
+
+
+@asynccontextmanager
+async def deadline(seconds: float, consumer: str) -> AsyncIterator[None]:
+    """Cancel the block after ``seconds``, log where it stood, and raise WorkStuck: the event is tried again.
+
+    Whatever the block waits for has a deadline of its own; this one is for what forgot it.
+    """
+    try:
+        async with asyncio.timeout(seconds) as bound:
+            yield
+    except TimeoutError as error:
+        if not bound.expired():
+            raise
+        cause = error.__cause__
+        log.error("event_stuck", consumer=consumer, where=where(cause))
+        raise WorkStuck("Work on this event came to no end in time.") from error
+
+
+def where(error: BaseException | None) -> list[str]:
+    """Modules and lines that an error came through; neither its message nor values, which may be a document's."""
+    trace = error.__traceback__ if error else None
+    return [f"{frame.f_globals.get('__name__', '?')}:{line}" for frame, line in walk_tb(trace)][-FRAMES:]

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
@@ -24,9 +25,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from domain.errors import DPJError
 from domain.shared.crash_points import reach
-from domain.shared.waiting import pause
+from domain.shared.waiting import pause, until_stopped
 from streams.in_flight_rows import OutboxRow, Window
-from streams.kafka_tls import note_tls
 
 log = structlog.get_logger()
 
@@ -45,7 +45,6 @@ SILENCE_SECONDS: Final = 2.0
 PRUNE_EVERY_SECONDS: Final = 60.0
 #: Pause between two slices of a clean-up that is not done yet, so that publishing goes on.
 PRUNE_PAUSE_SECONDS: Final = 0.25
-PRODUCER_QUEUE_MESSAGES: Final = 20_000
 
 #: Errors that are about the row, and stay however often it is sent.
 OWN_FAULT: Final = frozenset(
@@ -66,12 +65,27 @@ OWN_FAULT: Final = frozenset(
 Report = tuple[OutboxRow, KafkaError | None]
 
 
-class OutboxReader(Protocol):
+class LeaderSession(Protocol):
     """The relay's own database connection. Raises DatabaseUnavailable; after that it is closed and a new one is opened."""
 
     async def lead(self) -> bool:
         """Take, or confirm that we still hold, the leader lock."""
         ...
+
+    @property
+    def woken(self) -> bool:
+        """Whether a writer notified since the last fetch."""
+        ...
+
+    async def wait(self, timeout: float) -> None:
+        """Until a writer notifies, or ``timeout`` seconds passed."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class UnpublishedRows(Protocol):
+    """The outbox. Raises DatabaseUnavailable."""
 
     async def fetch_unpublished(
         self, limit: int, max_bytes: int, known: Collection[int] = (), away: Collection[str] = ()
@@ -88,20 +102,13 @@ class OutboxReader(Protocol):
 
     async def count_refused(self) -> int: ...
 
-    @property
-    def woken(self) -> bool:
-        """Whether a writer notified since the last fetch."""
-        ...
-
-    async def wait(self, timeout: float) -> None:
-        """Until a writer notifies, or ``timeout`` seconds passed."""
-        ...
-
     async def prune(self, older_than_hours: float) -> bool:
         """Remove one slice of old published rows; whether there may be more."""
         ...
 
-    async def close(self) -> None: ...
+
+class OutboxReader(LeaderSession, UnpublishedRows, Protocol):
+    """The outbox, over the leader's own connection: whoever has lost the lead can't write there."""
 
 
 class OutboxSource(Protocol):
@@ -116,25 +123,6 @@ class RelayMetrics(Protocol):
         ...
 
     def leading(self, *, leader: bool) -> None: ...
-
-
-def create_producer(bootstrap: str, security: Mapping[str, str] | None = None) -> Producer:
-    """Idempotent, acks from all replicas, no message given up by time; keys land where Java's partitioner puts them. ``security`` is
-    what librdkafka is told beside the address."""
-    told: dict[str, Any] = {
-        "bootstrap.servers": bootstrap,
-        **(security or {}),
-        "error_cb": note_tls,
-        "acks": "all",
-        "enable.idempotence": True,
-        "partitioner": "murmur2_random",
-        "message.timeout.ms": 0,
-        "linger.ms": 5,
-        "compression.type": "lz4",
-        "queue.buffering.max.messages": PRODUCER_QUEUE_MESSAGES,
-        "log_level": 2,
-    }
-    return Producer(told)
 
 
 class OutboxRelay:
@@ -161,24 +149,27 @@ class OutboxRelay:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Lead whenever we can; any failure ends the term, and the next starts from the oldest unpublished row."""
-        while not stopping.is_set():
-            self.state = "connecting"
-            try:
-                reader = await self._source.open_reader()
-            except DPJError as error:
-                log.warning("relay_waiting", waiting_for="postgresql", error=type(error).__name__)
-                await pause(stopping, RETRY_SECONDS)
-                continue
-            try:
-                await self._term(reader, stopping)
-            except (DPJError, KafkaException) as error:
-                log.warning("relay_term_ended", error=type(error).__name__)
-                await pause(stopping, RETRY_SECONDS)
-            finally:
-                self._metrics.leading(leader=False)
-                with suppress(DPJError):
-                    await reader.close()
+        await until_stopped(stopping, partial(self._turn, stopping))
         self.state = "stopped"
+
+    async def _turn(self, stopping: asyncio.Event) -> float:
+        """One term, from the session's start to its end; gives the pause before the next."""
+        self.state = "connecting"
+        try:
+            reader = await self._source.open_reader()
+        except DPJError as error:
+            log.warning("relay_waiting", waiting_for="postgresql", error=type(error).__name__)
+            return RETRY_SECONDS
+        try:
+            await self._term(reader, stopping)
+        except (DPJError, KafkaException) as error:
+            log.warning("relay_term_ended", error=type(error).__name__)
+            return RETRY_SECONDS
+        finally:
+            self._metrics.leading(leader=False)
+            with suppress(DPJError):
+                await reader.close()
+        return 0.0
 
     async def _term(self, reader: OutboxReader, stopping: asyncio.Event) -> None:
         while not await reader.lead():

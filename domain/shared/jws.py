@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from domain.checkpoints import canonical, of_base64url, to_base64url
+from domain.shared.encoding import canonical, of_base64url, to_base64url
 
 MEDIA_TYPE: Final = "application/jose"
 

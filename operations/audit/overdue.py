@@ -13,7 +13,7 @@ from typing import Final
 
 from operations.audit.checkpoints import Finding, Signed
 from operations.audit.export import AuditReader, Checkpoints, PendingEntries, entries_of
-from processors.ports import Clock
+from processors.ports.clock import Clock
 
 #: Of the time between two checkpoints, after which one is overdue; and the least, for a worker that is at its work or restarts.
 INTERVALS: Final = 2

@@ -26,7 +26,9 @@ from domain.errors import AuditConflict
 from operations.audit.export import AuditReader, PendingEntries, entries_of
 from operations.export.external_sort import RUN_BYTES, SortedLines
 from processors.documents.transitions import Origin, audit_line
-from processors.ports import Clock, Database
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.work import HasOutbox
 
 PAGE: Final = 500
 DOCUMENTS: Final = "documents.jsonl"
@@ -121,7 +123,7 @@ class AnonymisedExport:
         rows: ExportRows,
         reader: AuditReader,
         pending: PendingHeads,
-        database: Database,
+        database: Transactions[HasOutbox],
         clock: Clock,
         actor: str,
         *,

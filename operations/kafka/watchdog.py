@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import structlog
 
 from domain.errors import BrokerUnavailable
-from domain.shared.waiting import pause
+from domain.shared.waiting import until_stopped
 from operations.kafka.lag import PartitionLag
 
 log = structlog.get_logger()
@@ -129,12 +129,14 @@ class Watchdog:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Look until told to stop."""
-        while not stopping.is_set():
-            try:
-                await self.look()
-            except Exception as error:  # noqa: BLE001 - whatever went wrong with one look or restart, the next ones are needed
-                log.error("watchdog_failed", error=type(error).__name__)
-            await pause(stopping, self._interval)
+        await until_stopped(stopping, self._turn)
+
+    async def _turn(self) -> float:
+        try:
+            await self.look()
+        except Exception as error:  # noqa: BLE001 - whatever went wrong with one look or restart, the next ones are needed
+            log.error("watchdog_failed", error=type(error).__name__)
+        return self._interval
 
     async def look(self) -> None:
         """Once: measure, raise and clear alarms, restart who stands without an excuse."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from typing import Final, Protocol
 
 import structlog
@@ -21,9 +21,11 @@ from domain.audit_chain import ChainEntry
 from domain.errors import DocumentBusy, DPJError, Transient
 from domain.events import AuditRecorded, Event
 from domain.shared.crash_points import reach
-from domain.shared.waiting import pause
+from domain.shared.waiting import until_stopped
 from processors.documents.transitions import SharedCommit, nothing
-from processors.ports import Commit, Work
+from processors.ports.audit import AuditStore
+from processors.ports.database import Locks
+from processors.ports.work import Commit, HasAuditChains
 
 log = structlog.get_logger()
 
@@ -61,21 +63,6 @@ class PendingEntries(Protocol):
         ...
 
 
-class AuditStore(Protocol):
-    """Where audit entries stay. Raises AuditStoreUnavailable."""
-
-    async def add(self, entries: Sequence[ChainEntry]) -> None:
-        """Keep the entries of one tenant; those already there in the same bytes are fine.
-
-        Raises AuditConflict if the store holds something else in their place.
-        """
-        ...
-
-
-class Locks(Protocol):
-    def lock(self, name: str) -> AbstractAsyncContextManager[object]: ...
-
-
 class AuditProcessor:
     """Consumer ``audit``."""
 
@@ -88,7 +75,7 @@ class AuditProcessor:
             raise TypeError("the audit consumer takes AuditRecorded only")
         line = event
 
-        async def commit(work: Work) -> None:
+        async def commit(work: HasAuditChains) -> None:
             await work.audit_chains.append(line)
 
         return SharedCommit(commit)
@@ -113,29 +100,31 @@ class Mover(ABC):
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Move until told to stop, then once more, so that little waits for the next start."""
-        while not stopping.is_set():
-            seconds = IDLE_SECONDS
-            try:
-                if await self.move():
-                    seconds = 0.0
-                self.waiting_for = None
-            except Transient as error:
-                if self.waiting_for != error.waiting_for:
-                    log.warning(
-                        "audit_step_waiting", step=self._step, waiting_for=error.waiting_for, error=type(error).__name__
-                    )
-                self.waiting_for = error.waiting_for
-                seconds = RETRY_SECONDS
-            except DPJError:
-                self.waiting_for = "operator"
-                seconds = RETRY_SECONDS
-            except Exception as error:  # noqa: BLE001 - what waits stays where it is; the other steps go on meanwhile
-                self.waiting_for = "operator"
-                log.error("audit_step_failed", step=self._step, error=type(error).__name__)
-                seconds = RETRY_SECONDS
-            await pause(stopping, seconds)
+        await until_stopped(stopping, self._turn)
         with suppress(DPJError):
             await self.move()
+
+    async def _turn(self) -> float:
+        seconds = IDLE_SECONDS
+        try:
+            if await self.move():
+                seconds = 0.0
+            self.waiting_for = None
+        except Transient as error:
+            if self.waiting_for != error.waiting_for:
+                log.warning(
+                    "audit_step_waiting", step=self._step, waiting_for=error.waiting_for, error=type(error).__name__
+                )
+            self.waiting_for = error.waiting_for
+            seconds = RETRY_SECONDS
+        except DPJError:
+            self.waiting_for = "operator"
+            seconds = RETRY_SECONDS
+        except Exception as error:  # noqa: BLE001 - what waits stays where it is; the other steps go on meanwhile
+            self.waiting_for = "operator"
+            log.error("audit_step_failed", step=self._step, error=type(error).__name__)
+            seconds = RETRY_SECONDS
+        return seconds
 
     async def _each(
         self, tenants: Sequence[str], step: Callable[[str], Awaitable[int]]

@@ -30,9 +30,11 @@ from domain.checkpoints import AuditTree, Checkpoint, SignedCheckpoint, first_pr
 from domain.errors import CheckpointConflict
 from domain.merkle import RightEdge, TileId, edge_tiles, edge_within, leaf_tiles, leaves_within
 from domain.shared.crash_points import reach
-from processors.audit.chaining import Locks, Mover
-from processors.audit.signing import Signer, Verifies, is_ours
-from processors.ports import Clock
+from processors.audit.chaining import Mover
+from processors.audit.signing import Verifies, is_ours
+from processors.ports.clock import Clock
+from processors.ports.database import Locks
+from processors.ports.signing import Signer
 
 log = structlog.get_logger()
 
@@ -53,8 +55,8 @@ class TreeTiles(Protocol):
         ...
 
 
-class AuditTrees(TreeTiles, Protocol):
-    """The trees and their checkpoints, as the database has them. Raises DatabaseUnavailable."""
+class CheckpointRows(Protocol):
+    """The trees' edges and their checkpoints, as the database has them. Raises DatabaseUnavailable."""
 
     async def due(self, entries: int, before: datetime, ahead: datetime) -> Sequence[str]:
         """Tenants with a checkpoint to finish, or with ``entries`` new entries, or with any and the latest taken ``before``; and
@@ -77,6 +79,10 @@ class AuditTrees(TreeTiles, Protocol):
     async def finish(self, signed: SignedCheckpoint) -> None:
         """Step 6."""
         ...
+
+
+class AuditTrees(TreeTiles, CheckpointRows, Protocol):
+    """The trees, as the database has them."""
 
 
 class CheckpointStore(Protocol):

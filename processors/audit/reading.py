@@ -16,8 +16,11 @@ from domain.audit_chain import StoredEntry
 from domain.errors import AuditConflict, WrongKey
 from domain.subjects import Field, Legibility, Opened, Subject, SubjectKey
 from processors.documents.transitions import Origin, audit_line
-from processors.ports import Clock, Database, PersonalData
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.personal_data import PersonalData
 from processors.ports.subjects import SubjectKeyReader
+from processors.ports.work import AuditWork
 
 
 class EntriesOfEntity(Protocol):
@@ -50,7 +53,7 @@ class AuditReading:
         entries: EntriesOfEntity,
         keys: SubjectKeyReader,
         personal: PersonalData,
-        database: Database,
+        database: Transactions[AuditWork],
         clock: Clock,
         actor: str,
     ) -> None:

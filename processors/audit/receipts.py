@@ -12,10 +12,14 @@ from domain.lifecycle import GOING, Status
 from domain.receipts import Archiving, Inclusion, receipt_input
 from domain.refusals import DocumentGone, DocumentNotFound, ReceiptNotAvailable, ReceiptPending
 from domain.shared.jws import compact
-from processors.audit.signing import Signer, Verifies, is_ours
+from processors.audit.signing import Verifies, is_ours
 from processors.documents.callers import Caller, Origins
 from processors.documents.transitions import audit_line
-from processors.ports import Clock, Database, PersonalData
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.personal_data import PersonalData
+from processors.ports.signing import Signer
+from processors.ports.work import AuditWork, HasDocuments
 
 #: The longest that a caller is told to wait before it asks again, in seconds: checkpoints may be due earlier than by time.
 LONGEST_WAIT: Final = 60.0
@@ -34,12 +38,16 @@ class Inclusions(Protocol):
         ...
 
 
+class ReceiptWork(AuditWork, HasDocuments, Protocol):
+    """What giving a receipt needs of a transaction."""
+
+
 class Receipts:
     """``seconds``: how long after a tenant's last checkpoint the next one comes at the latest."""
 
     def __init__(
         self,
-        database: Database,
+        database: Transactions[ReceiptWork],
         inclusions: Inclusions,
         signer: Signer,
         verifies: Verifies,

@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 from domain.checkpoints import PublicKey, SignedCheckpoint
+from processors.ports.signing import Signer
 
 #: Whether a signature of a message holds under a key.
 Verifies = Callable[[PublicKey, bytes, bytes], bool]
-
-
-class Signer(Protocol):
-    """An Ed25519 key that stays where it is. Raises KeyringUnavailable."""
-
-    async def current(self) -> PublicKey:
-        """The key that signs now."""
-        ...
-
-    async def sign(self, message: bytes, key_id: str) -> bytes:
-        """64 bytes; the same key and message always give the same."""
-        ...
-
-    async def public_keys(self) -> Sequence[PublicKey]:
-        """Every key that ever signed, oldest first, as far as this process knows."""
-        ...
-
-    async def check(self) -> None:
-        """Look at the keys anew."""
-        ...
 
 
 async def is_ours(signer: Signer, verifies: Verifies, signed: SignedCheckpoint) -> bool:

@@ -13,7 +13,9 @@ from domain.errors import WrongKey
 from domain.lifecycle import GOING, Status
 from domain.subjects import Field, subject_of
 from processors.documents.transitions import Origin
-from processors.ports import Clock, PersonalData, Work
+from processors.ports.clock import Clock
+from processors.ports.personal_data import PersonalData
+from processors.ports.work import HasSubjectKeyRows
 
 _log = structlog.get_logger()
 
@@ -91,16 +93,18 @@ class Origins:
         """For lines about no document, and for those that outlive their document: address and agent under the site's key."""
         return self._under_site(caller, self.bare(caller))
 
-    async def about(self, work: Work, document: Document, caller: Caller) -> Origin:
+    async def about(self, work: HasSubjectKeyRows, document: Document, caller: Caller) -> Origin:
         """For a line about ``document`` that ``work`` writes."""
         return await self.sealed(work, document, caller, self.bare(caller))
 
-    async def about_visit(self, work: Work, document: Document, visitor: Visitor, actor: str) -> Origin:
+    async def about_visit(self, work: HasSubjectKeyRows, document: Document, visitor: Visitor, actor: str) -> Origin:
         """The same for who comes without a token; ``actor`` says by what right."""
         origin = Origin(actor=actor, at=self._clock.now(), correlation_id=visitor.correlation_id)
         return await self.sealed(work, document, visitor, origin)
 
-    async def sealed(self, work: Work, document: Document, who: Caller | Visitor, origin: Origin) -> Origin:
+    async def sealed(
+        self, work: HasSubjectKeyRows, document: Document, who: Caller | Visitor, origin: Origin
+    ) -> Origin:
         """``origin`` with address and agent. A document that has no key yet gets one, in the transaction of its line; one that is
         being erased gets none any more."""
         if not (who.ip or who.user_agent):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 from domain.documents import Dossier, Step
 from processors.documents.callers import Caller, Origins
 from processors.documents.pagination import DEFAULT_LIMIT, Page, check_limit, decode_cursor, page_of
 from processors.documents.transitions import Origin, audit_line
-from processors.ports import Clock, Database, PersonalData, Work
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.personal_data import PersonalData
+from processors.ports.work import HasDossiers, HasOutbox
 
 OPEN: Final = "OPEN"
 TO_DO: Final = "TO_DO"
@@ -38,10 +41,14 @@ class NewDossier:
     steps: Sequence[NewStep] = ()
 
 
+class DossierWork(HasDossiers, HasOutbox, Protocol):
+    """What the use cases of dossiers need of a transaction."""
+
+
 class DossierFiles:
     """Dossiers of the caller's own tenant."""
 
-    def __init__(self, database: Database, personal: PersonalData, clock: Clock) -> None:
+    def __init__(self, database: Transactions[DossierWork], personal: PersonalData, clock: Clock) -> None:
         self._database = database
         self._origins = Origins(personal, clock)
 
@@ -96,5 +103,5 @@ class DossierFiles:
         return page_of(rows, limit, lambda row: (row.created_at, row.id))
 
 
-async def _audit(work: Work, origin: Origin, tenant: str, entity: str, action: str) -> None:
+async def _audit(work: HasOutbox, origin: Origin, tenant: str, entity: str, action: str) -> None:
     await work.outbox.add(audit_line(origin, tenant, "dossier", entity, action))

@@ -48,8 +48,10 @@ from processors.documents.hashing_upload_stream import OnePass
 from processors.documents.media_types import media_type
 from processors.documents.personal_texts import PersonalTexts
 from processors.documents.transitions import Origin, canonical_json, planned
-from processors.documents.upload_attempts import Attempt, Attempts, Lease, Scope
-from processors.ports import Clock, Database, PersonalData
+from processors.documents.upload_attempts import Attempt, Attempts, Lease, Scope, UploadWork
+from processors.ports.clock import Clock
+from processors.ports.database import HasUploadRecords, Transactions
+from processors.ports.personal_data import PersonalData
 
 MAX_IDEMPOTENCY_KEY: Final = 128
 CREATED: Final = 201
@@ -160,12 +162,16 @@ class _Held:
     rule: DocumentType
 
 
+class IntakeDatabase(Transactions[UploadWork], HasUploadRecords, Protocol):
+    """Transactions, and an upload's rows in one call each way."""
+
+
 class Intake:
     """The use case of ``POST /documents``."""
 
     def __init__(
         self,
-        database: Database,
+        database: IntakeDatabase,
         content: Content,
         attempts: Attempts,
         sniffer: Sniffer,

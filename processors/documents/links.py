@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 from domain.documents import Document
@@ -27,11 +27,18 @@ from processors.documents.callers import Caller, Origins, Visitor
 from processors.documents.reading import Content
 from processors.documents.revocations import RevokedTokens
 from processors.documents.transitions import Origin, audit_line
-from processors.ports import Clock, Database, PersonalData, Work
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
 from processors.ports.links import LinkTokens
+from processors.ports.personal_data import PersonalData
+from processors.ports.work import AuditWork, HasDocuments, HasLinks
 
 #: Good links of one document at once.
 MAX_LINKS: Final = 100
+
+
+class LinkWork(AuditWork, HasDocuments, HasLinks, Protocol):
+    """What the use cases of links need of a transaction."""
 
 
 class DocumentLinks:
@@ -40,7 +47,7 @@ class DocumentLinks:
 
     def __init__(
         self,
-        database: Database,
+        database: Transactions[LinkWork],
         content: Content,
         tokens: LinkTokens | None,
         personal: PersonalData,
@@ -153,19 +160,25 @@ class DocumentLinks:
         return document
 
     async def _record(
-        self, work: Work, visitor: Visitor, link: DocumentLink, document: Document, action: str, details: dict[str, str]
+        self,
+        work: LinkWork,
+        visitor: Visitor,
+        link: DocumentLink,
+        document: Document,
+        action: str,
+        details: dict[str, str],
     ) -> None:
         details = {"link_id": str(link.id), "made_by": link.created_by, "purpose": link.purpose, **details}
         origin = await self._origins.about_visit(work, document, visitor, f"link:{link.id}")
         await work.outbox.add(_line(origin, document, action, details))
 
-    async def _opened(self, work: Work, token: str) -> tuple[DocumentLink, Document]:
+    async def _opened(self, work: LinkWork, token: str) -> tuple[DocumentLink, Document]:
         link, document, reason = await self._looked_up(work, token)
         if reason is not None:
             raise LinkNotFound
         return link, document
 
-    async def _looked_up(self, work: Work, token: str) -> tuple[DocumentLink, Document, str | None]:
+    async def _looked_up(self, work: LinkWork, token: str) -> tuple[DocumentLink, Document, str | None]:
         """The link, its document, and why it does not open it, if it doesn't. Raises LinkNotFound where there is no such link."""
         if self._tokens is None:
             raise LinkNotFound

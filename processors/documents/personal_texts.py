@@ -17,7 +17,7 @@ import structlog
 from domain.documents import Document
 from domain.errors import PersonalKeyMissing, WrongKey
 from domain.personal_texts import CurrentKeys, GivenTexts, PersonalField, Place, Shown, Texts, normalised
-from processors.ports import PersonalData
+from processors.ports.personal_data import PersonalData
 
 _LABELS: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 

@@ -15,7 +15,10 @@ from domain.renderings import THUMBNAIL_BOXES
 from processors.documents.callers import ATTEMPTS, DOCUMENTS, Caller, Origins
 from processors.documents.pagination import DEFAULT_LIMIT, Page, Position, check_limit, decode_cursor, page_of
 from processors.documents.transitions import audit_line
-from processors.ports import Clock, Database, PersonalData, Work
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.personal_data import PersonalData
+from processors.ports.work import AuditWork, HasDocuments, HasRenditions, HasTimeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,10 @@ class Thumbnail:
     rendition: Rendition
 
 
+class ReadingWork(AuditWork, HasDocuments, HasTimeline, HasRenditions, Protocol):
+    """What reading a document needs of a transaction."""
+
+
 class Reading:
     """What callers may read. A document that the caller may not see does not exist for it.
 
@@ -69,7 +76,7 @@ class Reading:
 
     def __init__(
         self,
-        database: Database,
+        database: Transactions[ReadingWork],
         queries: DocumentQueries,
         content: Content,
         personal: PersonalData,
@@ -186,13 +193,13 @@ class Reading:
         return self._content.read_rendition(document, thumbnail.rendition)
 
     @staticmethod
-    async def _visible(work: Work, caller: Caller, document_id: UUID) -> Document:
+    async def _visible(work: ReadingWork, caller: Caller, document_id: UUID) -> Document:
         document = await work.documents.get(document_id)
         if not caller.sees(document):
             raise DocumentNotFound
         return document
 
-    async def _readable(self, work: Work, caller: Caller, document_id: UUID) -> Document:
+    async def _readable(self, work: ReadingWork, caller: Caller, document_id: UUID) -> Document:
         document = await work.documents.get(document_id)
         if document.tenant != caller.tenant or not caller.sees(document):
             raise DocumentNotFound
@@ -207,7 +214,12 @@ class Reading:
         return document
 
     async def _audit(
-        self, work: Work, caller: Caller, document: Document, action: str, details: Mapping[str, Any] | None = None
+        self,
+        work: ReadingWork,
+        caller: Caller,
+        document: Document,
+        action: str,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         origin = await self._origins.about(work, document, caller)
         line = audit_line(origin, document.tenant, "document", str(document.id), action, details=details)

@@ -17,7 +17,10 @@ from domain.refusals import MetadataInvalid
 from domain.revocations import Claim, Revocation, Revoked, mark_of
 from processors.documents.callers import Caller, Origins
 from processors.documents.transitions import Origin, audit_line
-from processors.ports import Clock, Database, PersonalData
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.personal_data import PersonalData
+from processors.ports.work import HasLinks, HasOutbox
 
 POLL_SECONDS: Final = 1.0
 #: From the start of a look: one that hangs does not make the copy look younger than it is.
@@ -94,6 +97,10 @@ def _noticed(look: asyncio.Task[None]) -> None:
         look.exception()
 
 
+class RevocationWork(HasLinks, HasOutbox, Protocol):
+    """What revoking a token needs of a transaction."""
+
+
 class Revoking:
     """The act of revoking; on record before it takes effect, and safe to repeat.
 
@@ -104,7 +111,7 @@ class Revoking:
     def __init__(
         self,
         store: Revocations,
-        database: Database,
+        database: Transactions[RevocationWork],
         personal: PersonalData,
         clock: Clock,
         *,

@@ -26,7 +26,10 @@ from processors.documents.pagination import (
 from processors.documents.personal_texts import PersonalTexts
 from processors.documents.reading import DocumentFilter, DocumentQueries
 from processors.documents.transitions import Origin, audit_line
-from processors.ports import Clock, Database, PersonalData
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.personal_data import PersonalData
+from processors.ports.work import HasOutbox
 
 ACTION: Final = "document.search"
 
@@ -37,7 +40,12 @@ class DocumentSearch:
     """Searches within one tenant; there is no index across tenants."""
 
     def __init__(
-        self, database: Database, queries: DocumentQueries, texts: PersonalTexts, personal: PersonalData, clock: Clock
+        self,
+        database: Transactions[HasOutbox],
+        queries: DocumentQueries,
+        texts: PersonalTexts,
+        personal: PersonalData,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._queries = queries

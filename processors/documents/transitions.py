@@ -12,7 +12,8 @@ from uuid import UUID, uuid4
 from domain.documents import Document, TimelineEntry
 from domain.events import AuditRecorded, DocumentEvent
 from domain.lifecycle import Status
-from processors.ports import Change, Commit, Work
+from processors.ports.documents import Change
+from processors.ports.work import Commit, HasDocuments, StateWork, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ def canonical_json(value: Mapping[str, Any]) -> str:
 
 
 async def advance(
-    work: Work,
+    work: StateWork,
     document: Document,
     to: Status,
     origin: Origin,
@@ -138,7 +139,7 @@ def audit_line(
     )
 
 
-async def touch(work: Work, document: Document, at: datetime, **changes: Any) -> Document:
+async def touch(work: HasDocuments, document: Document, at: datetime, **changes: Any) -> Document:
     """Change fields of a locked document without a change of state."""
     changed = replace(document, updated_at=at, **changes)
     await work.documents.update(document, changed)

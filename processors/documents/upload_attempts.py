@@ -20,7 +20,9 @@ from domain.errors import DPJError, Transient
 from domain.lifecycle import Status
 from domain.refusals import UploadSuperseded
 from domain.shared.crash_points import reach
-from processors.ports import Clock, Database
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.work import HasDocuments, HasIdempotencyKeys, HasUploads
 
 Scope = tuple[str, str, str]
 
@@ -53,12 +55,16 @@ class Attempt:
     scope: Scope | None
 
 
+class UploadWork(HasDocuments, HasUploads, HasIdempotencyKeys, Protocol):
+    """What an upload under way needs of a transaction."""
+
+
 class Attempts:
     """Keeps and discards attempts. ``lease_seconds`` is renewed at a third of its length; ``discard_seconds`` is a deadline."""
 
     def __init__(
         self,
-        database: Database,
+        database: Transactions[UploadWork],
         content: Content,
         clock: Clock,
         *,
@@ -149,7 +155,7 @@ class AbandonedSweep:
 
     REMEMBERED: Final = 1000
 
-    def __init__(self, database: Database, content: Content) -> None:
+    def __init__(self, database: Transactions[HasUploads], content: Content) -> None:
         self._database = database
         self._content = content
         self._owed: deque[str] = deque()

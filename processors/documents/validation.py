@@ -7,7 +7,7 @@ the content.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from domain.documents import Decision, Document, TimelineEntry
@@ -18,7 +18,10 @@ from processors.documents.callers import ATTEMPTS, Caller, Origins
 from processors.documents.decisions import NO_NOTE, NOTED, carry_out
 from processors.documents.personal_texts import PersonalTexts
 from processors.documents.transitions import Origin, audit_line, touch
-from processors.ports import Clock, Database, PersonalData, Work
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.personal_data import PersonalData
+from processors.ports.work import AuditWork, StateWork
 
 MAX_NOTE: Final = 2000
 
@@ -31,10 +34,16 @@ class Decided:
     pending: bool
 
 
+class DecisionWork(StateWork, AuditWork, Protocol):
+    """What deciding about a document needs of a transaction."""
+
+
 class Validation:
     """Decisions by validators, on documents of their own tenant."""
 
-    def __init__(self, database: Database, personal: PersonalData, texts: PersonalTexts, clock: Clock) -> None:
+    def __init__(
+        self, database: Transactions[DecisionWork], personal: PersonalData, texts: PersonalTexts, clock: Clock
+    ) -> None:
         self._database = database
         self._texts = texts
         self._origins = Origins(personal, clock)
@@ -80,7 +89,7 @@ class Validation:
         raise TransitionRefused("Another decision is recorded and waits for the document to be verified.")
 
 
-async def _record(work: Work, document: Document, decision: Decision, origin: Origin) -> Document:
+async def _record(work: StateWork, document: Document, decision: Decision, origin: Origin) -> Document:
     """Keep the decision for the integrity step."""
     changed = await touch(work, document, origin.at, pending_decision=decision)
     details = {"decision": decision.to.value, "comment": NOTED if decision.note else NO_NOTE}

@@ -9,12 +9,6 @@ from domain.antivirus import Finding, Verdict
 from domain.documents import Document
 
 
-class Engine(Protocol):
-    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
-        """Read ``content`` once, to its end. Raises AntivirusUnavailable, and what ``content`` raises; never skips."""
-        ...
-
-
 class Scanner(Protocol):
     async def scan(self, content: AsyncIterable[bytes], document: Document) -> Verdict:
         """As an Engine's, of the ``content`` of that document."""

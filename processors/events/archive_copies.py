@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -33,7 +33,9 @@ from domain.errors import (
     UnexpectedFailure,
 )
 from domain.shared.crash_points import reach
-from processors.ports import Database, HeldLock
+from processors.ports.database import HeldLock, LockingTransactions
+from processors.ports.ged import Ged, GedDocuments, GedFolders
+from processors.ports.work import HasGedAttempts
 from processors.resilience.closing_streams import closed
 
 _EXTENSIONS: Final = {
@@ -64,41 +66,6 @@ _OF_DOCUMENT: Final = re.compile(r"DPJ ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{
 class Content(Protocol):
     def read(self, document: Document) -> AsyncIterator[bytes]:
         """The document's clear bytes, from the store."""
-        ...
-
-
-class Ged(Protocol):
-    """Documents and folders by path. Raises GedUnavailable (away) or ArchiveRefused (never will)."""
-
-    async def find(self, path: Sequence[str]) -> GedObject | None:
-        """One of those of that name, should there be several."""
-        ...
-
-    def children(self, folder: Sequence[str]) -> AsyncIterator[tuple[str, GedObject]]:
-        """Names and objects; nothing if there is no such folder."""
-        ...
-
-    async def create_folder(self, path: Sequence[str]) -> None:
-        """Create the last folder of ``path`` in its existing parent."""
-        ...
-
-    async def create(
-        self, folder: Sequence[str], document: GedDocument, content: AsyncIterable[bytes]
-    ) -> GedObject | None:
-        """None if there is no such folder; ArchiveMismatch if ``content`` is not of the size announced.
-
-        GedOutcomeUnknown if it may have taken effect, or still may; after any other error of ours it has not and will not.
-        """
-        ...
-
-    def read(self, object_id: str) -> AsyncIterator[bytes]: ...
-
-    async def described(self, object_id: str) -> str | None:
-        """The description of the document of that id, wherever it lies; None if there is no such document."""
-        ...
-
-    async def delete(self, object_id: str) -> None:
-        """Delete in all versions; an absent object is fine."""
         ...
 
 
@@ -133,7 +100,7 @@ def _folder_name(tenant: str) -> str:
 class CopyRemover:
     """Removes copies, those in the document's place and the recorded one wherever it is by now; needs no content."""
 
-    def __init__(self, database: Database, ged: Ged) -> None:
+    def __init__(self, database: LockingTransactions[HasGedAttempts], ged: Ged) -> None:
         self._database = database
         self._ged = ged
 
@@ -190,7 +157,7 @@ class ArchiveCopies:
 
     def __init__(
         self,
-        database: Database,
+        database: LockingTransactions[HasGedAttempts],
         content: Content,
         ged: Ged,
         *,
@@ -344,7 +311,7 @@ class ArchiveCopies:
             self._folders.popitem(last=False)
 
 
-async def named(ged: Ged, document: Document) -> list[GedObject]:
+async def named(ged: GedFolders, document: Document) -> list[GedObject]:
     """All that the GED has in the document's place, in the order of their ids. Raises GedUnavailable."""
     folder, name = location(document)
     async with closed(ged.children(folder)) as children:
@@ -352,7 +319,7 @@ async def named(ged: Ged, document: Document) -> list[GedObject]:
     return sorted(found, key=lambda child: child.id)
 
 
-async def is_whole(ged: Ged, copy: GedObject, document: Document) -> bool:
+async def is_whole(ged: GedDocuments, copy: GedObject, document: Document) -> bool:
     """Whether the copy's bytes are the document's. Raises GedUnavailable."""
     if copy.size is not None and copy.size != document.size:
         return False

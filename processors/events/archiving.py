@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 import structlog
@@ -23,7 +23,9 @@ from domain.retention import years_after
 from domain.shared.crash_points import reach
 from processors.documents.transitions import Origin, advance, nothing, touch
 from processors.events.archive_copies import ArchiveCopies, ArchivedCopy
-from processors.ports import Clock, Commit, Database, Work
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.work import Commit, HasDocumentTypes, HasGedAttempts, StateWork
 
 ACTOR: Final = "system:archiving"
 PLANNED: Final = "ARCHIVE_PLANNED"
@@ -33,13 +35,17 @@ NOT_PLANNED: Final = "ARCHIVE_NOT_PLANNED"
 _log = structlog.get_logger()
 
 
+class ArchivingWork(StateWork, HasDocumentTypes, HasGedAttempts, Protocol):
+    """What archiving needs of a transaction."""
+
+
 class ArchivingProcessor:
     """Consumer ``archiving``."""
 
     consumer: Final = "archiving"
     handles: Final[tuple[type[Event], ...]] = (DocumentUploaded, DocumentValidated)
 
-    def __init__(self, database: Database, copies: ArchiveCopies, clock: Clock) -> None:
+    def __init__(self, database: Transactions[ArchivingWork], copies: ArchiveCopies, clock: Clock) -> None:
         self._database = database
         self._copies = copies
         self._clock = clock
@@ -93,7 +99,7 @@ class ArchivingProcessor:
         if await self._copies.remove(document):
             _log.info("archived_copy_removed", document_id=str(document.id), tenant=document.tenant)
 
-    async def _plan(self, event: DocumentUploaded | DocumentValidated, work: Work) -> None:
+    async def _plan(self, event: DocumentUploaded | DocumentValidated, work: ArchivingWork) -> None:
         document = await work.documents.lock(event.document_id)
         if document.archive_planned is not None or document.status in GOING:
             return
@@ -111,7 +117,7 @@ class ArchivingProcessor:
             )
         )
 
-    async def _finish(self, event: DocumentValidated, copy: ArchivedCopy, years: int, work: Work) -> None:
+    async def _finish(self, event: DocumentValidated, copy: ArchivedCopy, years: int, work: ArchivingWork) -> None:
         document = await work.documents.lock(event.document_id)
         if document.status in GOING:
             # Erasure began after our last look: nothing is written, and the next try removes the copy.
@@ -155,7 +161,7 @@ class ArchivingProcessor:
             failure_code=None,
         )
 
-    async def _fail(self, event: DocumentValidated, code: str, work: Work) -> None:
+    async def _fail(self, event: DocumentValidated, code: str, work: StateWork) -> None:
         document = await work.documents.lock(event.document_id)
         if document.status is not Status.VALIDATED:
             return
@@ -163,7 +169,7 @@ class ArchivingProcessor:
         await advance(work, document, Status.ARCHIVE_FAILED, origin, details={"code": code}, failure_code=code)
 
 
-async def _rule(work: Work, document: Document) -> tuple[bool, int]:
+async def _rule(work: HasDocumentTypes, document: Document) -> tuple[bool, int]:
     """Whether the document goes to the GED, and how many years it is kept. What is recorded of it holds, whatever the type's rule is by now."""
     archived, years = document.archive_planned, document.retention_years
     if archived is None or years is None:

@@ -30,7 +30,9 @@ from domain.shared.crash_points import reach
 from processors.documents.decisions import carry_out
 from processors.documents.transitions import Origin, advance, nothing
 from processors.events.antivirus import NoAntivirus, Scanner
-from processors.ports import Clock, Commit, Database, Work
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.work import Commit, StateWork
 from processors.resilience.closing_streams import closed
 
 ACTOR: Final = "system:integrity"
@@ -58,7 +60,9 @@ class IntegrityProcessor:
     consumer: Final = "integrity"
     handles: Final[tuple[type[Event], ...]] = (DocumentUploaded,)
 
-    def __init__(self, database: Database, content: Content, clock: Clock, scanner: Scanner | None = None) -> None:
+    def __init__(
+        self, database: Transactions[StateWork], content: Content, clock: Clock, scanner: Scanner | None = None
+    ) -> None:
         self._database = database
         self._content = content
         self._clock = clock
@@ -105,7 +109,7 @@ class IntegrityProcessor:
             raise IntegrityMismatch
         return verdict
 
-    async def _accept(self, event: Event, verdict: Verdict, work: Work) -> None:
+    async def _accept(self, event: Event, verdict: Verdict, work: StateWork) -> None:
         document = await work.documents.lock(_document_id(event))
         if document.status is not Status.STORED:
             return
@@ -134,7 +138,7 @@ class IntegrityProcessor:
             decided = Origin(actor=decision.actor, at=origin.at, correlation_id=event.correlation_id)
             await carry_out(work, verified, decision, decided)
 
-    async def _quarantine(self, event: Event, code: str, work: Work) -> None:
+    async def _quarantine(self, event: Event, code: str, work: StateWork) -> None:
         document = await work.documents.lock(_document_id(event))
         if document.status is not Status.STORED:
             return

@@ -30,7 +30,10 @@ from domain.shared.crash_points import reach
 from processors.documents.personal_texts import PersonalTexts
 from processors.documents.transitions import nothing
 from processors.events.operator_mails import OperatorMails
-from processors.ports import Clock, Commit, Database, Work
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.mail import MailSender
+from processors.ports.work import Commit, HasDocuments, HasDocumentTypes, HasDossiers, HasNotifications, HasTimeline
 
 ACTOR: Final = "system:notification"
 FAILED: Final = "NOTIFICATION_FAILED"
@@ -48,10 +51,8 @@ class MailRenderer(Protocol):
     def render(self, template: str, language: Language, values: Mapping[str, Any]) -> RenderedMail: ...
 
 
-class MailSender(Protocol):
-    async def send(self, mail: OutgoingMail) -> None:
-        """Returns once the server has taken the mail. Raises MailUnavailable (try again) or MailRefused (never)."""
-        ...
+class NotificationWork(HasDocuments, HasTimeline, HasDossiers, HasDocumentTypes, HasNotifications, Protocol):
+    """What writing to a depositor needs of a transaction."""
 
 
 class NotificationProcessor:
@@ -63,7 +64,7 @@ class NotificationProcessor:
 
     def __init__(
         self,
-        database: Database,
+        database: Transactions[NotificationWork],
         texts: PersonalTexts,
         renderer: MailRenderer,
         sender: MailSender,
@@ -121,7 +122,7 @@ class NotificationProcessor:
         """The mail counts as FAILED; the document's own state is not touched by a mail that can't be delivered."""
         return partial(self._fail, _document_event(event), code)
 
-    async def _fail(self, event: DocumentEvent, code: str, work: Work) -> None:
+    async def _fail(self, event: DocumentEvent, code: str, work: NotificationWork) -> None:
         document = await work.documents.lock(event.document_id)
         record = await self._record(work, document, event)
         if record.status == "SENT":
@@ -138,7 +139,7 @@ class NotificationProcessor:
             )
         )
 
-    async def _record(self, work: Work, document: Document, event: DocumentEvent) -> NotificationRecord:
+    async def _record(self, work: NotificationWork, document: Document, event: DocumentEvent) -> NotificationRecord:
         """The row of this event's mail as it is, or as it would first be written."""
         template = TEMPLATES[type(event)]
         notification_id = uuid5(event.event_id, template)
@@ -164,7 +165,7 @@ def _document_event(event: Event) -> DocumentEvent:
     return event
 
 
-async def _values(work: Work, document: Document, event: DocumentEvent) -> dict[str, Any]:
+async def _values(work: NotificationWork, document: Document, event: DocumentEvent) -> dict[str, Any]:
     """What the templates may say, personal texts apart. The reason of a quarantine is not among it: it could help whoever sent
     malware."""
     dossier = await work.dossiers.get(document.tenant, document.dossier_id)
@@ -182,5 +183,5 @@ async def _values(work: Work, document: Document, event: DocumentEvent) -> dict[
     }
 
 
-async def _sent(record: NotificationRecord, at: datetime, work: Work) -> None:
+async def _sent(record: NotificationRecord, at: datetime, work: HasNotifications) -> None:
     await work.notifications.put(replace(record, status="SENT", sent_at=at))

@@ -18,7 +18,11 @@ from domain.errors import MailRefused
 from domain.events import DocumentQuarantined
 from domain.mail import OutgoingMail, RenderedMail
 from domain.records import NotificationRecord
-from processors.ports import Clock, Database, PersonalData, Work
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.mail import MailSender
+from processors.ports.personal_data import PersonalData
+from processors.ports.work import HasDocuments, HasDocumentTypes, HasNotifications
 
 TEMPLATE: Final = "operators-quarantine"
 
@@ -29,12 +33,6 @@ class MailRenderer(Protocol):
     def render(self, template: str, language: Language, values: Mapping[str, Any]) -> RenderedMail: ...
 
 
-class MailSender(Protocol):
-    async def send(self, mail: OutgoingMail) -> None:
-        """Returns once the server has taken the mail. Raises MailUnavailable (try again) or MailRefused (never)."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operators:
     """Who is told, and how: mail addresses, one language for all of them."""
@@ -43,12 +41,16 @@ class Operators:
     language: Language
 
 
+class OperatorMailWork(HasDocuments, HasDocumentTypes, HasNotifications, Protocol):
+    """What writing to operators needs of a transaction."""
+
+
 class OperatorMails:
     """``mail_domain`` is the right-hand side of our Message-IDs."""
 
     def __init__(
         self,
-        database: Database,
+        database: Transactions[OperatorMailWork],
         personal: PersonalData,
         renderer: MailRenderer,
         sender: MailSender,
@@ -93,7 +95,7 @@ class OperatorMails:
         return "SENT"
 
     async def _record(
-        self, work: Work, document: Document, event: DocumentQuarantined, address: str
+        self, work: HasNotifications, document: Document, event: DocumentQuarantined, address: str
     ) -> NotificationRecord:
         notification_id = uuid5(event.event_id, f"{TEMPLATE}|{self._personal.pseudonym('operator', address)}")
         return await work.notifications.get(notification_id) or NotificationRecord(
@@ -112,7 +114,7 @@ class OperatorMails:
         )
 
 
-async def _values(work: Work, document: Document, event: DocumentQuarantined) -> dict[str, Any]:
+async def _values(work: HasDocumentTypes, document: Document, event: DocumentQuarantined) -> dict[str, Any]:
     rule = await work.types.get(document.type_code)
     return {
         "reference": str(document.id),

@@ -7,10 +7,10 @@ Only a verified document reaches a parser. That one has no thumbnail is a fact a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 import structlog
@@ -23,7 +23,10 @@ from domain.objects import StoredObject
 from domain.renderings import RENDERED_TYPES, THUMBNAIL_BOXES, NoThumbnail, Rendered, Thumbnail
 from domain.shared.crash_points import reach
 from processors.documents.transitions import nothing, touch
-from processors.ports import Clock, Commit, Database, Work
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.metadata import ExtendedMetadata
+from processors.ports.work import Commit, HasDocuments, HasRenditions, HasTimeline
 from processors.resilience.closing_streams import closed
 
 ACTOR: Final = "system:renditions"
@@ -56,16 +59,8 @@ class Renderer(Protocol):
         ...
 
 
-class ExtendedMetadata(Protocol):
-    """Technical facts by document. Raises AuditStoreUnavailable."""
-
-    async def put(self, document_id: UUID, tenant: str, metadata: Mapping[str, Any]) -> None:
-        """Write, replacing what the document had."""
-        ...
-
-    async def delete(self, document_id: UUID, tenant: str) -> None:
-        """Remove; absent facts are fine."""
-        ...
+class RenditionWork(HasDocuments, HasTimeline, HasRenditions, Protocol):
+    """What thumbnails need of a transaction."""
 
 
 class RenditionProcessor:
@@ -76,7 +71,7 @@ class RenditionProcessor:
 
     def __init__(
         self,
-        database: Database,
+        database: Transactions[RenditionWork],
         content: Content,
         renderer: Renderer,
         extended: ExtendedMetadata,
@@ -184,7 +179,7 @@ class RenditionProcessor:
         await self._extended.delete(document.id, document.tenant)
         _log.info("renditions_removed", document_id=str(document.id), tenant=document.tenant)
 
-    async def _finish(self, event: DocumentVerified, renditions: list[Rendition], work: Work) -> None:
+    async def _finish(self, event: DocumentVerified, renditions: list[Rendition], work: RenditionWork) -> None:
         document = await _held(event, work)
         for rendition in renditions:
             await work.renditions.put(rendition)
@@ -203,15 +198,15 @@ class RenditionProcessor:
             )
         )
 
-    async def _given_up(self, event: DocumentVerified, code: str, work: Work) -> None:
+    async def _given_up(self, event: DocumentVerified, code: str, work: RenditionWork) -> None:
         document = await work.documents.lock(event.document_id)
         if document.status not in GOING:
             await self._note(document, code, work)
 
-    async def _without(self, event: DocumentVerified, reason: NoThumbnail, work: Work) -> None:
+    async def _without(self, event: DocumentVerified, reason: NoThumbnail, work: RenditionWork) -> None:
         await self._note(await _held(event, work), reason.value, work)
 
-    async def _note(self, document: Document, reason: str, work: Work) -> None:
+    async def _note(self, document: Document, reason: str, work: RenditionWork) -> None:
         if document.thumbnail_note == reason:
             return
         at = self._clock.now()
@@ -228,7 +223,7 @@ class RenditionProcessor:
         )
 
 
-async def _held(event: DocumentVerified, work: Work) -> Document:
+async def _held(event: DocumentVerified, work: RenditionWork) -> Document:
     document = await work.documents.lock(event.document_id)
     if document.status in GOING:
         # Erasure began after our last look: nothing is written, and the next try removes what was stored.

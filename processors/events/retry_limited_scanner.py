@@ -17,7 +17,7 @@ from uuid import UUID
 from domain.antivirus import Finding, Verdict
 from domain.documents import Document
 from domain.errors import AntivirusLimitExceeded, AntivirusUnavailable
-from processors.events.antivirus import Engine
+from processors.ports.antivirus import Engine
 from processors.resilience.closing_streams import closed
 
 #: Failures that count, until the document is unscannable: minutes, at the pace of an event that is held.

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
+from domain.audit_chain import SYSTEM_TENANT
 from domain.dead_letters import REDRIVEN_FOR, REPLAYS, DeadLetter, HeldEvent, RefusedRow
 from domain.documents import Document
 from domain.errors import DPJError, Transient
@@ -22,12 +23,13 @@ from domain.events import TOPICS, DocumentEvent, DocumentUploaded, DocumentValid
 from domain.lifecycle import GOING, Status, is_allowed
 from domain.refusals import DocumentNotFound
 from processors.documents.transitions import Origin, advance, audit_line, touch
-from processors.ports import Clock, Database, Work
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.work import HasDeadLetterMarks, HasHeldOrders, HasInbox, HasOutbox, HasRefusedRows, StateWork
 
 REDRIVEN: Final = "REDRIVEN"
 DISCARDED: Final = "DISCARDED"
 #: Whose audit chain holds acts on what names no tenant: a record that can't be decoded.
-SYSTEM_TENANT: Final = "system"
 REPLAY_CAP: Final = 3
 #: Headers of a letter that its redriven record keeps.
 _KEPT: Final = ("traceparent", "correlation-id")
@@ -51,6 +53,10 @@ class _Refusal(Exception):
     """The act makes no sense; its text is for the operator and holds no personal data."""
 
 
+class OperatorWork(StateWork, HasInbox, HasDeadLetterMarks, HasHeldOrders, HasRefusedRows, Protocol):
+    """What an act of an operator needs: the letter's mark, the inbox, the document and the audit line change together, or nothing does."""
+
+
 class _DryRun(Exception):
     """Rolls back a transaction that was only tried."""
 
@@ -58,7 +64,7 @@ class _DryRun(Exception):
 class OperatorDesk:
     """Acts of the operator whose pseudonym is ``actor``. Raises DatabaseUnavailable, RegistryUnavailable."""
 
-    def __init__(self, database: Database, decoder: Decoder, clock: Clock, actor: str) -> None:
+    def __init__(self, database: Transactions[OperatorWork], decoder: Decoder, clock: Clock, actor: str) -> None:
         self._database = database
         self._decoder = decoder
         self._clock = clock
@@ -70,7 +76,7 @@ class OperatorDesk:
         """Have the consumer that gave the event up take it again. ``force`` passes over cap and decodability."""
         event = await self.decoded(letter)
 
-        async def act(work: Work) -> str:
+        async def act(work: OperatorWork) -> str:
             consumer, topic = _sound(letter)
             if letter.replays >= cap and not force:
                 raise _Refusal(f"redriven {letter.replays} times already (cap {cap}); --force passes over that")
@@ -91,7 +97,7 @@ class OperatorDesk:
         """Take the letter off the list for good. The document stays what it is."""
         event = await self.decoded(letter)
 
-        async def act(work: Work) -> str:
+        async def act(work: OperatorWork) -> str:
             await self._mark(work, letter, DISCARDED, reason)
             await self._audit(work, letter, event, "dead_letter.discarded", {"reason": reason})
             return f"off the list: {reason}"
@@ -114,7 +120,7 @@ class OperatorDesk:
     async def give_up(self, consumer: str, event_id: UUID, reason: str, *, apply: bool) -> Result:
         """Have ``consumer`` give up an event that it holds, at its next try: the document's state says so, and a letter is written."""
 
-        async def act(work: Work) -> str:
+        async def act(work: OperatorWork) -> str:
             held = await work.held.give_up(consumer, event_id, self._actor, reason)
             if held is None:
                 raise _Refusal("not held by that consumer, or ordered already; see: dpj dlq held")
@@ -128,7 +134,7 @@ class OperatorDesk:
     async def retry_refused(self, row_id: int, *, apply: bool) -> Result:
         """Have the relay send a refused outbox row again."""
 
-        async def act(work: Work) -> str:
+        async def act(work: OperatorWork) -> str:
             row = _there(await work.refused.retry(row_id))
             await self._settled(work, row, "outbox.retried", {})
             return f"sent again, then {row.waiting} that wait for it"
@@ -138,7 +144,7 @@ class OperatorDesk:
     async def drop_refused(self, row_id: int, reason: str, *, apply: bool) -> Result:
         """Never send a refused outbox row."""
 
-        async def act(work: Work) -> str:
+        async def act(work: OperatorWork) -> str:
             row = _there(await work.refused.drop(row_id))
             await self._settled(work, row, "outbox.dropped", {"reason": reason})
             return f"never sent; {row.waiting} that wait for it go on"
@@ -166,7 +172,7 @@ class OperatorDesk:
             return Result("refused", error.detail or error.code)
         return Result("done", note)
 
-    async def _mark(self, work: Work, letter: DeadLetter, act: str, reason: str | None) -> None:
+    async def _mark(self, work: HasDeadLetterMarks, letter: DeadLetter, act: str, reason: str | None) -> None:
         if not await work.dead_letters.mark(letter.place, act, self._actor, reason):
             raise _Handled
 
@@ -175,7 +181,7 @@ class OperatorDesk:
         return Origin(actor=self._actor, at=self._clock.now(), correlation_id=correlation_id)
 
     async def _audit(
-        self, work: Work, letter: DeadLetter, event: Event | None, action: str, details: Mapping[str, object]
+        self, work: HasOutbox, letter: DeadLetter, event: Event | None, action: str, details: Mapping[str, object]
     ) -> None:
         entity = ("dead_letter", letter.place.address)
         if isinstance(event, DocumentEvent):
@@ -189,14 +195,14 @@ class OperatorDesk:
         }
         await self._say(work, event.tenant if event else None, entity, action, facts, event)
 
-    async def _settled(self, work: Work, row: RefusedRow, action: str, details: Mapping[str, object]) -> None:
+    async def _settled(self, work: HasOutbox, row: RefusedRow, action: str, details: Mapping[str, object]) -> None:
         entity = ("document", row.key) if row.key and _is_id(row.key) else ("outbox_row", str(row.id))
         facts = {"row": row.id, "topic": row.topic, "code": row.code, "event_id": row.event_id and str(row.event_id)}
         await self._say(work, None, entity, action, {**facts, **details}, None)
 
     async def _say(
         self,
-        work: Work,
+        work: HasOutbox,
         tenant: str | None,
         entity: tuple[str, str],
         action: str,
@@ -208,14 +214,14 @@ class OperatorDesk:
 
 
 class _Act(Protocol):
-    async def __call__(self, work: Work) -> str: ...
+    async def __call__(self, work: OperatorWork) -> str: ...
 
 
 class _Handled(Exception):
     """Another run, or another operator, was first."""
 
 
-async def reinstate(work: Work, consumer: str, event: Event, origin: Origin) -> str:
+async def reinstate(work: StateWork, consumer: str, event: Event, origin: Origin) -> str:
     """Undo what ``consumer``'s giving up changed in the document, so that the event finds it as it was before; says what changed.
 
     Raises _Refusal where the event would have nothing to do or the lifecycle has no way back.
@@ -240,7 +246,7 @@ async def reinstate(work: Work, consumer: str, event: Event, origin: Origin) -> 
     return f"its document stays {document.status.value}"
 
 
-async def _validated_again(work: Work, document: Document, origin: Origin) -> str:
+async def _validated_again(work: StateWork, document: Document, origin: Origin) -> str:
     if document.status is not Status.ARCHIVE_FAILED:
         return _still(document, Status.VALIDATED)
     details = {"after": document.failure_code}
@@ -270,7 +276,7 @@ def _sound(letter: DeadLetter) -> tuple[str, str]:
     return letter.consumer, letter.origin_topic
 
 
-async def _reopen(work: Work, consumer: str, event: Event) -> None:
+async def _reopen(work: OperatorWork, consumer: str, event: Event) -> None:
     state = await work.inbox.reopen(consumer, event.event_id)
     if state == "DONE":
         raise _Refusal(f"{consumer} has done this event since: nothing is left to do")

@@ -21,7 +21,9 @@ from domain.key_encryption_keys import Canary, KeptKey, KeyState, KeyUse
 from domain.keys import EncryptionContext, WrappedKey, is_tenant
 from domain.refusals import KeyVersionInUse, TenantInvalid
 from processors.documents.transitions import Origin, audit_line
-from processors.ports import Clock, Database, HeldLock
+from processors.ports.clock import Clock
+from processors.ports.database import HeldLock, LockingTransactions
+from processors.ports.work import HasOutbox
 
 #: Keys in one call to the keyring and one statement: a few milliseconds of each.
 BATCH: Final = 200
@@ -143,7 +145,7 @@ class KeyCare:
         keys: TenantKeys,
         wrapped: WrappedKeys,
         canaries: KeptCanaries,
-        database: Database,
+        database: LockingTransactions[HasOutbox],
         clock: Clock,
         actor: str,
     ) -> None:

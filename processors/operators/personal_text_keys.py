@@ -14,15 +14,17 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
+from domain.audit_chain import SYSTEM_TENANT
 from domain.documents import Document
 from domain.errors import PersonalKeyMissing, WrongKey
 from domain.personal_texts import AnswerPlace, ColumnUse, CurrentKeys, KeptTexts
 from domain.refusals import PersonalKeyInUse
 from processors.documents.personal_texts import PersonalTexts
 from processors.documents.transitions import Origin, audit_line
-from processors.operators.dead_letters import SYSTEM_TENANT
 from processors.operators.keys import WALK_PAUSE, WALKS, Pace
-from processors.ports import Clock, Database, HeldLock
+from processors.ports.clock import Clock
+from processors.ports.database import HeldLock, LockingTransactions
+from processors.ports.work import HasOutbox
 
 LOCK: Final = "personal-keys"
 #: Kept answers that are looked at in one transaction.
@@ -104,7 +106,7 @@ class PersonalCare:
         keys: KeyLines,
         kept: KeptColumns,
         texts: PersonalTexts,
-        database: Database,
+        database: LockingTransactions[HasOutbox],
         clock: Clock,
         actor: str,
     ) -> None:

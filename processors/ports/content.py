@@ -43,11 +43,8 @@ class UnfinishedPuts(Protocol):
         ...
 
 
-class Cipher(Protocol):
-    """The envelope format. Raises EnvelopeInvalid or WrongKey; releases no byte before its chunk's tag verifies."""
-
-    @property
-    def header_size(self) -> int: ...
+class EnvelopeStreams(Protocol):
+    """Whole envelopes. Raises EnvelopeInvalid or WrongKey; releases no byte before its chunk's tag verifies."""
 
     def encrypt(
         self, key: DataKey, context: EncryptionContext, clear: AsyncIterable[bytes]
@@ -58,6 +55,13 @@ class Cipher(Protocol):
         ...
 
     def sealed_size(self, clear_size: int) -> int: ...
+
+
+class EnvelopeWindows(Protocol):
+    """Parts of an envelope. Raises EnvelopeInvalid or WrongKey; releases no byte before its chunk's tag verifies."""
+
+    @property
+    def header_size(self) -> int: ...
 
     def window(self, clear_size: int, start: int, end: int) -> tuple[int, int]:
         """Offset and length, in the sealed object, of the chunks that hold clear bytes ``start`` (incl.) to ``end`` (excl.)."""
@@ -73,6 +77,10 @@ class Cipher(Protocol):
     ) -> AsyncIterator[bytes]:
         """Clear bytes of ``span`` = (clear size, start, end) from the sealed bytes of its window."""
         ...
+
+
+class Cipher(EnvelopeStreams, EnvelopeWindows, Protocol):
+    """The envelope format."""
 
 
 class Keyring(Protocol):

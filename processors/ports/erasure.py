@@ -1,4 +1,4 @@
-"""What erasing and keeping documents need: rows inside a transaction (part of ``processors.ports.Work``), and outside ones."""
+"""What erasing and keeping documents need: rows inside a transaction (part of ``processors.ports.work.Work``), and outside ones."""
 
 from __future__ import annotations
 

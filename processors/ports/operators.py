@@ -1,4 +1,4 @@
-"""What operators' acts need inside a transaction; part of ``processors.ports.Work``."""
+"""What operators' acts need inside a transaction; part of ``processors.ports.work.Work``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sealing audit lines under keys of subjects needs: the keys' rows (part of ``processors.ports.Work``), and the seals."""
+"""What sealing audit lines under keys of subjects needs: the keys' rows (part of ``processors.ports.work.Work``), and the seals."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from domain.documents import Document
 from domain.reconciliation import Fault, Finding
-from processors.events.archive_copies import CopyRemover, Ged, location
+from processors.events.archive_copies import CopyRemover, location
+from processors.ports.ged import GedFolders
 from processors.reconcile.run import Run
 
 PAGE: Final = 200
@@ -28,7 +29,7 @@ class ExtendedMetadata(Protocol):
 class ErasedDocuments:
     """A part of reconciling. ``hours``: how long ago the documents were erased that it looks at."""
 
-    def __init__(self, ged: Ged, remover: CopyRemover, extended: ExtendedMetadata, *, hours: float) -> None:
+    def __init__(self, ged: GedFolders, remover: CopyRemover, extended: ExtendedMetadata, *, hours: float) -> None:
         self._ged = ged
         self._remover = remover
         self._extended = extended

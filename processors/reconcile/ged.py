@@ -17,7 +17,8 @@ from domain.documents import Document
 from domain.errors import ArchiveMismatch
 from domain.lifecycle import Status
 from domain.reconciliation import Fault, Finding
-from processors.events.archive_copies import Ged, Path, is_whole, location, lock_of, named
+from processors.events.archive_copies import Path, is_whole, location, lock_of, named
+from processors.ports.ged import Ged
 from processors.reconcile.run import Run
 from processors.resilience.closing_streams import closed
 

@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from domain.audit_chain import SYSTEM_TENANT
 from domain.documents import Document
 from domain.errors import DatabaseUnavailable, DPJError
 from domain.events import AuditRecorded
@@ -26,12 +27,13 @@ from domain.reconciliation import Fault, Finding, KeptRow, Repair
 from domain.shared.crash_points import reach
 from processors.documents.abandoned_objects import Leftovers
 from processors.documents.transitions import Origin, audit_line
-from processors.ports import Clock, Database, HeldLock
+from processors.ports.clock import Clock
 from processors.ports.content import UnfinishedPuts
+from processors.ports.database import HeldLock, LockingTransactions
+from processors.ports.work import HasOutbox, HasUploads
 
 ACTOR: Final = "system:reconcile"
 #: Whose audit chain holds the repair of what names no tenant any more.
-SYSTEM_TENANT: Final = "system"
 LOCK: Final = "reconcile"
 LISTED: Final = 1_000
 
@@ -118,12 +120,16 @@ class Report:
         return not self.undone and self.found.total() == self.repaired.total()
 
 
+class RepairWork(HasUploads, HasOutbox, Protocol):
+    """What a repair needs of a transaction: its audit line, and uploads to abandon."""
+
+
 class Run:
     """One run under way: what its parts share."""
 
     def __init__(
         self,
-        database: Database,
+        database: LockingTransactions[RepairWork],
         inventory: Inventory,
         objects: Objects,
         clock: Clock,
@@ -216,7 +222,7 @@ class Reconcile:
 
     def __init__(
         self,
-        database: Database,
+        database: LockingTransactions[RepairWork],
         inventory: Inventory,
         objects: Objects,
         clock: Clock,

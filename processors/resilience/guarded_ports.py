@@ -12,12 +12,12 @@ from domain.audit_chain import ChainEntry
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.mail import OutgoingMail
 from domain.objects import StoredObject
-from processors.audit.chaining import AuditStore
-from processors.events.antivirus import Engine
-from processors.events.archive_copies import Ged
-from processors.events.notification import MailSender
-from processors.events.renditions import ExtendedMetadata
+from processors.ports.antivirus import Engine
+from processors.ports.audit import AuditStore
 from processors.ports.content import Keyring, ObjectStore
+from processors.ports.ged import Ged
+from processors.ports.mail import MailSender
+from processors.ports.metadata import ExtendedMetadata
 from processors.resilience.circuit_breakers import CircuitBreaker
 
 
@@ -68,7 +68,7 @@ class GuardedKeyring:
 
 
 class GuardedGed:
-    """See ``processors.events.archive_copies.Ged``."""
+    """See ``processors.ports.ged.Ged``."""
 
     def __init__(self, ged: Ged, breaker: CircuitBreaker) -> None:
         self._ged = ged
@@ -99,7 +99,7 @@ class GuardedGed:
 
 
 class GuardedMailSender:
-    """See ``processors.events.notification.MailSender``."""
+    """See ``processors.ports.mail.MailSender``."""
 
     def __init__(self, sender: MailSender, breaker: CircuitBreaker) -> None:
         self._sender = sender
@@ -110,7 +110,7 @@ class GuardedMailSender:
 
 
 class GuardedAuditStore:
-    """See ``processors.audit.chaining.AuditStore``."""
+    """See ``processors.ports.audit.AuditStore``."""
 
     def __init__(self, store: AuditStore, breaker: CircuitBreaker) -> None:
         self._store = store
@@ -121,7 +121,7 @@ class GuardedAuditStore:
 
 
 class GuardedEngine:
-    """See ``processors.events.antivirus.Engine``."""
+    """See ``processors.ports.antivirus.Engine``."""
 
     def __init__(self, engine: Engine, breaker: CircuitBreaker) -> None:
         self._engine = engine
@@ -132,7 +132,7 @@ class GuardedEngine:
 
 
 class GuardedExtendedMetadata:
-    """See ``processors.events.renditions.ExtendedMetadata``."""
+    """See ``processors.ports.metadata.ExtendedMetadata``."""
 
     def __init__(self, extended: ExtendedMetadata, breaker: CircuitBreaker) -> None:
         self._extended = extended

@@ -30,10 +30,12 @@ from domain.refusals import StateChanged
 from domain.shared.crash_points import reach
 from domain.shared.jws import compact
 from domain.subjects import subject_of
-from processors.audit.signing import Signer
 from processors.documents.transitions import Origin, advance
-from processors.ports import Clock, Database
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
 from processors.ports.erasure import ErasableObjects, ErasureQueue
+from processors.ports.signing import Signer
+from processors.ports.work import HasErasures, HasSubjectKeyRows, StateWork
 
 ACTOR: Final = "system:erasure"
 #: Pauses before the next try: another is at the document; something is away; nothing but a person can help.
@@ -56,13 +58,17 @@ class ExtendedMetadata(Protocol):
         ...
 
 
+class ErasureExecutionWork(StateWork, HasErasures, HasSubjectKeyRows, Protocol):
+    """What carrying out an erasure needs of a transaction."""
+
+
 class Eraser:
     """Run it periodically, in one process or in several. An erasure that takes longer than ``lease_seconds``, or whose
     process died, is taken up by another, which does no harm."""
 
     def __init__(
         self,
-        database: Database,
+        database: Transactions[ErasureExecutionWork],
         queue: ErasureQueue,
         objects: ErasableObjects,
         copies: Copies,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 import structlog
@@ -23,7 +23,17 @@ from domain.shared.crash_points import reach
 from domain.subjects import subject_of
 from processors.documents.callers import Caller, Origins
 from processors.documents.transitions import Origin, advance, audit_line
-from processors.ports import Clock, Database, PersonalData, Work
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.personal_data import PersonalData
+from processors.ports.work import (
+    HasDocumentTypes,
+    HasErasures,
+    HasLegalHolds,
+    HasRenditions,
+    HasSubjectKeyRows,
+    StateWork,
+)
 
 _log = structlog.get_logger()
 
@@ -39,10 +49,16 @@ class Asked:
     complete: bool
 
 
+class ErasureRequestWork(
+    StateWork, HasErasures, HasLegalHolds, HasRenditions, HasSubjectKeyRows, HasDocumentTypes, Protocol
+):
+    """What asking for an erasure needs: it looks at all that keeps a document, and ends all that tells of it, at once."""
+
+
 class Erasing:
     """Erasures that operators ask for, of documents of every tenant that they may see."""
 
-    def __init__(self, database: Database, personal: PersonalData, clock: Clock) -> None:
+    def __init__(self, database: Transactions[ErasureRequestWork], personal: PersonalData, clock: Clock) -> None:
         self._database = database
         self._origins = Origins(personal, clock)
 
@@ -83,7 +99,9 @@ class Erasing:
         return erasure.receipt
 
 
-async def begin(work: Work, document: Document, origin: Origin, reason: str, basis: LegalBasis | None) -> Document:
+async def begin(
+    work: ErasureRequestWork, document: Document, origin: Origin, reason: str, basis: LegalBasis | None
+) -> Document:
     """Make a locked ``document`` ERASING. Raises TransitionRefused, LegalHoldStands or RetentionRunning."""
     ensure_allowed(document.status, Status.ERASING)
     standing = [hold for hold in await work.holds.of(document.id) if hold.lifted_at is None]

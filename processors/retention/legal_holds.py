@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from domain.documents import Document, TimelineEntry
@@ -21,7 +21,10 @@ from domain.refusals import (
 from domain.retention import LegalHold, retention_end
 from processors.documents.callers import ATTEMPTS, Caller, Origins
 from processors.documents.transitions import Origin, audit_line, touch
-from processors.ports import Clock, Database, PersonalData, Work
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
+from processors.ports.personal_data import PersonalData
+from processors.ports.work import AuditWork, HasDocuments, HasDocumentTypes, HasLegalHolds, HasOutbox, HasTimeline
 
 #: Every time zone's clock, and every store's, has it.
 LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
@@ -36,10 +39,14 @@ class Retention:
     holds: Sequence[LegalHold]
 
 
+class RetentionWork(AuditWork, HasDocuments, HasTimeline, HasLegalHolds, HasDocumentTypes, Protocol):
+    """What keeping a document longer needs of a transaction."""
+
+
 class Keeping:
     """Acts of operators on documents of every tenant that they may see. An act that is repeated changes nothing."""
 
-    def __init__(self, database: Database, personal: PersonalData, clock: Clock) -> None:
+    def __init__(self, database: Transactions[RetentionWork], personal: PersonalData, clock: Clock) -> None:
         self._database = database
         self._origins = Origins(personal, clock)
 
@@ -99,7 +106,7 @@ class Keeping:
             return await _retention(work, document)
 
 
-async def _present(work: Work, caller: Caller, document_id: UUID) -> Document:
+async def _present(work: HasDocuments, caller: Caller, document_id: UUID) -> Document:
     """The document, locked: no erasure begins while its holds are looked at."""
     document = await work.documents.lock(document_id)
     if not caller.sees(document):
@@ -111,17 +118,17 @@ async def _present(work: Work, caller: Caller, document_id: UUID) -> Document:
     return document
 
 
-async def _find(work: Work, document_id: UUID, reference: str) -> LegalHold | None:
+async def _find(work: HasLegalHolds, document_id: UUID, reference: str) -> LegalHold | None:
     return next((hold for hold in await work.holds.of(document_id) if hold.reference == reference), None)
 
 
-async def _retention(work: Work, document: Document) -> Retention:
+async def _retention(work: RetentionWork, document: Document) -> Retention:
     end = retention_end(document, await work.types.get(document.type_code))
     return Retention(document, end, await work.holds.of(document.id))
 
 
 async def _say(
-    work: Work, document: Document, origin: Origin, kind: str, action: str, details: Mapping[str, str]
+    work: RetentionWork, document: Document, origin: Origin, kind: str, action: str, details: Mapping[str, str]
 ) -> None:
     entry = TimelineEntry(
         document_id=document.id,
@@ -135,5 +142,5 @@ async def _say(
     await _audit(work, document, origin, action, details)
 
 
-async def _audit(work: Work, document: Document, origin: Origin, action: str, details: Mapping[str, str]) -> None:
+async def _audit(work: HasOutbox, document: Document, origin: Origin, action: str, details: Mapping[str, str]) -> None:
     await work.outbox.add(audit_line(origin, document.tenant, "document", str(document.id), action, details=details))

@@ -17,9 +17,10 @@ from domain.lifecycle import GOING
 from domain.refusals import DocumentNotFound, LegalHoldStands, RetentionRunning, TransitionRefused
 from domain.retention import DueGroup
 from processors.documents.transitions import Origin
-from processors.ports import Clock, Database
+from processors.ports.clock import Clock
+from processors.ports.database import Transactions
 from processors.ports.erasure import DueDocuments, RegularWork
-from processors.retention.erasure_request import PURGED, begin
+from processors.retention.erasure_request import PURGED, ErasureRequestWork, begin
 
 ACTOR: Final = "system:purge"
 PAGE: Final = 200
@@ -34,7 +35,7 @@ class Purge:
 
     def __init__(
         self,
-        database: Database,
+        database: Transactions[ErasureRequestWork],
         due: DueDocuments,
         clock: Clock,
         *,

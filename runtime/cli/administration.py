@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime.cli.output import AsJson, CommandFailed, Stack, answer, settings_of
+from runtime.cli.output import AsJson, Stack, answer, settings_of
+from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
     from runtime.config.settings import Settings
@@ -23,6 +24,8 @@ audit = typer.Typer(help="The audit log.", no_args_is_help=True)
 @schemas.command("register")
 def schemas_register(stack: Stack = None, as_json: AsJson = False) -> None:
     """Register this release's schemas; safe to repeat."""
+    from runtime.wiring.provisioning import register_schemas
+
     ids = asyncio.run(register_schemas(settings_of(stack)))
     answer(ids, (f"{schema_id:>6}  {subject}" for subject, schema_id in ids.items()), as_json=as_json)
 
@@ -70,6 +73,8 @@ def topics_create(stack: Stack = None, as_json: AsJson = False) -> None:
 @database.command("migrate")
 def database_migrate(stack: Stack = None, as_json: AsJson = False) -> None:
     """Bring the database to this release's tables; safe to repeat."""
+    from runtime.wiring.provisioning import migrate
+
     revision = asyncio.run(migrate(settings_of(stack)))
     answer({"revision": revision}, [f"The database has this release's tables (revision {revision})."], as_json=as_json)
 
@@ -210,20 +215,3 @@ def issue(settings: Settings, roles: list[str], *, tenant: str, subject: str, tt
     return issue_token(
         settings.jwt_private_key_file, settings.jwt_issuer, settings.jwt_audience, subject, tenant, known, ttl
     )
-
-
-async def migrate(settings: Settings) -> str:
-    """The revision in force afterwards."""
-    from storage.migrate import upgrade
-
-    return await upgrade(settings.postgres_dsn.get_secret_value())
-
-
-async def register_schemas(settings: Settings) -> dict[str, int]:
-    """Ids of this release's schemas by subject."""
-    from runtime.config.transport import https_tls
-    from schemas.registry import SchemaRegistry, register_all
-
-    url = settings.registry_url
-    async with SchemaRegistry(url, tls=https_tls(settings, url)) as registry:
-        return await register_all(registry)

@@ -76,7 +76,7 @@ async def export(settings: Settings, tenant: str, folder: Path) -> Exported:
 def create_key(settings: Settings) -> None:
     """Make the local signer's key file, unless it is there. Raises CommandFailed where there is none to make."""
     from crypto.local_signer import LocalSigner
-    from runtime.cli.output import CommandFailed
+    from runtime.errors import CommandFailed
 
     path = settings.signing_key_file
     if settings.signer != "local" or path is None:

@@ -23,7 +23,8 @@ from runtime.cli.operator_options import (
     table,
     uuid_of,
 )
-from runtime.cli.output import AsJson, CommandFailed, Stack, answer, note
+from runtime.cli.output import AsJson, Stack, answer, note
+from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
     from domain.dead_letters import DeadLetter, Holding, Mark

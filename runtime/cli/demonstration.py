@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from runtime.cli.output import CommandFailed, answer, command_name, note
-from runtime.cli.pipeline import ProfileName, bring_up
+from runtime.cli.output import answer, command_name, note
+from runtime.errors import CommandFailed
+from runtime.processes.local_stack import bring_up
+
+if TYPE_CHECKING:
+    from deploy.native.site import Profile
 
 TENANT: Final = "demo"
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 
 
-def run(stack: str, profile: ProfileName | None, *, tls: bool | None, keep: bool, as_json: bool) -> None:
+def run(stack: str, profile: Profile | None, *, tls: bool | None, keep: bool, as_json: bool) -> None:
     """Raises CommandFailed if a proof does not hold."""
     began = time.monotonic()
     settings = bring_up(stack, profile, note, tls=tls)

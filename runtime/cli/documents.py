@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from runtime.cli.failures import describe
-from runtime.cli.output import AsJson, CommandFailed, Stack, answer, note, settings_of
+from runtime.cli.output import AsJson, Stack, answer, note, settings_of
 from runtime.cli.progress import progress_bars
+from runtime.errors import CommandFailed
+from runtime.processes.local_stack import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from operations.api_client import ApiClient
@@ -23,7 +25,6 @@ app = typer.Typer(help="Documents: submit, show, list, decide.", no_args_is_help
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose documents.")]
 DocumentId = Annotated[str, typer.Argument(metavar="ID")]
 
-DEFAULT_TENANT: Final = "demo"
 #: Smaller files are sent before a progress bar could be read.
 PROGRESS_BYTES: Final = 5_000_000
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runtime.cli.documents import DEFAULT_TENANT, DocumentId, Tenant, api
+from runtime.cli.documents import DocumentId, Tenant, api
 from runtime.cli.operator_options import ago, on_site, operator_name, table
-from runtime.cli.output import AsJson, CommandFailed, Stack, answer
+from runtime.cli.output import AsJson, Stack, answer
+from runtime.errors import CommandFailed
+from runtime.processes.local_stack import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from domain.retention import DueGroup

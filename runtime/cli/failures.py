@@ -17,8 +17,9 @@ from domain.errors import (
     TenantKeyMissing,
     Transient,
 )
-from runtime.cli.output import FAILED, CommandFailed
+from runtime.cli.output import FAILED
 from runtime.config.certificate_errors import CertificateUnusable, distrust
+from runtime.errors import CommandFailed
 
 _TRUST: Final = (
     "Is it expired, or does DPJ_TLS_CA_FILE name another authority than its own? dpj up renews a local stack's."

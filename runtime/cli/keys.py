@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import typer
 
 from runtime.cli.operator_options import Apply, on_site, operator_name, table
-from runtime.cli.output import AsJson, CommandFailed, Stack, answer
+from runtime.cli.output import AsJson, Stack, answer
 from runtime.cli.progress import progress_bars
+from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
     from domain.key_encryption_keys import KeyState, KeyUse

@@ -13,7 +13,8 @@ from uuid import UUID
 
 import typer
 
-from runtime.cli.output import CommandFailed, answer, settings_of
+from runtime.cli.output import answer, settings_of
+from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
     from domain.documents import Role

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from runtime.errors import CommandFailed
+
 if TYPE_CHECKING:
     from runtime.config.settings import Settings
 
@@ -21,17 +23,6 @@ Stack = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON document on standard output.")]
 
 FAILED: Final = 1
-
-
-class CommandFailed(Exception):
-    """A command can't do what was asked: what is wrong, and what to do next."""
-
-    def __init__(self, message: str, next_step: str = "", *, code: str = "failed", document: Any = None) -> None:
-        super().__init__(message)
-        self.next_step = next_step
-        self.code = code
-        #: What was found before it failed, for ``--json``.
-        self.document = document
 
 
 def settings_of(stack: str | None) -> Settings:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from dataclasses import asdict
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from runtime.cli.documents import DEFAULT_TENANT
-from runtime.cli.output import AsJson, CommandFailed, Stack, answer, note, settings_of
-
-if TYPE_CHECKING:
-    from runtime.config.settings import Settings
+from runtime.cli.output import AsJson, Stack, answer, note, settings_of
+from runtime.processes.local_stack import bring_up
 
 DEMO_STACK = "demo"
 NOT_READY = 3
@@ -43,7 +37,7 @@ Tls = Annotated[
 
 def up(profile: Profile = None, tls: Tls = None, stack: Stack = None, as_json: AsJson = False) -> None:
     """Start everything: servers, then tables, schemas and topics, then API, relay and workers."""
-    settings = bring_up(stack, profile, note, tls=tls)
+    settings = bring_up(stack, profile.value if profile else None, note, tls=tls)
     document = {"stack": settings.stack_name, "api": settings.api_url}
     answer(document, [f"The pipeline is up: {document['api']}"], as_json=as_json)
 
@@ -93,75 +87,4 @@ def demo(
     """Start everything, send sample documents through it, and prove what came of them."""
     from runtime.cli.demonstration import run
 
-    run(stack, profile, tls=tls, keep=keep, as_json=as_json)
-
-
-def bring_up(
-    stack: str | None, profile: ProfileName | None, tell: Callable[[str], None], *, tls: bool | None = None
-) -> Settings:
-    """Servers, tables, schemas, topics, processes, each if need be; told of every step. Raises what each of them raises."""
-    from deploy.native import stack as native
-    from deploy.native.report import Plain
-    from runtime.config.settings import load_settings, settings_file
-    from runtime.processes.local import Services
-
-    name = settings_file(stack).parent.name
-    chosen = profile.value if profile else native.profile_of(name) or "embedded"
-    native.up(name, chosen, reporter=Plain(tell), tls=tls)
-    settings = load_settings(name)
-    prepare(settings, tell)
-    Services(settings).start(tell)
-    return settings
-
-
-def prepare(settings: Settings, tell: Callable[[str], None], tenant: str = DEFAULT_TENANT) -> None:
-    """Tables, schemas, object store, topics, and the key of the one tenant that a local stack has; safe to repeat."""
-    from operations.kafka.topics import ensure_topics, planned_topics
-    from runtime.cli.administration import migrate, register_schemas
-    from runtime.config.transport import kafka_security
-
-    asyncio.run(migrate(settings))
-    tell("tables are there")
-    asyncio.run(register_schemas(settings))
-    tell("schemas are registered")
-    asyncio.run(_create_key(settings, tenant))
-    tell(f"tenant {tenant} has a key")
-    asyncio.run(_prepare_store(settings))
-    tell("object store is ready")
-    plans = planned_topics(
-        partitions=settings.topic_partitions,
-        replication=settings.topic_replication,
-        retention_days=settings.topic_retention_days,
-    )
-    reports = ensure_topics(settings.kafka_bootstrap, plans, security=kafka_security(settings))
-    differing = [asdict(report) for report in reports if report.differences]
-    if differing:
-        raise CommandFailed(
-            f"Topics are not as the settings say: {', '.join(str(one['name']) for one in differing)}.",
-            "Compare: dpj topics create",
-            code="topics_differ",
-            document={"topics": differing},
-        )
-    tell("topics are there")
-
-
-async def _create_key(settings: Settings, tenant: str) -> None:
-    from runtime.cli.operator_options import operator_name
-    from runtime.wiring.site import Site
-
-    site = Site(settings)
-    try:
-        await site.codec.check()
-        await site.key_care(operator_name()).create(tenant)
-    finally:
-        await site.aclose()
-
-
-async def _prepare_store(settings: Settings) -> None:
-    from runtime.wiring.adapters import create_object_store
-
-    objects = create_object_store(settings)
-    try:
-        await objects.prepare()
-    finally:
-        await objects.aclose()
+    run(stack, profile.value if profile else None, tls=tls, keep=keep, as_json=as_json)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from runtime.cli.output import CommandFailed, Stack, settings_of
+from runtime.cli.output import Stack, settings_of
+from runtime.errors import CommandFailed
 
 
 def stack(context: typer.Context) -> None:

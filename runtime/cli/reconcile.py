@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from runtime.cli.operator_options import table
-from runtime.cli.output import AsJson, CommandFailed, Stack, answer, settings_of
+from runtime.cli.output import AsJson, Stack, answer, settings_of
 from runtime.cli.progress import progress_bars
+from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
     from processors.reconcile.run import Progress, Report

@@ -12,7 +12,8 @@ from uuid import uuid4
 import typer
 
 from runtime.cli.operator_options import on_site, operator_name
-from runtime.cli.output import AsJson, CommandFailed, Stack, answer
+from runtime.cli.output import AsJson, Stack, answer
+from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
     from domain.revocations import Claim
@@ -81,8 +82,8 @@ def _claims(path: Path) -> tuple[dict[str, Any], datetime | None]:
 
 
 async def _revoke(site: Site, claims: dict[Claim, str], until: datetime | None) -> datetime:
+    from domain.audit_chain import SYSTEM_TENANT
     from processors.documents.transitions import Origin
-    from processors.operators.dead_letters import SYSTEM_TENANT
 
     await site.codec.check()
     actor = site.operator(operator_name())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge
 
 from domain.erasure import Kept, Waiting
 from domain.retention import DueGroup
+from domain.shared.waiting import unless_stopped
 from processors.events.archive_copies import CopyRemover
 from processors.retention.erasure_execution import Eraser
 from processors.retention.purge import Purge, RegularPurge
@@ -84,7 +85,10 @@ def create_purge(site: Site, operator: str | None = None) -> Purge:
 
 
 async def keep_erasing(site: Site, eraser: Eraser, stopping: asyncio.Event) -> None:
-    """Carry out what is due, every ``ERASE_SECONDS``. Several processes may do so at once."""
+    """Carry out what is due, every ``ERASE_SECONDS``. Several processes may do so at once.
+
+    A stop cuts it off where it is: what it began is whole at every moment.
+    """
     queue = PostgresErasureQueue(site.postgres)
     metrics = ErasureMetrics(site.metrics)
 
@@ -96,7 +100,7 @@ async def keep_erasing(site: Site, eraser: Eraser, stopping: asyncio.Event) -> N
             await eraser.run_once()
             metrics.told(await queue.waiting())
 
-    await _until_told(stopping, repeat(stopping, "erase", ERASE_SECONDS, once))
+    await unless_stopped(stopping, repeat(stopping, "erase", ERASE_SECONDS, once))
 
 
 async def keep_purging(site: Site, stopping: asyncio.Event, is_chosen: Callable[[], bool]) -> None:
@@ -119,19 +123,4 @@ async def keep_purging(site: Site, stopping: asyncio.Event, is_chosen: Callable[
             metrics.told([])
 
     seconds = min(settings.purge_interval or PURGE_LOOK_SECONDS, PURGE_LOOK_SECONDS)
-    await _until_told(stopping, repeat(stopping, "purge", seconds, once))
-
-
-async def _until_told(stopping: asyncio.Event, job: Coroutine[Any, Any, None]) -> None:
-    """Run ``job``; when the process is told to stop it ends where it is: what it began is whole at every moment."""
-    running = asyncio.create_task(job)
-    told = asyncio.create_task(stopping.wait())
-    try:
-        await asyncio.wait({running, told}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        told.cancel()
-        if not running.done():
-            running.cancel()
-        await asyncio.wait({running, told})
-    if not running.cancelled():
-        running.result()
+    await unless_stopped(stopping, repeat(stopping, "purge", seconds, once))

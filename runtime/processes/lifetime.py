@@ -16,7 +16,7 @@ import structlog
 import uvloop
 
 from domain.errors import DPJError
-from domain.shared.waiting import pause
+from domain.shared.waiting import until_stopped
 from runtime.config.settings import Settings
 from runtime.wiring.site import Site
 
@@ -63,7 +63,9 @@ async def together(stopping: asyncio.Event, *jobs: Awaitable[None]) -> None:
 async def repeat(stopping: asyncio.Event, name: str, seconds: float, job: Callable[[], Awaitable[object]]) -> None:
     """Call ``job`` every ``seconds``; what is away now is tried again at the next turn, and told once."""
     told = ""
-    while not stopping.is_set():
+
+    async def turn() -> float:
+        nonlocal told
         try:
             await job()
             told = ""
@@ -73,7 +75,9 @@ async def repeat(stopping: asyncio.Event, name: str, seconds: float, job: Callab
                 log.warning("housekeeping_waiting", job=name, code=error.code)
         except Exception as error:  # noqa: BLE001 - a defect in one job must not end the process that does others too
             log.error("housekeeping_failed", job=name, error=type(error).__name__)
-        await pause(stopping, seconds)
+        return seconds
+
+    await until_stopped(stopping, turn)
 
 
 async def _process(settings: Settings, work: Work) -> None:

@@ -18,9 +18,9 @@ from deploy.native.files import home, tail
 from deploy.native.parts import vault
 from deploy.native.supervisor import Command, Supervisor, Tracked
 from operations.kafka.consumers import CONSUMERS
-from runtime.cli.output import CommandFailed
 from runtime.config.settings import Settings
 from runtime.config.transport import https_tls
+from runtime.errors import CommandFailed
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 READY_SECONDS: Final = 60.0

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from domain.shared.waiting import pause
+from domain.shared.waiting import pause, unless_stopped
 from processors.reconcile.run import Repairs
 from runtime.observability.telemetry import ReconcileMetrics
 from runtime.processes.lifetime import repeat
@@ -38,14 +38,4 @@ async def keep_reconciling(site: Site, stopping: asyncio.Event, is_chosen: Calla
         metrics.finished(report)
 
     await pause(stopping, seconds)
-    running = asyncio.create_task(repeat(stopping, "reconcile", seconds, once))
-    told = asyncio.create_task(stopping.wait())
-    try:
-        await asyncio.wait({running, told}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        told.cancel()
-        if not running.done():
-            running.cancel()
-        await asyncio.wait({running, told})
-    if not running.cancelled():
-        running.result()
+    await unless_stopped(stopping, repeat(stopping, "reconcile", seconds, once))

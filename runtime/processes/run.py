@@ -10,14 +10,15 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from domain.errors import BrokerUnavailable
+from domain.shared.waiting import unless_stopped
 from operations.kafka import lag
 from operations.kafka.consumers import groups
 from operations.kafka.lag import PartitionLag
 from operations.kafka.watchdog import StallDetector, Watchdog
 from processors.documents.revocations import POLL_SECONDS
-from runtime.cli.output import CommandFailed
 from runtime.config.settings import Settings
 from runtime.config.transport import kafka_security, server_certificate
+from runtime.errors import CommandFailed
 from runtime.observability.health import serve_health, serve_until
 from runtime.observability.telemetry import WatchdogMetrics, configure_logging
 from runtime.processes.erasure_jobs import create_eraser, keep_erasing, keep_purging
@@ -26,7 +27,6 @@ from runtime.processes.local import Services, health_port, waiting_of
 from runtime.processes.reconcile_jobs import keep_reconciling
 from runtime.wiring.site import Site
 from runtime.wiring.untrusted_files import ParsersUnconfined, look_at_parsers
-from streams.waiting import unless_stopped
 
 #: How often unfinished uploads are looked for; more often where their lease is shorter.
 SWEEP_SECONDS: Final = 15.0
@@ -48,6 +48,7 @@ _RELAY_WAITS: Final = {"connecting": "postgresql", "waiting_for_broker": "kafka"
 def run_api(settings: Settings) -> None:
     """Serve the HTTP API. At its stop no request is begun, and those under way have ``drain_seconds`` to end."""
     from ingest_api.app import create_app
+    from ingest_api.openapi import document_of
     from runtime.processes.serving import api_server
 
     configure_logging("api", log_format=settings.log_format, level=settings.log_level)
@@ -55,7 +56,7 @@ def run_api(settings: Settings) -> None:
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
         server = api_server(
-            create_app(site.api()),
+            create_app(site.api(), document_of),
             host=settings.api_host,
             port=settings.api_port,
             head_seconds=settings.header_timeout,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
@@ -19,6 +19,7 @@ from crypto.personal_data import PersonalDataKeys
 from crypto.sealed_columns import SealedColumns
 from crypto.vault_session import VaultSession
 from crypto.vault_transit import VaultTransitKeyring
+from domain.audit_chain import SYSTEM_TENANT
 from domain.errors import (
     AuditStoreUnavailable,
     DatabaseUnavailable,
@@ -28,12 +29,11 @@ from domain.errors import (
     RegistryUnavailable,
     Transient,
 )
-from domain.shared.waiting import pause
+from domain.shared.waiting import unless_stopped, until_stopped
 from ged.cmis import CmisRepository
 from processors.documents.content import EncryptedContent
 from processors.documents.personal_texts import PersonalTexts
 from processors.documents.revocations import Revocations, RevokedTokens
-from processors.operators.dead_letters import SYSTEM_TENANT
 from processors.resilience.canary_keyring import VouchedKeyring
 from processors.resilience.circuit_breakers import CircuitBreaker, State
 from processors.resilience.guarded_ports import GuardedAuditStore, GuardedKeyring, GuardedObjectStore
@@ -53,7 +53,6 @@ from storage.objects.filesystem import FilesystemObjectStore
 from storage.objects.s3 import MinioObjectStore
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.keys.canaries import PostgresCanaries
-from streams.waiting import unless_stopped
 
 if TYPE_CHECKING:
     from ingest_api.jwks import Jwks
@@ -175,14 +174,17 @@ class Adapters:
         """
         if not {"_keyring", "_vault"} & self.__dict__.keys():
             await stopping.wait()
-        while not stopping.is_set():
-            try:
-                await unless_stopped(stopping, self._let_in())
-                await stopping.wait()
-            except KeyringLoginRefused:
-                raise
-            except KeyringUnavailable:
-                await pause(stopping, LOGIN_SECONDS)
+        await until_stopped(stopping, partial(self._logged_in, stopping))
+
+    async def _logged_in(self, stopping: asyncio.Event) -> float:
+        try:
+            await unless_stopped(stopping, self._let_in())
+            await stopping.wait()
+        except KeyringLoginRefused:
+            raise
+        except KeyringUnavailable:
+            return LOGIN_SECONDS
+        return 0.0
 
     async def _let_in(self) -> None:
         """Raises KeyringUnavailable."""

@@ -31,7 +31,7 @@ from processors.events.operator_mails import OperatorMails
 from processors.events.renditions import RenditionProcessor
 from processors.operators.dead_letters import OperatorDesk
 from processors.operators.keys import KeyCare
-from processors.ports import Processor
+from processors.ports.processor import Processor
 from processors.reconcile.erased import ErasedDocuments
 from processors.reconcile.ged import ArchivedCopies
 from processors.reconcile.object_store import stored_objects
@@ -60,7 +60,8 @@ from storage.postgres.queries import PostgresQueries
 from streams.apps import ConsumerOffsets, ConsumerSettings
 from streams.consumer import ConsumerRunner
 from streams.delivery import Delivery, Flow, Policy
-from streams.outbox_relay import OutboxRelay, create_producer
+from streams.librdkafka import create_producer
+from streams.outbox_relay import OutboxRelay
 
 if TYPE_CHECKING:
     from ingest_api.dependencies import ApiDependencies

@@ -32,8 +32,8 @@ from minio.objectlockconfig import YEARS
 from domain.checkpoints import MAX_FILE_BYTES
 from domain.errors import CheckpointStoreUnavailable, ObjectMissing, ObjectStoreUnavailable
 from storage.checkpoints.names import name_of, size_of, tenant_folder, tenant_of
-from storage.objects.s3_errors import translated
-from storage.objects.worker_threads import Threads
+from storage.clients.s3_errors import translated
+from storage.clients.worker_threads import Threads
 
 _T = TypeVar("_T")
 

@@ -27,7 +27,7 @@ Document = dict[str, Any]
 
 
 class MongoAuditStore:
-    """See ``processors.audit.chaining.AuditStore``, ``processors.audit.reading.EntriesOfEntity`` and ``operations.audit.verify.AuditReader``.
+    """See ``processors.ports.audit.AuditStore``, ``processors.audit.reading.EntriesOfEntity`` and ``operations.audit.verify.AuditReader``.
     Raises AuditStoreUnavailable."""
 
     def __init__(self, url: str, database: str) -> None:

@@ -13,7 +13,7 @@ COLLECTION: Final = "documents_metadata"
 
 
 class MongoExtendedMetadata:
-    """See ``processors.events.renditions.ExtendedMetadata``. One document per document id. Raises AuditStoreUnavailable."""
+    """See ``processors.ports.metadata.ExtendedMetadata``. One document per document id. Raises AuditStoreUnavailable."""
 
     def __init__(self, url: str, database: str) -> None:
         self._mongo = MongoConnection(url, database)

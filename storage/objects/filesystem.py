@@ -27,8 +27,8 @@ import structlog
 
 from domain.errors import IntegrityMismatch, ObjectMissing, ObjectStoreUnavailable
 from domain.objects import StoredObject, UnfinishedPut
+from storage.clients.worker_threads import Threads
 from storage.objects.object_keys import check_key, check_prefix
-from storage.objects.worker_threads import Threads
 
 FOOTER_MAGIC = b"DPJOBJ1\n"
 FOOTER_SIZE = len(FOOTER_MAGIC) + 32
@@ -118,7 +118,7 @@ class FilesystemObjectStore:
 
 
 class _FileWriting:
-    """A Writing of storage.objects.worker_threads: everything into a temporary file, which the last part renames."""
+    """A Writing of storage.clients.worker_threads: everything into a temporary file, which the last part renames."""
 
     def __init__(self, root: Path, key: str) -> None:
         self._root = root
@@ -174,7 +174,7 @@ class _FileWriting:
 
 
 class _FileReading:
-    """A Reading of storage.objects.worker_threads. An open file stays the version it was, whatever is renamed over its name."""
+    """A Reading of storage.clients.worker_threads. An open file stays the version it was, whatever is renamed over its name."""
 
     def __init__(self, root: Path, key: str, span: tuple[int, int | None], etag: str | None) -> None:
         self._root = root

@@ -34,12 +34,12 @@ from minio.helpers import DictType
 from domain.errors import ObjectMissing, ObjectStoreUnavailable
 from domain.objects import StoredObject, UnfinishedPut
 from domain.refusals import FileTooLarge
+from storage.clients.s3_errors import translated as _translated
+from storage.clients.worker_threads import Threads
 from storage.objects.object_keys import check_key, check_prefix
-from storage.objects.s3_errors import translated as _translated
 from storage.objects.s3_multipart import MultipartClient, Part, UnfinishedListing, abort, as_bytes
 from storage.objects.s3_requests import MAX_ANSWER_BYTES, Answer, S3Requests, Signer
 from storage.objects.s3_versions import purge
-from storage.objects.worker_threads import Threads
 
 PART_SIZE = 8 << 20  # S3 allows 5 MiB and more; half as many requests cost the store less
 PARTS_AT_ONCE = 2
@@ -255,7 +255,7 @@ class MinioObjectStore:
 
 
 class _Upload:
-    """A Writing of storage.objects.worker_threads: one PUT if the first part is the last, else a multipart upload, whose parts may be sent at once."""
+    """A Writing of storage.clients.worker_threads: one PUT if the first part is the last, else a multipart upload, whose parts may be sent at once."""
 
     def __init__(self, client: MultipartClient, bucket: str, key: str) -> None:
         self._client = client
@@ -313,7 +313,7 @@ class _Upload:
 
 
 class _ObjectReading:
-    """A Reading of storage.objects.worker_threads over one GET: ``length`` bytes from ``start`` of the version ``etag``, which has as many."""
+    """A Reading of storage.clients.worker_threads over one GET: ``length`` bytes from ``start`` of the version ``etag``, which has as many."""
 
     def __init__(self, client: MultipartClient, bucket: str, key: str, span: tuple[int, int], etag: str) -> None:
         self._client = client

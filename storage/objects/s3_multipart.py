@@ -19,7 +19,7 @@ from minio.error import S3Error
 
 from domain.errors import ObjectStoreUnavailable
 from domain.objects import UnfinishedPut
-from storage.objects.s3_errors import translated
+from storage.clients.s3_errors import translated
 
 BATCH: Final = 256
 CHECKSUM: Final = "x-amz-checksum-crc32"
@@ -98,7 +98,7 @@ class MultipartClient(Minio):
 
 
 class UnfinishedListing:
-    """A Reading of storage.objects.worker_threads over the pages of ListMultipartUploads; with ``key``, that key's alone."""
+    """A Reading of storage.clients.worker_threads over the pages of ListMultipartUploads; with ``key``, that key's alone."""
 
     def __init__(self, client: MultipartClient, bucket: str, key: str | None) -> None:
         self._key = key

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from domain.errors import ObjectStoreUnavailable
 from domain.objects import UnfinishedPut
-from storage.objects.s3_errors import translated
+from storage.clients.s3_errors import translated
 from storage.objects.s3_multipart import MultipartClient, abort
 
 #: What a store without versioning calls the one version of an object.

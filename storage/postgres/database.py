@@ -168,7 +168,7 @@ class Postgres:
 
 
 class PostgresLock:
-    """An advisory lock that is held; see ``processors.ports.HeldLock``."""
+    """An advisory lock that is held; see ``processors.ports.database.HeldLock``."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -235,7 +235,7 @@ async def _take(connection: Any, name: str, wait_seconds: float) -> None:
 
 
 class PostgresWork:
-    """One transaction's repositories; see ``processors.ports.Work``."""
+    """One transaction's repositories; see ``processors.ports.work.Work``."""
 
     def __init__(self, connection: asyncpg.Connection[Any], encode: Callable[[Event], bytes]) -> None:
         self.documents = PostgresDocuments(connection)

@@ -122,7 +122,7 @@ _WITH_SUBJECT_KEY: Final = """
 
 
 class PostgresDocuments:
-    """See ``processors.ports.Documents``."""
+    """See ``processors.ports.documents.Documents``."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self._connection = connection
@@ -172,7 +172,7 @@ class PostgresDocuments:
 
 
 class PostgresUploads:
-    """See ``processors.ports.Uploads``. The server's clock alone decides whether a lease has run out."""
+    """See ``processors.ports.uploads.Uploads``. The server's clock alone decides whether a lease has run out."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self._connection = connection

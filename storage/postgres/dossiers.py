@@ -32,7 +32,7 @@ def type_of(row: Mapping[str, Any]) -> DocumentType:
 
 
 class PostgresDocumentTypes:
-    """See ``processors.ports.DocumentTypes``."""
+    """See ``processors.ports.documents.DocumentTypes``."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self._connection = connection
@@ -45,7 +45,7 @@ class PostgresDocumentTypes:
 
 
 class PostgresDossiers:
-    """See ``processors.ports.Dossiers``."""
+    """See ``processors.ports.documents.Dossiers``."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self._connection = connection

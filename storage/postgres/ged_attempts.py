@@ -13,7 +13,7 @@ from domain.lifecycle import GOING, Status
 
 
 class PostgresGedAttempts:
-    """See ``processors.ports.GedAttempts``. The server's clock alone decides what has settled."""
+    """See ``processors.ports.ged.GedAttempts``. The server's clock alone decides what has settled."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self._connection = connection

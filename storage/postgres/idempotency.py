@@ -15,7 +15,7 @@ Scope = tuple[str, str, str]
 
 
 class PostgresIdempotencyKeys:
-    """See ``processors.ports.IdempotencyKeys``. The server's clock alone decides whether a lease has run out."""
+    """See ``processors.ports.uploads.IdempotencyKeys``. The server's clock alone decides whether a lease has run out."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self._connection = connection

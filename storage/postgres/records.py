@@ -13,7 +13,7 @@ from domain.records import NotificationRecord
 
 
 class PostgresTimeline:
-    """See ``processors.ports.Timeline``."""
+    """See ``processors.ports.documents.Timeline``."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self._connection = connection
@@ -50,7 +50,7 @@ class PostgresTimeline:
 
 
 class PostgresRenditions:
-    """See ``processors.ports.Renditions``."""
+    """See ``processors.ports.documents.Renditions``."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self._connection = connection
@@ -100,7 +100,7 @@ class PostgresRenditions:
 
 
 class PostgresNotifications:
-    """See ``processors.ports.Notifications``."""
+    """See ``processors.ports.mail.Notifications``."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self._connection = connection

@@ -28,7 +28,7 @@ Scope = tuple[str, str, str]
 
 
 class Change(Protocol):
-    """See ``processors.ports.Change``."""
+    """See ``processors.ports.documents.Change``."""
 
     @property
     def old(self) -> Document: ...
@@ -54,7 +54,7 @@ _SURROUNDINGS: Final = """
 
 
 class PostgresUploadRecords:
-    """See ``processors.ports.UploadRecords``. The server's clock alone decides whether a lease has run out."""
+    """See ``processors.ports.uploads.UploadRecords``. The server's clock alone decides whether a lease has run out."""
 
     def __init__(self, connections: Connections, encode: Callable[[Event], bytes]) -> None:
         self._gathering = Gathering(connections)

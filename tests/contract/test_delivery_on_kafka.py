@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from domain.errors import GedUnavailable
 from domain.events import Event
-from processors.ports import Commit
+from processors.ports.work import Commit
 from streams import ownership
 from streams.apps import ConsumerOffsets, ConsumerSettings
 from streams.consumer import ConsumerRunner

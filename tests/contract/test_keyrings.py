@@ -11,10 +11,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from crypto.batching import BatchLimits
 from crypto.local_keyring import LocalKeyring
 from crypto.vault_session import VaultSession
-from crypto.vault_transit import VaultTransitKeyring
+from crypto.vault_transit import CALLS, VaultTransitKeyring
 from domain.errors import KeyringUnavailable, TenantKeyMissing, WrongKey
 from domain.keys import DataKey, EncryptionContext
 from tests.support.keyrings import a_keyring, create_vault_key
@@ -210,7 +209,7 @@ async def test_a_version_that_vault_does_not_have_yet_has_to_wait(
 async def test_a_vault_that_is_away_is_an_outage_in_time(stack: dict[str, str], banque_has_a_key: str) -> None:
     async with Proxy(stack["DPJ_VAULT_ADDR"].removeprefix("http://")) as proxy:
         session = vault_session(stack, DPJ_VAULT_ADDR=f"http://{proxy.endpoint}")
-        keyring = VaultTransitKeyring(session, banque_has_a_key, limits=BatchLimits(deadline=3.0))
+        keyring = VaultTransitKeyring(session, banque_has_a_key, policy=replace(CALLS, deadline=3.0))
         _, wrapped = await keyring.new_data_key(CONTEXT)
         proxy.silent = True
         started = time.monotonic()

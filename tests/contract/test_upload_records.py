@@ -14,7 +14,7 @@ from domain.lifecycle import Status
 from domain.records import IdempotencyRecord
 from domain.refusals import TypeUnknown, UploadSuperseded
 from processors.documents.transitions import Origin, planned
-from processors.ports import Change
+from processors.ports.documents import Change
 from tests.support.builders import NOW, a_document, a_dossier
 from tests.support.database_backends import GONE, LONG, Site
 

@@ -115,8 +115,8 @@ class FaultSite:
         self._closing.close()
 
     def _up(self) -> None:
-        from runtime.cli.pipeline import prepare
         from runtime.config.settings import load_settings
+        from runtime.processes.local_stack import prepare
 
         if self._reused is None:
             self._closing.callback(native.down, self.name, wipe=True)

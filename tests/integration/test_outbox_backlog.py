@@ -30,7 +30,8 @@ GROWTH_MB = 48
 _CHILD = """
 import asyncio, json, sys, time
 from storage.postgres.delivery.outbox import PostgresOutboxSource
-from streams.outbox_relay import OutboxRelay, create_producer
+from streams.outbox_relay import OutboxRelay
+from streams.librdkafka import create_producer
 
 class Metrics:
     count = 0

@@ -127,8 +127,8 @@ class Processes:
 
 @pytest.fixture
 def lines(stack: Mapping[str, str]) -> Iterator[Lines]:
-    from runtime.cli.pipeline import prepare
     from runtime.config.settings import load_settings
+    from runtime.processes.local_stack import prepare
 
     prepare(load_settings(stack["DPJ_STACK_NAME"]), lambda _: None)
     with Lines(stack) as lines:

@@ -42,7 +42,7 @@ from schemas.registry import SchemaRegistry
 from storage.redis.rate_limit_counts import RedisCounting
 from streams.apps import ConsumerSettings
 from streams.consumer import ConsumerRunner
-from streams.outbox_relay import create_producer
+from streams.librdkafka import create_producer
 from tests.support.tls_handshakes import POSTGRES_ASKS_FOR_TLS, serving, speak, trusting
 
 NAME = f"tls-{os.getpid()}"

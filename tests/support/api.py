@@ -15,6 +15,7 @@ from domain.documents import Role
 from domain.refusals import Unauthenticated
 from ingest_api.app import create_app
 from ingest_api.dependencies import ApiDependencies
+from ingest_api.openapi import document_of
 from ingest_api.tokens import Identity
 from tests.support.fakes_intake import PDF, Bench
 
@@ -51,7 +52,8 @@ def an_app(bench: Bench, **changes: Any) -> FastAPI:
             erasing=bench.erasing,
             keeping=bench.keeping,
             **{"authenticator": NamedTokens(), "registry": CollectorRegistry(), "body_timeout": 2.0, **changes},
-        )
+        ),
+        document_of,
     )
 
 

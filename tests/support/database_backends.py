@@ -12,7 +12,7 @@ from domain.audit_chain import ChainEntry
 from domain.documents import Document, Dossier
 from processors.audit.chaining import WaitingLines
 from processors.documents.reading import DocumentQueries
-from processors.ports import Database, HeldLock
+from processors.ports.database import Database, HeldLock
 from storage.postgres.audit.chain import PostgresAuditPending, PostgresAuditWaiting
 from streams.delivery import Inbox
 from tests.support.memory import MemoryAuditWaiting, MemoryDatabase

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from domain.errors import ClaimLost, DatabaseUnavailable, EventUndecodable
 from domain.events import DocumentErased, Event
-from processors.ports import Commit
+from processors.ports.work import Commit
 from streams.delivery import Claim, Delivery, Policy
 from streams.lanes import Partition, Record
 

@@ -37,7 +37,7 @@ from domain.subjects import Subject, SubjectKey, subject_of
 from processors.documents.callers import ATTEMPTS
 from processors.documents.pagination import Position
 from processors.documents.reading import DocumentFilter
-from processors.ports import Change
+from processors.ports.documents import Change
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier, a_type
 from tests.support.memory_audit import MemoryAuditChains, MemoryAuditWaiting
 from tests.support.memory_erasure import MemoryErasures, MemoryLegalHolds

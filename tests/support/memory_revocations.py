@@ -8,7 +8,7 @@ from datetime import datetime
 
 from domain.errors import RevocationsUnavailable
 from domain.revocations import Revocation, Revoked
-from processors.ports import Clock
+from processors.ports.clock import Clock
 
 
 class MemoryRevocations:

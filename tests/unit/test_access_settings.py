@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from domain.documents import Role
 from domain.revocations import Claim
 from runtime.cli.main import main
-from runtime.cli.output import CommandFailed
 from runtime.cli.tokens import _named
 from runtime.config.settings import Settings
+from runtime.errors import CommandFailed
 
 BASE = {
     "postgres_dsn": "postgresql://127.0.0.1:9/none",

@@ -18,7 +18,8 @@ from operations.api_client import ApiProblem, ApiUnreachable
 from runtime.cli import documents
 from runtime.cli.failures import describe
 from runtime.cli.main import main
-from runtime.cli.output import CommandFailed, answer
+from runtime.cli.output import answer
+from runtime.errors import CommandFailed
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,7 +13,7 @@ from domain.refusals import DocumentNotFound
 from domain.shared.correlation import current_traceparent
 from streams.delivery import Claim, Policy
 from streams.lanes import Partition, Record
-from streams.outbox_relay import create_producer
+from streams.librdkafka import create_producer
 from tests.support.fakes_streams import FAST, PARTITION, Bench, an_event
 
 

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from domain.errors import GedUnavailable
+from domain.shared.waiting import unless_stopped
 from streams.draining import Drain
 from streams.lanes import Record
-from streams.waiting import unless_stopped
 from tests.support.fakes_streams import PARTITION, Bench, an_event
 
 

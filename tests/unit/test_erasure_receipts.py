@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import pytest
 
-from domain.checkpoints import canonical
 from domain.erasure import JWS_TYPE, Erasure, Kept, LegalBasis, receipt_input
 from domain.lifecycle import Status
+from domain.shared.encoding import canonical
 from domain.shared.jws import compact, payload_of, signing_input
 from tests.support.audit_histories import kept_keys, verified
 from tests.support.builders import NOW, a_document

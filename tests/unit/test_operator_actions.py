@@ -10,13 +10,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from domain.audit_chain import SYSTEM_TENANT
 from domain.dead_letters import CUT_BYTES, REDRIVEN_FOR, REPLAYS, DeadLetter, HeldEvent, Place, RefusedRow
 from domain.documents import Document
 from domain.errors import DatabaseUnavailable, EventUndecodable, RegistryUnavailable
 from domain.events import AuditRecorded, DocumentEvent, DocumentUploaded, DocumentValidated, DocumentVerified, Event
 from domain.lifecycle import Status
 from operations.kafka.dead_letters import AddressInvalid, parse_address
-from processors.operators.dead_letters import SYSTEM_TENANT, OperatorDesk
+from processors.operators.dead_letters import OperatorDesk
 from tests.support.builders import NOW, a_document
 from tests.support.memory import MemoryDatabase
 from tests.support.memory_inbox import InboxRow
@@ -352,7 +353,7 @@ def test_addresses_are_those_that_letters_have() -> None:
 
 def test_times_and_reasons_of_operators() -> None:
     from runtime.cli.operator_options import ago, checked_reason, moment, table, uuid_of
-    from runtime.cli.output import CommandFailed
+    from runtime.errors import CommandFailed
 
     assert moment(None) is None
     assert moment("1970-01-01T00:00:01") == moment("1970-01-01T01:00:01+01:00") == 1000

@@ -12,7 +12,8 @@ from confluent_kafka import KafkaError, KafkaException
 
 from domain.errors import DatabaseUnavailable
 from streams import outbox_relay
-from streams.outbox_relay import OutboxRelay, create_producer
+from streams.librdkafka import create_producer
+from streams.outbox_relay import OutboxRelay
 
 
 def a_row(number: int, key: bytes | None = b"k", size: int = 10, topic: str = "t") -> Any:

@@ -12,9 +12,9 @@ import pytest
 
 from domain.errors import ClaimLost, DatabaseUnavailable
 from processors.documents.transitions import SharedCommit, nothing
-from processors.ports import Commit
+from processors.ports.work import Commit
 from streams.delivery import Claim
-from streams.shared_transaction import ENOUGH, MAX_TOGETHER, Together
+from streams.shared_transaction import POLICY, Together
 from tests.support.fakes_streams import Bench, FakeDatabase, FakeInbox, an_event
 
 
@@ -66,7 +66,7 @@ async def group() -> Group:
 
 
 async def test_what_waits_at_once_is_one_transaction_in_its_order(group: Group) -> None:
-    claims = [await group.claimed() for _ in range(MAX_TOGETHER + 5)]
+    claims = [await group.claimed() for _ in range(POLICY.size + 5)]
     await asyncio.gather(*(group.write(claim) for claim in claims))
     assert group.database.transactions == 2
     assert group.database.written == [event for event, _ in claims]
@@ -123,7 +123,7 @@ async def test_a_caller_that_is_cancelled_disturbs_nobody(group: Group, away: bo
     assert not group.done(waiting)
 
 
-@pytest.mark.parametrize(("waiting", "transactions"), [(ENOUGH - 1, 1), (ENOUGH, 2)])
+@pytest.mark.parametrize(("waiting", "transactions"), [(POLICY.enough - 1, 1), (POLICY.enough, 2)])
 async def test_where_many_wait_a_second_transaction_does_not_wait_for_the_first(
     group: Group, waiting: int, transactions: int
 ) -> None:

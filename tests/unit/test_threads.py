@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from domain.errors import ObjectStoreUnavailable
 from domain.objects import StoredObject
-from storage.objects.worker_threads import Threads, parts_of
+from storage.clients.worker_threads import Threads, parts_of
 from tests.support.fakes_content import collect, cut, pieces
 
 
@@ -238,7 +238,7 @@ async def test_parts_go_at_once_and_a_stalled_store_is_not_fed_on() -> None:
 
 
 async def test_all_puts_together_share_what_goes_beyond_their_first_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.objects.worker_threads.EXTRA_PARTS", 1)
+    monkeypatch.setattr("storage.clients.worker_threads.EXTRA_PARTS", 1)
     threads = Threads("test", 8, 5)
     several = [Gated() for _ in range(3)]
     putting = [asyncio.create_task(threads.write(one, endless([]), 5, at_once=3)) for one in several]

@@ -31,7 +31,7 @@ from runtime.config.transport import (
 )
 from runtime.observability.dependencies import Dependencies
 from runtime.processes.serving import api_server
-from streams.kafka_tls import note_tls
+from streams.librdkafka import note_tls
 from tests.support.tls_handshakes import serving, shake_hands, trusting
 
 BASE = {

@@ -14,10 +14,9 @@ import pytest
 from hvac.exceptions import Forbidden, InternalServerError, InvalidPath, VaultDown
 from structlog.testing import capture_logs
 
-from crypto.batching import BatchLimits
 from crypto.vault_login import WrappedSecretId
 from crypto.vault_session import VaultSession
-from crypto.vault_transit import MISSING_SECONDS, VaultTransitKeyring
+from crypto.vault_transit import CALLS, MISSING_SECONDS, VaultTransitKeyring
 from domain.errors import KeyringLoginRefused, KeyringUnavailable, TenantKeyMissing, WrongKey
 from domain.keys import EncryptionContext, WrappedKey
 from tests.support.fakes_vault import FakeVault, all_failed_inside
@@ -34,7 +33,7 @@ def vault() -> FakeVault:
 @pytest.fixture
 async def keyring(vault: FakeVault) -> AsyncIterator[VaultTransitKeyring]:
     session = VaultSession(vault, "role", "secret", clock=vault.clock)
-    made = VaultTransitKeyring(session, "dpj-tenant-", "dpj-documents", BatchLimits(window=0.001, deadline=2.0))
+    made = VaultTransitKeyring(session, "dpj-tenant-", "dpj-documents", replace(CALLS, window=0.001, deadline=2.0))
     yield made
     await made.aclose()
 

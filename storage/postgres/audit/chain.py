@@ -21,7 +21,7 @@ _FIELDS: Final = tuple(field.name for field in fields(AuditRecorded))
 
 
 class PostgresAuditChains:
-    """See ``processors.ports.AuditChains``. Lines are held back until ``flush``, and then go out as one statement.
+    """See ``processors.ports.events.AuditChains``. Lines are held back until ``flush``, and then go out as one statement.
 
     No line waits for another's transaction, unless both are of the same event.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,11 +13,12 @@ from uuid import UUID
 import asyncpg
 
 from domain.errors import ClaimLost, DPJError
+from domain.shared.micro_batcher import BatchPolicy, MicroBatcher, Waiting
 from storage.postgres.connections import Connections
 
 MAX_DOCUMENT_KEY: Final = 128
-#: Claims in one statement at most.
-MAX_TOGETHER: Final = 256
+#: One statement at a time, with so many claims at most.
+ROUNDS: Final = BatchPolicy(size=256)
 
 _Place = tuple[str, UUID, UUID]
 
@@ -32,7 +32,7 @@ class ClaimResult(Enum):
 
 
 class PostgresInboxMarks:
-    """The end of a claim, inside the transaction of its effects; see ``processors.ports.Inbox``.
+    """The end of a claim, inside the transaction of its effects; see ``processors.ports.events.Inbox``.
 
     Marks are held back until ``flush``, and then go out as one statement per outcome. It raises ClaimLost if any of the
     claims is no longer its owner's: the transaction must then roll back.
@@ -77,14 +77,13 @@ class PostgresInboxMarks:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A claim that is asked for, and who waits for the answer."""
+    """A claim that is asked for."""
 
     consumer: str
     event_id: UUID
     document_key: str
     owner: UUID
     lease_seconds: float
-    answer: asyncio.Future[ClaimResult | None]
 
     @property
     def place(self) -> _Place:
@@ -100,35 +99,21 @@ class PostgresInbox:
 
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres
-        self._wanted: list[_Wanted] = []
-        self._claiming: asyncio.Task[None] | None = None
+        self._batcher: MicroBatcher[_Wanted, ClaimResult | None] = MicroBatcher(self._claim_batch, ROUNDS)
 
     async def claim(
         self, consumer: str, event_id: UUID, document_key: str, owner: UUID, lease_seconds: float
     ) -> ClaimResult:
-        answer: asyncio.Future[ClaimResult | None] = asyncio.get_running_loop().create_future()
-        wanted = _Wanted(consumer, event_id, column_text(document_key), owner, lease_seconds, answer)
-        self._wanted.append(wanted)
-        if self._claiming is None or self._claiming.done():
-            self._claiming = asyncio.create_task(self._claim_waiting())
-        return await answer or await self._claim_alone(wanted)
+        wanted = _Wanted(consumer, event_id, column_text(document_key), owner, lease_seconds)
+        return await self._batcher.submit(wanted) or await self._claim_alone(wanted)
 
-    async def _claim_waiting(self) -> None:
-        while self._wanted:
-            batch, self._wanted = self._wanted[:MAX_TOGETHER], self._wanted[MAX_TOGETHER:]
-            batch = [wanted for wanted in batch if not wanted.answer.done()]
-            try:
-                answers = await self._claim_together(batch) if batch else {}
-            except Exception as error:  # noqa: BLE001 - whatever it is, each of the batch must hear of it
-                for wanted in batch:
-                    if not wanted.answer.done():
-                        wanted.answer.set_exception(_copy_of(error))
-                continue
-            for wanted in batch:
-                if wanted.answer.done():
-                    await self._give_back(wanted)
-                else:
-                    wanted.answer.set_result(answers.get(wanted.place))
+    async def _claim_batch(self, batch: Sequence[Waiting[_Wanted, ClaimResult | None]]) -> None:
+        answers = await self._claim_together([waiting.item for waiting in batch])
+        for waiting in batch:
+            if waiting.is_over:
+                await self._give_back(waiting.item)
+            else:
+                waiting.answer(answers.get(waiting.item.place))
 
     async def _claim_together(self, batch: Sequence[_Wanted]) -> dict[_Place, ClaimResult]:
         """Claim what is free, say what is done already; answers by place, none where something stands in the way."""
@@ -259,8 +244,3 @@ def column_text(document_key: str) -> str:
     if len(document_key) <= MAX_DOCUMENT_KEY and "\0" not in document_key:
         return document_key
     return hashlib.sha256(document_key.encode()).hexdigest()
-
-
-def _copy_of(error: Exception) -> Exception:
-    """One error each: several tasks raising the same object would write into each other's traceback."""
-    return type(error)(error.detail) if isinstance(error, DPJError) else error

@@ -103,7 +103,7 @@ class NewRows:
 
 
 class PostgresOutbox:
-    """See ``processors.ports.Outbox``. Rows are held back until ``flush``, and then go out as one statement."""
+    """See ``processors.ports.events.Outbox``. Rows are held back until ``flush``, and then go out as one statement."""
 
     def __init__(self, connection: asyncpg.Connection[Any], encode: Callable[[Event], bytes]) -> None:
         self._connection = connection

@@ -1,0 +1,14 @@
+"""The engine that reads a document for harm."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from typing import Protocol
+
+from domain.antivirus import Verdict
+
+
+class Engine(Protocol):
+    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
+        """Read ``content`` once, to its end. Raises AntivirusUnavailable, and what ``content`` raises; never skips."""
+        ...
