@@ -15,39 +15,20 @@ import httpx
 
 from deploy.native import site
 from deploy.native.files import home, tail
-from deploy.native.parts import vault
 from deploy.native.supervisor import Command, Supervisor, Tracked
-from operations.kafka.consumers import CONSUMERS
 from runtime.cli.output import CommandFailed
 from runtime.config.settings import Settings
 from runtime.config.transport import https_tls
+from runtime.processes.health_ports import WATCHDOG, Service, services_of
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 READY_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.1
 LOG_LINES: Final = 8
-WATCHDOG: Final = "watchdog"
-
-#: Processes beside the API by name, with their words after ``dpj``, in the order of their health ports.
-_BESIDE: Final[dict[str, tuple[str, ...]]] = {
-    "relay": ("relay",),
-    **{f"worker-{name}": ("worker", name) for name in CONSUMERS},
-    WATCHDOG: ("watchdog",),
-}
-
 
 #: Processes that read or write content, and processes that sign: receipts, checkpoints, receipts of erasures.
 _WITH_KEYRING: Final = frozenset({"api", "worker-integrity", "worker-renditions", "worker-archiving"})
 _WITH_SIGNER: Final = frozenset({"api", "worker-audit", "relay"})
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """One process: its name, the command line after ``dpj``, and where it says that it is ready."""
-
-    name: str
-    words: tuple[str, ...]
-    health: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +153,8 @@ class Services:
         nothing = {"DPJ_VAULT_SECRET_ID": ""}
         if service.name not in self._asks_vault:
             return nothing
+        from deploy.native.parts import vault
+
         here = site.load(self._stack)
         if here is None:
             raise CommandFailed(f"There is no local stack {self._stack}.", "Start it: dpj up.")
@@ -181,38 +164,3 @@ class Services:
         log = self._processes.log(service.name)
         last = tail(log, LOG_LINES)
         return CommandFailed(f"{service.name} {what}. Its last words: {last[-400:]}", f"Read {log}.", code="not_ready")
-
-
-def services_of(settings: Settings) -> tuple[Service, ...]:
-    """The processes of one machine and their health addresses."""
-    return (
-        Service("api", ("api",), f"{settings.api_url}/readyz"),
-        *(
-            Service(name, words, f"http://127.0.0.1:{health_port(settings, name)}/readyz")
-            for name, words in _BESIDE.items()
-        ),
-    )
-
-
-def health_port(settings: Settings, name: str) -> int:
-    """Where the process called ``name`` serves its health: they count up from the first worker port; 0 if none is set."""
-    return settings.worker_port_base and settings.worker_port_base + list(_BESIDE).index(name)
-
-
-def waiting_of(port: int) -> dict[str, object] | None:
-    """What the process behind a health port says it waits for; None if it does not answer."""
-    try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2.0, trust_env=False).json()
-    except (httpx.HTTPError, ValueError):
-        return None
-    return dict(answer["waiting_for"])
-
-
-def stalled_places(settings: Settings) -> dict[tuple[str, str, int], float]:
-    """Seconds without progress by consumer, topic and partition, as this machine's watchdog sees it; empty without one."""
-    port = health_port(settings, WATCHDOG)
-    try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2.0, trust_env=False).json()
-    except (httpx.HTTPError, ValueError):
-        return {}
-    return {(one["consumer"], one["topic"], one["partition"]): one["seconds"] for one in answer.get("stalled", [])}
