@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime.cli.documents import DEFAULT_TENANT
-from runtime.cli.output import AsJson, CommandFailed, Stack, answer, note, settings_of
+from runtime.cli.output import AsJson, CommandFailed, Stack, answer, command_name, note, settings_of
 
 if TYPE_CHECKING:
     from runtime.config.settings import Settings
@@ -43,7 +44,8 @@ Tls = Annotated[
 
 def up(profile: Profile = None, tls: Tls = None, stack: Stack = None, as_json: AsJson = False) -> None:
     """Start everything: servers, then tables, schemas and topics, then API, relay and workers."""
-    settings = bring_up(stack, profile, note, tls=tls)
+    with telling_what_runs(stack):
+        settings = bring_up(stack, profile, note, tls=tls)
     document = {"stack": settings.stack_name, "api": settings.api_url}
     answer(document, [f"The pipeline is up: {document['api']}"], as_json=as_json)
 
@@ -93,7 +95,24 @@ def demo(
     """Start everything, send sample documents through it, and prove what came of them."""
     from runtime.cli.demonstration import run
 
-    run(stack, profile, tls=tls, keep=keep, as_json=as_json)
+    with telling_what_runs(stack):
+        run(stack, profile, tls=tls, keep=keep, as_json=as_json)
+
+
+@contextmanager
+def telling_what_runs(stack: str | None) -> Iterator[None]:
+    """Ctrl-C within says what of the stack runs all the same, and how to end it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from runtime.config.settings import settings_file
+        from runtime.processes.local import running_in
+
+        name = settings_file(stack).parent.name
+        running = running_in(name)
+        end = f"still running: {', '.join(running)}; end it with: {command_name()} down --stack {name}"
+        note(f"dpj: interrupted; {end if running else f'nothing of stack {name} runs'}")
+        raise
 
 
 def bring_up(

@@ -187,6 +187,7 @@ def run_watchdog(settings: Settings) -> None:
             return not waiting, {"waiting_for": waiting, "stalled": [asdict(stall) for stall in watchdog.stalls]}
 
         port = health_port(settings, "watchdog")
+        calm_collector()
         await together(stopping, watchdog.run(stopping), serve_health(port, site.metrics, health, stopping))
 
     run_process(settings, work)
