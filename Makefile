@@ -12,12 +12,18 @@ TEST_STACK ?= test
 # Branch coverage that the core must keep, in percent.
 CORE_COVERAGE := 95
 
+# What is imported from the checkout. Python compiles a module that changes again when it is imported next.
+PACKAGES := antivirus crypto deploy domain ged ingest_api notifications operations processors rendering runtime schemas storage streams verifier
+
 .PHONY: demo demo-down test test-fast faults soak bench check format docs baseline install clean
 
 install: .venv/installed
 
+# Bytecode of libraries and of our own modules is written here, even where PYTHONDONTWRITEBYTECODE is set: without it each start of a
+# process would compile all that it loads.
 .venv/installed: pyproject.toml uv.lock
-	@$(UV) sync --locked --quiet
+	@$(UV) sync --locked --quiet --compile-bytecode
+	@env -u PYTHONDONTWRITEBYTECODE -u PYTHONPYCACHEPREFIX $(RUN)/python -m compileall -q $(PACKAGES)
 	@touch $@
 
 demo: install

@@ -116,5 +116,15 @@ def attach(app: Any, topics: tuple[str, ...], delivery: Delivery) -> None:
     async def on_revoked(_app: Any, revoked: set[TP], **_: Any) -> None:
         await delivery.revoke({Partition(tp.topic, tp.partition) for tp in revoked})
 
-    app.agent(channel, name=f"{app.conf.id}.deliver")(nothing_comes)
+    # As ``app.agent`` does, but for venusian: it asks which module calls, for a discovery that is off, and inspect goes through the
+    # files of all modules for that, a tenth of a worker's start.
+    agent = app.conf.Agent(
+        nothing_comes,
+        name=f"{app.conf.id}.deliver",
+        app=app,
+        channel=channel,
+        on_error=app._on_agent_error,  # noqa: SLF001 - as app.agent hands it over
+    )
+    app.agents[agent.name] = agent
+    app.topics.beacon.add(agent)
     app.on_partitions_revoked.connect(on_revoked, weak=False)

@@ -10,12 +10,14 @@ from deploy.native import files
 from deploy.native.cache import Builder
 from deploy.native.errors import Cancelled, PartFailed
 from deploy.native.parts.base import NotReady, Part
+from deploy.native.patience import Patience, sign_of
 from deploy.native.report import Reporter
 from deploy.native.site import Site
 from deploy.native.supervisor import Supervisor, Tracked, environment
 
 ASK_AGAIN_SECONDS = 0.1
 WATCH_SECONDS = 0.2  # how soon the main thread notices Ctrl-C
+TELL_SECONDS = 30.0  # how often it is told why a server is not ready
 LOG_LINES = 15
 
 
@@ -93,6 +95,8 @@ class Launch:
         self._builder.ensure(part.recipe)
 
     def _until_ready(self, part: Part, process: Tracked, began: float) -> None:
+        patience, log = Patience(still=part.patience), self._supervisor.log(part.name)
+        told = began
         while True:
             self._go_on(part)
             if not process.alive():
@@ -101,8 +105,12 @@ class Launch:
                 part.ask(self._site)
                 return
             except NotReady as reason:
-                if time.monotonic() - began > part.patience:
-                    raise self._failure(part, f"not ready after {part.patience:.0f} s: {reason}") from None
+                over = patience.over(sign_of(process.pid, log))
+                if over is not None:
+                    raise self._failure(part, f"{over}: {reason}") from None
+                if time.monotonic() - told > TELL_SECONDS:
+                    told = time.monotonic()
+                    self._reporter.note(f"{part.name} is not ready yet: {reason}")
             time.sleep(ASK_AGAIN_SECONDS)
 
     def _wait_for(self, name: str) -> None:

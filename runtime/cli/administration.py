@@ -153,7 +153,7 @@ def lag(
     from operations.kafka.consumers import groups
     from operations.kafka.lag import measure, table_lines, total_lines, totals
     from runtime.config.transport import kafka_security
-    from runtime.processes.local import stalled_places
+    from runtime.processes.health_ports import stalled_places
 
     settings = settings_of(stack)
     rows = measure(settings.kafka_bootstrap, groups(), security=kafka_security(settings))

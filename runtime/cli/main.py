@@ -1,78 +1,115 @@
-"""``dpj``: the one command of the project. Sub-commands import what they need when they run, so that it starts at once."""
+"""``dpj``: the one command of the project. A command is loaded when it is called, and imports what it needs when it runs."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Final
 
 import typer
 
-from runtime.cli import (
-    administration,
-    dead_letters,
-    documents,
-    erasure,
-    export,
-    keys,
-    outbox,
-    personal_texts,
-    pipeline,
-    processes,
-    reconcile,
-    tokens,
-)
-from runtime.cli.failures import report
+from runtime.cli.lazy_commands import LazyCommand, LazyGroup
+
+#: The words after the command go to another command line, ``--help`` among them.
+_HANDED_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+_COMMANDS: Final[Mapping[str, LazyCommand]] = {
+    "purge": LazyCommand(
+        "runtime.cli.erasure",
+        "purge",
+        "Documents whose retention has ended: tell, or erase with --apply. THERE IS NO WAY BACK.",
+    ),
+    "lag": LazyCommand(
+        "runtime.cli.administration", "lag", "How far each consumer group is behind, per topic and partition."
+    ),
+    "reconcile": LazyCommand(
+        "runtime.cli.reconcile",
+        "reconcile",
+        "Compare rows, object store and GED; repair with --apply. Exit status 1 if something is wrong afterwards.",
+    ),
+    "token": LazyCommand(
+        "runtime.cli.administration", "token", "Issue a token with the local stack's own signing key."
+    ),
+    "openapi": LazyCommand("runtime.cli.administration", "openapi", "Print the API's OpenAPI document as JSON."),
+    "up": LazyCommand(
+        "runtime.cli.pipeline",
+        "up",
+        "Start everything: servers, then tables, schemas and topics, then API, relay and workers.",
+    ),
+    "down": LazyCommand(
+        "runtime.cli.pipeline",
+        "down",
+        "Stop our processes, then the servers. Data stay, but for the GED's, which it keeps in memory.",
+    ),
+    "status": LazyCommand(
+        "runtime.cli.pipeline", "status", "Whether servers and processes are ready. Exit status 3 if one is not."
+    ),
+    "demo": LazyCommand(
+        "runtime.cli.pipeline",
+        "demo",
+        "Start everything, send sample documents through it, and prove what came of them.",
+    ),
+    "api": LazyCommand("runtime.cli.processes", "api", "Run the HTTP API until SIGTERM or Ctrl-C."),
+    "relay": LazyCommand(
+        "runtime.cli.processes", "relay", "Run the relay from the outbox to Kafka. Several may run; one leads."
+    ),
+    "worker": LazyCommand("runtime.cli.processes", "worker", "Run consumers, all of them in this one process."),
+    "watchdog": LazyCommand(
+        "runtime.cli.processes",
+        "watchdog",
+        "Watch from outside that the consumers make progress; raises an alarm metric, and restarts them if so set.",
+    ),
+    "stack": LazyCommand(
+        "runtime.cli.processes", "stack", "The local servers alone: up, down, status, logs.", context=_HANDED_ON
+    ),
+    "doc": LazyCommand("runtime.cli.documents", "app", "Documents: submit, show, list, decide."),
+    "schemas": LazyCommand("runtime.cli.administration", "schemas", "Avro schemas of the events."),
+    "topics": LazyCommand("runtime.cli.administration", "topics", "Kafka topics."),
+    "db": LazyCommand("runtime.cli.administration", "database", "The PostgreSQL database."),
+    "audit": LazyCommand("runtime.cli.administration", "audit", "The audit log."),
+    "dlq": LazyCommand(
+        "runtime.cli.dead_letters", "app", "Dead letters: events that a consumer gave up; and events held now."
+    ),
+    "outbox": LazyCommand("runtime.cli.outbox", "app", "The outbox: events on their way to Kafka."),
+    "keys": LazyCommand("runtime.cli.keys", "app", "Keys that wrap documents' keys, one per tenant."),
+    "personal": LazyCommand(
+        "runtime.cli.personal_texts", "app", "Personal texts of documents: their keys, and who they are about."
+    ),
+    "tokens": LazyCommand("runtime.cli.tokens", "app", "Tokens that were issued."),
+    "erasure": LazyCommand("runtime.cli.erasure", "app", "Erase documents, with a signed receipt."),
+    "export": LazyCommand("runtime.cli.export", "app", "Data for who may not see production."),
+    "hold": LazyCommand("runtime.cli.erasure", "holds", "Legal holds: while one stands, a document is not erased."),
+    "retention": LazyCommand("runtime.cli.erasure", "retention", "Until when documents are kept."),
+}
+
+
+class _Commands(LazyGroup):
+    LAZY: ClassVar[Mapping[str, LazyCommand]] = _COMMANDS
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Encrypted document intake, verification, archiving and audit. Start with: dpj demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(documents.app, name="doc")
-app.add_typer(administration.schemas, name="schemas")
-app.add_typer(administration.topics, name="topics")
-app.add_typer(administration.database, name="db")
-app.add_typer(administration.audit, name="audit")
-app.add_typer(dead_letters.app, name="dlq")
-app.add_typer(outbox.app, name="outbox")
-app.add_typer(keys.app, name="keys")
-app.add_typer(personal_texts.app, name="personal")
-app.add_typer(tokens.app, name="tokens")
-app.add_typer(erasure.app, name="erasure")
-app.add_typer(export.app, name="export")
-app.add_typer(erasure.holds, name="hold")
-app.add_typer(erasure.retention, name="retention")
-app.command(name="purge")(erasure.purge)
-app.command(name="lag")(administration.lag)
-app.command(name="reconcile")(reconcile.reconcile)
-app.command(name="token")(administration.token)
-app.command(name="openapi")(administration.openapi)
-app.command(name="up")(pipeline.up)
-app.command(name="down")(pipeline.down)
-app.command(name="status")(pipeline.status)
-app.command(name="demo")(pipeline.demo)
-app.command(name="api")(processes.api)
-app.command(name="relay")(processes.relay)
-app.command(name="worker")(processes.worker)
-app.command(name="watchdog")(processes.watchdog)
-app.command(
-    name="stack",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    help="The local servers alone: up, down, status, logs.",
-)(processes.stack)
 
 
-@app.callback()
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         from importlib.metadata import version as installed
 
         typer.echo(installed("dpj-documents"))
         raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """``--version`` is answered before a command is asked for."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,6 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0  # whoever read our output has seen enough
     except Exception as error:  # noqa: BLE001 - whatever it is, the person at the terminal gets one clear line
+        from runtime.cli.failures import report
+
         return report(error, as_json="--json" in words)
     return 0
 

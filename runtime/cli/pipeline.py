@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from runtime.cli.output import AsJson, Stack, answer, note, settings_of
+from runtime.cli.output import AsJson, Stack, answer, command_name, note, settings_of
 from runtime.processes.local_stack import bring_up
 
 DEMO_STACK = "demo"
@@ -37,7 +39,8 @@ Tls = Annotated[
 
 def up(profile: Profile = None, tls: Tls = None, stack: Stack = None, as_json: AsJson = False) -> None:
     """Start everything: servers, then tables, schemas and topics, then API, relay and workers."""
-    settings = bring_up(stack, profile.value if profile else None, note, tls=tls)
+    with telling_what_runs(stack):
+        settings = bring_up(stack, profile.value if profile else None, note, tls=tls)
     document = {"stack": settings.stack_name, "api": settings.api_url}
     answer(document, [f"The pipeline is up: {document['api']}"], as_json=as_json)
 
@@ -87,4 +90,21 @@ def demo(
     """Start everything, send sample documents through it, and prove what came of them."""
     from runtime.cli.demonstration import run
 
-    run(stack, profile.value if profile else None, tls=tls, keep=keep, as_json=as_json)
+    with telling_what_runs(stack):
+        run(stack, profile.value if profile else None, tls=tls, keep=keep, as_json=as_json)
+
+
+@contextmanager
+def telling_what_runs(stack: str | None) -> Iterator[None]:
+    """Ctrl-C within says what of the stack runs all the same, and how to end it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from runtime.config.settings import settings_file
+        from runtime.processes.local import running_in
+
+        name = settings_file(stack).parent.name
+        running = running_in(name)
+        end = f"still running: {', '.join(running)}; end it with: {command_name()} down --stack {name}"
+        note(f"dpj: interrupted; {end if running else f'nothing of stack {name} runs'}")
+        raise

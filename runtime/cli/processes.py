@@ -8,6 +8,7 @@ import typer
 
 from runtime.cli.output import Stack, settings_of
 from runtime.errors import CommandFailed
+from runtime.processes.lean_start import load_lean
 
 
 def stack(context: typer.Context) -> None:
@@ -21,6 +22,7 @@ def stack(context: typer.Context) -> None:
 
 def api(stack: Stack = None) -> None:
     """Run the HTTP API until SIGTERM or Ctrl-C."""
+    load_lean()
     from runtime.processes.run import run_api
 
     run_api(settings_of(stack))
@@ -28,6 +30,7 @@ def api(stack: Stack = None) -> None:
 
 def relay(stack: Stack = None) -> None:
     """Run the relay from the outbox to Kafka. Several may run; one leads."""
+    load_lean()
     from runtime.processes.run import run_relay
 
     run_relay(settings_of(stack))
@@ -35,6 +38,7 @@ def relay(stack: Stack = None) -> None:
 
 def watchdog(stack: Stack = None) -> None:
     """Watch from outside that the consumers make progress; raises an alarm metric, and restarts them if so set."""
+    load_lean()
     from runtime.processes.run import run_watchdog
 
     run_watchdog(settings_of(stack))
@@ -50,6 +54,7 @@ def worker(
     unknown = [name for name in names if name not in (*CONSUMERS, "all")]
     if unknown:
         raise CommandFailed(f"There is no consumer {unknown[0]!r}.", f"Consumers are {', '.join(CONSUMERS)}; or all.")
+    load_lean()
     from runtime.processes.run import run_worker
 
     run_worker(settings_of(stack), list(CONSUMERS) if "all" in names else list(dict.fromkeys(names)))

@@ -11,43 +11,29 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-import httpx
-
 from deploy.native import site
 from deploy.native.files import home, tail
-from deploy.native.parts import vault
+from deploy.native.patience import Patience, sign_of
 from deploy.native.supervisor import Command, Supervisor, Tracked
-from operations.kafka.consumers import CONSUMERS
 from runtime.config.settings import Settings
 from runtime.config.transport import https_tls
 from runtime.errors import CommandFailed
+from runtime.processes.health_ports import WATCHDOG, Health, Service, health_of, services_of
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
-READY_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.1
+#: What a process waits for is told when it has done so for this long.
+TELL_SECONDS: Final = 5.0
 LOG_LINES: Final = 8
-WATCHDOG: Final = "watchdog"
 
-#: Processes beside the API by name, with their words after ``dpj``, in the order of their health ports.
-_BESIDE: Final[dict[str, tuple[str, ...]]] = {
-    "relay": ("relay",),
-    **{f"worker-{name}": ("worker", name) for name in CONSUMERS},
-    WATCHDOG: ("watchdog",),
-}
-
+#: Whether it helps to run the command again, by what went wrong.
+_MEND: Final = "Running it again helps once that is mended; what runs is kept."
+_WAIT: Final = "Running it again helps once that is there; what runs is kept, and goes on waiting meanwhile."
+_HANGS: Final = "Running it again does not help: end it all first (dpj down), then dpj up."
 
 #: Processes that read or write content, and processes that sign: receipts, checkpoints, receipts of erasures.
 _WITH_KEYRING: Final = frozenset({"api", "worker-integrity", "worker-renditions", "worker-archiving"})
 _WITH_SIGNER: Final = frozenset({"api", "worker-audit", "relay"})
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """One process: its name, the command line after ``dpj``, and where it says that it is ready."""
-
-    name: str
-    words: tuple[str, ...]
-    health: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +80,39 @@ class Services:
         self.services = services_of(settings)
 
     def start(self, tell: Callable[[str], None]) -> None:
-        """Start what does not run and wait until all of it is ready. Raises CommandFailed naming what is not, and its log."""
+        """Start what does not run and wait until all of it is ready, as long as it lives and something moves; what it waits for is
+        told. Raises CommandFailed naming what is not ready, what runs all the same, and whether it helps to try again."""
         self._processes.stop_strays()
         self._processes.stop(self._distrusting())
         running = self._processes.running()
         for service in self.services:
             if service.name not in running:
                 self._processes.start(service.name, self._command(service))
-        deadline = time.monotonic() + READY_SECONDS
-        waiting = list(self.services)
+        self._wait(tell)
+
+    def _wait(self, tell: Callable[[str], None]) -> None:
+        began = time.monotonic()
+        waiting = {service: Patience() for service in self.services}
+        told: dict[str, tuple[str, ...]] = {}
         while waiting:
             alive = self._processes.running()
-            for service in list(waiting):
-                if service.name not in alive:
-                    raise self._failed(service, "ended at once")
-                if self._is_ready(service):
-                    waiting.remove(service)
+            for service, patience in list(waiting.items()):
+                process = alive.get(service.name)
+                if process is None:
+                    raise self._failed(service, "ended", _MEND)
+                health = health_of(service.health, self._tls)
+                if health is not None and health.ready:
+                    del waiting[service]
                     tell(f"{service.name} is ready")
-            if waiting and time.monotonic() > deadline:
-                raise self._failed(waiting[0], f"is not ready after {READY_SECONDS:.0f} s")
+                    continue
+                waits_for = () if health is None else health.waits_for
+                answer = None if health is None else " ".join(waits_for)
+                over = patience.over(sign_of(process.pid, self._processes.log(service.name), answer))
+                if over is not None:
+                    raise self._failed(service, over + _for(waits_for), _WAIT if waits_for else _HANGS)
+                if waits_for and waits_for != told.get(service.name) and time.monotonic() - began > TELL_SECONDS:
+                    told[service.name] = waits_for
+                    tell(f"{service.name} waits for {', '.join(waits_for)}")
             time.sleep(POLL_SECONDS)
 
     def restart(self, name: str) -> None:
@@ -152,11 +152,8 @@ class Services:
         return https_tls(self._settings, self._settings.api_url)
 
     def _is_ready(self, service: Service) -> bool:
-        try:
-            answer = httpx.get(service.health, timeout=2.0, trust_env=False, verify=self._tls or True)
-        except httpx.HTTPError:
-            return False
-        return answer.status_code == httpx.codes.OK
+        health: Health | None = health_of(service.health, self._tls)
+        return health is not None and health.ready
 
     def _command(self, service: Service) -> Command:
         return Command(
@@ -172,47 +169,30 @@ class Services:
         nothing = {"DPJ_VAULT_SECRET_ID": ""}
         if service.name not in self._asks_vault:
             return nothing
+        from deploy.native.parts import vault
+
         here = site.load(self._stack)
         if here is None:
             raise CommandFailed(f"There is no local stack {self._stack}.", "Start it: dpj up.")
         return {**nothing, "DPJ_VAULT_WRAPPED_SECRET_ID_FILE": str(vault.hand_out(here, service.name))}
 
-    def _failed(self, service: Service, what: str) -> CommandFailed:
+    def _failed(self, service: Service, what: str, advice: str) -> CommandFailed:
         log = self._processes.log(service.name)
         last = tail(log, LOG_LINES)
-        return CommandFailed(f"{service.name} {what}. Its last words: {last[-400:]}", f"Read {log}.", code="not_ready")
+        running = list(self._processes.running())
+        runs = f"Still running: {', '.join(running)}; dpj down --stack {self._stack} ends them. " if running else ""
+        return CommandFailed(
+            f"{service.name} {what}. Its last words: {last[-400:] or 'none'}",
+            f"{advice} {runs}Read {log}.",
+            code="not_ready",
+        )
 
 
-def services_of(settings: Settings) -> tuple[Service, ...]:
-    """The processes of one machine and their health addresses."""
-    return (
-        Service("api", ("api",), f"{settings.api_url}/readyz"),
-        *(
-            Service(name, words, f"http://127.0.0.1:{health_port(settings, name)}/readyz")
-            for name, words in _BESIDE.items()
-        ),
-    )
+def _for(waits_for: tuple[str, ...]) -> str:
+    return f" (it waits for {', '.join(waits_for)})" if waits_for else ""
 
 
-def health_port(settings: Settings, name: str) -> int:
-    """Where the process called ``name`` serves its health: they count up from the first worker port; 0 if none is set."""
-    return settings.worker_port_base and settings.worker_port_base + list(_BESIDE).index(name)
-
-
-def waiting_of(port: int) -> dict[str, object] | None:
-    """What the process behind a health port says it waits for; None if it does not answer."""
-    try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2.0, trust_env=False).json()
-    except (httpx.HTTPError, ValueError):
-        return None
-    return dict(answer["waiting_for"])
-
-
-def stalled_places(settings: Settings) -> dict[tuple[str, str, int], float]:
-    """Seconds without progress by consumer, topic and partition, as this machine's watchdog sees it; empty without one."""
-    port = health_port(settings, WATCHDOG)
-    try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2.0, trust_env=False).json()
-    except (httpx.HTTPError, ValueError):
-        return {}
-    return {(one["consumer"], one["topic"], one["partition"]): one["seconds"] for one in answer.get("stalled", [])}
+def running_in(stack: str) -> list[str]:
+    """Names of the servers and processes of ``stack`` that run."""
+    folder = home() / stack
+    return [*Supervisor(folder).running(), *_Processes(folder).running()] if folder.is_dir() else []

@@ -1,4 +1,7 @@
-"""The processes of the pipeline: API, relay, workers. Each runs until SIGTERM or SIGINT and serves its health beside its work."""
+"""The processes of the pipeline: API, relay, workers. Each runs until SIGTERM or SIGINT and serves its health beside its work.
+
+What only one of them needs is loaded when that one starts.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,21 @@ import tempfile
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from domain.errors import BrokerUnavailable
 from domain.shared.waiting import unless_stopped
-from operations.kafka import lag
-from operations.kafka.consumers import groups
-from operations.kafka.lag import PartitionLag
-from operations.kafka.watchdog import StallDetector, Watchdog
-from processors.documents.revocations import POLL_SECONDS
 from runtime.config.settings import Settings
 from runtime.config.transport import kafka_security, server_certificate
 from runtime.errors import CommandFailed
 from runtime.observability.health import serve_health, serve_until
 from runtime.observability.telemetry import WatchdogMetrics, configure_logging
-from runtime.processes.erasure_jobs import create_eraser, keep_erasing, keep_purging
+from runtime.processes.health_ports import health_port, waiting_of
 from runtime.processes.lifetime import calm_collector, repeat, run_process, together
-from runtime.processes.local import Services, health_port, waiting_of
-from runtime.processes.reconcile_jobs import keep_reconciling
 from runtime.wiring.site import Site
-from runtime.wiring.untrusted_files import ParsersUnconfined, look_at_parsers
+
+if TYPE_CHECKING:
+    from operations.kafka.lag import PartitionLag
 
 #: How often unfinished uploads are looked for; more often where their lease is shorter.
 SWEEP_SECONDS: Final = 15.0
@@ -49,6 +47,7 @@ def run_api(settings: Settings) -> None:
     """Serve the HTTP API. At its stop no request is begun, and those under way have ``drain_seconds`` to end."""
     from ingest_api.app import create_app
     from ingest_api.openapi import document_of
+    from processors.documents.revocations import POLL_SECONDS
     from runtime.processes.serving import api_server
 
     configure_logging("api", log_format=settings.log_format, level=settings.log_level)
@@ -87,6 +86,9 @@ def run_api(settings: Settings) -> None:
 
 def run_relay(settings: Settings) -> None:
     """Publish the outbox, carry out erasures, and tidy up: abandoned uploads, inbox rows and idempotency keys past their time."""
+    from runtime.processes.erasure_jobs import create_eraser, keep_erasing, keep_purging
+    from runtime.processes.reconcile_jobs import keep_reconciling
+
     configure_logging("relay", log_format=settings.log_format, level=settings.log_level)
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
@@ -149,6 +151,11 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
 
 def run_watchdog(settings: Settings) -> None:
     """Watch every group's progress from outside. Raises CommandFailed if it is to restart workers that are not ours."""
+    from operations.kafka import lag
+    from operations.kafka.consumers import groups
+    from operations.kafka.watchdog import StallDetector, Watchdog
+    from runtime.processes.local import Services
+
     configure_logging("watchdog", log_format=settings.log_format, level=settings.log_level)
     services = Services(settings) if settings.stall_restart else None
 
@@ -181,12 +188,15 @@ def run_watchdog(settings: Settings) -> None:
             return not waiting, {"waiting_for": waiting, "stalled": [asdict(stall) for stall in watchdog.stalls]}
 
         port = health_port(settings, "watchdog")
+        calm_collector()
         await together(stopping, watchdog.run(stopping), serve_health(port, site.metrics, health, stopping))
 
     run_process(settings, work)
 
 
 async def _see_parsers(site: Site) -> None:
+    from runtime.wiring.untrusted_files import ParsersUnconfined, look_at_parsers
+
     try:
         await look_at_parsers(site.render_pool, site.settings)
     except ParsersUnconfined:

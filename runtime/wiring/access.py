@@ -6,10 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from runtime.config.transport import https_tls
-from storage.postgres.database import Postgres
-from storage.postgres.revocations import PostgresRevocations
-from storage.redis.rate_limit_counts import RedisCounting
-from storage.redis.revocations import RedisRevocations
 
 if TYPE_CHECKING:
     from ingest_api.jwks import Jwks
@@ -17,6 +13,8 @@ if TYPE_CHECKING:
     from ingest_api.tokens import TokenAuthenticator
     from processors.documents.revocations import RevokedTokens
     from runtime.config.settings import Settings
+    from storage.postgres.revocations import PostgresRevocations
+    from storage.redis.revocations import RedisRevocations
 
 #: Has a part closed when the process ends.
 Closing = Callable[[Callable[[], Awaitable[None]]], None]
@@ -25,9 +23,14 @@ Closing = Callable[[Callable[[], Awaitable[None]]], None]
 def revocation_store(settings: Settings, closed_with_us: Closing) -> PostgresRevocations | RedisRevocations:
     """Where revoked tokens are kept; in PostgreSQL over a connection of its own: under load the pool's have a queue."""
     if settings.revocation_store == "redis":
+        from storage.redis.revocations import RedisRevocations
+
         redis = RedisRevocations(_redis_url(settings))
         closed_with_us(redis.aclose)
         return redis
+    from storage.postgres.database import Postgres
+    from storage.postgres.revocations import PostgresRevocations
+
     postgres = Postgres(settings.postgres_dsn.get_secret_value(), connections=1)
     closed_with_us(postgres.aclose)
     return PostgresRevocations(postgres)
@@ -44,6 +47,8 @@ def rate_limits(settings: Settings, closed_with_us: Closing) -> RateLimits:
     }
     if settings.rate_store != "redis":
         return RateLimits(quotas)
+    from storage.redis.rate_limit_counts import RedisCounting
+
     counting = RedisCounting(_redis_url(settings))
     closed_with_us(counting.aclose)
     return RateLimits(quotas, counting)

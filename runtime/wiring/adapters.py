@@ -1,5 +1,6 @@
 """What a process has of the world outside: adapters, each behind its circuit breaker where it has one. Making one opens no connection;
-that happens at its first use."""
+that happens at its first use. An adapter's module, and with it the vendor's client, is loaded when the adapter is made: a process
+pays for what it uses."""
 
 from __future__ import annotations
 
@@ -13,13 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
 
-from crypto.envelope import Envelope
-from crypto.local_keyring import LocalKeyring
-from crypto.personal_data import PersonalDataKeys
-from crypto.sealed_columns import SealedColumns
-from crypto.vault_session import VaultSession
-from crypto.vault_transit import VaultTransitKeyring
-from domain.audit_chain import SYSTEM_TENANT
 from domain.errors import (
     AuditStoreUnavailable,
     DatabaseUnavailable,
@@ -30,32 +24,32 @@ from domain.errors import (
     Transient,
 )
 from domain.shared.waiting import unless_stopped, until_stopped
-from ged.cmis import CmisRepository
-from processors.documents.content import EncryptedContent
-from processors.documents.personal_texts import PersonalTexts
-from processors.documents.revocations import Revocations, RevokedTokens
-from processors.resilience.canary_keyring import VouchedKeyring
 from processors.resilience.circuit_breakers import CircuitBreaker, State
-from processors.resilience.guarded_ports import GuardedAuditStore, GuardedKeyring, GuardedObjectStore
-from rendering.pool import RenderPool
 from runtime.config.settings import Settings
 from runtime.config.transport import client_tls, https_tls
 from runtime.observability.dependencies import Dependencies
 from runtime.observability.telemetry import CircuitMetrics, DeliveryMetrics
-from runtime.wiring.access import key_set, revocation_store
-from runtime.wiring.keyrings import create_keyring, vault_session
 from runtime.wiring.signing_and_checkpoints import Proofs
-from runtime.wiring.untrusted_files import confinement_of, create_render_pool
-from schemas.registry import RegistryCodec, SchemaRegistry
-from storage.mongodb.audit import MongoAuditStore
-from storage.mongodb.metadata import MongoExtendedMetadata
-from storage.objects.filesystem import FilesystemObjectStore
-from storage.objects.s3 import MinioObjectStore
-from storage.postgres.database import Postgres, PostgresDatabase
-from storage.postgres.keys.canaries import PostgresCanaries
 
 if TYPE_CHECKING:
+    from crypto.local_keyring import LocalKeyring
+    from crypto.personal_data import PersonalDataKeys
+    from crypto.vault_session import VaultSession
+    from crypto.vault_transit import VaultTransitKeyring
+    from ged.cmis import CmisRepository
     from ingest_api.jwks import Jwks
+    from processors.documents.content import EncryptedContent
+    from processors.documents.personal_texts import PersonalTexts
+    from processors.documents.revocations import Revocations, RevokedTokens
+    from processors.resilience.canary_keyring import VouchedKeyring
+    from processors.resilience.guarded_ports import GuardedAuditStore, GuardedObjectStore
+    from rendering.pool import RenderPool
+    from schemas.registry import RegistryCodec
+    from storage.mongodb.audit import MongoAuditStore
+    from storage.mongodb.metadata import MongoExtendedMetadata
+    from storage.objects.filesystem import FilesystemObjectStore
+    from storage.objects.s3 import MinioObjectStore
+    from storage.postgres.database import Postgres, PostgresDatabase
 
 #: Between two tries to be let in to the keyring at a process's start.
 LOGIN_SECONDS: Final = 1.0
@@ -69,6 +63,8 @@ class SystemClock:
 def create_object_store(settings: Settings) -> FilesystemObjectStore | MinioObjectStore:
     """The object store that the settings name. Raises ValueError if they don't say where it is."""
     if settings.object_store == "minio":
+        from storage.objects.s3 import MinioObjectStore
+
         return MinioObjectStore(
             settings.minio_endpoint,
             settings.minio_access_key.get_secret_value(),
@@ -79,6 +75,8 @@ def create_object_store(settings: Settings) -> FilesystemObjectStore | MinioObje
         )
     if settings.objects_dir is None:
         raise ValueError("DPJ_OBJECTS_DIR is not set")
+    from storage.objects.filesystem import FilesystemObjectStore
+
     return FilesystemObjectStore(settings.objects_dir)
 
 
@@ -98,7 +96,7 @@ class Adapters:
     async def aclose(self) -> None:
         await self._closing.aclose()
 
-    def _closed_with_us(self, close: Callable[[], Awaitable[None]]) -> None:
+    def closed_with_us(self, close: Callable[[], Awaitable[None]]) -> None:
         self._closing.push_async_callback(close)
 
     def _breaker(self, unavailable: type[Transient], check: Callable[[], Awaitable[None]]) -> CircuitBreaker:
@@ -115,22 +113,28 @@ class Adapters:
 
     @cached_property
     def postgres(self) -> Postgres:
+        from storage.postgres.database import Postgres
+
         postgres = Postgres(self.settings.postgres_dsn.get_secret_value(), connections=self.settings.postgres_pool_size)
-        self._closed_with_us(postgres.aclose)
+        self.closed_with_us(postgres.aclose)
         self.dependencies.need(DatabaseUnavailable.waiting_for, postgres.check)
         return postgres
 
     @cached_property
     def codec(self) -> RegistryCodec:
+        from schemas.registry import RegistryCodec, SchemaRegistry
+
         url = self.settings.registry_url
         registry = SchemaRegistry(url, tls=https_tls(self.settings, url))
-        self._closed_with_us(registry.close)
+        self.closed_with_us(registry.close)
         codec = RegistryCodec(registry)
         self.dependencies.need(RegistryUnavailable.waiting_for, codec.check)
         return codec
 
     @cached_property
     def database(self) -> PostgresDatabase:
+        from storage.postgres.database import PostgresDatabase
+
         return PostgresDatabase(self.postgres, self.codec.encode)
 
     @cached_property
@@ -141,30 +145,36 @@ class Adapters:
     def object_store(self) -> FilesystemObjectStore | MinioObjectStore:
         """The store itself, for an operator's tools; whoever works for documents uses ``objects``."""
         objects = create_object_store(self.settings)
-        self._closed_with_us(objects.aclose)
+        self.closed_with_us(objects.aclose)
         return objects
 
     @cached_property
     def objects(self) -> GuardedObjectStore:
+        from processors.resilience.guarded_ports import GuardedObjectStore
+
         store = self.object_store
         return GuardedObjectStore(store, self._breaker(ObjectStoreUnavailable, store.check))
 
     @cached_property
     def _vault(self) -> VaultSession:
         """This process's one login: a wrapped secret id is good for one use."""
+        from runtime.wiring.keyrings import vault_session
+
         return vault_session(self.settings)
 
     @cached_property
     def proofs(self) -> Proofs:
         """Signing key and checkpoint store."""
         proofs = Proofs(self.settings, lambda: self._vault)
-        self._closed_with_us(proofs.aclose)
+        self.closed_with_us(proofs.aclose)
         return proofs
 
     @cached_property
     def _keyring(self) -> LocalKeyring | VaultTransitKeyring:
+        from runtime.wiring.keyrings import create_keyring
+
         keyring = create_keyring(self.settings, lambda: self._vault)
-        self._closed_with_us(keyring.aclose)
+        self.closed_with_us(keyring.aclose)
         return keyring
 
     async def log_in(self, stopping: asyncio.Event) -> None:
@@ -195,32 +205,48 @@ class Adapters:
 
     @cached_property
     def keyring(self) -> VouchedKeyring:
+        from processors.resilience.canary_keyring import VouchedKeyring
+        from processors.resilience.guarded_ports import GuardedKeyring
+        from storage.postgres.keys.canaries import PostgresCanaries
+
         keyring = self._keyring
         guarded = GuardedKeyring(keyring, self._breaker(KeyringUnavailable, keyring.check))
         return VouchedKeyring(guarded, PostgresCanaries(self.postgres))
 
     @cached_property
     def content(self) -> EncryptedContent:
+        from crypto.envelope import Envelope
+        from processors.documents.content import EncryptedContent
+
         return EncryptedContent(self.objects, Envelope(), self.keyring)
 
     @cached_property
     def personal(self) -> PersonalDataKeys:
+        from crypto.personal_data import PersonalDataKeys
+
         return PersonalDataKeys.from_files(self.settings.personal_key_file, self.settings.pseudonym_key_file)
 
     def operator(self, login: str) -> str:
         """The pseudonym of whoever is at a terminal of ours under that login name."""
+        from domain.audit_chain import SYSTEM_TENANT
+
         return self.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{login}")
 
     @cached_property
     def texts(self) -> PersonalTexts:
+        from crypto.sealed_columns import SealedColumns
+        from processors.documents.personal_texts import PersonalTexts
+
         settings = self.settings
         columns = SealedColumns.from_files(settings.column_key_file, settings.lookup_key_file)
         return PersonalTexts(columns, self.personal, sealed_only=settings.columns_sealed_only)
 
     @cached_property
     def _mongo(self) -> MongoAuditStore:
+        from storage.mongodb.audit import MongoAuditStore
+
         store = MongoAuditStore(self.settings.mongo_url.get_secret_value(), self.settings.mongo_database)
-        self._closed_with_us(store.aclose)
+        self.closed_with_us(store.aclose)
         return store
 
     @cached_property
@@ -230,13 +256,17 @@ class Adapters:
 
     @cached_property
     def audit_store(self) -> GuardedAuditStore:
+        from processors.resilience.guarded_ports import GuardedAuditStore
+
         return GuardedAuditStore(self._mongo, self._mongo_breaker)
 
     @cached_property
     def extended_metadata(self) -> MongoExtendedMetadata:
         """The metadata themselves, for erasing; whoever works for documents uses them guarded."""
+        from storage.mongodb.metadata import MongoExtendedMetadata
+
         extended = MongoExtendedMetadata(self.settings.mongo_url.get_secret_value(), self.settings.mongo_database)
-        self._closed_with_us(extended.aclose)
+        self.closed_with_us(extended.aclose)
         return extended
 
     @cached_property
@@ -245,26 +275,36 @@ class Adapters:
 
     @cached_property
     def revocations(self) -> Revocations:
-        return revocation_store(self.settings, self._closed_with_us)
+        from runtime.wiring.access import revocation_store
+
+        return revocation_store(self.settings, self.closed_with_us)
 
     @cached_property
     def revoked_tokens(self) -> RevokedTokens:
+        from processors.documents.revocations import RevokedTokens
+
         return RevokedTokens(self.revocations, time.monotonic)
 
     @cached_property
     def signing_keys(self) -> Jwks:
+        from runtime.wiring.access import key_set
+
         return key_set(self.settings)
 
     @cached_property
     def render_pool(self) -> RenderPool:
+        from runtime.wiring.untrusted_files import confinement_of, create_render_pool
+
         pool = create_render_pool(self.settings, self.metrics)
-        self._closed_with_us(pool.aclose)
+        self.closed_with_us(pool.aclose)
         self.told["parsers_confined_by"] = lambda: confinement_of(pool)
         return pool
 
     @cached_property
     def ged_repository(self) -> CmisRepository:
         """The GED itself, for reconciling; whoever works for documents uses it guarded."""
+        from ged.cmis import CmisRepository
+
         settings = self.settings
         ged = CmisRepository(
             settings.ged_url,
@@ -273,5 +313,5 @@ class Adapters:
             settings.ged_password.get_secret_value(),
             tls=https_tls(settings, settings.ged_url),
         )
-        self._closed_with_us(ged.aclose)
+        self.closed_with_us(ged.aclose)
         return ged

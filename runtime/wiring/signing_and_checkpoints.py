@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from crypto.local_signer import LocalSigner
-from crypto.vault_session import VaultSession
-from crypto.vault_signer import VaultSigner
-from runtime.config.settings import Settings
 from runtime.config.transport import client_tls
-from storage.checkpoints.folder import FolderCheckpointStore
-from storage.checkpoints.s3 import S3CheckpointStore
+
+if TYPE_CHECKING:
+    from crypto.local_signer import LocalSigner
+    from crypto.vault_session import VaultSession
+    from crypto.vault_signer import VaultSigner
+    from runtime.config.settings import Settings
+    from storage.checkpoints.folder import FolderCheckpointStore
+    from storage.checkpoints.s3 import S3CheckpointStore
 
 
 class Proofs:
@@ -42,15 +45,21 @@ class Proofs:
 def create_signer(settings: Settings, vault: Callable[[], VaultSession]) -> LocalSigner | VaultSigner:
     """Who signs checkpoints and receipts; ``vault`` is the process's login. Raises ValueError if the settings don't say where the key is."""
     if settings.signer == "vault":
+        from crypto.vault_signer import VaultSigner
+
         return VaultSigner(vault(), settings.vault_signing_key)
     if settings.signing_key_file is None:
         raise ValueError("DPJ_SIGNING_KEY_FILE is not set")
+    from crypto.local_signer import LocalSigner
+
     return LocalSigner(settings.signing_key_file)
 
 
 def create_checkpoint_store(settings: Settings) -> FolderCheckpointStore | S3CheckpointStore:
     """Where checkpoints stay. Raises ValueError if the settings don't say where that is."""
     if settings.checkpoint_store == "s3":
+        from storage.checkpoints.s3 import S3CheckpointStore
+
         return S3CheckpointStore(
             settings.checkpoint_endpoint,
             settings.checkpoint_access_key.get_secret_value(),
@@ -62,4 +71,6 @@ def create_checkpoint_store(settings: Settings) -> FolderCheckpointStore | S3Che
         )
     if settings.checkpoints_dir is None:
         raise ValueError("DPJ_CHECKPOINTS_DIR is not set")
+    from storage.checkpoints.folder import FolderCheckpointStore
+
     return FolderCheckpointStore(settings.checkpoints_dir)

@@ -1,70 +1,34 @@
-"""The composition root: which adapter serves which port. Making a part opens no connection; that happens at its first use."""
+"""The composition root: which adapter serves which port. Making a part opens no connection; that happens at its first use.
+
+Each part's modules are loaded when it is made: no process loads the framework, the Kafka client or the parser that only another one uses.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
-from zoneinfo import ZoneInfo
 
-from crypto.link_tokens import LinkSigner
-from crypto.signatures import verifies
-from domain.errors import GedUnavailable, MailUnavailable, PersonalKeyMissing, RevocationsUnavailable
-from notifications.email_smtp import SmtpMailSender, Tls
-from notifications.rendering import MailTemplates
-from processors.audit.chaining import AuditChainer, AuditFlusher, AuditProcessor, Mover
-from processors.audit.checkpoints import AuditCheckpointer
-from processors.audit.receipts import Receipts
-from processors.documents.abandoned_objects import Leftovers
-from processors.documents.dossiers import DossierFiles
-from processors.documents.intake import Intake
-from processors.documents.links import DocumentLinks
-from processors.documents.reading import Reading
-from processors.documents.revocations import Revoking
-from processors.documents.search import DocumentSearch
-from processors.documents.upload_attempts import AbandonedSweep, Attempts
-from processors.documents.validation import Validation
-from processors.events.archive_copies import ArchiveCopies, CopyRemover
-from processors.events.archiving import ArchivingProcessor
-from processors.events.integrity import IntegrityProcessor
-from processors.events.notification import NotificationProcessor
-from processors.events.operator_mails import OperatorMails
-from processors.events.renditions import RenditionProcessor
-from processors.operators.dead_letters import OperatorDesk
-from processors.operators.keys import KeyCare
-from processors.ports.processor import Processor
-from processors.reconcile.erased import ErasedDocuments
-from processors.reconcile.ged import ArchivedCopies
-from processors.reconcile.object_store import stored_objects
-from processors.reconcile.run import Part, Reconcile
-from processors.reconcile.uploads import expired_uploads, unfinished_puts
-from processors.resilience.guarded_ports import GuardedExtendedMetadata, GuardedGed, GuardedMailSender
-from processors.retention.erasure_request import Erasing
-from processors.retention.legal_holds import Keeping
+from domain.errors import GedUnavailable, MailUnavailable, PersonalKeyMissing
 from runtime.config.transport import client_tls, kafka_security, kafka_tls
-from runtime.observability.telemetry import RelayMetrics
-from runtime.wiring.access import rate_limits, token_authenticator
 from runtime.wiring.adapters import Adapters
-from runtime.wiring.keyrings import create_tenant_keys
-from runtime.wiring.untrusted_files import create_scanner, operators_of
-from storage.postgres.audit.chain import PostgresAuditPending, PostgresAuditWaiting
-from storage.postgres.audit.tree import PostgresAuditTrees, PostgresInclusions
-from storage.postgres.delivery.dead_letters import PostgresHeld, PostgresOperations
-from storage.postgres.delivery.inbox import PostgresInbox
-from storage.postgres.delivery.outbox import PostgresOutboxSource
-from storage.postgres.delivery.refused_rows import PostgresRefusals
-from storage.postgres.housekeeping import PostgresHousekeeping
-from storage.postgres.inventory import PostgresInventory
-from storage.postgres.keys.canaries import PostgresCanaries
-from storage.postgres.keys.wrapped_keys import PostgresWrappedKeys
-from storage.postgres.queries import PostgresQueries
-from streams.apps import ConsumerOffsets, ConsumerSettings
-from streams.consumer import ConsumerRunner
-from streams.delivery import Delivery, Flow, Policy
-from streams.librdkafka import create_producer
-from streams.outbox_relay import OutboxRelay
 
 if TYPE_CHECKING:
     from ingest_api.dependencies import ApiDependencies
+    from processors.audit.chaining import Mover
+    from processors.documents.revocations import Revoking
+    from processors.documents.search import DocumentSearch
+    from processors.documents.upload_attempts import AbandonedSweep
+    from processors.operators.dead_letters import OperatorDesk
+    from processors.operators.keys import KeyCare
+    from processors.ports.processor import Processor
+    from processors.reconcile.run import Part, Reconcile
+    from storage.postgres.delivery.dead_letters import PostgresOperations
+    from storage.postgres.delivery.refused_rows import PostgresRefusals
+    from storage.postgres.housekeeping import PostgresHousekeeping
+    from streams.apps import ConsumerOffsets
+    from streams.consumer import ConsumerRunner
+    from streams.delivery import Delivery, Flow, Policy
+    from streams.outbox_relay import OutboxRelay
 
 #: Consumers that hold no content and call no server but the database.
 LIGHT: Final = frozenset({"audit"})
@@ -82,20 +46,39 @@ class Site(Adapters):
         return _PROCESSORS[consumer](self)
 
     def integrity(self) -> Processor:
+        from processors.events.integrity import IntegrityProcessor
+        from runtime.wiring.untrusted_files import create_scanner
+
         scanner = create_scanner(self.settings, self.metrics, lambda kind, clamd: self._breaker(kind, clamd.check))
         self.told["antivirus"] = lambda: self.settings.antivirus
         return IntegrityProcessor(self.database, self.content, self.clock, scanner)
 
     def renditions(self) -> Processor:
+        from processors.events.renditions import RenditionProcessor
+        from processors.resilience.guarded_ports import GuardedExtendedMetadata
+
         guarded = GuardedExtendedMetadata(self.extended_metadata, self._mongo_breaker)
         return RenditionProcessor(self.database, self.content, self.render_pool, guarded, self.clock)
 
     def archiving(self) -> Processor:
+        from processors.events.archive_copies import ArchiveCopies
+        from processors.events.archiving import ArchivingProcessor
+        from processors.resilience.guarded_ports import GuardedGed
+
         ged = GuardedGed(self.ged_repository, self._breaker(GedUnavailable, self.ged_repository.check))
         copies = ArchiveCopies(self.database, self.content, ged, settle_seconds=self.settings.ged_settle)
         return ArchivingProcessor(self.database, copies, self.clock)
 
     def notification(self) -> Processor:
+        from zoneinfo import ZoneInfo
+
+        from notifications.email_smtp import SmtpMailSender, Tls
+        from notifications.rendering import MailTemplates
+        from processors.events.notification import NotificationProcessor
+        from processors.events.operator_mails import OperatorMails
+        from processors.resilience.guarded_ports import GuardedMailSender
+        from runtime.wiring.untrusted_files import operators_of
+
         settings = self.settings
         sender = SmtpMailSender(
             settings.smtp_host,
@@ -118,10 +101,18 @@ class Site(Adapters):
         return NotificationProcessor(self.database, self.texts, *parts, mail_domain=domain, operators=mails)
 
     def audit(self) -> Processor:
+        from processors.audit.chaining import AuditProcessor
+
         return AuditProcessor()
 
     def audit_steps(self) -> Mapping[str, Mover]:
         """What runs beside the audit consumer, by its name: gives lines their places, moves entries to MongoDB, signs chains."""
+        from crypto.signatures import verifies
+        from processors.audit.chaining import AuditChainer, AuditFlusher
+        from processors.audit.checkpoints import AuditCheckpointer
+        from storage.postgres.audit.chain import PostgresAuditPending, PostgresAuditWaiting
+        from storage.postgres.audit.tree import PostgresAuditTrees
+
         pending = PostgresAuditPending(self.postgres)
         return {
             "chain": AuditChainer(PostgresAuditWaiting(self.postgres)),
@@ -142,32 +133,48 @@ class Site(Adapters):
 
     def desk(self, operator: str) -> OperatorDesk:
         """Acts of the operator of that login name. Await ``codec.check`` before: acts are audited, and audit lines encoded."""
+        from processors.operators.dead_letters import OperatorDesk
+
         actor = self.operator(operator)
         return OperatorDesk(self.database, self.codec, self.clock, actor)
 
     def key_care(self, operator: str) -> KeyCare:
         """Acts on keys of the operator of that login name. Await ``codec.check`` before: acts are audited."""
+        from processors.operators.keys import KeyCare
+        from runtime.wiring.keyrings import create_tenant_keys
+        from storage.postgres.keys.canaries import PostgresCanaries
+        from storage.postgres.keys.wrapped_keys import PostgresWrappedKeys
+
         keys = create_tenant_keys(self.settings)
-        self._closed_with_us(keys.aclose)
+        self.closed_with_us(keys.aclose)
         actor = self.operator(operator)
         wrapped, canaries = PostgresWrappedKeys(self.postgres), PostgresCanaries(self.postgres)
         return KeyCare(keys, wrapped, canaries, self.database, self.clock, actor)
 
     def search(self) -> DocumentSearch:
         """Await ``codec.check`` before: searches are audited, and audit lines encoded."""
+        from processors.documents.search import DocumentSearch
+        from storage.postgres.queries import PostgresQueries
+
         queries = PostgresQueries(self.postgres)
         return DocumentSearch(self.database, queries, self.texts, self.personal, self.clock)
 
     def operations(self) -> PostgresOperations:
         """What is held, and which dead letters were handled."""
+        from storage.postgres.delivery.dead_letters import PostgresOperations
+
         return PostgresOperations(self.postgres)
 
     def refusals(self) -> PostgresRefusals:
         """Outbox rows that Kafka refuses."""
+        from storage.postgres.delivery.refused_rows import PostgresRefusals
+
         return PostgresRefusals(self.postgres)
 
     def revoking(self) -> Revoking:
         """Await ``codec.check`` before: acts are audited, and audit lines encoded."""
+        from processors.documents.revocations import Revoking
+
         return Revoking(
             self.revocations,
             self.database,
@@ -179,6 +186,8 @@ class Site(Adapters):
         )
 
     def housekeeping(self) -> PostgresHousekeeping:
+        from storage.postgres.housekeeping import PostgresHousekeeping
+
         settings = self.settings
         # Reconciling finds what abandoned uploads left by their rows: it must have had its time twice before they go.
         reconciled = 2 * (settings.reconcile_grace + settings.reconcile_interval) / 3600
@@ -190,11 +199,22 @@ class Site(Adapters):
         )
 
     def sweep(self) -> AbandonedSweep:
+        from processors.documents.abandoned_objects import Leftovers
+        from processors.documents.upload_attempts import AbandonedSweep
+
         return AbandonedSweep(self.database, Leftovers(self.object_store))
 
     def reconcile(self, *, grace: float | None = None, ged_hours: float | None = None) -> Reconcile:
         """``grace`` in seconds and ``ged_hours``, if not as the settings say. Await ``codec.check`` before: repairs are
         audited. Raises ValueError if the grace is not longer than an upload's lease."""
+        from processors.events.archive_copies import CopyRemover
+        from processors.reconcile.erased import ErasedDocuments
+        from processors.reconcile.ged import ArchivedCopies
+        from processors.reconcile.object_store import stored_objects
+        from processors.reconcile.run import Reconcile
+        from processors.reconcile.uploads import expired_uploads, unfinished_puts
+        from storage.postgres.inventory import PostgresInventory
+
         settings = self.settings
         grace = settings.reconcile_grace if grace is None else grace
         hours = settings.reconcile_ged_hours if ged_hours is None else ged_hours
@@ -216,6 +236,8 @@ class Site(Adapters):
 
     def policy(self, name: str) -> Policy:
         """The bounds of the consumer ``name``. One that works in PostgreSQL alone has more of its events under way at once."""
+        from streams.delivery import Policy
+
         settings = self.settings
         light = name in LIGHT
         return Policy(
@@ -230,6 +252,12 @@ class Site(Adapters):
 
     def consumer(self, name: str, scratch: str) -> ConsumerRunner:
         """A member of the consumer group of ``name``."""
+        from storage.postgres.delivery.dead_letters import PostgresHeld
+        from storage.postgres.delivery.inbox import PostgresInbox
+        from streams.apps import ConsumerSettings
+        from streams.consumer import ConsumerRunner
+        from streams.delivery import Delivery
+
         settings = self.settings
         processor = self.processor(name)
         policy = self.policy(name)
@@ -260,6 +288,11 @@ class Site(Adapters):
         return ConsumerRunner(name, topics, consumer_settings, create_delivery)
 
     def relay(self) -> OutboxRelay:
+        from runtime.observability.telemetry import RelayMetrics
+        from storage.postgres.delivery.outbox import PostgresOutboxSource
+        from streams.librdkafka import create_producer
+        from streams.outbox_relay import OutboxRelay
+
         settings = self.settings
         return OutboxRelay(
             PostgresOutboxSource(settings.postgres_dsn.get_secret_value()),
@@ -271,63 +304,9 @@ class Site(Adapters):
 
     def api(self) -> ApiDependencies:
         """What the HTTP API is made of. Its framework is loaded here: no other process pays for it at its start."""
-        from ingest_api.dependencies import ApiDependencies
-        from ingest_api.sniffing import MagicSniffer
+        from runtime.wiring.http_api import api_dependencies
 
-        settings = self.settings
-        attempts = Attempts(self.database, self.content, self.clock, lease_seconds=settings.upload_lease)
-        scanned_only = settings.antivirus != "off"
-        return ApiDependencies(
-            intake=Intake(self.database, self.content, attempts, MagicSniffer(), self.personal, self.texts, self.clock),
-            reading=Reading(
-                self.database,
-                PostgresQueries(self.postgres),
-                self.content,
-                self.personal,
-                self.clock,
-                scanned_only=scanned_only,
-            ),
-            search=self.search(),
-            texts=self.texts,
-            validation=Validation(self.database, self.personal, self.texts, self.clock),
-            dossiers=DossierFiles(self.database, self.personal, self.clock),
-            revoking=self.revoking(),
-            links=DocumentLinks(
-                self.database,
-                self.content,
-                LinkSigner.from_file(settings.link_key_file) if settings.link_key_file else None,
-                self.personal,
-                self.clock,
-                self.revoked_tokens,
-                longest=settings.link_longest_seconds,
-                scanned_only=scanned_only,
-            ),
-            erasing=Erasing(self.database, self.personal, self.clock),
-            keeping=Keeping(self.database, self.personal, self.clock),
-            receipts=Receipts(
-                self.database,
-                PostgresInclusions(self.postgres),
-                self.proofs.signer,
-                verifies,
-                self.personal,
-                self.clock,
-                seconds=settings.checkpoint_seconds,
-            ),
-            authenticator=token_authenticator(settings, self.signing_keys, self.revoked_tokens),
-            limits=rate_limits(settings, self._closed_with_us),
-            readiness={
-                "postgresql": self.postgres.check,
-                "object_store": self.objects.check,
-                "keyring": self.keyring.check,
-                PersonalKeyMissing.waiting_for: self.texts.check,
-                "schema_registry": self.codec.check,
-                "signing_keys": self.signing_keys.check,
-                RevocationsUnavailable.waiting_for: self.revoked_tokens.look,
-            },
-            circuits=lambda: self.dependencies.circuits,
-            registry=self.metrics,
-            body_timeout=settings.body_timeout,
-        )
+        return api_dependencies(self)
 
 
 _PROCESSORS: Final[dict[str, Callable[[Site], Processor]]] = {

@@ -148,7 +148,7 @@ class FaultSite:
 
     def _create_processes(self) -> None:
         from runtime.config.settings import load_settings
-        from runtime.processes.local import services_of
+        from runtime.processes.health_ports import services_of
 
         for service in services_of(load_settings(self.name)):
             self._create(service.name, service.words, service.health, {})

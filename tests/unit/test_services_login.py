@@ -10,7 +10,8 @@ import pytest
 from deploy.native import site
 from deploy.native.parts import vault
 from runtime.config.settings import Settings
-from runtime.processes.local import Services, services_of
+from runtime.processes.health_ports import services_of
+from runtime.processes.local import Services
 from tests.unit.test_untrusted_files_wiring import NEEDED
 
 OPENS = {"api", "worker-integrity", "worker-renditions", "worker-archiving"}

@@ -183,7 +183,9 @@ def test_authorities_that_can_not_be_read_are_named(content: str | None, tmp_pat
 
 
 def test_plain_addresses_need_no_context() -> None:
-    assert https_tls(settings(tls_ca_file="/nonexistent"), "http://127.0.0.1:1") is None
+    unused = https_tls(settings(tls_ca_file="/nonexistent"), "http://127.0.0.1:1")
+    assert unused.verify_mode is ssl.CERT_REQUIRED
+    assert unused.get_ca_certs() == []
     assert kafka_tls(settings(tls_ca_file="/nonexistent")) is None
     assert kafka_security(settings(tls_ca_file="/nonexistent")) == {}
 

@@ -31,7 +31,9 @@ class Part(ABC):
     on_request: ClassVar[bool] = False  # only in stacks that were asked to have it
     recipe: ClassVar[Recipe | None] = None
     needs: ClassVar[tuple[str, ...]] = ()  # parts that must be set up before this one starts
-    patience: ClassVar[float] = 60.0  # seconds from start to the first good answer, on a loaded small machine
+    patience: ClassVar[float] = (
+        60.0  # seconds in which neither its log nor its processor time moves, after which it hangs
+    )
     certified: ClassVar[bool] = True  # has a certificate of its own in a stack with TLS
 
     @property

@@ -1,0 +1,100 @@
+"""The processes of one machine: their command lines, and where each says how it is."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from operations.kafka.consumers import CONSUMERS
+
+if TYPE_CHECKING:
+    from runtime.config.settings import Settings
+
+WATCHDOG: Final = "watchdog"
+ASK_SECONDS: Final = 2.0
+MOST_BYTES: Final = 1024 * 1024
+
+#: Processes beside the API by name, with their words after ``dpj``, in the order of their health ports.
+_BESIDE: Final[dict[str, tuple[str, ...]]] = {
+    "relay": ("relay",),
+    **{f"worker-{name}": ("worker", name) for name in CONSUMERS},
+    WATCHDOG: ("watchdog",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One process: its name, the command line after ``dpj``, and where it says that it is ready."""
+
+    name: str
+    words: tuple[str, ...]
+    health: str
+
+
+def services_of(settings: Settings) -> tuple[Service, ...]:
+    """The processes of one machine and their health addresses."""
+    return (
+        Service("api", ("api",), f"{settings.api_url}/readyz"),
+        *(
+            Service(name, words, f"http://127.0.0.1:{health_port(settings, name)}/readyz")
+            for name, words in _BESIDE.items()
+        ),
+    )
+
+
+def health_port(settings: Settings, name: str) -> int:
+    """Where the process called ``name`` serves its health: they count up from the first worker port; 0 if none is set."""
+    return settings.worker_port_base and settings.worker_port_base + list(_BESIDE).index(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a process says at /readyz: whether it does its work, what it ``waits_for``, and all of it as it came."""
+
+    ready: bool
+    waits_for: tuple[str, ...]
+    body: Mapping[str, Any]
+
+
+def health_of(url: str, tls: ssl.SSLContext | None = None) -> Health | None:
+    """The answer at ``url``; None if there is none. ``tls`` says whom to trust, if it is an https address.
+
+    Not by httpx: this is asked ten times a second while processes start, and that client takes milliseconds to make.
+    """
+    place = urlsplit(url)
+    connection = (
+        HTTPSConnection(place.hostname or "", place.port, timeout=ASK_SECONDS, context=tls)
+        if place.scheme == "https"
+        else HTTPConnection(place.hostname or "", place.port, timeout=ASK_SECONDS)
+    )
+    try:
+        with closing(connection):
+            connection.request("GET", place.path)
+            answer = connection.getresponse()
+            body = json.loads(answer.read(MOST_BYTES))
+    except (OSError, HTTPException, ValueError):
+        return None
+    if not isinstance(body, dict):
+        return None
+    failed = [name for name, found in dict(body.get("checks") or {}).items() if found != "ok"]
+    return Health(answer.status == HTTPStatus.OK, (*(body.get("waiting_for") or ()), *failed), body)
+
+
+def waiting_of(port: int) -> dict[str, object] | None:
+    """What the process behind a health port says it waits for; None if it does not answer."""
+    found = health_of(f"http://127.0.0.1:{port}/readyz")
+    return None if found is None else dict(found.body["waiting_for"])
+
+
+def stalled_places(settings: Settings) -> dict[tuple[str, str, int], float]:
+    """Seconds without progress by consumer, topic and partition, as this machine's watchdog sees it; empty without one."""
+    found = health_of(f"http://127.0.0.1:{health_port(settings, WATCHDOG)}/readyz")
+    stalled = [] if found is None else found.body.get("stalled", [])
+    return {(one["consumer"], one["topic"], one["partition"]): one["seconds"] for one in stalled}

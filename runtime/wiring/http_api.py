@@ -1,0 +1,84 @@
+"""What the HTTP API is made of. Loads its framework: only the API's process imports this module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crypto.link_tokens import LinkSigner
+from crypto.signatures import verifies
+from domain.errors import PersonalKeyMissing, RevocationsUnavailable
+from ingest_api.dependencies import ApiDependencies
+from ingest_api.sniffing import MagicSniffer
+from processors.audit.receipts import Receipts
+from processors.documents.dossiers import DossierFiles
+from processors.documents.intake import Intake
+from processors.documents.links import DocumentLinks
+from processors.documents.reading import Reading
+from processors.documents.upload_attempts import Attempts
+from processors.documents.validation import Validation
+from processors.retention.erasure_request import Erasing
+from processors.retention.legal_holds import Keeping
+from runtime.wiring.access import rate_limits, token_authenticator
+from storage.postgres.audit.tree import PostgresInclusions
+from storage.postgres.queries import PostgresQueries
+
+if TYPE_CHECKING:
+    from runtime.wiring.site import Site
+
+
+def api_dependencies(site: Site) -> ApiDependencies:
+    """The use cases of the API, each with the adapters of ``site``."""
+    settings = site.settings
+    attempts = Attempts(site.database, site.content, site.clock, lease_seconds=settings.upload_lease)
+    scanned_only = settings.antivirus != "off"
+    return ApiDependencies(
+        intake=Intake(site.database, site.content, attempts, MagicSniffer(), site.personal, site.texts, site.clock),
+        reading=Reading(
+            site.database,
+            PostgresQueries(site.postgres),
+            site.content,
+            site.personal,
+            site.clock,
+            scanned_only=scanned_only,
+        ),
+        search=site.search(),
+        texts=site.texts,
+        validation=Validation(site.database, site.personal, site.texts, site.clock),
+        dossiers=DossierFiles(site.database, site.personal, site.clock),
+        revoking=site.revoking(),
+        links=DocumentLinks(
+            site.database,
+            site.content,
+            LinkSigner.from_file(settings.link_key_file) if settings.link_key_file else None,
+            site.personal,
+            site.clock,
+            site.revoked_tokens,
+            longest=settings.link_longest_seconds,
+            scanned_only=scanned_only,
+        ),
+        erasing=Erasing(site.database, site.personal, site.clock),
+        keeping=Keeping(site.database, site.personal, site.clock),
+        receipts=Receipts(
+            site.database,
+            PostgresInclusions(site.postgres),
+            site.proofs.signer,
+            verifies,
+            site.personal,
+            site.clock,
+            seconds=settings.checkpoint_seconds,
+        ),
+        authenticator=token_authenticator(settings, site.signing_keys, site.revoked_tokens),
+        limits=rate_limits(settings, site.closed_with_us),
+        readiness={
+            "postgresql": site.postgres.check,
+            "object_store": site.objects.check,
+            "keyring": site.keyring.check,
+            PersonalKeyMissing.waiting_for: site.texts.check,
+            "schema_registry": site.codec.check,
+            "signing_keys": site.signing_keys.check,
+            RevocationsUnavailable.waiting_for: site.revoked_tokens.look,
+        },
+        circuits=lambda: site.dependencies.circuits,
+        registry=site.metrics,
+        body_timeout=settings.body_timeout,
+    )
