@@ -178,9 +178,14 @@ def _workshop(recipe: Recipe) -> Iterator[Path]:
 
     The entry's lock is held: what lies there was left by a build that was killed.
     """
-    folder = recipe.root() / f".{recipe.key()}"
+    root = recipe.root()
+    root.mkdir(parents=True, exist_ok=True)
+    if root.is_relative_to(OF_ROOT):
+        OF_ROOT.chmod(0o711)
+        root.chmod(0o755)
+    folder = root / f".{recipe.key()}"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir()
     try:
         yield folder
     finally:
