@@ -131,7 +131,8 @@ class Builder:
         if tools is not None:
             self.ensure(tools)
         steps = _go(recipe, output)
-        self._run(recipe, steps.fetch, inputs, {**steps.environment, **environment})
+        if steps.fetch:
+            self._run(recipe, steps.fetch, inputs, {**steps.environment, **environment})
         with self._slots:
             self._run(recipe, steps.build, inputs, {**steps.environment, **environment})
 
@@ -141,7 +142,7 @@ class Builder:
             with self._lock:
                 if self._cancelled.is_set():
                     raise Cancelled(f"{recipe.part}: not built")
-                everything = {**os.environ, **environment, **self.mark}
+                everything = {**os.environ, **self.mark, **environment}
                 # Popen looks a program up in the caller's PATH, not in the one given here.
                 program = shutil.which(command[0], path=everything.get("PATH")) or command[0]
                 process = subprocess.Popen(
