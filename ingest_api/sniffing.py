@@ -1,4 +1,4 @@
-"""Media types from a file's first bytes, by libmagic (Debian package libmagic1).
+"""Media types from a file's first bytes, by libmagic.
 
 These bytes are a stranger's, libmagic is C, and it runs here, in the API, before any antivirus: so it sees ``HEAD_SIZE`` bytes, and
 compares them with its table of patterns. Its parsers of formats stay off.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import magic
+from ingest_api.libmagic import TABLE, magic
 
 HEAD_SIZE: Final = 8192
 
@@ -37,7 +37,7 @@ class MagicSniffer:
     """The Sniffer port of intake. python-magic holds a lock around libmagic, so one instance serves all requests."""
 
     def __init__(self) -> None:
-        self._magic = magic.Magic(mime=True)
+        self._magic = magic.Magic(mime=True, magic_file=TABLE)
         magic.magic_setflags(self._magic.cookie, self._magic.flags | sum(_PARSERS.values()))
 
     @property

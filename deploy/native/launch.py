@@ -6,7 +6,7 @@ import threading
 import time
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
-from deploy.native import files
+from deploy.native import files, programs
 from deploy.native.cache import Builder
 from deploy.native.errors import Cancelled, PartFailed
 from deploy.native.parts.base import NotReady, Part
@@ -32,7 +32,7 @@ class Launch:
         self._reporter = reporter
         self._parts = parts
         self._running = running
-        self._builder = Builder(environment(site.folder))
+        self._builder = Builder(environment(site.folder), programs.go_tools)
         self._cancelled = threading.Event()
         self._ready = {part.name: threading.Event() for part in parts}
         self._started: list[str] = []
@@ -89,10 +89,12 @@ class Launch:
             raise self._failure(part, error.reason) from error
 
     def _build(self, part: Part) -> None:
-        if part.recipe is None or part.recipe.built():
+        lacking = [recipe for recipe in part.recipes(self._site) if not recipe.built()]
+        if not lacking:
             return
-        self._reporter.step(part.name, "downloading" if part.recipe.tool == "mvn" else "building")
-        self._builder.ensure(part.recipe)
+        self._reporter.step(part.name, lacking[0].verb)
+        with ThreadPoolExecutor(len(lacking), thread_name_prefix=part.name) as pool:
+            list(pool.map(self._builder.ensure, lacking))
 
     def _until_ready(self, part: Part, process: Tracked, began: float) -> None:
         patience, log = Patience(still=part.patience), self._supervisor.log(part.name)

@@ -15,8 +15,9 @@ from types import FrameType
 from deploy.native import certificates, files, ports, prerequisites, settings_file, site
 from deploy.native.errors import StackError
 from deploy.native.launch import Launch
-from deploy.native.parts import ALL, clamd, of, redis
+from deploy.native.parts import ALL, of
 from deploy.native.parts.base import NotReady, Part
+from deploy.native.prerequisites import Prerequisite
 from deploy.native.report import Reporter, Silent
 from deploy.native.site import Profile, Site
 from deploy.native.supervisor import Supervisor, Tracked
@@ -94,7 +95,7 @@ def up(
         missing = [part for part in parts if part.name not in running]
         supervisor.stop([name for name in running if name not in {part.name for part in parts}])
         if missing:
-            prerequisites.ensure(_tools(missing), reporter)
+            prerequisites.ensure(lambda: _lacking(here, missing), reporter)
         _assign_ports(here, [part for part in ALL if part.name in running], port_base)
         launch = Launch(here, supervisor, reporter, parts, frozenset(running))
         try:
@@ -165,14 +166,12 @@ def profile_of(name: str) -> Profile | None:
 
 def _row(here: Site, part: Part, supervisor: Supervisor, state: str, seconds: float | None) -> Row:
     process = supervisor.running().get(part.name)
-    return Row(part.name, part.version(), part.address(here), state, process.pid if process else None, seconds)
+    return Row(part.name, part.version(here), part.address(here), state, process.pid if process else None, seconds)
 
 
-def _tools(missing: list[Part]) -> frozenset[str]:
-    """The build tools that are needed, none for what is in the cache, and servers that are programs of the system."""
-    built = {part.recipe.tool for part in missing if part.recipe and not part.recipe.built()}
-    programs = {clamd.NAME: clamd.PROGRAM, redis.NAME: redis.PROGRAM}
-    return frozenset(built | {programs[part.name] for part in missing if part.name in programs})
+def _lacking(here: Site, parts: list[Part]) -> list[Prerequisite]:
+    """What these parts, and the pipeline, need and the machine can't be given without its owner."""
+    return [*(item for part in parts for item in part.lacks(here)), *prerequisites.libmagic()]
 
 
 def _add_extras(here: Site, extras: Collection[str], running: Collection[str]) -> None:

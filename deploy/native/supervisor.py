@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import signal
 import subprocess
 import threading
@@ -40,6 +41,11 @@ class Command:
     folder: Path
     user: str | None = None
     stop: int = signal.SIGTERM
+
+    @property
+    def group(self) -> int | None:
+        """The account's own group, whatever its name (``nobody``'s is ``nogroup`` on Debian)."""
+        return None if self.user is None else pwd.getpwnam(self.user).pw_gid
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ class Supervisor:
                 start_new_session=True,
                 umask=0o077,
                 user=command.user,
-                group=command.user,
+                group=command.group,
                 extra_groups=None if command.user is None else [],
             )
         finally:

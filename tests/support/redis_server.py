@@ -30,7 +30,7 @@ class RedisServer:
 
     def __enter__(self) -> Self:
         # No profile of the local stack has it, so that nobody else saw to it.
-        prerequisites.ensure(frozenset({PROGRAM}), Silent())
+        prerequisites.ensure(lambda: prerequisites.program(PROGRAM, prerequisites.REDIS), Silent())
         self.start()
         return self
 

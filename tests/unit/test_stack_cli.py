@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from deploy.native import prerequisites, stack
+from deploy.native import stack
 from deploy.native.cli import app
-from deploy.native.errors import Missing, PartFailed
-from deploy.native.parts import ALL, of
-from deploy.native.report import Plain, Silent
+from deploy.native.errors import PartFailed
+from deploy.native.parts import ALL
+from deploy.native.report import Plain
 
 ROWS = tuple(stack.Row(part.name, "2026-02-12", "127.0.0.1:20000", "no answer", 4_000_000, 123.4) for part in ALL)
 
@@ -106,50 +106,3 @@ def test_plain_progress_is_one_line_per_step() -> None:
     report.step("kafka", "starting")
     report.note("apt-get update")
     assert [line.split(" s  ")[1] for line in lines] == ["kafka      starting", "apt-get update"]
-
-
-@pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with nothing installed, and a user who may not install."""
-    monkeypatch.setattr(prerequisites, "output", lambda *command: "")
-    monkeypatch.setattr(prerequisites.shutil, "which", lambda program: None)
-    monkeypatch.setattr(prerequisites, "postgres_folder", lambda: None)
-    monkeypatch.setattr(prerequisites.ctypes.util, "find_library", lambda name: None)
-    monkeypatch.setattr(prerequisites.os, "geteuid", lambda: 1000)
-
-
-@pytest.mark.usefixtures("bare")
-def test_all_that_is_missing_is_named_with_its_package() -> None:
-    with pytest.raises(Missing) as error:
-        prerequisites.ensure(frozenset({"go", "mvn"}), Silent())
-    for package in ("default-jre-headless", "maven", "golang-go", "postgresql", "libmagic1"):
-        assert package in str(error.value)
-
-
-@pytest.mark.usefixtures("bare")
-def test_build_tools_are_asked_for_only_if_something_is_to_be_built() -> None:
-    assert {"maven", "golang-go"}.isdisjoint(item.package for item in prerequisites.missing(frozenset()))
-
-
-@pytest.mark.parametrize(
-    ("java", "go", "lacking"),
-    [
-        ('openjdk version "17.0.15" 2025-04-15', "go version go1.24.0 linux/amd64", []),
-        ('openjdk version "25" 2025-09-16', "go version go1.26.8 linux/amd64", []),
-        ('openjdk version "11.0.2"', "go version go1.19.8 linux/amd64", ["Java >= 17", "Go >= 1.24"]),
-        ('java version "1.8.0_401"', "", ["Java >= 17", "Go >= 1.24"]),
-    ],
-)
-def test_versions(monkeypatch: pytest.MonkeyPatch, java: str, go: str, lacking: list[str]) -> None:
-    monkeypatch.setattr(prerequisites, "output", lambda program, *_: {"java": java, "go": go}[program])
-    names = [item.name for item in prerequisites.missing(frozenset({"go"}))]
-    assert [name for name in names if ">=" in name] == lacking
-
-
-def test_the_antivirus_is_needed_by_the_full_profile_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prerequisites, "clamd", lambda: None)
-    assert "clamav-daemon" not in {item.package for item in prerequisites.missing(frozenset())}
-    assert "clamav-daemon" in {item.package for item in prerequisites.missing(frozenset({"clamd"}))}
-    parts = {profile: {part.name for part in of(profile, ())} for profile in ("embedded", "full")}
-    assert {profile: "clamd" in names for profile, names in parts.items()} == {"embedded": False, "full": True}
-    assert "clamd" in stack._tools(of("full", ()))

@@ -7,9 +7,11 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
-from deploy.native import files
+from deploy.native import files, prerequisites, programs
 from deploy.native.cache import Recipe
-from deploy.native.errors import PartFailed
+from deploy.native.errors import PartFailed, StackError
+from deploy.native.prerequisites import Prerequisite
+from deploy.native.programs import Program
 from deploy.native.site import Profile, Site
 from deploy.native.supervisor import Command, environment
 
@@ -43,8 +45,23 @@ class Part(ABC):
             raise LookupError(self.name)
         return self.recipe.place()
 
-    def version(self) -> str:
+    def version(self, site: Site) -> str:
         return self.recipe.version if self.recipe else ""
+
+    def programs(self, site: Site) -> tuple[Program | None, ...]:
+        """What it runs by, beside its recipe: of the system, or of a wheel. None for what can't be had (``lacks`` says so)."""
+        return ()
+
+    def recipes(self, site: Site) -> tuple[Recipe, ...]:
+        """What has to be in the cache before it starts."""
+        own = (self.recipe,) if self.recipe else ()
+        return (*own, *(program.recipe for program in self.programs(site) if program and program.recipe))
+
+    def lacks(self, site: Site) -> list[Prerequisite]:
+        """What the machine has not and no wheel brings."""
+        if self.recipe and self.recipe.tool == "go" and not self.recipe.built() and programs.go() is None:
+            return [prerequisites.GO]
+        return []
 
     def address(self, site: Site) -> str:
         """As shown to the user."""
@@ -77,7 +94,7 @@ def run_tool(site: Site, part: str, command: Command, seconds: float) -> None:
             cwd=command.folder,
             env={**environment(site.folder), **command.environment},
             user=command.user,
-            group=command.user,
+            group=command.group,
             extra_groups=None if command.user is None else [],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -92,6 +109,14 @@ def run_tool(site: Site, part: str, command: Command, seconds: float) -> None:
     if done.returncode != 0:
         tail = "\n".join(done.stdout.decode("utf-8", "replace").splitlines()[-20:])
         raise PartFailed(part, f"`{program}` failed ({done.returncode})", tail)
+
+
+def java_program() -> str:
+    """Raises StackError where ``lacks`` should have said so."""
+    found = programs.java()
+    if found is None:
+        raise StackError("no Java")
+    return found.path("java")
 
 
 def write_config(path: Path, lines: dict[str, str | int], *, between: str = "=") -> None:

@@ -21,6 +21,8 @@ from deploy.native import files, prerequisites
 from deploy.native.errors import StackError
 from deploy.native.parts.base import FULL, QUESTION_SECONDS, NotReady, Part
 from deploy.native.ports import LOOPBACK
+from deploy.native.prerequisites import Prerequisite
+from deploy.native.programs import output
 from deploy.native.site import Profile, Site
 from deploy.native.supervisor import Command
 
@@ -38,7 +40,10 @@ class Clamd(Part):
     profiles: ClassVar[frozenset[Profile]] = FULL
     certified: ClassVar[bool] = False
 
-    def version(self) -> str:
+    def lacks(self, site: Site) -> list[Prerequisite]:
+        return [] if prerequisites.clamd() else [prerequisites.CLAMD]
+
+    def version(self, site: Site) -> str:
         return _version()
 
     def address(self, site: Site) -> str:
@@ -137,5 +142,5 @@ def _program() -> str:
 
 @cache
 def _version() -> str:
-    words = prerequisites.output(_program(), "--version").split()
+    words = output(_program(), "--version").split()
     return words[1].partition("/")[0] if len(words) > 1 else ""

@@ -12,11 +12,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from deploy.native import certificates, files
+from deploy.native import certificates, files, prerequisites, programs
 from deploy.native.cache import Recipe
 from deploy.native.parts import http
-from deploy.native.parts.base import NotReady, Part
+from deploy.native.parts.base import NotReady, Part, java_program
 from deploy.native.ports import LOOPBACK
+from deploy.native.prerequisites import Prerequisite
+from deploy.native.programs import Program
 from deploy.native.site import Site
 from deploy.native.supervisor import Command
 
@@ -27,8 +29,14 @@ USER = "dpj"
 class Ged(Part):
     name: ClassVar[str] = "ged"
     port: ClassVar[str] = "ged"
-    recipe: ClassVar[Recipe | None] = Recipe("ged", "1.1.0", "mvn", "maven/ged")
+    recipe: ClassVar[Recipe | None] = Recipe("ged", "1.1.0", "jars", "maven/ged")
     patience: ClassVar[float] = 90.0
+
+    def programs(self, site: Site) -> tuple[Program | None, ...]:
+        return (programs.java(),)
+
+    def lacks(self, site: Site) -> list[Prerequisite]:
+        return [] if programs.java() else [prerequisites.JAVA]
 
     def url(self, site: Site) -> str:
         return f"{site.scheme}://{site.address('ged')}/cmis/browser"
@@ -42,7 +50,14 @@ class Ged(Part):
     def command(self, site: Site) -> Command:
         folder = site.data("ged")
         # The heap holds every document; it grows only as they come. A 60 MB one needs 200 MB while it arrives.
-        java = ("java", "-XX:-UsePerfData", "-Xms64m", "-Xmx1536m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+        java = (
+            java_program(),
+            "-XX:-UsePerfData",
+            "-Xms64m",
+            "-Xmx1536m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+        )
         quiet = (
             "-Dorg.eclipse.jetty.util.log.class=org.eclipse.jetty.util.log.StdErrLog",
             f"-Djava.io.tmpdir={folder}",

@@ -8,11 +8,13 @@ from typing import ClassVar
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from deploy.native import certificates, files
+from deploy.native import certificates, files, prerequisites, programs
 from deploy.native.cache import Recipe
 from deploy.native.parts import toxiproxy
-from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part, run_tool, write_config
+from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part, java_program, run_tool, write_config
 from deploy.native.ports import LOOPBACK
+from deploy.native.prerequisites import Prerequisite
+from deploy.native.programs import Program
 from deploy.native.site import Site
 from deploy.native.supervisor import Command
 
@@ -23,7 +25,13 @@ NODE = 1
 class Kafka(Part):
     name: ClassVar[str] = "kafka"
     port: ClassVar[str] = "kafka"
-    recipe: ClassVar[Recipe | None] = Recipe("kafka", "4.1.0", "mvn", "maven/kafka")
+    recipe: ClassVar[Recipe | None] = Recipe("kafka", "4.1.0", "jars", "maven/kafka")
+
+    def programs(self, site: Site) -> tuple[Program | None, ...]:
+        return (programs.java(),)
+
+    def lacks(self, site: Site) -> list[Prerequisite]:
+        return [] if programs.java() else [prerequisites.JAVA]
 
     def prepare(self, site: Site) -> None:
         config = site.folder / "config"
@@ -75,7 +83,7 @@ class _Mute:
 
 def _java(built: Path, *flags: str) -> list[str]:
     # UsePerfData would leave a file readable by others in /tmp.
-    return ["java", "-XX:-UsePerfData", "-Djava.awt.headless=true", *flags, "-cp", f"{built / 'libs'}/*"]
+    return [java_program(), "-XX:-UsePerfData", "-Djava.awt.headless=true", *flags, "-cp", f"{built / 'libs'}/*"]
 
 
 def _key_store(site: Site) -> Path:

@@ -1,33 +1,36 @@
-"""PostgreSQL from the system's own binaries: one cluster for the documents, one below FerretDB.
+"""PostgreSQL, the system's or a wheel's: one cluster for the documents, one below FerretDB.
 
-PostgreSQL refuses to run as root; started by root it runs as ``postgres``, whose data can't lie below folders that only
-root may enter: then it is kept in ``/var/lib/dpj/<id of the stack>``.
+PostgreSQL refuses to run as root; started by root it runs as ``postgres`` (``nobody`` where there is no such account), whose data
+can't lie below folders that only root may enter: then it is kept in ``/var/lib/dpj/<id of the stack>``. A cluster stays with the
+account and the major version that it was made by.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pwd
 import shutil
 import signal
-from functools import cache
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
 
 import asyncpg
 
-from deploy.native import certificates, files, prerequisites
+from deploy.native import certificates, files, prerequisites, programs
+from deploy.native.cache import OF_ROOT
 from deploy.native.errors import PartFailed, StackError
 from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part, run_tool
 from deploy.native.ports import LOOPBACK
+from deploy.native.prerequisites import Prerequisite
+from deploy.native.programs import Program
 from deploy.native.site import Site
 from deploy.native.supervisor import Command
 
 INIT_SECONDS = 120.0
-OF_ROOT = Path("/var/lib/dpj")
-ACCOUNT = "postgres"
+ACCOUNTS = ("postgres", "nobody")
 ADMIN = "dpj_admin"
 #: Set in the environment of `up`: rows need not outlive the machine, as in tests. A server that is killed loses nothing by it:
 #: what it wrote is the kernel's by then.
@@ -42,8 +45,20 @@ class Postgres(Part):
     role: ClassVar[str] = "dpj"
     connections: ClassVar[int] = 200
 
-    def version(self) -> str:
-        return _version()
+    def version(self, site: Site) -> str:
+        found = self._program(site)
+        return found.version if found else ""
+
+    def programs(self, site: Site) -> tuple[Program | None, ...]:
+        return (self._program(site),)
+
+    def lacks(self, site: Site) -> list[Prerequisite]:
+        major = self._major(site)
+        if self._program(site):
+            return []
+        if major is not None and programs.postgres(tls=site.tls):
+            return [prerequisites.postgres_of(major, site.name)]
+        return [prerequisites.POSTGRES_TLS if site.tls and programs.postgres() else prerequisites.POSTGRES]
 
     def dsn(self, site: Site) -> str:
         """For the application, with its password."""
@@ -71,7 +86,7 @@ class Postgres(Part):
         }
         for name, content in contents.items():
             files.write_private(cluster / name, content)
-            _give_away(cluster / name)
+            _give_away(cluster / name, site)
 
     def _initialise(self, site: Site, cluster: Path) -> None:
         # Built beside its place: an initdb that was interrupted must not count.
@@ -80,11 +95,11 @@ class Postgres(Part):
         shutil.rmtree(unfinished, ignore_errors=True)
         places = (f"--pgdata={unfinished}", f"--username={ADMIN}", f"--pwfile={password}")
         options = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
-        initdb = (str(_binaries() / "initdb"), *places, *options)
+        initdb = (self._path(site, "initdb"), *places, *options)
         try:
             files.write_private(password, site.secret(f"{self.port}_admin"))
-            _give_away(password)
-            run_tool(site, self.name, Command(initdb, {}, cluster.parent, user=_account()), INIT_SECONDS)
+            _give_away(password, site)
+            run_tool(site, self.name, Command(initdb, {}, cluster.parent, user=_account(site)), INIT_SECONDS)
         finally:
             password.unlink(missing_ok=True)
         unfinished.rename(cluster)
@@ -112,10 +127,10 @@ class Postgres(Part):
             }
         options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         return Command(
-            (str(_binaries() / "postgres"), "-D", str(cluster), *options),
+            (self._path(site, "postgres"), "-D", str(cluster), *options),
             {"HOME": str(cluster), "LC_ALL": "C.UTF-8"},
             cluster,
-            user=_account(),
+            user=_account(site),
             stop=signal.SIGINT,  # "fast": ends clients' sessions instead of waiting for them
         )
 
@@ -176,9 +191,27 @@ class Postgres(Part):
             return site.data(self.port) / "cluster"
         OF_ROOT.mkdir(parents=True, exist_ok=True)
         OF_ROOT.chmod(0o711)
+        account = _account(site)
         folder = files.private_folder(OF_ROOT / site.id)
-        _give_away(folder)
+        if account is not None:
+            _chown(folder, account)
         return folder / self.port
+
+    def _major(self, site: Site) -> int | None:
+        """Of the data that are there; None if there are none."""
+        try:
+            return int((self._cluster(site) / "PG_VERSION").read_text("ascii"))
+        except FileNotFoundError:
+            return None
+
+    def _program(self, site: Site) -> Program | None:
+        return programs.postgres(self._major(site), tls=site.tls)
+
+    def _path(self, site: Site, name: str) -> str:
+        found = self._program(site)
+        if found is None:
+            raise StackError("no PostgreSQL server")
+        return found.path(name)
 
 
 class MongoPostgres(Postgres):
@@ -190,24 +223,27 @@ class MongoPostgres(Postgres):
     connections: ClassVar[int] = 100
 
 
-def _account() -> str | None:
-    return ACCOUNT if os.geteuid() == 0 else None
+def _account(site: Site) -> str | None:
+    """Whom the server runs as; None: as ourselves. Data that are there belong to whom they were made by."""
+    if os.geteuid() != 0:
+        return None
+    with contextlib.suppress(FileNotFoundError, KeyError):
+        owner = (OF_ROOT / site.id).stat().st_uid
+        if owner != 0:
+            return pwd.getpwuid(owner).pw_name
+    known = {account.pw_name for account in pwd.getpwall()}
+    found = next((name for name in ACCOUNTS if name in known), None)
+    if found is None:
+        raise StackError("PostgreSQL does not run as root, and there is neither an account postgres nor nobody")
+    return found
 
 
-def _give_away(path: Path) -> None:
-    if os.geteuid() == 0:
-        account = pwd.getpwnam(ACCOUNT)
-        os.chown(path, account.pw_uid, account.pw_gid)
+def _give_away(path: Path, site: Site) -> None:
+    account = _account(site)
+    if account is not None:
+        _chown(path, account)
 
 
-@cache
-def _binaries() -> Path:
-    folder = prerequisites.postgres_folder()
-    if folder is None:
-        raise StackError("no PostgreSQL server binaries")
-    return folder
-
-
-@cache
-def _version() -> str:
-    return prerequisites.output(str(_binaries() / "postgres"), "--version").split()[2]
+def _chown(path: Path, account: str) -> None:
+    entry = pwd.getpwnam(account)
+    os.chown(path, entry.pw_uid, entry.pw_gid)

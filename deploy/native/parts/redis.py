@@ -7,10 +7,11 @@ import socket
 from typing import ClassVar
 from urllib.parse import quote
 
-from deploy.native import certificates
+from deploy.native import certificates, prerequisites
 from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part, write_config
 from deploy.native.ports import LOOPBACK
-from deploy.native.prerequisites import output
+from deploy.native.prerequisites import Prerequisite
+from deploy.native.programs import output
 from deploy.native.site import Site
 from deploy.native.supervisor import Command
 
@@ -23,7 +24,10 @@ class Redis(Part):
     port: ClassVar[str] = "redis"
     on_request: ClassVar[bool] = True
 
-    def version(self) -> str:
+    def lacks(self, site: Site) -> list[Prerequisite]:
+        return prerequisites.program(PROGRAM, prerequisites.REDIS)
+
+    def version(self, site: Site) -> str:
         words = output(PROGRAM, "--version").split()
         return next((word.removeprefix("v=") for word in words if word.startswith("v=")), "")
 

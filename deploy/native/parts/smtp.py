@@ -21,7 +21,7 @@ class Smtp(Part):
     name: ClassVar[str] = "smtp"
     port: ClassVar[str] = "smtp"
 
-    def version(self) -> str:
+    def version(self, site: Site) -> str:
         return version("aiosmtpd")
 
     def maildir(self, site: Site) -> Path:
