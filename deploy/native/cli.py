@@ -65,10 +65,7 @@ def up(
     if unknown := set(extras or ()) - set(offered):
         raise typer.BadParameter(f"no such part to add: {', '.join(sorted(unknown))}; there is {', '.join(offered)}")
     try:
-        former = stack.profile_of(name)
-        chosen = profile.value if profile else former or "embedded"
-        if former not in {None, chosen}:
-            errors.print(f"Stack {name} was {former}: documents it holds stay in that profile's store.", style="yellow")
+        chosen = profile.value if profile else stack.profile_of(name) or "embedded"
         with _reporter(errors, silent=as_json) as reporter:
             result = stack.up(name, chosen, port_base=port_base, reporter=reporter, extras=extras or (), tls=tls)
     except StackError as error:

@@ -80,6 +80,7 @@ def up(
     began = time.monotonic()
     reporter = reporter or Silent()
     with _signals_raise(), _locked(name):
+        _refuse_other_stores(name, profile)
         here = site.load_or_create(name, profile)
         supervisor = Supervisor(here.folder)
         supervisor.stop_strays()
@@ -166,6 +167,17 @@ def profile_of(name: str) -> Profile | None:
 def _row(here: Site, part: Part, supervisor: Supervisor, state: str, seconds: float | None) -> Row:
     process = supervisor.running().get(part.name)
     return Row(part.name, part.version(), part.address(here), state, process.pid if process else None, seconds)
+
+
+def _refuse_other_stores(name: str, profile: Profile) -> None:
+    """An audit log whose heads are in one place and whose entries are left in another would look like a forged one."""
+    here = site.load(name)
+    store = here and settings_file.audit_store(here)
+    if store not in {None, settings_file.AUDIT_STORES[profile]}:
+        raise StackError(
+            f"stack {name} has its audit log in {store}, where the profile {profile} would not look: take another name, or give"
+            f" up what it holds: dpj stack down --wipe --name {name}"
+        )
 
 
 def _tools(missing: list[Part]) -> frozenset[str]:

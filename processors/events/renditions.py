@@ -57,7 +57,7 @@ class Renderer(Protocol):
 
 
 class ExtendedMetadata(Protocol):
-    """Technical facts by document. Raises AuditStoreUnavailable."""
+    """Technical facts by document. Raises AuditStoreUnavailable, or DatabaseUnavailable where they are in the database."""
 
     async def put(self, document_id: UUID, tenant: str, metadata: Mapping[str, Any]) -> None:
         """Write, replacing what the document had."""

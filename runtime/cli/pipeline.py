@@ -123,7 +123,7 @@ def prepare(settings: Settings, tell: Callable[[str], None], tenant: str = DEFAU
     asyncio.run(migrate(settings))
     tell("tables are there")
     asyncio.run(register_schemas(settings))
-    tell("schemas are registered")
+    tell("schemas are registered" if settings.schema_registry == "server" else "schemas have their ids")
     asyncio.run(_create_key(settings, tenant))
     tell(f"tenant {tenant} has a key")
     asyncio.run(_prepare_store(settings))

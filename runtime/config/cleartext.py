@@ -23,10 +23,12 @@ def in_clear(settings: Settings) -> list[str]:
 
 def _ways(settings: Settings) -> Iterator[tuple[str, bool]]:
     yield "DPJ_POSTGRES_DSN", _postgres(settings.postgres_dsn.get_secret_value())
-    yield "DPJ_MONGO_URL", _mongo(settings.mongo_url.get_secret_value())
+    if settings.audit_store == "mongodb":
+        yield "DPJ_MONGO_URL", _mongo(settings.mongo_url.get_secret_value())
     ssl_to_kafka = settings.kafka_security_protocol == "ssl"
     yield "DPJ_KAFKA_BOOTSTRAP", ssl_to_kafka or _all_here(settings.kafka_bootstrap.split(","))
-    yield "DPJ_REGISTRY_URL", _https(settings.registry_url)
+    if settings.schema_registry == "server":
+        yield "DPJ_REGISTRY_URL", _https(settings.registry_url)
     yield "DPJ_GED_URL", _https(settings.ged_url)
     if "vault" in {settings.keyring, settings.signer}:
         yield "DPJ_VAULT_ADDR", _https(settings.vault_addr)

@@ -6,6 +6,7 @@ Loaded once per process, frozen; secrets are SecretStr or files that only their 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
@@ -34,11 +35,13 @@ class Settings(BaseSettings):
 
     postgres_dsn: SecretStr
     postgres_pool_size: int = Field(default=10, ge=1, le=100)
-    mongo_url: SecretStr
+    audit_store: Literal["mongodb", "postgresql"] = "mongodb"
+    mongo_url: SecretStr = SecretStr("")
     mongo_database: str = "dpj"
     kafka_bootstrap: str
     kafka_security_protocol: Literal["plaintext", "ssl"] = "plaintext"
-    registry_url: str
+    schema_registry: Literal["server", "repository"] = "server"
+    registry_url: str = ""
 
     object_store: Literal["filesystem", "minio"] = "filesystem"
     objects_dir: Path | None = None
@@ -201,9 +204,18 @@ class Settings(BaseSettings):
             proxy_networks(self.trusted_proxies)
         except ValueError as error:
             raise ValueError(f"DPJ_TRUSTED_PROXIES: {error}") from None
-        if self.redis_url is None and "redis" in {self.revocation_store, self.rate_store}:
-            raise ValueError("DPJ_REDIS_URL is not set, and something is to be kept there")
+        if unset := list(self._addresses_unset()):
+            raise ValueError(f"{', '.join(unset)} is not set, and something is to be kept there")
         return self
+
+    def _addresses_unset(self) -> Iterator[str]:
+        """Servers that others of the settings call for, by the name of their address."""
+        if self.audit_store == "mongodb" and not self.mongo_url.get_secret_value():
+            yield "DPJ_MONGO_URL"
+        if self.schema_registry == "server" and not self.registry_url:
+            yield "DPJ_REGISTRY_URL"
+        if self.redis_url is None and "redis" in {self.revocation_store, self.rate_store}:
+            yield "DPJ_REDIS_URL"
 
     @property
     def api_url(self) -> str:

@@ -30,13 +30,20 @@ from domain.errors import (
 )
 from domain.shared.waiting import pause
 from ged.cmis import CmisRepository
+from processors.audit.chaining import AuditStore
 from processors.documents.content import EncryptedContent
 from processors.documents.personal_texts import PersonalTexts
 from processors.documents.revocations import Revocations, RevokedTokens
+from processors.events.renditions import ExtendedMetadata
 from processors.operators.dead_letters import SYSTEM_TENANT
 from processors.resilience.canary_keyring import VouchedKeyring
 from processors.resilience.circuit_breakers import CircuitBreaker, State
-from processors.resilience.guarded_ports import GuardedAuditStore, GuardedKeyring, GuardedObjectStore
+from processors.resilience.guarded_ports import (
+    GuardedAuditStore,
+    GuardedExtendedMetadata,
+    GuardedKeyring,
+    GuardedObjectStore,
+)
 from rendering.pool import RenderPool
 from runtime.config.settings import Settings
 from runtime.config.transport import client_tls, https_tls
@@ -46,12 +53,15 @@ from runtime.wiring.access import key_set, revocation_store
 from runtime.wiring.keyrings import create_keyring, vault_session
 from runtime.wiring.signing_and_checkpoints import Proofs
 from runtime.wiring.untrusted_files import confinement_of, create_render_pool
-from schemas.registry import RegistryCodec, SchemaRegistry
+from schemas.registry import Registry, RegistryCodec, SchemaRegistry
+from schemas.repository import RepositoryRegistry
 from storage.mongodb.audit import MongoAuditStore
 from storage.mongodb.metadata import MongoExtendedMetadata
 from storage.objects.filesystem import FilesystemObjectStore
 from storage.objects.s3 import MinioObjectStore
+from storage.postgres.audit.entries import PostgresAuditStore
 from storage.postgres.database import Postgres, PostgresDatabase
+from storage.postgres.extended_metadata import PostgresExtendedMetadata
 from storage.postgres.keys.canaries import PostgresCanaries
 from streams.waiting import unless_stopped
 
@@ -81,6 +91,13 @@ def create_object_store(settings: Settings) -> FilesystemObjectStore | MinioObje
     if settings.objects_dir is None:
         raise ValueError("DPJ_OBJECTS_DIR is not set")
     return FilesystemObjectStore(settings.objects_dir)
+
+
+def create_registry(settings: Settings) -> Registry:
+    """The registry that the settings name."""
+    if settings.schema_registry == "repository":
+        return RepositoryRegistry.of_this_release()
+    return SchemaRegistry(settings.registry_url, tls=https_tls(settings, settings.registry_url))
 
 
 class Adapters:
@@ -123,9 +140,10 @@ class Adapters:
 
     @cached_property
     def codec(self) -> RegistryCodec:
-        url = self.settings.registry_url
-        registry = SchemaRegistry(url, tls=https_tls(self.settings, url))
+        registry = create_registry(self.settings)
         self._closed_with_us(registry.close)
+        if isinstance(registry, RepositoryRegistry):
+            return RegistryCodec(registry, registry.codec())  # nothing to wait for
         codec = RegistryCodec(registry)
         self.dependencies.need(RegistryUnavailable.waiting_for, codec.check)
         return codec
@@ -227,15 +245,30 @@ class Adapters:
         return self._breaker(AuditStoreUnavailable, self._mongo.check)
 
     @cached_property
-    def audit_store(self) -> GuardedAuditStore:
-        return GuardedAuditStore(self._mongo, self._mongo_breaker)
+    def audit_log(self) -> MongoAuditStore | PostgresAuditStore:
+        """The log itself, for those who read it; who adds to it uses ``audit_store``."""
+        return self._mongo if self.settings.audit_store == "mongodb" else PostgresAuditStore(self.postgres)
 
     @cached_property
-    def extended_metadata(self) -> MongoExtendedMetadata:
-        """The metadata themselves, for erasing; whoever works for documents uses them guarded."""
+    def audit_store(self) -> AuditStore:
+        if self.settings.audit_store == "mongodb":
+            return GuardedAuditStore(self._mongo, self._mongo_breaker)
+        return self.audit_log  # the database has its own watch, and no breaker
+
+    @cached_property
+    def extended_metadata(self) -> MongoExtendedMetadata | PostgresExtendedMetadata:
+        """The metadata themselves, for erasing; whoever works for documents uses ``guarded_metadata``."""
+        if self.settings.audit_store == "postgresql":
+            return PostgresExtendedMetadata(self.postgres)
         extended = MongoExtendedMetadata(self.settings.mongo_url.get_secret_value(), self.settings.mongo_database)
         self._closed_with_us(extended.aclose)
         return extended
+
+    @cached_property
+    def guarded_metadata(self) -> ExtendedMetadata:
+        if self.settings.audit_store == "postgresql":
+            return self.extended_metadata
+        return GuardedExtendedMetadata(self.extended_metadata, self._mongo_breaker)
 
     @cached_property
     def delivery_metrics(self) -> DeliveryMetrics:

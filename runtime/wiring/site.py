@@ -37,7 +37,7 @@ from processors.reconcile.ged import ArchivedCopies
 from processors.reconcile.object_store import stored_objects
 from processors.reconcile.run import Part, Reconcile
 from processors.reconcile.uploads import expired_uploads, unfinished_puts
-from processors.resilience.guarded_ports import GuardedExtendedMetadata, GuardedGed, GuardedMailSender
+from processors.resilience.guarded_ports import GuardedGed, GuardedMailSender
 from processors.retention.erasure_request import Erasing
 from processors.retention.legal_holds import Keeping
 from runtime.config.transport import client_tls, kafka_security, kafka_tls
@@ -86,8 +86,7 @@ class Site(Adapters):
         return IntegrityProcessor(self.database, self.content, self.clock, scanner)
 
     def renditions(self) -> Processor:
-        guarded = GuardedExtendedMetadata(self.extended_metadata, self._mongo_breaker)
-        return RenditionProcessor(self.database, self.content, self.render_pool, guarded, self.clock)
+        return RenditionProcessor(self.database, self.content, self.render_pool, self.guarded_metadata, self.clock)
 
     def archiving(self) -> Processor:
         ged = GuardedGed(self.ged_repository, self._breaker(GedUnavailable, self.ged_repository.check))
@@ -120,7 +119,7 @@ class Site(Adapters):
         return AuditProcessor()
 
     def audit_steps(self) -> Mapping[str, Mover]:
-        """What runs beside the audit consumer, by its name: gives lines their places, moves entries to MongoDB, signs chains."""
+        """What runs beside the audit consumer, by its name: gives lines their places, moves entries to the audit log, signs chains."""
         pending = PostgresAuditPending(self.postgres)
         return {
             "chain": AuditChainer(PostgresAuditWaiting(self.postgres)),
@@ -130,7 +129,7 @@ class Site(Adapters):
                 self.proofs.signer,
                 verifies,
                 self.proofs.checkpoints,
-                self._mongo,
+                self.audit_log,
                 pending,
                 self.database,
                 self.clock,
@@ -276,6 +275,8 @@ class Site(Adapters):
         settings = self.settings
         attempts = Attempts(self.database, self.content, self.clock, lease_seconds=settings.upload_lease)
         scanned_only = settings.antivirus != "off"
+        # Schemas of the repository are there or the process is not.
+        registry = {"schema_registry": self.codec.check} if settings.schema_registry == "server" else {}
         return ApiDependencies(
             intake=Intake(self.database, self.content, attempts, MagicSniffer(), self.personal, self.texts, self.clock),
             reading=Reading(
@@ -319,7 +320,7 @@ class Site(Adapters):
                 "object_store": self.objects.check,
                 "keyring": self.keyring.check,
                 PersonalKeyMissing.waiting_for: self.texts.check,
-                "schema_registry": self.codec.check,
+                **registry,
                 "signing_keys": self.signing_keys.check,
                 RevocationsUnavailable.waiting_for: self.revoked_tokens.look,
             },

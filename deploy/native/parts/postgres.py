@@ -1,4 +1,4 @@
-"""PostgreSQL from the system's own binaries: one cluster for the documents, one below FerretDB.
+"""PostgreSQL from the system's own binaries: one cluster for the documents, in the full profile one below FerretDB.
 
 PostgreSQL refuses to run as root; started by root it runs as ``postgres``, whose data can't lie below folders that only
 root may enter: then it is kept in ``/var/lib/dpj/<id of the stack>``.
@@ -20,9 +20,9 @@ import asyncpg
 
 from deploy.native import certificates, files, prerequisites
 from deploy.native.errors import PartFailed, StackError
-from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part, run_tool
+from deploy.native.parts.base import FULL, QUESTION_SECONDS, NotReady, Part, run_tool
 from deploy.native.ports import LOOPBACK
-from deploy.native.site import Site
+from deploy.native.site import Profile, Site
 from deploy.native.supervisor import Command
 
 INIT_SECONDS = 120.0
@@ -180,6 +180,7 @@ class MongoPostgres(Postgres):
     """The cluster below FerretDB: its own, so that stopping one database does not stop the other."""
 
     name: ClassVar[str] = "mongo-pg"
+    profiles: ClassVar[frozenset[Profile]] = FULL
     port: ClassVar[str] = "mongo"
     role: ClassVar[str] = "ferretdb"
     connections: ClassVar[int] = 100
