@@ -26,7 +26,8 @@ NOT_READY = 3
 
 
 class ProfileName(StrEnum):
-    """``embedded``: documents in a folder, keys in a file. ``full``: MinIO, Vault and an antivirus."""
+    """``embedded``: documents in a folder, keys in a file, audit log in PostgreSQL. ``full``: MinIO, Vault, MongoDB's protocol, a
+    Schema Registry and an antivirus."""
 
     EMBEDDED = "embedded"
     FULL = "full"
@@ -41,7 +42,8 @@ def up(
     profile: Annotated[
         ProfileName | None,
         typer.Option(
-            help="embedded: folder and key file; full: MinIO, Vault, clamd.  [default: as before, or embedded]"
+            help="embedded: folder, key file, PostgreSQL; full: MinIO, Vault, FerretDB, registry, clamd.  "
+            "[default: as before, or embedded]"
         ),
     ] = None,
     name: Name = "default",

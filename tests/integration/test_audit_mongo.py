@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from pymongo import MongoClient
 
 from domain.audit_chain import Break, ChainCheck, Fault, StoredEntry, entry_of, genesis, head_after
 from operations.audit.verify import verify_audit
@@ -45,6 +46,14 @@ async def test_what_it_can_not_hold_as_a_value_it_holds_as_text(log: MongoLog) -
     line = a_line(details=details)
     await log.store.add([entry_of(line, genesis("acme"))])
     assert (await log.held(line.event_id))["details"] == details
+
+
+def test_who_has_no_password_sees_nothing(stack: Mapping[str, str]) -> None:
+    address = stack["DPJ_MONGO_URL"].partition("@")[2].partition("/")[0]
+    stranger: MongoClient[dict[str, int]] = MongoClient(f"mongodb://{address}/")
+    with pytest.raises(Exception, match=r"(?i)auth|password"):
+        stranger["dpj"].list_collection_names()
+    stranger.close()
 
 
 @pytest.mark.parametrize(

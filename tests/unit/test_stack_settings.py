@@ -74,7 +74,7 @@ def test_a_stack_keeps_the_profile_that_knows_where_its_audit_log_is(first: Prof
 
 def test_a_stack_of_an_earlier_release_has_its_audit_log_in_mongodb() -> None:
     path = settings_file.write(made("embedded"))
-    path.write_text("".join(line for line in path.read_text().splitlines(True) if "AUDIT_STORE" not in line))
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if "AUDIT_STORE" not in line))
     with pytest.raises(StackError, match="in mongodb"):
         stack._refuse_other_stores("mine", "embedded")
 
