@@ -23,6 +23,7 @@ NODE = 1
 class Kafka(Part):
     name: ClassVar[str] = "kafka"
     port: ClassVar[str] = "kafka"
+    patience: ClassVar[float] = 300.0  # on a busy machine our own processes start beside it
     recipe: ClassVar[Recipe | None] = Recipe("kafka", "4.1.0", "mvn", "maven/kafka")
 
     def prepare(self, site: Site) -> None:
