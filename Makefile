@@ -56,6 +56,7 @@ check: install
 	@$(RUN)/mypy
 	@$(RUN)/lint-imports
 	@$(RUN)/python -m schemas.compatibility
+	@$(RUN)/python -m schemas.fixed_ids
 	@deploy/check-secrets.sh
 	@deploy/check-openapi.sh
 

@@ -43,7 +43,10 @@ class ChainEntry:
 
     def fields(self) -> dict[str, Any]:
         """What ``body`` says. Raises ValueError if it is not a JSON object."""
-        value = json.loads(self.body)
+        try:
+            value = json.loads(self.body)
+        except RecursionError:
+            raise ValueError("an entry is not nested that deep") from None
         if not isinstance(value, dict):
             raise ValueError("an entry is a JSON object")  # noqa: TRY004 - the bytes are wrong, not a caller's type
         return value

@@ -101,12 +101,13 @@ class Waiting:
 @dataclass(frozen=True, slots=True)
 class Kept:
     """How long that lives which an erasure does not reach: events in topics, backups, rows of delivery (``row_days``) and
-    Idempotency-Keys (``key_hours``)."""
+    Idempotency-Keys (``key_hours``). ``audit_store``: where audit entries and extended metadata are, "mongodb" or "postgresql"."""
 
     topic_days: int
     backup_days: int
     row_days: int
     key_hours: float
+    audit_store: str = "mongodb"
 
 
 def key_name(wrapped: WrappedKey | None) -> tuple[str, str, int]:
@@ -144,13 +145,13 @@ def _payload(
             "retention_until": _time(erasure.retention_until),
         },
         "completed_at": _time(at),
-        "destroyed": _destroyed(document, erasure, at, lines_erased_at),
+        "destroyed": _destroyed(document, erasure, kept, at, lines_erased_at),
         "remains": _remains(kept, at),
     }
 
 
 def _destroyed(
-    document: Document, erasure: Erasure, at: datetime, lines_erased_at: datetime
+    document: Document, erasure: Erasure, kept: Kept, at: datetime, lines_erased_at: datetime
 ) -> Sequence[Mapping[str, Any]]:
     scheme, name, version = erasure.key
     asked, done = _time(erasure.requested_at), _time(at)
@@ -189,11 +190,11 @@ def _destroyed(
             "effect": "nothing is in its place, and the recorded one is gone from wherever somebody had moved it",
             "at": done,
         },
-        {"what": "extended_metadata", "where": "mongodb", "at": done},
+        {"what": "extended_metadata", "where": kept.audit_store, "at": done},
     ]
 
 
-#: What nothing ends: what, where, why.
+#: What nothing ends: what, where (``Kept.audit_store`` filled in), why.
 _STAYS: Final = (
     (
         "row_without_personal_fields",
@@ -220,7 +221,7 @@ _STAYS: Final = (
     ("dossier", "postgresql", "is not this document's alone; number and client id as the platform gave them"),
     (
         "audit_entries",
-        "mongodb",
+        "{audit_store}",
         (
             "obligation to account for processing; pseudonyms and codes. Addresses in them are unreadable but for those under"
             " the site's key: of who asked for the erasure and of who came after, and in entries from before documents had subject keys"
@@ -269,7 +270,10 @@ def _remains(kept: Kept, at: datetime) -> Sequence[Mapping[str, Any]]:
         ),
     )
     return [
-        *({"what": what, "where": where, "why": why, "until": None} for what, where, why in _STAYS),
+        *(
+            {"what": what, "where": where.format(audit_store=kept.audit_store), "why": why, "until": None}
+            for what, where, why in _STAYS
+        ),
         *({"what": what, "where": where, "why": why, "until": _time(at + time)} for what, where, why, time in passing),
     ]
 

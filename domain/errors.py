@@ -139,7 +139,8 @@ class MailUnavailable(Transient):
 
 
 class AuditStoreUnavailable(Transient):
-    """MongoDB is away: the audit log or the extended metadata can't be written or read."""
+    """MongoDB is away: the audit log or the extended metadata can't be written or read. (Where both are in PostgreSQL:
+    DatabaseUnavailable.)"""
 
     code = "audit_store_unavailable"
     waiting_for = "mongodb"

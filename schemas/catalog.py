@@ -29,7 +29,12 @@ def schema_of(event_type: type[Event]) -> Any:
 
 def schema_text(event_type: type[Event]) -> str:
     """The schema in the one text form that is registered and looked up: layout changes of the file make no new version."""
-    return json.dumps(schema_of(event_type), separators=(",", ":"), ensure_ascii=False)
+    return text_of(schema_of(event_type))
+
+
+def text_of(schema: Any) -> str:
+    """That text form of a parsed schema."""
+    return json.dumps(schema, separators=(",", ":"), ensure_ascii=False)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Client of a Schema Registry: the few calls of Confluent's REST API that are used.
+"""A Schema Registry as the pipeline needs it, and the client of a real one: the few calls of Confluent's REST API that are used.
 
 Source: https://docs.confluent.io/platform/current/schema-registry/develop/api.html. Works alike against Confluent's,
 Karapace, Apicurio's ``/apis/ccompat/v7`` and the registry of the local stack (which keeps, but does not enforce, the
@@ -11,7 +11,7 @@ import asyncio
 import json
 import ssl
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 from urllib.parse import quote
 
 import httpx
@@ -29,8 +29,30 @@ _MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 _NOT_FOUND: Final = frozenset({40401, 40402, 40403})
 
 
+class Registry(Protocol):
+    """Where schemas have their ids. Raises RegistryUnavailable."""
+
+    async def register(self, subject: str, schema: str) -> int:
+        """The id of a schema (JSON text) that is there afterwards; one that is there already keeps its id. Raises SchemaRefused."""
+        ...
+
+    async def lookup(self, subject: str, schema: str) -> int:
+        """The id under which exactly this schema is registered. Raises SchemaMissing."""
+        ...
+
+    async def schema_by_id(self, schema_id: int) -> str:
+        """The schema (JSON text) of an id. Raises SchemaMissing."""
+        ...
+
+    async def set_compatibility(self, subject: str) -> None:
+        """Have versions of the subject refused that can't read all earlier ones."""
+        ...
+
+    async def close(self) -> None: ...
+
+
 class SchemaRegistry:
-    """``url`` is the registry's base address; ``deadline`` bounds each call, in seconds; ``tls`` says whom to trust over TLS, if not
+    """See ``Registry``. ``url`` is the registry's base address; ``deadline`` bounds each call, in seconds; ``tls`` says whom to trust over TLS, if not
     the usual authorities.
 
     Every method raises RegistryUnavailable when there is no answer, or none that a registry would give.
@@ -92,7 +114,7 @@ class SchemaRegistry:
         return _judge(status, answer)
 
 
-async def load_codec(registry: SchemaRegistry) -> EventCodec:
+async def load_codec(registry: Registry) -> EventCodec:
     """A codec for this release's schemas. Raises SchemaMissing if one of them is not registered, or RegistryUnavailable."""
     ids: dict[str, int] = {}
     for event_type in EVENT_TYPES:
@@ -108,9 +130,10 @@ async def load_codec(registry: SchemaRegistry) -> EventCodec:
 class RegistryCodec:
     """A codec that is loaded when it is first needed, so that a process can start while the registry is away."""
 
-    def __init__(self, registry: SchemaRegistry) -> None:
+    def __init__(self, registry: Registry, codec: EventCodec | None = None) -> None:
+        """``codec``: one that is there already."""
         self._registry = registry
-        self._codec: EventCodec | None = None
+        self._codec = codec
         self._loading = asyncio.Lock()
 
     async def check(self) -> None:
@@ -134,7 +157,7 @@ class RegistryCodec:
         return await self._codec.decode(topic, value)
 
 
-async def register_all(registry: SchemaRegistry) -> dict[str, int]:
+async def register_all(registry: Registry) -> dict[str, int]:
     """Register every schema of this release and set each subject's compatibility; ids by subject. May be repeated."""
     ids: dict[str, int] = {}
     for event_type in EVENT_TYPES:

@@ -26,7 +26,8 @@ NOT_READY = 3
 
 
 class ProfileName(StrEnum):
-    """``embedded``: documents in a folder, keys in a file. ``full``: MinIO, Vault and an antivirus."""
+    """``embedded``: documents in a folder, keys in a file, audit log in PostgreSQL. ``full``: MinIO, Vault, MongoDB's protocol, a
+    Schema Registry and an antivirus."""
 
     EMBEDDED = "embedded"
     FULL = "full"
@@ -41,7 +42,8 @@ def up(
     profile: Annotated[
         ProfileName | None,
         typer.Option(
-            help="embedded: folder and key file; full: MinIO, Vault, clamd.  [default: as before, or embedded]"
+            help="embedded: folder, key file, PostgreSQL; full: MinIO, Vault, FerretDB, registry, clamd.  "
+            "[default: as before, or embedded]"
         ),
     ] = None,
     name: Name = "default",
@@ -65,10 +67,7 @@ def up(
     if unknown := set(extras or ()) - set(offered):
         raise typer.BadParameter(f"no such part to add: {', '.join(sorted(unknown))}; there is {', '.join(offered)}")
     try:
-        former = stack.profile_of(name)
-        chosen = profile.value if profile else former or "embedded"
-        if former not in {None, chosen}:
-            errors.print(f"Stack {name} was {former}: documents it holds stay in that profile's store.", style="yellow")
+        chosen = profile.value if profile else stack.profile_of(name) or "embedded"
         with _reporter(errors, silent=as_json) as reporter:
             result = stack.up(name, chosen, port_base=port_base, reporter=reporter, extras=extras or (), tls=tls)
     except StackError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 from deploy.native import files, programs
@@ -22,16 +23,24 @@ LOG_LINES = 15
 
 
 class Launch:
-    """``running`` are the parts that run already: they are asked, not started, and ``undo`` leaves them alone."""
+    """``running`` are the parts that run already: they are asked, not started, and ``undo`` leaves them alone. ``then``: what to do
+    as soon as a part is ready, by its name, in a thread of its own; what it raises is a failure of the start."""
 
     def __init__(
-        self, site: Site, supervisor: Supervisor, reporter: Reporter, parts: list[Part], running: frozenset[str]
+        self,
+        site: Site,
+        supervisor: Supervisor,
+        reporter: Reporter,
+        parts: list[Part],
+        running: frozenset[str],
+        then: Mapping[str, Callable[[], None]] | None = None,
     ) -> None:
         self._site = site
         self._supervisor = supervisor
         self._reporter = reporter
         self._parts = parts
         self._running = running
+        self._then = then or {}
         self._builder = Builder(environment(site.folder), programs.go_tools)
         self._cancelled = threading.Event()
         self._ready = {part.name: threading.Event() for part in parts}
@@ -67,6 +76,8 @@ class Launch:
             self._start(part)
         self._ready[part.name].set()
         self._reporter.step(part.name, "ready")
+        if part.name in self._then:
+            self._then[part.name]()
 
     def _start(self, part: Part) -> None:
         self._build(part)

@@ -7,7 +7,9 @@ import hashlib
 import json
 import re
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,17 +19,28 @@ from crypto.local_signer import LocalSigner
 from deploy.native import certificates, files
 from deploy.native.parts import clamd, ferretdb, ged, minio, postgres, redis, registry, smtp, vault
 from deploy.native.ports import LOOPBACK
-from deploy.native.site import Site
+from deploy.native.site import Profile, Site
 
 KEY_BYTES = 32
 KEYRING = "keyring.json"
 SIGNING_KEY = "signing.json"
 PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./?-]*\Z")
+AUDIT_STORES: Final[Mapping[Profile, str]] = {"embedded": "postgresql", "full": "mongodb"}
 JWT_ISSUER = "https://login.dpj.example"
 
 
 def path(site: Site) -> Path:
     return site.folder / "settings.env"
+
+
+def audit_store(site: Site) -> str | None:
+    """Where the stack's audit log is, by the settings that were written last; None if there are none yet."""
+    try:
+        written = path(site).read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    # Earlier releases had it in MongoDB whatever the profile, and no such line.
+    return next((line.partition("=")[2] for line in written if line.startswith("DPJ_AUDIT_STORE=")), "mongodb")
 
 
 def write(site: Site) -> Path:
@@ -45,10 +58,9 @@ def values(site: Site) -> dict[str, str]:
         "DPJ_PROFILE": site.profile,
         "DPJ_STACK_NAME": site.name,
         "DPJ_POSTGRES_DSN": postgres.Postgres().dsn(site),
-        "DPJ_MONGO_URL": ferretdb.FerretDB().url(site),
-        "DPJ_MONGO_DATABASE": "dpj",
+        "DPJ_AUDIT_STORE": AUDIT_STORES[site.profile],
         "DPJ_KAFKA_BOOTSTRAP": site.address("kafka"),
-        "DPJ_REGISTRY_URL": registry.Registry().url(site),
+        "DPJ_SCHEMA_REGISTRY": "server" if site.profile == "full" else "repository",
         "DPJ_OBJECT_STORE": "minio" if site.profile == "full" else "filesystem",
         "DPJ_OBJECTS_DIR": str(site.folder / "objects"),
         "DPJ_KEYRING": "vault" if site.profile == "full" else "local",
@@ -97,6 +109,9 @@ def values(site: Site) -> dict[str, str]:
         }
     if site.profile == "full":
         found |= {
+            "DPJ_MONGO_URL": ferretdb.FerretDB().url(site),
+            "DPJ_MONGO_DATABASE": "dpj",
+            "DPJ_REGISTRY_URL": registry.Registry().url(site),
             "DPJ_MINIO_ENDPOINT": site.address("minio"),
             "DPJ_MINIO_ACCESS_KEY": minio.USER,
             "DPJ_MINIO_SECRET_KEY": site.secret("minio"),

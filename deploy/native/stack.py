@@ -69,18 +69,21 @@ def up(
     reporter: Reporter | None = None,
     extras: Collection[str] = (),
     tls: bool | None = None,
+    then: Mapping[str, Callable[[], None]] | None = None,
 ) -> Stack:
     """Start what does not run yet and wait until every part has answered a real request.
 
     The servers outlive the caller. ``port_base`` numbers the ports from there on instead of choosing free ones. ``extras``
     names parts to have from now on that no profile has by itself; other servers depend on them from their start. ``tls``: whether
     all of them speak TLS alone from now on; None: as before. Certificates that are nearly over are made anew, and their servers
-    started again. On any failure, Ctrl-C and SIGTERM included, what this call started is ended before the exception goes on. Raises StackError
+    started again. ``then`` (embedded profile alone): what to do as soon as a part is ready, by its name, beside the start of the
+    others; the settings are written by then. On any failure, Ctrl-C and SIGTERM included, what this call started is ended before the exception goes on. Raises StackError
     (Missing, BuildFailed, PartFailed with the part's name and last log lines).
     """
     began = time.monotonic()
     reporter = reporter or Silent()
     with _signals_raise(), _locked(name):
+        _refuse_other_stores(name, profile)
         here = site.load_or_create(name, profile)
         supervisor = Supervisor(here.folder)
         supervisor.stop_strays()
@@ -97,13 +100,18 @@ def up(
         if missing:
             prerequisites.ensure(lambda: _lacking(here, missing), reporter)
         _assign_ports(here, [part for part in ALL if part.name in running], port_base)
-        launch = Launch(here, supervisor, reporter, parts, frozenset(running))
+        launch = Launch(here, supervisor, reporter, parts, frozenset(running), then)
+        is_new = not settings_file.path(here).exists()
         try:
+            if then:
+                settings_file.write(here)
             launch.run()
             settings_file.write(here)
         except BaseException:
             with _signals_wait():
                 launch.undo()
+                if is_new:  # they would lead to what never was
+                    settings_file.path(here).unlink(missing_ok=True)
             raise
         rows = tuple(_row(here, part, supervisor, "ready", launch.seconds.get(part.name)) for part in parts)
         return Stack(name, here.profile, settings_file.path(here), rows, bool(missing), time.monotonic() - began)
@@ -172,6 +180,17 @@ def _row(here: Site, part: Part, supervisor: Supervisor, state: str, seconds: fl
 def _lacking(here: Site, parts: list[Part]) -> list[Prerequisite]:
     """What these parts, and the pipeline, need and the machine can't be given without its owner."""
     return [*(item for part in parts for item in part.lacks(here)), *prerequisites.libmagic()]
+
+
+def _refuse_other_stores(name: str, profile: Profile) -> None:
+    """An audit log whose heads are in one place and whose entries are left in another would look like a forged one."""
+    here = site.load(name)
+    store = here and settings_file.audit_store(here)
+    if store not in {None, settings_file.AUDIT_STORES[profile]}:
+        raise StackError(
+            f"stack {name} has its audit log in {store}, where the profile {profile} would not look: take another name, or give"
+            f" up what it holds: dpj stack down --wipe --name {name}"
+        )
 
 
 def _add_extras(here: Site, extras: Collection[str], running: Collection[str]) -> None:

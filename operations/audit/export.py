@@ -24,7 +24,7 @@ KEYS: Final = "keys.json"
 
 
 class AuditReader(Protocol):
-    """The audit store. Raises AuditStoreUnavailable."""
+    """The audit store. Raises AuditStoreUnavailable, or DatabaseUnavailable where it is in the database."""
 
     def entries(self, tenant: str, after: int, up_to: int) -> AsyncGenerator[StoredEntry, None]: ...
 

@@ -1,7 +1,8 @@
 """Walks audit chains from their first entry to their head: the proof that no line of the audit log was changed or removed.
 
-The head lives in PostgreSQL and the entries in MongoDB, so that who rewrites one of them is found out by the other; the signed
-checkpoints live where neither database's people can write, so that who rewrites both is found out too.
+The head lives in PostgreSQL and the entries in MongoDB, so that who rewrites one of them is found out by the other. (On a site with
+both in PostgreSQL nobody finds that one out so.) The signed checkpoints live where neither database's people can write, so that who
+rewrites both is found out too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class AuditReader(Protocol):
-    """The audit store. Raises AuditStoreUnavailable."""
+    """The audit store. Raises AuditStoreUnavailable, or DatabaseUnavailable where it is in the database."""
 
     def entries(self, tenant: str, after: int, up_to: int) -> AsyncGenerator[StoredEntry, None]:
         """Entries numbered above ``after`` and not above ``up_to``, in order."""

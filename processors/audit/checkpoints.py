@@ -102,7 +102,7 @@ class CheckpointStore(Protocol):
 
 
 class AuditHistory(Protocol):
-    """The audit log. Raises AuditStoreUnavailable."""
+    """The audit log. Raises AuditStoreUnavailable, or DatabaseUnavailable where it is in the database."""
 
     def entries(self, tenant: str, after: int, up_to: int) -> AsyncGenerator[StoredEntry, None]: ...
 

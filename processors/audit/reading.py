@@ -24,7 +24,7 @@ from processors.ports.work import AuditWork
 
 
 class EntriesOfEntity(Protocol):
-    """The audit store. Raises AuditStoreUnavailable."""
+    """The audit store. Raises AuditStoreUnavailable, or DatabaseUnavailable where it is in the database."""
 
     def of_entity(self, tenant: str, entity_id: str) -> AsyncGenerator[StoredEntry, None]:
         """In their order."""

@@ -9,7 +9,7 @@ from domain.audit_chain import ChainEntry
 
 
 class AuditStore(Protocol):
-    """Where audit entries stay. Raises AuditStoreUnavailable."""
+    """Where audit entries stay. Raises AuditStoreUnavailable, or DatabaseUnavailable where they stay in the database."""
 
     async def add(self, entries: Sequence[ChainEntry]) -> None:
         """Keep the entries of one tenant; those already there in the same bytes are fine.

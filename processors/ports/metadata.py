@@ -8,7 +8,7 @@ from uuid import UUID
 
 
 class ExtendedMetadata(Protocol):
-    """Technical facts by document. Raises AuditStoreUnavailable."""
+    """Technical facts by document. Raises AuditStoreUnavailable, or DatabaseUnavailable where they are in the database."""
 
     async def put(self, document_id: UUID, tenant: str, metadata: Mapping[str, Any]) -> None:
         """Write, replacing what the document had."""

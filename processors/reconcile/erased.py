@@ -17,7 +17,7 @@ PAGE: Final = 200
 
 
 class ExtendedMetadata(Protocol):
-    """Technical facts by document. Raises AuditStoreUnavailable."""
+    """Technical facts by document. Raises AuditStoreUnavailable, or DatabaseUnavailable where they are in the database."""
 
     async def get(self, document_id: UUID) -> Any:
         """What was written, or None."""

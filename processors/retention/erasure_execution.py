@@ -54,7 +54,7 @@ class Copies(Protocol):
 
 class ExtendedMetadata(Protocol):
     async def delete(self, document_id: UUID, tenant: str) -> None:
-        """Remove; absent facts are fine. Raises AuditStoreUnavailable."""
+        """Remove; absent facts are fine. Raises AuditStoreUnavailable, or DatabaseUnavailable where they are in the database."""
         ...
 
 

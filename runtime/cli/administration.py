@@ -23,16 +23,22 @@ audit = typer.Typer(help="The audit log.", no_args_is_help=True)
 
 @schemas.command("register")
 def schemas_register(stack: Stack = None, as_json: AsJson = False) -> None:
-    """Register this release's schemas; safe to repeat."""
+    """Register this release's schemas, or show their ids where the site takes them from the repository; safe to repeat."""
     from runtime.wiring.provisioning import register_schemas
 
-    ids = asyncio.run(register_schemas(settings_of(stack)))
-    answer(ids, (f"{schema_id:>6}  {subject}" for subject, schema_id in ids.items()), as_json=as_json)
+    settings = settings_of(stack)
+    ids = asyncio.run(register_schemas(settings))
+    lines = [f"{schema_id:>6}  {subject}" for subject, schema_id in ids.items()]
+    if settings.schema_registry == "repository":
+        lines.append("These ids are the repository's own: there is no registry to register with.")
+    answer(ids, lines, as_json=as_json)
 
 
 @schemas.command("check")
 def schemas_check(as_json: AsJson = False) -> None:
     """Whether this release reads every event that an earlier release wrote. Needs the development dependencies."""
+    from schemas import fixed_ids
+
     try:
         from schemas.compatibility import problems
     except ImportError:
@@ -46,6 +52,13 @@ def schemas_check(as_json: AsJson = False) -> None:
             "Give new fields a default; never rename or retype one.",
             code="schema_incompatible",
             document={"compatible": False, "problems": found},
+        )
+    if ids := fixed_ids.problems():
+        raise CommandFailed(
+            f"{len(ids)} faults of ids; first: {ids[0]}",
+            "Only ever add to schemas/avro/ids.json.",
+            code="schema_ids_differ",
+            document={"compatible": True, "problems": ids},
         )
     answer({"compatible": True, "problems": []}, ["Every schema reads all released versions."], as_json=as_json)
 

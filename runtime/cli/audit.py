@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from runtime.config.settings import Settings
     from runtime.wiring.site import Site
     from storage.mongodb.audit import MongoAuditStore
+    from storage.postgres.audit.entries import PostgresAuditStore
 
 
 async def verify(settings: Settings, tenant: str | None) -> AuditReport:
@@ -111,17 +112,14 @@ async def public_keys(settings: Settings) -> bytes:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncGenerator[tuple[Site, MongoAuditStore], None]:
+async def _opened(settings: Settings) -> AsyncGenerator[tuple[Site, MongoAuditStore | PostgresAuditStore], None]:
     """Parts made when asked for, and the audit log."""
     from runtime.wiring.site import Site
-    from storage.mongodb.audit import MongoAuditStore
 
     site = Site(settings)
-    history = MongoAuditStore(settings.mongo_url.get_secret_value(), settings.mongo_database)
     try:
-        yield site, history
+        yield site, site.audit_log
     finally:
-        await history.aclose()
         await site.aclose()
 
 

@@ -66,19 +66,13 @@ def anonymised(
 async def _export(site: Site, wanted: Wanted, actor: str, tell: Callable[[Progress], None]) -> Written:
     from crypto.export_pseudonyms import ExportPseudonyms
     from operations.export.anonymised_export import AnonymisedExport
-    from storage.mongodb.audit import MongoAuditStore
     from storage.postgres.audit.chain import PostgresAuditPending
     from storage.postgres.export import PostgresExportRows
 
-    settings = site.settings
-    history = MongoAuditStore(settings.mongo_url.get_secret_value(), settings.mongo_database)
     rows, pending = PostgresExportRows(site.postgres), PostgresAuditPending(site.postgres)
-    try:
-        with ExportPseudonyms() as pseudonyms:
-            export = AnonymisedExport(rows, history, pending, site.database, site.clock, actor)
-            return await export.run(wanted, pseudonyms, tell)
-    finally:
-        await history.aclose()
+    with ExportPseudonyms() as pseudonyms:
+        export = AnonymisedExport(rows, site.audit_log, pending, site.database, site.clock, actor)
+        return await export.run(wanted, pseudonyms, tell)
 
 
 @contextmanager

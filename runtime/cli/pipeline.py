@@ -17,7 +17,8 @@ NOT_READY = 3
 
 
 class ProfileName(StrEnum):
-    """``embedded``: documents in a folder, keys in a file. ``full``: MinIO, Vault and an antivirus."""
+    """``embedded``: documents in a folder, keys in a file, audit log in PostgreSQL. ``full``: MinIO, Vault, MongoDB's protocol, a
+    Schema Registry and an antivirus."""
 
     EMBEDDED = "embedded"
     FULL = "full"
@@ -25,7 +26,9 @@ class ProfileName(StrEnum):
 
 Profile = Annotated[
     ProfileName | None,
-    typer.Option(help="embedded: folder and key file; full: MinIO, Vault, clamd.  [default: as before, or embedded]"),
+    typer.Option(
+        help="embedded: folder, key file, PostgreSQL; full: MinIO, Vault, FerretDB, registry, clamd.  [default: as before, or embedded]"
+    ),
 ]
 
 

@@ -22,10 +22,12 @@ def in_clear(settings: SettingGroups) -> list[str]:
 
 def _ways(settings: SettingGroups) -> Iterator[tuple[str, bool]]:
     yield "DPJ_POSTGRES_DSN", postgres_is_safe(settings.postgres_dsn.get_secret_value())
-    yield "DPJ_MONGO_URL", mongo_is_safe(settings.mongo_url.get_secret_value())
+    if settings.audit_store == "mongodb":
+        yield "DPJ_MONGO_URL", mongo_is_safe(settings.mongo_url.get_secret_value())
     ssl_to_kafka = settings.kafka_security_protocol == "ssl"
     yield "DPJ_KAFKA_BOOTSTRAP", ssl_to_kafka or all_are_here(settings.kafka_bootstrap.split(","))
-    yield "DPJ_REGISTRY_URL", http_is_safe(settings.registry_url)
+    if settings.schema_registry == "server":
+        yield "DPJ_REGISTRY_URL", http_is_safe(settings.registry_url)
     yield "DPJ_GED_URL", http_is_safe(settings.ged_url)
     if "vault" in {settings.keyring, settings.signer}:
         yield "DPJ_VAULT_ADDR", http_is_safe(settings.vault_addr)

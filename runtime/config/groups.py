@@ -38,7 +38,8 @@ class DatabaseSettings(BaseModel):
 
     postgres_dsn: SecretStr
     postgres_pool_size: int = Field(default=10, ge=1, le=100)
-    mongo_url: SecretStr
+    audit_store: Literal["mongodb", "postgresql"] = "mongodb"
+    mongo_url: SecretStr = SecretStr("")
     mongo_database: str = "dpj"
     redis_url: SecretStr | None = None
 
@@ -48,7 +49,8 @@ class KafkaSettings(BaseModel):
 
     kafka_bootstrap: str
     kafka_security_protocol: Literal["plaintext", "ssl"] = "plaintext"
-    registry_url: str
+    schema_registry: Literal["server", "repository"] = "server"
+    registry_url: str = ""
     topic_partitions: int = Field(default=6, ge=1, le=1000)
     topic_replication: int = Field(default=1, ge=1, le=7)
     topic_retention_days: int = Field(default=30, ge=1, le=30)

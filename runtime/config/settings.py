@@ -7,6 +7,7 @@ only their owner may read.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -48,9 +49,18 @@ class Settings(SettingGroups, BaseSettings):
             proxy_networks(self.trusted_proxies)
         except ValueError as error:
             raise ValueError(f"DPJ_TRUSTED_PROXIES: {error}") from None
-        if self.redis_url is None and "redis" in {self.revocation_store, self.rate_store}:
-            raise ValueError("DPJ_REDIS_URL is not set, and something is to be kept there")
+        if unset := list(self._addresses_unset()):
+            raise ValueError(f"{', '.join(unset)} is not set, and something is to be kept there")
         return self
+
+    def _addresses_unset(self) -> Iterator[str]:
+        """Servers that others of the settings call for, by the name of their address."""
+        if self.audit_store == "mongodb" and not self.mongo_url.get_secret_value():
+            yield "DPJ_MONGO_URL"
+        if self.schema_registry == "server" and not self.registry_url:
+            yield "DPJ_REGISTRY_URL"
+        if self.redis_url is None and "redis" in {self.revocation_store, self.rate_store}:
+            yield "DPJ_REDIS_URL"
 
     @property
     def api_url(self) -> str:

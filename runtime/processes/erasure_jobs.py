@@ -70,6 +70,7 @@ def create_eraser(site: Site) -> Eraser:
             backup_days=settings.backup_keep_days,
             row_days=settings.inbox_keep_days,
             key_hours=settings.idempotency_keep_hours,
+            audit_store=settings.audit_store,
         ),
         lease_seconds=settings.event_lease,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,17 +80,25 @@ class Services:
         self.services = services_of(settings)
 
     def start(self, tell: Callable[[str], None]) -> None:
-        """Start what does not run and wait until all of it is ready, as long as it lives and something moves; what it waits for is
-        told. Raises CommandFailed naming what is not ready, what runs all the same, and whether it helps to try again."""
+        """Start what does not run and wait until all of it is ready. Raises as ``wait_until_ready``."""
+        self.begin()
+        self.wait_until_ready(tell)
+
+    def begin(self) -> list[str]:
+        """Start what does not run, whatever of the servers is there yet: processes wait for them. Names of those started."""
         self._processes.stop_strays()
         self._processes.stop(self._distrusting())
         running = self._processes.running()
-        for service in self.services:
-            if service.name not in running:
-                self._processes.start(service.name, self._command(service))
-        self._wait(tell)
+        missing = [service for service in self.services if service.name not in running]
+        for service in missing:
+            self._processes.start(service.name, self._command(service))
+        return [service.name for service in missing]
 
-    def _wait(self, tell: Callable[[str], None]) -> None:
+    def wait_until_ready(self, tell: Callable[[str], None]) -> None:
+        """Wait for all of it as long as it lives and something moves; what it waits for is told.
+
+        Raises CommandFailed naming what is not ready, what runs all the same, and whether it helps to try again.
+        """
         began = time.monotonic()
         waiting = {service: Patience() for service in self.services}
         told: dict[str, tuple[str, ...]] = {}
@@ -120,6 +128,13 @@ class Services:
         service = next(one for one in self.services if one.name == name)
         self._processes.stop([name])
         self._processes.start(name, self._command(service))
+
+    def end(self, names: Sequence[str]) -> None:
+        """End some of them."""
+        self._processes.stop(
+            [name for name in names if name == WATCHDOG]
+        )  # first, or it might start one of the others anew
+        self._processes.stop(list(names))
 
     def stop(self) -> list[str]:
         """End them in good order; names of those that ran."""

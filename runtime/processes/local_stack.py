@@ -13,6 +13,7 @@ from runtime.errors import CommandFailed
 if TYPE_CHECKING:
     from deploy.native.site import Profile
     from runtime.config.settings import Settings
+    from runtime.processes.local import Services
 
 #: The one tenant that a local stack has a key for.
 DEFAULT_TENANT: Final = "demo"
@@ -21,38 +22,90 @@ DEFAULT_TENANT: Final = "demo"
 def bring_up(
     stack: str | None, profile: Profile | None, tell: Callable[[str], None], *, tls: bool | None = None
 ) -> Settings:
-    """Start servers, then tables, schemas and topics, then processes, each if need be. Raises what each of them raises.
+    """Start servers, make tables, schemas and topics, and start processes, each if need be. Raises what each of them raises.
 
-    ``stack`` and ``profile`` are names, None for those in force; ``tell`` is told of every step.
+    ``stack`` and ``profile`` are names, None for those in force; ``tell`` is told of every step. In the embedded profile tables
+    are made and our processes started as soon as the database is there: they wait for what still comes. In the full one some of
+    the settings come from servers, so that these must be there first.
     """
     from deploy.native import stack as native
     from deploy.native.report import Plain
-    from runtime.config.settings import load_settings, settings_file
-    from runtime.processes.local import Services
+    from runtime.config.settings import settings_file
 
     name = settings_file(stack).parent.name
     chosen = profile or native.profile_of(name) or "embedded"
-    native.up(name, chosen, reporter=Plain(tell), tls=tls)
-    settings = load_settings(name)
-    prepare(settings, tell)
-    Services(settings).start(tell)
-    return settings
+    beginning = _Beginning(name, tell)
+    early = {"postgres": beginning.begin} if chosen == "embedded" else None
+    try:
+        native.up(name, chosen, reporter=Plain(tell), tls=tls, then=early)
+    except BaseException:
+        beginning.undo()
+        raise
+    return beginning.finish()
+
+
+class _Beginning:
+    """The part of ``bring_up`` that is ours: what the database is enough for, and what needs the other servers."""
+
+    def __init__(self, stack: str, tell: Callable[[str], None]) -> None:
+        self._stack = stack
+        self._tell = tell
+        self._services: Services | None = None
+        self._begun: list[str] = []
+
+    def begin(self) -> None:
+        """Tables, schemas, keys, object store; then our processes are started, and not waited for."""
+        from runtime.config.settings import load_settings
+        from runtime.processes.local import Services
+
+        settings = load_settings(self._stack)
+        prepare_data(settings, self._tell)
+        self._services = Services(settings)
+        self._begun = self._services.begin()
+
+    def finish(self) -> Settings:
+        """Topics, and whatever ``begin`` has not done yet; then every process is ready."""
+        from runtime.config.settings import load_settings
+
+        settings = load_settings(self._stack)
+        if self._services is None:
+            self.begin()
+        prepare_topics(settings, self._tell)
+        if self._services is not None:
+            self._services.wait_until_ready(self._tell)
+        return settings
+
+    def undo(self) -> None:
+        """End the processes that ``begin`` started."""
+        if self._services is not None:
+            self._services.end(self._begun)
 
 
 def prepare(settings: Settings, tell: Callable[[str], None], tenant: str = DEFAULT_TENANT) -> None:
-    """Tables, schemas, object store, topics, and the key of the one tenant that a local stack has; safe to repeat."""
-    from operations.kafka.topics import ensure_topics, planned_topics
-    from runtime.config.transport import kafka_security
+    """All that processes need of their servers; safe to repeat."""
+    prepare_data(settings, tell, tenant)
+    prepare_topics(settings, tell)
+
+
+def prepare_data(settings: Settings, tell: Callable[[str], None], tenant: str = DEFAULT_TENANT) -> None:
+    """Tables, schemas, object store, and the key of the one tenant that a local stack has; safe to repeat."""
     from runtime.wiring.provisioning import create_tenant_key, migrate, prepare_object_store, register_schemas
 
     asyncio.run(migrate(settings))
     tell("tables are there")
     asyncio.run(register_schemas(settings))
-    tell("schemas are registered")
+    tell("schemas are registered" if settings.schema_registry == "server" else "schemas have their ids")
     asyncio.run(create_tenant_key(settings, tenant, getpass.getuser()))
     tell(f"tenant {tenant} has a key")
     asyncio.run(prepare_object_store(settings))
     tell("object store is ready")
+
+
+def prepare_topics(settings: Settings, tell: Callable[[str], None]) -> None:
+    """Raises CommandFailed if topics that are there differ from what the settings say."""
+    from operations.kafka.topics import ensure_topics, planned_topics
+    from runtime.config.transport import kafka_security
+
     plans = planned_topics(
         partitions=settings.topic_partitions,
         replication=settings.topic_replication,

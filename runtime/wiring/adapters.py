@@ -41,15 +41,19 @@ if TYPE_CHECKING:
     from processors.documents.content import EncryptedContent
     from processors.documents.personal_texts import PersonalTexts
     from processors.documents.revocations import Revocations, RevokedTokens
+    from processors.ports.audit import AuditStore
+    from processors.ports.metadata import ExtendedMetadata
     from processors.resilience.canary_keyring import VouchedKeyring
-    from processors.resilience.guarded_ports import GuardedAuditStore, GuardedObjectStore
+    from processors.resilience.guarded_ports import GuardedObjectStore
     from rendering.pool import RenderPool
-    from schemas.registry import RegistryCodec
+    from schemas.registry import Registry, RegistryCodec
     from storage.mongodb.audit import MongoAuditStore
     from storage.mongodb.metadata import MongoExtendedMetadata
     from storage.objects.filesystem import FilesystemObjectStore
     from storage.objects.s3 import MinioObjectStore
+    from storage.postgres.audit.entries import PostgresAuditStore
     from storage.postgres.database import Postgres, PostgresDatabase
+    from storage.postgres.extended_metadata import PostgresExtendedMetadata
 
 #: Between two tries to be let in to the keyring at a process's start.
 LOGIN_SECONDS: Final = 1.0
@@ -78,6 +82,17 @@ def create_object_store(settings: Settings) -> FilesystemObjectStore | MinioObje
     from storage.objects.filesystem import FilesystemObjectStore
 
     return FilesystemObjectStore(settings.objects_dir)
+
+
+def create_registry(settings: Settings) -> Registry:
+    """The registry that the settings name."""
+    if settings.schema_registry == "repository":
+        from schemas.repository import RepositoryRegistry
+
+        return RepositoryRegistry.of_this_release()
+    from schemas.registry import SchemaRegistry
+
+    return SchemaRegistry(settings.registry_url, tls=https_tls(settings, settings.registry_url))
 
 
 class Adapters:
@@ -122,11 +137,13 @@ class Adapters:
 
     @cached_property
     def codec(self) -> RegistryCodec:
-        from schemas.registry import RegistryCodec, SchemaRegistry
+        from schemas.registry import RegistryCodec
+        from schemas.repository import RepositoryRegistry
 
-        url = self.settings.registry_url
-        registry = SchemaRegistry(url, tls=https_tls(self.settings, url))
+        registry = create_registry(self.settings)
         self.closed_with_us(registry.close)
+        if isinstance(registry, RepositoryRegistry):
+            return RegistryCodec(registry, registry.codec())  # nothing to wait for
         codec = RegistryCodec(registry)
         self.dependencies.need(RegistryUnavailable.waiting_for, codec.check)
         return codec
@@ -255,19 +272,42 @@ class Adapters:
         return self._breaker(AuditStoreUnavailable, self._mongo.check)
 
     @cached_property
-    def audit_store(self) -> GuardedAuditStore:
-        from processors.resilience.guarded_ports import GuardedAuditStore
+    def audit_log(self) -> MongoAuditStore | PostgresAuditStore:
+        """The log itself, for those who read it; who adds to it uses ``audit_store``."""
+        if self.settings.audit_store == "mongodb":
+            return self._mongo
+        from storage.postgres.audit.entries import PostgresAuditStore
 
-        return GuardedAuditStore(self._mongo, self._mongo_breaker)
+        return PostgresAuditStore(self.postgres)
 
     @cached_property
-    def extended_metadata(self) -> MongoExtendedMetadata:
-        """The metadata themselves, for erasing; whoever works for documents uses them guarded."""
+    def audit_store(self) -> AuditStore:
+        if self.settings.audit_store == "mongodb":
+            from processors.resilience.guarded_ports import GuardedAuditStore
+
+            return GuardedAuditStore(self._mongo, self._mongo_breaker)
+        return self.audit_log  # the database has its own watch, and no breaker
+
+    @cached_property
+    def extended_metadata(self) -> MongoExtendedMetadata | PostgresExtendedMetadata:
+        """The metadata themselves, for erasing; whoever works for documents uses ``guarded_metadata``."""
+        if self.settings.audit_store == "postgresql":
+            from storage.postgres.extended_metadata import PostgresExtendedMetadata
+
+            return PostgresExtendedMetadata(self.postgres)
         from storage.mongodb.metadata import MongoExtendedMetadata
 
         extended = MongoExtendedMetadata(self.settings.mongo_url.get_secret_value(), self.settings.mongo_database)
         self.closed_with_us(extended.aclose)
         return extended
+
+    @cached_property
+    def guarded_metadata(self) -> ExtendedMetadata:
+        if self.settings.audit_store == "postgresql":
+            return self.extended_metadata
+        from processors.resilience.guarded_ports import GuardedExtendedMetadata
+
+        return GuardedExtendedMetadata(self.extended_metadata, self._mongo_breaker)
 
     @cached_property
     def delivery_metrics(self) -> DeliveryMetrics:

@@ -31,6 +31,8 @@ def api_dependencies(site: Site) -> ApiDependencies:
     settings = site.settings
     attempts = Attempts(site.database, site.content, site.clock, lease_seconds=settings.upload_lease)
     scanned_only = settings.antivirus != "off"
+    # Schemas of the repository are there or the process is not.
+    registry = {"schema_registry": site.codec.check} if settings.schema_registry == "server" else {}
     return ApiDependencies(
         intake=Intake(site.database, site.content, attempts, MagicSniffer(), site.personal, site.texts, site.clock),
         reading=Reading(
@@ -74,7 +76,7 @@ def api_dependencies(site: Site) -> ApiDependencies:
             "object_store": site.objects.check,
             "keyring": site.keyring.check,
             PersonalKeyMissing.waiting_for: site.texts.check,
-            "schema_registry": site.codec.check,
+            **registry,
             "signing_keys": site.signing_keys.check,
             RevocationsUnavailable.waiting_for: site.revoked_tokens.look,
         },

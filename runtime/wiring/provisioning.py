@@ -20,12 +20,14 @@ async def migrate(settings: Settings) -> str:
 
 async def register_schemas(settings: Settings) -> dict[str, int]:
     """Ids of this release's schemas by subject."""
-    from runtime.config.transport import https_tls
-    from schemas.registry import SchemaRegistry, register_all
+    from runtime.wiring.adapters import create_registry
+    from schemas.registry import register_all
 
-    url = settings.registry_url
-    async with SchemaRegistry(url, tls=https_tls(settings, url)) as registry:
+    registry = create_registry(settings)
+    try:
         return await register_all(registry)
+    finally:
+        await registry.close()
 
 
 async def create_tenant_key(settings: Settings, tenant: str, operator: str) -> None:

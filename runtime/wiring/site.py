@@ -55,10 +55,8 @@ class Site(Adapters):
 
     def renditions(self) -> Processor:
         from processors.events.renditions import RenditionProcessor
-        from processors.resilience.guarded_ports import GuardedExtendedMetadata
 
-        guarded = GuardedExtendedMetadata(self.extended_metadata, self._mongo_breaker)
-        return RenditionProcessor(self.database, self.content, self.render_pool, guarded, self.clock)
+        return RenditionProcessor(self.database, self.content, self.render_pool, self.guarded_metadata, self.clock)
 
     def archiving(self) -> Processor:
         from processors.events.archive_copies import ArchiveCopies
@@ -106,7 +104,7 @@ class Site(Adapters):
         return AuditProcessor()
 
     def audit_steps(self) -> Mapping[str, Mover]:
-        """What runs beside the audit consumer, by its name: gives lines their places, moves entries to MongoDB, signs chains."""
+        """What runs beside the audit consumer, by its name: gives lines their places, moves entries to the audit log, signs chains."""
         from crypto.signatures import verifies
         from processors.audit.chaining import AuditChainer, AuditFlusher
         from processors.audit.checkpoints import AuditCheckpointer
@@ -122,7 +120,7 @@ class Site(Adapters):
                 self.proofs.signer,
                 verifies,
                 self.proofs.checkpoints,
-                self._mongo,
+                self.audit_log,
                 pending,
                 self.database,
                 self.clock,

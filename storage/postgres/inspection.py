@@ -17,7 +17,7 @@ _OBJECTS: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """Object keys that rows name; outbox rows that wait for Kafka; audit lines that are not in MongoDB yet."""
+    """Object keys that rows name; outbox rows that wait for Kafka; audit lines that are not in the audit log yet."""
 
     objects: frozenset[str]
     unpublished: int

@@ -18,17 +18,19 @@ import httpx
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 from dotenv import dotenv_values
-from pymongo import MongoClient
 
-from deploy.native import files, site, stack
+from deploy.native import files, ports, site, stack
 from deploy.native.errors import PartFailed
+from deploy.native.launch import Launch
 from deploy.native.parts import ALL
 from deploy.native.parts.ged import Ged
 from deploy.native.parts.postgres import OF_ROOT
-from deploy.native.supervisor import MARK
+from deploy.native.parts.registry import Registry
+from deploy.native.report import Silent
+from deploy.native.supervisor import MARK, Supervisor
 from tests.support import listening_sockets as listening
 
-EMBEDDED = ["kafka", "registry", "postgres", "mongo-pg", "ferretdb", "ged", "smtp"]
+EMBEDDED = ["kafka", "postgres", "ged", "smtp"]
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
@@ -82,26 +84,13 @@ def test_every_part_is_ready(own: stack.Stack) -> None:
 def test_settings_lead_to_the_servers(own: stack.Stack) -> None:
     found = settings(own)
     assert sql(found, "SELECT current_user") == "dpj"
-    mongo: MongoClient[dict[str, int]] = MongoClient(found["DPJ_MONGO_URL"])
-    mongo["probe"]["things"].insert_one({"a": 1})
-    assert mongo["probe"]["things"].count_documents({}) == 1
-    mongo.close()
     assert AdminClient({"bootstrap.servers": found["DPJ_KAFKA_BOOTSTRAP"]}).list_topics(timeout=10).brokers
-    assert httpx.get(found["DPJ_REGISTRY_URL"] + "/subjects").json() == []
     ged = httpx.get(found["DPJ_GED_URL"], auth=(found["DPJ_GED_USER"], found["DPJ_GED_PASSWORD"])).json()
     assert ged[found["DPJ_GED_REPOSITORY"]]["cmisVersionSupported"] == "1.1"
     with smtplib.SMTP(found["DPJ_SMTP_HOST"], int(found["DPJ_SMTP_PORT"])) as client:
         client.sendmail("a@bank.example", ["b@client.example"], "Subject: Receipt\r\n\r\nReceived.\r\n")
     [mail] = (Path(found["DPJ_SMTP_MAILDIR"]) / "new").iterdir()
     assert b"Subject: Receipt" in mail.read_bytes()
-
-
-def test_mongo_refuses_who_has_no_password(own: stack.Stack) -> None:
-    address = settings(own)["DPJ_MONGO_URL"].partition("@")[2].partition("/")[0]
-    stranger: MongoClient[dict[str, int]] = MongoClient(f"mongodb://{address}/")
-    with pytest.raises(Exception, match=r"(?i)auth|password"):
-        stranger["dpj"].list_collection_names()
-    stranger.close()
 
 
 def test_listens_on_loopback_only(own: stack.Stack, home: Path) -> None:
@@ -121,7 +110,7 @@ def test_no_one_else_can_read_what_the_stack_keeps(own: stack.Stack, home: Path)
     assert stat.S_IMODE(own.settings.stat().st_mode) == files.OWNER_ONLY
     if os.geteuid() == 0:
         clusters = list(OF_ROOT.glob(f"{_id(home, 'own')}/*"))
-        assert len(clusters) == 2
+        assert len(clusters) == 1
         assert {stat.S_IMODE(cluster.stat().st_mode) for cluster in clusters} == {0o700}
 
 
@@ -135,11 +124,11 @@ def test_up_again_changes_nothing(own: stack.Stack) -> None:
 
 def test_up_restarts_only_what_has_died(own: stack.Stack) -> None:
     pids = {row.part: row.pid for row in stack.up("own", "embedded").rows}
-    victim = pids.pop("registry")
+    victim = pids.pop("smtp")
     assert victim is not None
     os.kill(victim, signal.SIGKILL)
     after = {row.part: row.pid for row in stack.up("own", "embedded").rows}
-    assert after.pop("registry") != victim
+    assert after.pop("smtp") != victim
     assert after == pids
 
 
@@ -148,8 +137,6 @@ def test_down_leaves_no_process_and_keeps_the_data(own: stack.Stack, home: Path)
     sql(found, "CREATE TABLE kept AS SELECT 42 AS a")
     admin = AdminClient({"bootstrap.servers": found["DPJ_KAFKA_BOOTSTRAP"]})
     admin.create_topics([NewTopic("kept", 1, 1)])["kept"].result(10)
-    schema = {"schema": '{"type":"string"}'}
-    registered = httpx.post(found["DPJ_REGISTRY_URL"] + "/subjects/kept/versions", json=schema).json()
 
     assert sorted(stack.down("own")) == sorted(EMBEDDED)
     assert processes(home, "own") == set()
@@ -159,7 +146,45 @@ def test_down_leaves_no_process_and_keeps_the_data(own: stack.Stack, home: Path)
     assert settings(own) == found
     assert sql(found, "SELECT a FROM kept") == 42
     assert "kept" in AdminClient({"bootstrap.servers": found["DPJ_KAFKA_BOOTSTRAP"]}).list_topics(timeout=10).topics
-    assert httpx.post(found["DPJ_REGISTRY_URL"] + "/subjects/kept/versions", json=schema).json() == registered
+
+
+def test_what_follows_a_part_is_done_beside_the_others(own: stack.Stack) -> None:
+    """With the settings written and the part's answer there, before all others are."""
+    stack.down("own")
+    seen: list[tuple[object, bool]] = []
+
+    def look() -> None:
+        found = stack.status("own")
+        assert found is not None
+        seen.append((sql(settings(own), "SELECT 1"), found.ready))
+
+    assert stack.up("own", "embedded", then={"postgres": look}).ready
+    assert seen == [(1, False)]
+
+
+def test_what_fails_beside_the_others_ends_the_start(home: Path) -> None:
+    def fail() -> None:
+        raise LookupError("no tables")
+
+    with pytest.raises(LookupError):
+        stack.up("failed", "embedded", then={"postgres": fail})
+    assert processes(home, "failed") == set()
+    assert not (home / "failed" / "settings.env").exists()
+
+
+def test_the_registry_keeps_its_ids_over_a_restart(home: Path) -> None:
+    here = site.load_or_create("registry-alone", "full")
+    here.identity["ports"] = ports.assign(stack.PORTS, {}, set(), set(), None)
+    here.save()
+    supervisor = Supervisor(here.folder)
+    answers = []
+    for _ in range(2):
+        Launch(here, supervisor, Silent(), [Registry()], frozenset()).run()
+        url = f"{Registry().url(here)}/subjects/kept/versions"
+        answers.append(httpx.post(url, json={"schema": '{"type":"string"}'}).json())
+        supervisor.stop(["registry"])
+    assert answers[0] == answers[1]
+    assert "id" in answers[0]
 
 
 def test_a_part_that_fails_is_named_and_takes_all_others_along(
@@ -191,7 +216,7 @@ def test_an_interrupted_up_leaves_nothing_behind(home: Path, number: signal.Sign
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if line.rstrip().endswith("registry   ready"):
+        if line.rstrip().endswith("smtp       ready"):
             break
     assert processes(home, name)
     process.send_signal(number)

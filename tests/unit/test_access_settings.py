@@ -68,6 +68,8 @@ def test_no_proxy_is_everybody(proxies: str) -> None:
     [
         {"revocation_store": "redis"},
         {"rate_store": "redis"},
+        {"mongo_url": ""},
+        {"registry_url": ""},
         {"jwt_algorithms": "RS256,HS256"},
         {"jwt_algorithms": ""},
         {"jwt_algorithms": "none"},
@@ -76,6 +78,11 @@ def test_no_proxy_is_everybody(proxies: str) -> None:
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         settings(**changes)
+
+
+def test_what_is_not_called_for_needs_no_address() -> None:
+    spared = {"audit_store": "postgresql", "mongo_url": "", "schema_registry": "repository", "registry_url": ""}
+    assert settings(**spared).audit_store == "postgresql"
 
 
 def test_role_names_are_json(monkeypatch: pytest.MonkeyPatch) -> None:

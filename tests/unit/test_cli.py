@@ -157,6 +157,28 @@ def test_schemas_check(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     assert json.loads(capsys.readouterr().out)["problems"] == ["X against 0.1.0: reason"]
 
 
+def test_schemas_check_looks_at_their_ids_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("schemas.fixed_ids.problems", lambda: ["id 3 stands in place 2"])
+    assert main(["schemas", "check", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["problems"] == ["id 3 stands in place 2"]
+
+
+def test_schemas_register_says_where_there_is_no_registry(
+    capsys: pytest.CaptureFixture[str], settings_file: Path
+) -> None:
+    with settings_file.open("a") as file:
+        file.write("DPJ_SCHEMA_REGISTRY=repository\n")
+    words = ["schemas", "register", "--stack", settings_file.parent.name]
+    assert main(words) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "     1  dpj.document.uploaded-value"
+    assert said[-1] == "These ids are the repository's own: there is no registry to register with."
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["dpj.audit.recorded-value"] == 8
+
+
 def test_openapi_is_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["openapi"]) == 0
     assert "/api/v1/documents" in json.loads(capsys.readouterr().out)["paths"]

@@ -23,7 +23,7 @@ from verifier import dpj_verify
 CONTENT = b"a contract"
 
 
-def a_receipt(signer: MemorySigner, at: datetime = NOW) -> str:
+def a_receipt(signer: MemorySigner, at: datetime = NOW, **more: str) -> str:
     document = a_document(None, Status.ERASING, sha256=hashlib.sha256(CONTENT).hexdigest(), size=len(CONTENT))
     erasure = Erasure(
         document_id=document.id,
@@ -37,7 +37,7 @@ def a_receipt(signer: MemorySigner, at: datetime = NOW) -> str:
         key=("vault-transit", "dpj-tenant-acme", 3),
         thumbnails=(),
     )
-    kept = Kept(topic_days=30, backup_days=30, row_days=60, key_hours=72)
+    kept = Kept(topic_days=30, backup_days=30, row_days=60, key_hours=72, **more)
     text = receipt_input(document, erasure, kept, at, signer.public.id, NOW)
     return compact(text, signer.private.sign(text))
 
@@ -77,6 +77,14 @@ def test_who_still_has_the_file_can_hold_it_against_the_receipt(
         ended, told = looked_at(tmp_path, capsys, a_receipt(signer), signer, "--document", file)
         assert ended == code
         assert [one["kind"] for one in told["findings"]] == ["DOCUMENT_DIFFERS"] * code
+
+
+@pytest.mark.parametrize("store", ["mongodb", "postgresql"])
+def test_it_says_in_which_store_the_audit_entries_stay(signer: MemorySigner, store: str) -> None:
+    said = payload_of(a_receipt(signer, audit_store=store))
+    [kept] = [one for one in said["remains"] if one["what"] == "audit_entries"]
+    [gone] = [one for one in said["destroyed"] if one["what"] == "extended_metadata"]
+    assert (kept["where"], gone["where"]) == (store, store)
 
 
 def test_times_are_utc_whatever_the_clock_says(signer: MemorySigner) -> None:

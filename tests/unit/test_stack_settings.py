@@ -9,8 +9,9 @@ import jwt
 import pytest
 from dotenv import dotenv_values
 
-from deploy.native import settings_file, site
+from deploy.native import settings_file, site, stack
 from deploy.native.errors import StackError
+from deploy.native.parts import of
 from deploy.native.site import Profile, Site
 from deploy.native.stack import PORTS
 from runtime.config.settings import Settings
@@ -45,9 +46,37 @@ def test_every_setting_is_one_of_the_pipelines(profile: Profile) -> None:
     assert loaded.postgres_dsn.get_secret_value().startswith("postgresql://dpj:")
 
 
-def test_the_embedded_profile_says_nothing_of_minio_and_vault() -> None:
-    assert not [name for name in settings_file.values(made("embedded")) if "MINIO" in name or "VAULT" in name]
-    assert settings_file.values(made("embedded"))["DPJ_CHECKPOINT_STORE"] == "folder"
+def test_the_embedded_profile_says_nothing_of_what_it_has_not() -> None:
+    told = settings_file.values(made("embedded"))
+    assert not [name for name in told if any(part in name for part in ("MINIO", "VAULT", "MONGO", "REGISTRY_URL"))]
+    assert told["DPJ_CHECKPOINT_STORE"] == "folder"
+    assert (told["DPJ_AUDIT_STORE"], told["DPJ_SCHEMA_REGISTRY"]) == ("postgresql", "repository")
+    full = settings_file.values(made("full"))
+    assert (full["DPJ_AUDIT_STORE"], full["DPJ_SCHEMA_REGISTRY"]) == ("mongodb", "server")
+
+
+def test_the_embedded_profile_has_nothing_to_compile() -> None:
+    parts = {part.name: part for part in of("embedded", ())}
+    assert list(parts) == ["kafka", "postgres", "ged", "smtp"]
+    assert not [name for name, part in parts.items() if part.recipe is not None and part.recipe.tool == "go"]
+
+
+@pytest.mark.parametrize(("first", "then"), [("embedded", "full"), ("full", "embedded")])
+def test_a_stack_keeps_the_profile_that_knows_where_its_audit_log_is(first: Profile, then: Profile) -> None:
+    here = made(first)
+    assert settings_file.audit_store(here) is None
+    stack._refuse_other_stores("mine", then)  # it never came up
+    settings_file.write(here)
+    stack._refuse_other_stores("mine", first)
+    with pytest.raises(StackError, match=r"dpj stack down --wipe --name mine"):
+        stack._refuse_other_stores("mine", then)
+
+
+def test_a_stack_of_an_earlier_release_has_its_audit_log_in_mongodb() -> None:
+    path = settings_file.write(made("embedded"))
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if "AUDIT_STORE" not in line))
+    with pytest.raises(StackError, match="in mongodb"):
+        stack._refuse_other_stores("mine", "embedded")
 
 
 def test_tokens_signed_with_the_key_verify_with_the_published_half() -> None:

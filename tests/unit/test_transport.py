@@ -104,6 +104,8 @@ PROTECTED: list[dict[str, Any]] = [
     {"kafka_bootstrap": f"{REMOTE}:9093", "kafka_security_protocol": "ssl"},
     {"kafka_bootstrap": "127.0.0.1:9092,[::1]:9092"},
     {"registry_url": f"https://{REMOTE}:8081", "ged_url": f"https://{REMOTE}/cmis"},
+    {"audit_store": "postgresql", "mongo_url": f"mongodb://{REMOTE}"},  # nothing is asked of them
+    {"schema_registry": "repository", "registry_url": f"http://{REMOTE}"},
     {"keyring": "vault", "vault_addr": f"https://{REMOTE}:8200"},
     {"vault_addr": f"http://{REMOTE}:8200"},  # nothing is asked of it
     {"object_store": "minio", "minio_endpoint": f"{REMOTE}:9000", "minio_secure": True},

@@ -14,15 +14,16 @@ from pymongo.errors import PyMongoError
 
 from deploy.native import certificates
 from deploy.native.cache import Recipe
-from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part
+from deploy.native.parts.base import FULL, QUESTION_SECONDS, NotReady, Part
 from deploy.native.parts.postgres import MongoPostgres
-from deploy.native.site import Site
+from deploy.native.site import Profile, Site
 from deploy.native.supervisor import Command
 
 
 class FerretDB(Part):
     name: ClassVar[str] = "ferretdb"
     port: ClassVar[str] = "ferretdb"
+    profiles: ClassVar[frozenset[Profile]] = FULL
     recipe: ClassVar[Recipe | None] = Recipe(
         "ferretdb",
         "1.24.2",

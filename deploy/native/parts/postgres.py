@@ -1,4 +1,4 @@
-"""PostgreSQL, the system's or a wheel's: one cluster for the documents, one below FerretDB.
+"""PostgreSQL, the system's or a wheel's: one cluster for the documents, in the full profile one below FerretDB.
 
 PostgreSQL refuses to run as root; started by root it runs as ``postgres`` (``nobody`` where there is no such account), whose data
 can't lie below folders that only root may enter: then it is kept in ``/var/lib/dpj/<id of the stack>``. A cluster stays with the
@@ -22,11 +22,11 @@ import asyncpg
 from deploy.native import certificates, files, prerequisites, programs
 from deploy.native.cache import OF_ROOT
 from deploy.native.errors import PartFailed, StackError
-from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part, run_tool
+from deploy.native.parts.base import FULL, QUESTION_SECONDS, NotReady, Part, run_tool
 from deploy.native.ports import LOOPBACK
 from deploy.native.prerequisites import Prerequisite
 from deploy.native.programs import Program
-from deploy.native.site import Site
+from deploy.native.site import Profile, Site
 from deploy.native.supervisor import Command
 
 INIT_SECONDS = 120.0
@@ -218,6 +218,7 @@ class MongoPostgres(Postgres):
     """The cluster below FerretDB: its own, so that stopping one database does not stop the other."""
 
     name: ClassVar[str] = "mongo-pg"
+    profiles: ClassVar[frozenset[Profile]] = FULL
     port: ClassVar[str] = "mongo"
     role: ClassVar[str] = "ferretdb"
     connections: ClassVar[int] = 100

@@ -7,14 +7,15 @@ from typing import ClassVar
 from deploy.native import certificates
 from deploy.native.cache import Recipe
 from deploy.native.parts import http
-from deploy.native.parts.base import NotReady, Part
-from deploy.native.site import Site
+from deploy.native.parts.base import FULL, NotReady, Part
+from deploy.native.site import Profile, Site
 from deploy.native.supervisor import Command
 
 
 class Registry(Part):
     name: ClassVar[str] = "registry"
     port: ClassVar[str] = "registry"
+    profiles: ClassVar[frozenset[Profile]] = FULL
     recipe: ClassVar[Recipe | None] = Recipe("registry", "1.8.0", "go", "go/registry")
 
     def url(self, site: Site) -> str:

@@ -1,4 +1,4 @@
-"""Audit lines on their way to MongoDB: lines that wait for their place, each tenant's head, and entries that have one."""
+"""Audit lines on their way to the audit log: lines that wait for their place, each tenant's head, and entries that have one."""
 
 from __future__ import annotations
 

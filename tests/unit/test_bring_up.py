@@ -1,0 +1,79 @@
+"""``dpj up``: our processes start beside the servers, and go with them if the start fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from deploy.native import stack as native
+from deploy.native.errors import PartFailed
+from runtime.cli import pipeline
+from runtime.cli.pipeline import ProfileName, bring_up
+
+Then = Mapping[str, Callable[[], None]] | None
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was done, in order."""
+    done: list[str] = []
+
+    class FakeServices:
+        def __init__(self, settings: Any) -> None:
+            pass
+
+        def begin(self) -> list[str]:
+            done.append("processes started")
+            return ["api", "relay"]
+
+        def wait_until_ready(self, tell: Any) -> None:
+            done.append("processes ready")
+
+        def end(self, names: list[str]) -> None:
+            done.append(f"ended {' '.join(names)}")
+
+    monkeypatch.setattr("runtime.processes.local.Services", FakeServices)
+    monkeypatch.setattr("runtime.config.settings.load_settings", lambda name: SimpleNamespace(stack_name=name))
+    monkeypatch.setattr(pipeline, "prepare_data", lambda *_: done.append("tables"))
+    monkeypatch.setattr(pipeline, "prepare_topics", lambda *_: done.append("topics"))
+    return done
+
+
+def servers(done: list[str], monkeypatch: pytest.MonkeyPatch, *, fails: bool = False) -> None:
+    def up(name: str, profile: str, *, then: Then, **_: Any) -> None:
+        done.append("database")
+        if then:
+            then["postgres"]()
+        if fails:
+            raise PartFailed("kafka", "ended right after its start", "")
+        done.append("all servers")
+
+    monkeypatch.setattr(native, "up", up)
+
+
+def say_nothing(_: str) -> None:
+    pass
+
+
+def test_what_the_database_is_enough_for_is_done_beside_the_other_servers(
+    done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers(done, monkeypatch)
+    bring_up("mine", ProfileName.EMBEDDED, say_nothing)
+    assert done == ["database", "tables", "processes started", "all servers", "topics", "processes ready"]
+
+
+def test_the_full_profile_has_its_servers_first(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    servers(done, monkeypatch)
+    bring_up("mine", ProfileName.FULL, say_nothing)
+    assert done == ["database", "all servers", "tables", "processes started", "topics", "processes ready"]
+
+
+def test_processes_go_with_servers_that_do_not_come(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    servers(done, monkeypatch, fails=True)
+    with pytest.raises(PartFailed):
+        bring_up("mine", ProfileName.EMBEDDED, say_nothing)
+    assert done == ["database", "tables", "processes started", "ended api relay"]
