@@ -17,7 +17,7 @@ from deploy.native import site
 from deploy.native.files import home, tail
 from deploy.native.parts import vault
 from deploy.native.supervisor import Command, Supervisor, Tracked
-from operations.kafka.consumers import CONSUMERS
+from domain.consumers import CONSUMERS
 from runtime.cli.output import CommandFailed
 from runtime.config.settings import Settings
 from runtime.config.transport import https_tls

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
+from domain.consumers import groups
 from domain.errors import BrokerUnavailable
 from operations.kafka import lag
-from operations.kafka.consumers import groups
 from operations.kafka.lag import PartitionLag
 from operations.kafka.watchdog import StallDetector, Watchdog
 from processors.documents.revocations import POLL_SECONDS
@@ -114,7 +114,7 @@ def run_relay(settings: Settings) -> None:
 
 
 def run_worker(settings: Settings, names: Sequence[str]) -> None:
-    """Run the consumers ``names`` of ``operations.kafka.consumers``. Raises CommandFailed if parsers can't be confined and have to be."""
+    """Run the consumers ``names`` of ``domain.consumers``. Raises CommandFailed if parsers can't be confined and have to be."""
     configure_logging(f"worker-{'-'.join(names)}", log_format=settings.log_format, level=settings.log_level)
 
     async def work(site: Site, stopping: asyncio.Event) -> None:

@@ -57,6 +57,7 @@ from storage.postgres.inventory import PostgresInventory
 from storage.postgres.keys.canaries import PostgresCanaries
 from storage.postgres.keys.wrapped_keys import PostgresWrappedKeys
 from storage.postgres.queries import PostgresQueries
+from streams.agents import AGENTS
 from streams.apps import ConsumerOffsets, ConsumerSettings
 from streams.consumer import ConsumerRunner
 from streams.delivery import Delivery, Flow, Policy
@@ -247,7 +248,6 @@ class Site(Adapters):
                 pause=self.dependencies.pause,
             )
 
-        topics = tuple(event_type.TOPIC for event_type in processor.handles)
         consumer_settings = ConsumerSettings(
             bootstrap=settings.kafka_bootstrap,
             scratch=scratch,
@@ -256,7 +256,7 @@ class Site(Adapters):
             security=kafka_security(settings),
             tls=kafka_tls(settings),
         )
-        return ConsumerRunner(name, topics, consumer_settings, create_delivery)
+        return ConsumerRunner(name, AGENTS[name].topics, consumer_settings, create_delivery)
 
     def relay(self) -> OutboxRelay:
         settings = self.settings
