@@ -1,10 +1,10 @@
-"""One Faust app and consumer group per processor. Faust gives the group, the assignment and the records; nothing else.
+"""One Faust app and consumer group per processor. Faust gives the group, the assignment, the records and the agent's stream.
 
-What is true of Faust 0.15.3 and shapes this module: an exception that leaves an agent acknowledges its event, so none
-leaves; ``stream.take`` and ``concurrency`` acknowledge too early, so neither is used. The topics are declared with
-``acks=False``: Faust then commits nothing of its own accord, not even records it skips during a rebalance, and delivery
-commits what it has finished. ``stream_wait_empty`` and ``broker_max_poll_interval`` would make Faust wait for, or leave the
-group because of, a held event.
+What is true of Faust 0.15.3 and shapes this module: an event whose agent raises is acknowledged, and ``stream.take`` and
+``concurrency`` acknowledge too early. So no stream acknowledges anything. The topics are declared with ``acks=False``:
+Faust then commits nothing of its own accord, not even records it skips during a rebalance, and delivery commits what it
+has finished. ``stream_wait_empty`` and ``broker_max_poll_interval`` would make Faust wait for, or leave the group because
+of, a held event.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import faust
 from faust.types import TP
 
-from streams.delivery import Delivery
-from streams.fetching import fetch_directly
+from domain.consumers import group_of
+from streams.fetching import FetchConsumer, FetchTopic
 from streams.lanes import Partition
 from streams.ownership import noting_assignor
 
@@ -40,11 +40,6 @@ class ConsumerSettings:
     drain: float = 0.0
     security: Mapping[str, str] = field(default_factory=dict)
     tls: ssl.SSLContext | None = None
-
-
-def group_id(consumer: str) -> str:
-    """The consumer group of a processor."""
-    return f"dpj.{consumer}"
 
 
 class ConsumerFlow:
@@ -73,10 +68,13 @@ class ConsumerOffsets:
 
 
 def create_app(consumer: str, settings: ConsumerSettings, incomplete: Callable[[], object]) -> Any:
-    """A Faust app for ``consumer``: not started, with no agent yet. ``incomplete`` is called, in
-    Kafka's thread, if it assigns partitions to nobody. Its Kafka producer is never used: events leave by the outbox."""
-    return faust.App(
-        group_id(consumer),
+    """A Faust app for ``consumer``: not started, with no agent yet. Its consumer hands whole fetches to its topics' streams.
+
+    ``incomplete`` is called, in Kafka's thread, if it assigns partitions to nobody. The app's Kafka producer is never used:
+    events leave by the outbox.
+    """
+    app: Any = faust.App(
+        group_of(consumer),
         broker=[f"kafka://{address}" for address in settings.bootstrap.split(",")],
         broker_credentials=None if settings.tls is None else faust.SSLCredentials(settings.tls),
         store="memory://",
@@ -96,35 +94,7 @@ def create_app(consumer: str, settings: ConsumerSettings, incomplete: Callable[[
         broker_heartbeat_interval=min(3.0, settings.session_seconds / 5),
         consumer_auto_offset_reset="earliest",
         PartitionAssignor=noting_assignor(incomplete),
+        Topic=FetchTopic,
     )
-
-
-def attach(app: Any, topics: tuple[str, ...], delivery: Delivery) -> None:
-    """Every record goes to delivery, and lanes end when their partitions are revoked. Faust subscribes to the topics of its
-    agents: so the app has one, whose stream stays empty."""
-    fetch_directly(app, delivery.accept)
-    channel = app.topic(
-        *topics, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", acks=False
-    )
-
-    async def nothing_comes(stream: Any) -> None:
-        stream.enable_acks = False
-        async for _ in stream.events():
-            await app.crash(RuntimeError("Faust handed a record to its own stream"))
-            return
-
-    async def on_revoked(_app: Any, revoked: set[TP], **_: Any) -> None:
-        await delivery.revoke({Partition(tp.topic, tp.partition) for tp in revoked})
-
-    # As ``app.agent`` does, but for venusian: it asks which module calls, for a discovery that is off, and inspect goes through the
-    # files of all modules for that, a tenth of a worker's start.
-    agent = app.conf.Agent(
-        nothing_comes,
-        name=f"{app.conf.id}.deliver",
-        app=app,
-        channel=channel,
-        on_error=app._on_agent_error,  # noqa: SLF001 - as app.agent hands it over
-    )
-    app.agents[agent.name] = agent
-    app.topics.beacon.add(agent)
-    app.on_partitions_revoked.connect(on_revoked, weak=False)
+    app.transport.Consumer = FetchConsumer
+    return app

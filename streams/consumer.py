@@ -13,7 +13,8 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from domain.shared.waiting import pause, unless_stopped
-from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, attach, create_app
+from streams.agents import attach
+from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, create_app
 from streams.delivery import Delivery, Flow
 from streams.librdkafka import note_tls
 from streams.ownership import PartitionsUnowned
@@ -79,7 +80,8 @@ class ConsumerRunner:
             if unowned.done():
                 raise PartitionsUnowned
             if crashed.done():
-                raise app.crash_reason or RuntimeError("the consumer's service crashed")
+                reason = app.crash_reason
+                raise reason if isinstance(reason, Exception) else RuntimeError("the consumer's service crashed")
         finally:
             acknowledging.cancel()
             unowned.cancel()

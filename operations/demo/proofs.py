@@ -12,13 +12,13 @@ from typing import Final, Protocol
 
 import httpx
 
+from domain.consumers import groups
 from domain.lifecycle import Status
 from operations.api_client import ApiClient
 from operations.demo.ged import GedWindow
 from operations.demo.mails import Mail, complaints, received
 from operations.demo.plaintext_leaks import RUN, search
 from operations.demo.run import Journey
-from operations.kafka.consumers import groups
 from operations.kafka.lag import PartitionLag, measure
 
 SETTLE_SECONDS: Final = 90.0

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from domain.consumers import CONSUMERS
 from domain.dead_letters import DeadLetter, Place
 from domain.errors import BrokerUnavailable
 from domain.events import dead_letter_topic
-from operations.kafka.consumers import CONSUMERS
 
 _CONSUMER: Final = re.compile(r"[a-z0-9.-]{1,64}")
 DEADLINE_SECONDS: Final = 15.0

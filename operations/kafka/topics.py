@@ -14,9 +14,9 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import admin as kafka_admin
 
+from domain.consumers import CONSUMERS
 from domain.errors import BrokerUnavailable
 from domain.events import TOPICS, dead_letter_topic
-from operations.kafka.consumers import CONSUMERS
 
 DAY_MS: Final = 24 * 60 * 60 * 1000
 #: How long a segment takes records; the brokers' own 7 days would keep each record for up to 7 days more.

@@ -163,7 +163,7 @@ def lag(
     as_json: AsJson = False,
 ) -> None:
     """How far each consumer group is behind, per topic and partition."""
-    from operations.kafka.consumers import groups
+    from domain.consumers import groups
     from operations.kafka.lag import measure, table_lines, total_lines, totals
     from runtime.config.transport import kafka_security
     from runtime.processes.health_ports import stalled_places

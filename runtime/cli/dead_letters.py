@@ -244,7 +244,7 @@ def _filter(
     since: str | None,
     until: str | None,
 ) -> LetterFilter:
-    from operations.kafka.consumers import CONSUMERS
+    from domain.consumers import CONSUMERS
     from operations.kafka.dead_letters import LetterFilter
 
     unknown = [name for name in consumer or () if name not in CONSUMERS]

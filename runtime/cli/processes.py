@@ -49,7 +49,7 @@ def worker(
     stack: Stack = None,
 ) -> None:
     """Run consumers, all of them in this one process."""
-    from operations.kafka.consumers import CONSUMERS
+    from domain.consumers import CONSUMERS
 
     unknown = [name for name in names if name not in (*CONSUMERS, "all")]
     if unknown:

@@ -12,7 +12,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from operations.kafka.consumers import CONSUMERS
+from domain.consumers import CONSUMERS
 
 if TYPE_CHECKING:
     from runtime.config.settings import Settings

@@ -117,7 +117,7 @@ def run_relay(settings: Settings) -> None:
 
 
 def run_worker(settings: Settings, names: Sequence[str]) -> None:
-    """Run the consumers ``names`` of ``operations.kafka.consumers``. Raises CommandFailed if parsers can't be confined and have to be."""
+    """Run the consumers ``names`` of ``domain.consumers``. Raises CommandFailed if parsers can't be confined and have to be."""
     configure_logging(f"worker-{'-'.join(names)}", log_format=settings.log_format, level=settings.log_level)
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
@@ -151,8 +151,8 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
 
 def run_watchdog(settings: Settings) -> None:
     """Watch every group's progress from outside. Raises CommandFailed if it is to restart workers that are not ours."""
+    from domain.consumers import groups
     from operations.kafka import lag
-    from operations.kafka.consumers import groups
     from operations.kafka.watchdog import StallDetector, Watchdog
     from runtime.processes.local import Services
 

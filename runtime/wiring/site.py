@@ -252,6 +252,7 @@ class Site(Adapters):
         """A member of the consumer group of ``name``."""
         from storage.postgres.delivery.dead_letters import PostgresHeld
         from storage.postgres.delivery.inbox import PostgresInbox
+        from streams.agents import AGENTS
         from streams.apps import ConsumerSettings
         from streams.consumer import ConsumerRunner
         from streams.delivery import Delivery
@@ -274,7 +275,6 @@ class Site(Adapters):
                 pause=self.dependencies.pause,
             )
 
-        topics = tuple(event_type.TOPIC for event_type in processor.handles)
         consumer_settings = ConsumerSettings(
             bootstrap=settings.kafka_bootstrap,
             scratch=scratch,
@@ -283,7 +283,7 @@ class Site(Adapters):
             security=kafka_security(settings),
             tls=kafka_tls(settings),
         )
-        return ConsumerRunner(name, topics, consumer_settings, create_delivery)
+        return ConsumerRunner(name, AGENTS[name].topics, consumer_settings, create_delivery)
 
     def relay(self) -> OutboxRelay:
         from runtime.observability.telemetry import RelayMetrics

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -214,24 +214,45 @@ async def test_a_second_worker_joins_and_leaves_during_a_held_event(site: Site) 
     assert site.each_written_once([*first, *other, *more])
 
 
-async def test_a_crashed_faust_service_commits_nothing_and_the_consumer_comes_back(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def apps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The Faust apps that were made, the last one last."""
     import streams.consumer as consumer_module
 
-    apps = []
+    made: list[Any] = []
     create_app = consumer_module.create_app
 
     def remember(*arguments: Any) -> object:
-        apps.append(create_app(*arguments))
-        return apps[-1]
+        made.append(create_app(*arguments))
+        return made[-1]
 
     monkeypatch.setattr(consumer_module, "create_app", remember)
+    return made
+
+
+async def crash_a_service(app: Any) -> None:
+    await app.topics.crash(RuntimeError("the conductor crashed"))
+
+
+async def cancel_the_agent(app: Any) -> None:
+    (agent,) = app.agents.values()
+    (actor,) = agent._actors
+    actor.actor_task.cancel()
+
+
+async def end_the_stream(app: Any) -> None:
+    app.agents.cancel()
+
+
+@pytest.mark.parametrize("crash", [crash_a_service, cancel_the_agent, end_the_stream])
+async def test_a_crashed_faust_service_commits_nothing_and_the_consumer_comes_back(
+    site: Site, apps: list[Any], crash: Callable[[Any], Awaitable[None]]
+) -> None:
     events = site.send(100, 0)
     site.held = {events[5].event_id}
     async with site.running() as runner:
         await site.until_committed([5, -1001])
-        await apps[0].topics.crash(RuntimeError("the conductor crashed"))
+        await crash(apps[0])
         async with asyncio.timeout(60):
             while len(apps) < 2 or runner.state != "running":
                 await asyncio.sleep(0.05)

@@ -253,7 +253,7 @@ class FaultSite:
         number = 2
         while (name := f"worker-{consumer}-{number}") in self.processes:
             number += 1
-        from operations.kafka.consumers import CONSUMERS
+        from domain.consumers import CONSUMERS
 
         port = _free_port()
         base = {"DPJ_WORKER_PORT_BASE": str(port - 1 - CONSUMERS.index(consumer))}

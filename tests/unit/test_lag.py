@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from operations.kafka import consumers
+from domain import consumers
 from operations.kafka.lag import PartitionLag, Span, duration, next_offset, table_lines, total_lines, totals
-from processors.events.archiving import ArchivingProcessor
-from processors.events.integrity import IntegrityProcessor
-from processors.events.notification import NotificationProcessor
-from processors.events.renditions import RenditionProcessor
-from streams.apps import group_id
 
 
 @pytest.mark.parametrize(
@@ -63,9 +58,3 @@ def test_each_group_has_its_total_and_its_oldest_record() -> None:
     assert lines[0] == "dpj.integrity: lag 29999999997"
     assert lines[2].split() == ["dpj.document.uploaded", "0", "99999999999", "-", "9999999999", "-"]
     assert total_lines(totals(_rows()))[1].split() == ["dpj.integrity", "29999999997", "30", "d"]
-
-
-def test_the_table_of_consumers_says_what_the_processors_say() -> None:
-    for processor in (IntegrityProcessor, RenditionProcessor, ArchivingProcessor, NotificationProcessor):
-        assert set(consumers.HANDLES[processor.consumer]) == set(processor.handles)
-    assert all(consumers.group_of(consumer) == group_id(consumer) for consumer in consumers.CONSUMERS)

@@ -1,4 +1,7 @@
-"""The consumers of the pipeline, their groups and the topics that they read."""
+"""The consumers of the pipeline: the events that each handles, and its Kafka consumer group.
+
+The agents (``streams.agents``) and the operators' tools read this one table; none of them needs a processor for it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,6 @@ from domain.events import (
     Event,
 )
 
-#: What each processor handles, spelled out so that a tool needs none of them; a test holds the two equal.
 HANDLES: Final[Mapping[str, tuple[type[Event], ...]]] = {
     "integrity": (DocumentUploaded,),
     "renditions": (DocumentVerified,),
@@ -33,8 +35,11 @@ def group_of(consumer: str) -> str:
     return f"dpj.{consumer}"
 
 
+def topics_of(consumer: str) -> tuple[str, ...]:
+    """The topics that a consumer reads."""
+    return tuple(event_type.TOPIC for event_type in HANDLES[consumer])
+
+
 def groups() -> dict[str, tuple[str, ...]]:
     """The topics of every consumer group."""
-    return {
-        group_of(consumer): tuple(event_type.TOPIC for event_type in handled) for consumer, handled in HANDLES.items()
-    }
+    return {group_of(consumer): topics_of(consumer) for consumer in CONSUMERS}
