@@ -55,17 +55,6 @@ ROUTES = {
 }
 
 
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture
-async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
-    async with a_client(an_app(bench)) as made:
-        yield made
-
-
 # --- Problems, tracing, metrics --------------------------------------------------------------------------------------
 
 
