@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import httpx
 import pytest
@@ -10,6 +11,14 @@ import pytest
 from tests.support.api import a_client, an_app
 from tests.support.builders import ManualSeconds
 from tests.support.fakes_intake import Bench
+from tests.support.simulated_time import SimulatedTimeLoop
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Waiting takes no time and depends on none."""
+    return {"simulated time": SimulatedTimeLoop}
 
 
 @pytest.fixture
