@@ -10,6 +10,7 @@ from domain.documents import Document, DocumentType, Dossier, Language, Renditio
 from domain.erasure import Erasure, LegalBasis
 from domain.keys import WrappedKey
 from domain.lifecycle import GOING, Status
+from domain.records import IdempotencyRecord
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WRAPPED = WrappedKey("local-aes-256-gcm", "local", 1, "d3JhcHBlZA==")
@@ -132,3 +133,16 @@ def an_erasure(document: Document, **changes: Any) -> Erasure:
         "thumbnails": (),
     }
     return Erasure(document_id=document.id, tenant=document.tenant, **{**base, **changes})
+
+
+def a_claim(document: Document) -> IdempotencyRecord:
+    """What an upload of the document writes under its Idempotency-Key before it has an answer."""
+    return IdempotencyRecord(
+        document_id=document.id,
+        object_key=document.object_key,
+        metadata_fingerprint="f" * 64,
+        content_sha256=None,
+        done=False,
+        expired=False,
+        response=None,
+    )
