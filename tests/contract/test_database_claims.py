@@ -14,10 +14,9 @@ from domain.documents import Document
 from domain.errors import ClaimLost, DocumentBusy
 from domain.events import AuditRecorded
 from domain.lifecycle import Status
-from domain.records import IdempotencyRecord
 from domain.refusals import UploadSuperseded
 from tests.support.audit_lines import chain_of
-from tests.support.builders import a_document
+from tests.support.builders import a_claim, a_document
 from tests.support.database_backends import GONE, LONG, Rolled, Site
 
 # --- idempotency keys ------------------------------------------------------------------------------------------------
@@ -25,23 +24,11 @@ from tests.support.database_backends import GONE, LONG, Rolled, Site
 SCOPE = ("acme", "portal-1", "key-1")
 
 
-def _record(document: Document) -> IdempotencyRecord:
-    return IdempotencyRecord(
-        document_id=document.id,
-        object_key=document.object_key,
-        metadata_fingerprint="f" * 64,
-        content_sha256=None,
-        done=False,
-        expired=False,
-        response=None,
-    )
-
-
 async def _begun(site: Site, lease: float = LONG) -> Document:
     """A PENDING upload that holds the key of SCOPE."""
     document = a_document(site.dossier, Status.PENDING)
     async with site.database.transaction() as work:
-        assert await work.idempotency.claim(SCOPE, _record(document), lease) is None
+        assert await work.idempotency.claim(SCOPE, a_claim(document), lease) is None
         await work.uploads.begin(document, LONG)
     return document
 
@@ -49,14 +36,14 @@ async def _begun(site: Site, lease: float = LONG) -> Document:
 async def test_a_key_is_claimed_once_and_then_remembers_its_answer(site: Site) -> None:
     first = await _begun(site)
     async with site.database.transaction() as work:
-        held = await work.idempotency.claim(SCOPE, _record(a_document(site.dossier)), LONG)
-        assert held == _record(first)
-        assert await work.idempotency.claim(("acme", "portal-2", "key-1"), _record(first), LONG) is None
+        held = await work.idempotency.claim(SCOPE, a_claim(a_document(site.dossier)), LONG)
+        assert held == a_claim(first)
+        assert await work.idempotency.claim(("acme", "portal-2", "key-1"), a_claim(first), LONG) is None
         await work.idempotency.renew(SCOPE, first.object_key, LONG)
         await work.idempotency.complete(SCOPE, first.object_key, "a" * 64, {"id": str(first.id), "n": [1]})
     async with site.database.transaction() as work:
         await work.idempotency.release(SCOPE, first.object_key)  # a finished key is not freed
-        held = await work.idempotency.claim(SCOPE, _record(a_document(site.dossier)), LONG)
+        held = await work.idempotency.claim(SCOPE, a_claim(a_document(site.dossier)), LONG)
     assert held is not None
     assert (held.done, held.content_sha256, held.response) == (True, "a" * 64, {"id": str(first.id), "n": [1]})
 
@@ -65,9 +52,9 @@ async def test_a_key_is_free_again_after_release(site: Site) -> None:
     first = await _begun(site)
     async with site.database.transaction() as work:
         await work.idempotency.release(SCOPE, "another attempt")
-        assert await work.idempotency.claim(SCOPE, _record(a_document(site.dossier)), LONG) is not None
+        assert await work.idempotency.claim(SCOPE, a_claim(a_document(site.dossier)), LONG) is not None
         await work.idempotency.release(SCOPE, first.object_key)
-        assert await work.idempotency.claim(SCOPE, _record(a_document(site.dossier)), LONG) is None
+        assert await work.idempotency.claim(SCOPE, a_claim(a_document(site.dossier)), LONG) is None
 
 
 async def test_an_expired_or_abandoned_attempt_loses_its_key(site: Site) -> None:
@@ -84,14 +71,14 @@ async def test_an_expired_or_abandoned_attempt_loses_its_key(site: Site) -> None
         held = await work.uploads.hold(second.id, second.object_key)
         await work.documents.update(held, replace(held, status=Status.ABANDONED))
     async with site.database.transaction() as work:
-        assert await work.idempotency.claim(SCOPE, _record(a_document(site.dossier)), LONG) is None
+        assert await work.idempotency.claim(SCOPE, a_claim(a_document(site.dossier)), LONG) is None
 
 
 async def test_of_many_claims_at_once_one_wins(site: Site) -> None:
     async def claim() -> bool:
         document = a_document(site.dossier, Status.PENDING)
         async with site.database.transaction() as work:
-            if await work.idempotency.claim(SCOPE, _record(document), LONG) is not None:
+            if await work.idempotency.claim(SCOPE, a_claim(document), LONG) is not None:
                 return False
             await work.uploads.begin(document, LONG)
             return True

@@ -9,18 +9,16 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from domain.documents import Document
-from domain.erasure import Erasure, LegalBasis, SignedReceipt
+from domain.erasure import SignedReceipt
 from domain.errors import DocumentBusy
 from domain.lifecycle import Status
-from domain.records import IdempotencyRecord
 from domain.refusals import StateChanged
 from domain.retention import LegalHold
 from processors.ports.erasure import DueDocuments, ErasureQueue, RegularWork
 from storage.postgres.erasures import PostgresErasureQueue
 from storage.postgres.periodic_jobs import PostgresRegularWork
 from storage.postgres.retention import PostgresDueDocuments
-from tests.support.builders import NOW, a_document
+from tests.support.builders import NOW, a_claim, a_document, an_erasure
 from tests.support.database_backends import LONG, Site
 from tests.support.memory_erasure import MemoryDueDocuments, MemoryErasureQueue, MemoryRegularWork
 
@@ -42,25 +40,11 @@ def regular_work_of(site: Site) -> RegularWork:
     return MemoryRegularWork(site.memory.clock) if site.memory else PostgresRegularWork(site.postgres)
 
 
-def an_erasure(document: Document) -> Erasure:
-    return Erasure(
-        document_id=document.id,
-        tenant=document.tenant,
-        actor="u-op",
-        reason="TICKET-1",
-        basis=LegalBasis.GDPR_17_1_B,
-        retention_until=NOW,
-        requested_at=NOW,
-        correlation_id=uuid4(),
-        key=("local-aes-256-gcm", "local", 1),
-        thumbnails=("a.thumbnail-256.x", "a.thumbnail-1024.y"),
-    )
-
-
 async def test_an_erasure_is_due_until_it_is_complete(site: Site) -> None:
     document = a_document(site.dossier, Status.ERASING)
     await site.add(document)
-    erasure, queue = an_erasure(document), queue_of(site)
+    thumbnails = ("a.thumbnail-256.x", "a.thumbnail-1024.y")
+    erasure, queue = an_erasure(document, thumbnails=thumbnails), queue_of(site)
     assert await queue.claim(LONG) is None
     async with site.database.transaction() as work:
         assert await work.erasures.get(document.id) is None
@@ -103,15 +87,7 @@ async def test_a_kept_answer_is_forgotten_and_its_key_stays_taken(site: Site) ->
     document = a_document(site.dossier, Status.STORED)
     await site.add(document)
     scope = (document.tenant, "u-portal", "k-1")
-    claim = IdempotencyRecord(
-        document_id=document.id,
-        object_key=document.object_key,
-        metadata_fingerprint="f" * 64,
-        content_sha256=None,
-        done=False,
-        expired=False,
-        response=None,
-    )
+    claim = a_claim(document)
     async with site.database.transaction() as work:
         await work.idempotency.claim(scope, claim, LONG)
         await work.idempotency.complete(scope, document.object_key, "a" * 64, {"status": 201, "body": {"x": "Durand"}})

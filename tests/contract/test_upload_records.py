@@ -11,27 +11,14 @@ import pytest
 from domain.documents import Document
 from domain.keys import WrappedKey
 from domain.lifecycle import Status
-from domain.records import IdempotencyRecord
 from domain.refusals import TypeUnknown, UploadSuperseded
 from processors.documents.transitions import Origin, planned
 from processors.ports.documents import Change
-from tests.support.builders import NOW, a_document, a_dossier
+from tests.support.builders import NOW, a_claim, a_document, a_dossier
 from tests.support.database_backends import GONE, LONG, Site
 
 SCOPE = ("acme", "portal-1", "key-1")
 ANSWER = {"status": 201, "body": {"id": "x"}}
-
-
-def _claim(document: Document) -> IdempotencyRecord:
-    return IdempotencyRecord(
-        document_id=document.id,
-        object_key=document.object_key,
-        metadata_fingerprint="f" * 64,
-        content_sha256=None,
-        done=False,
-        expired=False,
-        response=None,
-    )
 
 
 def _stored(document: Document) -> Change:
@@ -52,7 +39,7 @@ def _stored(document: Document) -> Change:
 
 async def _begin(site: Site, scope: tuple[str, str, str] | None = SCOPE, lease: float = LONG) -> Document:
     document = a_document(site.dossier, Status.PENDING)
-    assert await site.database.uploads.begin(document, scope, _claim(document), lease)
+    assert await site.database.uploads.begin(document, scope, a_claim(document), lease)
     return document
 
 
@@ -61,7 +48,7 @@ async def test_what_an_upload_refers_to(site: Site) -> None:
     parent, attempt = a_document(site.dossier), a_document(site.dossier, Status.PENDING)
     other = a_dossier(tenant="other")
     await site.add(parent)
-    assert await site.database.uploads.begin(attempt, None, _claim(attempt), LONG)
+    assert await site.database.uploads.begin(attempt, None, a_claim(attempt), LONG)
     async with site.database.transaction() as work:
         await work.dossiers.add(other)
     tenant, code, dossier = site.dossier.tenant, parent.type_code, site.dossier.id
@@ -89,7 +76,7 @@ async def test_begun_and_completed(site: Site) -> None:
     await site.database.uploads.complete(change, SCOPE, ANSWER)
     assert await site.get(document.id) == change.new
     async with site.database.transaction() as work:
-        held = await work.idempotency.claim(SCOPE, _claim(a_document(site.dossier)), LONG)
+        held = await work.idempotency.claim(SCOPE, a_claim(a_document(site.dossier)), LONG)
         assert [entry.type for entry in await work.timeline.of(document.id)] == ["STORED"]
     assert held is not None
     assert (held.done, held.content_sha256, held.response) == (True, "a" * 64, ANSWER)
@@ -106,7 +93,7 @@ async def test_without_a_key(site: Site) -> None:
 async def test_a_key_that_is_held_begins_nothing(site: Site) -> None:
     await _begin(site)
     late = a_document(site.dossier, Status.PENDING)
-    assert not await site.database.uploads.begin(late, SCOPE, _claim(late), LONG)
+    assert not await site.database.uploads.begin(late, SCOPE, a_claim(late), LONG)
     with pytest.raises(UploadSuperseded):
         await site.database.uploads.complete(_stored(late), SCOPE, ANSWER)
 
@@ -151,5 +138,5 @@ async def test_many_at_once_have_each_their_own_outcome(site: Site) -> None:
 
 async def test_racing_for_one_key_one_begins(site: Site) -> None:
     rivals = [a_document(site.dossier, Status.PENDING) for _ in range(12)]
-    begun = await asyncio.gather(*(site.database.uploads.begin(rival, SCOPE, _claim(rival), LONG) for rival in rivals))
+    begun = await asyncio.gather(*(site.database.uploads.begin(rival, SCOPE, a_claim(rival), LONG) for rival in rivals))
     assert sum(begun) == 1

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from starlette.routing import BaseRoute
 
 from domain.documents import Role
 from domain.refusals import Unauthenticated
-from ingest_api.app import create_app
+from ingest_api.app import create_app, routes_only
 from ingest_api.dependencies import ApiDependencies
 from ingest_api.openapi import document_of
 from ingest_api.tokens import Identity
@@ -37,8 +39,15 @@ def bearer(roles: str = "portal", *, tenant: str = "acme", subject: str = "u1") 
     return {"Authorization": f"Bearer {tenant}/{subject}/{roles}"}
 
 
+@cache
+def _routes() -> Sequence[BaseRoute]:
+    """The routes of an application. FastAPI builds them at its first request, which costs more than all else in a test."""
+    return routes_only().router.routes
+
+
 def an_app(bench: Bench, **changes: Any) -> FastAPI:
-    return create_app(
+    """The application around ``bench``; ``changes`` are fields of ApiDependencies. All share their routes, which hold nothing of it."""
+    app = create_app(
         ApiDependencies(
             intake=bench.intake,
             reading=bench.reading,
@@ -51,10 +60,12 @@ def an_app(bench: Bench, **changes: Any) -> FastAPI:
             receipts=bench.receipts,
             erasing=bench.erasing,
             keeping=bench.keeping,
-            **{"authenticator": NamedTokens(), "registry": CollectorRegistry(), "body_timeout": 2.0, **changes},
+            **{"authenticator": NamedTokens(), "registry": CollectorRegistry(), **changes},
         ),
         document_of,
     )
+    app.router.routes[:] = _routes()
+    return app
 
 
 @asynccontextmanager

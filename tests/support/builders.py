@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from domain.documents import Document, DocumentType, Dossier, Language, Step
+from domain.documents import Document, DocumentType, Dossier, Language, Rendition, Step
+from domain.erasure import Erasure, LegalBasis
 from domain.keys import WrappedKey
 from domain.lifecycle import GOING, Status
+from domain.records import IdempotencyRecord
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WRAPPED = WrappedKey("local-aes-256-gcm", "local", 1, "d3JhcHBlZA==")
@@ -25,6 +27,16 @@ class FixedClock:
 
     def move(self, seconds: float) -> None:
         self.at += timedelta(seconds=seconds)
+
+
+class ManualSeconds:
+    """A clock to call, in seconds; stands still until ``now`` is moved. It begins within a second, not at its edge."""
+
+    def __init__(self, now: float = 1000.25) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def a_type(code: str = "CNI", **changes: Any) -> DocumentType:
@@ -90,3 +102,47 @@ def a_document(dossier: Dossier | None = None, status: Status = Status.STORED, *
             "sequence": 1,
         }
     return Document(id=document_id, status=status, **{**base, **changes})
+
+
+def a_rendition(document: Document, box: int = 256, **changes: Any) -> Rendition:
+    """The row of the document's thumbnail that fits into ``box`` x ``box`` pixels."""
+    base: dict[str, Any] = {
+        "role": f"thumbnail-{box}",
+        "object_key": f"{document.object_key}.thumbnail-{box}.aa",
+        "mime_type": "image/webp",
+        "width": box,
+        "height": box,
+        "size": 10,
+        "sha256": "ab" * 32,
+        "object_etag": "etag-t",
+        "object_size": 102,
+    }
+    return Rendition(document_id=document.id, **{**base, **changes})
+
+
+def an_erasure(document: Document, **changes: Any) -> Erasure:
+    """An operator's request to erase the document, of NOW."""
+    base: dict[str, Any] = {
+        "actor": "u-op",
+        "reason": "TICKET-1",
+        "basis": LegalBasis.GDPR_17_1_B,
+        "retention_until": NOW,
+        "requested_at": NOW,
+        "correlation_id": uuid4(),
+        "key": ("local-aes-256-gcm", "local", 1),
+        "thumbnails": (),
+    }
+    return Erasure(document_id=document.id, tenant=document.tenant, **{**base, **changes})
+
+
+def a_claim(document: Document) -> IdempotencyRecord:
+    """What an upload of the document writes under its Idempotency-Key before it has an answer."""
+    return IdempotencyRecord(
+        document_id=document.id,
+        object_key=document.object_key,
+        metadata_fingerprint="f" * 64,
+        content_sha256=None,
+        done=False,
+        expired=False,
+        response=None,
+    )

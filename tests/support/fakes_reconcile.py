@@ -18,7 +18,7 @@ from processors.reconcile.ged import ArchivedCopies
 from processors.reconcile.object_store import stored_objects
 from processors.reconcile.run import Progress, Reconcile, Repairs, Report
 from processors.reconcile.uploads import expired_uploads, unfinished_puts
-from tests.support.builders import NOW, FixedClock, a_document
+from tests.support.builders import NOW, FixedClock, a_document, a_rendition
 from tests.support.fakes_archiving import CONTENT, SHA256, MemoryGed
 from tests.support.fakes_content import MemoryObjectStore
 from tests.support.memory import MemoryDatabase
@@ -109,18 +109,8 @@ class ReconcileBench:
 
     def thumbnail(self, document: Document, box: int = 256) -> Rendition:
         key = f"{document.object_key}.thumbnail-{box}.{uuid4().hex[:8]}"
-        rendition = Rendition(
-            document_id=document.id,
-            role=f"thumbnail-{box}",
-            object_key=key,
-            mime_type="image/webp",
-            width=box,
-            height=box,
-            size=1,
-            sha256="ab" * 32,
-            object_etag=self.put(key, b"thumbnail"),
-            object_size=len(b"thumbnail"),
-        )
+        image = b"thumbnail"
+        rendition = a_rendition(document, box, object_key=key, object_etag=self.put(key, image), object_size=len(image))
         self.database.rows.renditions[document.id, rendition.role] = rendition
         return rendition
 

@@ -27,6 +27,7 @@ class FakeVault:
         self.auth_failures: list[Exception] = []
         self.poison: str | None = None
         self.gate: threading.Event | None = None
+        self.at_gate = 0
         self.answers: list[Any] = []
         self.batches: list[tuple[str, int]] = []
         self.logins = 0
@@ -91,6 +92,7 @@ class FakeVault:
         if url.startswith("/v1/sys/wrapping/"):
             return self._wrapping(url, json)
         if self.gate is not None:
+            self.at_gate += 1
             self.gate.wait(5)
         if self.failures:
             raise self.failures.pop(0)

@@ -14,31 +14,13 @@ from domain.documents import Role
 from domain.revocations import Claim
 from runtime.cli.main import main
 from runtime.cli.tokens import _named
-from runtime.config.settings import Settings
 from runtime.errors import CommandFailed
-
-BASE = {
-    "postgres_dsn": "postgresql://127.0.0.1:9/none",
-    "mongo_url": "mongodb://127.0.0.1:9",
-    "kafka_bootstrap": "127.0.0.1:9",
-    "registry_url": "http://127.0.0.1:9",
-    "personal_key_file": "/nonexistent/personal.key",
-    "column_key_file": "/nonexistent/column.key",
-    "lookup_key_file": "/nonexistent/lookup.key",
-    "pseudonym_key_file": "/nonexistent/pseudonym.key",
-    "ged_url": "http://127.0.0.1:9",
-    "jwt_issuer": "https://login.example",
-    "jwks": "https://login.example/jwks",
-}
-
-
-def settings(**changes: Any) -> Settings:
-    return Settings(**{**BASE, **changes}, _env_file=None)  # pyright: ignore[reportCallIssue]
+from tests.support.settings import BASE, settings_of
 
 
 def test_production_takes_a_providers_keys() -> None:
-    assert settings(environment="production").environment == "production"
-    assert settings(jwt_private_key_file="/x/jwt.pem", jwks="/x/jwks.json").environment == "development"
+    assert settings_of(environment="production").environment == "production"
+    assert settings_of(jwt_private_key_file="/x/jwt.pem", jwks="/x/jwks.json").environment == "development"
 
 
 @pytest.mark.parametrize(
@@ -53,14 +35,14 @@ def test_production_takes_a_providers_keys() -> None:
 )
 def test_production_refuses_a_developments_means(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
-        settings(environment="production", **changes)
+        settings_of(environment="production", **changes)
 
 
 @pytest.mark.parametrize("proxies", ["*", "0.0.0.0/0", "::/0", "gateway.example", "10.0.0.1/8"])
 def test_no_proxy_is_everybody(proxies: str) -> None:
     with pytest.raises(ValidationError, match="DPJ_TRUSTED_PROXIES"):
-        settings(trusted_proxies=proxies)
-    assert settings(trusted_proxies="10.0.0.0/8, 192.0.2.1").trusted_proxies
+        settings_of(trusted_proxies=proxies)
+    assert settings_of(trusted_proxies="10.0.0.0/8, 192.0.2.1").trusted_proxies
 
 
 @pytest.mark.parametrize(
@@ -77,17 +59,17 @@ def test_no_proxy_is_everybody(proxies: str) -> None:
 )
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        settings(**changes)
+        settings_of(**changes)
 
 
 def test_what_is_not_called_for_needs_no_address() -> None:
     spared = {"audit_store": "postgresql", "mongo_url": "", "schema_registry": "repository", "registry_url": ""}
-    assert settings(**spared).audit_store == "postgresql"
+    assert settings_of(**spared).audit_store == "postgresql"
 
 
 def test_role_names_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DPJ_JWT_ROLE_NAMES", '{"Administrateur": "operator"}')
-    assert settings().jwt_role_names == {"Administrateur": Role.OPERATOR}
+    assert settings_of().jwt_role_names == {"Administrateur": Role.OPERATOR}
 
 
 @pytest.mark.parametrize("command", [["api"], ["token", "--role", "portal"]])

@@ -55,17 +55,6 @@ ROUTES = {
 }
 
 
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture
-async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
-    async with a_client(an_app(bench)) as made:
-        yield made
-
-
 # --- Problems, tracing, metrics --------------------------------------------------------------------------------------
 
 
@@ -266,8 +255,8 @@ async def test_a_reader_that_leaves_stops_the_decryption(bench: Bench) -> None:
     }
 
     async def receive() -> Any:
-        if pulled < 5:
-            await asyncio.sleep(0.001)
+        while pulled < 5:
+            await asyncio.sleep(0)
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:

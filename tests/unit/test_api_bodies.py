@@ -20,6 +20,7 @@ from ingest_api.problems import InvalidFields
 from ingest_api.ranges import is_current, requested_span
 from ingest_api.streaming import attachment
 from ingest_api.uploads import clean_file_name, read_upload
+from tests.support.builders import ManualSeconds
 
 BOUNDARY = b"--X-boundary"
 METADATA: dict[str, Any] = {
@@ -53,7 +54,7 @@ def body(*pieces: bytes, disconnect: bool = False) -> Body:
     async def receive() -> Any:
         return left.pop(0) if left else last
 
-    return Body(receive, timeout=1)
+    return Body(receive, timeout=1, monotonic=ManualSeconds())
 
 
 def cut(content: bytes, size: int) -> list[bytes]:
@@ -173,7 +174,7 @@ async def test_a_raw_body_is_the_file() -> None:
         "Content-Length": "4",
         "Idempotency-Key": "k",
     }
-    upload = await read_upload(request(headers, b"%PDF"), timeout=1)
+    upload = await read_upload(request(headers, b"%PDF"), timeout=30)
     assert (upload.file_name, upload.declared_type, upload.at_least) == ("pièce.pdf", "application/pdf", 4)
     assert (upload.sha256, upload.tags, upload.metadata) == ("ab" * 32, ("x",), {"n": 1})
     assert upload.idempotency_key == "k"
@@ -197,7 +198,7 @@ async def test_a_raw_body_is_the_file() -> None:
 )
 async def test_requests_of_no_known_form_are_refused(headers: dict[str, str], error: type[Exception]) -> None:
     with pytest.raises(error):
-        await read_upload(request(headers), timeout=1)
+        await read_upload(request(headers), timeout=30)
 
 
 SECRET = "s3cret-value"

@@ -28,20 +28,9 @@ from tests.support.api import (
     post_document,
 )
 from tests.support.fakes_intake import PDF, Bench
-from tests.unit.test_reading import a_rendition
+from tests.unit.test_reading import a_stored_rendition
 
 ETAG = f'"{hashlib.sha256(PDF).hexdigest()}"'
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture
-async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
-    async with a_client(an_app(bench)) as made:
-        yield made
 
 
 async def test_a_deposit_answers_201_with_the_document(client: httpx.AsyncClient, bench: Bench) -> None:
@@ -307,7 +296,7 @@ async def test_thumbnails(client: httpx.AsyncClient, bench: Bench) -> None:
     url = f"{API}/documents/{document.id}/thumbnail"
     body = assert_problem(await client.get(url, headers=bearer()), 404, "thumbnail_not_found")
     assert "to come" in body["detail"]
-    await a_rendition(bench, document.id, 256, b"webp")
+    await a_stored_rendition(bench, document.id, 256, b"webp")
     response = await client.get(url, headers=bearer(), params={"size": 256})
     assert (response.status_code, response.content) == (200, b"webp")
     assert response.headers["cache-control"] == "no-store"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import uuid4
 
@@ -12,22 +11,11 @@ import pytest
 from domain.documents import Document
 from domain.erasure import SignedReceipt
 from domain.lifecycle import Status
-from tests.support.api import a_client, an_app, assert_problem, bearer
+from tests.support.api import assert_problem, bearer
 from tests.support.fakes_intake import Bench
 
 API = "/api/v1"
 OPERATOR = bearer("operator", tenant="bank")
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture
-async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
-    async with a_client(an_app(bench)) as made:
-        yield made
 
 
 def path(document: Document, below: str) -> str:

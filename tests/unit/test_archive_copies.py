@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from uuid import uuid4
@@ -24,6 +23,7 @@ from domain.errors import (
 from processors.events.archive_copies import ArchiveCopies, location
 from tests.support.fakes_archiving import CONTENT, SHA256, MemoryContent, MemoryGed, stored
 from tests.support.memory import NOW, MemoryDatabase
+from tests.support.simulated_time import SimulatedTimeLoop
 
 
 class Bench:
@@ -348,11 +348,14 @@ async def test_a_record_that_another_has_taken_is_not_kept() -> None:
 async def test_a_process_that_was_suspended_does_not_complete_what_it_began() -> None:
     bench, document = Bench(), stored()
 
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimulatedTimeLoop)
+
     class Suspended(MemoryContent):
         async def read(self, document: Document) -> AsyncIterator[bytes]:
             async for piece in super().read(document):
                 yield piece
-            time.sleep(0.1)  # noqa: ASYNC251 - nothing runs meanwhile, timers neither
+            loop.suspend(0.1)
 
     copies = ArchiveCopies(bench.database, Suspended(), bench.ged, attempt_seconds=0.09)
     with pytest.raises((DocumentBusy, GedOutcomeUnknown)):

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from domain.archive import GedDocument, GedObject
-from domain.documents import Document
 from domain.errors import DocumentBusy, GedUnavailable
-from domain.events import DocumentArchived, Event
+from domain.events import DocumentArchived
 from domain.lifecycle import Status
 from domain.retention import retention_end, years_after
 from processors.events.archive_copies import ArchiveCopies
@@ -19,9 +18,10 @@ from processors.events.archiving import ArchivingProcessor
 from tests.support.builders import NOW, FixedClock, a_type
 from tests.support.fakes_archiving import MemoryContent, MemoryGed, rejected, stored, uploaded, validated
 from tests.support.memory import MemoryDatabase
+from tests.support.processor_bench import DocumentBench
 
 
-class Bench:
+class Bench(DocumentBench):
     def __init__(self, status: Status = Status.VALIDATED, *, years: int = 10, archived: bool = True) -> None:
         self.database, self.ged, self.clock = MemoryDatabase(), MemoryGed(), FixedClock()
         self.first = stored(status=status)
@@ -29,26 +29,12 @@ class Bench:
         copies = ArchiveCopies(self.database, MemoryContent(), self.ged)
         self.processor = ArchivingProcessor(self.database, copies, self.clock)
 
-    @property
-    def document(self) -> Document:
-        return self.database.rows.documents[self.first.id]
-
     def set(self, status: Status) -> None:
         self.database.put(replace(self.document, status=status))
 
     @property
     def timeline(self) -> list[str]:
         return [entry.type for entry in self.database.rows.timeline]
-
-    async def run(self, event: Event) -> None:
-        commit = await self.processor.process(event)
-        async with self.database.transaction() as work:
-            await commit(work)
-
-    async def give_up(self, event: Event) -> None:
-        commit = await self.processor.give_up(event, "archive_refused")
-        async with self.database.transaction() as work:
-            await commit(work)
 
 
 async def test_a_validated_document_is_archived() -> None:
@@ -197,7 +183,7 @@ async def test_giving_up_is_on_record() -> None:
     bench = Bench()
     event = validated(bench.first)
     for _ in range(2):
-        await bench.give_up(event)
+        await bench.give_up(event, "archive_refused")
     assert (bench.document.status, bench.document.failure_code) == (Status.ARCHIVE_FAILED, "archive_refused")
     (entry,) = bench.database.rows.timeline
     assert (entry.type, entry.details) == ("ARCHIVE_FAILED", {"code": "archive_refused"})
@@ -207,7 +193,7 @@ async def test_giving_up_is_on_record() -> None:
 
 async def test_giving_up_a_plan_changes_nothing() -> None:
     bench = Bench(Status.STORED)
-    await bench.give_up(uploaded(bench.first))
+    await bench.give_up(uploaded(bench.first), "archive_refused")
     assert bench.document == bench.first
 
 

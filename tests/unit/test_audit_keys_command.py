@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from runtime.cli.main import main
-from tests.unit.test_untrusted_files_wiring import NEEDED
+from tests.support.settings import BASE
 
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    for name, value in NEEDED.items():
+    for name, value in BASE.items():
         monkeypatch.setenv(f"DPJ_{name.upper()}", value)
     path = tmp_path / "signing.json"
     monkeypatch.setenv("DPJ_SETTINGS", str(tmp_path / "none.env"))

@@ -31,11 +31,6 @@ OPERATOR = Role.OPERATOR
 Act = Callable[[Bench, Document], Awaitable[Any]]
 
 
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
 def key_of(bench: Bench, document: Document) -> str | None:
     held = bench.database.rows.subject_keys.get(subject_of(document))
     return held and held.wrapped

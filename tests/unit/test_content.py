@@ -23,6 +23,7 @@ from domain.errors import (
 from domain.keys import DataKey, EncryptionContext
 from domain.refusals import ContentNotAvailable, RangeNotSatisfiable
 from processors.documents.content import EncryptedContent, renditions_prefix
+from tests.support import builders
 from tests.support.fakes_content import CONTENT_KEY as KEY
 from tests.support.fakes_content import MemoryKeyring, MemoryObjectStore, a_document, collect, cut, pieces
 
@@ -307,17 +308,8 @@ ROLE = "thumbnail-256"
 
 async def a_rendition(held: Held, document: Document, image: bytes = IMAGE, role: str = ROLE) -> Rendition:
     stored = await held.content.store_rendition(document, role, image)
-    return Rendition(
-        document_id=document.id,
-        role=role,
-        object_key=stored.key,
-        mime_type="image/jpeg",
-        width=256,
-        height=256,
-        size=len(image),
-        sha256="",
-        object_etag=stored.etag,
-        object_size=stored.size,
+    return builders.a_rendition(
+        document, role=role, object_key=stored.key, size=len(image), object_etag=stored.etag, object_size=stored.size
     )
 
 

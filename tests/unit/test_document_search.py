@@ -1,7 +1,6 @@
 """Documents by exact file name and depositor's address: one's own tenant, no word of what was looked for."""
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from uuid import UUID, uuid4
 
@@ -13,23 +12,12 @@ from domain.documents import Role
 from domain.lifecycle import Status
 from domain.refusals import MetadataInvalid, TenantInvalid
 from processors.documents.transitions import Origin
-from tests.support.api import a_client, an_app, assert_problem, bearer
+from tests.support.api import assert_problem, bearer
 from tests.support.builders import NOW
 from tests.support.fakes_intake import Bench
 from tests.support.fakes_personal_texts import PlainColumns
 
 PATH = "/api/v1/document-search"
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture
-async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
-    async with a_client(an_app(bench)) as made:
-        yield made
 
 
 async def deposited(bench: Bench, name: str, email: str, tenant: str = "acme") -> UUID:

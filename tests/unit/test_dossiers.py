@@ -7,11 +7,6 @@ from processors.documents.dossiers import NewDossier, NewStep
 from tests.support.fakes_intake import Bench
 
 
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
 def new(number: str = "D-9", **changes: object) -> NewDossier:
     return NewDossier(number=number, client_id="C-9", journey_type="LOAN", **changes)
 

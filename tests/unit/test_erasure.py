@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.documents import Decision, Document, Rendition, Role
+from domain.documents import Decision, Document, Role
 from domain.erasure import Kept, LegalBasis
 from domain.errors import ArchiveRefused, DocumentBusy, GedUnavailable
 from domain.events import DocumentErased
@@ -29,7 +29,7 @@ from processors.events.archive_copies import CopyRemover, location
 from processors.retention.erasure_execution import Eraser
 from processors.retention.erasure_request import Erasing
 from processors.retention.legal_holds import Keeping
-from tests.support.builders import FixedClock, a_type
+from tests.support.builders import FixedClock, a_rendition, a_type
 from tests.support.fakes_archiving import CONTENT, MemoryGed, PlainSeals, stored
 from tests.support.fakes_content import MemoryObjectStore
 from tests.support.interleaving import at
@@ -82,7 +82,7 @@ class Bench:
         for key in (base.object_key, f"{base.object_key}.thumbnail-256.aa", f"{base.object_key}.thumbnail-1024.zz"):
             self.objects.objects[key] = b"sealed"
         self.objects.objects["documents/other"] = b"stays"
-        self.database.rows.renditions[base.id, "thumbnail-256"] = _rendition(base)
+        self.database.rows.renditions[base.id, "thumbnail-256"] = a_rendition(base)
         folder, name = location(base)
         self.ged.put((*folder, name), CONTENT)
         self.facts.held.add(base.id)
@@ -112,21 +112,6 @@ class Bench:
 def operator(*roles: Role, tenant: str = "bank") -> Caller:
     return Caller(
         subject="op", tenant=tenant, roles=frozenset(roles or (Role.OPERATOR,)), correlation_id=uuid4(), ip="192.0.2.1"
-    )
-
-
-def _rendition(document: Document) -> Rendition:
-    return Rendition(
-        document_id=document.id,
-        role="thumbnail-256",
-        object_key=f"{document.object_key}.thumbnail-256.aa",
-        mime_type="image/jpeg",
-        width=1,
-        height=1,
-        size=1,
-        sha256="a",
-        object_etag="e",
-        object_size=1,
     )
 
 

@@ -7,16 +7,15 @@ import hashlib
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from domain.erasure import JWS_TYPE, Erasure, Kept, LegalBasis, receipt_input
+from domain.erasure import JWS_TYPE, Kept, receipt_input
 from domain.lifecycle import Status
 from domain.shared.encoding import canonical
 from domain.shared.jws import compact, payload_of, signing_input
 from tests.support.audit_histories import kept_keys, verified
-from tests.support.builders import NOW, a_document
+from tests.support.builders import NOW, a_document, an_erasure
 from tests.support.memory_audit_trees import MemorySigner
 from verifier import dpj_verify
 
@@ -25,18 +24,7 @@ CONTENT = b"a contract"
 
 def a_receipt(signer: MemorySigner, at: datetime = NOW, **more: str) -> str:
     document = a_document(None, Status.ERASING, sha256=hashlib.sha256(CONTENT).hexdigest(), size=len(CONTENT))
-    erasure = Erasure(
-        document_id=document.id,
-        tenant=document.tenant,
-        actor="u-op",
-        reason="TICKET-1",
-        basis=LegalBasis.GDPR_17_1_B,
-        retention_until=NOW,
-        requested_at=NOW,
-        correlation_id=uuid4(),
-        key=("vault-transit", "dpj-tenant-acme", 3),
-        thumbnails=(),
-    )
+    erasure = an_erasure(document, key=("vault-transit", "dpj-tenant-acme", 3))
     kept = Kept(topic_days=30, backup_days=30, row_days=60, key_hours=72, **more)
     text = receipt_input(document, erasure, kept, at, signer.public.id, NOW)
     return compact(text, signer.private.sign(text))

@@ -37,11 +37,6 @@ from tests.support.fakes_intake import PDF, Bench, opened
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels" * 50
 
 
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
 def only_document(bench: Bench) -> Any:
     (document,) = bench.database.rows.documents.values()
     return document

@@ -32,23 +32,15 @@ from processors.events.integrity import ACTOR, IntegrityProcessor
 from tests.support.builders import NOW, FixedClock
 from tests.support.fakes_archiving import MemoryContent, stored, uploaded, validated
 from tests.support.memory import MemoryDatabase
+from tests.support.processor_bench import DocumentBench
 
 
-class Bench:
+class Bench(DocumentBench):
     def __init__(self, **changes: Any) -> None:
         self.database, self.content = MemoryDatabase(), MemoryContent()
         self.first = replace(stored(), **changes)
         self.database.put(self.first)
         self.processor = IntegrityProcessor(self.database, self.content, FixedClock())
-
-    @property
-    def document(self) -> Document:
-        return self.database.rows.documents[self.first.id]
-
-    async def run(self, event: Event) -> None:
-        commit = await self.processor.process(event)
-        async with self.database.transaction() as work:
-            await commit(work)
 
 
 async def test_what_was_received_is_verified() -> None:

@@ -9,10 +9,9 @@ import pytest
 
 from domain.errors import KeyringLoginRefused, KeyringUnavailable
 from processors.operators.keys import BATCH, Pace
-from runtime.config.settings import Settings
 from runtime.wiring import adapters as wiring_adapters
 from runtime.wiring.site import Site
-from tests.unit.test_untrusted_files_wiring import NEEDED
+from tests.support.settings import settings_of
 
 
 class Keyring:
@@ -134,6 +133,6 @@ async def test_who_signs_with_vault_and_opens_no_document_logs_in_too() -> None:
 
 def test_keyring_and_signer_of_a_process_share_its_login() -> None:
     """Two logins would use a wrapped secret id twice, which is told as theft."""
-    given: dict[str, Any] = {**NEEDED, "keyring": "vault", "signer": "vault", "vault_addr": "http://127.0.0.1:1"}
-    site = Site(Settings(**given, _env_file=None))
+    given = {"keyring": "vault", "signer": "vault", "vault_addr": "http://127.0.0.1:1"}
+    site = Site(settings_of(**given))
     assert cast("Any", site._keyring)._session is cast("Any", site.proofs.signer)._session

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,17 +27,6 @@ from tests.support.api import a_client, an_app, assert_problem, bearer
 from tests.support.fakes_intake import LONGEST_LINK, NOW, PDF, Bench, opened
 
 API = "/api/v1"
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture
-async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
-    async with a_client(an_app(bench)) as made:
-        yield made
 
 
 async def a_link(client: httpx.AsyncClient, document: Document, **changes: object) -> dict[str, str]:

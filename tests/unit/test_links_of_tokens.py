@@ -28,11 +28,6 @@ API = "/api/v1"
 TOKEN, SESSION = mark_of(Claim.TOKEN, "stolen"), mark_of(Claim.SESSION, "session")
 
 
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
 def thief(bench: Bench) -> Caller:
     return replace(bench.caller(), marks=(TOKEN, SESSION))
 

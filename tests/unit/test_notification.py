@@ -33,12 +33,13 @@ from tests.support.fakes_archiving import (
 )
 from tests.support.fakes_personal_texts import plain_texts
 from tests.support.memory import MemoryDatabase
+from tests.support.processor_bench import ProcessorBench
 
 MAILED = [uploaded, validated, rejected, quarantined, archived]
 Maker = Callable[[Document], DocumentEvent]
 
 
-class Bench:
+class Bench(ProcessorBench):
     def __init__(self, **changes: Any) -> None:
         self.database, self.mails = MemoryDatabase(), MemoryMails()
         dossier = a_dossier("D-7")
@@ -52,16 +53,6 @@ class Bench:
     def row(self) -> NotificationRecord:
         (row,) = self.database.rows.notifications.values()
         return row
-
-    async def run(self, event: Event) -> None:
-        commit = await self.processor.process(event)
-        async with self.database.transaction() as work:
-            await commit(work)
-
-    async def give_up(self, event: Event) -> None:
-        commit = await self.processor.give_up(event, "mail_refused")
-        async with self.database.transaction() as work:
-            await commit(work)
 
 
 @pytest.mark.parametrize("make", MAILED)
@@ -108,7 +99,7 @@ async def test_a_refused_mail_is_failed_and_leaves_the_document_alone() -> None:
     bench.mails.error = MailRefused()
     with pytest.raises(MailRefused):
         await bench.run(event)
-    await bench.give_up(event)
+    await bench.give_up(event, "mail_refused")
     assert (bench.row.status, bench.row.attempt) == ("FAILED", 1)
     assert bench.database.rows.documents[bench.document.id] == bench.document
     (entry,) = bench.database.rows.timeline
@@ -118,10 +109,10 @@ async def test_a_refused_mail_is_failed_and_leaves_the_document_alone() -> None:
 async def test_giving_up_before_any_try_and_after_sending() -> None:
     bench = Bench()
     event = uploaded(bench.document)
-    await bench.give_up(event)
+    await bench.give_up(event, "mail_refused")
     assert (bench.row.status, bench.row.attempt) == ("FAILED", 0)
     await bench.run(event)
-    await bench.give_up(event)
+    await bench.give_up(event, "mail_refused")
     assert bench.row.status == "SENT"
     assert len(bench.database.rows.timeline) == 1
 

@@ -12,7 +12,6 @@ import structlog
 
 from domain.documents import Language
 from domain.errors import MailRefused, MailUnavailable
-from domain.events import Event
 from domain.mail import OutgoingMail
 from notifications.rendering import MailTemplates
 from processors.events.notification import NotificationProcessor
@@ -21,6 +20,7 @@ from tests.support.builders import FixedClock, a_dossier, a_type
 from tests.support.fakes_archiving import MemoryMails, PlainSeals, quarantined, rejected, stored
 from tests.support.fakes_personal_texts import plain_texts
 from tests.support.memory import MemoryDatabase
+from tests.support.processor_bench import ProcessorBench
 
 ADDRESSES = ("ops@bank.test", "soc@bank.test")
 
@@ -39,7 +39,7 @@ class PickyMails(MemoryMails):
         await super().send(mail)
 
 
-class Bench:
+class Bench(ProcessorBench):
     def __init__(self, **changes: Any) -> None:
         self.database, self.mails = MemoryDatabase(), PickyMails()
         dossier = a_dossier("D-7")
@@ -54,11 +54,6 @@ class Bench:
             mail_domain="dpj.test",
             operators=OperatorMails(self.database, PlainSeals(), *parts, operators, mail_domain="dpj.test"),
         )
-
-    async def run(self, event: Event) -> None:
-        commit = await self.processor.process(event)
-        async with self.database.transaction() as work:
-            await commit(work)
 
     def sent_to(self) -> list[str]:
         return [mail.to for mail in self.mails.sent]

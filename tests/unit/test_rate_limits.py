@@ -14,34 +14,20 @@ from domain.refusals import RateLimited
 from ingest_api import rate_limits
 from ingest_api.rate_limits import UNLIMITED, Limit, RateLimits
 from tests.support.api import a_client, an_app, assert_problem, bearer, post_document
+from tests.support.builders import ManualSeconds
 from tests.support.fakes_intake import Bench
 
 API = "/api/v1"
 SOME = {Limit.CLIENT: 3, Limit.DOCUMENTS: 2, Limit.FAILURES: 2, Limit.TOKENS: 1}
 
 
-class Hand:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.25
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Hand:
-    return Hand()
-
-
 @asynccontextmanager
-async def limited(bench: Bench, clock: Hand) -> AsyncIterator[httpx.AsyncClient]:
+async def limited(bench: Bench, clock: ManualSeconds) -> AsyncIterator[httpx.AsyncClient]:
     async with a_client(an_app(bench, limits=RateLimits(SOME, clock=clock))) as client:
         yield client
 
 
-async def test_a_client_is_told_what_it_has_left_and_refused_beyond(clock: Hand) -> None:
+async def test_a_client_is_told_what_it_has_left_and_refused_beyond(clock: ManualSeconds) -> None:
     bench = Bench()
     async with limited(bench, clock) as client:
         for left in (2, 1, 0):
@@ -59,7 +45,7 @@ async def test_a_client_is_told_what_it_has_left_and_refused_beyond(clock: Hand)
         assert (await client.get(f"{API}/document-types", headers=bearer())).status_code == 200
 
 
-async def test_the_document_api_has_a_quota_of_its_own_within_the_clients(clock: Hand) -> None:
+async def test_the_document_api_has_a_quota_of_its_own_within_the_clients(clock: ManualSeconds) -> None:
     bench = Bench()
     async with limited(bench, clock) as client:
         uploaded = await post_document(client, bench)
@@ -73,7 +59,7 @@ async def test_the_document_api_has_a_quota_of_its_own_within_the_clients(clock:
     assert len(bench.database.rows.documents) == 1
 
 
-async def test_who_is_refused_by_its_role_counts_too(clock: Hand) -> None:
+async def test_who_is_refused_by_its_role_counts_too(clock: ManualSeconds) -> None:
     bench = Bench()
     async with limited(bench, clock) as client:
         for code in ("forbidden", "forbidden", "rate_limited"):
@@ -81,7 +67,7 @@ async def test_who_is_refused_by_its_role_counts_too(clock: Hand) -> None:
             assert refused.json()["code"] == code
 
 
-async def test_refused_tokens_count_by_address_and_good_ones_still_pass(clock: Hand) -> None:
+async def test_refused_tokens_count_by_address_and_good_ones_still_pass(clock: ManualSeconds) -> None:
     bench = Bench()
     async with limited(bench, clock) as client:
         for header in ({}, {"Authorization": "Bearer x"}):
@@ -95,7 +81,7 @@ async def test_refused_tokens_count_by_address_and_good_ones_still_pass(clock: H
         assert_problem(await client.get(f"{API}/dossiers"), 401, "unauthenticated")
 
 
-async def test_acts_on_tokens_have_a_small_quota(clock: Hand) -> None:
+async def test_acts_on_tokens_have_a_small_quota(clock: ManualSeconds) -> None:
     bench = Bench()
     async with limited(bench, clock) as client:
         body = {"token_id": "t"}
@@ -105,7 +91,7 @@ async def test_acts_on_tokens_have_a_small_quota(clock: Hand) -> None:
         assert refused.headers["retry-after"] == "60"
 
 
-async def test_health_is_never_refused_and_the_description_by_address(clock: Hand) -> None:
+async def test_health_is_never_refused_and_the_description_by_address(clock: ManualSeconds) -> None:
     bench = Bench()
     async with limited(bench, clock) as client:
         for path in ("/livez", "/readyz", "/metrics"):
@@ -128,7 +114,7 @@ async def test_no_limit_says_nothing() -> None:
     assert await RateLimits({Limit.CLIENT: 0}).count(Limit.CLIENT, "x") is None
 
 
-async def test_memory_is_bounded(clock: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_is_bounded(clock: ManualSeconds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limits, "MAX_CLIENTS", 50)
     counting = rate_limits.MemoryCounting(clock)
     limits = RateLimits({Limit.CLIENT: 1}, counting)
@@ -142,7 +128,7 @@ async def test_memory_is_bounded(clock: Hand, monkeypatch: pytest.MonkeyPatch) -
     assert counting._storage.reset() == 1
 
 
-async def test_room_is_made_for_many_at_a_time(clock: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_room_is_made_for_many_at_a_time(clock: ManualSeconds, monkeypatch: pytest.MonkeyPatch) -> None:
     """One window that has just ended must not make every new key look through all of them."""
     monkeypatch.setattr(rate_limits, "MAX_CLIENTS", 100)
     memory = rate_limits.BoundedMemory(clock)
@@ -155,7 +141,7 @@ async def test_room_is_made_for_many_at_a_time(clock: Hand, monkeypatch: pytest.
     assert memory.reset() == 91
 
 
-async def test_an_ipv6_client_does_not_escape_by_its_other_addresses(clock: Hand) -> None:
+async def test_an_ipv6_client_does_not_escape_by_its_other_addresses(clock: ManualSeconds) -> None:
     bench = Bench()
     app = an_app(bench, limits=RateLimits(SOME, clock=clock))
     statuses = []

@@ -10,16 +10,12 @@ from domain.lifecycle import GOING, READABLE, Status
 from domain.refusals import ContentNotAvailable, DocumentGone, DocumentNotFound, RangeNotSatisfiable, ThumbnailNotFound
 from processors.documents.callers import ATTEMPTS
 from processors.documents.reading import Reading
+from tests.support.builders import a_rendition
 from tests.support.fakes_content import collect
 from tests.support.fakes_intake import PDF, Bench, a_rule
 
 OUTSIDERS = [(Role.PORTAL,), (Role.VALIDATOR,), ()]
 OVERSEERS = [(Role.OPERATOR,), (Role.AUDITOR,)]
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
 
 
 @pytest.mark.parametrize("roles", OVERSEERS)
@@ -132,20 +128,11 @@ async def test_a_read_that_cannot_be_audited_is_not_made(bench: Bench) -> None:
     assert not bench.objects.calls
 
 
-async def a_rendition(bench: Bench, document_id: UUID, box: int, clear: bytes) -> Rendition:
+async def a_stored_rendition(bench: Bench, document_id: UUID, box: int, clear: bytes) -> Rendition:
     document = bench.database.rows.documents[document_id]
     stored = await bench.content.store_rendition(document, f"thumbnail-{box}", clear)
-    rendition = Rendition(
-        document_id=document_id,
-        role=f"thumbnail-{box}",
-        object_key=stored.key,
-        mime_type="image/webp",
-        width=box,
-        height=box,
-        size=len(clear),
-        sha256="ab" * 32,
-        object_etag=stored.etag,
-        object_size=stored.size,
+    rendition = a_rendition(
+        document, box, object_key=stored.key, size=len(clear), object_etag=stored.etag, object_size=stored.size
     )
     bench.database.rows.renditions[rendition.document_id, rendition.role] = rendition
     return rendition
@@ -153,8 +140,8 @@ async def a_rendition(bench: Bench, document_id: UUID, box: int, clear: bytes) -
 
 async def test_thumbnails_are_read_and_audited(bench: Bench) -> None:
     document = await bench.stored(Status.VERIFIED)
-    await a_rendition(bench, document.id, 256, b"small")
-    await a_rendition(bench, document.id, 1024, b"large")
+    await a_stored_rendition(bench, document.id, 256, b"small")
+    await a_stored_rendition(bench, document.id, 1024, b"large")
     caller = bench.caller()
     for box, clear in ((256, b"small"), (1024, b"large")):
         thumbnail = await bench.reading.thumbnail(caller, document.id, box)

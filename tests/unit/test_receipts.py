@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +19,7 @@ from domain.lifecycle import Status
 from domain.retention import years_after
 from domain.shared.jws import compact
 from processors.documents.transitions import canonical_json
-from tests.support.api import a_client, an_app, assert_problem, bearer
+from tests.support.api import assert_problem, bearer
 from tests.support.audit_histories import checkpoints_of, kept_keys, signed, verified
 from tests.support.audit_lines import a_chain, a_line, chain_of
 from tests.support.builders import NOW, a_document
@@ -74,17 +73,6 @@ async def sign(bench: Bench, chain: list[ChainEntry], *sizes: int) -> None:
         before = size
     if before < len(chain):
         bench.trees.chained(chain[before:])
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture
-async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
-    async with a_client(an_app(bench)) as made:
-        yield made
 
 
 def path_of(document_id: UUID) -> str:

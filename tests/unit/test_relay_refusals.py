@@ -8,12 +8,14 @@ from collections.abc import Callable, Collection, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from domain.errors import DatabaseUnavailable
 from streams import outbox_relay
 from streams.librdkafka import create_producer
 from streams.outbox_relay import OutboxRelay
+from tests.support.simulated_time import SimulatedTimeLoop
 
 
 def a_row(number: int, key: bytes | None = b"k", size: int = 10, topic: str = "t") -> Any:
@@ -158,6 +160,13 @@ class Bench:
         return self
 
 
+@pytest.fixture(autouse=True)
+async def _one_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The relay's clock is that of its loop."""
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(outbox_relay, "time", SimpleNamespace(monotonic=loop.time))
+
+
 TOO_LARGE = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
 
 
@@ -289,15 +298,15 @@ async def test_a_broker_that_says_nothing_is_waited_for(monkeypatch: Any) -> Non
     bench = Bench(a_row(1))
     polls = 0
     poll = bench.broker.poll
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimulatedTimeLoop)
     seen: list[str] = []
 
     def silent(timeout: float) -> int:
         nonlocal polls
         polls += 1
         if polls < 5:
-            import time
-
-            time.sleep(0.02)
+            loop.suspend(0.03)
             seen.append(bench.relay.state)
             return 0
         return poll(timeout)

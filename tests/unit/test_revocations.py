@@ -20,6 +20,7 @@ from ingest_api.tokens import ClaimRules, TokenAuthenticator
 from processors.documents import revocations as revoking
 from processors.documents.revocations import LOOK_SECONDS, MAX_AGE_SECONDS, SPARE, WHOLE_SECONDS, RevokedTokens
 from tests.support.api import a_client, an_app, assert_problem, bearer
+from tests.support.builders import ManualSeconds
 from tests.support.fakes_intake import LONGEST_SESSION, LONGEST_TOKEN, Bench
 from tests.support.jwks import public_jwks
 from tests.support.memory_revocations import MemoryRevocations
@@ -29,32 +30,14 @@ API = "/api/v1"
 A, B, S = mark_of(Claim.TOKEN, "a"), mark_of(Claim.SESSION, "b"), mark_of(Claim.SESSION, "s")
 
 
-class Hand:
-    def __init__(self) -> None:
-        self.now = 50.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
 @pytest.fixture
 def store(bench: Bench) -> MemoryRevocations:
     return bench.revocations
 
 
 @pytest.fixture
-def hand() -> Hand:
-    return Hand()
-
-
-@pytest.fixture
-def copy(store: MemoryRevocations, hand: Hand) -> RevokedTokens:
-    return RevokedTokens(store, hand)
+def copy(store: MemoryRevocations, clock: ManualSeconds) -> RevokedTokens:
+    return RevokedTokens(store, clock)
 
 
 async def revoke(bench: Bench, mark: str, seconds: float = 100.0) -> None:
@@ -67,45 +50,50 @@ def test_the_promise_of_five_seconds_adds_up() -> None:
 
 
 async def test_the_store_is_not_asked_at_each_request(
-    bench: Bench, store: MemoryRevocations, copy: RevokedTokens, hand: Hand
+    bench: Bench, store: MemoryRevocations, copy: RevokedTokens, clock: ManualSeconds
 ) -> None:
     assert not await copy.any_of([A, B])
     await revoke(bench, A)
     for _ in range(1000):
         assert not await copy.any_of([A])
     assert store.reads == 1
-    hand.now += MAX_AGE_SECONDS + 0.1
+    clock.now += MAX_AGE_SECONDS + 0.1
     assert await copy.any_of([B, A])
     assert not await copy.any_of([B])
     assert not await copy.any_of([])
 
 
 async def test_nothing_is_read_while_nothing_changes(
-    bench: Bench, store: MemoryRevocations, copy: RevokedTokens, hand: Hand
+    bench: Bench, store: MemoryRevocations, copy: RevokedTokens, clock: ManualSeconds
 ) -> None:
     await copy.look()
     for _ in range(5):
-        hand.now += 1
+        clock.now += 1
         await copy.look()
     assert store.reads == 1
     await revoke(bench, A)
     await copy.look()
     assert store.reads == 2
-    hand.now += WHOLE_SECONDS
+    clock.now += WHOLE_SECONDS
     await copy.look()
     assert store.reads == 3
 
 
 @pytest.mark.parametrize("away", ["refuses", "hangs"])
 async def test_a_copy_that_is_too_old_decides_nothing(
-    away: str, bench: Bench, store: MemoryRevocations, copy: RevokedTokens, hand: Hand, monkeypatch: pytest.MonkeyPatch
+    away: str,
+    bench: Bench,
+    store: MemoryRevocations,
+    copy: RevokedTokens,
+    clock: ManualSeconds,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(revoking, "LOOK_SECONDS", 0.2)
     await copy.look()
     store.away = away
-    hand.now += MAX_AGE_SECONDS
+    clock.now += MAX_AGE_SECONDS
     assert not await copy.any_of([A])
-    hand.now += 0.1
+    clock.now += 0.1
     for _ in range(3):
         with pytest.raises(RevocationsUnavailable):
             await copy.any_of([A])
@@ -220,7 +208,7 @@ def checking(key_file: Path, copy: RevokedTokens, **rules: Any) -> TokenAuthenti
 
 @pytest.mark.parametrize(("claim", "kept"), [("jti", "sid"), ("sid", "jti")])
 async def test_a_remembered_token_is_refused_once_it_is_revoked(
-    claim: str, kept: str, key_file: Path, bench: Bench, copy: RevokedTokens, hand: Hand
+    claim: str, kept: str, key_file: Path, bench: Bench, copy: RevokedTokens, clock: ManualSeconds
 ) -> None:
     check = checking(key_file, copy)
     one = signed(key_file, **{claim: "gone", kept: "k1"})
@@ -228,7 +216,7 @@ async def test_a_remembered_token_is_refused_once_it_is_revoked(
     for token in (one, other):
         await check.authenticate(token)
     await revoke(bench, mark_of(Claim(claim), "gone"))
-    hand.now += 1
+    clock.now += 1
     await copy.look()
     with pytest.raises(Unauthenticated, match="revoked"):
         await check.authenticate(one)

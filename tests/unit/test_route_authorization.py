@@ -6,7 +6,7 @@ What is asked is written here by hand, route by route; who may ask it comes from
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -14,11 +14,12 @@ from uuid import UUID
 import httpx
 import pytest
 
-from domain.documents import Document, Dossier, Rendition, Role
+from domain.documents import Document, Dossier, Role
 from domain.lifecycle import Status
 from ingest_api import route_authorization as access
 from ingest_api.route_authorization import ACCESS, Open, Rule, rule_of
-from tests.support.api import FORM_END, FORM_TYPE, a_client, an_app, assert_problem, bearer, form_head, metadata_of
+from tests.support.api import FORM_END, FORM_TYPE, assert_problem, bearer, form_head, metadata_of
+from tests.support.builders import a_rendition
 from tests.support.fakes_intake import PDF, Bench
 
 API = "/api/v1"
@@ -113,17 +114,8 @@ async def a_place(bench: Bench, tenant: str) -> Place:
     async with bench.database.transaction() as work:
         document = await work.documents.get(document_id)
     stored = await bench.content.store_rendition(document, "thumbnail-256", b"picture")
-    rendition = Rendition(
-        document_id=document_id,
-        role="thumbnail-256",
-        object_key=stored.key,
-        mime_type="image/webp",
-        width=1,
-        height=1,
-        size=7,
-        sha256="0" * 64,
-        object_etag=stored.etag,
-        object_size=stored.size,
+    rendition = a_rendition(
+        document, object_key=stored.key, size=len(b"picture"), object_etag=stored.etag, object_size=stored.size
     )
     async with bench.database.transaction() as work:
         await work.renditions.put(rendition)
@@ -131,17 +123,6 @@ async def a_place(bench: Bench, tenant: str) -> Place:
     link, token = await bench.links.create(bench.caller(tenant=tenant), document_id, "audit", 60)
     path = f"{API}/documents/{document_id}/links/{link.id}"
     return Place(bench, tenant, document, dossier, path, f"{API}/links/{token}")
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture
-async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
-    async with a_client(an_app(bench)) as made:
-        yield made
 
 
 async def asked(client: httpx.AsyncClient, ask: Ask, place: Place, headers: dict[str, str]) -> httpx.Response:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from deploy.native import site
 from deploy.native.parts import vault
-from runtime.config.settings import Settings
 from runtime.processes.health_ports import services_of
 from runtime.processes.local import Services
-from tests.unit.test_untrusted_files_wiring import NEEDED
+from tests.support.settings import settings_of
 
 OPENS = {"api", "worker-integrity", "worker-renditions", "worker-archiving"}
 SIGNS = {"api", "worker-audit", "relay"}
@@ -33,8 +31,7 @@ def test_who_is_let_in(
     monkeypatch.setenv("DPJ_HOME", str(tmp_path))
     site.load_or_create("logins", "full")
     monkeypatch.setattr(vault, "hand_out", lambda _, name: tmp_path / name)
-    given: dict[str, Any] = {**NEEDED, "stack_name": "logins", "keyring": keyring, "signer": signer}
-    settings = Settings(**given, _env_file=None)
+    settings = settings_of(stack_name="logins", keyring=keyring, signer=signer)
     services = Services(settings)
     for service in services_of(settings):
         environment = services._command(service).environment

@@ -60,6 +60,7 @@ def test_what_a_killed_build_left_is_not_used(root: Path, monkeypatch: pytest.Mo
 
 
 def test_two_builders_build_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In real time, as a compiler is another process: the second builder comes while the first one builds.
     script(monkeypatch, f'echo x >> {tmp_path}/count; sleep 0.3; echo binary > "$out/part"')
     with ThreadPoolExecutor(2) as pool:
         places = list(pool.map(lambda builder: builder.ensure(RECIPE), [Builder(), Builder()]))

@@ -108,9 +108,9 @@ def test_strays_end_and_what_is_written_down_lives_with_its_children(supervisor:
 
 
 def test_each_server_gets_its_own_signal(supervisor: Supervisor, state: Path) -> None:
-    script = 'trap "echo interrupted > ended; exit" INT; trap "echo terminated > ended; exit" TERM; while :; do sleep 0.05; done'
+    script = 'trap "echo interrupted > ended; exit" INT; trap "echo terminated > ended; exit" TERM; echo up > up; while :; do sleep 0.05; done'
     supervisor.start("part", Command(("bash", "-c", script), {}, state, stop=signal.SIGINT))
-    time.sleep(0.3)
+    wait_for(state / "up")  # its traps are set
     supervisor.stop(["part"])
     assert wait_for(state / "ended") == "interrupted\n"
 
@@ -127,8 +127,9 @@ def test_servers_get_little_of_our_environment(
     supervisor: Supervisor, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DPJ_POSTGRES_DSN", "postgresql://secret")
-    supervisor.start("part", Command(("sh", "-c", "env > env.txt; exec sleep 60"), {"A": "1"}, state))
-    time.sleep(0.1)
+    supervisor.start(
+        "part", Command(("sh", "-c", "env > env.part; mv env.part env.txt; exec sleep 60"), {"A": "1"}, state)
+    )
     variables = dict(line.partition("=")[::2] for line in wait_for(state / "env.txt").splitlines())
     assert variables.keys() <= {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME", "SSL_CERT_FILE"} | {
         *("VIRTUAL_ENV", "A", "PWD", "SHLVL", "OLDPWD", "_", MARK, STOP_MARK)

@@ -14,6 +14,7 @@ from domain.errors import ObjectStoreUnavailable
 from domain.objects import StoredObject
 from storage.clients.worker_threads import Threads, parts_of
 from tests.support.fakes_content import collect, cut, pieces
+from tests.support.waiting import until
 
 
 class Written:
@@ -25,6 +26,7 @@ class Written:
         self.calls: list[str] = []
         self.gate: threading.Event | None = None
         self.failures: dict[str, Exception] = {}
+        self.finishing = False
 
     def add(self, part: bytearray, number: int) -> None:
         self._call("add")
@@ -32,6 +34,7 @@ class Written:
         self.parts.append(bytes(part))
 
     def finish(self, part: bytearray) -> StoredObject:
+        self.finishing = True
         if self.gate is not None:
             self.gate.wait(5)
         self._call("finish")
@@ -63,7 +66,7 @@ class Counting:
 
 @pytest.fixture
 async def threads() -> AsyncIterator[Threads]:
-    made = Threads("test", 2, 0.5, bound=3)
+    made = Threads("test", 2, 5, bound=3)
     yield made
     await made.aclose()
 
@@ -117,7 +120,8 @@ async def test_the_put_s_error_is_told_when_the_undoing_fails_too(threads: Threa
     assert [entry["event"] for entry in logs] == ["object_put_not_undone"]
 
 
-async def test_a_put_that_is_stuck_ends_at_its_deadline_and_is_undone_later(threads: Threads) -> None:
+async def test_a_put_that_is_stuck_ends_at_its_deadline_and_is_undone_later() -> None:
+    threads = Threads("test", 2, 0.3)  # waited for in real time: what is stuck is a thread
     written = Written()
     written.gate = threading.Event()
     started = asyncio.get_running_loop().time()
@@ -134,9 +138,9 @@ async def test_a_put_that_is_cancelled_waits_for_its_undoing(threads: Threads) -
     written = Written()
     written.gate = threading.Event()
     putting = asyncio.create_task(threads.write(written, pieces(b"x"), 5))
-    await asyncio.sleep(0.05)
+    await until(lambda: written.finishing)
     putting.cancel()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # in real time, as the thread is at work: enough for a caller that would not wait
     assert not putting.done()
     written.gate.set()
     with pytest.raises(asyncio.CancelledError):
@@ -147,7 +151,7 @@ async def test_a_put_that_is_cancelled_waits_for_its_undoing(threads: Threads) -
 async def test_too_many_calls_are_refused_at_once(threads: Threads) -> None:
     gate = threading.Event()
     running = [asyncio.create_task(threads.run(gate.wait, 5)) for _ in range(3)]
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)  # each has asked for its thread
     with pytest.raises(ObjectStoreUnavailable, match="Too many"):
         await threads.run(gate.is_set)
     gate.set()
@@ -158,12 +162,15 @@ async def test_too_many_calls_are_refused_at_once(threads: Threads) -> None:
 async def test_a_call_left_by_its_caller_ends_unseen(threads: Threads) -> None:
     gate = threading.Event()
 
+    begun = threading.Event()
+
     def failing() -> None:
+        begun.set()
         gate.wait(5)
         raise RuntimeError
 
     running = asyncio.create_task(threads.run(failing))
-    await asyncio.sleep(0.05)
+    await until(begun.is_set)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -222,11 +229,10 @@ async def test_parts_go_at_once_and_a_stalled_store_is_not_fed_on() -> None:
     threads = Threads("test", 8, 5)
     written, taken = Gated(), list[int]()
     putting = asyncio.create_task(threads.write(written, endless(taken), 5, at_once=3))
-    await asyncio.sleep(0.1)
-    assert (written.under_way, len(taken)) == (
-        3,
-        5,
-    )  # three under way, one full, and one that shows it was not the last
+    # Three under way, one full, and one that shows it was not the last.
+    await until(lambda: (written.under_way, len(taken)) == (3, 5))
+    await asyncio.sleep(0.05)  # in real time, as threads are at work: enough for one that would be fed on
+    assert (written.under_way, len(taken)) == (3, 5)
     written.open.set()
     stored = await putting
     assert stored.size == 200
@@ -242,7 +248,8 @@ async def test_all_puts_together_share_what_goes_beyond_their_first_parts(monkey
     threads = Threads("test", 8, 5)
     several = [Gated() for _ in range(3)]
     putting = [asyncio.create_task(threads.write(one, endless([]), 5, at_once=3)) for one in several]
-    await asyncio.sleep(0.1)
+    await until(lambda: sum(one.under_way for one in several) == 4)
+    await asyncio.sleep(0.05)  # in real time, as threads are at work: enough for a part too many
     assert sorted(one.under_way for one in several) == [1, 1, 2]
     for one in several:
         one.open.set()
@@ -254,9 +261,9 @@ async def test_a_put_is_undone_after_all_its_parts_have_ended() -> None:
     threads = Threads("test", 8, 5)
     written = Gated()
     putting = asyncio.create_task(threads.write(written, endless([]), 5, at_once=2))
-    await asyncio.sleep(0.1)
+    await until(lambda: written.under_way == 2)
     putting.cancel()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # in real time, as threads are at work: enough for an undoing that would not wait
     assert "undo" not in written.calls
     written.open.set()
     with pytest.raises(asyncio.CancelledError):
@@ -269,6 +276,7 @@ async def test_one_piece_is_read_ahead(threads: Threads) -> None:
     reading = Counting()
     stream = threads.stream(reading)
     assert await anext(stream) == b"a"
+    await until(lambda: len(reading._pieces) < 2)
     await asyncio.sleep(0.05)
     assert reading._pieces == [b"c"]
     await stream.aclose()

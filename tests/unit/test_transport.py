@@ -20,7 +20,6 @@ from domain.errors import GedUnavailable, RegistryUnavailable
 from runtime.cli.failures import describe
 from runtime.cli.main import main
 from runtime.config.certificate_errors import CertificateUnusable, distrust
-from runtime.config.settings import Settings
 from runtime.config.transport import (
     ServerCertificate,
     client_tls,
@@ -32,25 +31,8 @@ from runtime.config.transport import (
 from runtime.observability.dependencies import Dependencies
 from runtime.processes.serving import api_server
 from streams.librdkafka import note_tls
+from tests.support.settings import BASE, settings_of
 from tests.support.tls_handshakes import serving, shake_hands, trusting
-
-BASE = {
-    "postgres_dsn": "postgresql://127.0.0.1:9/none",
-    "mongo_url": "mongodb://127.0.0.1:9",
-    "kafka_bootstrap": "127.0.0.1:9",
-    "registry_url": "http://127.0.0.1:9",
-    "personal_key_file": "/nonexistent/personal.key",
-    "column_key_file": "/nonexistent/column.key",
-    "lookup_key_file": "/nonexistent/lookup.key",
-    "pseudonym_key_file": "/nonexistent/pseudonym.key",
-    "ged_url": "http://127.0.0.1:9",
-    "jwt_issuer": "https://login.example",
-    "jwks": "https://login.example/jwks",
-}
-
-
-def settings(**changes: Any) -> Settings:
-    return Settings(**{**BASE, **changes}, _env_file=None)  # pyright: ignore[reportCallIssue]
 
 
 def issue(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Pair]:
@@ -121,13 +103,13 @@ PROTECTED: list[dict[str, Any]] = [
 @pytest.mark.parametrize(("named", "changes"), IN_CLEAR)
 def test_production_refuses_what_would_cross_a_network_unprotected(named: str, changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=f"{named}: not over a network"):
-        settings(environment="production", **changes)
-    assert settings(**changes).environment == "development"
+        settings_of(environment="production", **changes)
+    assert settings_of(**changes).environment == "development"
 
 
 @pytest.mark.parametrize("changes", PROTECTED)
 def test_production_takes_what_is_protected_or_stays_here(changes: dict[str, Any]) -> None:
-    assert settings(environment="production", **changes).environment == "production"
+    assert settings_of(environment="production", **changes).environment == "production"
 
 
 def test_it_is_one_line_at_the_start_and_says_no_password(
@@ -153,12 +135,12 @@ def test_clients_trust_the_named_authorities_alone(tmp_path: Path, monkeypatch: 
     ours, pair = issue(tmp_path, "ours", monkeypatch)
     other, _ = issue(tmp_path, "other", monkeypatch)
     server = serving(pair.certificate, pair.key)
-    assert shake_hands(client_tls(settings(tls_ca_file=ours)), server).version() == "TLSv1.3"
+    assert shake_hands(client_tls(settings_of(tls_ca_file=ours)), server).version() == "TLSv1.3"
     with pytest.raises(ssl.SSLCertVerificationError):
-        shake_hands(client_tls(settings(tls_ca_file=other)), server)
+        shake_hands(client_tls(settings_of(tls_ca_file=other)), server)
     with pytest.raises(ssl.SSLCertVerificationError):  # the system's
-        shake_hands(client_tls(settings()), server)
-    assert shake_hands(client_tls(settings(tls_ca_file=other), ca_file=ours), server).version() == "TLSv1.3"
+        shake_hands(client_tls(settings_of()), server)
+    assert shake_hands(client_tls(settings_of(tls_ca_file=other), ca_file=ours), server).version() == "TLSv1.3"
 
 
 @pytest.mark.parametrize(("minimum", "agreed"), [("1.3", None), ("1.2", "TLSv1.2")])
@@ -166,7 +148,7 @@ def test_older_tls_only_where_it_is_allowed(
     minimum: str, agreed: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ca, pair = issue(tmp_path, "ours", monkeypatch)
-    client = client_tls(settings(tls_ca_file=ca, tls_minimum=minimum))
+    client = client_tls(settings_of(tls_ca_file=ca, tls_minimum=minimum))
     server = serving(pair.certificate, pair.key, newest=ssl.TLSVersion.TLSv1_2)
     if agreed is None:
         with pytest.raises(ssl.SSLError, match="unsupported protocol"):
@@ -180,21 +162,21 @@ def test_authorities_that_can_not_be_read_are_named(content: str | None, tmp_pat
     if content is not None:
         (tmp_path / "ca.pem").write_text(content)
     with pytest.raises(CertificateUnusable, match="DPJ_TLS_CA_FILE") as refused:
-        client_tls(settings(tls_ca_file=tmp_path / "ca.pem"))
+        client_tls(settings_of(tls_ca_file=tmp_path / "ca.pem"))
     assert describe(refused.value).code == "certificate_unusable"
 
 
 def test_plain_addresses_need_no_context() -> None:
-    unused = https_tls(settings(tls_ca_file="/nonexistent"), "http://127.0.0.1:1")
+    unused = https_tls(settings_of(tls_ca_file="/nonexistent"), "http://127.0.0.1:1")
     assert unused.verify_mode is ssl.CERT_REQUIRED
     assert unused.get_ca_certs() == []
-    assert kafka_tls(settings(tls_ca_file="/nonexistent")) is None
-    assert kafka_security(settings(tls_ca_file="/nonexistent")) == {}
+    assert kafka_tls(settings_of(tls_ca_file="/nonexistent")) is None
+    assert kafka_security(settings_of(tls_ca_file="/nonexistent")) == {}
 
 
 def test_both_clients_of_kafka_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ca, _ = issue(tmp_path, "ours", monkeypatch)
-    told = settings(kafka_security_protocol="ssl", tls_ca_file=ca)
+    told = settings_of(kafka_security_protocol="ssl", tls_ca_file=ca)
     assert kafka_security(told) == {
         "security.protocol": "ssl",
         "ssl.ca.location": str(ca),
@@ -203,7 +185,7 @@ def test_both_clients_of_kafka_are_told(tmp_path: Path, monkeypatch: pytest.Monk
     faust_is_told = kafka_tls(told)
     assert faust_is_told is not None
     assert (faust_is_told.check_hostname, faust_is_told.verify_mode) == (True, ssl.CERT_REQUIRED)
-    assert "ssl.ca.location" not in kafka_security(settings(kafka_security_protocol="ssl"))
+    assert "ssl.ca.location" not in kafka_security(settings_of(kafka_security_protocol="ssl"))
 
 
 # --- the API's certificate -------------------------------------------------------------------------------------------
@@ -231,7 +213,7 @@ async def test_a_new_certificate_is_taken_up_whole_or_not_at_all(
     place = Pair(tmp_path / "api.pem", tmp_path / "api.key")
     place.certificate.write_bytes(first.certificate.read_bytes())
     place.key.write_bytes(first.key.read_bytes())
-    certificate = server_certificate(settings(api_tls_cert_file=place.certificate, api_tls_key_file=place.key))
+    certificate = server_certificate(settings_of(api_tls_cert_file=place.certificate, api_tls_key_file=place.key))
     assert certificate is not None
     both = (first_ca, second_ca)
     with capture_logs() as logs:
@@ -267,13 +249,13 @@ def test_a_certificate_that_can_not_be_used_is_named(tmp_path: Path, monkeypatch
         with pytest.raises(CertificateUnusable, match="DPJ_API_TLS_CERT_FILE"):
             ServerCertificate(pair.certificate, key)
     with pytest.raises(ValidationError, match="DPJ_API_TLS_CERT_FILE and DPJ_API_TLS_KEY_FILE go together"):
-        settings(api_tls_cert_file=pair.certificate)
-    assert server_certificate(settings()) is None
+        settings_of(api_tls_cert_file=pair.certificate)
+    assert server_certificate(settings_of()) is None
 
 
 def test_the_apis_address_follows_its_certificate() -> None:
-    assert settings().api_url == "http://127.0.0.1:8082"
-    assert settings(api_tls_cert_file="/a.pem", api_tls_key_file="/a.key").api_url == "https://127.0.0.1:8082"
+    assert settings_of().api_url == "http://127.0.0.1:8082"
+    assert settings_of(api_tls_cert_file="/a.pem", api_tls_key_file="/a.key").api_url == "https://127.0.0.1:8082"
 
 
 # --- what is said of a bad certificate -------------------------------------------------------------------------------

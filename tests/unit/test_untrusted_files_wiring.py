@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -19,7 +18,6 @@ from domain.lifecycle import CHECKED, READABLE
 from domain.renderings import NoThumbnail
 from processors.resilience.circuit_breakers import CircuitBreaker
 from rendering.confinement import Layer
-from runtime.config.settings import Settings
 from runtime.wiring.site import Site
 from runtime.wiring.untrusted_files import (
     ParserMetrics,
@@ -30,24 +28,7 @@ from runtime.wiring.untrusted_files import (
 )
 from tests.support.builders import a_document
 from tests.support.fakes_content import pieces
-
-NEEDED = {
-    "postgres_dsn": "postgresql://u:p@127.0.0.1/x",
-    "mongo_url": "mongodb://127.0.0.1",
-    "kafka_bootstrap": "127.0.0.1:1",
-    "registry_url": "http://127.0.0.1:1",
-    "personal_key_file": "/nonexistent",
-    "column_key_file": "/nonexistent",
-    "lookup_key_file": "/nonexistent",
-    "pseudonym_key_file": "/nonexistent",
-    "ged_url": "http://127.0.0.1:1",
-    "jwt_issuer": "x",
-    "jwks": "/nonexistent",
-}
-
-
-def settings(**changes: Any) -> Settings:
-    return Settings(**{**NEEDED, **changes}, _env_file=None)
+from tests.support.settings import settings_of
 
 
 class Pool:
@@ -69,7 +50,7 @@ def unguarded(kind: type[Transient], clamd: ClamdScanner) -> CircuitBreaker:
 async def test_no_antivirus_is_said_aloud_and_passes_everything() -> None:
     registry = CollectorRegistry()
     with capture_logs() as logs:
-        scanner = create_scanner(settings(), registry, unguarded)
+        scanner = create_scanner(settings_of(), registry, unguarded)
     assert [(line["event"], line["log_level"]) for line in logs] == [("antivirus_off", "warning")]
     assert (await scanner.scan(pieces(b"a", b"b"), a_document())).finding is Finding.NOT_SCANNED
     assert registry.get_sample_value("dpj_antivirus_enabled") == 0
@@ -78,7 +59,7 @@ async def test_no_antivirus_is_said_aloud_and_passes_everything() -> None:
 
 async def test_an_antivirus_that_is_away_lets_nothing_pass() -> None:
     registry = CollectorRegistry()
-    away = settings(antivirus="clamd", clamd_address="unix:/nonexistent/clamd.sock")
+    away = settings_of(antivirus="clamd", clamd_address="unix:/nonexistent/clamd.sock")
     scanner = create_scanner(away, registry, unguarded)
     with pytest.raises(AntivirusUnavailable):
         await scanner.scan(pieces(b"a"), a_document())
@@ -98,7 +79,7 @@ async def test_who_serves_content_knows_of_the_antivirus(antivirus: str, tmp_pat
         "keyring_file": tmp_path / "keyring.json",
         "signing_key_file": tmp_path / "s.json",
     }
-    site = Site(settings(antivirus=antivirus, **keys, **local))
+    site = Site(settings_of(antivirus=antivirus, **keys, **local))
     api = site.api()
     assert api.reading._scanned_only is (antivirus == "clamd")
     assert api.links._open_states == (CHECKED if antivirus == "clamd" else READABLE)
@@ -110,7 +91,7 @@ async def test_who_serves_content_knows_of_the_antivirus(antivirus: str, tmp_pat
     [("", ()), (" , ", ()), ("a@b.fr", ("a@b.fr",)), ("a@b.fr, c@d.fr,a@b.fr", ("a@b.fr", "c@d.fr"))],
 )
 def test_operators_are_addresses_apart_by_commas(text: str, addresses: tuple[str, ...]) -> None:
-    found = operators_of(settings(operators_mail=text, operators_language="en"))
+    found = operators_of(settings_of(operators_mail=text, operators_language="en"))
     assert (tuple(found.addresses), found.language) == (addresses, Language.ENGLISH)
     assert "a@b.fr" not in repr(found)
 
@@ -118,13 +99,13 @@ def test_operators_are_addresses_apart_by_commas(text: str, addresses: tuple[str
 async def test_a_demanded_filter_that_is_not_to_be_had_ends_the_worker() -> None:
     weak = Pool(Layer.LANDLOCK, Layer.NAMESPACES, starts=False)
     with pytest.raises(ParsersUnconfined):
-        await look_at_parsers(weak, settings(render_confinement="required"))
-    await look_at_parsers(weak, settings())
+        await look_at_parsers(weak, settings_of(render_confinement="required"))
+    await look_at_parsers(weak, settings_of())
 
 
 async def test_a_parser_that_does_not_start_for_another_reason_does_not() -> None:
     for pool in (Pool(starts=False, seen=False), Pool(*Layer, starts=False), Pool(*Layer)):
-        await look_at_parsers(pool, settings(render_confinement="required"))
+        await look_at_parsers(pool, settings_of(render_confinement="required"))
 
 
 def test_metrics_say_what_holds_now_and_what_was_lost() -> None:

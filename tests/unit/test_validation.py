@@ -14,11 +14,6 @@ from processors.events.integrity import IntegrityProcessor
 from tests.support.fakes_intake import Bench
 
 
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
 def validator(bench: Bench, **changes: str):
     return bench.caller(Role.VALIDATOR, **{"subject": "v1", **changes})
 

@@ -20,6 +20,7 @@ from crypto.vault_transit import CALLS, MISSING_SECONDS, VaultTransitKeyring
 from domain.errors import KeyringLoginRefused, KeyringUnavailable, TenantKeyMissing, WrongKey
 from domain.keys import EncryptionContext, WrappedKey
 from tests.support.fakes_vault import FakeVault, all_failed_inside
+from tests.support.waiting import until
 
 CONTEXT = EncryptionContext("banque", UUID(int=5))
 OTHER = EncryptionContext("banque", UUID(int=6))
@@ -140,7 +141,7 @@ async def test_threads_that_lost_one_token_log_in_once(keyring: VaultTransitKeyr
     _, wrapped = await keyring.new_data_key(CONTEXT)
     vault.gate = threading.Event()
     asked = [asyncio.create_task(keyring.unwrap(wrapped, CONTEXT)), asyncio.create_task(keyring.new_data_key(CONTEXT))]
-    await asyncio.sleep(0.05)  # both in their threads, with the old token
+    await until(lambda: vault.at_gate == 2)  # both in their threads, with the old token
     vault.revoke()
     vault.gate.set()
     await asyncio.gather(*asked)

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from domain.errors import BrokerUnavailable
 from operations.kafka.lag import PartitionLag
 from operations.kafka.watchdog import Place, Stall, StallDetector, Watchdog
+from tests.support.builders import ManualSeconds
 
 
 def row(committed: int | None, lag: int, *, consumer: str = "audit", partition: int = 0) -> PartitionLag:
@@ -25,25 +26,12 @@ def row(committed: int | None, lag: int, *, consumer: str = "audit", partition: 
     )
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-def seen(detector: StallDetector, clock: Clock, *rows: PartitionLag, after: float = 0) -> list[Stall]:
+def seen(detector: StallDetector, clock: ManualSeconds, *rows: PartitionLag, after: float = 0) -> list[Stall]:
     clock.now += after
     return detector.observe(rows)
 
 
-def test_a_lag_without_progress_is_a_stall_once_the_time_is_over(clock: Clock) -> None:
+def test_a_lag_without_progress_is_a_stall_once_the_time_is_over(clock: ManualSeconds) -> None:
     detector = StallDetector(60, clock)
     assert seen(detector, clock, row(5, 3)) == []
     assert seen(detector, clock, row(5, 9), after=59) == []
@@ -52,14 +40,14 @@ def test_a_lag_without_progress_is_a_stall_once_the_time_is_over(clock: Clock) -
     assert seen(detector, clock, row(6, 9), after=60) == [Stall("audit", "topic", 0, 9, 60)]
 
 
-def test_a_group_that_never_committed_can_stall_too(clock: Clock) -> None:
+def test_a_group_that_never_committed_can_stall_too(clock: ManualSeconds) -> None:
     detector = StallDetector(60, clock)
     seen(detector, clock, row(None, 3))
     assert seen(detector, clock, row(None, 3), after=60)
     assert seen(detector, clock, row(1, 2), after=60) == []
 
 
-def test_no_lag_is_no_stall_and_the_time_begins_with_the_first_record(clock: Clock) -> None:
+def test_no_lag_is_no_stall_and_the_time_begins_with_the_first_record(clock: ManualSeconds) -> None:
     detector = StallDetector(60, clock)
     seen(detector, clock, row(5, 3))
     assert seen(detector, clock, row(5, 0), after=300) == []
@@ -68,7 +56,7 @@ def test_no_lag_is_no_stall_and_the_time_begins_with_the_first_record(clock: Clo
     assert seen(detector, clock, row(5, 1), after=1)
 
 
-def test_partitions_and_consumers_are_apart(clock: Clock) -> None:
+def test_partitions_and_consumers_are_apart(clock: ManualSeconds) -> None:
     detector = StallDetector(60, clock)
     seen(detector, clock, row(5, 3), row(5, 3, partition=1), row(5, 3, consumer="integrity"))
     found = seen(detector, clock, row(5, 3), row(6, 2, partition=1), row(5, 3, consumer="integrity"), after=60)
@@ -81,7 +69,7 @@ class Surroundings:
     """Broker, workers and metrics as told."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = ManualSeconds()
         self.rows: Sequence[PartitionLag] | None = [row(5, 3)]
         self.said: Mapping[str, object] | None = {}
         self.asked: list[str] = []
@@ -206,7 +194,7 @@ async def test_it_looks_until_told_to_stop(around: Surroundings) -> None:
         await run
 
 
-async def test_a_look_that_fails_is_not_the_last_one(clock: Clock) -> None:
+async def test_a_look_that_fails_is_not_the_last_one(clock: ManualSeconds) -> None:
     looks, stopping = 0, asyncio.Event()
 
     async def measure() -> Sequence[PartitionLag]:
