@@ -24,6 +24,9 @@ START_SECONDS: Final = 60.0
 #: The time between two restarts doubles as long as they do not help, up to this many times the first.
 MOST_PATIENCE: Final = 16
 
+#: How soon a broker that did not answer is asked again.
+AGAIN_SECONDS: Final = 1.0
+
 #: What a worker may say it waits for without being excused by it: these are its own affairs.
 NO_EXCUSE: Final = frozenset({"retry", "other_worker"})
 
@@ -94,7 +97,7 @@ Restart = Callable[[str], Awaitable[None]]
 
 
 class Watchdog:
-    """Looks every ``interval`` seconds. ``restart`` is None where workers are somebody else's to restart.
+    """Looks every ``interval`` seconds, sooner while the broker is away. ``restart`` is None where workers are somebody else's to restart.
 
     ``waiting`` while the broker does not answer; ``stalls`` is what was found last.
     """
@@ -136,7 +139,7 @@ class Watchdog:
             await self.look()
         except Exception as error:  # noqa: BLE001 - whatever went wrong with one look or restart, the next ones are needed
             log.error("watchdog_failed", error=type(error).__name__)
-        return self._interval
+        return min(self._interval, AGAIN_SECONDS) if self.waiting else self._interval
 
     async def look(self) -> None:
         """Once: measure, raise and clear alarms, restart who stands without an excuse."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from deploy.native import certificates, files, prerequisites, programs
@@ -19,6 +19,8 @@ from deploy.native.site import Site
 from deploy.native.supervisor import Command
 
 FORMAT_SECONDS = 60.0
+#: A group that nobody is in. The first question about any group has the broker create the topic in which groups are kept.
+ASKED_GROUP = "dpj.ready"
 NODE = 1
 
 
@@ -69,9 +71,14 @@ class Kafka(Part):
         try:
             brokers = client.list_topics(timeout=QUESTION_SECONDS).brokers
         except KafkaException as error:
-            raise NotReady(str(error.args[0])) from None
+            raise NotReady(f"the broker does not answer yet ({error.args[0].name()})") from None
         if NODE not in brokers:
             raise NotReady("the broker is not registered yet")
+        try:
+            client.describe_consumer_groups([ASKED_GROUP], request_timeout=QUESTION_SECONDS)[ASKED_GROUP].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+                raise NotReady(f"its group coordinator does not answer yet ({error.args[0].name()})") from None
 
 
 class _Mute:
