@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections import Counter
@@ -180,7 +179,7 @@ class Round:
     def _reconcile(self) -> None:
         """Remove what uploads that came to nothing left in the store; copies in the GED are left for the checker to find."""
         time.sleep(float(self._site.setting("DPJ_RECONCILE_GRACE")))
-        told = json.loads(self._site.dpj("reconcile", "--apply", "--ged-hours", "0", "--json"))
+        told = self._site.operator.reconcile()
         self.result.reconciled = {fault: count["found"] for fault, count in told["faults"].items()}
 
     def _ends(self, before: dict[str, int]) -> list[Violation]:

@@ -12,7 +12,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pytest
 from confluent_kafka import Producer
 from fastavro import schemaless_reader, schemaless_writer
 
@@ -107,7 +106,6 @@ PLANTS: dict[Plant, set[str]] = {
 }
 
 
-@pytest.mark.timeout(600)
 async def test_what_is_broken_by_hand_is_found(site: FaultSite, tmp_path: Path) -> None:
     with ExitStack() as files:
         await _break_and_look(site, tmp_path, files)
