@@ -37,7 +37,7 @@ class SiteOperator:
         from runtime.config.settings import Settings
 
         if self._settings is None:
-            self._settings = Settings(_env_file=self._file)  # type: ignore[call-arg]
+            self._settings = Settings(_env_file=self._file)  # pyright: ignore[reportCallIssue]
         return self._settings
 
     def create_key(self, tenant: str) -> None:

@@ -47,7 +47,7 @@ UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 FRAME = 5
 READ_SECONDS = 60
 MAX_CHILDREN = 1000
-KAFKA_SECONDS = 10.0
+KAFKA_SECONDS = 60.0
 
 
 class Stores:
@@ -78,7 +78,7 @@ class Stores:
     # --- PostgreSQL ----------------------------------------------------------------------------------------------
 
     async def query(self, text: str, *values: Any) -> list[Any]:
-        connection = await asyncpg.connect(self._settings["DPJ_POSTGRES_DSN"], timeout=10)
+        connection = await asyncpg.connect(self._settings["DPJ_POSTGRES_DSN"], timeout=READ_SECONDS)
         try:
             found: list[Any] = await connection.fetch(text, *values, timeout=READ_SECONDS)
             return found
@@ -375,10 +375,10 @@ def _dead_letter(message: Any) -> DeadLetter:
 
 
 def _partitions(consumer: Any) -> list[tuple[str, int]]:
-    topics = consumer.list_topics(timeout=10).topics
+    topics = consumer.list_topics(timeout=KAFKA_SECONDS).topics
     return [(name, number) for name in topics if name.startswith("dpj.") for number in topics[name].partitions]
 
 
 def _watermarks(consumer: Any, place: tuple[str, int]) -> tuple[int, int]:
-    low, high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=10)
+    low, high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=KAFKA_SECONDS)
     return low, high

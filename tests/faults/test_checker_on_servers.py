@@ -82,7 +82,7 @@ async def event_of_the_same_number(checker: Checker, deposit: Deposit) -> None:
     schemaless_writer(body, schema, said | {"event_id": uuid.uuid4()})
     producer = Producer({"bootstrap.servers": checker.pipeline.settings["DPJ_KAFKA_BOOTSTRAP"]})
     producer.produce(UPLOADED, found.value()[:FRAME] + body.getvalue(), found.key(), partition=found.partition())
-    assert producer.flush(10) == 0
+    assert producer.flush(60) == 0
 
 
 async def state_set_back(checker: Checker, deposit: Deposit) -> None:

@@ -243,7 +243,7 @@ class Rounds:
             self._writer.poison_record(POISONED, partition, offset)
 
         producer.produce(POISONED, key=b"poison", value=b"no event", on_delivery=sent)
-        assert producer.flush(10) == 0
+        assert producer.flush(60) == 0
 
     def _wait_for_deaths(self, crashes: Sequence[Crash], before: Mapping[str, int]) -> list[str]:
         """Points at which nothing died, though it was waited as long as one more death came in time."""
