@@ -9,6 +9,8 @@ SHELL := /bin/sh
 UV := ./deploy/uv.sh
 RUN := .venv/bin
 TEST_STACK ?= test
+# How many sites `make faults` breaks at once. Each takes about 3 GB and, at its busiest, more than a core.
+FAULT_SITES ?= 2
 # Branch coverage that the core must keep, in percent.
 CORE_COVERAGE := 95
 
@@ -38,9 +40,9 @@ test: install
 test-fast: install
 	@$(RUN)/pytest -q tests/unit tests/property
 
-# Each has a stack of its own, which goes away with it. DPJ_FAULT_SEED replays a seed.
+# Sites side by side; each has a stack of its own, which goes away with it. DPJ_FAULT_SEED replays a seed.
 faults: install
-	@$(RUN)/pytest -q tests/faults
+	@$(RUN)/pytest -q tests/faults -n $(FAULT_SITES) --dist loadgroup --no-loadscope-reorder
 
 soak: install
 	@$(RUN)/python -m tests.faults.soak $(SOAK)

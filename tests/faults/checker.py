@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,14 @@ from tests.faults.documents import TEXT_TYPE
 from tests.faults.invariants import GONE, READABLE, Findings, Violation, check
 from tests.faults.journal import Journal, Writer
 from tests.faults.observation import Observation
+from tests.faults.patience import Patience
 from tests.faults.stores import Stores
 from tests.faults.traffic import Clients
 from tests.support.pipeline import Pipeline
 
 SETTLE_SECONDS = 90.0
 LOOK_SECONDS = 0.5
+CALM_LOOKS = 2
 READERS = 8
 TOKEN_SECONDS = 7 * 86400
 
@@ -64,20 +65,23 @@ class Checker:
 
     def _tokens_of(self, tenant: str) -> dict[str, str]:
         if tenant not in self._tokens:
-            words = ("token", "--tenant", tenant, "--ttl", str(TOKEN_SECONDS), "--role")
-            self._tokens[tenant] = {role: self.pipeline.json(*words, role)["token"] for role in ("portal", "validator")}
+            roles = ("portal", "validator")
+            self._tokens[tenant] = {role: self.pipeline.token(role, tenant, TOKEN_SECONDS) for role in roles}
         return self._tokens[tenant]
 
     async def settle(self, seconds: float = SETTLE_SECONDS) -> tuple[float | None, dict[str, int]]:
-        """Wait until nothing is under way, twice in a row: (seconds it took, {}), or (None, what is left)."""
-        began = time.monotonic()
+        """Wait until nothing is under way, twice in a row: (seconds it took, {}), or (None, what is left).
+
+        It never will be if nothing changes for ``seconds``.
+        """
+        patience = Patience(seconds)
         calm = 0
         while True:
             waiting = await self.stores.under_way()
             calm = 0 if waiting else calm + 1
-            if calm == 2:
-                return time.monotonic() - began, {}
-            if time.monotonic() - began > seconds:
+            if calm == CALM_LOOKS:
+                return patience.waited, {}
+            if patience.is_over(waiting):
                 return None, waiting
             await asyncio.sleep(LOOK_SECONDS)
 

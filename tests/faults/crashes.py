@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -92,6 +93,27 @@ def rounds_of(points: Iterable[str]) -> list[list[Crash]]:
         else:
             rounds.append([crash])
     return rounds
+
+
+#: A point's round is the same whichever others are asked for, so that every worker of a run knows it.
+_ROUNDS: Sequence[Sequence[Crash]] = (
+    [[crash] for crash in CRASHES] if os.environ.get("DPJ_CRASH_ALONE") == "1" else rounds_of(BY_POINT)
+)
+
+
+def group_of(point: str) -> int:
+    """The number of the point's round among those of all points. Raises KeyError for a point that commands reach."""
+    return _GROUPS[point]
+
+
+def rounds_among(points: Iterable[str]) -> Mapping[int, Sequence[Crash]]:
+    """The rounds of all points, by their numbers, with the crashes of ``points`` alone."""
+    wanted = set(points)
+    left = {number: [crash for crash in crashes if crash.point in wanted] for number, crashes in enumerate(_ROUNDS)}
+    return {number: crashes for number, crashes in left.items() if crashes}
+
+
+_GROUPS: Mapping[str, int] = {crash.point: number for number, crashes in enumerate(_ROUNDS) for crash in crashes}
 
 
 def died_at(process: Process, point: str, since: int) -> bool:

@@ -11,16 +11,19 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import httpx
 
 from deploy.native.supervisor import environment
+from tests.faults.plain_http import NO_TLS
 
 ROOT = Path(__file__).resolve().parents[2]
+HEALTH_SECONDS = 2.0
 RESTART_SECONDS = 0.5
 POLL_SECONDS = 0.05
-POLITE_SECONDS = 30.0
+POLITE_SECONDS = 60.0
 CRASHED = 137  # the exit status of a process that reached its crash point
 
 
@@ -77,9 +80,19 @@ class Process:
         if not self.is_running:
             return False
         try:
-            return httpx.get(self.health, timeout=2.0, trust_env=False).status_code == httpx.codes.OK
+            return _health_client().get(self.health).status_code == httpx.codes.OK
         except httpx.HTTPError:
             return False
+
+    def progress(self) -> object:
+        """How far it has got towards readiness: its start, what it waits for, or the CPU it burns before it can say so."""
+        pid = self.pid
+        try:
+            told = _health_client().get(self.health).json()
+            waits = told.get("waiting_for") or told.get("checks")
+        except (httpx.HTTPError, ValueError, AttributeError):
+            return self.starts, _cpu_ticks(pid)
+        return self.starts, waits
 
     # --- what is done to it ------------------------------------------------------------------------------------------
 
@@ -175,6 +188,22 @@ class Process:
             self.ends.append(Ended(self.name, code, time.time(), self._asked))
             self._child = None
             self._restart_at = time.monotonic() + RESTART_SECONDS
+
+
+def _cpu_ticks(pid: int | None) -> int:
+    """User and system time of a process (proc(5)); 0 if there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(fields[11]) + int(fields[12])
+
+
+@cache
+def _health_client() -> httpx.Client:
+    """One for all processes and threads. Connections are not kept: whoever answered may have been killed since."""
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.Client(timeout=HEALTH_SECONDS, trust_env=False, limits=limits, verify=NO_TLS)
 
 
 class Supervisor(threading.Thread):

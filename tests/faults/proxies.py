@@ -6,6 +6,8 @@ from typing import Any
 
 import httpx
 
+from tests.faults.plain_http import NO_TLS
+
 SECONDS = 5.0
 
 
@@ -18,7 +20,7 @@ class Proxy:
     def __init__(self, api: str, name: str) -> None:
         self.name = name
         self._path = f"/proxies/{name}"
-        self._client = httpx.Client(base_url=api, timeout=SECONDS, trust_env=False)
+        self._client = httpx.Client(base_url=api, timeout=SECONDS, trust_env=False, verify=NO_TLS)
 
     def cut(self) -> None:
         """End every connection and refuse new ones."""

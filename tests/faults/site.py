@@ -19,13 +19,14 @@ worker-renditions, worker-archiving, worker-notification, worker-audit, and what
 
 Whoever checks goes straight to the servers: ``settings`` are the stack's own (``pipeline`` is built on them), ``proxied`` are
 what our processes got. Everything may be called from any thread; nothing here is a coroutine.
+
+Sites stand side by side: each has servers, ports, topics, tenants and state of its own (``names.py``).
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -44,16 +45,22 @@ from deploy.native import site as native_site
 from deploy.native import stack as native
 from deploy.native.parts import toxiproxy
 from deploy.native.parts.minio import ADMIN
-from deploy.native.ports import LOOPBACK
+from deploy.native.ports import LOOPBACK, WORKER_PORTS
 from tests.faults.http_faults import Form, HttpFaults, page_error, s3_error, vault_error
+from tests.faults.names import site_name
+from tests.faults.patience import Patience
 from tests.faults.processes import ROOT, Ended, Process, Supervisor
 from tests.faults.proxies import Proxy
 from tests.faults.servers import Server, VaultServer, servers_of
-from tests.support.pipeline import Pipeline
+from tests.faults.site_operator import SiteOperator, SitePipeline
 
 LINES = tuple(toxiproxy.UPSTREAMS)
 HTTP_LINES: Mapping[str, Form] = {"registry": page_error, "ged": page_error, "minio": s3_error, "vault": vault_error}
-READY_SECONDS = 60.0
+#: A process that gets no further towards readiness for so long is stuck, however busy the machine is: Kafka's group coordinator alone
+#: may take a minute after the broker is there.
+STUCK_SECONDS = 150.0
+READY_POLL_SECONDS = 0.2
+COMMAND_SECONDS = 600.0
 #: One client brings all the traffic; how often a client may call is not what these tests are about.
 UNTHROTTLED = {
     "DPJ_RATE_CLIENT": "0",
@@ -84,8 +91,7 @@ class FaultSite:
 
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
         self._overrides = {**QUICK, **(settings or {})}
-        self._reused = os.environ.get("DPJ_FAULT_STACK")
-        self.name = self._reused or f"faults-{os.getpid()}"
+        self.name, self.is_reused = site_name()
         self._closing = ExitStack()
         self._supervisor = Supervisor()
         self.http: dict[str, HttpFaults] = {}
@@ -95,11 +101,6 @@ class FaultSite:
         self.proxied: dict[str, str] = {}
         self.logs = Path()
         self.failed = False  # set by whoever found something: then the logs stay
-
-    @property
-    def is_reused(self) -> bool:
-        """Whether the servers hold what earlier runs left there."""
-        return self._reused is not None
 
     # --- up and down -------------------------------------------------------------------------------------------------
 
@@ -118,7 +119,7 @@ class FaultSite:
         from runtime.config.settings import load_settings
         from runtime.processes.local_stack import prepare
 
-        if self._reused is None:
+        if not self.is_reused:
             self._closing.callback(native.down, self.name, wipe=True)
         native.up(self.name, "full", extras=[toxiproxy.NAME])
         here = native_site.load(self.name)
@@ -139,7 +140,8 @@ class FaultSite:
             line = HttpFaults(f"{LOOPBACK}:{toxiproxy.listening_port(here, name)}", form)
             self.http[name] = self._closing.enter_context(line)
         self.proxied = self._through_lines()
-        self.pipeline = Pipeline(self.settings)
+        self.operator = SiteOperator({**self.settings, **self._overrides}, self.logs)
+        self.pipeline = SitePipeline(self.settings, self.operator)
         self._closing.callback(self.pipeline.close)
         self._supervisor.start()
         self._closing.callback(self._supervisor.close)
@@ -152,7 +154,7 @@ class FaultSite:
 
         for service in services_of(load_settings(self.name)):
             self._create(service.name, service.words, service.health, {})
-        port = _free_port()
+        port = self._spare_port()
         self._create("relay-2", ("relay",), _health(port), {"DPJ_WORKER_PORT_BASE": str(port)})
         for process in self.processes.values():
             process.start()
@@ -255,11 +257,17 @@ class FaultSite:
             number += 1
         from domain.consumers import CONSUMERS
 
-        port = _free_port()
+        port = self._spare_port()
         base = {"DPJ_WORKER_PORT_BASE": str(port - 1 - CONSUMERS.index(consumer))}
         process = self._create(name, ("worker", consumer), _health(port), {**base, **settings})
         process.start()
         return process
+
+    def _spare_port(self) -> int:
+        """One of the stack's own, for the health of a process that ``dpj up`` would not start: no other site can get it."""
+        first = self._here.ports["workers"]
+        taken = {urlsplit(process.health).port for process in self.processes.values()}
+        return next(port for port in reversed(range(first, first + WORKER_PORTS)) if port not in taken)
 
     def remove(self, process: Process) -> None:
         """Stop an added process for good."""
@@ -277,20 +285,20 @@ class FaultSite:
     def dpj(self, *words: str, status: int = 0, **settings: str) -> str:
         """Standard output of a command with the processes' settings and ``settings``.
 
-        Raises AssertionError if it does not end with ``status``, or takes two minutes.
+        Raises AssertionError if it does not end with ``status``, or takes ten minutes.
         """
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         environment = {**kept, "DPJ_HOME": str(self._here.folder.parent), **self._given(), **settings}
         command = [sys.executable, "-m", "runtime.cli.main", *words]
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
         )
         assert done.returncode == status, (words, done.stdout[-1000:], done.stderr[-1000:])
         return done.stdout
 
     # --- all of it ---------------------------------------------------------------------------------------------------
 
-    def calm(self, seconds: float = READY_SECONDS) -> None:
+    def calm(self) -> None:
         """Undo every fault: lines open, HTTP errors and quota off, Vault open, servers up, processes going and ready."""
         for line in self.http.values():
             line.clear()
@@ -302,18 +310,18 @@ class FaultSite:
         for process in list(self.processes.values()):
             process.supervised = True
             process.start()
-        self.wait_ready(seconds)
+        self.wait_ready()
 
-    def wait_ready(self, seconds: float = READY_SECONDS) -> None:
-        """Until every process says so. Raises AssertionError naming those that don't, and where their logs are."""
-        ends = time.monotonic() + seconds
+    def wait_ready(self) -> None:
+        """Until every process says so. Raises AssertionError naming those that get no further, and where their logs are."""
+        patience = Patience(STUCK_SECONDS)
         waiting = list(self.processes.values())
         while waiting := [process for process in waiting if not process.is_ready]:
-            if time.monotonic() > ends:
+            if patience.is_over({process.name: process.progress() for process in waiting}):
                 self.failed = True
-                names = ", ".join(process.name for process in waiting)
-                raise AssertionError(f"not ready after {seconds:.0f} s: {names}; logs in {self.logs}")
-            time.sleep(0.1)
+                told = ", ".join(f"{process.name} {process.progress()}" for process in waiting)
+                raise AssertionError(f"{patience.told}, and not ready: {told}; logs in {self.logs}")
+            time.sleep(READY_POLL_SECONDS)
 
     def log_tails(self, lines: int = 15) -> str:
         """The last warnings and errors of every process, for a test's report."""
@@ -334,9 +342,3 @@ def _moved(url: str, address: str) -> str:
 
 def _health(port: int) -> str:
     return f"http://{LOOPBACK}:{port}/readyz"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])

@@ -8,6 +8,7 @@ import email.policy
 import hashlib
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.message import EmailMessage
@@ -19,7 +20,8 @@ from urllib.parse import quote, urlsplit
 
 import asyncpg
 import httpx
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 from fastavro import parse_schema, schemaless_reader
 from minio import Minio
 from pymongo import MongoClient
@@ -36,6 +38,7 @@ from tests.faults.observation import (
     Record,
     Row,
 )
+from tests.faults.plain_http import NO_TLS
 from tests.faults.sealed_file_names import column_keys, file_name
 from tests.support.pipeline import ROOT, SUBJECTS
 
@@ -44,6 +47,7 @@ UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 FRAME = 5
 READ_SECONDS = 60
 MAX_CHILDREN = 1000
+KAFKA_SECONDS = 60.0
 
 
 class Stores:
@@ -52,6 +56,8 @@ class Stores:
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._settings = settings
         self._mails: dict[Path, Mail] = {}
+        self._lock = threading.Lock()
+        self._kafka_admin: AdminClient | None = None
 
     async def observe(self, tenants: Iterable[str], since: Mapping[tuple[str, int], int] | None = None) -> Observation:
         """All that is held for ``tenants``; Kafka from the offsets ``since``, or from its beginning."""
@@ -72,7 +78,7 @@ class Stores:
     # --- PostgreSQL ----------------------------------------------------------------------------------------------
 
     async def query(self, text: str, *values: Any) -> list[Any]:
-        connection = await asyncpg.connect(self._settings["DPJ_POSTGRES_DSN"], timeout=10)
+        connection = await asyncpg.connect(self._settings["DPJ_POSTGRES_DSN"], timeout=READ_SECONDS)
         try:
             found: list[Any] = await connection.fetch(text, *values, timeout=READ_SECONDS)
             return found
@@ -210,6 +216,10 @@ class Stores:
                 if record is not None and record.tenant in tenants:
                     seen.records.append(record)
 
+    def dead_letters(self, since: Mapping[tuple[str, int], int]) -> list[DeadLetter]:
+        """Those that came after the offsets ``since``."""
+        return [_dead_letter(message) for message in self._messages(since) if message.topic().startswith(DEAD_LETTERS)]
+
     def _messages(self, since: Mapping[tuple[str, int], int]) -> Iterator[Any]:
         consumer = self._consumer("faults-reader")
         try:
@@ -234,18 +244,32 @@ class Stores:
 
     def lag(self) -> dict[tuple[str, str, int], int]:
         """Records not committed, per (group, topic, partition)."""
+        admin = self._admin()
+        places = [TopicPartition(*place) for place in _partitions(admin)]
+        committed = {
+            group: admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group]
+            for group in (f"dpj.{name}" for name in CONSUMERS)
+        }
+        lows = admin.list_offsets({place: OffsetSpec.earliest() for place in places})
+        highs = admin.list_offsets({place: OffsetSpec.latest() for place in places})
         found = {}
         for name, topics in CONSUMERS.items():
             group = f"dpj.{name}"
-            consumer = self._consumer(group)
-            try:
-                places = [place for place in _partitions(consumer) if place[0] in topics]
-                for done in consumer.committed([TopicPartition(*place) for place in places], timeout=10):
-                    low, high = _watermarks(consumer, (done.topic, done.partition))
-                    found[group, done.topic, done.partition] = high - max(low, done.offset)
-            finally:
-                consumer.close()
+            answer = committed[group].result(KAFKA_SECONDS).topic_partitions
+            done = {(place.topic, place.partition): place.offset for place in answer}
+            for place in places:
+                if place.topic in topics:
+                    low, high = (looked[place].result(KAFKA_SECONDS).offset for looked in (lows, highs))
+                    committed_to = done.get((place.topic, place.partition), 0)
+                    found[group, place.topic, place.partition] = high - max(low, committed_to)
         return found
+
+    def _admin(self) -> AdminClient:
+        """One for all looks: rest is looked for twice a second."""
+        with self._lock:
+            if self._kafka_admin is None:
+                self._kafka_admin = AdminClient({"bootstrap.servers": self._settings["DPJ_KAFKA_BOOTSTRAP"]})
+            return self._kafka_admin
 
 
 class Ged:
@@ -253,7 +277,7 @@ class Ged:
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         user = (settings["DPJ_GED_USER"], settings["DPJ_GED_PASSWORD"])
-        self._client = httpx.Client(auth=user, timeout=READ_SECONDS, trust_env=False)
+        self._client = httpx.Client(auth=user, timeout=READ_SECONDS, trust_env=False, verify=NO_TLS)
         about = self._client.get(settings["DPJ_GED_URL"]).raise_for_status().json()[settings["DPJ_GED_REPOSITORY"]]
         ours = urlsplit(settings["DPJ_GED_URL"])
         self.root = f"{ours.scheme}://{ours.netloc}{urlsplit(about['rootFolderUrl']).path.rstrip('/')}"
@@ -351,10 +375,10 @@ def _dead_letter(message: Any) -> DeadLetter:
 
 
 def _partitions(consumer: Any) -> list[tuple[str, int]]:
-    topics = consumer.list_topics(timeout=10).topics
+    topics = consumer.list_topics(timeout=KAFKA_SECONDS).topics
     return [(name, number) for name in topics if name.startswith("dpj.") for number in topics[name].partitions]
 
 
 def _watermarks(consumer: Any, place: tuple[str, int]) -> tuple[int, int]:
-    low, high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=10)
+    low, high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=KAFKA_SECONDS)
     return low, high

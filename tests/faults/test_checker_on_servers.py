@@ -12,7 +12,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pytest
 from confluent_kafka import Producer
 from fastavro import schemaless_reader, schemaless_writer
 
@@ -83,7 +82,7 @@ async def event_of_the_same_number(checker: Checker, deposit: Deposit) -> None:
     schemaless_writer(body, schema, said | {"event_id": uuid.uuid4()})
     producer = Producer({"bootstrap.servers": checker.pipeline.settings["DPJ_KAFKA_BOOTSTRAP"]})
     producer.produce(UPLOADED, found.value()[:FRAME] + body.getvalue(), found.key(), partition=found.partition())
-    assert producer.flush(10) == 0
+    assert producer.flush(60) == 0
 
 
 async def state_set_back(checker: Checker, deposit: Deposit) -> None:
@@ -107,7 +106,6 @@ PLANTS: dict[Plant, set[str]] = {
 }
 
 
-@pytest.mark.timeout(600)
 async def test_what_is_broken_by_hand_is_found(site: FaultSite, tmp_path: Path) -> None:
     with ExitStack() as files:
         await _break_and_look(site, tmp_path, files)

@@ -15,6 +15,7 @@ import httpx
 
 from tests.faults.documents import KINDS, POISON, SOUND, make
 from tests.faults.journal import Deposit, Writer
+from tests.faults.plain_http import NO_TLS
 
 REQUEST_SECONDS = 12.0
 #: How long a client tries the same request: longer than the longest fault.
@@ -62,7 +63,7 @@ class Clients:
         self._dossiers: list[str] = []
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
         self._http = httpx.AsyncClient(
-            base_url=f"{url}/api/v1", timeout=REQUEST_SECONDS, trust_env=False, limits=limits
+            base_url=f"{url}/api/v1", timeout=REQUEST_SECONDS, trust_env=False, limits=limits, verify=NO_TLS
         )
         self._headers = {role: {"Authorization": f"Bearer {token}"} for role, token in tokens.items()}
 

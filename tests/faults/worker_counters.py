@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from tests.faults.plain_http import NO_TLS
+
 if TYPE_CHECKING:
     from tests.faults.site import FaultSite
 
@@ -35,7 +37,7 @@ class Tally:
     async def run(self) -> None:
         """Look every second until cancelled."""
         first = True
-        async with httpx.AsyncClient(timeout=EVERY_SECONDS, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=EVERY_SECONDS, trust_env=False, verify=NO_TLS) as client:
             while True:
                 workers = [name for name in self._site.processes if name.startswith("worker-")]
                 await asyncio.gather(*(self._look(client, name, count=not first) for name in workers))

@@ -122,6 +122,11 @@ class Pipeline:
             self.json("keys", "create", "--tenant", tenant)
             self._keyed.add(tenant)
 
+    def token(self, role: str, tenant: str = TENANT, seconds: int = 3600) -> str:
+        """What an operator issues for a caller of the API, good for so many seconds."""
+        issued: str = self.json("token", "--role", role, "--tenant", tenant, "--ttl", str(seconds))["token"]
+        return issued
+
     def stop(self) -> None:
         """End our processes, not the servers."""
         self.dpj("down", "--keep-servers")
@@ -156,7 +161,7 @@ class Pipeline:
 
     def _new_client(self, role: str, tenant: str) -> httpx.Client:
         self.give_key(tenant)
-        token = self.json("token", "--role", role, "--tenant", tenant)["token"]
+        token = self.token(role, tenant)
         return httpx.Client(
             base_url=f"{self.url}/api/v1",
             headers={"Authorization": f"Bearer {token}"},
