@@ -56,7 +56,6 @@ class Site:
         self.app = create_app("test", settings, lambda: None)
         self.accepted: list[tuple[int, int]] = []
         self.bench.delivery.accept = self.accept  # type: ignore[method-assign]
-        self.crashes: list[BaseException] = []
         attach(self.app, (TOPIC,), self.bench.delivery)
         (self.agent,) = self.app.agents.values()
         self.consumer: Any = self.app.consumer
@@ -64,7 +63,6 @@ class Site:
         self.fetches = self.seeks = 0
         self.consumer._wait_next_records = self.wait_next_records
         self.consumer.perform_seek = self.perform_seek
-        self.app.crash = self.crash
 
     def accept(self, record: Record) -> None:
         self.accepted.append((record.partition.number, record.offset))
@@ -76,9 +74,6 @@ class Site:
 
     async def perform_seek(self) -> None:
         self.seeks += 1
-
-    async def crash(self, error: BaseException) -> None:
-        self.crashes.append(error)
 
     def fetched(self, partition: int, *offsets: int) -> None:
         tp = TP(TOPIC, partition)
@@ -213,13 +208,7 @@ async def test_what_is_fetched_during_a_rebalance_is_sought_back_to(site: Site) 
 async def test_an_agent_that_ends_while_its_app_runs_crashes_the_app_and_takes_nothing_more(
     site: Site, end: str
 ) -> None:
-    crashed = asyncio.Event()
     (actor,) = site.agent._actors
-
-    async def crash(reason: BaseException) -> None:
-        crashed.set()
-
-    site.app.crash = actor.crash = crash
     if end == "error":
         site.bench.delivery.accept = lambda record: 1 / 0  # type: ignore[assignment, method-assign, return-value]
     elif end == "cancelled":
@@ -229,7 +218,10 @@ async def test_an_agent_that_ends_while_its_app_runs_crashes_the_app_and_takes_n
         site.topic._throw(StopAsyncIteration())
     site.fetched(0, 0)
     await site.hand_over()
-    await asyncio.wait_for(crashed.wait(), 2)
+    crashed = (
+        site.app if end == "stream ended" else site.app.agents
+    )  # its parent here, as the app itself is not started
+    await asyncio.wait_for(crashed._crashed.wait(), 2)
     await asyncio.wait({actor.actor_task}, timeout=2)
     assert actor.actor_task.done()
     site.bench.delivery.accept = site.accept  # type: ignore[method-assign]
