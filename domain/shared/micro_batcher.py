@@ -93,7 +93,7 @@ class MicroBatcher(Generic[Item, Result]):
         self._running = 0
         self._closed = False
         self._next_at = 0.0
-        self._called_at = 0.0
+        self._called_at = float("-inf")
 
     async def submit(self, item: Item) -> Result:
         """The item's own answer. Raises its own error, that of its whole call, or what ``error_of`` makes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from domain.documents import Document
 from domain.events import Event
-from processors.ports import Processor
+from processors.ports.processor import Processor
 from tests.support.memory import MemoryDatabase
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from deploy.native import stack as native
 from deploy.native.errors import PartFailed
-from runtime.cli import pipeline
-from runtime.cli.pipeline import ProfileName, bring_up
+from runtime.processes import local_stack
+from runtime.processes.local_stack import bring_up
 
 Then = Mapping[str, Callable[[], None]] | None
 
@@ -37,8 +37,8 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr("runtime.processes.local.Services", FakeServices)
     monkeypatch.setattr("runtime.config.settings.load_settings", lambda name: SimpleNamespace(stack_name=name))
-    monkeypatch.setattr(pipeline, "prepare_data", lambda *_: done.append("tables"))
-    monkeypatch.setattr(pipeline, "prepare_topics", lambda *_: done.append("topics"))
+    monkeypatch.setattr(local_stack, "prepare_data", lambda *_: done.append("tables"))
+    monkeypatch.setattr(local_stack, "prepare_topics", lambda *_: done.append("topics"))
     return done
 
 
@@ -62,18 +62,18 @@ def test_what_the_database_is_enough_for_is_done_beside_the_other_servers(
     done: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     servers(done, monkeypatch)
-    bring_up("mine", ProfileName.EMBEDDED, say_nothing)
+    bring_up("mine", "embedded", say_nothing)
     assert done == ["database", "tables", "processes started", "all servers", "topics", "processes ready"]
 
 
 def test_the_full_profile_has_its_servers_first(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     servers(done, monkeypatch)
-    bring_up("mine", ProfileName.FULL, say_nothing)
+    bring_up("mine", "full", say_nothing)
     assert done == ["database", "all servers", "tables", "processes started", "topics", "processes ready"]
 
 
 def test_processes_go_with_servers_that_do_not_come(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     servers(done, monkeypatch, fails=True)
     with pytest.raises(PartFailed):
-        bring_up("mine", ProfileName.EMBEDDED, say_nothing)
+        bring_up("mine", "embedded", say_nothing)
     assert done == ["database", "tables", "processes started", "ended api relay"]

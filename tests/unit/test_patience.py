@@ -20,7 +20,7 @@ from runtime.config.settings import Settings
 from runtime.processes import local
 from runtime.processes.health_ports import Health, Service
 from runtime.processes.local import Services
-from tests.unit.test_untrusted_files_wiring import NEEDED
+from tests.support.settings import BASE
 
 STACK = "patient"
 
@@ -94,7 +94,7 @@ def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sleepe
     monkeypatch.setenv("DPJ_HOME", str(tmp_path))
     monkeypatch.delenv("DPJ_SETTINGS", raising=False)
     site.load_or_create(STACK, "embedded")
-    given: dict[str, Any] = {**NEEDED, "stack_name": STACK}
+    given: dict[str, Any] = {**BASE, "stack_name": STACK}
     found = Sleepers(Settings(**given, _env_file=None))
     found.services = found.services[:2]
     yield found

@@ -11,7 +11,7 @@ import pytest
 
 from crypto.encoding import to_text
 from runtime.cli.main import _COMMANDS, main
-from tests.unit.test_untrusted_files_wiring import NEEDED
+from tests.support.settings import BASE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,7 +26,7 @@ PARSERS = ("PIL", "pypdfium2")
 #: What is made at the start of each process, and what it must not have loaded then.
 PROCESSES = {
     "api": (
-        "create_app(site.api()); api_server",
+        "create_app(site.api(), document_of); api_server",
         (*NEVER, *KAFKA_STREAMS, *MAIL, *PARSERS, "confluent_kafka", "pymongo", "operations.kafka.lag"),
     ),
     "relay": (
@@ -55,7 +55,7 @@ PROCESSES = {
 
 #: As ``runtime.processes.run`` has it for each process.
 IMPORTS = {
-    "api": "from ingest_api.app import create_app; from runtime.processes.serving import api_server",
+    "api": "from ingest_api.app import create_app; from ingest_api.openapi import document_of; from runtime.processes.serving import api_server",
     "relay": "from runtime.processes.erasure_jobs import create_eraser; from runtime.processes import reconcile_jobs",
     "watchdog": (
         "from operations.kafka import lag; from operations.kafka.watchdog import Watchdog;"
@@ -76,7 +76,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         place.chmod(0o600)
         files[name] = str(place)
     chosen = {
-        **NEEDED,
+        **BASE,
         "keyring_file": str(folder / "keyring.json"),
         "signing_key_file": str(folder / "signing.pem"),
         "objects_dir": str(folder / "objects"),
