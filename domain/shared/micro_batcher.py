@@ -7,6 +7,7 @@ unless its policy says so. For one event loop.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
@@ -84,10 +85,15 @@ class MicroBatcher(Generic[Item, Result]):
         send: Send[Item, Result],
         policy: BatchPolicy,
         error_of: Callable[[Full | Late | Closed], Exception] = lambda ended: ended,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._send = send
         self._policy = policy
         self._error_of = error_of
+        self._now = now
+        self._sleep = sleep
         self._waiting: deque[Waiting[Item, Result]] = deque()
         self._senders: set[asyncio.Task[None]] = set()
         self._running = 0
@@ -133,10 +139,10 @@ class MicroBatcher(Generic[Item, Result]):
         """One call after the other until nothing waits."""
         try:
             if self._policy.window:
-                await asyncio.sleep(self._policy.window)
+                await self._sleep(self._policy.window)
             while self._waiting:
-                if (early := self._next_at - asyncio.get_running_loop().time()) > 0:
-                    await asyncio.sleep(early)
+                if (early := self._next_at - self._now()) > 0:
+                    await self._sleep(early)
                     continue  # another sender may have been first
                 self._pace_next_call()
                 if batch := self._take():
@@ -150,7 +156,7 @@ class MicroBatcher(Generic[Item, Result]):
 
     def _pace_next_call(self) -> None:
         """When the call after this one may start: at once, unless items come so fast that waiting gathers several."""
-        policy, now = self._policy, asyncio.get_running_loop().time()
+        policy, now = self._policy, self._now()
         if not (policy.pace and self._waiting):
             return
         elapsed, self._called_at = now - self._called_at, now

@@ -54,12 +54,41 @@ def sender() -> Sender:
     return Sender()
 
 
+async def settled() -> None:
+    """Everything that waits for no clock has happened."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+class Clock:
+    """A time that goes on when the test says so."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+        self._sleeping: list[tuple[float, asyncio.Event]] = []
+
+    def now(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        over = asyncio.Event()
+        self._sleeping.append((self.time + seconds, over))
+        await over.wait()
+
+    async def go_on(self, seconds: float) -> None:
+        self.time += seconds
+        for until, over in self._sleeping:
+            if until <= self.time + 1e-9:
+                over.set()
+        await settled()
+
+
 def away(ended: Full | Late | Closed) -> Exception:
     return Away(type(ended).__name__)
 
 
 def batcher(sender: Sender, **policy: Any) -> MicroBatcher[int, int]:
-    ours = {"size": 256, "calls": 2, "waiting": 4096, "window": 0.001, "deadline": 2.0, **policy}
+    ours = {"size": 256, "calls": 2, "waiting": 4096, "deadline": 30.0, **policy}
     return MicroBatcher(sender, BatchPolicy(**ours), away)
 
 
@@ -73,7 +102,7 @@ async def test_batches_are_bounded_and_so_are_calls(sender: Sender) -> None:
     made = batcher(sender, size=4, calls=2)
     sender.gate = asyncio.Event()
     asked = [asyncio.create_task(made.submit(n)) for n in range(11)]
-    await asyncio.sleep(0.02)
+    await settled()
     assert [len(batch) for batch in sender.batches] == [4, 4]
     sender.gate.set()
     assert await asyncio.gather(*asked) == [2 * n for n in range(11)]
@@ -127,9 +156,9 @@ async def test_a_full_queue_refuses_at_once(sender: Sender) -> None:
     made = batcher(sender, waiting=3, calls=1, size=1)
     sender.gate = asyncio.Event()
     asked = [asyncio.create_task(made.submit(0))]
-    await asyncio.sleep(0.01)  # under way
+    await settled()  # under way
     asked += [asyncio.create_task(made.submit(n)) for n in range(1, 5)]
-    await asyncio.sleep(0.01)
+    await settled()
     refused = [task for task in asked if task.done()]
     assert len(refused) == 1
     with pytest.raises(Away, match="Full"):
@@ -144,7 +173,7 @@ async def test_the_deadline_holds_for_queue_and_call(sender: Sender) -> None:
     answers = await asyncio.gather(made.submit(1), made.submit(2), return_exceptions=True)
     assert all(isinstance(answer, Away) for answer in answers)
     sender.gate.set()
-    await asyncio.sleep(0.01)
+    await settled()
     assert sender.batches == [[1]]  # nobody waited for 2 any more
     assert await made.submit(3) == 6
 
@@ -153,7 +182,7 @@ async def test_a_caller_that_gives_up_disturbs_no_other(sender: Sender) -> None:
     made = batcher(sender)
     sender.gate = asyncio.Event()
     leaving, staying = asyncio.create_task(made.submit(1)), asyncio.create_task(made.submit(2))
-    await asyncio.sleep(0.01)
+    await settled()
     leaving.cancel()
     sender.gate.set()
     assert await staying == 4
@@ -162,7 +191,7 @@ async def test_a_caller_that_gives_up_disturbs_no_other(sender: Sender) -> None:
     sender.failure = Away()
     sender.gate.clear()
     leaving, staying = asyncio.create_task(made.submit(1)), asyncio.create_task(made.submit(2))
-    await asyncio.sleep(0.01)
+    await settled()
     leaving.cancel()
     await asyncio.sleep(0)
     sender.gate.set()
@@ -174,7 +203,7 @@ async def test_closing_frees_everyone(sender: Sender) -> None:
     made = batcher(sender, calls=1, size=1)
     sender.gate = asyncio.Event()
     asked = [asyncio.create_task(made.submit(n)) for n in range(3)]
-    await asyncio.sleep(0.01)
+    await settled()
     await made.aclose()
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert all(isinstance(answer, Away) for answer in answers)
@@ -202,9 +231,9 @@ async def test_with_one_call_what_comes_meanwhile_is_the_next_one(sender: Sender
     made = MicroBatcher(sender, BatchPolicy(size=3))
     sender.gate = asyncio.Event()
     asked = [asyncio.create_task(made.submit(0))]
-    await asyncio.sleep(0.01)
+    await settled()
     asked += [asyncio.create_task(made.submit(n)) for n in range(1, 6)]
-    await asyncio.sleep(0.01)
+    await settled()
     assert sender.batches == [[0]]
     sender.gate.set()
     await asyncio.gather(*asked)
@@ -217,32 +246,58 @@ async def test_a_second_call_starts_where_enough_wait(sender: Sender, waiting: i
     made = MicroBatcher(sender, BatchPolicy(size=256, calls=2, enough=5))
     sender.gate = asyncio.Event()
     asked = [asyncio.create_task(made.submit(0))]
-    await asyncio.sleep(0.01)
+    await settled()
     asked += [asyncio.create_task(made.submit(1 + n)) for n in range(waiting)]
-    await asyncio.sleep(0.01)
+    await settled()
     assert len(sender.batches) == calls
     sender.gate.set()
     assert await asyncio.gather(*asked) == [2 * n for n in range(1 + waiting)]
 
 
+async def test_a_first_item_waits_for_others_as_long_as_its_window(sender: Sender) -> None:
+    clock = Clock()
+    made = MicroBatcher(sender, BatchPolicy(size=8, window=2.0), now=clock.now, sleep=clock.sleep)
+    asked = [asyncio.create_task(made.submit(1))]
+    await settled()
+    await clock.go_on(1.5)
+    asked.append(asyncio.create_task(made.submit(2)))
+    await settled()
+    assert sender.batches == []
+    await clock.go_on(0.5)
+    assert sender.batches == [[1, 2]]
+    await asyncio.gather(*asked)
+
+
 async def test_under_load_calls_keep_their_pace_and_without_it_they_do_not(sender: Sender) -> None:
-    made = batcher(sender, window=0.0, pace=0.2, company=4)
-    loop = asyncio.get_running_loop()
-    await made.submit(0)
-    began = loop.time()
-    await made.submit(1)  # one after the other: no company to wait for
-    assert loop.time() - began < 0.1
-    await asyncio.gather(*(made.submit(100 + n) for n in range(20)))
-    await asyncio.gather(*(made.submit(100 + n) for n in range(20)))
-    assert loop.time() - began >= 0.2
-    assert [len(batch) for batch in sender.batches] == [1, 1, 20, 20]
+    clock = Clock()
+    made = MicroBatcher(sender, BatchPolicy(size=8, calls=2, pace=10.0, company=4), now=clock.now, sleep=clock.sleep)
+
+    async def ask(*items: int) -> None:
+        asked.extend(asyncio.create_task(made.submit(item)) for item in items)
+        await settled()
+
+    asked: list[asyncio.Task[int]] = []
+    await ask(0)
+    await clock.go_on(3.0)
+    await ask(1)  # one in three seconds: waiting ten gathers no company
+    await clock.go_on(3.0)
+    await ask(2, 3)  # two in three seconds would: the call after this one waits
+    assert sender.batches == [[0], [1], [2, 3]]
+    await clock.go_on(4.0)
+    await ask(4, 5)
+    await clock.go_on(5.0)
+    await ask(6)
+    assert sender.batches == [[0], [1], [2, 3]]
+    await clock.go_on(1.0)
+    assert sender.batches == [[0], [1], [2, 3], [4, 5, 6]]
+    assert [task.result() for task in asked] == [2 * n for n in range(7)]
 
 
 async def test_a_sender_that_is_cancelled_leaves_nobody_waiting(sender: Sender) -> None:
     made = batcher(sender, calls=1, size=1)
     sender.gate = asyncio.Event()
     asked = [asyncio.create_task(made.submit(n)) for n in range(3)]
-    await asyncio.sleep(0.01)
+    await settled()
     for task in list(made._senders):
         task.cancel()
     answers = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 1)
