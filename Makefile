@@ -17,7 +17,7 @@ CORE_COVERAGE := 95
 install: .venv/installed
 
 .venv/installed: pyproject.toml uv.lock
-	@$(UV) sync --locked --quiet
+	@deploy/install.sh
 	@touch $@
 
 demo: install
