@@ -24,7 +24,7 @@ install: .venv/installed
 # Bytecode of libraries and of our own modules is written here, even where PYTHONDONTWRITEBYTECODE is set: without it each start of a
 # process would compile all that it loads.
 .venv/installed: pyproject.toml uv.lock
-	@$(UV) sync --locked --quiet --compile-bytecode
+	@deploy/install.sh --compile-bytecode
 	@env -u PYTHONDONTWRITEBYTECODE -u PYTHONPYCACHEPREFIX $(RUN)/python -m compileall -q $(PACKAGES)
 	@touch $@
 

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from deploy.native import programs
 from deploy.native.errors import Missing
 from deploy.native.report import Reporter
 
@@ -33,7 +34,9 @@ JAVA = Prerequisite("Java >= 17", "on Debian: apt-get install default-jre-headle
 GO = Prerequisite("Go >= 1.24", "on Debian 13: apt-get install golang-go; elsewhere https://go.dev/dl")
 POSTGRES = Prerequisite("PostgreSQL >= 15", "on Debian: apt-get install postgresql")
 POSTGRES_TLS = Prerequisite(
-    "PostgreSQL >= 15 with TLS", "the wheel's has none; on Debian: apt-get install postgresql; or up --no-tls"
+    "PostgreSQL >= 15 with TLS",
+    "the wheel's has none; on Debian: apt-get install postgresql; or up --no-tls",
+    "postgresql",
 )
 MAGIC = Prerequisite("libmagic", "on Debian: apt-get install libmagic1")
 REDIS = Prerequisite("Redis", "on Debian: apt-get install redis-server", "redis-server")
@@ -75,6 +78,7 @@ def ensure(lacking: Callable[[], list[Prerequisite]], reporter: Reporter) -> Non
     packages = sorted({item.package for item in found if item.package})
     if packages and os.geteuid() == 0 and shutil.which("apt-get") is not None:
         _install(packages, reporter)
+        programs.look_again()
         found = lacking()
     if found:
         lines = [f"  {item.name}: {item.next_step}" for item in dict.fromkeys(found)]

@@ -86,6 +86,12 @@ def postgres(major: int | None = None, *, tls: bool = False) -> Program | None:
     return next(iter(wheels + system if wheels_are_preferred() else system + wheels), None)
 
 
+def look_again() -> None:
+    """Forget what the system had: something was installed."""
+    for finder in (_system_java, _system_go, _system_postgres):
+        finder.cache_clear()
+
+
 def wheels_are_preferred() -> bool:
     """Raises StackError for a setting that is neither."""
     chosen = os.environ.get("DPJ_STACK_PREFER") or "system"

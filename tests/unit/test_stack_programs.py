@@ -251,9 +251,28 @@ def test_apt_installs_for_root_what_no_wheel_has_and_nothing_else(monkeypatch: p
         prerequisites.shutil, "which", lambda name, **_: "/usr/bin/apt-get" if name == "apt-get" else None
     )
     monkeypatch.setattr(prerequisites, "_install", lambda packages, reporter: installed.extend(packages))
+    lacking = [prerequisites.JAVA, prerequisites.POSTGRES, prerequisites.POSTGRES_TLS, *Clamd().lacks(here)]
     with pytest.raises(Missing):
-        prerequisites.ensure(lambda: [prerequisites.JAVA, *Clamd().lacks(here), *Redis().lacks(here)], Silent())
-    assert installed == ["clamav-daemon", "redis-server"]
+        prerequisites.ensure(lambda: [*lacking, *Redis().lacks(here)], Silent())
+    assert installed == ["clamav-daemon", "postgresql", "redis-server"]
+
+
+def test_what_was_just_installed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "POSTGRES_FOLDERS", ())
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(prerequisites.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(prerequisites.shutil, "which", lambda name, **_: str(tmp_path / name))
+    monkeypatch.setattr(
+        prerequisites,
+        "_install",
+        lambda *_: says(says(tmp_path, "initdb", ""), "postgres", "postgres (PostgreSQL) 15.18"),
+    )
+
+    def lacking() -> list[prerequisites.Prerequisite]:
+        return [] if programs.postgres(tls=True) else [prerequisites.POSTGRES_TLS]
+
+    prerequisites.ensure(lacking, Silent())
+    assert lacking() == []
 
 
 @pytest.mark.usefixtures("bare")
