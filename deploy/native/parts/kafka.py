@@ -45,8 +45,7 @@ class Kafka(Part):
         if not (site.data("kafka") / "meta.properties").exists():
             java = _java(self.built, "-XX:TieredStopAtLevel=1", "-Xmx128m")
             options = (
-                "--cluster-id",
-                str(site.identity["kafka_cluster"]),
+                f"--cluster-id={site.identity['kafka_cluster']}",  # one word: the id may begin with a hyphen
                 "--config",
                 str(config / "kafka.properties"),
             )
