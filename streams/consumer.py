@@ -14,10 +14,9 @@ from confluent_kafka.admin import AdminClient
 
 from domain.shared.waiting import pause, unless_stopped
 from streams.agents import attach
-from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, create_app
+from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, PartitionsUnowned, create_app
 from streams.delivery import Delivery, Flow
 from streams.librdkafka import note_tls
-from streams.ownership import PartitionsUnowned
 
 log = structlog.get_logger()
 

@@ -49,13 +49,14 @@ def run_api(settings: Settings) -> None:
     from ingest_api.openapi import document_of
     from processors.documents.revocations import POLL_SECONDS
     from runtime.processes.serving import api_server
+    from runtime.wiring.http_api import api_dependencies
 
     configure_logging("api", log_format=settings.log_format, level=settings.log_level)
     certificate = server_certificate(settings)
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
         server = api_server(
-            create_app(site.api(), document_of),
+            create_app(api_dependencies(site), document_of),
             host=settings.api_host,
             port=settings.api_port,
             head_seconds=settings.header_timeout,

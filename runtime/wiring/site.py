@@ -13,7 +13,6 @@ from runtime.config.transport import client_tls, kafka_security, kafka_tls
 from runtime.wiring.adapters import Adapters
 
 if TYPE_CHECKING:
-    from ingest_api.dependencies import ApiDependencies
     from processors.audit.chaining import Mover
     from processors.documents.revocations import Revoking
     from processors.documents.search import DocumentSearch
@@ -299,12 +298,6 @@ class Site(Adapters):
             batch=settings.relay_batch,
             keep_hours=settings.outbox_keep_hours,
         )
-
-    def api(self) -> ApiDependencies:
-        """What the HTTP API is made of. Its framework is loaded here: no other process pays for it at its start."""
-        from runtime.wiring.http_api import api_dependencies
-
-        return api_dependencies(self)
 
 
 _PROCESSORS: Final[dict[str, Callable[[Site], Processor]]] = {

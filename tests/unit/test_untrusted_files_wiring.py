@@ -18,6 +18,7 @@ from domain.lifecycle import CHECKED, READABLE
 from domain.renderings import NoThumbnail
 from processors.resilience.circuit_breakers import CircuitBreaker
 from rendering.confinement import Layer
+from runtime.wiring.http_api import api_dependencies
 from runtime.wiring.site import Site
 from runtime.wiring.untrusted_files import (
     ParserMetrics,
@@ -80,7 +81,7 @@ async def test_who_serves_content_knows_of_the_antivirus(antivirus: str, tmp_pat
         "signing_key_file": tmp_path / "s.json",
     }
     site = Site(settings_of(antivirus=antivirus, **keys, **local))
-    api = site.api()
+    api = api_dependencies(site)
     assert api.reading._scanned_only is (antivirus == "clamd")
     assert api.links._open_states == (CHECKED if antivirus == "clamd" else READABLE)
     await site.aclose()

@@ -26,7 +26,7 @@ PARSERS = ("PIL", "pypdfium2")
 #: What is made at the start of each process, and what it must not have loaded then.
 PROCESSES = {
     "api": (
-        "create_app(site.api(), document_of); api_server",
+        "create_app(api_dependencies(site), document_of); api_server",
         (*NEVER, *KAFKA_STREAMS, *MAIL, *PARSERS, "confluent_kafka", "pymongo", "operations.kafka.lag"),
     ),
     "relay": (
@@ -55,7 +55,7 @@ PROCESSES = {
 
 #: As ``runtime.processes.run`` has it for each process.
 IMPORTS = {
-    "api": "from ingest_api.app import create_app; from ingest_api.openapi import document_of; from runtime.processes.serving import api_server",
+    "api": "from ingest_api.app import create_app; from ingest_api.openapi import document_of; from runtime.wiring.http_api import api_dependencies; from runtime.processes.serving import api_server",
     "relay": "from runtime.processes.erasure_jobs import create_eraser; from runtime.processes import reconcile_jobs",
     "watchdog": (
         "from operations.kafka import lag; from operations.kafka.watchdog import Watchdog;"
