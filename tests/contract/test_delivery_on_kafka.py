@@ -19,8 +19,7 @@ from structlog.testing import capture_logs
 from domain.errors import GedUnavailable
 from domain.events import Event
 from processors.ports.work import Commit
-from streams import apps
-from streams.apps import ConsumerOffsets, ConsumerSettings
+from streams.apps import ConsumerOffsets, ConsumerSettings, NotingAssignor
 from streams.consumer import ConsumerRunner
 from streams.delivery import Delivery, Flow, Policy
 from streams.lanes import Record
@@ -296,7 +295,7 @@ async def test_partitions_that_an_assignment_left_to_nobody_are_taken(
         def partitions_for_topic(self, topic: str) -> Any:
             return None if topic == site.topic else self._cluster.partitions_for_topic(topic)
 
-    noting = apps.NotingAssignor.assign
+    noting = NotingAssignor.assign
 
     def forgetful(self: Any, cluster: Any, members: Any) -> Any:
         ours = any(site.topic in metadata.subscription for metadata in members.values())
@@ -305,7 +304,7 @@ async def test_partitions_that_an_assignment_left_to_nobody_are_taken(
             return noting(self, Forgetful(cluster), members)
         return noting(self, cluster, members)
 
-    monkeypatch.setattr(apps.NotingAssignor, "assign", forgetful)
+    monkeypatch.setattr(NotingAssignor, "assign", forgetful)
     events = [*site.send(3, 0), *site.send(3, 1)]
     with capture_logs() as logs:
         async with site.running():
