@@ -7,7 +7,6 @@ unless its policy says so. For one event loop.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
@@ -77,6 +76,11 @@ class Waiting(Generic[Item, Result]):
 Send = Callable[[Sequence[Waiting[Item, Result]]], Awaitable[None]]
 
 
+def _loop_time() -> float:
+    """The clock that a loop's own sleeps go by."""
+    return asyncio.get_running_loop().time()
+
+
 class MicroBatcher(Generic[Item, Result]):
     """Gathers items and sends them together. ``error_of`` makes the caller's own error of Full, Late or Closed."""
 
@@ -86,7 +90,7 @@ class MicroBatcher(Generic[Item, Result]):
         policy: BatchPolicy,
         error_of: Callable[[Full | Late | Closed], Exception] = lambda ended: ended,
         *,
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = _loop_time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._send = send
