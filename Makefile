@@ -42,7 +42,7 @@ test-fast: install
 
 # Sites side by side; each has a stack of its own, which goes away with it. DPJ_FAULT_SEED replays a seed.
 faults: install
-	@$(RUN)/pytest -q tests/faults -n $(FAULT_SITES) --dist loadgroup --no-loadscope-reorder
+	@$(RUN)/pytest -q tests/faults -n $(FAULT_SITES) --no-loadscope-reorder
 
 soak: install
 	@$(RUN)/python -m tests.faults.soak $(SOAK)

@@ -1,7 +1,8 @@
 """One fault site per pytest-xdist worker. These tests run when they are asked for (``make faults``), not with all the others.
 
-Sites run side by side (``-n 2 --dist loadgroup --no-loadscope-reorder``): much of a test is waiting for leases, pauses and starts,
-during which another site works. What belongs together is a group and stays on one site; any group may come before any other.
+Sites run side by side (``-n 2 --no-loadscope-reorder``): much of a test is waiting for leases, pauses and starts,
+during which another site works. Rounds of crash points stay on one site (``scheduling.py``).
+Any test may come before any other.
 """
 
 from __future__ import annotations
@@ -10,18 +11,17 @@ import os
 import secrets
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.faults.crashes import group_of
 from tests.faults.names import sites_of_workers
+from tests.faults.scheduling import SiteScheduling, place_of
 from tests.faults.site import FaultSite
 
 HERE = Path(__file__).parent
 #: A site's start on a busy machine counts as its first test's.
 TIMEOUT_SECONDS = 1800
-#: Files in the order in which their tests begin: what takes longest first, so that sites end at about the same time.
-ORDER = ("test_random_faults.py", "test_checker_on_servers.py", "test_pairs.py", "test_crash_points.py")
 
 
 def pytest_configure() -> None:
@@ -39,34 +39,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if HERE in collection_path.parents and not named else None
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A crash point's group is its round; any other test is its own."""
     ours = [item for item in items if HERE in item.path.parents]
     for item in ours:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
     if len(ours) == len(items):
-        items.sort(key=lambda item: (ORDER.index(item.path.name), -_group_number(item)))
+        items.sort(key=lambda item: place_of(item.nodeid))
 
 
-def _point(item: pytest.Item) -> str | None:
-    return str(item.callspec.params["point"]) if isinstance(item, pytest.Function) and _is_crash(item) else None
-
-
-def _is_crash(item: pytest.Function) -> bool:
-    return "rounds" in item.fixturenames and hasattr(item, "callspec")
-
-
-def _group_number(item: pytest.Item) -> int:
-    point = _point(item)
-    return 0 if point is None else group_of(point)
-
-
-def _group(item: pytest.Item) -> str:
-    point = _point(item)
-    return item.name if point is None else f"crashes-{group_of(point)}"
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SiteScheduling:
+    return SiteScheduling(config, log)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -9,6 +9,9 @@ import pytest
 from tests.faults.crashes import BY_POINT, group_of, rounds_among
 from tests.faults.names import site_name, sites_of_workers
 from tests.faults.patience import LONGEST_SECONDS, Patience
+from tests.faults.scheduling import scope_of
+
+CRASH_TEST = "tests/faults/test_crash_points.py::test_whatever_dies_at"
 
 
 @pytest.fixture
@@ -50,6 +53,22 @@ def test_a_round_is_the_same_whichever_points_are_asked_for() -> None:
         assert number == group_of(point)
         assert BY_POINT[point] in everything[number]
     assert sum(map(len, everything.values())) == len(BY_POINT)
+
+
+@pytest.mark.parametrize("point", BY_POINT)
+def test_the_points_of_a_round_go_to_one_site(point: str) -> None:
+    of_round = {scope_of(f"{CRASH_TEST}[{crash.point}]") for crash in rounds_among(BY_POINT)[group_of(point)]}
+    assert of_round == {scope_of(f"{CRASH_TEST}[{point}]")}
+
+
+def test_any_other_test_goes_where_there_is_room() -> None:
+    others = [
+        "tests/faults/test_random_faults.py::test_every_promise_holds_whatever_fails[0]",
+        "tests/faults/test_random_faults.py::test_every_promise_holds_whatever_fails[1]",
+        "tests/faults/test_crash_points.py::test_a_command_dies_at[reconcile.noted]",
+        "tests/faults/test_crash_points.py::test_a_command_dies_at[reconcile.repaired]",
+    ]
+    assert len({scope_of(one) for one in [*others, f"{CRASH_TEST}[relay.fetched]"]}) == 5
 
 
 class _Clock:
