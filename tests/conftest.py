@@ -1,8 +1,7 @@
 """Shared fixtures: one real stack per test process; databases, buckets and topics are each test's own.
 
-Under pytest-xdist each worker has a stack of its own, so that what is safe in one process is safe in several. A file's tests
-stay together in one worker (its fixtures are made once), but for files of independent cases, which are shared out, and for
-the tests of the running pipeline, which all go to one worker: its eight processes start once.
+Under pytest-xdist each worker has a stack of its own, so that what is safe in one process is safe in several; which tests stay
+together in one worker is said in ``tests.scheduling``.
 """
 
 from __future__ import annotations
@@ -13,25 +12,15 @@ import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dotenv import dotenv_values
 
+from tests.scheduling import GroupScheduling, place_of
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 NEEDS_SERVERS = {"contract", "integration", "e2e", "faults"}
-
-#: Longest first, so that no worker begins a long group when the others have ended. What is not named comes after, as collected.
-FIRST = (
-    "e2e",
-    "integration/test_stack.py",
-    "integration/test_tls_servers.py",
-    "e2e/test_demo.py",
-    "e2e/test_tls_end_to_end.py",
-)
-#: Files with a stack or a demonstration of their own: they need not wait for the running pipeline.
-ALONE = {"e2e/test_demo.py", "e2e/test_tls_end_to_end.py"}
-#: Files of many cases that share nothing dear.
-SHARED_OUT = {"integration/test_hostile_corpus.py"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,22 +44,19 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Unit and property tests open no socket; the others may reach this machine and nothing else."""
-    groups = {}
     for item in items:
-        place = item.path.relative_to(REPOSITORY / "tests")
-        folder = place.parts[0]
+        folder = item.path.relative_to(REPOSITORY / "tests").parts[0]
         if folder in NEEDS_SERVERS:
             item.add_marker(pytest.mark.allow_hosts(["127.0.0.1", "::1"]))
         else:
             item.add_marker(pytest.mark.disable_socket)
-        groups[item] = group = _group(place.as_posix())
-        if group not in SHARED_OUT and folder not in {"unit", "faults"}:
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: FIRST.index(groups[item]) if groups[item] in FIRST else len(FIRST))
+    items.sort(key=lambda item: place_of(item.nodeid))
 
 
-def _group(place: str) -> str:
-    return "e2e" if place.startswith("e2e/") and place not in ALONE else place
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling | None:
+    """``--dist loadgroup`` means our groups; see ``tests.scheduling``."""
+    return GroupScheduling(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 def _register_schemas(url: str) -> None:

@@ -1,0 +1,52 @@
+"""Which tests stay together in one worker of pytest-xdist, and which begin first.
+
+A file's tests stay together, so that its fixtures are made once. The tests of the running pipeline all go to one worker: its
+eight processes start once. Files of many cases that share nothing dear are shared out case by case.
+
+pytest-xdist's own groups travel in the ids of tests, and pytest 9.2 no longer lets them: hence a scheduler of our own.
+"""
+
+from __future__ import annotations
+
+from xdist.scheduler.loadscope import LoadScopeScheduling
+
+PIPELINE = "e2e"
+#: Longest first, so that no worker begins a long group when the others have ended. What is not named comes after, as collected.
+FIRST = (
+    PIPELINE,
+    "integration/test_stack.py",
+    "integration/test_tls_servers.py",
+    "e2e/test_demo.py",
+    "e2e/test_tls_end_to_end.py",
+    "integration/test_hostile_corpus.py",
+    "integration/test_api_fuzzed.py",
+)
+#: Files with a stack or a demonstration of their own: they need no running pipeline.
+ALONE = {"e2e/test_demo.py", "e2e/test_tls_end_to_end.py"}
+SHARED_OUT = {"integration/test_hostile_corpus.py"}
+
+
+def file_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0].removeprefix("tests/")
+
+
+def group_of(nodeid: str) -> str:
+    """The group of a test of ``nodeid``, "tests/folder/file.py::name"; one that is shared out is its own."""
+    file = file_of(nodeid)
+    if file in SHARED_OUT:
+        return nodeid
+    return PIPELINE if file.startswith("e2e/") and file not in ALONE else file
+
+
+def place_of(nodeid: str) -> int:
+    """What tests are sorted by; those of one place stay in their order."""
+    file = file_of(nodeid)
+    group = PIPELINE if file.startswith("e2e/") and file not in ALONE else file
+    return FIRST.index(group) if group in FIRST else len(FIRST)
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Gives each worker the next group in the order of collection."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
