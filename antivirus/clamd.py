@@ -17,7 +17,7 @@ from typing import Any, Final, Self, TypeVar
 
 import structlog
 
-from domain.antivirus import Finding, Verdict
+from domain.antivirus import ScanResult, ScanVerdict
 from domain.errors import AntivirusLimitExceeded, AntivirusUnavailable
 
 log = structlog.get_logger()
@@ -27,7 +27,7 @@ CONNECT_SECONDS: Final = 5.0
 PIECE_BYTES: Final = 1 << 18
 REPLY_BYTES: Final = 4096
 #: How long an answer may take that clamd gives before it hangs up on us.
-LAST_WORDS_SECONDS: Final = 1.0
+FINAL_REPLY_SECONDS: Final = 1.0
 
 _LENGTH: Final = struct.Struct(">I")
 _UNIX: Final = "unix:"
@@ -55,7 +55,7 @@ class ClamdScanner:
         self._verdict_seconds = verdict_seconds
         self._slots = asyncio.Semaphore(connections)
 
-    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
+    async def scan(self, content: AsyncIterable[bytes]) -> ScanVerdict:
         """Show ``content`` to clamd; it is read once, piece by piece, to its end.
 
         Raises AntivirusUnavailable (away, slow, or it can't answer), AntivirusLimitExceeded, and what ``content`` raises.
@@ -64,7 +64,7 @@ class ClamdScanner:
             line = await self._connect()
             answer = asyncio.create_task(line.answer())
             try:
-                return await self._show(content, line, answer)
+                return await self._stream(content, line, answer)
             finally:
                 answer.cancel()
                 await asyncio.gather(answer, return_exceptions=True)
@@ -80,7 +80,9 @@ class ClamdScanner:
         finally:
             line.close()
 
-    async def _show(self, content: AsyncIterable[bytes], line: _Line, answer: asyncio.Task[bytes]) -> Verdict:
+    async def _stream(
+        self, content: AsyncIterable[bytes], line: _ClamdConnection, answer: asyncio.Task[bytes]
+    ) -> ScanVerdict:
         try:
             await self._send(line, b"zINSTREAM\0")
             async for piece in content:
@@ -88,22 +90,22 @@ class ClamdScanner:
                 for offset in range(0, len(view), PIECE_BYTES):
                     part = view[offset : offset + PIECE_BYTES]
                     if answer.done():
-                        raise _refusal(await self._within(LAST_WORDS_SECONDS, answer))
+                        raise _refusal(await self._within(FINAL_REPLY_SECONDS, answer))
                     await self._send(line, _LENGTH.pack(len(part)), part)
             await self._send(line, _LENGTH.pack(0))
-        except _HungUp:
-            raise _refusal(await self._within(LAST_WORDS_SECONDS, answer)) from None
+        except _ClosedByClamd:
+            raise _refusal(await self._within(FINAL_REPLY_SECONDS, answer)) from None
         return _verdict(await self._within(self._verdict_seconds, answer))
 
-    async def _connect(self) -> _Line:
+    async def _connect(self) -> _ClamdConnection:
         if self._address.startswith(_UNIX):
             where: tuple[str, int] | str = self._address.removeprefix(_UNIX)
         else:
             host, _, port = self._address.rpartition(":")
             where = (host.strip("[]"), int(port))
-        return await self._within(CONNECT_SECONDS, _Line.to(where))
+        return await self._within(CONNECT_SECONDS, _ClamdConnection.to(where))
 
-    async def _send(self, line: _Line, *parts: bytes | memoryview) -> None:
+    async def _send(self, line: _ClamdConnection, *parts: bytes | memoryview) -> None:
         try:
             async with asyncio.timeout(self._piece_seconds):
                 for part in parts:
@@ -111,7 +113,7 @@ class ClamdScanner:
         except TimeoutError:
             raise AntivirusUnavailable("The antivirus takes no more of the document.") from None
         except OSError:
-            raise _HungUp from None
+            raise _ClosedByClamd from None
 
     @staticmethod
     async def _within(seconds: float, answer: Awaitable[_T]) -> _T:
@@ -122,7 +124,7 @@ class ClamdScanner:
             raise AntivirusUnavailable("The antivirus does not answer.") from None
 
 
-class _Line:
+class _ClamdConnection:
     """A connection as a bare socket. A stream's would be closed at the first piece that clamd does not take any more, and what it
     had said before would never be read."""
 
@@ -169,7 +171,7 @@ class _Line:
         self._socket.close()
 
 
-class _HungUp(Exception):
+class _ClosedByClamd(Exception):
     """clamd closed the connection while we were sending; what it said before tells why."""
 
 
@@ -181,11 +183,11 @@ def _refusal(reply: bytes) -> AntivirusUnavailable:
     return _limit()
 
 
-def _verdict(reply: bytes) -> Verdict:
+def _verdict(reply: bytes) -> ScanVerdict:
     """Raises AntivirusUnavailable for an answer that is none, AntivirusLimitExceeded."""
     text = reply.rstrip(b"\0\n").decode("utf-8", "replace")
     if text == "stream: OK":
-        return Verdict(Finding.CLEAN)
+        return ScanVerdict(ScanResult.CLEAN)
     if text.startswith(_TOO_LONG):
         raise _limit()
     found = _FOUND.fullmatch(text)
@@ -196,7 +198,9 @@ def _verdict(reply: bytes) -> Verdict:
     signature = _clean(found[1])
     if signature.startswith(_ITS_OWN_LIMITS):
         raise _limit()
-    return Verdict(Finding.UNSCANNABLE if signature.startswith((_LIMITS, _ENCRYPTED)) else Finding.INFECTED, signature)
+    return ScanVerdict(
+        ScanResult.UNSCANNABLE if signature.startswith((_LIMITS, _ENCRYPTED)) else ScanResult.INFECTED, signature
+    )
 
 
 def _limit() -> AntivirusLimitExceeded:

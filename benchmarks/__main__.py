@@ -15,7 +15,7 @@ from typing import Final, Protocol, cast
 
 from benchmarks.console import note, show
 from benchmarks.machine import libraries, machine
-from benchmarks.report import Report
+from benchmarks.report import BenchReport
 from benchmarks.results import RESULTS, plot_again, publish, write
 from benchmarks.site import BenchSite
 
@@ -34,7 +34,7 @@ BENCHES: Final = {
 class Bench(Protocol):
     """What a bench's module offers."""
 
-    async def run(self, site: BenchSite, quick: bool) -> Report: ...
+    async def run(self, site: BenchSite, quick: bool) -> BenchReport: ...
 
 
 def main() -> int:

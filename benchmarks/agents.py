@@ -12,10 +12,10 @@ from functools import partial
 from typing import Final
 from uuid import uuid4
 
-from benchmarks.agents_data import Place, finished, place, reset, verified
+from benchmarks.agents_data import BenchData, bench_data, finished, reset, verified
 from benchmarks.agents_workload import Task
-from benchmarks.measurement import CpuMeter, Sample, alternate, ratio_of
-from benchmarks.report import Cell, Chart, Ratio, Report
+from benchmarks.measurement import CpuMeter, RoundValues, alternate, ratio_of
+from benchmarks.report import BenchReport, Cell, Chart, Ratio
 from benchmarks.site import BenchSite
 
 GOAL: Final = 0.90
@@ -58,7 +58,7 @@ METHOD: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ContestantRun:
     """One contestant's round: events per second, and microseconds of processor time per event."""
 
     rate: float
@@ -66,14 +66,14 @@ class Run:
     servers: float
 
 
-class Field:
+class ContestantField:
     """The contestants of one kind of work."""
 
-    def __init__(self, site: BenchSite, work: str, where: Place) -> None:
+    def __init__(self, site: BenchSite, work: str, where: BenchData) -> None:
         self._site = site
         self._work = work
         self._place = where
-        self.runs: dict[str, list[Run]] = {}
+        self.runs: dict[str, list[ContestantRun]] = {}
 
     async def run(self, label: str) -> float:
         """One round of the contestant; its events per second. Raises RuntimeError if an event is missing."""
@@ -101,7 +101,7 @@ class Field:
         self.runs.setdefault(label, []).append(run)
         return run.rate
 
-    async def _measure(self, task: Task) -> Run:
+    async def _measure(self, task: Task) -> ContestantRun:
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -126,7 +126,7 @@ class Field:
                 child.kill()
                 await child.wait()
         micro = 1e6 / task.count
-        return Run(task.count / ended["seconds"], ended["cpu"] * micro, spent * micro)
+        return ContestantRun(task.count / ended["seconds"], ended["cpu"] * micro, spent * micro)
 
     @staticmethod
     async def _line(stream: asyncio.StreamReader, at: str) -> dict[str, float]:
@@ -143,15 +143,15 @@ class Field:
         return {name: known[name] for name in wanted if name in known}
 
 
-async def run(site: BenchSite, quick: bool) -> Report:
+async def run(site: BenchSite, quick: bool) -> BenchReport:
     """Both kinds of work, all contestants."""
     rows: list[tuple[Cell, ...]] = []
     ratios: list[Ratio] = []
-    rates: dict[str, dict[str, Sample]] = {}
+    rates: dict[str, dict[str, RoundValues]] = {}
     notes: list[str] = []
     for work, counts in COUNTS.items():
-        async with place(site.settings, site.name, work, counts[quick], DOCUMENT_BYTES) as where:
-            field = Field(site, work, where)
+        async with bench_data(site.settings, site.name, work, counts[quick], DOCUMENT_BYTES) as where:
+            field = ContestantField(site, work, where)
             contestants = {label: partial(field.run, label) for label in CONTESTANTS}
             if work == "integrity":  # a sink only writes what was processed, it processes nothing
                 del contestants["Quix Streams, one transaction per batch"]
@@ -160,7 +160,7 @@ async def run(site: BenchSite, quick: bool) -> Report:
         rows += [_row(work, label, found[label], field.runs[label]) for label in found]
         ratios += _ratios(work, found)
         notes.append(_note(work, found))
-    return Report(
+    return BenchReport(
         name="agents",
         title="Events per second through delivery",
         method=METHOD,
@@ -172,13 +172,13 @@ async def run(site: BenchSite, quick: bool) -> Report:
     )
 
 
-def _row(work: str, label: str, rate: Sample, runs: Sequence[Run]) -> tuple[Cell, ...]:
-    own = Sample(tuple(run.own for run in runs)).median
-    servers = Sample(tuple(run.servers for run in runs)).median
+def _row(work: str, label: str, rate: RoundValues, runs: Sequence[ContestantRun]) -> tuple[Cell, ...]:
+    own = RoundValues(tuple(run.own for run in runs)).median
+    servers = RoundValues(tuple(run.servers for run in runs)).median
     return work, label, rate.median, str(rate), own, servers
 
 
-def _ratios(work: str, found: dict[str, Sample]) -> list[Ratio]:
+def _ratios(work: str, found: dict[str, RoundValues]) -> list[Ratio]:
     return [
         Ratio(
             name=f"{work}: DPJ to {label}",
@@ -189,13 +189,13 @@ def _ratios(work: str, found: dict[str, Sample]) -> list[Ratio]:
     ]
 
 
-def _note(work: str, found: dict[str, Sample]) -> str:
+def _note(work: str, found: dict[str, RoundValues]) -> str:
     batched = [label for label in found if label.endswith("per batch")]
     texts = [f"{ratio_of(found[OURS], found[label]).median:.2f} of {label}" for label in batched]
     return f"{work}: beside those that do less, DPJ reaches {', '.join(texts)}."
 
 
-def _chart(rates: dict[str, dict[str, Sample]]) -> Chart:
+def _chart(rates: dict[str, dict[str, RoundValues]]) -> Chart:
     works = tuple(rates)
     return Chart(
         title="Events per second of one process, event by event",

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from benchmarks.agents_workload import Progress, Task, site_of
-from runtime.processes.lifetime import calm_collector
+from benchmarks.agents_workload import BenchProgress, Task, site_of
+from runtime.processes.lifetime import tune_garbage_collector
 from runtime.wiring.site import Site
 
-Contestant = Callable[[Task, Site, Progress], Awaitable[None]]
+Contestant = Callable[[Task, Site, BenchProgress], Awaitable[None]]
 
 
 async def _main(task: Task) -> None:
@@ -24,8 +24,8 @@ async def _main(task: Task) -> None:
     site = site_of(task)
     try:
         await site.codec.check()
-        calm_collector()
-        await contestants[task.contestant](task, site, Progress(task.count))
+        tune_garbage_collector()
+        await contestants[task.contestant](task, site, BenchProgress(task.count))
     finally:
         await site.aclose()
 
@@ -36,8 +36,8 @@ def main() -> None:
     if task.contestant == "quix":
         from benchmarks.agents_quix import quix
 
-        calm_collector()
-        quix(task, Progress(task.count))
+        tune_garbage_collector()
+        quix(task, BenchProgress(task.count))
     else:
         uvloop.run(_main(task))
 

@@ -34,7 +34,7 @@ AT_ONCE: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BenchData:
     """A database and a topic of the bench's own."""
 
     dsn: str
@@ -43,7 +43,9 @@ class Place:
 
 
 @asynccontextmanager
-async def place(settings: Settings, stack: str, work: str, count: int, document_bytes: int) -> AsyncIterator[Place]:
+async def bench_data(
+    settings: Settings, stack: str, work: str, count: int, document_bytes: int
+) -> AsyncIterator[BenchData]:
     """``count`` events, and for the integrity work as many stored documents; all of it goes when the block ends."""
     name = f"bench_agents_{uuid4().hex[:8]}"
     server = settings.postgres_dsn.get_secret_value()
@@ -72,7 +74,7 @@ async def place(settings: Settings, stack: str, work: str, count: int, document_
             await site.codec.check()
             events = await _stored(site, count, document_bytes) if work == "integrity" else _events(count)
             await asyncio.to_thread(_send, site, name, events)
-            yield Place(dsn, name, count)
+            yield BenchData(dsn, name, count)
             await _remove(site)
         finally:
             await site.aclose()

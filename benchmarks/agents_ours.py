@@ -6,9 +6,9 @@ import asyncio
 import tempfile
 from dataclasses import replace
 
-from benchmarks.agents_workload import TOPIC, Progress, Task
+from benchmarks.agents_workload import TOPIC, BenchProgress, Task
 from domain.events import DocumentUploaded, Event
-from processors.documents.transitions import nothing
+from processors.documents.transitions import NOTHING_TO_COMMIT
 from processors.ports.processor import Processor
 from processors.ports.work import Commit
 from runtime.observability.telemetry import DeliveryMetrics
@@ -26,16 +26,16 @@ class Noop:
     handles: tuple[type[Event], ...] = (DocumentUploaded,)
 
     async def process(self, event: Event) -> Commit:  # noqa: ARG002
-        return nothing
+        return NOTHING_TO_COMMIT
 
     async def give_up(self, event: Event, code: str) -> Commit:  # noqa: ARG002
-        return nothing
+        return NOTHING_TO_COMMIT
 
 
-class Counting(DeliveryMetrics):
+class CountingMetrics(DeliveryMetrics):
     """Delivery's metrics, which also count for the bench."""
 
-    progress: Progress
+    progress: BenchProgress
 
     def finished(self, consumer: str, outcome: str, code: str, seconds: float) -> None:
         super().finished(consumer, outcome, code, seconds)
@@ -44,10 +44,10 @@ class Counting(DeliveryMetrics):
         self.progress.add()
 
 
-async def ours(task: Task, site: Site, progress: Progress) -> None:
+async def ours(task: Task, site: Site, progress: BenchProgress) -> None:
     """Delivery over Faust, inbox and transactions in PostgreSQL."""
     processor: Processor = Noop() if task.work == "noop" else site.processor("integrity")
-    metrics = Counting(site.metrics)
+    metrics = CountingMetrics(site.metrics)
     metrics.progress = progress
     inbox = PostgresInbox(site.postgres)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
-from benchmarks.agents_workload import Effects, Progress, Task, by_key, pool_of
+from benchmarks.agents_workload import BenchProgress, Effects, Task, by_key, pool_of
 from runtime.wiring.site import Site
 
 
-async def bare(task: Task, site: Site, progress: Progress) -> None:
+async def bare(task: Task, site: Site, progress: BenchProgress) -> None:
     """getmany, the batch's work, then a commit of its offsets."""
     consumer = AIOKafkaConsumer(
         task.topic,
@@ -39,7 +39,7 @@ async def bare(task: Task, site: Site, progress: Progress) -> None:
             await consumer.stop()
 
 
-async def faststream(task: Task, site: Site, progress: Progress) -> None:
+async def faststream(task: Task, site: Site, progress: BenchProgress) -> None:
     """A batch subscriber that acknowledges after its function has returned: one commit per batch."""
     from faststream import AckPolicy, Context
     from faststream.kafka import KafkaBroker

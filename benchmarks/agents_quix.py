@@ -12,7 +12,7 @@ from quixstreams import Application
 from quixstreams.sinks.base.batch import SinkBatch
 from quixstreams.sinks.base.sink import BatchingSink
 
-from benchmarks.agents_workload import Effects, Progress, Task, pool_of, site_of
+from benchmarks.agents_workload import BenchProgress, Effects, Task, pool_of, site_of
 
 INSERT = "INSERT INTO bench_done (consumer, event_id) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING true"
 INSERT_MANY = """
@@ -41,7 +41,7 @@ def step(coroutine: Any) -> Any:
     raise RuntimeError("it waited")
 
 
-def batch_insert(connection: psycopg.Connection[Any], task: Task, progress: Progress) -> Any:
+def batch_insert(connection: psycopg.Connection[Any], task: Task, progress: BenchProgress) -> Any:
     """Quix's own way to write many: a batch per partition when a checkpoint is committed."""
 
     def setup(_: Any) -> None: ...
@@ -54,7 +54,7 @@ def batch_insert(connection: psycopg.Connection[Any], task: Task, progress: Prog
     return type("BatchInsert", (BatchingSink,), {"setup": setup, "write": write})()
 
 
-def quix(task: Task, progress: Progress) -> None:
+def quix(task: Task, progress: BenchProgress) -> None:
     """An application of one dataframe; offsets are committed at checkpoints."""
     aside = Aside()
     site = site_of(task)
@@ -106,7 +106,7 @@ def quix(task: Task, progress: Progress) -> None:
     aside.run(site.aclose())
 
 
-def _stop_at_end(app: Any, progress: Progress) -> None:
+def _stop_at_end(app: Any, progress: BenchProgress) -> None:
     """A sink writes while a checkpoint is committed, where the application can't be stopped."""
     while not progress.ended:
         time.sleep(0.1)

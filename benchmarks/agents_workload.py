@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import asyncpg
 
 from domain.events import DocumentUploaded, Event
-from processors.documents.transitions import nothing
+from processors.documents.transitions import NOTHING_TO_COMMIT
 from processors.ports.work import Commit
 from runtime.config.settings import load_settings
 from runtime.wiring.site import Site
@@ -53,7 +53,7 @@ class Worker(Protocol):
     async def process(self, event: Event) -> Commit: ...
 
 
-class Progress:
+class BenchProgress:
     """Counts finished events and tells the parent."""
 
     def __init__(self, count: int) -> None:
@@ -104,7 +104,7 @@ class Effects:
         return await self._codec.decode(TOPIC, value or b"")
 
     async def process(self, event: Event) -> Commit:
-        return await self._processor.process(event) if self._processor else nothing
+        return await self._processor.process(event) if self._processor else NOTHING_TO_COMMIT
 
     async def one(self, value: bytes | None) -> None:
         """Event by event: its own transaction."""
@@ -137,7 +137,7 @@ class Effects:
 
     async def _process_all(self, events: list[Event]) -> list[Commit]:
         if self._processor is None:
-            return [nothing] * len(events)
+            return [NOTHING_TO_COMMIT] * len(events)
 
         async def bounded(event: Event) -> Commit:
             async with self._at_once:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.report import Ratio, Report, figure
+from benchmarks.report import BenchReport, Ratio, figure
 
 WIDTH = 80
 _COLOURS = {"met": "green", "below goal": "yellow", "missed": "red"}
@@ -20,7 +20,7 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
-def show(report: Report) -> None:
+def show(report: BenchReport) -> None:
     """The report's table, ratios and notes."""
     console = Console(width=min(WIDTH, Console().width) if sys.stdout.isatty() else WIDTH, highlight=False)
     table = Table(title=report.title, title_justify="left", title_style="bold", header_style="bold")
@@ -50,5 +50,5 @@ def _line(ratio: Ratio) -> Text:
     )
 
 
-def _is_text(report: Report, column: int) -> bool:
+def _is_text(report: BenchReport, column: int) -> bool:
     return any(not figure(row[column])[:1].isdigit() for row in report.rows if row[column] is not None)

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from benchmarks.measurement import Sample, alternate, ratio_of
-from benchmarks.report import Cell, Chart, Ratio, Report
+from benchmarks.measurement import RoundValues, alternate, ratio_of
+from benchmarks.report import BenchReport, Cell, Chart, Ratio
 from benchmarks.site import BenchSite
 from crypto.envelope import CHUNK_SIZE, TAG_SIZE, Envelope
 from domain.keys import DataKey, EncryptionContext
@@ -48,7 +48,7 @@ Key = DataKey | None
 Sink = Callable[[bytes | memoryview], object]
 
 
-class Contestant(Protocol):
+class EnvelopeContestant(Protocol):
     """Makes and opens an envelope piece by piece, with a data key of its own for each; pieces are given to ``sink``."""
 
     async def encrypt(self, clear: bytes, sink: Sink) -> Key: ...
@@ -56,7 +56,7 @@ class Contestant(Protocol):
     async def decrypt(self, key: Key, sealed: bytes, sink: Sink) -> None: ...
 
 
-class Ours:
+class OurEnvelope:
     """Our cipher, fed in pieces as the API's server and the object store hand them on."""
 
     def __init__(self) -> None:
@@ -143,12 +143,12 @@ def _nonce(number: int) -> bytes:
     return number.to_bytes(12, "big")
 
 
-async def run(site: BenchSite, quick: bool) -> Report:  # noqa: ARG001 - needs no server
+async def run(site: BenchSite, quick: bool) -> BenchReport:  # noqa: ARG001 - needs no server
     """Encrypt and decrypt at each size, in turn."""
-    peers: dict[str, Contestant] = {name: Sdk(frame) for name, frame in FRAMES.items()}
-    contestants: dict[str, Contestant] = {OURS: Ours(), **peers, CEILING: Ceiling()}
+    peers: dict[str, EnvelopeContestant] = {name: Sdk(frame) for name, frame in FRAMES.items()}
+    contestants: dict[str, EnvelopeContestant] = {OURS: OurEnvelope(), **peers, CEILING: Ceiling()}
     rows: list[tuple[Cell, ...]] = []
-    found: dict[str, dict[str, Sample]] = {}
+    found: dict[str, dict[str, RoundValues]] = {}
     for size, count in SIZES.items():
         clear = os.urandom(count)
         for way, figures in (await _measure(contestants, clear, rounds=3 if quick else 7)).items():
@@ -160,7 +160,9 @@ async def run(site: BenchSite, quick: bool) -> Report:  # noqa: ARG001 - needs n
     return _report(rows, found)
 
 
-async def _measure(contestants: Mapping[str, Contestant], clear: bytes, *, rounds: int) -> dict[str, dict[str, Sample]]:
+async def _measure(
+    contestants: Mapping[str, EnvelopeContestant], clear: bytes, *, rounds: int
+) -> dict[str, dict[str, RoundValues]]:
     """MB/s of both ways for one size."""
     repeats = max(1, ROUND_BYTES // len(clear))
     encrypting: dict[str, Callable[[], Awaitable[float]]] = {}
@@ -193,7 +195,7 @@ async def _pieces(data: bytes) -> AsyncIterator[bytes]:
         yield data[start : start + PIECE]
 
 
-def _report(rows: list[tuple[Cell, ...]], found: Mapping[str, Mapping[str, Sample]]) -> Report:
+def _report(rows: list[tuple[Cell, ...]], found: Mapping[str, Mapping[str, RoundValues]]) -> BenchReport:
     ratios = [
         Ratio(
             name=f"envelope, {label}: against the SDK",
@@ -202,7 +204,7 @@ def _report(rows: list[tuple[Cell, ...]], found: Mapping[str, Mapping[str, Sampl
         )
         for label, figures in found.items()
     ]
-    return Report(
+    return BenchReport(
         name="envelope",
         title="Envelope encryption, MB/s per core",
         method=METHOD,
@@ -220,7 +222,7 @@ def _report(rows: list[tuple[Cell, ...]], found: Mapping[str, Mapping[str, Sampl
     )
 
 
-def _notes(found: Mapping[str, Mapping[str, Sample]]) -> tuple[str, ...]:
+def _notes(found: Mapping[str, Mapping[str, RoundValues]]) -> tuple[str, ...]:
     least = min(ratio_of(figures[OURS], figures[SDK_LARGE]).median for figures in found.values())
     return (
         f"""Set to frames of 1 MiB, the SDK comes closer: ours is {least:.1f} times as fast where it is closest. At 100 MB both are

@@ -19,7 +19,7 @@ import httpx
 from benchmarks.console import note
 from benchmarks.latency import create_dossier
 from benchmarks.measurement import percentile
-from benchmarks.report import Cell, Chart, Ratio, Report
+from benchmarks.report import BenchReport, Cell, Chart, Ratio
 from benchmarks.results import REPOSITORY
 from benchmarks.seeding import SMALL_TENANT, seed, seeded_dossier
 from benchmarks.site import BenchSite
@@ -50,7 +50,7 @@ Request = Callable[[], Awaitable[httpx.Response]]
 
 
 @dataclass
-class Contestant:
+class GrowthContestant:
     """One size: its API's client, and seconds of every answer by kind."""
 
     documents: int
@@ -103,7 +103,7 @@ def _middle() -> str:
     return base64.urlsafe_b64encode(f"{at.isoformat()}|{'8' * 32}".encode()).decode().rstrip("=")
 
 
-async def run(site: BenchSite, quick: bool) -> Report:
+async def run(site: BenchSite, quick: bool) -> BenchReport:
     """Seed, start one API per size, and ask."""
     sizes, requests = (QUICK_SIZES, QUICK_REQUESTS) if quick else (SIZES, REQUESTS)
     async with AsyncExitStack() as parts:
@@ -116,7 +116,7 @@ async def run(site: BenchSite, quick: bool) -> Report:
         return _report(contestants)
 
 
-async def _round(contestants: Sequence[Contestant], number: int) -> None:
+async def _round(contestants: Sequence[GrowthContestant], number: int) -> None:
     asked = [one.requests(number) for one in contestants]
     for kind in asked[0]:
         for place in range(len(contestants)):
@@ -129,7 +129,7 @@ async def _round(contestants: Sequence[Contestant], number: int) -> None:
 
 
 @asynccontextmanager
-async def _contestant(site: BenchSite, documents: int) -> AsyncIterator[Contestant]:
+async def _contestant(site: BenchSite, documents: int) -> AsyncIterator[GrowthContestant]:
     """A seeded database and an API on it; the database stays for the next run on a stack that is kept."""
     name = f"growth_{documents}"
     administration = await asyncpg.connect(site.settings.postgres_dsn.get_secret_value())
@@ -148,14 +148,14 @@ async def _contestant(site: BenchSite, documents: int) -> AsyncIterator[Contesta
             async with httpx.AsyncClient(
                 base_url=f"{url}/api/v1", headers=headers, timeout=30, trust_env=False
             ) as client:
-                contestant = Contestant(documents, client, operator, small)
+                contestant = GrowthContestant(documents, client, operator, small)
                 contestant.dossier = await create_dossier(client)
                 yield contestant
     finally:
         await administration.close()
 
 
-def _report(contestants: Sequence[Contestant]) -> Report:
+def _report(contestants: Sequence[GrowthContestant]) -> BenchReport:
     kinds = list(contestants[0].seconds)
     p95 = {kind: [percentile(one.seconds[kind], 0.95) * 1000 for one in contestants] for kind in kinds}
     growth = {kind: values[-1] / values[0] for kind, values in p95.items()}
@@ -164,7 +164,7 @@ def _report(contestants: Sequence[Contestant]) -> Report:
     worst = max(lists, key=lambda kind: growth[kind])
     pooled = [percentile([second for kind in lists for second in one.seconds[kind]], 0.95) for one in contestants]
     largest = f"{contestants[-1].documents:,} against {contestants[0].documents:,} rows"
-    return Report(
+    return BenchReport(
         name="growth",
         title="P95 as the tables grow, milliseconds",
         method=METHOD,

@@ -15,9 +15,9 @@ import httpx
 
 from benchmarks.latency import create_dossier
 from benchmarks.load import TYPE_CODE
-from benchmarks.load_client import BOUNDARY, Signer
-from benchmarks.measurement import MemoryMeter, Sample, alternate
-from benchmarks.report import Cell, Chart, Ratio, Report
+from benchmarks.load_client import BOUNDARY, LoadSigner
+from benchmarks.measurement import MemoryMeter, RoundValues, alternate
+from benchmarks.report import BenchReport, Cell, Chart, Ratio
 from benchmarks.site import BenchSite
 from domain.documents import Role
 
@@ -39,7 +39,7 @@ METHOD: Final = (
 )
 
 
-async def run(site: BenchSite, quick: bool) -> Report:
+async def run(site: BenchSite, quick: bool) -> BenchReport:
     """Move one file of 1 GiB (quick: 128 MiB) up and down."""
     size, rounds = (GIB // 8, 2) if quick else (GIB, 3)
     async with site.running("api") as ours:
@@ -71,7 +71,7 @@ class _Transfers:
         self._api = {"host": settings.api_host, "port": settings.api_port}
         host, _, port = settings.minio_endpoint.rpartition(":")
         self._store = {"host": host, "port": int(port)}
-        self._signer = Signer(
+        self._signer = LoadSigner(
             settings.minio_access_key.get_secret_value(),
             settings.minio_secret_key.get_secret_value(),
             settings.minio_endpoint,
@@ -161,17 +161,17 @@ async def _exchange(plan: dict[str, Any], status: int) -> dict[str, Any]:
     return answer
 
 
-def _report(rates: dict[str, Sample], growth: float, size: int) -> Report:
-    def least(*names: str) -> Sample:
-        return Sample(tuple(min(values) for values in zip(*(rates[name].values for name in names), strict=True)))
+def _report(rates: dict[str, RoundValues], growth: float, size: int) -> BenchReport:
+    def least(*names: str) -> RoundValues:
+        return RoundValues(tuple(min(values) for values in zip(*(rates[name].values for name in names), strict=True)))
 
-    def against(name: str, bound: Sample) -> float:
-        return Sample(
+    def against(name: str, bound: RoundValues) -> float:
+        return RoundValues(
             tuple(ours / theirs for ours, theirs in zip(rates[name].values, bound.values, strict=True))
         ).median
 
     rows: list[tuple[Cell, ...]] = [(name, sample.median, str(sample)) for name, sample in rates.items()]
-    return Report(
+    return BenchReport(
         name="large",
         title=f"One file of {size // MEBIBYTE} MiB, up and down",
         method=METHOD,

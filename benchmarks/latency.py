@@ -20,7 +20,7 @@ import httpx
 
 from benchmarks.console import note
 from benchmarks.measurement import percentile
-from benchmarks.report import Cell, Chart, Ratio, Report
+from benchmarks.report import BenchReport, Cell, Chart, Ratio
 from benchmarks.results import REPOSITORY
 from benchmarks.site import BenchSite
 from domain.documents import Role
@@ -60,7 +60,7 @@ _TIMES: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class Journey:
+class DocumentTimes:
     """One document: seconds from 201 to ARCHIVED, what the decision was answered with, and the stages in order."""
 
     seconds: float
@@ -68,7 +68,7 @@ class Journey:
     stages: tuple[float, ...]
 
 
-async def run(site: BenchSite, quick: bool) -> Report:
+async def run(site: BenchSite, quick: bool) -> BenchReport:
     """Send documents one by one through a pipeline that has nothing else to do."""
     count = 8 if quick else 60
     async with site.running():
@@ -99,7 +99,7 @@ async def create_dossier(client: httpx.AsyncClient) -> str:
     return str(answer.json()["id"])
 
 
-async def _send(client: httpx.AsyncClient, database: Any, dossier: str, lease: float) -> Journey:
+async def _send(client: httpx.AsyncClient, database: Any, dossier: str, lease: float) -> DocumentTimes:
     name, media_type, type_code = SAMPLE
     data = (REPOSITORY / "samples" / name).read_bytes()
     metadata = {
@@ -124,7 +124,7 @@ async def _send(client: httpx.AsyncClient, database: Any, dossier: str, lease: f
             raise TimeoutError("the document does not become ARCHIVED")
         await asyncio.sleep(POLL_SECONDS)
     seconds = time.perf_counter() - began
-    return Journey(seconds, decided.status_code, await _stages(database, document_id, answered, lease))
+    return DocumentTimes(seconds, decided.status_code, await _stages(database, document_id, answered, lease))
 
 
 async def _stages(database: Any, document_id: UUID, answered: datetime, lease: float) -> tuple[float, ...]:
@@ -139,14 +139,14 @@ async def _stages(database: Any, document_id: UUID, answered: datetime, lease: f
     return tuple((after - before).total_seconds() for before, after in pairwise(marks))
 
 
-def _report(journeys: Sequence[Journey]) -> Report:
+def _report(journeys: Sequence[DocumentTimes]) -> BenchReport:
     totals = [journey.seconds * 1000 for journey in journeys]
     stages = {name: [journey.stages[at] * 1000 for journey in journeys] for at, name in enumerate(STAGES)}
     stages["seen by the client"] = [max(0.0, journey.seconds - sum(journey.stages)) * 1000 for journey in journeys]
     rows = [_row(name, values) for name, values in {**stages, "201 to ARCHIVED": totals}.items()]
     slow = sorted(journeys, key=lambda one: one.seconds)[max(0, int(len(journeys) * 0.95) - 1)]
     recorded = sum(journey.decision == httpx.codes.ACCEPTED for journey in journeys)
-    return Report(
+    return BenchReport(
         name="latency",
         title="From 201 to ARCHIVED, idle, milliseconds",
         method=METHOD,
@@ -168,7 +168,7 @@ def _row(name: str, values: Sequence[float]) -> tuple[Cell, ...]:
     return name, statistics.median(values), percentile(values, 0.95), max(values)
 
 
-def _chart(stages: Mapping[str, Sequence[float]], slow: Journey) -> Chart:
+def _chart(stages: Mapping[str, Sequence[float]], slow: DocumentTimes) -> Chart:
     slowest = [stage * 1000 for stage in slow.stages]
     slowest.append(max(0.0, slow.seconds * 1000 - sum(slowest)))
     return Chart(

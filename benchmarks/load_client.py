@@ -135,7 +135,7 @@ def _lead(type_code: str, dossier_id: str) -> bytes:
 def puts(plan: dict[str, Any]) -> tuple[Callable[[], Request], int]:
     """How to make the next signed PUT, and the status of its success."""
     body = file_content(plan["size"])
-    signer = Signer(plan["access_key"], plan["secret_key"], f"{plan['host']}:{plan['port']}")
+    signer = LoadSigner(plan["access_key"], plan["secret_key"], f"{plan['host']}:{plan['port']}")
     prefix = f"/{plan['bucket']}/{plan['prefix']}"
 
     def make() -> Request:
@@ -145,7 +145,7 @@ def puts(plan: dict[str, Any]) -> tuple[Callable[[], Request], int]:
     return make, OK
 
 
-class Signer:
+class LoadSigner:
     """SigV4 for one S3 store, as its clients do it: the day's key is kept, everything else is computed per request.
 
     Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html

@@ -20,7 +20,7 @@ _PARENT: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class RoundValues:
     """What repeated rounds gave: their median, lowest and highest."""
 
     values: tuple[float, ...]
@@ -40,7 +40,7 @@ class Sample:
 
 async def alternate(
     contestants: Mapping[str, Callable[[], Awaitable[float]]], rounds: int, *, warm_up: int = 1
-) -> dict[str, Sample]:
+) -> dict[str, RoundValues]:
     """Run the contestants in turn, A B A B ..., ``rounds`` times each after ``warm_up`` uncounted ones.
 
     Each call returns its figure (a rate, a time). In turn, so that what else the machine does falls on all of them alike;
@@ -54,12 +54,12 @@ async def alternate(
             value = await contestants[name]()
             if number >= warm_up:
                 found[name].append(value)
-    return {name: Sample(tuple(values)) for name, values in found.items()}
+    return {name: RoundValues(tuple(values)) for name, values in found.items()}
 
 
-def ratio_of(ours: Sample, theirs: Sample) -> Sample:
+def ratio_of(ours: RoundValues, theirs: RoundValues) -> RoundValues:
     """The ratio of each round's pair: what disturbs both of a pair cancels out."""
-    return Sample(tuple(a / b for a, b in zip(ours.values, theirs.values, strict=True)))
+    return RoundValues(tuple(a / b for a, b in zip(ours.values, theirs.values, strict=True)))
 
 
 def percentile(values: Sequence[float], share: float) -> float:

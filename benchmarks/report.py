@@ -53,7 +53,7 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class BenchReport:
     """The outcome of one bench. ``method`` and ``notes`` are sentences for docs/benchmarks.md (Markdown);
     their line breaks do not count."""
 

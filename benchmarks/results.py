@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from benchmarks.console import goal_of
 from benchmarks.plots import plot
-from benchmarks.report import Chart, Ratio, Report, figure
+from benchmarks.report import BenchReport, Chart, Ratio, figure
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 RESULTS: Final = REPOSITORY / "benchmarks" / "results"
@@ -18,7 +18,7 @@ PAGE: Final = REPOSITORY / "docs" / "benchmarks.md"
 _MARKED: Final = re.compile(r"(<!-- bench:(?P<name>[a-z_-]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 
 
-def write(folder: Path, report: Report, circumstances: Mapping[str, Any]) -> None:
+def write(folder: Path, report: BenchReport, circumstances: Mapping[str, Any]) -> None:
     """``NAME.json`` and, if it has a chart, ``NAME.svg``."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {**report.document(), "circumstances": circumstances}

@@ -107,7 +107,7 @@ _INDEXES: Final = """
 """
 
 
-async def seed(dsn: str, documents: int, tell: Callable[[str], None]) -> None:
+async def seed(dsn: str, documents: int, report: Callable[[str], None]) -> None:
     """``documents`` documents and what belongs to them, into migrated, empty tables; then the statistics of the planner.
 
     A database that has them already is left as it is.
@@ -125,7 +125,7 @@ async def seed(dsn: str, documents: int, tell: Callable[[str], None]) -> None:
             last = min(first + STEP, documents)
             for statement in STATEMENTS:
                 await _run(connection, statement, first, last, documents)
-            tell(f"seeded {last:,} of {documents:,} documents")
+            report(f"seeded {last:,} of {documents:,} documents")
         for one in reversed(aside):
             await connection.execute(one["make"], timeout=STATEMENT_SECONDS)
         await connection.execute("VACUUM (ANALYZE)", timeout=STATEMENT_SECONDS)

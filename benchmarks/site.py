@@ -19,7 +19,7 @@ from deploy.native.report import Plain
 from domain.documents import Role
 from ingest_api.tokens import issue_token
 from runtime.config.settings import Settings, load_settings
-from runtime.processes.local import Services
+from runtime.processes.local import PipelineProcesses
 from runtime.processes.local_stack import prepare
 
 TENANT = "bench"
@@ -91,7 +91,7 @@ class BenchSite:
 
         Starts with what is asked for and nothing else, and ends it afterwards. Raises ValueError for an unknown name.
         """
-        services = Services(self.settings, UNHINDERED)
+        services = PipelineProcesses(self.settings, UNHINDERED)
         known = {service.name for service in services.services}
         if unknown := set(names) - known:
             raise ValueError(f"no such process: {', '.join(sorted(unknown))}")

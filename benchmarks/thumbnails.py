@@ -13,8 +13,8 @@ from typing import Final
 import pypdfium2
 from PIL import Image, ImageOps
 
-from benchmarks.measurement import Sample, alternate, cpu_seconds, ratio_of
-from benchmarks.report import Cell, Chart, Ratio, Report
+from benchmarks.measurement import RoundValues, alternate, cpu_seconds, ratio_of
+from benchmarks.report import BenchReport, Cell, Chart, Ratio
 from benchmarks.results import REPOSITORY
 from benchmarks.site import BenchSite
 from domain.renderings import THUMBNAIL_BOXES
@@ -39,7 +39,7 @@ METHOD: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class BenchDocument:
     """A sample in memory."""
 
     name: str
@@ -50,7 +50,7 @@ class Document:
 class Direct:
     """What one would write with Pillow and pypdfium2, in this process."""
 
-    async def render(self, document: Document) -> list[bytes]:
+    async def render(self, document: BenchDocument) -> list[bytes]:
         picture = self._page(document.data) if document.mime_type == PDF else self._image(document.data)
         found = []
         for box in sorted(THUMBNAIL_BOXES, reverse=True):
@@ -91,20 +91,20 @@ class Vips:
         pyvips.cache_set_max(0)
         self._image = pyvips.Image
 
-    async def render(self, document: Document) -> list[bytes]:
+    async def render(self, document: BenchDocument) -> list[bytes]:
         large, small = max(THUMBNAIL_BOXES), min(THUMBNAIL_BOXES)
         first = self._image.thumbnail_buffer(document.data, large, height=large, size="down").copy_memory()
         second = first.thumbnail_image(small, height=small, size="down")
         return [bytes(one.webpsave_buffer(Q=WEBP_QUALITY, effort=WEBP_METHOD, keep="none")) for one in (first, second)]
 
 
-class Ours:
+class OurPool:
     """The pool as the renditions worker has it, with one child."""
 
     def __init__(self, pool: RenderPool) -> None:
         self._pool = pool
 
-    async def render(self, document: Document) -> list[bytes]:
+    async def render(self, document: BenchDocument) -> list[bytes]:
         rendered = await self._pool.render(_pieces(document.data), document.mime_type)
         if rendered.reason is not None:
             raise ValueError(f"no thumbnail of {document.name}: {rendered.reason.value}")
@@ -115,11 +115,11 @@ class Ours:
         return sum(cpu_seconds(pid) for pid in self._pool.pids)
 
 
-async def run(site: BenchSite, quick: bool) -> Report:  # noqa: ARG001 - needs no server
+async def run(site: BenchSite, quick: bool) -> BenchReport:  # noqa: ARG001 - needs no server
     """Each kind of document in turn, then the ratios."""
     rounds, seconds = (3, 0.5) if quick else (7, 2.0)
     documents = samples()
-    found: dict[str, dict[str, Sample]] = {}
+    found: dict[str, dict[str, RoundValues]] = {}
     pool = RenderPool(children=1, jobs_per_child=1_000_000)
     try:
         for kind, mime_type in KINDS.items():
@@ -130,21 +130,26 @@ async def run(site: BenchSite, quick: bool) -> Report:  # noqa: ARG001 - needs n
     return _report(found)
 
 
-def samples() -> list[Document]:
+def samples() -> list[BenchDocument]:
     """The samples that a thumbnail can be made of."""
     folder = REPOSITORY / "samples"
     listed = json.loads((folder / "manifest.json").read_text("utf-8"))["documents"]
     return [
-        Document(one["file"], one["media_type"], (folder / one["file"]).read_bytes())
+        BenchDocument(one["file"], one["media_type"], (folder / one["file"]).read_bytes())
         for one in listed
         if one.get("thumbnail") == "THUMBNAILS_READY"
     ]
 
 
-async def _measure(pool: RenderPool, documents: Sequence[Document], rounds: int, seconds: float) -> dict[str, Sample]:
+async def _measure(
+    pool: RenderPool, documents: Sequence[BenchDocument], rounds: int, seconds: float
+) -> dict[str, RoundValues]:
     """Thumbnails per processor second of each contestant for one kind of document."""
-    ours, direct = Ours(pool), Direct()
-    contestants: dict[str, Callable[[Document], Awaitable[list[bytes]]]] = {OURS: ours.render, DIRECT: direct.render}
+    ours, direct = OurPool(pool), Direct()
+    contestants: dict[str, Callable[[BenchDocument], Awaitable[list[bytes]]]] = {
+        OURS: ours.render,
+        DIRECT: direct.render,
+    }
     if documents[0].mime_type != PDF:  # the binary distribution of libvips has no PDF loader
         contestants[VIPS] = Vips().render
     for document in documents:
@@ -157,7 +162,7 @@ async def _measure(pool: RenderPool, documents: Sequence[Document], rounds: int,
 
 
 async def _laps(
-    render: Callable[[Document], Awaitable[list[bytes]]], documents: Sequence[Document], seconds: float
+    render: Callable[[BenchDocument], Awaitable[list[bytes]]], documents: Sequence[BenchDocument], seconds: float
 ) -> int:
     """How often to go through the documents so that a round lasts about ``seconds``."""
     began = time.perf_counter()
@@ -167,7 +172,10 @@ async def _laps(
 
 
 async def _rate(
-    render: Callable[[Document], Awaitable[list[bytes]]], ours: Ours, documents: Sequence[Document], laps: int
+    render: Callable[[BenchDocument], Awaitable[list[bytes]]],
+    ours: OurPool,
+    documents: Sequence[BenchDocument],
+    laps: int,
 ) -> float:
     began = time.process_time() + ours.seconds_below()
     made = 0
@@ -197,14 +205,14 @@ def _alike(sizes: Sequence[Sequence[tuple[int, int]]]) -> bool:
     )
 
 
-def _report(found: Mapping[str, Mapping[str, Sample]]) -> Report:
+def _report(found: Mapping[str, Mapping[str, RoundValues]]) -> BenchReport:
     rows: list[tuple[Cell, ...]] = []
     for kind, figures in found.items():
         for name, sample in figures.items():
             against = None if name == OURS else ratio_of(figures[OURS], sample).median
             rows.append((kind, name, sample.median, str(sample), against))
     names = (OURS, DIRECT, VIPS)
-    return Report(
+    return BenchReport(
         name="thumbnails",
         title="Thumbnails per second and core",
         method=METHOD,

@@ -21,7 +21,7 @@ from ingest_api.models import UploadMetadata
 from ingest_api.multipart import UploadForm
 from ingest_api.sniffing import MagicSniffer
 from ingest_api.tokens import TokenAuthenticator
-from storage.objects.s3_requests import Signer
+from storage.objects.s3_requests import SigV4Signer
 
 #: What one read of the API's socket brings, about.
 READ: Final = 64 * 1024
@@ -45,7 +45,7 @@ async def part_milliseconds(site: BenchSite, times: int) -> dict[str, float]:
     start = body.index(b"%PDF-")
     content = body[start : start + SIZE]
     keys = Jwks(jwks_source(settings.jwks))
-    signer = Signer("store:9000", "key", "secret", "us-east-1")
+    signer = SigV4Signer("store:9000", "key", "secret", "us-east-1")
     envelope, sniffer = Envelope(), MagicSniffer()
     key, context = DataKey(bytes(32)), EncryptionContext("tenant", uuid4())
 

@@ -12,8 +12,8 @@ import httpx
 from benchmarks.console import note
 from benchmarks.latency import create_dossier
 from benchmarks.load import Load, put_plan, run_load, upload_plan
-from benchmarks.measurement import Sample, ratio_of
-from benchmarks.report import Cell, Chart, Ratio, Report, figure
+from benchmarks.measurement import RoundValues, ratio_of
+from benchmarks.report import BenchReport, Cell, Chart, Ratio, figure
 from benchmarks.site import BenchSite
 from benchmarks.upload_parts import part_milliseconds
 from domain.documents import Role
@@ -43,7 +43,7 @@ METHOD: Final = (
 )
 
 
-async def run(site: BenchSite, quick: bool) -> Report:
+async def run(site: BenchSite, quick: bool) -> BenchReport:
     """Compare uploads with raw PUTs at 100 KB, then time uploads of four sizes."""
     seconds, rounds = (3.0, 2) if quick else (8.0, 5)
     async with site.running("api") as ours:
@@ -72,8 +72,10 @@ async def run(site: BenchSite, quick: bool) -> Report:
     return _report(uploads, puts, by_size, parts)
 
 
-def _report(uploads: list[Load], puts: list[Load], by_size: Mapping[str, Load], parts: Mapping[str, float]) -> Report:
-    ours, raw = Sample(tuple(load.rate for load in uploads)), Sample(tuple(load.rate for load in puts))
+def _report(
+    uploads: list[Load], puts: list[Load], by_size: Mapping[str, Load], parts: Mapping[str, float]
+) -> BenchReport:
+    ours, raw = RoundValues(tuple(load.rate for load in uploads)), RoundValues(tuple(load.rate for load in puts))
     ratio = ratio_of(ours, raw)
     budget = {name: _median([load.cpu[name] for load in uploads]) for name in PARTS}
     bare = {name: _median([load.cpu[name] for load in puts]) for name in PARTS}
@@ -82,7 +84,7 @@ def _report(uploads: list[Load], puts: list[Load], by_size: Mapping[str, Load], 
         _row(f"raw PUT 100 KB, {CLIENTS} clients", puts),
         *(_row(f"upload {name}, {LATENCY_CLIENTS} clients", [load]) for name, load in by_size.items()),
     ]
-    return Report(
+    return BenchReport(
         name="uploads",
         title="Uploads of 100 KB, every guarantee on, beside raw PUTs",
         method=METHOD,
@@ -148,7 +150,7 @@ def _plan(rate: int, budget: Mapping[str, float]) -> str:
         return rate * budget[name] / 1000 / UTILISATION
 
     # A core runs one API process. An upload's two events are a row each in the outbox and a record each in Kafka; its keys are
-    # wrapped in company, so Vault's share shrinks as the rate grows.
+    # wrapped in batches, so Vault's share shrinks as the rate grows.
     everything = sum(cores(name) for name in PARTS if name != "client")
     largest = max((name for name in PARTS if name != "client"), key=cores)
     return (
@@ -172,4 +174,4 @@ def _listed(values: Mapping[str, float]) -> str:
 
 
 def _median(values: list[float]) -> float:
-    return Sample(tuple(values)).median
+    return RoundValues(tuple(values)).median

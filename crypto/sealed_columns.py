@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from crypto.encoding import from_text, key_id, length_prefixed, to_text
 from crypto.key_files import read_keys
 from domain.errors import PersonalKeyMissing, WrongKey
-from domain.personal_texts import CurrentKeys, PersonalField, Place, normalised
+from domain.personal_texts import CurrentKeys, PersonalField, TextContext, normalised
 
 NONCE_BYTES: Final = 12
 INDEX_BYTES: Final = 16
@@ -46,7 +46,7 @@ class KeySource(Protocol):
         ...
 
 
-class HeldKeys:
+class MemoryKeySource:
     """Keys in memory."""
 
     def __init__(self, kind: str, keys: Sequence[bytes]) -> None:
@@ -56,7 +56,7 @@ class HeldKeys:
         return self._keys
 
 
-class KeyLines:
+class FileKeySource:
     """The keys of a file, in the file's order."""
 
     def __init__(self, path: Path, kind: str) -> None:
@@ -87,43 +87,43 @@ class SealedColumns:
     @classmethod
     def from_files(cls, column_key_file: Path, lookup_key_file: Path) -> Self:
         """The files are read when keys are needed."""
-        return cls(KeyLines(column_key_file, COLUMN), KeyLines(lookup_key_file, LOOKUP))
+        return cls(FileKeySource(column_key_file, COLUMN), FileKeySource(lookup_key_file, LOOKUP))
 
     def current(self) -> CurrentKeys:
         """Raises KeyringUnavailable."""
         return CurrentKeys(next(iter(self._columns.keys())), next(iter(self._lookups.keys())))
 
-    def seal(self, place: Place, text: str, key: str) -> str:
-        """A text that opens at ``place`` alone, under the column key of that id. Raises PersonalKeyMissing, KeyringUnavailable."""
+    def seal(self, context: TextContext, text: str, key: str) -> str:
+        """A text that opens at ``context`` alone, under the column key of that id. Raises PersonalKeyMissing, KeyringUnavailable."""
         nonce = os.urandom(NONCE_BYTES)
-        sealed = self._document_key(place, key).encrypt(nonce, text.encode(), _associated(place, key))
+        sealed = self._document_key(context, key).encrypt(nonce, text.encode(), _associated(context, key))
         return f"{VERSION}.{key}.{to_text(nonce + sealed)}"
 
-    def open(self, place: Place, sealed: str) -> str:
+    def open(self, context: TextContext, sealed: str) -> str:
         """Raises WrongKey (altered, of another place, or no sealed text), PersonalKeyMissing or KeyringUnavailable."""
         version, _, rest = sealed.partition(".")
         key, _, body = rest.partition(".")
         if version != VERSION:
             raise WrongKey("This is no sealed text of a document.")
-        opening = self._document_key(place, key)
+        opening = self._document_key(context, key)
         try:
             raw = from_text(body)
-            return opening.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], _associated(place, key)).decode()
+            return opening.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], _associated(context, key)).decode()
         except (ValueError, InvalidTag):
             raise WrongKey("The sealed text does not open for this document.") from None
 
     def indexes(self, tenant: str, field: PersonalField, text: str) -> Mapping[str, bytes]:
         """By look-up key id, the current one first: what a document with this text is found by. Raises KeyringUnavailable."""
-        said = length_prefixed("dpj-lookup-1", tenant, field.value, normalised(text))
-        return {name: hmac.digest(key, said, "sha256")[:INDEX_BYTES] for name, key in self._lookups.keys().items()}
+        message = length_prefixed("dpj-lookup-1", tenant, field.value, normalised(text))
+        return {name: hmac.digest(key, message, "sha256")[:INDEX_BYTES] for name, key in self._lookups.keys().items()}
 
-    def _document_key(self, place: Place, key: str) -> AESGCM:
+    def _document_key(self, context: TextContext, key: str) -> AESGCM:
         held = self._columns.keys().get(key)
         if held is None:
             raise PersonalKeyMissing("The personal-data key of this text is not here.")
-        said = length_prefixed("dpj-column-2", place.tenant, str(place.document_id))
-        return AESGCM(hmac.digest(held, said, "sha256"))
+        message = length_prefixed("dpj-column-2", context.tenant, str(context.document_id))
+        return AESGCM(hmac.digest(held, message, "sha256"))
 
 
-def _associated(place: Place, key: str) -> bytes:
-    return length_prefixed(VERSION, key, place.tenant, str(place.document_id), place.field.value)
+def _associated(context: TextContext, key: str) -> bytes:
+    return length_prefixed(VERSION, key, context.tenant, str(context.document_id), context.field.value)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from crypto.encoding import from_text, key_id, length_prefixed, to_text
 from domain.errors import WrongKey
-from domain.subjects import Field, Subject
+from domain.subjects import SealedAuditField, Subject
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
@@ -44,13 +44,15 @@ class SubjectKeys:
         prefix = f"{WRAPPED}.{self._current}"
         return _encrypt(self._site[self._current], prefix, os.urandom(KEY_BYTES), subject)
 
-    def seal(self, wrapped: str, subject: Subject, fields: Mapping[Field, str]) -> Mapping[Field, str]:
+    def seal(
+        self, wrapped: str, subject: Subject, fields: Mapping[SealedAuditField, str]
+    ) -> Mapping[SealedAuditField, str]:
         """Texts that only the holder of the site's key and of ``wrapped`` can read. Raises WrongKey: ``wrapped`` does not open."""
         key = self._unwrapped(wrapped, subject)
         sealing, prefix = AESGCM(key), f"{SEALED}.{key_id(KIND, key)}"
         return {field: _encrypt(sealing, prefix, text.encode(), subject, field.value) for field, text in fields.items()}
 
-    def unseal(self, wrapped: str, subject: Subject, field: Field, sealed: str) -> str:
+    def unseal(self, wrapped: str, subject: Subject, field: SealedAuditField, sealed: str) -> str:
         """Raises WrongKey: altered, another subject's or field's, another key's, or ``wrapped`` does not open."""
         key = self._unwrapped(wrapped, subject)
         prefix, body = _parted(sealed)

@@ -34,7 +34,7 @@ class KeyRefused(KeyringUnavailable):
         super().__init__(detail or "The keyring has no such key for us.", outage=outage)
 
 
-class _Trusting(HTTPAdapter):
+class _TlsContextAdapter(HTTPAdapter):
     """HTTPS under a context of ours; requests knows files of authorities alone, and would add its own to the context's."""
 
     def __init__(self, tls: ssl.SSLContext) -> None:
@@ -86,7 +86,7 @@ class VaultSession:
         client = hvac.Client(url=address, token="", verify=True, timeout=(timeout, timeout), namespace="")
         client.session.trust_env = False
         if tls is not None:
-            client.session.mount("https://", _Trusting(tls))
+            client.session.mount("https://", _TlsContextAdapter(tls))
         return cls(client, role_id, secret_id, mount=mount)
 
     def transit(
@@ -110,12 +110,12 @@ class VaultSession:
                 raise
 
         def results() -> list[dict[str, Any]]:
-            found = self._admitted(post)["data"]["batch_results"]
+            found = self._with_login(post)["data"]["batch_results"]
             if len(found) != len(batch):
                 raise KeyError("batch_results")
             return list(found)
 
-        found: list[dict[str, Any]] = self._told(results)
+        found: list[dict[str, Any]] = self._translated(results)
         return found
 
     def ask(self, method: Literal["get", "post", "list"], path: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -132,20 +132,20 @@ class VaultSession:
                 return None
 
         def data() -> Any:
-            answer = self._admitted(call)
+            answer = self._with_login(call)
             return answer.get("data") if isinstance(answer, dict) else answer
 
-        return self._told(data)
+        return self._translated(data)
 
     def check(self) -> None:
         """Raises KeyringUnavailable unless Vault serves and we are logged in. Logs in if need be."""
-        self._told(lambda: self._admitted(self._client.auth.token.lookup_self))
+        self._translated(lambda: self._with_login(self._client.auth.token.lookup_self))
 
     def close(self) -> None:
         """Give the connections back. The token ends with its lease."""
         self._client.session.close()
 
-    def _told(self, call: Callable[[], Any]) -> Any:
+    def _translated(self, call: Callable[[], Any]) -> Any:
         """What ``call`` gives; vendor errors become ours."""
         try:
             return call()
@@ -161,30 +161,30 @@ class VaultSession:
             log.warning("vault_call_failed", error="answer_malformed")
             raise KeyringUnavailable from None
 
-    def _admitted(self, call: Callable[[], Any]) -> Any:
+    def _with_login(self, call: Callable[[], Any]) -> Any:
         """``call`` with a token that Vault knows. Raises KeyRefused if it is not the token that is refused."""
-        login = self._ready()
+        login = self._ensure_login()
         try:
             return call()
         except Forbidden:
-            if self._is_known():
+            if self._token_is_valid():
                 raise KeyRefused from None
         self._log_in(after=login)
         try:
             return call()
         except Forbidden:
-            if self._is_known():
+            if self._token_is_valid():
                 raise KeyRefused from None
             raise
 
-    def _is_known(self) -> bool:
+    def _token_is_valid(self) -> bool:
         try:
             self._client.auth.token.lookup_self()
         except Forbidden:
             return False
         return True
 
-    def _ready(self) -> int:
+    def _ensure_login(self) -> int:
         """Be logged in, with time left. The number of the login that holds."""
         with self._lock:
             now = self._clock()
@@ -202,7 +202,7 @@ class VaultSession:
 
     def _renew(self) -> None:
         try:
-            self._hold(self._client.auth.token.renew_self())
+            self._keep_lease(self._client.auth.token.renew_self())
         except VaultError as error:
             log.info("vault_token_not_renewed", error=type(error).__name__)
             self._authenticate()
@@ -217,10 +217,10 @@ class VaultSession:
             # Not a key's fault: role or secret id are not (or no longer) good.
             raise KeyringUnavailable("The keyring does not let this process in.") from None
         self._client.token = answer["auth"]["client_token"]
-        self._hold(answer)
+        self._keep_lease(answer)
         self._logins += 1
 
-    def _hold(self, answer: Any) -> None:
+    def _keep_lease(self, answer: Any) -> None:
         lease = answer["auth"]["lease_duration"] or math.inf  # 0: it never ends
         now = self._clock()
         self._renew_at, self._expires_at = now + lease * RENEW_AFTER, now + lease

@@ -28,7 +28,7 @@ from crypto.encoding import length_prefixed
 from crypto.vault_session import KeyRefused, VaultSession
 from domain.errors import DPJError, KeyringUnavailable, TenantKeyMissing, WrongKey
 from domain.keys import DATA_KEY_BYTES, DataKey, EncryptionContext, WrappedKey, is_tenant
-from domain.shared.micro_batcher import BatchPolicy, Closed, Full, Late, MicroBatcher, Waiting
+from domain.shared.micro_batcher import BatcherClosed, BatchItem, BatchPolicy, DeadlineExceeded, MicroBatcher, QueueFull
 
 SCHEME = "vault-transit"
 WRAP_PACE = 0.05
@@ -136,10 +136,10 @@ class VaultTransitKeyring:
         if self._closed:
             raise KeyringUnavailable("The keyring is closed.")
         if found is None:
-            # A call costs Vault as much as fifty keys in one call: under load a key waits that long for company, at most.
+            # A call costs Vault as much as fifty keys in one call: under load a key waits that long for others, at most.
             policy = replace(self._policy, pace=WRAP_PACE) if operation == "encrypt" else self._policy
 
-            async def send(batch: Sequence[Waiting[_Request, _Answer]]) -> None:
+            async def send(batch: Sequence[BatchItem[_Request, _Answer]]) -> None:
                 loop, requests = asyncio.get_running_loop(), [waiting.item for waiting in batch]
                 answers = await loop.run_in_executor(self._executor, self._session.transit, operation, name, requests)
                 for waiting, answer in zip(batch, answers, strict=True):
@@ -185,10 +185,10 @@ def to_base64(raw: bytes | bytearray) -> str:
     return base64.b64encode(raw).decode("ascii")
 
 
-def _unanswered(ended: Full | Late | Closed) -> KeyringUnavailable:
-    if isinstance(ended, Full):
+def _unanswered(ended: QueueFull | DeadlineExceeded | BatcherClosed) -> KeyringUnavailable:
+    if isinstance(ended, QueueFull):
         return KeyringUnavailable("Too many calls wait for the keyring.", outage=False)
-    if isinstance(ended, Late):
+    if isinstance(ended, DeadlineExceeded):
         return KeyringUnavailable("The keyring did not answer in time.")
     return KeyringUnavailable("The keyring is closed.")
 

@@ -16,9 +16,9 @@ from enum import Enum
 from typing import Any, Final, Protocol
 from uuid import UUID
 
-from domain.antivirus import Finding
+from domain.antivirus import ScanResult
 from domain.erasure import LegalBasis
-from domain.error_table import FAILURES
+from domain.error_table import ERROR_TABLE
 from domain.lifecycle import Status
 from domain.renderings import THUMBNAIL_BOXES, NoThumbnail
 
@@ -104,7 +104,7 @@ _SYSTEM: Final = re.compile(r"system:[a-z-]{1,32}")
 _MEDIA_TYPE: Final = re.compile(r"[a-z]+/[a-z0-9.+-]{1,100}")
 _PIXELS: Final = re.compile(r"\d{1,5}x\d{1,5}")
 
-_NOTES: Final = frozenset({note.value for note in NoThumbnail} | FAILURES.keys())
+_NOTES: Final = frozenset({note.value for note in NoThumbnail} | ERROR_TABLE.keys())
 
 
 def _one_of(*values: str) -> Callable[[Any], bool]:
@@ -139,10 +139,10 @@ DETAILS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "status": _STATUS,
     "decision": _STATUS,
     "comment": _one_of("NOTED", "NONE"),
-    "antivirus": _one_of(*(finding.value for finding in Finding)),
+    "antivirus": _one_of(*(finding.value for finding in ScanResult)),
     "legal_basis": _one_of(*(basis.value for basis in LegalBasis)),
-    "code": _one_of(*FAILURES),
-    "after": _one_of(*FAILURES),
+    "code": _one_of(*ERROR_TABLE),
+    "after": _one_of(*ERROR_TABLE),
     "consumer": _one_of("integrity", "renditions", "archiving", "notification", "audit"),
     "role": _one_of("content", *(f"thumbnail-{box}" for box in THUMBNAIL_BOXES)),
     "claim": _one_of("jti", "sid"),
@@ -199,19 +199,19 @@ class Anonymiser:
             "details": self._details(row.details),
         }
 
-    def audit(self, said: Mapping[str, Any]) -> Line:
+    def audit(self, fields: Mapping[str, Any]) -> Line:
         """Of the fields of an audit entry (``domain.audit_chain``). Its hashes, number and sealed fields stay out."""
         return {
-            "entity": self._entity(str(said["entity_id"])),
-            "entity_type": _kept(said["entity_type"], _one_of(*ENTITIES)),
-            "action": _kept(said["action"], _is_action),
-            "actor": self._actor(str(said["actor"])),
-            "at": self._at(datetime.fromisoformat(said["at"])),
-            "event_number": said["event_sequence"],
-            "conversation": self._entity(str(said["correlation_id"])),
-            "old_status": _kept(_object(said["old_state"]).get("status"), _STATUS),
-            "new_status": _kept(_object(said["new_state"]).get("status"), _STATUS),
-            "details": self._details(_object(said["details"])),
+            "entity": self._entity(str(fields["entity_id"])),
+            "entity_type": _kept(fields["entity_type"], _one_of(*ENTITIES)),
+            "action": _kept(fields["action"], _is_action),
+            "actor": self._actor(str(fields["actor"])),
+            "at": self._at(datetime.fromisoformat(fields["at"])),
+            "event_number": fields["event_sequence"],
+            "conversation": self._entity(str(fields["correlation_id"])),
+            "old_status": _kept(_object(fields["old_state"]).get("status"), _STATUS),
+            "new_status": _kept(_object(fields["new_state"]).get("status"), _STATUS),
+            "details": self._details(_object(fields["details"])),
         }
 
     def order(self, value: str) -> str:

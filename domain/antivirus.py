@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Finding(Enum):
+class ScanResult(Enum):
     """``UNSCANNABLE``: the engine gave up inside the document, because of how it is made (archives in archives,
     under a password, more work than it does for one document).
     ``NOT_SCANNED``: this site has no antivirus."""
@@ -18,8 +18,8 @@ class Finding(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ScanVerdict:
     """``signature`` names what was found, in the engine's words, cleaned: letters, digits and ``.-_:/+`` only."""
 
-    finding: Finding
+    finding: ScanResult
     signature: str = ""

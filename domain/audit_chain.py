@@ -60,7 +60,7 @@ class StoredEntry:
     faithful: bool
 
 
-class Break(Enum):
+class ChainBreak(Enum):
     """What is wrong: an entry is not there, is not what was written, does not follow the one before, or is filed wrongly;
     is no part of the chain; or the chain as a whole does not end at its head, or has none, or is not what was signed."""
 
@@ -75,11 +75,11 @@ class Break(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ChainFault:
     """Where a chain first breaks, and how."""
 
     seq: int
-    reason: Break
+    reason: ChainBreak
 
 
 def genesis(tenant: str) -> ChainHead:
@@ -136,36 +136,40 @@ class ChainCheck:
 
     def __init__(self, start: ChainHead) -> None:
         self.head = start
-        self.fault: Fault | None = None
+        self.fault: ChainFault | None = None
 
-    def add(self, entry: ChainEntry, *, faithful: bool = True) -> Fault | None:
+    def add(self, entry: ChainEntry, *, faithful: bool = True) -> ChainFault | None:
         """Take the next entry (see StoredEntry for ``faithful``); the fault, if the chain is broken here or was before."""
         if self.fault is None:
-            reason = self._broken(entry) or (None if faithful else Break.ALTERED)
+            reason = self._broken(entry) or (None if faithful else ChainBreak.ALTERED)
             if reason is None:
                 self.head = head_after(entry)
             else:
-                self.fault = Fault(self.head.seq + 1, reason)
+                self.fault = ChainFault(self.head.seq + 1, reason)
         return self.fault
 
-    def _broken(self, entry: ChainEntry) -> Break | None:
+    def _broken(self, entry: ChainEntry) -> ChainBreak | None:
         if entry.seq != self.head.seq + 1:
-            return Break.MISSING
+            return ChainBreak.MISSING
         if hash_of(entry.body) != entry.hash:
-            return Break.ALTERED
+            return ChainBreak.ALTERED
         try:
-            said = entry.fields()
+            fields = entry.fields()
         except ValueError:
-            return Break.ALTERED
-        if said.get("prev") != self.head.hash:
-            return Break.UNLINKED
+            return ChainBreak.ALTERED
+        if fields.get("prev") != self.head.hash:
+            return ChainBreak.UNLINKED
         labels = (entry.tenant, entry.seq, str(entry.event_id))
-        if (said.get("tenant"), said.get("seq"), said.get("event_id")) != labels or entry.tenant != self.head.tenant:
-            return Break.MISLABELLED
+        if (
+            fields.get("tenant"),
+            fields.get("seq"),
+            fields.get("event_id"),
+        ) != labels or entry.tenant != self.head.tenant:
+            return ChainBreak.MISLABELLED
         return None
 
 
-def verify(tenant: str, entries: Iterable[ChainEntry]) -> Fault | None:
+def verify(tenant: str, entries: Iterable[ChainEntry]) -> ChainFault | None:
     """The first fault of a whole chain given in order; None if every entry holds."""
     check = ChainCheck(genesis(tenant))
     for entry in entries:

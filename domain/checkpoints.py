@@ -148,13 +148,13 @@ def first_previous(tenant: str) -> str:
 def checkpoint_of(body: bytes) -> Checkpoint:
     """Raises ValueError unless ``body`` is exactly a checkpoint's canonical bytes."""
     try:
-        said = json.loads(body)
+        fields = json.loads(body)
         found = Checkpoint(
-            tenant=said["tenant"],
-            size=said["size"],
-            root=said["root"],
-            time=datetime.fromisoformat(said["time"]),
-            previous=said["previous"],
+            tenant=fields["tenant"],
+            size=fields["size"],
+            root=fields["root"],
+            time=datetime.fromisoformat(fields["time"]),
+            previous=fields["previous"],
         )
         if type(found.size) is int and found.size > 0 and found.body == body:
             return found
@@ -166,11 +166,11 @@ def checkpoint_of(body: bytes) -> Checkpoint:
 def signed_checkpoint_of(content: bytes) -> SignedCheckpoint:
     """Raises ValueError unless ``content`` is exactly a checkpoint's file. The signature is not verified here."""
     try:
-        said = json.loads(content)
+        fields = json.loads(content)
         found = SignedCheckpoint(
-            checkpoint=checkpoint_of(said["checkpoint"].encode()),
-            key_id=said["key"],
-            signature=of_base64url(said["signature"]),
+            checkpoint=checkpoint_of(fields["checkpoint"].encode()),
+            key_id=fields["key"],
+            signature=of_base64url(fields["signature"]),
         )
         if len(found.signature) == SIGNATURE_BYTES and found.content == content:
             return found

@@ -18,7 +18,7 @@ CUT_BYTES: Final = "dpj-cut-bytes"
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class RecordPosition:
     """Where a letter stands. ``written_ms`` (Unix milliseconds) tells it from one of a topic that was made anew."""
 
     topic: str
@@ -36,7 +36,7 @@ class Place:
 class DeadLetter:
     """Headers come from Kafka, where strangers may write too: each property is None where its header is missing or malformed."""
 
-    place: Place
+    place: RecordPosition
     key: bytes | None
     value: bytes | None = field(repr=False)
     headers: Mapping[str, str]
@@ -84,7 +84,7 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class OperatorMark:
     """What an operator did with a letter: ``act`` is REDRIVEN or DISCARDED; ``actor`` is a pseudonym."""
 
     act: str
@@ -110,7 +110,7 @@ class HeldEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
+class HeldEventStatus:
     """A held event as operators see it: since when, last tried when, and whether it was ordered to be given up."""
 
     event: HeldEvent

@@ -91,7 +91,7 @@ class Erasure:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class ErasureBacklog:
     """Erasures that are not complete: how many, and for how many seconds the oldest."""
 
     count: int
@@ -99,7 +99,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RetentionPeriods:
     """How long that lives which an erasure does not reach: events in topics, backups, rows of delivery (``row_days``) and
     Idempotency-Keys (``key_hours``). ``audit_store``: where audit entries and extended metadata are, "mongodb" or "postgresql"."""
 
@@ -116,15 +116,20 @@ def key_name(wrapped: WrappedKey | None) -> tuple[str, str, int]:
 
 
 def receipt_input(
-    document: Document, erasure: Erasure, kept: Kept, at: datetime, key_id: str, lines_erased_at: datetime
+    document: Document,
+    erasure: Erasure,
+    periods: RetentionPeriods,
+    at: datetime,
+    key_id: str,
+    lines_erased_at: datetime,
 ) -> bytes:
     """The bytes that the receipt's signature is over, of a document whose erasure is complete at ``at``. ``lines_erased_at``: when
     the key of the audit lines about it was destroyed."""
-    return signing_input(JWS_TYPE, _payload(document, erasure, kept, at, lines_erased_at), key_id)
+    return signing_input(JWS_TYPE, _payload(document, erasure, periods, at, lines_erased_at), key_id)
 
 
 def _payload(
-    document: Document, erasure: Erasure, kept: Kept, at: datetime, lines_erased_at: datetime
+    document: Document, erasure: Erasure, periods: RetentionPeriods, at: datetime, lines_erased_at: datetime
 ) -> Mapping[str, Any]:
     return {
         "v": FORMAT,
@@ -145,13 +150,13 @@ def _payload(
             "retention_until": _time(erasure.retention_until),
         },
         "completed_at": _time(at),
-        "destroyed": _destroyed(document, erasure, kept, at, lines_erased_at),
-        "remains": _remains(kept, at),
+        "destroyed": _destroyed(document, erasure, periods, at, lines_erased_at),
+        "remains": _remains(periods, at),
     }
 
 
 def _destroyed(
-    document: Document, erasure: Erasure, kept: Kept, at: datetime, lines_erased_at: datetime
+    document: Document, erasure: Erasure, kept: RetentionPeriods, at: datetime, lines_erased_at: datetime
 ) -> Sequence[Mapping[str, Any]]:
     scheme, name, version = erasure.key
     asked, done = _time(erasure.requested_at), _time(at)
@@ -194,7 +199,7 @@ def _destroyed(
     ]
 
 
-#: What nothing ends: what, where (``Kept.audit_store`` filled in), why.
+#: What nothing ends: what, where (``RetentionPeriods.audit_store`` filled in), why.
 _STAYS: Final = (
     (
         "row_without_personal_fields",
@@ -239,25 +244,25 @@ _STAYS: Final = (
 )
 
 
-def _remains(kept: Kept, at: datetime) -> Sequence[Mapping[str, Any]]:
+def _remains(periods: RetentionPeriods, at: datetime) -> Sequence[Mapping[str, Any]]:
     passing = (
         (
             "events",
             "kafka",
             "topics, those of dead letters too, can't be rewritten; ids, pseudonyms, type, size, SHA-256",
-            timedelta(days=kept.topic_days + _SEGMENT_DAYS),
+            timedelta(days=periods.topic_days + _SEGMENT_DAYS),
         ),
         (
             "idempotency_keys",
             "postgresql",
             "the text of the upload's Idempotency-Key as the platform chose it, without its answer: a late repetition is refused",
-            timedelta(hours=kept.key_hours) + _PRUNED,
+            timedelta(hours=periods.key_hours) + _PRUNED,
         ),
         (
             "outbox_and_inbox",
             "postgresql",
             "which events were sent and finished, so that none is twice; ids, and what the events hold",
-            timedelta(days=kept.row_days) + _PRUNED,
+            timedelta(days=periods.row_days) + _PRUNED,
         ),
         (
             "backups",
@@ -266,12 +271,12 @@ def _remains(kept: Kept, at: datetime) -> Sequence[Mapping[str, Any]]:
                 "backups can't be rewritten; a restored one holds the wrapped key, the subject key and personal fields until it"
                 " is brought up to date by this erasure"
             ),
-            timedelta(days=kept.backup_days),
+            timedelta(days=periods.backup_days),
         ),
     )
     return [
         *(
-            {"what": what, "where": where.format(audit_store=kept.audit_store), "why": why, "until": None}
+            {"what": what, "where": where.format(audit_store=periods.audit_store), "why": why, "until": None}
             for what, where, why in _STAYS
         ),
         *({"what": what, "where": where, "why": why, "until": _time(at + time)} for what, where, why, time in passing),

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from domain import errors, refusals
-from domain.errors import DPJError, Kind
+from domain.errors import DPJError, ErrorKind
 
-POLICY_OF_KIND: Final[dict[Kind, str]] = {
-    Kind.REFUSED: "answer",
-    Kind.TRANSIENT: "hold",
-    Kind.PERMANENT: "dead_letter",
+POLICY_OF_KIND: Final[dict[ErrorKind, str]] = {
+    ErrorKind.REFUSED: "answer",
+    ErrorKind.TRANSIENT: "hold",
+    ErrorKind.PERMANENT: "dead_letter",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class ErrorEntry:
     """One row: ``http_status``, a short ``title``, ``advice`` (what to do), ``label`` for metrics, ``policy``."""
 
     http_status: int
@@ -127,7 +127,7 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
     (errors.UnexpectedFailure, 500, "Unexpected failure", "Report the trace id to the operators."),
 )
 
-FAILURES: Final[dict[str, Failure]] = {
-    error.code: Failure(status, title, advice, error.code, POLICY_OF_KIND[error.kind])
+ERROR_TABLE: Final[dict[str, ErrorEntry]] = {
+    error.code: ErrorEntry(status, title, advice, error.code, POLICY_OF_KIND[error.kind])
     for error, status, title, advice in _ROWS
 }

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import ClassVar
 
 
-class Kind(Enum):
+class ErrorKind(Enum):
     """What may be done about an error."""
 
     REFUSED = "refused"
@@ -28,7 +28,7 @@ class DPJError(Exception):
     """Root of all errors. ``code`` is part of the API and never changes its meaning."""
 
     code: ClassVar[str] = "internal_error"
-    kind: ClassVar[Kind] = Kind.PERMANENT
+    kind: ClassVar[ErrorKind] = ErrorKind.PERMANENT
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail or self.code)
@@ -36,7 +36,7 @@ class DPJError(Exception):
 
 
 class Refused(DPJError):
-    kind = Kind.REFUSED
+    kind = ErrorKind.REFUSED
 
 
 class Transient(DPJError):
@@ -46,7 +46,7 @@ class Transient(DPJError):
     nothing of the dependency as a whole, so circuit breakers don't count it.
     """
 
-    kind = Kind.TRANSIENT
+    kind = ErrorKind.TRANSIENT
     waiting_for: ClassVar[str] = "dependency"
     retry_after: ClassVar[int] = 5
 
@@ -56,7 +56,7 @@ class Transient(DPJError):
 
 
 class Permanent(DPJError):
-    kind = Kind.PERMANENT
+    kind = ErrorKind.PERMANENT
 
 
 # --- Transient: a dependency is away ---------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class KeyUse:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptKey:
+class StoredWrappedKey:
     """A document's wrapped key as it is kept."""
 
     document_id: UUID

@@ -57,7 +57,7 @@ READABLE: frozenset[Status] = frozenset(
 CHECKED: frozenset[Status] = READABLE - {_S.STORED}
 
 #: States in which nothing may be made of a document any more: it is being erased, or was.
-GOING: frozenset[Status] = frozenset({_S.ERASING, _S.ERASED})
+ERASURE_STATES: frozenset[Status] = frozenset({_S.ERASING, _S.ERASED})
 
 
 def is_allowed(current: Status, to: Status) -> bool:

@@ -34,7 +34,7 @@ LOOKED_UP: Final = frozenset({PersonalField.FILE_NAME, PersonalField.EMAIL})
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TextContext:
     """Where a sealed text belongs: it opens there and nowhere else."""
 
     tenant: str
@@ -51,7 +51,7 @@ class CurrentKeys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Texts:
+class ClearTexts:
     """A document's personal texts in the clear: for an answer or a mail, never for a row, an event or a log.
 
     ``decision_note`` is the comment or reason of a decision that was carried out, ``pending_note`` of one that waits.
@@ -65,15 +65,15 @@ class Texts:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ClearDocument:
     """A document with its texts in the clear, as an answer shows it."""
 
     document: Document
-    texts: Texts
+    texts: ClearTexts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GivenTexts:
+class UploadedTexts:
     """Personal texts as an upload brings them."""
 
     file_name: str = field(repr=False)
@@ -93,7 +93,7 @@ class ColumnUse:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptTexts:
+class StoredTexts:
     """A document whose texts are to be sealed anew. ``version`` changes whenever anybody writes its row."""
 
     document: Document
@@ -101,7 +101,7 @@ class KeptTexts:
 
 
 #: Where a walk over kept answers is: when an answer's key was claimed, and by whom (tenant, caller, key).
-AnswerPlace = tuple[datetime, str, str, str]
+AnswerCursor = tuple[datetime, str, str, str]
 
 
 def normalised(text: str) -> str:

@@ -43,7 +43,7 @@ _MARK: Final = b'"action":"document.archived"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Archiving:
+class ArchivingEntry:
     """The audit entry that archived a document: its number in the tenant's chain, and its canonical bytes."""
 
     document_id: UUID
@@ -53,15 +53,15 @@ class Archiving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inclusion:
+class InclusionProof:
     """``archiving``'s entry is in the tree that ``signed`` is about; ``path`` leads from its leaf to the root."""
 
-    archiving: Archiving
+    archiving: ArchivingEntry
     signed: SignedCheckpoint
     path: Sequence[bytes]
 
     @classmethod
-    def of_tiles(cls, archiving: Archiving, signed: SignedCheckpoint, tiles: Tiles) -> Inclusion:
+    def of_tiles(cls, archiving: ArchivingEntry, signed: SignedCheckpoint, tiles: Tiles) -> InclusionProof:
         """Raises CheckpointConflict unless the path out of ``tiles`` leads to the root that was signed."""
         index, made = archiving.seq - 1, signed.checkpoint
         try:
@@ -74,22 +74,22 @@ class Inclusion:
         return cls(archiving=archiving, signed=signed, path=path)
 
 
-def archiving_of(entry: ChainEntry) -> Archiving | None:
+def archiving_entry_of(entry: ChainEntry) -> ArchivingEntry | None:
     """What ``entry`` says of a document's archiving; None if it is about anything else."""
     if _MARK not in entry.body:
         return None
-    said = entry.fields()
-    if said.get("action") != ARCHIVED or said.get("entity_type") != "document":
+    fields = entry.fields()
+    if fields.get("action") != ARCHIVED or fields.get("entity_type") != "document":
         return None
-    return Archiving(document_id=UUID(said["entity_id"]), tenant=entry.tenant, seq=entry.seq, entry=entry.body)
+    return ArchivingEntry(document_id=UUID(fields["entity_id"]), tenant=entry.tenant, seq=entry.seq, entry=entry.body)
 
 
-def receipt_input(document: Document, inclusion: Inclusion, key_id: str) -> bytes:
+def receipt_input(document: Document, inclusion: InclusionProof, key_id: str) -> bytes:
     """The bytes that a receipt's signature is over. Raises CheckpointConflict if the document is not what was audited."""
     return signing_input(JWS_TYPE, _payload(document, inclusion), key_id)
 
 
-def _payload(document: Document, inclusion: Inclusion) -> dict[str, Any]:
+def _payload(document: Document, inclusion: InclusionProof) -> dict[str, Any]:
     archiving, signed = inclusion.archiving, inclusion.signed
     audited = _audited(document, archiving)
     return {
@@ -119,7 +119,7 @@ def _payload(document: Document, inclusion: Inclusion) -> dict[str, Any]:
     }
 
 
-def _audited(document: Document, archiving: Archiving) -> Mapping[str, Any]:
+def _audited(document: Document, archiving: ArchivingEntry) -> Mapping[str, Any]:
     """What the audit entry says was archived. Raises CheckpointConflict if it is of another document, or the row says otherwise."""
     try:
         entry = json.loads(archiving.entry)

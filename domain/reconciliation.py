@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final
 from uuid import UUID
 
-from domain.lifecycle import GOING, Status
+from domain.lifecycle import ERASURE_STATES, Status
 
 #: documents/{two hex digits}/{document id}/{attempt}, and after a dot whatever is derived from that object.
 _KEY: Final = re.compile(
@@ -18,7 +18,7 @@ _KEY: Final = re.compile(
 )
 
 #: States in which a document has no objects.
-WITHOUT_OBJECTS: Final[frozenset[Status]] = GOING | {Status.ABANDONED}
+WITHOUT_OBJECTS: Final[frozenset[Status]] = ERASURE_STATES | {Status.ABANDONED}
 
 
 class Repair(Enum):
@@ -30,7 +30,7 @@ class Repair(Enum):
     NONE = "none"
 
 
-class Fault(Enum):
+class DiscrepancyKind(Enum):
     """A kind of disagreement; the value names it in reports and metrics."""
 
     EXPIRED_UPLOAD = "expired_upload"
@@ -51,19 +51,19 @@ class Fault(Enum):
         return _REPAIRS.get(self, Repair.NONE)
 
 
-_REPAIRS: Final[Mapping[Fault, Repair]] = {
-    Fault.EXPIRED_UPLOAD: Repair.SAFE,
-    Fault.UNFINISHED_PUT: Repair.SAFE,
-    Fault.LEFT_OBJECT: Repair.SAFE,
-    Fault.UNKNOWN_OBJECT: Repair.PERSON,
-    Fault.GED_DOUBLE: Repair.SAFE,
-    Fault.LEFT_COPY: Repair.SAFE,
-    Fault.LEFT_METADATA: Repair.SAFE,
+_REPAIRS: Final[Mapping[DiscrepancyKind, Repair]] = {
+    DiscrepancyKind.EXPIRED_UPLOAD: Repair.SAFE,
+    DiscrepancyKind.UNFINISHED_PUT: Repair.SAFE,
+    DiscrepancyKind.LEFT_OBJECT: Repair.SAFE,
+    DiscrepancyKind.UNKNOWN_OBJECT: Repair.PERSON,
+    DiscrepancyKind.GED_DOUBLE: Repair.SAFE,
+    DiscrepancyKind.LEFT_COPY: Repair.SAFE,
+    DiscrepancyKind.LEFT_METADATA: Repair.SAFE,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class KeptObject:
+class ExpectedObject:
     """An object as a row describes it: ``size`` in bytes, sealed."""
 
     key: str
@@ -72,7 +72,7 @@ class KeptObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptRow:
+class InventoryRow:
     """A document's row, as far as it is about objects.
 
     ``lease_held``: an upload under way. ``is_rendering``: thumbnails may be stored now that no row names yet. ``changed_at``: when
@@ -83,14 +83,14 @@ class KeptRow:
     tenant: str
     status: Status
     object_key: str
-    content: KeptObject | None
+    content: ExpectedObject | None
     changed_at: datetime
-    thumbnails: tuple[KeptObject, ...] = ()
+    thumbnails: tuple[ExpectedObject, ...] = ()
     lease_held: bool = False
     is_rendering: bool = False
 
     @property
-    def expected(self) -> dict[str, KeptObject]:
+    def expected(self) -> dict[str, ExpectedObject]:
         """The objects that have to be there, by key. What is QUARANTINED is known to be damaged."""
         if self.status in WITHOUT_OBJECTS | {Status.PENDING, Status.QUARANTINED} or self.content is None:
             return {}
@@ -108,10 +108,10 @@ class KeptRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class ReconcileFinding:
     """One disagreement. ``place``: an object's key, or the id of a copy in the GED."""
 
-    fault: Fault
+    fault: DiscrepancyKind
     document_id: UUID | None
     tenant: str | None
     place: str

@@ -43,7 +43,7 @@ class IdempotencyRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UploadSurroundings:
+class UploadReferences:
     """What an upload's row refers to, looked up for one tenant. ``mandatory_documents`` are the step's type codes, None where
     the dossier has no such step or none was named; ``parent_version`` is None where the dossier has no such document."""
 

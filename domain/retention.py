@@ -30,7 +30,7 @@ class LegalHold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DueGroup:
+class DueDocumentCount:
     """Documents of a tenant and type whose retention has ended. ``held``: those of ``count`` that a legal hold keeps."""
 
     tenant: str

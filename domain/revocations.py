@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import Enum
 
 
-class Claim(Enum):
+class RevocableClaim(Enum):
     """The claim of a token that a revocation names."""
 
     TOKEN = "jti"  # noqa: S105 - a claim's name
@@ -25,13 +25,13 @@ class Revocation:
 
 
 @dataclass(frozen=True, slots=True)
-class Revoked:
+class RevocationSnapshot:
     """Everything that is revoked, by mark, as it was at ``version``."""
 
     version: int
     until: Mapping[str, datetime]
 
 
-def mark_of(claim: Claim, value: str) -> str:
+def mark_of(claim: RevocableClaim, value: str) -> str:
     """What a revocation is kept and looked up by: the value itself may be a session's name, so it is hashed."""
     return f"{claim.value}:{hashlib.sha256(value.encode('utf-8', 'surrogatepass')).hexdigest()}"

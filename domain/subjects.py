@@ -29,7 +29,7 @@ class SubjectKey:
     destroyed_at: datetime | None = None
 
 
-class Field(Enum):
+class SealedAuditField(Enum):
     """Personal fields of an audit line: a text sealed as one of them does not open as another."""
 
     IP = "ip"
@@ -50,7 +50,7 @@ class Legibility(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedAuditField:
     """A sealed field that somebody looked at. ``text`` only if it is ``CLEAR``, ``erased_at`` only if it is ``ERASED``."""
 
     legibility: Legibility

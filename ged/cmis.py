@@ -195,7 +195,7 @@ class CmisRepository:
         except _CmisError as error:
             raise _translated(error) from None
 
-    async def described(self, object_id: str) -> str | None:
+    async def description_of(self, object_id: str) -> str | None:
         """The description of the document of that id, wherever it lies; None if there is no such document."""
         wanted = {
             "objectId": object_id,

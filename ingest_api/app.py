@@ -16,12 +16,12 @@ from ingest_api import (
     routes_links,
     routes_tokens,
 )
-from ingest_api.dependencies import ApiDependencies, Describe, Surroundings
+from ingest_api.dependencies import ApiDependencies, AppState, Describe
 from ingest_api.metrics import ApiMetrics
 from ingest_api.middleware import ExchangeMiddleware
 from ingest_api.readiness import Readiness
-from ingest_api.route_authorization import check_table
-from ingest_api.upload_fast_path import direct_upload
+from ingest_api.route_authorization import check_access_table
+from ingest_api.upload_fast_path import upload_fast_path
 from ingest_api.version import VERSION
 
 _ROUTERS: Final = (
@@ -41,10 +41,12 @@ def create_app(deps: ApiDependencies, describe: Describe) -> FastAPI:
     """
     app = routes_only()
     metrics = ApiMetrics(deps.registry)
-    app.state.surroundings = Surroundings(deps, metrics, Readiness(deps.readiness, deps.circuits), describe)
+    app.state.app_state = AppState(deps, metrics, Readiness(deps.readiness, deps.circuits), describe)
     problems.install(app, _api_routes())
     uploads = next(route for route in _api_routes() if route.name == "upload_document")
-    app.add_middleware(ExchangeMiddleware, metrics=metrics, direct={("POST", uploads.path): direct_upload(uploads)})
+    app.add_middleware(
+        ExchangeMiddleware, metrics=metrics, fast_paths={("POST", uploads.path): upload_fast_path(uploads)}
+    )
     return app
 
 
@@ -69,7 +71,7 @@ def routes_only() -> FastAPI:
     )
     for router in _ROUTERS:
         app.include_router(router)
-    check_table(route.name for route in _api_routes())
+    check_access_table(route.name for route in _api_routes())
     return app
 
 

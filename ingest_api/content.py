@@ -8,35 +8,37 @@ from typing import Final
 from fastapi import Request
 from starlette.responses import Response
 
-from domain.personal_texts import Shown
+from domain.personal_texts import ClearDocument
 from domain.refusals import RangeNotSatisfiable
 from ingest_api.ranges import is_current, requested_span
 from ingest_api.streaming import ContentResponse, attachment
 
 #: The clear bytes of a span (start, end exclusive), or all of them.
-Read = Callable[[tuple[int, int] | None], Awaitable[AsyncIterator[bytes]]]
+ReadSpan = Callable[[tuple[int, int] | None], Awaitable[AsyncIterator[bytes]]]
 
 #: Puts on record an answer that carries no content and yet tells of it: that it is the one of a tag, or how long it is.
-Tell = Callable[[str], Awaitable[None]]
+RecordOutcome = Callable[[str], Awaitable[None]]
 
 NOT_MODIFIED: Final = "not_modified"
 
 
-async def content_answer(request: Request, shown: Shown, read: Read, tell: Tell) -> Response:
+async def content_response(
+    request: Request, shown: ClearDocument, read: ReadSpan, record_outcome: RecordOutcome
+) -> Response:
     """The document's content, or the one range of it that was asked for. Raises RangeNotSatisfiable, and what ``read`` and
-    ``tell`` do; whatever is answered of the content is on record before."""
+    ``record_outcome`` do; whatever is answered of the content is on record before."""
     document = shown.document
     etag, size = f'"{document.sha256}"', document.size or 0
     headers = {"ETag": etag, "Accept-Ranges": "bytes"}
     if is_current(request.headers, etag):
-        await tell(NOT_MODIFIED)
+        await record_outcome(NOT_MODIFIED)
         return Response(status_code=304, headers=headers)
     headers["Content-Type"] = document.mime_type or "application/octet-stream"
     headers["Content-Disposition"] = attachment(shown.texts.file_name)
     try:
         span = requested_span(request.headers, size, etag)
     except RangeNotSatisfiable as beyond:
-        await tell(beyond.code)
+        await record_outcome(beyond.code)
         raise
     stream = await read(span)
     if span is None:

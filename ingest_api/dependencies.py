@@ -14,22 +14,22 @@ from domain.refusals import Forbidden, ParameterInvalid, Unauthenticated
 from ingest_api.client_addresses import client_key
 from ingest_api.metrics import ApiMetrics
 from ingest_api.middleware import CORRELATION_STATE, QUOTA_STATE
-from ingest_api.rate_limits import UNLIMITED, Limit, RateLimits
+from ingest_api.rate_limits import UNLIMITED, QuotaName, RateLimits
 from ingest_api.readiness import Check, Readiness
-from ingest_api.route_authorization import ACCESS, Open, rule_of
+from ingest_api.route_authorization import ACCESS, PublicRoute, rule_of
 from ingest_api.tokens import Identity
 from processors.audit.receipts import Receipts
-from processors.documents.callers import Caller, Visitor
+from processors.documents.callers import Caller, LinkVisitor
 from processors.documents.dossiers import DossierFiles
 from processors.documents.intake import Intake
 from processors.documents.links import DocumentLinks
 from processors.documents.personal_texts import PersonalTexts
-from processors.documents.reading import Reading
-from processors.documents.revocations import Revoking
+from processors.documents.reading import DocumentReader
+from processors.documents.revocations import TokenRevocation
 from processors.documents.search import DocumentSearch
 from processors.documents.validation import Validation
-from processors.retention.erasure_request import Erasing
-from processors.retention.legal_holds import Keeping
+from processors.retention.erasure_request import ErasureRequests
+from processors.retention.legal_holds import RetentionActions
 
 MAX_USER_AGENT: Final = 256
 
@@ -47,16 +47,16 @@ class ApiDependencies:
     """
 
     intake: Intake
-    reading: Reading
+    reading: DocumentReader
     search: DocumentSearch
     texts: PersonalTexts
     validation: Validation
     dossiers: DossierFiles
-    revoking: Revoking
+    revocation: TokenRevocation
     links: DocumentLinks
     receipts: Receipts
-    erasing: Erasing
-    keeping: Keeping
+    erasure_requests: ErasureRequests
+    retention: RetentionActions
     authenticator: Authenticator
     limits: RateLimits = UNLIMITED
     readiness: Mapping[str, Check] = field(default_factory=dict)
@@ -70,7 +70,7 @@ Describe = Callable[[FastAPI], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class AppState:
     """What ``create_app`` leaves in the application's state for the routes."""
 
     deps: ApiDependencies
@@ -79,10 +79,10 @@ class Surroundings:
     describe: Describe
 
 
-def surroundings(request: Request) -> Surroundings:
+def app_state(request: Request) -> AppState:
     """The application's surroundings."""
-    found = request.app.state.surroundings
-    if not isinstance(found, Surroundings):
+    found = request.app.state.app_state
+    if not isinstance(found, AppState):
         raise TypeError("the application was made without dependencies")
     return found
 
@@ -93,7 +93,7 @@ async def authorised(request: Request) -> Caller:
     Raises Unauthenticated, Forbidden, RateLimited, or ParameterInvalid for a query parameter that the route does not know: a
     filter that is misspelt must not list everything.
     """
-    deps = surroundings(request).deps
+    deps = app_state(request).deps
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     try:
         if scheme.lower() != "bearer" or not token:
@@ -105,14 +105,14 @@ async def authorised(request: Request) -> Caller:
         raise
     except IdentityUnavailable:
         # The token may be good: no failure of its sender's. Whoever floods us meanwhile is bounded as one who has none.
-        await deps.limits.count(Limit.CLIENT, _address(request))
+        await deps.limits.count(QuotaName.CLIENT, _address(request))
         raise
     rule = rule_of(request.scope["route"].name)
     # What the route's own quota, which is the one that the client is told of, lets pass counts among all its calls as well.
     client = f"{identity.tenant}/{identity.subject}"
     quota = await deps.limits.count(rule.limit, client)
-    if rule.limit is not Limit.CLIENT:
-        among_all = await deps.limits.count(Limit.CLIENT, client)
+    if rule.limit is not QuotaName.CLIENT:
+        among_all = await deps.limits.count(QuotaName.CLIENT, client)
         quota = quota or among_all
     request.scope["state"][QUOTA_STATE] = quota
     if rule.own.isdisjoint(identity.roles):
@@ -133,19 +133,19 @@ async def authorised(request: Request) -> Caller:
 async def admitted(request: Request) -> None:
     """Let in who has no token, as often as the access table says, by address. Raises RateLimited."""
     rule = ACCESS[request.scope["route"].name]
-    if isinstance(rule, Open) and rule.limit is not None:
-        quota = await surroundings(request).deps.limits.count(rule.limit, _address(request))
+    if isinstance(rule, PublicRoute) and rule.limit is not None:
+        quota = await app_state(request).deps.limits.count(rule.limit, _address(request))
         request.scope["state"][QUOTA_STATE] = quota
 
 
 async def count_failure(request: Request) -> None:
     """One more time that an address came with what is not good. Raises RateLimited."""
-    await surroundings(request).deps.limits.count(Limit.FAILURES, _address(request))
+    await app_state(request).deps.limits.count(QuotaName.FAILURES, _address(request))
 
 
-def visitor_of(request: Request) -> Visitor:
+def visitor_of(request: Request) -> LinkVisitor:
     """Who comes without a token, as far as that is known."""
-    return Visitor(
+    return LinkVisitor(
         correlation_id=request.scope["state"][CORRELATION_STATE],
         ip=request.client.host if request.client else None,
         user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT] or None,
@@ -164,11 +164,11 @@ def _refuse_unknown_parameters(request: Request) -> None:
         raise ParameterInvalid(f"There is no such query parameter here; known: {names}.")
 
 
-async def _given(request: Request) -> Surroundings:
+async def _app_state(request: Request) -> AppState:
     # A coroutine, because what is none is called in a thread.
-    return surroundings(request)
+    return app_state(request)
 
 
-Given = Annotated[Surroundings, Depends(_given)]
+InjectedState = Annotated[AppState, Depends(_app_state)]
 Authorised = Annotated[Caller, Depends(authorised)]
 Admitted = Depends(admitted)

@@ -107,15 +107,15 @@ class _Exchange:
 class ExchangeMiddleware:
     """The outermost of our layers; nothing that a route raises passes it.
 
-    ``direct`` holds applications for the requests of one method and path, which they get instead of ``app``.
+    ``fast_paths`` holds applications for the requests of one method and path, which they get instead of ``app``.
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: ApiMetrics, direct: Mapping[tuple[str, str], ASGIApp] | None = None
+        self, app: ASGIApp, metrics: ApiMetrics, fast_paths: Mapping[tuple[str, str], ASGIApp] | None = None
     ) -> None:
         self._app = app
         self._metrics = metrics
-        self._direct = direct or {}
+        self._fast_paths = fast_paths or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -127,7 +127,7 @@ class ExchangeMiddleware:
         started = time.perf_counter()
         self._metrics.begun()
         try:
-            app = self._direct.get((scope["method"], scope["path"]), self._app)
+            app = self._fast_paths.get((scope["method"], scope["path"]), self._app)
             await app(scope, exchange.receive, exchange.send)
         except Exception as error:  # noqa: BLE001 - the boundary: whatever it is, the client gets a problem and no internals
             _log.error("request_failed", error=type(error).__name__, at=_where(error))
@@ -142,8 +142,8 @@ class ExchangeMiddleware:
         code = scope["state"].get(problems.CODE_STATE)
         route = getattr(scope.get("route"), "path", _UNMATCHED)
         self._metrics.finished(route, scope["method"], exchange.status, seconds, code)
-        say = _log.debug if route in _HEALTH else _log.info
-        say(
+        log_request = _log.debug if route in _HEALTH else _log.info
+        log_request(
             "request",
             route=route,
             method=scope["method"],

@@ -7,7 +7,7 @@ from typing import Any
 
 from domain.documents import Decision, Document, DocumentType, Dossier, TimelineEntry
 from domain.lifecycle import Status
-from domain.personal_texts import Shown
+from domain.personal_texts import ClearDocument
 from ingest_api.models import (
     ArchiveView,
     DecisionView,
@@ -21,7 +21,7 @@ from ingest_api.models import (
 API: str = "/api/v1"
 
 
-def document_view(shown: Shown) -> DocumentView:
+def document_view(shown: ClearDocument) -> DocumentView:
     document, texts = shown.document, shown.texts
     return DocumentView(
         id=document.id,
@@ -59,7 +59,7 @@ def document_view(shown: Shown) -> DocumentView:
     )
 
 
-def document_body(shown: Shown) -> Mapping[str, Any]:
+def document_body(shown: ClearDocument) -> Mapping[str, Any]:
     """The view as JSON values: what an Idempotency-Key keeps, personal texts apart, and gives again."""
     return document_view(shown).model_dump(mode="json")
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
-from domain.error_table import FAILURES
+from domain.error_table import ERROR_TABLE
 from domain.errors import DPJError, Transient
 from domain.refusals import (
     IdempotencyInProgress,
@@ -69,7 +69,7 @@ _OTHER_ROUTE_FAILURE: Final = _RouteFailure("http_error", "Request refused", "Se
 
 def problem_of(error: DPJError, *, errors: Sequence[FieldError] = ()) -> Response:
     """The answer to a domain error."""
-    row = FAILURES[error.code]
+    row = ERROR_TABLE[error.code]
     headers: dict[str, str] = {}
     if isinstance(error, Transient | ReceiptPending):
         headers["Retry-After"] = str(error.retry_after)

@@ -22,14 +22,14 @@ from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from ingest_api.client_addresses import Network
-from ingest_api.connection_limiter import Peers
+from ingest_api.connection_limiter import ConnectionLimiter
 from ingest_api.middleware import HSTS, SECURITY_HEADERS
 from ingest_api.problems import MEDIA_TYPE, TYPE_PREFIX
 from ingest_api.transports import ClosingTransport
 
 MAX_HEAD_BYTES: Final = 48 * 1024
 #: Requests of one connection that may wait for the one being answered.
-MAX_AHEAD: Final = 8
+MAX_PIPELINED: Final = 8
 #: Answered whatever the load: a process with too many clients is not to be started anew for it.
 LIVENESS: Final = "/livez"
 #: What a client is told to wait, in seconds, that comes when there are too many.
@@ -48,11 +48,11 @@ class Refusal:
 
 
 MALFORMED: Final = Refusal(400, "request_malformed", "Malformed request", "Send HTTP/1.1 as RFC 9112 has it.")
-SLOW: Final = Refusal(408, "head_too_slow", "Headers too slow", "Send a request's headers at once.")
-LARGE: Final = Refusal(
+TOO_SLOW: Final = Refusal(408, "head_too_slow", "Headers too slow", "Send a request's headers at once.")
+HEAD_TOO_LARGE: Final = Refusal(
     431, "head_too_large", "Headers too large", f"Request line and headers have at most {MAX_HEAD_BYTES} bytes."
 )
-CROWDED: Final = Refusal(
+TOO_MANY_CONNECTIONS: Final = Refusal(
     429,
     "too_many_connections",
     "Too many connections",
@@ -78,40 +78,40 @@ class Bounds:
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """One connection; ``bounded`` makes the class for a server."""
+    """One connection; ``bounded_protocol`` makes the class for a server."""
 
     bounds: Bounds = Bounds()
-    peers: Peers = Peers(0)
+    limiter: ConnectionLimiter = ConnectionLimiter(0)
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._in_head = True
         #: Bytes of this head, or since the last ones that were of a body.
-        self._beside_body = 0
+        self._bytes_outside_body = 0
         self._fields = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         #: The request that is being answered; ``cycle`` is the last that came.
         self._answered: RequestResponseCycle | None = None
         #: Too much came ahead: nothing more is taken.
-        self._deaf = False
-        self._peer = ""
+        self._reading_stopped = False
+        self._limiter_key = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         inner = cast("asyncio.Transport", transport)
         super().connection_made(ClosingTransport(inner, self.loop, self.bounds.send, self._note_unread))
-        peer = self.peers.came(self.client[0] if self.client else "")
-        if peer is None:
-            self._refuse(CROWDED)
+        key = self.limiter.acquire(self.client[0] if self.client else "")
+        if key is None:
+            self._refuse(TOO_MANY_CONNECTIONS)
         else:
-            self._peer = peer
+            self._limiter_key = key
             self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         self.resume_writing()
-        self.peers.left(self._peer)
-        self._peer = ""
+        self.limiter.release(self._limiter_key)
+        self._limiter_key = ""
         self.pipeline.clear()
         if self._answered is not None and not self._answered.response_complete:
             # uvicorn tells the last request that came, which may be one that waited.
@@ -136,17 +136,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._unread = None
 
     def data_received(self, data: bytes) -> None:
-        if not self._deaf:
-            self._beside_body += len(data)
+        if not self._reading_stopped:
+            self._bytes_outside_body += len(data)
             super().data_received(data)
-        if self._deaf:
+        if self._reading_stopped:
             self.flow.pause_reading()  # each answer's end resumes it
             return
         # Looked at afterwards: most heads come whole, and then nothing is left to be done here.
-        if (self._in_head or self._beside_body > MAX_HEAD_BYTES) and not self.transport.is_closing():
-            if self._beside_body > MAX_HEAD_BYTES:
-                self._refuse(LARGE)
-            elif self._deadline is None and self._beside_body:
+        if (self._in_head or self._bytes_outside_body > MAX_HEAD_BYTES) and not self.transport.is_closing():
+            if self._bytes_outside_body > MAX_HEAD_BYTES:
+                self._refuse(HEAD_TOO_LARGE)
+            elif self._deadline is None and self._bytes_outside_body:
                 self._arm()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -159,30 +159,30 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._beside_body = 0
+        self._bytes_outside_body = 0
         self._disarm()
         if self._fields + len(self.url) > MAX_HEAD_BYTES:
             self._fields = MAX_HEAD_BYTES + 1
             raise ValueError("the request line is too large")
-        if len(self.pipeline) >= MAX_AHEAD:
-            self._deaf = True
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._reading_stopped = True
             self.cycle.keep_alive = False  # the last one that waits: its answer says that it is the last
             raise ValueError("too many requests ahead of their answers")
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        self._beside_body = 0
+        self._bytes_outside_body = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._in_head = True
-        self._beside_body = self._fields = 0
+        self._bytes_outside_body = self._fields = 0
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - what the parser says of the client's bytes stays here
         """What uvicorn calls when the parser gave up."""
-        if not self._deaf:
-            self._refuse(LARGE if self._fields > MAX_HEAD_BYTES else MALFORMED)
+        if not self._reading_stopped:
+            self._refuse(HEAD_TOO_LARGE if self._fields > MAX_HEAD_BYTES else MALFORMED)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
@@ -204,7 +204,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._answering:
             self._arm()  # what comes too slowly is a next request; the answer to this one is still under way
         else:
-            self._refuse(SLOW)
+            self._refuse(TOO_SLOW)
 
     @property
     def _answering(self) -> bool:
@@ -228,10 +228,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def bounded(bounds: Bounds) -> type[BoundedHttpProtocol]:
+def bounded_protocol(bounds: Bounds) -> type[BoundedHttpProtocol]:
     """The protocol of one server within those bounds: uvicorn makes connections of a class."""
-    peers = Peers(bounds.per_address, bounds.proxies)
-    return type("BoundedHttpProtocol", (BoundedHttpProtocol,), {"bounds": bounds, "peers": peers})
+    limiter = ConnectionLimiter(bounds.per_address, bounds.proxies)
+    return type("BoundedHttpProtocol", (BoundedHttpProtocol,), {"bounds": bounds, "limiter": limiter})
 
 
 async def overloaded(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's signature

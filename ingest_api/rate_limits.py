@@ -24,7 +24,7 @@ from domain.refusals import RateLimited
 MAX_CLIENTS: Final = 50_000
 
 
-class Limit(Enum):
+class QuotaName(Enum):
     """What calls are counted against: by client, on the document API, refused tokens by address, acts on tokens."""
 
     CLIENT = "client"
@@ -34,30 +34,38 @@ class Limit(Enum):
 
 
 #: Windows in seconds.
-WINDOWS: Final[Mapping[Limit, int]] = {Limit.CLIENT: 1, Limit.DOCUMENTS: 1, Limit.FAILURES: 60, Limit.TOKENS: 60}
+WINDOWS: Final[Mapping[QuotaName, int]] = {
+    QuotaName.CLIENT: 1,
+    QuotaName.DOCUMENTS: 1,
+    QuotaName.FAILURES: 60,
+    QuotaName.TOKENS: 60,
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Quota:
-    """A client's state after a call: ``left`` calls until ``ends_in`` seconds from now. ``policy`` is the header's text."""
+class QuotaState:
+    """A client's state after a call: ``remaining`` calls until ``resets_in`` seconds from now. ``policy`` is the header's text."""
 
     name: str
     policy: str
-    left: int
-    ends_in: int
+    remaining: int
+    resets_in: int
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        return (("RateLimit-Policy", self.policy), ("RateLimit", f'"{self.name}";r={self.left};t={self.ends_in}'))
+        return (
+            ("RateLimit-Policy", self.policy),
+            ("RateLimit", f'"{self.name}";r={self.remaining};t={self.resets_in}'),
+        )
 
 
-class Counting(Protocol):
+class CallCounter(Protocol):
     async def hit(self, item: RateLimitItem, key: str) -> tuple[int, float] | None:
         """Count a call; how many there were in this window, and when it ends (Unix seconds). None: it can't be counted now."""
         ...
 
 
-class MemoryCounting:
+class MemoryCallCounter:
     """Counts in this process. Never waits."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -131,13 +139,16 @@ class RateLimits:
     """The quotas in force. ``per_window`` has calls per window of ``WINDOWS``; 0 or absent: no limit."""
 
     def __init__(
-        self, per_window: Mapping[Limit, int], counting: Counting | None = None, clock: Callable[[], float] = time.time
+        self,
+        per_window: Mapping[QuotaName, int],
+        counting: CallCounter | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._here = MemoryCounting(clock)
-        self._counting = counting or self._here
+        self._local = MemoryCallCounter(clock)
+        self._counting = counting or self._local
         self._clock = clock
-        self._items: dict[Limit, RateLimitItem] = {}
-        self._policies: dict[Limit, str] = {}
+        self._items: dict[QuotaName, RateLimitItem] = {}
+        self._policies: dict[QuotaName, str] = {}
         for limit, amount in per_window.items():
             if amount:
                 window = WINDOWS[limit]
@@ -145,21 +156,21 @@ class RateLimits:
                 self._items[limit] = kind(amount, namespace=limit.value)
                 self._policies[limit] = f'"{limit.value}";q={amount};w={window}'
 
-    async def count(self, limit: Limit, client: str) -> Quota | None:
+    async def count(self, limit: QuotaName, client: str) -> QuotaState | None:
         """Count a call of ``client``; None where there is no limit. Raises RateLimited once its quota is used up."""
         item = self._items.get(limit)
         if item is None:
             return None
         # What all processes share may be away: then each counts for itself, and nobody is kept out for it.
-        count, ends = await self._counting.hit(item, client) or await self._here.hit(item, client)
-        quota = Quota(
+        count, ends = await self._counting.hit(item, client) or await self._local.hit(item, client)
+        quota = QuotaState(
             limit.value,
             self._policies[limit],
             max(0, item.amount - count),
             max(0, math.ceil(ends - self._clock())),
         )
         if count > item.amount:
-            raise RateLimited(limit.value, max(1, quota.ends_in), quota.headers)
+            raise RateLimited(limit.value, max(1, quota.resets_in), quota.headers)
         return quota
 
 

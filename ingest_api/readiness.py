@@ -33,14 +33,14 @@ class Readiness:
         self._checks = checks
         self._circuits = circuits
         self._clock = clock
-        self._looking = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._found: Mapping[str, bool] | None = None
         self._found_at = 0.0
 
-    async def look(self) -> Mapping[str, bool]:
+    async def status(self) -> Mapping[str, bool]:
         """By dependency, whether it can serve, as found at most ``KEEP_SECONDS`` ago. One look at a time: who comes meanwhile
         is told the same. A dependency whose circuit is not closed can't serve, and is not asked: its breaker decides when."""
-        async with self._looking:
+        async with self._lock:
             if self._found is None or self._clock() - self._found_at >= KEEP_SECONDS:
                 circuits = self._circuits()
                 outcomes = await asyncio.gather(

@@ -17,25 +17,25 @@ from dataclasses import dataclass
 from typing import Final
 
 from domain.documents import Role
-from ingest_api.rate_limits import Limit
+from ingest_api.rate_limits import QuotaName
 from processors.documents.callers import ALL_TENANTS
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class RouteRule:
     """``own``: roles that may use the route. ``other``: those of them for whom other tenants' things exist on it.
     ``limit``: what a client's calls of it count against."""
 
     own: frozenset[Role]
     other: frozenset[Role] = frozenset()
-    limit: Limit = Limit.CLIENT
+    limit: QuotaName = QuotaName.CLIENT
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class PublicRoute:
     """A route that asks for no token. ``limit`` None: it is never refused for being called too often."""
 
-    limit: Limit | None = None
+    limit: QuotaName | None = None
 
 
 _TENANT: Final = frozenset({Role.PORTAL, Role.VALIDATOR})
@@ -44,12 +44,12 @@ _OPERATOR: Final = frozenset({Role.OPERATOR})
 _AUDITOR: Final = frozenset({Role.AUDITOR})
 
 
-def _documents(own: frozenset[Role], other: frozenset[Role] = frozenset()) -> Rule:
-    return Rule(own, other, Limit.DOCUMENTS)
+def _documents(own: frozenset[Role], other: frozenset[Role] = frozenset()) -> RouteRule:
+    return RouteRule(own, other, QuotaName.DOCUMENTS)
 
 
 #: By route name.
-ACCESS: Final[Mapping[str, Rule | Open]] = {
+ACCESS: Final[Mapping[str, RouteRule | PublicRoute]] = {
     "upload_document": _documents(frozenset({Role.PORTAL})),
     "list_documents": _documents(_EVERYONE, ALL_TENANTS),
     "search_documents": _documents(_TENANT),
@@ -66,35 +66,35 @@ ACCESS: Final[Mapping[str, Rule | Open]] = {
     "extend_retention": _documents(_OPERATOR, _OPERATOR),
     "set_legal_hold": _documents(_OPERATOR, _OPERATOR),
     "lift_legal_hold": _documents(_OPERATOR, _OPERATOR),
-    "create_dossier": Rule(frozenset({Role.PORTAL})),
-    "list_dossiers": Rule(_TENANT),
-    "get_dossier": Rule(_TENANT),
-    "list_document_types": Rule(_EVERYONE),
+    "create_dossier": RouteRule(frozenset({Role.PORTAL})),
+    "list_dossiers": RouteRule(_TENANT),
+    "get_dossier": RouteRule(_TENANT),
+    "list_document_types": RouteRule(_EVERYONE),
     "create_document_link": _documents(_TENANT),
     "revoke_document_link": _documents(_TENANT | _OPERATOR, _OPERATOR),
-    "revoke_token": Rule(_OPERATOR, _OPERATOR, Limit.TOKENS),
-    "open_link": Open(Limit.DOCUMENTS),
-    "openapi": Open(Limit.CLIENT),
-    "livez": Open(),
-    "readyz": Open(),
-    "metrics": Open(),
+    "revoke_token": RouteRule(_OPERATOR, _OPERATOR, QuotaName.TOKENS),
+    "open_link": PublicRoute(QuotaName.DOCUMENTS),
+    "openapi": PublicRoute(QuotaName.CLIENT),
+    "livez": PublicRoute(),
+    "readyz": PublicRoute(),
+    "metrics": PublicRoute(),
 }
 
 
-def check_table(names: Iterable[str]) -> None:
+def check_access_table(names: Iterable[str]) -> None:
     """Raises ValueError unless every route has its row, every row its route, and no row shows more than the use cases do."""
     routes = set(names)
     if routes != set(ACCESS):
         raise ValueError(f"routes and access table differ: {sorted(routes ^ set(ACCESS))}")
     for name, rule in ACCESS.items():
-        if isinstance(rule, Rule) and not rule.other <= rule.own & ALL_TENANTS:
+        if isinstance(rule, RouteRule) and not rule.other <= rule.own & ALL_TENANTS:
             raise ValueError(f"the access table shows other tenants to too many: {name}")
 
 
-def rule_of(route: str) -> Rule:
+def rule_of(route: str) -> RouteRule:
     """The row of a route that asks for a token; one without such a row is nobody's."""
     rule = ACCESS.get(route)
-    return rule if isinstance(rule, Rule) else Rule(frozenset())
+    return rule if isinstance(rule, RouteRule) else RouteRule(frozenset())
 
 
 def roles_of(route: str) -> frozenset[Role]:

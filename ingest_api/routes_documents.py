@@ -14,12 +14,12 @@ from domain.lifecycle import Status
 from domain.shared.jws import MEDIA_TYPE
 from ingest_api import models
 from ingest_api.body import read_json
-from ingest_api.content import NOT_MODIFIED, content_answer
-from ingest_api.dependencies import Authorised, Given, Surroundings
+from ingest_api.content import NOT_MODIFIED, content_response
+from ingest_api.dependencies import AppState, Authorised, InjectedState
 from ingest_api.openapi_annotations import RANGES, RAW_BODIES, RECEIPT, json_body, problems
 from ingest_api.presenters import API, document_body, document_view, event_view, type_view
 from ingest_api.ranges import is_current
-from ingest_api.responses import answer, answer_json
+from ingest_api.responses import json_response, json_value_response
 from ingest_api.streaming import ContentResponse
 from ingest_api.uploads import clean_file_name, read_upload
 from processors.documents.pagination import DEFAULT_LIMIT, MAX_LIMIT, Page
@@ -40,23 +40,23 @@ Box = Annotated[int, Query(description="Pixels of the square that the thumbnail 
     responses=problems(400, 401, 403, 408, 409, 410, 413, 415, 422, 429, 503),
     openapi_extra=RAW_BODIES,
 )
-async def upload_document(request: Request, caller: Authorised, given: Given) -> Response:
+async def upload_document(request: Request, caller: Authorised, state: InjectedState) -> Response:
     """Deposit a document. 201 only once it is stored whole, encrypted, and its event is on record.
 
     With an Idempotency-Key the same request gives the same answer and stores nothing twice.
     """
-    upload = await read_upload(request, timeout=given.deps.body_timeout)
+    upload = await read_upload(request, timeout=state.deps.body_timeout)
     try:
-        receipt = await given.deps.intake.receive(caller, upload, document_body)
+        result = await state.deps.intake.receive(caller, upload, document_body)
     finally:
         if isinstance(upload.content, AsyncGenerator):
             await upload.content.aclose()
-    headers = {"Location": receipt.body["links"]["self"]}
-    if receipt.replayed:
+    headers = {"Location": result.body["links"]["self"]}
+    if result.replayed:
         headers["Idempotent-Replayed"] = "true"
     else:
-        given.metrics.uploaded(receipt.body["size"])
-    return answer_json(receipt.body, receipt.status, headers)
+        state.metrics.uploaded(result.body["size"])
+    return json_value_response(result.body, result.status, headers)
 
 
 @router.get(
@@ -67,7 +67,7 @@ async def upload_document(request: Request, caller: Authorised, given: Given) ->
 )
 async def list_documents(
     caller: Authorised,
-    given: Given,
+    state: InjectedState,
     dossier: UUID | None = None,
     status: Status | None = None,
     type_code: Annotated[str | None, Query(alias="type", max_length=64)] = None,
@@ -75,10 +75,10 @@ async def list_documents(
     limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
     """Documents, newest first: the tenant's own, or those of all tenants for operators and auditors."""
-    page = await given.deps.reading.page(
+    page = await state.deps.reading.page(
         caller, dossier_id=dossier, status=status, type_code=type_code, cursor=cursor, limit=limit
     )
-    return _page(given, page)
+    return _page(state, page)
 
 
 @router.post(
@@ -88,20 +88,20 @@ async def list_documents(
     responses=problems(400, 401, 403, 408, 415, 422, 429, 503),
     openapi_extra=json_body(models.SearchInput),
 )
-async def search_documents(request: Request, caller: Authorised, given: Given) -> Response:
+async def search_documents(request: Request, caller: Authorised, state: InjectedState) -> Response:
     """The tenant's documents of exactly that file name, depositor's address, or both; newest first. Case does not count.
 
     What is looked for stands in the body, because addresses of requests end up in the logs of whatever they pass.
     """
-    body = await read_json(request, models.SearchInput, timeout=given.deps.body_timeout)
-    page = await given.deps.search.page(
+    body = await read_json(request, models.SearchInput, timeout=state.deps.body_timeout)
+    page = await state.deps.search.page(
         caller,
         file_name=clean_file_name(body.file_name) if body.file_name else None,
         depositor_email=body.depositor_email,
         cursor=body.cursor,
         limit=body.limit,
     )
-    return _page(given, page)
+    return _page(state, page)
 
 
 @router.get(
@@ -110,10 +110,10 @@ async def search_documents(request: Request, caller: Authorised, given: Given) -
     response_model=models.DocumentView,
     responses=problems(401, 403, 404, 429, 503),
 )
-async def get_document(document_id: UUID, caller: Authorised, given: Given) -> Response:
+async def get_document(document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
     """One document's metadata and state."""
-    document = await given.deps.reading.document(caller, document_id)
-    return answer(document_view(given.deps.texts.shown(document)))
+    document = await state.deps.reading.document(caller, document_id)
+    return json_response(document_view(state.deps.texts.shown(document)))
 
 
 @router.get(
@@ -122,15 +122,17 @@ async def get_document(document_id: UUID, caller: Authorised, given: Given) -> R
     response_class=Response,
     responses={**RANGES, **problems(401, 403, 404, 409, 410, 416, 429, 503)},
 )
-async def get_document_content(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
+async def get_document_content(
+    request: Request, document_id: UUID, caller: Authorised, state: InjectedState
+) -> Response:
     """The document itself, decrypted as it is sent; one byte range may be asked for."""
-    reading = given.deps.reading
-    shown = given.deps.texts.shown(await reading.readable(caller, document_id))
-    return await content_answer(
+    reading = state.deps.reading
+    shown = state.deps.texts.shown(await reading.readable(caller, document_id))
+    return await content_response(
         request,
         shown,
         lambda span: reading.read(caller, document_id, span),
-        lambda outcome: reading.tell(caller, document_id, outcome),
+        lambda outcome: reading.record_outcome(caller, document_id, outcome),
     )
 
 
@@ -141,18 +143,18 @@ async def get_document_content(request: Request, document_id: UUID, caller: Auth
     responses=problems(401, 403, 404, 409, 410, 429, 503),
 )
 async def get_document_thumbnail(
-    request: Request, document_id: UUID, caller: Authorised, given: Given, size: Box = 256
+    request: Request, document_id: UUID, caller: Authorised, state: InjectedState, size: Box = 256
 ) -> Response:
     """A thumbnail; a 404 says whether one is still to come."""
-    thumbnail = await given.deps.reading.thumbnail(caller, document_id, size)
+    thumbnail = await state.deps.reading.thumbnail(caller, document_id, size)
     rendition = thumbnail.rendition
     etag = f'"{rendition.sha256}"'
     headers = {"ETag": etag}
     if is_current(request.headers, etag):
-        await given.deps.reading.tell(caller, document_id, NOT_MODIFIED, role=rendition.role)
+        await state.deps.reading.record_outcome(caller, document_id, NOT_MODIFIED, role=rendition.role)
         return Response(status_code=304, headers=headers)
     headers["Content-Type"] = rendition.mime_type
-    stream = await given.deps.reading.read_thumbnail(caller, thumbnail)
+    stream = await state.deps.reading.read_thumbnail(caller, thumbnail)
     return await ContentResponse.begin(stream, rendition.size, headers)
 
 
@@ -162,10 +164,10 @@ async def get_document_thumbnail(
     response_model=models.EventList,
     responses=problems(401, 403, 404, 429, 503),
 )
-async def list_document_events(document_id: UUID, caller: Authorised, given: Given) -> Response:
+async def list_document_events(document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
     """What has happened to a document, oldest first."""
-    entries = await given.deps.reading.timeline(caller, document_id)
-    return answer(models.EventList(items=[event_view(entry) for entry in entries]))
+    entries = await state.deps.reading.timeline(caller, document_id)
+    return json_response(models.EventList(items=[event_view(entry) for entry in entries]))
 
 
 @router.get(
@@ -174,12 +176,12 @@ async def list_document_events(document_id: UUID, caller: Authorised, given: Giv
     response_class=Response,
     responses={**RECEIPT, **problems(401, 403, 404, 409, 410, 429, 503)},
 )
-async def get_document_receipt(document_id: UUID, caller: Authorised, given: Given) -> Response:
+async def get_document_receipt(document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
     """The signed receipt of an archived document: a compact JWS (EdDSA) with the proof that the audit log has its archiving.
 
     It is verified without us: verifier/dpj_verify.py. 409 receipt_pending with Retry-After while the proof is still to come.
     """
-    receipt = await given.deps.receipts.receipt(caller, document_id)
+    receipt = await state.deps.receipts.receipt(caller, document_id)
     return Response(receipt, headers={"Cache-Control": "no-store"}, media_type=MEDIA_TYPE)
 
 
@@ -190,10 +192,10 @@ async def get_document_receipt(document_id: UUID, caller: Authorised, given: Giv
     responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503)},
     openapi_extra=json_body(models.ValidateInput, required=False),
 )
-async def validate_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
+async def validate_document(request: Request, document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
     """Validate. 200: done. 202: on record, done as soon as the document is verified."""
-    body = await read_json(request, models.ValidateInput, timeout=given.deps.body_timeout)
-    return _decided(given, await given.deps.validation.validate(caller, document_id, body.comment))
+    body = await read_json(request, models.ValidateInput, timeout=state.deps.body_timeout)
+    return _decided(state, await state.deps.validation.validate(caller, document_id, body.comment))
 
 
 @router.post(
@@ -203,10 +205,10 @@ async def validate_document(request: Request, document_id: UUID, caller: Authori
     responses={202: {"model": models.DocumentView}, **problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503)},
     openapi_extra=json_body(models.RejectInput),
 )
-async def reject_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
+async def reject_document(request: Request, document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
     """Reject, with a reason. 200: done. 202: on record, done as soon as the document is verified."""
-    body = await read_json(request, models.RejectInput, timeout=given.deps.body_timeout)
-    return _decided(given, await given.deps.validation.reject(caller, document_id, body.reason))
+    body = await read_json(request, models.RejectInput, timeout=state.deps.body_timeout)
+    return _decided(state, await state.deps.validation.reject(caller, document_id, body.reason))
 
 
 @router.get(
@@ -215,16 +217,16 @@ async def reject_document(request: Request, document_id: UUID, caller: Authorise
     response_model=models.DocumentTypeList,
     responses=problems(401, 403, 429, 503),
 )
-async def list_document_types(caller: Authorised, given: Given) -> Response:
+async def list_document_types(caller: Authorised, state: InjectedState) -> Response:
     """What may be deposited, inactive types included."""
-    rules = await given.deps.reading.types(caller)
-    return answer(models.DocumentTypeList(items=[type_view(rule) for rule in rules]))
+    rules = await state.deps.reading.types(caller)
+    return json_response(models.DocumentTypeList(items=[type_view(rule) for rule in rules]))
 
 
-def _page(given: Surroundings, page: Page[Document]) -> Response:
-    items = [document_view(given.deps.texts.shown(one)) for one in page.items]
-    return answer(models.DocumentPage(items=items, next_cursor=page.next_cursor))
+def _page(state: AppState, page: Page[Document]) -> Response:
+    items = [document_view(state.deps.texts.shown(one)) for one in page.items]
+    return json_response(models.DocumentPage(items=items, next_cursor=page.next_cursor))
 
 
-def _decided(given: Surroundings, decided: Decided) -> Response:
-    return answer(document_view(given.deps.texts.shown(decided.document)), 202 if decided.pending else 200)
+def _decided(state: AppState, decided: Decided) -> Response:
+    return json_response(document_view(state.deps.texts.shown(decided.document)), 202 if decided.pending else 200)

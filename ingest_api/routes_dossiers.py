@@ -9,10 +9,10 @@ from starlette.responses import Response
 
 from ingest_api import models
 from ingest_api.body import read_json
-from ingest_api.dependencies import Authorised, Given
+from ingest_api.dependencies import Authorised, InjectedState
 from ingest_api.openapi_annotations import json_body, problems
 from ingest_api.presenters import API, dossier_view
-from ingest_api.responses import answer
+from ingest_api.responses import json_response
 from ingest_api.routes_documents import Cursor, Limit
 from processors.documents.dossiers import NewDossier, NewStep
 from processors.documents.pagination import DEFAULT_LIMIT
@@ -28,9 +28,9 @@ router = APIRouter(prefix=API)
     responses=problems(400, 401, 403, 409, 422, 429, 503),
     openapi_extra=json_body(models.DossierInput),
 )
-async def create_dossier(request: Request, caller: Authorised, given: Given) -> Response:
+async def create_dossier(request: Request, caller: Authorised, state: InjectedState) -> Response:
     """Open a dossier; its number is unique within the tenant."""
-    body = await read_json(request, models.DossierInput, timeout=given.deps.body_timeout)
+    body = await read_json(request, models.DossierInput, timeout=state.deps.body_timeout)
     new = NewDossier(
         number=body.number,
         client_id=body.client_id,
@@ -46,8 +46,8 @@ async def create_dossier(request: Request, caller: Authorised, given: Given) -> 
             for step in body.steps
         ],
     )
-    view = dossier_view(await given.deps.dossiers.create(caller, new))
-    return answer(view, 201, {"Location": view.links["self"]})
+    view = dossier_view(await state.deps.dossiers.create(caller, new))
+    return json_response(view, 201, {"Location": view.links["self"]})
 
 
 @router.get(
@@ -57,11 +57,13 @@ async def create_dossier(request: Request, caller: Authorised, given: Given) -> 
     responses=problems(400, 401, 403, 429, 503),
 )
 async def list_dossiers(
-    caller: Authorised, given: Given, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
+    caller: Authorised, state: InjectedState, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
 ) -> Response:
     """The tenant's dossiers, newest first."""
-    page = await given.deps.dossiers.page(caller, cursor=cursor, limit=limit)
-    return answer(models.DossierPage(items=[dossier_view(one) for one in page.items], next_cursor=page.next_cursor))
+    page = await state.deps.dossiers.page(caller, cursor=cursor, limit=limit)
+    return json_response(
+        models.DossierPage(items=[dossier_view(one) for one in page.items], next_cursor=page.next_cursor)
+    )
 
 
 @router.get(
@@ -70,6 +72,6 @@ async def list_dossiers(
     response_model=models.DossierView,
     responses=problems(401, 403, 404, 429, 503),
 )
-async def get_dossier(dossier_id: UUID, caller: Authorised, given: Given) -> Response:
+async def get_dossier(dossier_id: UUID, caller: Authorised, state: InjectedState) -> Response:
     """One dossier with its steps."""
-    return answer(dossier_view(await given.deps.dossiers.get(caller, dossier_id)))
+    return json_response(dossier_view(await state.deps.dossiers.get(caller, dossier_id)))

@@ -12,11 +12,11 @@ from domain.refusals import LegalHoldNotFound
 from domain.shared.jws import MEDIA_TYPE
 from ingest_api import models_erasure as models
 from ingest_api.body import read_json
-from ingest_api.dependencies import Authorised, Given
+from ingest_api.dependencies import Authorised, InjectedState
 from ingest_api.openapi_annotations import RECEIPT, json_body, problems
 from ingest_api.presenters import API
-from ingest_api.responses import answer
-from processors.retention.legal_holds import Retention
+from ingest_api.responses import json_response
+from processors.retention.legal_holds import DocumentRetention
 
 router = APIRouter(prefix=API)
 
@@ -31,20 +31,20 @@ Reference = Annotated[str, Path(max_length=64, description="The hold's reference
     responses={200: {"model": models.ErasureView}, **problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503)},
     openapi_extra=json_body(models.EraseInput),
 )
-async def erase_document(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
+async def erase_document(request: Request, document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
     """Erase a document. 202: nothing of it can be read any more, and what is stored of it is being deleted. 200: it was erased.
 
     Refused under a legal hold, and before its retention ends unless a legal basis is stated. May be repeated.
     """
-    body = await read_json(request, models.EraseInput, timeout=given.deps.body_timeout)
-    asked = await given.deps.erasing.request(caller, document_id, body.reason, body.legal_basis)
+    body = await read_json(request, models.EraseInput, timeout=state.deps.body_timeout)
+    asked = await state.deps.erasure_requests.request(caller, document_id, body.reason, body.legal_basis)
     me = f"{API}/documents/{document_id}"
     view = models.ErasureView(
         document_id=document_id,
         status=asked.document.status.value,
         links={"document": me, "receipt": f"{me}/erasure-receipt"},
     )
-    return answer(view, 200 if asked.complete else 202)
+    return json_response(view, 200 if asked.complete else 202)
 
 
 @router.get(
@@ -53,12 +53,12 @@ async def erase_document(request: Request, document_id: UUID, caller: Authorised
     response_class=Response,
     responses={**RECEIPT, **problems(401, 403, 404, 429, 503)},
 )
-async def get_erasure_receipt(document_id: UUID, caller: Authorised, given: Given) -> Response:
+async def get_erasure_receipt(document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
     """The signed receipt of a complete erasure, a compact JWS (EdDSA): what was destroyed, what remains, why and until when.
 
     It is verified without us: verifier/dpj_verify.py.
     """
-    receipt = await given.deps.erasing.receipt(caller, document_id)
+    receipt = await state.deps.erasure_requests.receipt(caller, document_id)
     return Response(receipt.text, headers={"Cache-Control": "no-store"}, media_type=MEDIA_TYPE)
 
 
@@ -68,9 +68,9 @@ async def get_erasure_receipt(document_id: UUID, caller: Authorised, given: Give
     response_model=models.RetentionView,
     responses=problems(401, 403, 404, 429, 503),
 )
-async def get_retention(document_id: UUID, caller: Authorised, given: Given) -> Response:
+async def get_retention(document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
     """Until when a document is kept, and its legal holds."""
-    return _kept(await given.deps.keeping.retention(caller, document_id))
+    return _kept(await state.deps.retention.read(caller, document_id))
 
 
 @router.post(
@@ -80,10 +80,10 @@ async def get_retention(document_id: UUID, caller: Authorised, given: Given) -> 
     responses=problems(400, 401, 403, 404, 408, 409, 410, 415, 422, 429, 503),
     openapi_extra=json_body(models.ExtendInput),
 )
-async def extend_retention(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
+async def extend_retention(request: Request, document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
     """Keep a document longer. A retention is never made shorter."""
-    body = await read_json(request, models.ExtendInput, timeout=given.deps.body_timeout)
-    return _kept(await given.deps.keeping.extend(caller, document_id, body.until, body.reason))
+    body = await read_json(request, models.ExtendInput, timeout=state.deps.body_timeout)
+    return _kept(await state.deps.retention.extend(caller, document_id, body.until, body.reason))
 
 
 @router.post(
@@ -93,10 +93,10 @@ async def extend_retention(request: Request, document_id: UUID, caller: Authoris
     responses=problems(400, 401, 403, 404, 408, 409, 410, 415, 422, 429, 503),
     openapi_extra=json_body(models.HoldInput),
 )
-async def set_legal_hold(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
+async def set_legal_hold(request: Request, document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
     """Set a legal hold: while one stands the document is not erased, whatever the legal basis."""
-    body = await read_json(request, models.HoldInput, timeout=given.deps.body_timeout)
-    return _kept(await given.deps.keeping.hold(caller, document_id, body.reference, body.reason))
+    body = await read_json(request, models.HoldInput, timeout=state.deps.body_timeout)
+    return _kept(await state.deps.retention.set_hold(caller, document_id, body.reference, body.reason))
 
 
 @router.post(
@@ -107,17 +107,17 @@ async def set_legal_hold(request: Request, document_id: UUID, caller: Authorised
     openapi_extra=json_body(models.LiftInput),
 )
 async def lift_legal_hold(
-    request: Request, document_id: UUID, reference: Reference, caller: Authorised, given: Given
+    request: Request, document_id: UUID, reference: Reference, caller: Authorised, state: InjectedState
 ) -> Response:
     """Lift one legal hold; others stay."""
-    body = await read_json(request, models.LiftInput, timeout=given.deps.body_timeout)
+    body = await read_json(request, models.LiftInput, timeout=state.deps.body_timeout)
     if "\0" in reference:
         raise LegalHoldNotFound
-    return _kept(await given.deps.keeping.lift(caller, document_id, reference, body.reason))
+    return _kept(await state.deps.retention.lift_hold(caller, document_id, reference, body.reason))
 
 
-def _kept(retention: Retention) -> Response:
-    return answer(
+def _kept(retention: DocumentRetention) -> Response:
+    return json_response(
         models.RetentionView(
             document_id=retention.document.id,
             status=retention.document.status.value,

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
-from ingest_api.dependencies import Admitted, Given
+from ingest_api.dependencies import Admitted, InjectedState
 from ingest_api.presenters import API
 
 router = APIRouter(include_in_schema=False)
@@ -20,25 +20,25 @@ async def livez() -> Response:
 
 
 @router.get("/readyz", name="readyz")
-async def readyz(given: Given) -> Response:
+async def readyz(state: InjectedState) -> Response:
     """200 if every dependency can serve, else 503 naming those that can't."""
-    found = await given.readiness.look()
+    found = await state.readiness.status()
     ready = all(found.values())
     body = {
         "ready": ready,
         "checks": {name: "ok" if passed else "failed" for name, passed in found.items()},
-        "circuits": given.deps.circuits(),
+        "circuits": state.deps.circuits(),
     }
     return Response(orjson.dumps(body), 200 if ready else 503, media_type="application/json")
 
 
 @router.get("/metrics", name="metrics")
-async def metrics(given: Given) -> Response:
+async def metrics(state: InjectedState) -> Response:
     """Prometheus text."""
-    return Response(generate_latest(given.deps.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(state.deps.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get(f"{API}/openapi.json", name="openapi", dependencies=[Admitted])
-async def openapi(request: Request, given: Given) -> Response:
+async def openapi(request: Request, given: InjectedState) -> Response:
     """The OpenAPI document."""
     return Response(orjson.dumps(given.describe(request.app)), media_type="application/json")

@@ -11,11 +11,11 @@ from starlette.responses import Response
 from domain.refusals import LinkNotFound
 from ingest_api import models
 from ingest_api.body import read_json
-from ingest_api.content import content_answer
-from ingest_api.dependencies import Admitted, Authorised, Given, count_failure, visitor_of
+from ingest_api.content import content_response
+from ingest_api.dependencies import Admitted, Authorised, InjectedState, count_failure, visitor_of
 from ingest_api.openapi_annotations import RANGES, json_body, problems
 from ingest_api.presenters import API
-from ingest_api.responses import answer
+from ingest_api.responses import json_response
 
 router = APIRouter(prefix=API)
 
@@ -30,11 +30,13 @@ MAX_TOKEN = 128
     responses=problems(400, 401, 403, 404, 408, 409, 410, 415, 422, 429, 503),
     openapi_extra=json_body(models.LinkInput),
 )
-async def create_document_link(request: Request, document_id: UUID, caller: Authorised, given: Given) -> Response:
+async def create_document_link(
+    request: Request, document_id: UUID, caller: Authorised, state: InjectedState
+) -> Response:
     """A link that gives this document's content to whoever has it, until it expires or is revoked, by itself or with the token
     that asked for it or that token's session. Every use is audited."""
-    body = await read_json(request, models.LinkInput, timeout=given.deps.body_timeout)
-    link, token = await given.deps.links.create(caller, document_id, body.purpose, body.seconds)
+    body = await read_json(request, models.LinkInput, timeout=state.deps.body_timeout)
+    link, token = await state.deps.links.create(caller, document_id, body.purpose, body.seconds)
     view = models.LinkView(
         id=link.id,
         document_id=link.document_id,
@@ -43,7 +45,7 @@ async def create_document_link(request: Request, document_id: UUID, caller: Auth
         created_at=link.created_at,
         expires_at=link.expires_at,
     )
-    return answer(view, 201, {"Location": view.url})
+    return json_response(view, 201, {"Location": view.url})
 
 
 @router.delete(
@@ -52,9 +54,9 @@ async def create_document_link(request: Request, document_id: UUID, caller: Auth
     status_code=204,
     responses=problems(401, 403, 404, 429, 503),
 )
-async def revoke_document_link(document_id: UUID, link_id: UUID, caller: Authorised, given: Given) -> Response:
+async def revoke_document_link(document_id: UUID, link_id: UUID, caller: Authorised, state: InjectedState) -> Response:
     """Have a link refused from now on. Safe to repeat."""
-    await given.deps.links.revoke(caller, document_id, link_id)
+    await state.deps.links.revoke(caller, document_id, link_id)
     return Response(status_code=204)
 
 
@@ -65,19 +67,21 @@ async def revoke_document_link(document_id: UUID, link_id: UUID, caller: Authori
     responses={**RANGES, **problems(404, 416, 429, 503)},
     dependencies=[Admitted],
 )
-async def open_link(request: Request, token: Annotated[str, Path(max_length=MAX_TOKEN)], given: Given) -> Response:
+async def open_link(
+    request: Request, token: Annotated[str, Path(max_length=MAX_TOKEN)], state: InjectedState
+) -> Response:
     """The content that the link is for. 404: no such link, or it has expired, or was revoked, or the document may not be read."""
-    links, visitor = given.deps.links, visitor_of(request)
+    links, visitor = state.deps.links, visitor_of(request)
     try:
-        shown = given.deps.texts.shown(await links.readable(token))
-        return await content_answer(
+        shown = state.deps.texts.shown(await links.readable(token))
+        return await content_response(
             request,
             shown,
             lambda span: links.read(visitor, token, span),
-            lambda outcome: links.tell(visitor, token, outcome),
+            lambda outcome: links.record_outcome(visitor, token, outcome),
         )
     except LinkNotFound:
         # Counted before it is written down: who goes on trying fills no log.
         await count_failure(request)
-        await links.refused(visitor, token)
+        await links.record_refusal(visitor, token)
         raise

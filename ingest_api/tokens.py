@@ -22,14 +22,14 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from domain.documents import Role
 from domain.keys import is_tenant
 from domain.refusals import Unauthenticated
-from domain.revocations import Claim, mark_of
+from domain.revocations import RevocableClaim, mark_of
 from ingest_api.jwks import VerificationKey
 
 MAX_TOKEN: Final = 8192
 MAX_SUBJECT: Final = 255
 LEEWAY_SECONDS: Final = 5
-REMEMBERED_SECONDS: Final = 5.0
-MAX_REMEMBERED: Final = 4096
+CACHE_SECONDS: Final = 5.0
+MAX_CACHED: Final = 4096
 
 _REQUIRED: Final = ["exp", "iss", "aud", "sub"]
 #: An access token's header says one of these (RFC 7519, RFC 9068); a logout or another kind of token says another.
@@ -54,7 +54,7 @@ class Keys(Protocol):
     async def key(self, kid: str) -> VerificationKey: ...
 
 
-class Revoked(Protocol):
+class RevocationCheck(Protocol):
     async def any_of(self, marks: Sequence[str]) -> bool:
         """Whether one of the marks is revoked. Raises RevocationsUnavailable."""
         ...
@@ -81,7 +81,7 @@ class ClaimRules:
     identified: bool = False
 
 
-class _Known(NamedTuple):
+class _CachedToken(NamedTuple):
     """A token that was found good, and until when that counts."""
 
     identity: Identity
@@ -91,7 +91,7 @@ class _Known(NamedTuple):
 class TokenAuthenticator:
     """Checks tokens: signature by the key's own algorithm, issuer, audience, times, shape of the claims, revocation.
 
-    What was found good counts as good for ``REMEMBERED_SECONDS``, never beyond the token's expiry: a portal sends one token with
+    What was found good counts as good for ``CACHE_SECONDS``, never beyond the token's expiry: a portal sends one token with
     each of a burst of requests. Kept under the token's hash; a key taken out of the set stops counting as late as that. Whether
     it is revoked is asked each time.
     """
@@ -103,7 +103,7 @@ class TokenAuthenticator:
         issuer: str,
         audience: str,
         rules: ClaimRules | None = None,
-        revoked: Revoked | None = None,
+        revoked: RevocationCheck | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keys = keys
@@ -112,7 +112,7 @@ class TokenAuthenticator:
         self._rules = rules or ClaimRules()
         self._revoked = revoked or NothingRevoked()
         self._clock = clock
-        self._remembered: dict[bytes, _Known] = {}
+        self._cache: dict[bytes, _CachedToken] = {}
 
     async def authenticate(self, token: str) -> Identity:
         """Raises Unauthenticated, IdentityUnavailable or RevocationsUnavailable."""
@@ -120,24 +120,24 @@ class TokenAuthenticator:
             raise Unauthenticated("The token is too long.")
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         now = self._clock()
-        known = self._remembered.get(digest)
-        if known is None or not known.until - REMEMBERED_SECONDS <= now < known.until:
+        known = self._cache.get(digest)
+        if known is None or not known.until - CACHE_SECONDS <= now < known.until:
             known = self._checked(await self._claims(token), now)
-            if len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[digest] = known
+            if len(self._cache) >= MAX_CACHED:
+                self._cache.clear()
+            self._cache[digest] = known
         if await self._revoked.any_of(known.identity.marks):
             raise Unauthenticated("The token was revoked.")
         return known.identity
 
-    def _checked(self, claims: Mapping[str, Any], now: float) -> _Known:
+    def _checked(self, claims: Mapping[str, Any], now: float) -> _CachedToken:
         rules, expires = self._rules, int(claims["exp"])
         if expires > now + rules.longest + LEEWAY_SECONDS:
             raise Unauthenticated("The token is valid for longer than is allowed here.")
         marks = tuple(_marks(claims))
         if rules.identified and not marks:
             raise Unauthenticated("The token has neither a jti nor a sid: it could not be revoked.")
-        return _Known(replace(_identity(claims, rules), marks=marks), min(now + REMEMBERED_SECONDS, expires))
+        return _CachedToken(replace(_identity(claims, rules), marks=marks), min(now + CACHE_SECONDS, expires))
 
     async def _claims(self, token: str) -> dict[str, Any]:
         try:
@@ -191,7 +191,7 @@ def _claim(claims: Mapping[str, Any], name: str) -> Any:
 
 def _marks(claims: Mapping[str, Any]) -> Iterator[str]:
     """What a revocation of the token or of its session would be looked up by. Raises Unauthenticated."""
-    for claim in Claim:
+    for claim in RevocableClaim:
         value = claims.get(claim.value)
         if value is None:
             continue

@@ -106,7 +106,7 @@ def serve(source: BinaryIO, sink: BinaryIO, max_pixels: int) -> bool:
         answer, images = _none(NoThumbnail.LIMIT_MEMORY)
     else:
         answer, images = render(content, str(job["mime_type"]), max_pixels)
-    _say(sink, [frame(answer), *images])
+    _write_parts(sink, [frame(answer), *images])
     return True
 
 
@@ -115,7 +115,7 @@ def greeting(held: Iterable[Layer]) -> bytes:
     return frame({"ready": VERSION, "confinement": sorted(layer.value for layer in held)})
 
 
-def _say(sink: BinaryIO, parts: list[bytes]) -> None:
+def _write_parts(sink: BinaryIO, parts: list[bytes]) -> None:
     sink.writelines(parts)
     sink.flush()
 
@@ -147,7 +147,7 @@ def _exactly(source: BinaryIO, length: int) -> bytes:
     return data
 
 
-def _rehearse(max_pixels: int) -> None:
+def _warm_up(max_pixels: int) -> None:
     """Render one small file of each type. Before we are confined it loads what is loaded at its first use; afterwards it proves
     that nothing is missing: else every document would look damaged. Raises RuntimeError."""
     for name in CODECS:
@@ -169,14 +169,14 @@ def _one_document(fenced: frozenset[Layer], limits: Limits, max_pixels: int, pip
         source = os.fdopen(pipes.source, "rb", buffering=1 << 16, closefd=False)
         sink = os.fdopen(pipes.sink, "wb", buffering=1 << 16, closefd=False)
         if first:
-            _rehearse(max_pixels)
-            _say(sink, [greeting(held)])
+            _warm_up(max_pixels)
+            _write_parts(sink, [greeting(held)])
         status = os.EX_OK if serve(source, sink, max_pixels) else NO_MORE
     finally:
         os._exit(status)
 
 
-def breed(limits: Limits, max_pixels: int, pipes: Pipes) -> NoReturn:
+def fork_per_document(limits: Limits, max_pixels: int, pipes: Pipes) -> NoReturn:
     """Fork a process for each document, the next one once the last one has ended, and die as it did if it did not end well.
 
     No document ever meets what another has left behind, in memory or worse: we ourselves never read a byte of one, and the worker
@@ -201,7 +201,7 @@ def breed(limits: Limits, max_pixels: int, pipes: Pipes) -> NoReturn:
 
 
 def main() -> NoReturn:
-    """Take over the standard streams, load the decoders, breed."""
+    """Take over the standard streams, load the decoders, fork for each document."""
     memory_bytes, max_pixels, cpu_seconds = (int(text) for text in sys.argv[1:4])
     pipes = Pipes(os.getpid(), os.dup(0), os.dup(1), os.dup(2))
     silence = os.open(os.devnull, os.O_RDWR)
@@ -214,10 +214,10 @@ def main() -> NoReturn:
     Image.MAX_IMAGE_PIXELS = None
     # All plugins now, while files may still be opened freely; which of them see a document is decided per document.
     Image.init()
-    _rehearse(max_pixels)
+    _warm_up(max_pixels)
     gc.collect()
     gc.freeze()
-    breed(Limits(memory_bytes, cpu_seconds), max_pixels, pipes)
+    fork_per_document(Limits(memory_bytes, cpu_seconds), max_pixels, pipes)
 
 
 if __name__ == "__main__":

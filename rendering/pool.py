@@ -89,7 +89,7 @@ class _Child:
 
     async def greet(self) -> frozenset[Layer]:
         """Wait until the child has confined itself and is ready: what confines it. Raises _ChildLost."""
-        greeting = await self._heard(START_SECONDS, self._greeting)
+        greeting = await self._read_within(START_SECONDS, self._greeting)
         try:
             held = frozenset(Layer(name) for name in greeting["confinement"])
         except (KeyError, TypeError, ValueError):
@@ -113,13 +113,13 @@ class _Child:
 
     async def answer(self, patience: float) -> Rendered:
         """The answer to the job that was sent, once the process that gave it has ended. Raises _ChildLost."""
-        rendered = await self._heard(patience, self._answer)
+        rendered = await self._read_within(patience, self._answer)
         self.usable = True
         return rendered
 
     async def aborted(self, patience: float) -> None:
         """Wait until the process has ended whose job was aborted. Raises _ChildLost."""
-        await self._heard(patience, self._mark)
+        await self._read_within(patience, self._mark)
         self.usable = True
 
     def kill(self) -> None:
@@ -139,7 +139,7 @@ class _Child:
         except TimeoutError:
             log.error("render_child_not_reaped", pid=self.pid)
 
-    async def _heard(self, patience: float, read: Callable[[], Awaitable[_Heard]]) -> _Heard:
+    async def _read_within(self, patience: float, read: Callable[[], Awaitable[_Heard]]) -> _Heard:
         try:
             async with self._reading, asyncio.timeout(patience):
                 return await read()
@@ -259,8 +259,8 @@ class RenderPool:
                 if self._closed:
                     raise RendererUnavailable from lost
                 self._on_lost(lost.reason)
-                tell = log.error if lost.reason is NoThumbnail.FORBIDDEN_CALL else log.warning
-                tell("render_child_lost", pid=child.pid, reason=lost.reason.value, mime_type=mime_type)
+                write_log = log.error if lost.reason is NoThumbnail.FORBIDDEN_CALL else log.warning
+                write_log("render_child_lost", pid=child.pid, reason=lost.reason.value, mime_type=mime_type)
                 return Rendered(reason=lost.reason)
             finally:
                 if child.usable and child.jobs < self._jobs_per_child and not self._closed:
@@ -332,8 +332,8 @@ class RenderPool:
             return
         self._held = held
         layers = sorted(layer.value for layer in held)
-        tell = log.info if self._filtered else log.error if self._confined else log.warning
-        tell("render_confinement", layers=layers, filtered=self._filtered, required=self._confined)
+        write_log = log.info if self._filtered else log.error if self._confined else log.warning
+        write_log("render_confinement", layers=layers, filtered=self._filtered, required=self._confined)
 
     async def _start(self) -> _Child:
         # An empty environment: what the worker was given (passwords among it) is no business of a decoder.

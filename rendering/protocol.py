@@ -53,7 +53,7 @@ class ProtocolViolated(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Announced:
+class AnnouncedThumbnail:
     """A thumbnail as the answer's frame announces it; ``size`` bytes follow the frame."""
 
     box: int
@@ -63,12 +63,12 @@ class Announced:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RenderResponse:
     """A checked answer: thumbnails for all boxes, smallest first, or a reason why there are none."""
 
     reason: NoThumbnail | None
     metadata: Mapping[str, Any]
-    thumbnails: tuple[Announced, ...]
+    thumbnails: tuple[AnnouncedThumbnail, ...]
 
 
 def frame(value: Mapping[str, Any]) -> bytes:
@@ -98,7 +98,7 @@ def parse_frame(text: bytes) -> dict[str, Any]:
     return value
 
 
-def check_answer(value: Mapping[str, Any]) -> Answer:
+def check_answer(value: Mapping[str, Any]) -> RenderResponse:
     """What the answer's frame says, every value checked. Raises ProtocolViolated."""
     metadata = value.get("metadata")
     if not isinstance(metadata, dict):
@@ -111,14 +111,14 @@ def check_answer(value: Mapping[str, Any]) -> Answer:
         if len(announced) != len(THUMBNAIL_BOXES):
             raise ProtocolViolated("one thumbnail for each box")
         pairs = zip(THUMBNAIL_BOXES, announced, strict=True)
-        return Answer(None, clean, tuple(_announced(box, item) for box, item in pairs))
+        return RenderResponse(None, clean, tuple(_announced(box, item) for box, item in pairs))
     try:
         reason = NoThumbnail(value["reason"])
     except ValueError as error:
         raise ProtocolViolated("unknown reason") from error
     if announced:
         raise ProtocolViolated("thumbnails and a reason for none")
-    return Answer(reason, clean, ())
+    return RenderResponse(reason, clean, ())
 
 
 def is_webp(data: bytes) -> bool:
@@ -126,11 +126,11 @@ def is_webp(data: bytes) -> bool:
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP" and int.from_bytes(data[4:8], "little") + 8 == len(data)
 
 
-def _announced(box: int, item: Any) -> Announced:
+def _announced(box: int, item: Any) -> AnnouncedThumbnail:
     if not isinstance(item, dict) or item.get("box") != box:
         raise ProtocolViolated("thumbnail of another box")
     width, height, size = (_count(item.get(name), limit) for name, limit in _limits(box))
-    return Announced(box, width, height, size)
+    return AnnouncedThumbnail(box, width, height, size)
 
 
 def _limits(box: int) -> tuple[tuple[str, int], ...]:

@@ -73,11 +73,11 @@ class ConsumerOffsets:
 # describes a group whose coordinator is away.
 
 
-class PartitionsUnowned(Exception):
+class PartitionsUnassigned(Exception):
     """This member, as its group's leader, has left topics unassigned that it did not know at that moment."""
 
 
-class NotingAssignor(PartitionAssignor):
+class IncompleteAssignmentDetector(PartitionAssignor):
     """Faust's assignor. ``incomplete`` is called, in Kafka's thread, when an assignment of ours lacks a topic."""
 
     incomplete: Callable[[], object]
@@ -89,9 +89,11 @@ class NotingAssignor(PartitionAssignor):
         return super().assign(cluster, member_metadata)
 
 
-def noting_assignor(incomplete: Callable[[], object]) -> type[PartitionAssignor]:
+def incomplete_assignment_detector(incomplete: Callable[[], object]) -> type[PartitionAssignor]:
     """The assignor of one app."""
-    return type("NotingAssignor", (NotingAssignor,), {"incomplete": staticmethod(incomplete)})
+    return type(
+        "IncompleteAssignmentDetector", (IncompleteAssignmentDetector,), {"incomplete": staticmethod(incomplete)}
+    )
 
 
 def create_app(consumer: str, settings: ConsumerSettings, incomplete: Callable[[], object]) -> Any:
@@ -120,7 +122,7 @@ def create_app(consumer: str, settings: ConsumerSettings, incomplete: Callable[[
         broker_session_timeout=settings.session_seconds,
         broker_heartbeat_interval=min(3.0, settings.session_seconds / 5),
         consumer_auto_offset_reset="earliest",
-        PartitionAssignor=noting_assignor(incomplete),
+        PartitionAssignor=incomplete_assignment_detector(incomplete),
         Topic=FetchTopic,
     )
     app.transport.Consumer = FetchConsumer

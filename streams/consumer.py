@@ -14,9 +14,9 @@ from confluent_kafka.admin import AdminClient
 
 from domain.shared.waiting import pause, unless_stopped
 from streams.agents import attach
-from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, PartitionsUnowned, create_app
+from streams.apps import ConsumerFlow, ConsumerOffsets, ConsumerSettings, PartitionsUnassigned, create_app
 from streams.delivery import Delivery, Flow
-from streams.librdkafka import note_tls
+from streams.librdkafka import log_tls_error
 
 log = structlog.get_logger()
 
@@ -77,7 +77,7 @@ class ConsumerRunner:
             if acknowledging.done():
                 acknowledging.result()
             if unowned.done():
-                raise PartitionsUnowned
+                raise PartitionsUnassigned
             if crashed.done():
                 reason = app.crash_reason
                 raise reason if isinstance(reason, Exception) else RuntimeError("the consumer's service crashed")
@@ -97,13 +97,17 @@ class ConsumerRunner:
 
     async def _wait_for_topics(self, stopping: asyncio.Event) -> None:
         """Faust exits when the broker is away at its start, and idles for ever on a topic made later: so wait first."""
-        told: dict[str, Any] = {"bootstrap.servers": self._settings.bootstrap, "log_level": 0, "error_cb": note_tls}
-        client = AdminClient(told | dict(self._settings.security))
-        look = partial(client.list_topics, timeout=METADATA_TIMEOUT_SECONDS)
+        client_settings: dict[str, Any] = {
+            "bootstrap.servers": self._settings.bootstrap,
+            "log_level": 0,
+            "error_cb": log_tls_error,
+        }
+        client = AdminClient(client_settings | dict(self._settings.security))
+        list_topics = partial(client.list_topics, timeout=METADATA_TIMEOUT_SECONDS)
         announced = ""
         while not stopping.is_set():
             try:
-                found = await unless_stopped(stopping, asyncio.to_thread(look))
+                found = await unless_stopped(stopping, asyncio.to_thread(list_topics))
                 if found is None:
                     return
                 known = found.topics

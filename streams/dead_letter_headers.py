@@ -1,4 +1,4 @@
-"""What delivery says of a record: why it is given up, as a dead letter, and what it is held for."""
+"""Headers and payload of dead letters, and the entries of held events."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from streams.lanes import Record
 #: Key and value of a dead letter: with its headers below the 1,000,000 bytes that librdkafka sends. Our events are smaller.
 MAX_DEAD_LETTER_BYTES: Final = 900_000
 #: Characters kept of a header that came with the record.
-MAX_HEADER: Final = 256
+MAX_HEADER_CHARACTERS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GiveUpReason:
     """Why an event is given up. ``given_up``: even the processor's ``give_up`` failed, so only the dead letter is left."""
 
     code: str
@@ -28,7 +28,7 @@ class Verdict:
     given_up: bool
 
     @classmethod
-    def of(cls, error: Exception, *, attempts: int, given_up: bool) -> Verdict:
+    def of(cls, error: Exception, *, attempts: int, given_up: bool) -> GiveUpReason:
         code = error.code if isinstance(error, DPJError) else UnexpectedFailure.code
         return cls(code, type(error).__name__, attempts, given_up)
 
@@ -57,20 +57,20 @@ def _size(record: Record) -> int:
     return len(record.key or b"") + len(record.value or b"")
 
 
-def sendable(record: Record) -> tuple[bytes | None, bytes | None]:
+def dead_letter_payload(record: Record) -> tuple[bytes | None, bytes | None]:
     """Key and value of a dead letter. One too large to be sent would stop the relay; its headers still say where it is."""
     if _size(record) > MAX_DEAD_LETTER_BYTES:
         return None, None
     return record.key, record.value
 
 
-def origin_headers(record: Record, consumer: str, event_id: UUID, verdict: Verdict) -> dict[str, str]:
+def dead_letter_headers(record: Record, consumer: str, event_id: UUID, give_up_reason: GiveUpReason) -> dict[str, str]:
     """Headers of a dead letter: where it comes from and why it is one."""
     return {
         # A stranger's record may have no trace: then that of our work on it, which is in the logs.
         "traceparent": current_traceparent.get() or "",
         **{
-            name: record.headers[name][:MAX_HEADER]
+            name: record.headers[name][:MAX_HEADER_CHARACTERS]
             for name in ("traceparent", "correlation-id", REPLAYS)
             if name in record.headers
         },
@@ -80,8 +80,8 @@ def origin_headers(record: Record, consumer: str, event_id: UUID, verdict: Verdi
         "dpj-origin-offset": str(record.offset),
         "dpj-origin-timestamp": str(int(record.timestamp * 1000)),
         "dpj-consumer": consumer,
-        "dpj-code": verdict.code,
-        "dpj-error-class": verdict.error_class,
-        "dpj-attempts": str(verdict.attempts),
+        "dpj-code": give_up_reason.code,
+        "dpj-error-class": give_up_reason.error_class,
+        "dpj-attempts": str(give_up_reason.attempts),
         "dpj-event-id": str(event_id),
     }

@@ -35,8 +35,8 @@ from domain.errors import (
     ClaimLost,
     DocumentBusy,
     DPJError,
+    ErrorKind,
     GivenUpByOperator,
-    Kind,
     Transient,
     UnexpectedFailure,
 )
@@ -47,17 +47,17 @@ from processors.documents.transitions import SharedCommit
 from processors.ports.database import Database
 from processors.ports.processor import Processor
 from processors.ports.work import Commit
-from streams.dead_letter_headers import Verdict, held_event, origin_headers, record_id, sendable
+from streams.dead_letter_headers import GiveUpReason, dead_letter_headers, dead_letter_payload, held_event, record_id
 from streams.draining import Drain
-from streams.held_events import NOTE_SECONDS, Held, HeldNote, Unlisted
+from streams.held_events import NOTE_SECONDS, HeldEventEntry, HeldEventList, NoHeldEventList
 from streams.lanes import Lane, Partition, Record
-from streams.leases import RenewedLease, deadline, where
-from streams.shared_transaction import Together
+from streams.leases import RenewedLease, deadline, error_location
+from streams.shared_transaction import SharedTransaction
 
 log = structlog.get_logger()
 
 
-class Claim(Enum):
+class ClaimOutcome(Enum):
     """What the inbox answers; compared by name, so that the adapter needs no import from here."""
 
     ACQUIRED = "ACQUIRED"
@@ -82,7 +82,7 @@ class Inbox(Protocol):
     async def release(self, consumer: str, event_id: UUID, owner: UUID) -> None: ...
 
 
-class Metrics(Protocol):
+class DeliveryObserver(Protocol):
     """Labels come from consumers, outcomes and error codes only."""
 
     def finished(self, consumer: str, outcome: str, code: str, seconds: float) -> None: ...
@@ -95,7 +95,7 @@ class Metrics(Protocol):
 Decode = Callable[[str, bytes], Awaitable[Event]]
 CommitOffsets = Callable[[Mapping[Partition, int]], Awaitable[bool]]
 #: Waits so many seconds before the next try, or less if the dependency of that name comes back.
-Pause = Callable[[str, float], Awaitable[None]]
+RetryPause = Callable[[str, float], Awaitable[None]]
 
 
 async def _sleep(_dependency: str, seconds: float) -> None:
@@ -146,24 +146,24 @@ class Delivery:
         database: Database,
         commit_offsets: CommitOffsets,
         flow: Flow,
-        metrics: Metrics,
+        metrics: DeliveryObserver,
         policy: Policy,
-        pause: Pause = _sleep,
-        held: Held | None = None,
+        pause: RetryPause = _sleep,
+        held: HeldEventList | None = None,
     ) -> None:
         self._processor = processor
         self._consumer: Final = processor.consumer
         self._decode = decode
         self._inbox = inbox
         self._database = database
-        self._together = Together(database, processor.consumer)
+        self._shared_transaction = SharedTransaction(database, processor.consumer)
         self._commit_offsets = commit_offsets
         self._flow = flow
         self._metrics = metrics
         self._policy: Final = policy
         self._pause = pause
         self._drain = Drain()
-        self._held_list: Held = held or Unlisted()
+        self._held_events: HeldEventList = held or NoHeldEventList()
         self._lanes: dict[Partition, Lane] = {}
         self._held: set[Partition] = set()
 
@@ -238,41 +238,43 @@ class Delivery:
             self._metrics.finished(self._consumer, "passed", "none", 0.0)
             return
         event: Event | None = None
-        verdict: Verdict | None = None
-        note = HeldNote(self._held_list, every=self._policy.note_interval)
+        give_up_reason: GiveUpReason | None = None
+        note = HeldEventEntry(self._held_events, every=self._policy.note_interval)
         holds = defects = 0
         owner = uuid4()  # of all tries: a claim whose answer was lost is still ours at the next one
         while True:
             try:
-                if verdict is None:
+                if give_up_reason is None:
                     event = await self._decode(record.partition.topic, record.value or b"")  # (2)
-                    outcome = await self._once(event, owner)  # (3) (4) (5)
+                    outcome = await self._process_once(event, owner)  # (3) (4) (5)
                 else:
-                    outcome = await self._bury(record, verdict, owner)
+                    outcome = await self._write_dead_letter(record, give_up_reason, owner)
                 await note.forget()
-                code = verdict.code if verdict else "none"
+                code = give_up_reason.code if give_up_reason else "none"
                 self._metrics.finished(self._consumer, outcome, code, asyncio.get_running_loop().time() - started)
                 return
             except Transient as error:
-                await self._hold(error, holds)
+                await self._wait_before_retry(error, holds)
                 holds += 1
                 held = held_event(self._consumer, record, event, error, holds)
-                if verdict is None and await note.ordered(held):
-                    verdict = Verdict(GivenUpByOperator.code, type(error).__name__, holds + defects, given_up=False)
+                if give_up_reason is None and await note.ordered(held):
+                    give_up_reason = GiveUpReason(
+                        GivenUpByOperator.code, type(error).__name__, holds + defects, given_up=False
+                    )
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not leave the lane unacknowledged
                 defects += 1
-                if not _final(error) and defects <= self._policy.bug_retries:
+                if not _is_permanent(error) and defects <= self._policy.bug_retries:
                     self._log_defect(record, error, trace, defects)
-                    await self._hold(error, defects)
+                    await self._wait_before_retry(error, defects)
                     continue
-                verdict = Verdict.of(error, attempts=holds + defects, given_up=verdict is not None)
+                give_up_reason = GiveUpReason.of(error, attempts=holds + defects, given_up=give_up_reason is not None)
                 self._log_defect(record, error, trace, defects)
-                if verdict.given_up:
-                    await self._hold(error, defects)
+                if give_up_reason.given_up:
+                    await self._wait_before_retry(error, defects)
                 else:
-                    defects = 0  # burying has tries of its own
+                    defects = 0  # the dead letter has tries of its own
 
-    async def _once(self, event: Event, owner: UUID) -> str:
+    async def _process_once(self, event: Event, owner: UUID) -> str:
         """Claim, process, write. Returns ``duplicate`` for an event already done, else ``done``."""
 
         async def work_on() -> None:
@@ -280,23 +282,23 @@ class Delivery:
             commit = await self._processor.process(event)  # (4)
             reach("delivery.processed")
             if isinstance(commit, SharedCommit):
-                await self._together.write(commit, event.event_id, owner)  # (5)
+                await self._shared_transaction.write(commit, event.event_id, owner)  # (5)
             else:
                 async with self._database.transaction() as work:  # (5)
                     await commit(work)
                     await work.inbox.finish(self._consumer, event.event_id, owner, "DONE")
             reach("delivery.committed")
 
-        return "done" if await self._claimed(event.event_id, event.key, owner, work_on) else "duplicate"
+        return "done" if await self._under_claim(event.event_id, event.key, owner, work_on) else "duplicate"
 
-    async def _bury(self, record: Record, verdict: Verdict, owner: UUID) -> str:
+    async def _write_dead_letter(self, record: Record, give_up_reason: GiveUpReason, owner: UUID) -> str:
         """One transaction: document state (as the processor says), inbox DEAD, dead letter in the outbox."""
         event: Event | None = None
         try:
             event = await self._decode(record.partition.topic, record.value or b"")
         except Transient:
             # Whoever orders an event to be given up does not want to wait for what would read it.
-            if verdict.code != GivenUpByOperator.code:
+            if give_up_reason.code != GivenUpByOperator.code:
                 raise
         except Exception as error:  # noqa: BLE001 - a decoder's defect must not hold the lane for ever either
             log.debug("dead_letter_undecoded", consumer=self._consumer, error=type(error).__name__)
@@ -306,20 +308,22 @@ class Delivery:
         async def give_up() -> None:
             reach("delivery.burying")
             state: Commit | None = None
-            if event is not None and not verdict.given_up:
-                state = await self._processor.give_up(event, verdict.code)
+            if event is not None and not give_up_reason.given_up:
+                state = await self._processor.give_up(event, give_up_reason.code)
             async with self._database.transaction() as work:
                 if state is not None:
                     await state(work)
                 await work.outbox.add_dead_letter(
-                    self._consumer, *sendable(record), origin_headers(record, self._consumer, event_id, verdict)
+                    self._consumer,
+                    *dead_letter_payload(record),
+                    dead_letter_headers(record, self._consumer, event_id, give_up_reason),
                 )
                 await work.inbox.finish(self._consumer, event_id, owner, "DEAD")
             reach("delivery.buried")
 
-        return "dead_letter" if await self._claimed(event_id, key, owner, give_up) else "duplicate"
+        return "dead_letter" if await self._under_claim(event_id, key, owner, give_up) else "duplicate"
 
-    async def _claimed(
+    async def _under_claim(
         self, event_id: UUID, key: str, owner: UUID, body: Callable[[], Coroutine[None, None, None]]
     ) -> bool:
         """Run ``body`` under the inbox claim with a renewed lease; False if the event is done already.
@@ -332,9 +336,9 @@ class Delivery:
         except asyncio.CancelledError:
             await self._release(event_id, owner)  # it may have been given all the same
             raise
-        if answer.name == Claim.DONE.name:
+        if answer.name == ClaimOutcome.DONE.name:
             return False
-        if answer.name == Claim.BUSY.name:
+        if answer.name == ClaimOutcome.BUSY.name:
             raise DocumentBusy
         try:
             bound = deadline(self._policy.deadline, self._consumer)
@@ -372,7 +376,7 @@ class Delivery:
 
         await asyncio.shield(asyncio.ensure_future(release()))
 
-    async def _hold(self, error: Exception, attempt: int) -> None:
+    async def _wait_before_retry(self, error: Exception, attempt: int) -> None:
         """Wait before the next try, saying for what."""
         if isinstance(error, Transient):
             dependency, code = error.waiting_for, error.code
@@ -396,11 +400,13 @@ class Delivery:
             error=type(error).__name__,
             code=getattr(error, "code", UnexpectedFailure.code),
             attempt=attempt,
-            where=where(error),
+            where=error_location(error),
             trace_id=trace_id(trace),
         )
 
 
-def _final(error: Exception) -> bool:
+def _is_permanent(error: Exception) -> bool:
     """Whether trying again is useless by the error's own word."""
-    return isinstance(error, DPJError) and error.kind is Kind.PERMANENT and not isinstance(error, UnexpectedFailure)
+    return (
+        isinstance(error, DPJError) and error.kind is ErrorKind.PERMANENT and not isinstance(error, UnexpectedFailure)
+    )

@@ -19,7 +19,7 @@ NOTE_SECONDS: Final = 5.0
 log = structlog.get_logger()
 
 
-class Held(Protocol):
+class HeldEventList(Protocol):
     """The list of held events. Raises DatabaseUnavailable."""
 
     async def note(self, held: HeldEvent) -> bool:
@@ -31,7 +31,7 @@ class Held(Protocol):
         ...
 
 
-class Unlisted:
+class NoHeldEventList:
     """No list: nothing is noted, nobody orders."""
 
     async def note(self, held: HeldEvent) -> bool:  # noqa: ARG002 - a list that forgets at once
@@ -40,10 +40,10 @@ class Unlisted:
     async def forget(self, consumer: str, event_id: UUID) -> None: ...
 
 
-class HeldNote:
+class HeldEventEntry:
     """One event's entry on the list, as long as a worker has the event."""
 
-    def __init__(self, held: Held, *, every: float = NOTE_SECONDS) -> None:
+    def __init__(self, held: HeldEventList, *, every: float = NOTE_SECONDS) -> None:
         self._held = held
         self._every: Final = every
         self._due = asyncio.get_running_loop().time() + every

@@ -1,4 +1,4 @@
-"""The rows that the relay has in hand: one row of a key is under way at a time, different keys at once.
+"""The relay's rows in flight: one row of a key at a time, different keys at once.
 
 So no row overtakes an earlier one of its document, whatever Kafka answers: the next is sent when the one before was
 confirmed, and stays where it is when that one was refused.
@@ -31,13 +31,13 @@ class OutboxRow(Protocol):
     def event_id(self) -> UUID | None: ...
 
 
-class Window:
+class InFlightRows:
     """Rows by key, in id order. Bodies are kept until their row is confirmed, ids until ``forget``."""
 
     def __init__(self) -> None:
         self._queues: dict[Key, deque[OutboxRow]] = {}
         self._ready: deque[Key] = deque()
-        self._suspects: deque[Key] = deque()
+        self._to_send_alone: deque[Key] = deque()
         self._alone = False
         self._known: set[int] = set()
         self.size = 0
@@ -65,24 +65,24 @@ class Window:
                 queue.append(row)
 
     def take(self) -> OutboxRow | None:
-        """A row to send now, if there is one. A suspect goes alone: nothing else is under way with it."""
+        """A row to send now, if there is one. One that is to be sent alone has nothing else in flight beside it."""
         if self._alone:
             return None
-        if self._suspects:
+        if self._to_send_alone:
             if self.in_flight:
                 return None
             self._alone = True
-            return self._sent(self._suspects.popleft())
+            return self._sent(self._to_send_alone.popleft())
         return self._sent(self._ready.popleft()) if self._ready else None
 
     @property
     def is_alone(self) -> bool:
-        """What is under way is a suspect: an answer to it is about no other row."""
+        """One row is in flight alone: an answer is about no other row."""
         return self._alone
 
     def confirm(self, row: OutboxRow) -> None:
         """The row is with Kafka; the next of its key may go."""
-        self._back()
+        self._one_less_in_flight()
         key = _key(row)
         queue = self._queues[key]
         self.size -= size_of(queue.popleft())
@@ -98,19 +98,19 @@ class Window:
     def return_unsent(self, row: OutboxRow) -> None:
         """There was no room to send the row: it goes first the next time."""
         if self._alone:
-            self._suspects.appendleft(_key(row))
+            self._to_send_alone.appendleft(_key(row))
         else:
             self._ready.appendleft(_key(row))
-        self._back()
+        self._one_less_in_flight()
 
-    def suspect(self, row: OutboxRow) -> None:
+    def send_alone(self, row: OutboxRow) -> None:
         """The row was refused together with others: it is sent once more, alone."""
-        self._back()
-        self._suspects.append(_key(row))
+        self._one_less_in_flight()
+        self._to_send_alone.append(_key(row))
 
     def drop(self, row: OutboxRow) -> None:
         """The row can't go, now or for good: it and the later rows of its key leave our hands; the table keeps them."""
-        self._back()
+        self._one_less_in_flight()
         for left in self._queues.pop(_key(row)):
             self._known.discard(left.id)
             self.size -= size_of(left)
@@ -119,7 +119,7 @@ class Window:
         self.in_flight += 1
         return self._queues[key][0]
 
-    def _back(self) -> None:
+    def _one_less_in_flight(self) -> None:
         self.in_flight -= 1
         self._alone = False
 

@@ -72,11 +72,11 @@ async def deadline(seconds: float, consumer: str) -> AsyncIterator[None]:
         if not bound.expired():
             raise
         cause = error.__cause__
-        log.error("event_stuck", consumer=consumer, where=where(cause))
+        log.error("event_stuck", consumer=consumer, where=error_location(cause))
         raise WorkStuck("Work on this event came to no end in time.") from error
 
 
-def where(error: BaseException | None) -> list[str]:
+def error_location(error: BaseException | None) -> list[str]:
     """Modules and lines that an error came through; neither its message nor values, which may be a document's."""
     trace = error.__traceback__ if error else None
     return [f"{frame.f_globals.get('__name__', '?')}:{line}" for frame, line in walk_tb(trace)][-FRAMES:]

@@ -19,7 +19,7 @@ _WORDS: Final = re.compile(
 )
 
 
-def note_tls(error: KafkaError) -> None:
+def log_tls_error(error: KafkaError) -> None:
     """For ``error_cb``: log that a broker's certificate is refused, or that it does not speak TLS as we do."""
     if error.code() == KafkaError._SSL:  # noqa: SLF001 - the client's own name for its own finding
         found = _WORDS.search(str(error.str()))
@@ -29,10 +29,10 @@ def note_tls(error: KafkaError) -> None:
 def create_producer(bootstrap: str, security: Mapping[str, str] | None = None) -> Producer:
     """Idempotent, acks from all replicas, no message given up by time; keys land where Java's partitioner puts them. ``security`` is
     what librdkafka is told beside the address."""
-    told: dict[str, Any] = {
+    producer_settings: dict[str, Any] = {
         "bootstrap.servers": bootstrap,
         **(security or {}),
-        "error_cb": note_tls,
+        "error_cb": log_tls_error,
         "acks": "all",
         "enable.idempotence": True,
         "partitioner": "murmur2_random",
@@ -42,4 +42,4 @@ def create_producer(bootstrap: str, security: Mapping[str, str] | None = None) -
         "queue.buffering.max.messages": PRODUCER_QUEUE_MESSAGES,
         "log_level": 2,
     }
-    return Producer(told)
+    return Producer(producer_settings)

@@ -26,7 +26,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from domain.errors import DPJError
 from domain.shared.crash_points import reach
 from domain.shared.waiting import pause, until_stopped
-from streams.in_flight_rows import OutboxRow, Window
+from streams.in_flight_rows import InFlightRows, OutboxRow
 
 log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ IDLE_POLL_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 1.0
 #: How long one wait for confirmations takes at most, and how long what comes in bit by bit is gathered.
 POLL_SECONDS: Final = 0.2
-GATHER_SECONDS: Final = 0.01
+REPORT_WAIT_SECONDS: Final = 0.01
 FLUSH_SLICE_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 1.0
 METADATA_SECONDS: Final = 2.0
@@ -47,7 +47,7 @@ PRUNE_EVERY_SECONDS: Final = 60.0
 PRUNE_PAUSE_SECONDS: Final = 0.25
 
 #: Errors that are about the row, and stay however often it is sent.
-OWN_FAULT: Final = frozenset(
+ROW_ERRORS: Final = frozenset(
     {
         KafkaError.MSG_SIZE_TOO_LARGE,
         KafkaError.INVALID_MSG,
@@ -62,7 +62,7 @@ OWN_FAULT: Final = frozenset(
     }
 )
 
-Report = tuple[OutboxRow, KafkaError | None]
+DeliveryReport = tuple[OutboxRow, KafkaError | None]
 
 
 class LeaderSession(Protocol):
@@ -115,7 +115,7 @@ class OutboxSource(Protocol):
     async def open_reader(self) -> OutboxReader: ...
 
 
-class RelayMetrics(Protocol):
+class RelayObserver(Protocol):
     def published(self, count: int) -> None: ...
 
     def refused(self, rows: int) -> None:
@@ -132,7 +132,7 @@ class OutboxRelay:
         self,
         source: OutboxSource,
         new_producer: Callable[[], Producer],
-        metrics: RelayMetrics,
+        metrics: RelayObserver,
         *,
         batch: int = 500,
         batch_bytes: int = 4 << 20,
@@ -198,7 +198,7 @@ class OutboxRelay:
             self._metrics.refused(await reader.count_refused())
 
     @property
-    def metrics(self) -> RelayMetrics:
+    def metrics(self) -> RelayObserver:
         return self._metrics
 
     @property
@@ -214,23 +214,23 @@ class _Publishing:
         self._relay = relay
         self._reader = reader
         self._producer = producer
-        self._window = Window()
+        self._rows = InFlightRows()
         #: Filled by the producer's callbacks, in the thread that polls.
-        self._reports: list[Report] = []
+        self._reports: list[DeliveryReport] = []
         #: Topics that Kafka does not take from us, and when it is asked again.
-        self._away: dict[str, float] = {}
+        self._unavailable_topics: dict[str, float] = {}
         self._exhausted_until = 0.0
-        self._spoken_at = time.monotonic()
-        self._heard_at = time.monotonic()
+        self._session_used_at = time.monotonic()
+        self._last_confirmed_at = time.monotonic()
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
-            await self._ask_for_topics()
+            await self._recheck_topics()
             await self._refill()
             await self._relay.prune_if_due(self._reader)
             if not await self._still_leading():
                 return
-            if len(self._window):
+            if len(self._rows):
                 await self._publish()
             else:
                 self._relay.state = "leading"
@@ -238,21 +238,21 @@ class _Publishing:
 
     async def _still_leading(self) -> bool:
         """An answer of the session proves that it still holds the lock: so it is asked only after a silence."""
-        if time.monotonic() - self._spoken_at < HEARTBEAT_SECONDS:
+        if time.monotonic() - self._session_used_at < HEARTBEAT_SECONDS:
             return True
-        self._spoken_at = time.monotonic()
+        self._session_used_at = time.monotonic()
         return await self._reader.lead()
 
-    async def _ask_for_topics(self) -> None:
+    async def _recheck_topics(self) -> None:
         """Whether those away are there again."""
-        for topic in [topic for topic, again in self._away.items() if again <= time.monotonic()]:
-            if await asyncio.to_thread(self._has, topic):
-                del self._away[topic]
+        for topic in [topic for topic, again in self._unavailable_topics.items() if again <= time.monotonic()]:
+            if await asyncio.to_thread(self._topic_exists, topic):
+                del self._unavailable_topics[topic]
                 self._exhausted_until = 0.0
             else:
-                self._away[topic] = time.monotonic() + RETRY_SECONDS
+                self._unavailable_topics[topic] = time.monotonic() + RETRY_SECONDS
 
-    def _has(self, topic: str) -> bool:
+    def _topic_exists(self, topic: str) -> bool:
         try:
             found = self._producer.list_topics(topic, timeout=METADATA_SECONDS).topics.get(topic)
         except KafkaException:
@@ -262,32 +262,32 @@ class _Publishing:
     async def _refill(self) -> None:
         """Fetch once half of what may be in hand is gone, unless the last fetch showed that there is no more."""
         rows, size = self._relay.batch
-        free = rows - len(self._window)
-        if free < rows / 2 or self._window.size > size / 2:
+        free = rows - len(self._rows)
+        if free < rows / 2 or self._rows.size > size / 2:
             return
         if time.monotonic() < self._exhausted_until and not self._reader.woken:
             return
-        asked_at = self._spoken_at = time.monotonic()
-        known, away = self._window.known, list(self._away)
-        found = await self._reader.fetch_unpublished(free, size - self._window.size, known, away)
+        asked_at = self._session_used_at = time.monotonic()
+        known, away = self._rows.known, list(self._unavailable_topics)
+        found = await self._reader.fetch_unpublished(free, size - self._rows.size, known, away)
         if found:
             reach("relay.fetched")
-        self._window.add(found)
+        self._rows.add(found)
         self._exhausted_until = 0.0 if found else asked_at + IDLE_POLL_SECONDS
 
     async def _publish(self) -> None:
         """Send what may be sent, then settle what was answered."""
         refused = self._send()
         reach("relay.produced")
-        if self._window.in_flight:
-            await asyncio.to_thread(self._gather)
-        elif not refused and len(self._window):
+        if self._rows.in_flight:
+            await asyncio.to_thread(self._collect_reports)
+        elif not refused and len(self._rows):
             await asyncio.sleep(POLL_SECONDS)  # the producer has no room
         refused += await self._settle()
         for row, error in refused:
-            self._spoken_at = time.monotonic()
+            self._session_used_at = time.monotonic()
             await self._reader.refuse(row.id, error.name())
-            self._window.drop(row)
+            self._rows.drop(row)
             log.error("relay_row_refused", row=row.id, code=error.name(), topic=row.topic)
         if refused:
             self._relay.metrics.refused(await self._reader.count_refused())
@@ -295,18 +295,18 @@ class _Publishing:
     def _send(self) -> list[tuple[OutboxRow, KafkaError]]:
         """Queue what may go now; gives the rows that are refused on the spot."""
         refused: list[tuple[OutboxRow, KafkaError]] = []
-        while (row := self._window.take()) is not None:
-            if row.topic in self._away:
-                self._window.drop(row)
+        while (row := self._rows.take()) is not None:
+            if row.topic in self._unavailable_topics:
+                self._rows.drop(row)
                 continue
             try:
                 self._producer.produce(row.topic, **_record(row), on_delivery=self._on_delivery(row))
             except BufferError:
-                self._window.return_unsent(row)
+                self._rows.return_unsent(row)
                 break
             except KafkaException as error:
                 refusal: KafkaError = error.args[0]
-                if refusal.code() not in OWN_FAULT:
+                if refusal.code() not in ROW_ERRORS:
                     raise
                 refused.append((row, refusal))
         return refused
@@ -314,50 +314,50 @@ class _Publishing:
     def _on_delivery(self, row: OutboxRow) -> Callable[[KafkaError | None, Message], None]:
         return lambda error, _: self._reports.append((row, error))
 
-    def _gather(self) -> None:
+    def _collect_reports(self) -> None:
         """Wait for confirmations; those that come one by one are settled together."""
-        enough = max(1, self._window.in_flight // 2)
+        enough = max(1, self._rows.in_flight // 2)
         self._producer.poll(POLL_SECONDS)
-        ends = time.monotonic() + GATHER_SECONDS
+        ends = time.monotonic() + REPORT_WAIT_SECONDS
         while 0 < len(self._reports) < enough and (left := ends - time.monotonic()) > 0:
             self._producer.poll(left)
 
     async def _settle(self) -> list[tuple[OutboxRow, KafkaError]]:
         """Mark what is confirmed; gives what is refused for good. Raises KafkaException after a fatal error of the producer."""
         reports, self._reports = self._reports, []
-        alone = self._window.is_alone
+        alone = self._rows.is_alone
         confirmed: list[int] = []
         refused: list[tuple[OutboxRow, KafkaError]] = []
         for row, error in reports:
             if error is None:
-                self._window.confirm(row)
+                self._rows.confirm(row)
                 confirmed.append(row.id)
             elif error.fatal():
                 raise KafkaException(error)
-            elif error.code() not in OWN_FAULT:
-                self._not_taken(row, error)
+            elif error.code() not in ROW_ERRORS:
+                self._topic_unavailable(row, error)
             elif alone:
                 refused.append((row, error))
             else:
                 # Kafka refuses a batch as a whole: whose fault it is shows when each is sent alone.
-                self._window.suspect(row)
+                self._rows.send_alone(row)
         if confirmed:
-            self._heard_at = self._spoken_at = time.monotonic()
+            self._last_confirmed_at = self._session_used_at = time.monotonic()
             self._relay.state = "leading"
             reach("relay.confirmed")
             await self._reader.mark_published(confirmed)
             reach("relay.marked")
-            self._window.forget(confirmed)
+            self._rows.forget(confirmed)
             self._relay.metrics.published(len(confirmed))
-        elif time.monotonic() - self._heard_at > SILENCE_SECONDS and not refused:
+        elif time.monotonic() - self._last_confirmed_at > SILENCE_SECONDS and not refused:
             self._relay.state = "waiting_for_broker"
         return refused
 
-    def _not_taken(self, row: OutboxRow, error: KafkaError) -> None:
+    def _topic_unavailable(self, row: OutboxRow, error: KafkaError) -> None:
         """Through no fault of the row: a topic that is missing, a right that we lack. It waits in the table, others go on."""
         log.warning("relay_row_not_taken", code=error.name(), topic=row.topic)
-        self._away[row.topic] = time.monotonic() + RETRY_SECONDS
-        self._window.drop(row)
+        self._unavailable_topics[row.topic] = time.monotonic() + RETRY_SECONDS
+        self._rows.drop(row)
 
 
 def _record(row: OutboxRow) -> dict[str, Any]:

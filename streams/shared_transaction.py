@@ -1,4 +1,4 @@
-"""Commits that may share a transaction do: those that wait at the same time are written together.
+"""A transaction that is shared by the commits that wait at the same time.
 
 One transaction holds several events' rows and inbox marks: all of them happen, or none. If it fails for a reason of one of
 them, each is written alone, so that no event suffers for another.
@@ -11,7 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from domain.errors import ClaimLost, Transient
-from domain.shared.micro_batcher import BatchPolicy, MicroBatcher, Waiting
+from domain.shared.micro_batcher import BatchItem, BatchPolicy, MicroBatcher
 from processors.ports.database import Transactions
 from processors.ports.work import Commit, Work
 
@@ -22,7 +22,7 @@ POLICY: Final = BatchPolicy(size=256, calls=2, enough=32)
 _Claimed = tuple[Commit, UUID, UUID]
 
 
-class Together:
+class SharedTransaction:
     """Writes what ``consumer`` has to commit, with inbox DONE. Bounded by the lanes, whose events wait for it."""
 
     def __init__(self, database: Transactions[Work], consumer: str) -> None:
@@ -37,7 +37,7 @@ class Together:
         """
         await self._batcher.submit((commit, event_id, owner))
 
-    async def _write_batch(self, batch: Sequence[Waiting[_Claimed, None]]) -> None:
+    async def _write_batch(self, batch: Sequence[BatchItem[_Claimed, None]]) -> None:
         try:
             async with self._database.transaction() as work:
                 for waiting in batch:
@@ -53,7 +53,7 @@ class Together:
         for waiting in batch:
             waiting.answer(None)
 
-    async def _write_alone(self, waiting: Waiting[_Claimed, None]) -> None:
+    async def _write_alone(self, waiting: BatchItem[_Claimed, None]) -> None:
         try:
             await self._write_batch([waiting])
         except Exception as failure:  # noqa: BLE001 - whatever it is, this event's caller must hear of it

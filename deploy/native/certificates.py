@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from deploy.native import files
-from deploy.native.site import Site
+from deploy.native.site import StackSite
 
 AUTHORITY: Final = "ca"
 #: The pipeline's own server, which is no part of the stack.
@@ -53,18 +53,18 @@ class _Loaded:
     key: ec.EllipticCurvePrivateKey
 
 
-def authority_file(site: Site) -> Path:
+def authority_file(site: StackSite) -> Path:
     """Whom clients of the stack trust."""
     return site.folder / "tls" / f"{AUTHORITY}.pem"
 
 
-def pair(site: Site, name: str) -> Pair:
+def pair(site: StackSite, name: str) -> Pair:
     """The files of the server ``name``."""
     folder = site.folder / "tls"
     return Pair(folder / f"{name}.pem", folder / f"{name}.key")
 
 
-def ensure(site: Site, servers: Iterable[str], now: datetime | None = None) -> None:
+def ensure(site: StackSite, servers: Iterable[str], now: datetime | None = None) -> None:
     """Make what is missing, unreadable, not of this authority, or nearly over (at ``now``). Repeatable, and safe to interrupt."""
     files.private_folder(site.folder / "tls")
     now = now or datetime.now(UTC)
@@ -75,7 +75,7 @@ def ensure(site: Site, servers: Iterable[str], now: datetime | None = None) -> N
             _store(files_of, _server(name, authority, now))
 
 
-def changed_at(site: Site, server: str) -> float:
+def changed_at(site: StackSite, server: str) -> float:
     """When the certificate of ``server`` was made, in Unix seconds; 0 if it has none."""
     try:
         return pair(site, server).certificate.stat().st_mtime
@@ -83,7 +83,7 @@ def changed_at(site: Site, server: str) -> float:
         return 0.0
 
 
-def trusting(site: Site) -> ssl.SSLContext | None:
+def trusting(site: StackSite) -> ssl.SSLContext | None:
     """TLS 1.3 to servers of this stack and to nobody else; None for a stack without TLS."""
     if not site.tls:
         return None
@@ -92,12 +92,12 @@ def trusting(site: Site) -> ssl.SSLContext | None:
     return context
 
 
-def for_librdkafka(site: Site) -> dict[str, str]:
+def for_librdkafka(site: StackSite) -> dict[str, str]:
     """What librdkafka is told beside the address; nothing for a stack without TLS."""
     return {"security.protocol": "ssl", "ssl.ca.location": str(authority_file(site))} if site.tls else {}
 
 
-def _authority(site: Site, now: datetime) -> _Loaded:
+def _authority(site: StackSite, now: datetime) -> _Loaded:
     place = Pair(authority_file(site), site.folder / "keys" / "tls-ca.key")
     found = _load(place)
     # It has to outlive the certificates that it signs.

@@ -13,7 +13,7 @@ from deploy.native.errors import Cancelled, PartFailed
 from deploy.native.parts.base import NotReady, Part
 from deploy.native.patience import Patience, sign_of
 from deploy.native.report import Reporter
-from deploy.native.site import Site
+from deploy.native.site import StackSite
 from deploy.native.supervisor import Supervisor, Tracked, environment
 
 ASK_AGAIN_SECONDS = 0.1
@@ -28,7 +28,7 @@ class Launch:
 
     def __init__(
         self,
-        site: Site,
+        site: StackSite,
         supervisor: Supervisor,
         reporter: Reporter,
         parts: list[Part],

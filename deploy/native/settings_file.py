@@ -19,7 +19,7 @@ from crypto.local_signer import LocalSigner
 from deploy.native import certificates, files
 from deploy.native.parts import clamd, ferretdb, ged, minio, postgres, redis, registry, smtp, vault
 from deploy.native.ports import LOOPBACK
-from deploy.native.site import Profile, Site
+from deploy.native.site import Profile, StackSite
 
 KEY_BYTES = 32
 KEYRING = "keyring.json"
@@ -29,11 +29,11 @@ AUDIT_STORES: Final[Mapping[Profile, str]] = {"embedded": "postgresql", "full": 
 JWT_ISSUER = "https://login.dpj.example"
 
 
-def path(site: Site) -> Path:
+def path(site: StackSite) -> Path:
     return site.folder / "settings.env"
 
 
-def audit_store(site: Site) -> str | None:
+def audit_store(site: StackSite) -> str | None:
     """Where the stack's audit log is, by the settings that were written last; None if there are none yet."""
     try:
         written = path(site).read_text("utf-8").splitlines()
@@ -43,7 +43,7 @@ def audit_store(site: Site) -> str | None:
     return next((line.partition("=")[2] for line in written if line.startswith("DPJ_AUDIT_STORE=")), "mongodb")
 
 
-def write(site: Site) -> Path:
+def write(site: StackSite) -> Path:
     """Create the missing keys and write all settings the stack decides. Returns the file's path."""
     _create_keys(site)
     lines = [f"{name}={_quoted(value)}\n" for name, value in values(site).items()]
@@ -51,7 +51,7 @@ def write(site: Site) -> Path:
     return path(site)
 
 
-def values(site: Site) -> dict[str, str]:
+def values(site: StackSite) -> dict[str, str]:
     """Every setting of ``runtime.config.settings.Settings`` that depends on the stack."""
     keys = site.folder / "keys"
     found = {
@@ -135,7 +135,7 @@ def values(site: Site) -> dict[str, str]:
     return found
 
 
-def _create_keys(site: Site) -> None:
+def _create_keys(site: StackSite) -> None:
     keys = site.folder / "keys"
     for name in ("personal.key", "pseudonym.key", "column.key", "lookup.key", "link.key"):
         if not (keys / name).exists():

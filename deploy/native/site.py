@@ -18,7 +18,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
 
 
 @dataclass
-class Site:
+class StackSite:
     """``identity`` is ``stack.json``: created once, private, the same at every start until the stack is wiped."""
 
     name: str
@@ -85,17 +85,17 @@ def state_folder(name: str) -> Path:
     return files.home() / name
 
 
-def load(name: str) -> Site | None:
+def load(name: str) -> StackSite | None:
     """The site of an existing stack, or None."""
     folder = state_folder(name)
     try:
         identity = json.loads((folder / "stack.json").read_text("utf-8"))
     except FileNotFoundError:
         return None
-    return Site(name, folder, identity["profile"], identity)
+    return StackSite(name, folder, identity["profile"], identity)
 
 
-def load_or_create(name: str, profile: Profile) -> Site:
+def load_or_create(name: str, profile: Profile) -> StackSite:
     """The site of stack ``name``, set to ``profile``; its folders exist and are private afterwards."""
     site = load(name)
     if site is None:
@@ -106,7 +106,7 @@ def load_or_create(name: str, profile: Profile) -> Site:
             "kafka_cluster": secrets.token_urlsafe(16),  # Kafka's own form: 16 random bytes, base64url
             "secrets": {},
         }
-        site = Site(name, state_folder(name), profile, identity)
+        site = StackSite(name, state_folder(name), profile, identity)
     for what in SECRETS:
         site.identity["secrets"].setdefault(what, secrets.token_urlsafe(24))
     site.profile = site.identity["profile"] = profile

@@ -19,7 +19,7 @@ from deploy.native.parts import ALL, of
 from deploy.native.parts.base import NotReady, Part
 from deploy.native.prerequisites import Prerequisite
 from deploy.native.report import Reporter, Silent
-from deploy.native.site import Profile, Site
+from deploy.native.site import Profile, StackSite
 from deploy.native.supervisor import Supervisor, Tracked
 
 # The pipeline's own processes get their ports with the stack's.
@@ -172,12 +172,12 @@ def profile_of(name: str) -> Profile | None:
     return here.profile if here else None
 
 
-def _row(here: Site, part: Part, supervisor: Supervisor, state: str, seconds: float | None) -> Row:
+def _row(here: StackSite, part: Part, supervisor: Supervisor, state: str, seconds: float | None) -> Row:
     process = supervisor.running().get(part.name)
     return Row(part.name, part.version(here), part.address(here), state, process.pid if process else None, seconds)
 
 
-def _lacking(here: Site, parts: list[Part]) -> list[Prerequisite]:
+def _lacking(here: StackSite, parts: list[Part]) -> list[Prerequisite]:
     """What these parts, and the pipeline, need and the machine can't be given without its owner."""
     return [*(item for part in parts for item in part.lacks(here)), *prerequisites.libmagic()]
 
@@ -193,7 +193,7 @@ def _refuse_other_stores(name: str, profile: Profile) -> None:
         )
 
 
-def _add_extras(here: Site, extras: Collection[str], running: Collection[str]) -> None:
+def _add_extras(here: StackSite, extras: Collection[str], running: Collection[str]) -> None:
     added = set(extras) - here.extras
     if added and running:
         raise StackError(f"stack {here.name} runs without {', '.join(sorted(added))}: bring it down first")
@@ -202,7 +202,7 @@ def _add_extras(here: Site, extras: Collection[str], running: Collection[str]) -
         here.save()
 
 
-def _choose_tls(here: Site, running: Collection[str], *, tls: bool | None) -> None:
+def _choose_tls(here: StackSite, running: Collection[str], *, tls: bool | None) -> None:
     if tls in {None, here.tls}:
         return
     if running:
@@ -211,7 +211,7 @@ def _choose_tls(here: Site, running: Collection[str], *, tls: bool | None) -> No
     here.save()
 
 
-def _certify(here: Site, parts: list[Part], running: Mapping[str, Tracked]) -> list[str]:
+def _certify(here: StackSite, parts: list[Part], running: Mapping[str, Tracked]) -> list[str]:
     """See to the certificates; names of servers that run with one that was replaced since they started."""
     if not here.tls:
         return []
@@ -222,7 +222,7 @@ def _certify(here: Site, parts: list[Part], running: Mapping[str, Tracked]) -> l
     ]
 
 
-def _assign_ports(here: Site, running: list[Part], base: int | None) -> None:
+def _assign_ports(here: StackSite, running: list[Part], base: int | None) -> None:
     in_use = {name for part in running for name in PORTS if name == part.port or name.startswith(f"{part.port}_")}
     if running:
         in_use |= {"api", "workers"}  # the pipeline's own processes may run on them

@@ -29,7 +29,7 @@ def compact(signed_input: bytes, signature: bytes) -> str:
 def payload_of(text: str) -> dict[str, Any]:
     """What one of ours says; the signature is not verified here. Raises ValueError."""
     _, payload, _ = text.split(".")
-    said = json.loads(of_base64url(payload))
-    if not isinstance(said, dict):
+    fields = json.loads(of_base64url(payload))
+    if not isinstance(fields, dict):
         raise ValueError("not an object")  # noqa: TRY004 - the text is wrong, not a caller's type
-    return said
+    return fields

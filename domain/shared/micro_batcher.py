@@ -1,6 +1,6 @@
 """Many small calls of a moment in one: what makes a key, a claim or a commit per event cheap.
 
-While all calls that may run at once are under way, items pile up into the next batch by themselves. No item waits for company
+While all calls that may run at once are under way, items pile up into the next batch by themselves. No item waits for others
 unless its policy says so. For one event loop.
 """
 
@@ -24,7 +24,7 @@ class BatchPolicy:
     ``size``: items in one call, at most. ``calls``: calls at once, at most. ``enough``: items that must wait before another call
     starts beside one that is under way. ``waiting``: items in the queue, at most; None for any number, where callers bound it.
     ``window``: how long a first item waits for others. ``pace``: from one call's start to the next one's, where at least
-    ``company`` items come in that time. ``deadline``: for one item, from the queue to its answer; None for as long as it takes.
+    ``min_arrivals`` items come in that time. ``deadline``: for one item, from the queue to its answer; None for as long as it takes.
     """
 
     size: int
@@ -33,23 +33,23 @@ class BatchPolicy:
     waiting: int | None = None
     window: float = 0.0
     pace: float = 0.0
-    company: int = 4
+    min_arrivals: int = 4
     deadline: float | None = None
 
 
-class Full(Exception):
+class QueueFull(Exception):
     """As many items wait as the policy allows."""
 
 
-class Late(Exception):
+class DeadlineExceeded(Exception):
     """The item had no answer within the policy's deadline."""
 
 
-class Closed(Exception):
+class BatcherClosed(Exception):
     """The batcher was closed, or its event loop ends, before the item had its answer."""
 
 
-class Waiting(Generic[Item, Result]):
+class BatchItem(Generic[Item, Result]):
     """An item, and who waits for its answer. The first answer counts."""
 
     __slots__ = ("_future", "item")
@@ -73,7 +73,7 @@ class Waiting(Generic[Item, Result]):
 
 
 #: Answers each of a batch. What it leaves unanswered fails with what it raised.
-Send = Callable[[Sequence[Waiting[Item, Result]]], Awaitable[None]]
+Send = Callable[[Sequence[BatchItem[Item, Result]]], Awaitable[None]]
 
 
 def _loop_time() -> float:
@@ -82,13 +82,14 @@ def _loop_time() -> float:
 
 
 class MicroBatcher(Generic[Item, Result]):
-    """Gathers items and sends them together. ``error_of`` makes the caller's own error of Full, Late or Closed."""
+    """Collects items and sends them as a batch. ``error_of`` makes the caller's own error of a QueueFull,
+    DeadlineExceeded or BatcherClosed."""
 
     def __init__(
         self,
         send: Send[Item, Result],
         policy: BatchPolicy,
-        error_of: Callable[[Full | Late | Closed], Exception] = lambda ended: ended,
+        error_of: Callable[[QueueFull | DeadlineExceeded | BatcherClosed], Exception] = lambda ended: ended,
         *,
         now: Callable[[], float] = _loop_time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -98,7 +99,7 @@ class MicroBatcher(Generic[Item, Result]):
         self._error_of = error_of
         self._now = now
         self._sleep = sleep
-        self._waiting: deque[Waiting[Item, Result]] = deque()
+        self._waiting: deque[BatchItem[Item, Result]] = deque()
         self._senders: set[asyncio.Task[None]] = set()
         self._running = 0
         self._closed = False
@@ -112,11 +113,11 @@ class MicroBatcher(Generic[Item, Result]):
         """
         policy = self._policy
         if self._closed:
-            raise self._error_of(Closed())
+            raise self._error_of(BatcherClosed())
         if policy.waiting is not None and len(self._waiting) >= policy.waiting:
-            raise self._error_of(Full())
+            raise self._error_of(QueueFull())
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Waiting(item, future))
+        self._waiting.append(BatchItem(item, future))
         if self._running == 0 or (self._running < policy.calls and len(self._waiting) >= policy.enough):
             self._running += 1
             task = asyncio.create_task(self._send_waiting())
@@ -128,7 +129,7 @@ class MicroBatcher(Generic[Item, Result]):
             async with asyncio.timeout(policy.deadline):
                 return await future
         except TimeoutError:
-            raise self._error_of(Late()) from None
+            raise self._error_of(DeadlineExceeded()) from None
 
     async def aclose(self) -> None:
         """Take no more items; those that wait fail."""
@@ -159,41 +160,41 @@ class MicroBatcher(Generic[Item, Result]):
             self._running -= 1
 
     def _pace_next_call(self) -> None:
-        """When the call after this one may start: at once, unless items come so fast that waiting gathers several."""
+        """When the call after this one may start: at once, unless items come so fast that waiting collects several."""
         policy, now = self._policy, self._now()
         if not (policy.pace and self._waiting):
             return
         elapsed, self._called_at = now - self._called_at, now
-        in_company = len(self._waiting) * policy.pace >= policy.company * elapsed
-        self._next_at = now + policy.pace if in_company else now
+        arrives_fast = len(self._waiting) * policy.pace >= policy.min_arrivals * elapsed
+        self._next_at = now + policy.pace if arrives_fast else now
 
-    def _take(self) -> list[Waiting[Item, Result]]:
+    def _take(self) -> list[BatchItem[Item, Result]]:
         """The next batch. What nobody waits for any more is dropped."""
-        batch: list[Waiting[Item, Result]] = []
+        batch: list[BatchItem[Item, Result]] = []
         while self._waiting and len(batch) < self._policy.size:
             waiting = self._waiting.popleft()
             if not waiting.is_over:
                 batch.append(waiting)
         return batch
 
-    async def _call(self, batch: Sequence[Waiting[Item, Result]]) -> None:
+    async def _call(self, batch: Sequence[BatchItem[Item, Result]]) -> None:
         try:
             await self._send(batch)
         except Exception as error:  # noqa: BLE001 - whatever it is, each of the batch's callers must hear of it
             fail_all(batch, error)
         except BaseException:
-            fail_all(batch, self._error_of(Closed()))
+            fail_all(batch, self._error_of(BatcherClosed()))
             raise
         else:
             fail_all(batch, RuntimeError("a call left items without an answer"))
 
     def _fail_waiting(self) -> None:
         if self._waiting:
-            fail_all(self._waiting, self._error_of(Closed()))
+            fail_all(self._waiting, self._error_of(BatcherClosed()))
             self._waiting.clear()
 
 
-def fail_all(batch: Sequence[Waiting[Item, Result]] | deque[Waiting[Item, Result]], error: Exception) -> None:
+def fail_all(batch: Sequence[BatchItem[Item, Result]] | deque[BatchItem[Item, Result]], error: Exception) -> None:
     """Fail what has no answer yet, each with an error of its own: several tasks that raise the same object would write into each
     other's traceback."""
     for waiting in batch:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from domain.audit_chain import Break, ChainCheck, ChainEntry, ChainHead, Fault
+from domain.audit_chain import ChainBreak, ChainCheck, ChainEntry, ChainFault, ChainHead
 from domain.checkpoints import Checkpoint, PublicKey, first_previous, signed_checkpoint_of
 from domain.merkle import RightEdge, leaf_hash
 from operations.audit.export import Checkpoints, all_checkpoints
 
 #: Whether a signature of a message holds under a key.
-Verifies = Callable[[PublicKey, bytes, bytes], bool]
+VerifySignature = Callable[[PublicKey, bytes, bytes], bool]
 
 
 class CheckpointReader(Checkpoints, Protocol):
@@ -29,7 +29,7 @@ class CheckpointReader(Checkpoints, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AuditFinding:
     """``kind`` in capitals; ``at`` is an entry's number, or a checkpoint's size where ``kind`` is FORKED or CHECKPOINT_*."""
 
     tenant: str
@@ -43,11 +43,11 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
+class SignedHistory:
     """A tenant's valid checkpoints by size, and what is wrong with the others or between them."""
 
     checkpoints: tuple[Checkpoint, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[AuditFinding, ...] = ()
 
     @property
     def size(self) -> int:
@@ -60,20 +60,20 @@ class Signed:
         return self.checkpoints[-1].time.astimezone(UTC) if self.checkpoints else None
 
 
-NOTHING_SIGNED: Final = Signed()
+NOTHING_SIGNED: Final = SignedHistory()
 
 
 async def read_signed(
     reader: CheckpointReader,
     keys: Mapping[str, PublicKey],
-    verifies: Verifies,
+    verifies: VerifySignature,
     tenant: str,
     recorded: Sequence[tuple[int, str]] = (),
-) -> Signed:
+) -> SignedHistory:
     """All of a tenant's checkpoints, every version of each. ``recorded``: sizes and hashes of those that the database has as signed,
     which must have been read before. Raises CheckpointStoreUnavailable."""
     valid: list[Checkpoint] = []
-    findings: list[Finding] = []
+    findings: list[AuditFinding] = []
     async for size, contents in all_checkpoints(reader, tenant):
         for content in contents:
             wrong = "it is no checkpoint"
@@ -93,14 +93,14 @@ async def read_signed(
                         valid.append(made)
             if wrong:
                 text = f"the checkpoint filed under {size} entries does not count: {wrong}"
-                findings.append(Finding(tenant, "CHECKPOINT_INVALID", size, text))
+                findings.append(AuditFinding(tenant, "CHECKPOINT_INVALID", size, text))
     findings += _unlinked(tenant, valid)
     findings += _lost(tenant, valid, recorded)
-    return Signed(tuple(valid), tuple(findings))
+    return SignedHistory(tuple(valid), tuple(findings))
 
 
-def _unlinked(tenant: str, valid: Sequence[Checkpoint]) -> list[Finding]:
-    found: list[Finding] = []
+def _unlinked(tenant: str, valid: Sequence[Checkpoint]) -> list[AuditFinding]:
+    found: list[AuditFinding] = []
     expected, before = first_previous(tenant), 0
     successors: dict[str, int] = {}
     for made in valid:
@@ -108,25 +108,25 @@ def _unlinked(tenant: str, valid: Sequence[Checkpoint]) -> list[Finding]:
     for made in valid:
         if made.size == before:
             text = f"two different checkpoints of {made.size} entries are signed"
-            found.append(Finding(tenant, "FORKED", made.size, text))
+            found.append(AuditFinding(tenant, "FORKED", made.size, text))
         elif made.previous != expected and successors[made.previous] > 1:
             text = f"the checkpoint of {made.size} entries follows one that has another successor"
-            found.append(Finding(tenant, "FORKED", made.size, text))
+            found.append(AuditFinding(tenant, "FORKED", made.size, text))
         elif made.previous != expected:
             text = f"the checkpoint before the one of {made.size} entries is missing or another"
-            found.append(Finding(tenant, "CHECKPOINT_MISSING", made.size, text))
+            found.append(AuditFinding(tenant, "CHECKPOINT_MISSING", made.size, text))
         expected, before = made.hash, made.size
     return found
 
 
-def _lost(tenant: str, valid: Sequence[Checkpoint], recorded: Sequence[tuple[int, str]]) -> list[Finding]:
+def _lost(tenant: str, valid: Sequence[Checkpoint], recorded: Sequence[tuple[int, str]]) -> list[AuditFinding]:
     held = {(made.size, made.hash) for made in valid}
     lost = [size for size, digest in recorded if (size, digest) not in held]
     if not lost:
         return []
     more = f", and so with {len(lost) - 1} more" if len(lost) > 1 else ""
     text = f"the database says that the checkpoint of {lost[0]} entries is signed, and the store does not have it{more}"
-    return [Finding(tenant, "CHECKPOINT_MISSING", lost[0], text)]
+    return [AuditFinding(tenant, "CHECKPOINT_MISSING", lost[0], text)]
 
 
 class SignedCheck(ChainCheck):
@@ -139,14 +139,14 @@ class SignedCheck(ChainCheck):
         self._tree = RightEdge()
         self._held = start.seq
 
-    def add(self, entry: ChainEntry, *, faithful: bool = True) -> Fault | None:
+    def add(self, entry: ChainEntry, *, faithful: bool = True) -> ChainFault | None:
         fault = super().add(entry, faithful=faithful)
         if fault is None:
             self._tree.add(leaf_hash(entry.body))
             while self._coming and self._coming[-1].size == self._tree.size:
                 made = self._coming.pop()
                 if made.root != self._tree.root.hex():
-                    self.fault = Fault(self._held + 1, Break.REWRITTEN)
+                    self.fault = ChainFault(self._held + 1, ChainBreak.REWRITTEN)
                     break
                 self._held = made.size if not self._coming or self._coming[-1].size != made.size else self._held
         return self.fault

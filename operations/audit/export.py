@@ -23,13 +23,13 @@ CHECKPOINTS: Final = "checkpoints.jsonl"
 KEYS: Final = "keys.json"
 
 
-class AuditReader(Protocol):
+class EntryReader(Protocol):
     """The audit store. Raises AuditStoreUnavailable, or DatabaseUnavailable where it is in the database."""
 
     def entries(self, tenant: str, after: int, up_to: int) -> AsyncGenerator[StoredEntry, None]: ...
 
 
-class PendingEntries(Protocol):
+class UnflushedEntryReader(Protocol):
     """Entries on their way there. Raises DatabaseUnavailable."""
 
     async def first(self, tenant: str, limit: int, after: int = 0) -> Sequence[ChainEntry]: ...
@@ -44,7 +44,7 @@ class Checkpoints(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class AuditExport:
     """``entries`` and ``checkpoints`` are counts; ``signed`` is the size of the newest checkpoint."""
 
     tenant: str
@@ -64,11 +64,11 @@ class Exported:
 async def export_audit(
     tenant: str,
     folder: Path,
-    reader: AuditReader,
-    pending: PendingEntries,
+    reader: EntryReader,
+    pending: UnflushedEntryReader,
     checkpoints: Checkpoints,
     keys: Sequence[PublicKey],
-) -> Exported:
+) -> AuditExport:
     """Write the three files into ``folder``, which is made. Entries that no checkpoint covers yet stay out: all that is there is
     signed. Raises FileExistsError rather than write over anything, and what the stores raise."""
     with ExitStack() as files:
@@ -85,7 +85,7 @@ async def export_audit(
             async for stored in found:
                 entries.write(stored.entry.body + b"\n")
                 written += 1
-    return Exported(tenant, str(folder), written, count, newest)
+    return AuditExport(tenant, str(folder), written, count, newest)
 
 
 def key_set(keys: Sequence[PublicKey]) -> bytes:
@@ -104,7 +104,7 @@ async def all_checkpoints(checkpoints: Checkpoints, tenant: str) -> AsyncGenerat
 
 
 async def entries_of(
-    reader: AuditReader, pending: PendingEntries, tenant: str, up_to: int
+    reader: EntryReader, pending: UnflushedEntryReader, tenant: str, up_to: int
 ) -> AsyncGenerator[StoredEntry, None]:
     """Entries 1 to ``up_to`` as they are, from the audit store and, above, from where they wait for it. Gaps are passed over."""
     after = 0

@@ -11,25 +11,25 @@ from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Final
 
-from operations.audit.checkpoints import Finding, Signed
-from operations.audit.export import AuditReader, Checkpoints, PendingEntries, entries_of
+from operations.audit.checkpoints import AuditFinding, SignedHistory
+from operations.audit.export import Checkpoints, EntryReader, UnflushedEntryReader, entries_of
 from processors.ports.clock import Clock
 
 #: Of the time between two checkpoints, after which one is overdue; and the least, for a worker that is at its work or restarts.
 INTERVALS: Final = 2
-LEAST: Final = timedelta(minutes=1)
+MIN_LIMIT: Final = timedelta(minutes=1)
 #: An idle tenant's newest checkpoint is old, and an entry that came just now has its own in a moment: so many looks for that.
-LOOKS: Final = 10
+MAX_CHECKS: Final = 10
 
 
-class Overdue:
+class OverdueCheck:
     """``seconds``: how long after its last checkpoint a tenant with new entries has the next at the latest; ``pause``: between looks."""
 
     def __init__(
         self,
         checkpoints: Checkpoints,
-        reader: AuditReader,
-        pending: PendingEntries,
+        reader: EntryReader,
+        pending: UnflushedEntryReader,
         clock: Clock,
         *,
         seconds: float,
@@ -39,10 +39,10 @@ class Overdue:
         self._reader = reader
         self._pending = pending
         self._clock = clock
-        self._limit: Final = max(timedelta(seconds=seconds) * INTERVALS, LEAST)
+        self._limit: Final = max(timedelta(seconds=seconds) * INTERVALS, MIN_LIMIT)
         self._pause = pause
 
-    async def finding(self, tenant: str, head: int, proof: Signed) -> Finding | None:
+    async def finding(self, tenant: str, head: int, proof: SignedHistory) -> AuditFinding | None:
         """UNSIGNED, if the chain goes on to ``head`` and no checkpoint has come for too long. Raises CheckpointStoreUnavailable,
         AuditStoreUnavailable or DatabaseUnavailable."""
         if head <= proof.size:
@@ -50,7 +50,7 @@ class Overdue:
         since = proof.time or await self._first(tenant)
         if since is not None and abs(self._clock.now() - since) <= self._limit:
             return None
-        for _ in range(LOOKS):
+        for _ in range(MAX_CHECKS):
             if await self._checkpoints.sizes(tenant, proof.size + 1, 1):
                 return None
             await asyncio.sleep(self._pause)
@@ -61,7 +61,7 @@ class Overdue:
             f"entries {proof.size + 1} to {head} are not signed, and {newest}: the audit worker does not run, or something keeps it "
             "from signing"
         )
-        return Finding(tenant, "UNSIGNED", proof.size + 1, text)
+        return AuditFinding(tenant, "UNSIGNED", proof.size + 1, text)
 
     async def _first(self, tenant: str) -> datetime | None:
         """When the first entry says that it was made. The database's word, but there is no other; None if it says nothing of use."""

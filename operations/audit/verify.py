@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from domain.audit_chain import Break, ChainCheck, ChainEntry, ChainHead, Fault, StoredEntry, genesis
-from operations.audit.checkpoints import NOTHING_SIGNED, Finding, Signed, SignedCheck
-from operations.audit.overdue import Overdue
+from domain.audit_chain import ChainBreak, ChainCheck, ChainEntry, ChainFault, ChainHead, StoredEntry, genesis
+from operations.audit.checkpoints import NOTHING_SIGNED, AuditFinding, SignedCheck, SignedHistory
+from operations.audit.overdue import OverdueCheck
 
 PAGE: Final = 1_000
 TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
@@ -61,11 +61,11 @@ class ChainReport:
     verified: int
     expected: int
     waiting: int
-    fault: Fault | None
+    fault: ChainFault | None
     signed: int = 0
     checkpoints: int = 0
     newest: datetime | None = None
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[AuditFinding, ...] = ()
 
     @property
     def intact(self) -> bool:
@@ -112,7 +112,7 @@ class AuditReport:
         return [chain.line for chain in self.chains] or ["There is no audit chain yet."]
 
     @property
-    def told(self) -> list[str]:
+    def report_lines(self) -> list[str]:
         """``lines``, and one for each finding."""
         return [*self.lines, *(finding.line for chain in self.chains for finding in chain.findings)]
 
@@ -142,8 +142,8 @@ async def verify_audit(
     reader: AuditReader,
     heads: ChainHeads,
     tenant: str | None = None,
-    signed: Mapping[str, Signed] | None = None,
-    overdue: Overdue | None = None,
+    signed: Mapping[str, SignedHistory] | None = None,
+    overdue: OverdueCheck | None = None,
 ) -> AuditReport:
     """Verify the chain of ``tenant``, or all, and hold it against what was ``signed``, which must have been read before; with
     ``overdue``, also say where nothing is signed any more.
@@ -177,36 +177,36 @@ async def verify_audit(
     return AuditReport(tuple(reports))
 
 
-async def _named(reader: AuditReader, report: ChainReport, proof: Signed) -> list[Finding]:
+async def _named(reader: AuditReader, report: ChainReport, proof: SignedHistory) -> list[AuditFinding]:
     """What was done, as far as it shows: the chain's fault, and signed entries that the chain no longer has."""
     found = []
     if report.fault is not None:
         kind, at, text = await _kind_of(reader, report, report.fault)
-        found.append(Finding(report.tenant, kind, at, text))
+        found.append(AuditFinding(report.tenant, kind, at, text))
     if report.expected < proof.size:
         text = f"the chain ends at entry {report.expected}; {proof.size} are signed"
-        found.append(Finding(report.tenant, "TRUNCATED", report.expected + 1, text))
+        found.append(AuditFinding(report.tenant, "TRUNCATED", report.expected + 1, text))
     return found
 
 
-async def _kind_of(reader: AuditReader, report: ChainReport, fault: Fault) -> tuple[str, int, str]:
+async def _kind_of(reader: AuditReader, report: ChainReport, fault: ChainFault) -> tuple[str, int, str]:
     seq = fault.seq
-    if fault.reason is Break.MISSING:
+    if fault.reason is ChainBreak.MISSING:
         if await _first_from(reader, report.tenant, seq, report.expected) is None:
             return "TRUNCATED", seq, f"the log ends at entry {seq - 1} of {report.expected}"
         return "DELETED", seq, f"entry {seq} is missing"
-    if fault.reason in {Break.UNLINKED, Break.MISLABELLED}:
+    if fault.reason in {ChainBreak.UNLINKED, ChainBreak.MISLABELLED}:
         held = await _first_from(reader, report.tenant, seq, seq)
         if held is not None and _number_in(held.entry) != seq:
             return "REORDERED", seq, f"in the place of entry {seq} stands another one"
         return "EDITED", max(seq - 1, 1), f"entry {max(seq - 1, 1)} is not the one that entry {seq} names"
-    if fault.reason is Break.SURPLUS:
+    if fault.reason is ChainBreak.SURPLUS:
         return "INSERTED", seq, f"what is filed as entry {seq} is no part of the chain"
-    if fault.reason is Break.HEAD_MISSING:
+    if fault.reason is ChainBreak.HEAD_MISSING:
         return "HEAD_MISSING", seq, "the database has entries of this tenant, and no head of their chain"
-    if fault.reason is Break.HEAD_DIFFERS:
+    if fault.reason is ChainBreak.HEAD_DIFFERS:
         return "REWRITTEN", seq, f"the entries follow from each other, but the last one, {seq}, is not the head's"
-    if fault.reason is Break.REWRITTEN:
+    if fault.reason is ChainBreak.REWRITTEN:
         return "REWRITTEN", seq, f"entries from {seq} on follow from each other, but are not those that were signed"
     return "EDITED", seq, f"entry {seq} is not what was written"
 
@@ -226,11 +226,11 @@ def _number_in(entry: ChainEntry) -> Any:
 
 
 def _headless(tenant: str) -> ChainReport:
-    fault = Fault(1, Break.HEAD_MISSING)
+    fault = ChainFault(1, ChainBreak.HEAD_MISSING)
     return ChainReport(tenant=tenant, verified=0, expected=0, waiting=0, fault=fault)
 
 
-async def _verify_chain(reader: AuditReader, heads: ChainHeads, head: ChainHead, proof: Signed) -> ChainReport:
+async def _verify_chain(reader: AuditReader, heads: ChainHeads, head: ChainHead, proof: SignedHistory) -> ChainReport:
     check = SignedCheck(genesis(head.tenant), proof.checkpoints)
     waited = 0
     while check.fault is None and check.head.seq < head.seq:
@@ -240,7 +240,7 @@ async def _verify_chain(reader: AuditReader, heads: ChainHeads, head: ChainHead,
             replaced = await _replaced(reader, waiting)
             waited += _walk(check, waiting, head.seq if replaced is None else min(head.seq, replaced - 1))
             if replaced is not None and check.fault is None:
-                check.fault = Fault(replaced, Break.ALTERED)
+                check.fault = ChainFault(replaced, ChainBreak.ALTERED)
             continue
         # All below the oldest that waits is in the store; what is above may be on its way there this moment.
         settled = min(head.seq, waiting[0].seq - 1) if waiting else head.seq
@@ -249,10 +249,10 @@ async def _verify_chain(reader: AuditReader, heads: ChainHeads, head: ChainHead,
                 if check.add(stored.entry, faithful=stored.faithful) is not None:
                     break
         if check.fault is None and check.head.seq < settled:
-            check.fault = Fault(check.head.seq + 1, Break.MISSING)
+            check.fault = ChainFault(check.head.seq + 1, ChainBreak.MISSING)
     fault = check.fault
     if fault is None and check.head != head:
-        fault = Fault(head.seq, Break.HEAD_DIFFERS)
+        fault = ChainFault(head.seq, ChainBreak.HEAD_DIFFERS)
     if fault is None:
         fault = await _surplus(reader, heads, head)
     return ChainReport(tenant=head.tenant, verified=check.head.seq, expected=head.seq, waiting=waited, fault=fault)
@@ -269,7 +269,7 @@ async def _replaced(reader: AuditReader, waiting: Sequence[ChainEntry]) -> int |
     return None
 
 
-async def _surplus(reader: AuditReader, heads: ChainHeads, head: ChainHead) -> Fault | None:
+async def _surplus(reader: AuditReader, heads: ChainHeads, head: ChainHead) -> ChainFault | None:
     """What the store has beside the chain. Numbers above ``head`` are right if the chain has grown to them meanwhile."""
     outside = await reader.outside(head.tenant, head.seq)
     if outside is None:
@@ -277,8 +277,8 @@ async def _surplus(reader: AuditReader, heads: ChainHeads, head: ChainHead) -> F
     newest = max((now.seq for now in await heads.heads() if now.tenant == head.tenant), default=head.seq)
     lowest, highest = outside
     if lowest < 1:
-        return Fault(lowest, Break.SURPLUS)
-    return Fault(highest, Break.SURPLUS) if highest > newest else None
+        return ChainFault(lowest, ChainBreak.SURPLUS)
+    return ChainFault(highest, ChainBreak.SURPLUS) if highest > newest else None
 
 
 def _walk(check: ChainCheck, entries: Sequence[ChainEntry], up_to: int) -> int:

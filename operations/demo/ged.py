@@ -13,7 +13,7 @@ import httpx
 DEADLINE: Final = 30.0
 
 
-class GedWindow:
+class GedClient:
     """``url`` is the service document's address, ``tls`` whom to trust over TLS if not the usual authorities. Methods raise httpx.HTTPError or KeyError when the GED does not answer as such."""
 
     def __init__(self, url: str, repository: str, user: str, password: str, tls: ssl.SSLContext | None = None) -> None:

@@ -15,10 +15,10 @@ from rich.console import Console
 
 from operations.api_client import ApiClient
 from operations.demo import proofs
-from operations.demo.ged import GedWindow
+from operations.demo.ged import GedClient
 from operations.demo.progress_view import live, view_for
-from operations.demo.proofs import Proof, Site
-from operations.demo.run import Journey, Run
+from operations.demo.proofs import DemoSite, Proof
+from operations.demo.run import DemoRun, Journey
 from operations.demo.samples import large_sample, load
 
 DEADLINE: Final = 180.0
@@ -27,7 +27,7 @@ _DETAIL: Final = WIDTH - 31
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class DemoResult:
     """What came of it; times in seconds since the command began."""
 
     journeys: tuple[Journey, ...]
@@ -58,21 +58,21 @@ class Result:
 
 
 def run(
-    site: Site, portal: ApiClient, validator: ApiClient, *, samples: Path, scratch: Path, clock: Callable[[], float]
-) -> Result:
+    site: DemoSite, portal: ApiClient, validator: ApiClient, *, samples: Path, scratch: Path, clock: Callable[[], float]
+) -> DemoResult:
     """Send, decide, wait and prove. ``samples`` is the manifest, ``scratch`` a folder for the large file, ``clock`` gives
     seconds since the command began. Raises ApiUnreachable, ApiProblem and BrokerUnavailable."""
     console = Console(stderr=True)
     archived_types = {one["code"] for one in portal.types() if one["archived"]}
     chosen = [*load(samples, archived_types=archived_types), large_sample(scratch)]
     since = time.time() - 1
-    work = Run(portal, validator, chosen, view_for(console), clock)
+    work = DemoRun(portal, validator, chosen, view_for(console), clock)
     with live(console, work.journeys, clock):
         work.send_and_follow(new_dossier(), DEADLINE)
     found = [proofs.ends_proof(work.journeys)]
     found.append(proofs.settle(site))
-    found += _look_around(site, portal, work.journeys, since)
-    return Result(
+    found += _prove(site, portal, work.journeys, since)
+    return DemoResult(
         tuple(work.journeys),
         tuple(found),
         work.dossier_id,
@@ -88,22 +88,22 @@ def new_dossier() -> dict[str, Any]:
     return {"number": number, "client_id": "demo-client", "journey_type": "PRET_IMMOBILIER"}
 
 
-def _look_around(site: Site, portal: ApiClient, journeys: Sequence[Journey], since: float) -> list[Proof]:
+def _prove(site: DemoSite, portal: ApiClient, journeys: Sequence[Journey], since: float) -> list[Proof]:
     return [
         proofs.ged_proof(site, journeys),
         proofs.encryption_proof(site, journeys, since),
         proofs.mail_proof(site, journeys),
         proofs.thumbnail_proof(portal, journeys),
-        proofs.leftovers_proof(site, journeys),
+        proofs.no_orphans_proof(site, journeys),
         proofs.audit_proof(site),
     ]
 
 
-def _ged_link(site: Site, journeys: Sequence[Journey]) -> str:
+def _ged_link(site: DemoSite, journeys: Sequence[Journey]) -> str:
     paths = [one.answer["archive"]["ged_path"] for one in journeys if one.answer and one.answer["archive"]["ged_path"]]
     if not paths:
         return site.ged_url
-    with GedWindow(site.ged_url, site.ged_repository, site.ged_user, site.ged_password, site.ged_tls) as ged:
+    with GedClient(site.ged_url, site.ged_repository, site.ged_user, site.ged_password, site.ged_tls) as ged:
         return ged.folder_link(paths[0])
 
 
@@ -111,7 +111,7 @@ def _size(octets: int) -> str:
     return f"{octets / 1_000_000:.1f} MB" if octets >= 1_000_000 else f"{octets / 1_000:.1f} kB"
 
 
-def summary(result: Result, site: Site, stack: str, *, running: bool, dpj: str = "dpj") -> Iterator[str]:
+def summary(result: DemoResult, site: DemoSite, stack: str, *, running: bool, dpj: str = "dpj") -> Iterator[str]:
     """What the person reads at the end: two tables of at most 80 characters and, if all is still ``running``, links and
     what to try next. ``dpj`` is how to call the command from here."""
     yield f"{'FILE':<34} {'SIZE':>8}  {'END':<12} ID"
@@ -141,5 +141,5 @@ def summary(result: Result, site: Site, stack: str, *, running: bool, dpj: str =
     yield f"  {dpj} lag --totals --stack {stack}"
 
 
-def _shown(result: Result) -> str:
+def _shown(result: DemoResult) -> str:
     return next((one.document_id for one in result.journeys if one.document_id), "ID")

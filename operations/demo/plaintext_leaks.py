@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-RUN: Final = 64
+LEAK_BYTES: Final = 64
 _WORD: Final = 8
 _CLEAR_STEP: Final = 19
 _STORED_STEP: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class PlaintextLeak:
     """``length`` bytes of the file called ``clear`` stand at ``offset`` of ``stored``."""
 
     clear: str
@@ -37,19 +37,19 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class LeakSearch:
     """What was looked through, in bytes, and what was found: at most one finding for each stored file."""
 
     clear_bytes: int
     stored_files: int
     stored_bytes: int
-    findings: tuple[Finding, ...]
+    findings: tuple[PlaintextLeak, ...]
 
 
 Data = bytes | mmap.mmap
 
 
-def search(clear: Mapping[str, Path], stored: Iterable[Path]) -> Search:
+def find_leaks(clear: Mapping[str, Path], stored: Iterable[Path]) -> LeakSearch:
     """Look for runs of the ``clear`` files (by name) in the ``stored`` ones. Files are mapped, not read into memory.
 
     A stored file that is gone by the time of its turn is left out, of the counts too.
@@ -71,7 +71,7 @@ def search(clear: Mapping[str, Path], stored: Iterable[Path]) -> Search:
         places = _clear_places(originals, set().union(*hits.values()))
         found = [_first_run(path, words_there, originals, places) for path, words_there in hits.items() if words_there]
     clear_bytes = sum(path.stat().st_size for path in clear.values())
-    return Search(clear_bytes, files, stored_bytes, tuple(finding for finding in found if finding is not None))
+    return LeakSearch(clear_bytes, files, stored_bytes, tuple(finding for finding in found if finding is not None))
 
 
 def _clear_places(originals: Mapping[str, Data], words: set[int]) -> dict[int, list[tuple[str, int]]]:
@@ -92,7 +92,7 @@ def _clear_places(originals: Mapping[str, Data], words: set[int]) -> dict[int, l
 
 def _first_run(
     path: Path, words: set[int], originals: Mapping[str, Data], places: Mapping[int, list[tuple[str, int]]]
-) -> Finding | None:
+) -> PlaintextLeak | None:
     """The first place where a clear file and the stored one agree for RUN bytes around one of ``words``."""
     with suppress(FileNotFoundError), _mapped(path) as data:
         for word in words:
@@ -100,8 +100,8 @@ def _first_run(
                 for name, there in places[word]:
                     before = _agreeing_before(originals[name], there, data, here)
                     length = before + _agreeing_after(originals[name], there, data, here)
-                    if length >= RUN and not _is_uniform(data[here - before : here - before + length]):
-                        return Finding(name, path, here - before, length)
+                    if length >= LEAK_BYTES and not _is_uniform(data[here - before : here - before + length]):
+                        return PlaintextLeak(name, path, here - before, length)
     return None
 
 
@@ -128,7 +128,7 @@ def _places(data: Data, word: bytes) -> Iterator[int]:
 
 def _agreeing_before(one: Data, at: int, other: Data, where: int) -> int:
     count = 0
-    while count < min(at, where) and count < RUN and one[at - count - 1] == other[where - count - 1]:
+    while count < min(at, where) and count < LEAK_BYTES and one[at - count - 1] == other[where - count - 1]:
         count += 1
     return count
 

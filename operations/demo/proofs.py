@@ -15,9 +15,9 @@ import httpx
 from domain.consumers import groups
 from domain.lifecycle import Status
 from operations.api_client import ApiClient
-from operations.demo.ged import GedWindow
+from operations.demo.ged import GedClient
 from operations.demo.mails import Mail, complaints, received
-from operations.demo.plaintext_leaks import RUN, search
+from operations.demo.plaintext_leaks import LEAK_BYTES, find_leaks
 from operations.demo.run import Journey
 from operations.kafka.lag import PartitionLag, measure
 
@@ -36,7 +36,7 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoreContents:
     """What the stores hold: object keys that the database knows, those that the object store has, outbox rows not yet
     published, audit entries not yet chained."""
 
@@ -46,7 +46,7 @@ class Kept:
     unchained: int
 
 
-class AuditVerdict(Protocol):
+class AuditOutcome(Protocol):
     @property
     def intact(self) -> bool: ...
 
@@ -55,7 +55,7 @@ class AuditVerdict(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class DemoSite:
     """The stack under demonstration. The callables look anew each time. ``stored_files(since)``: files of the object
     store's disk written since that Unix time; ``subjects``: the subject of each mail (template, language)."""
 
@@ -67,9 +67,9 @@ class Site:
     ged_password: str = field(repr=False)
     maildir: Path
     subjects: Mapping[tuple[str, str], str]
-    kept: Callable[[], Kept]
+    kept: Callable[[], StoreContents]
     stored_files: Callable[[float], Sequence[Path]]
-    verify_audit: Callable[[], AuditVerdict]
+    verify_audit: Callable[[], AuditOutcome]
     #: What librdkafka is told beside the address, and whom to trust at the GED.
     kafka_security: Mapping[str, str] = field(default_factory=dict)
     ged_tls: ssl.SSLContext | None = None
@@ -94,12 +94,12 @@ def ends_proof(journeys: Sequence[Journey]) -> Proof:
     return _held("expected ends", f"{len(journeys)} samples; {recorded} decided before verified (202)")
 
 
-def ged_proof(site: Site, journeys: Sequence[Journey]) -> Proof:
+def ged_proof(site: DemoSite, journeys: Sequence[Journey]) -> Proof:
     """The GED gives, for every archived document, bytes of the SHA-256 that was computed before the upload."""
     archived = [one for one in journeys if one.sample.ends is Status.ARCHIVED]
     total = 0
     try:
-        with GedWindow(site.ged_url, site.ged_repository, site.ged_user, site.ged_password, site.ged_tls) as ged:
+        with GedClient(site.ged_url, site.ged_repository, site.ged_user, site.ged_password, site.ged_tls) as ged:
             for journey in archived:
                 if ged.sha256_of(str(journey.answer["archive"]["ged_id"])) != journey.sha256:
                     return _failed("GED has the bytes", f"{journey.sample.name} differs in the GED")
@@ -111,10 +111,10 @@ def ged_proof(site: Site, journeys: Sequence[Journey]) -> Proof:
     )
 
 
-def encryption_proof(site: Site, journeys: Sequence[Journey], since: float) -> Proof:
+def encryption_proof(site: DemoSite, journeys: Sequence[Journey], since: float) -> Proof:
     """No 64-byte run of a clear file stands anywhere in what the object store wrote to its disk since ``since``."""
     clear = {one.sample.name: one.sample.path for one in journeys if one.document_id}
-    found = search(clear, site.stored_files(since))
+    found = find_leaks(clear, site.stored_files(since))
     expected = sum(one.size for one in journeys if one.document_id)
     if found.findings:
         first = found.findings[0]
@@ -123,11 +123,11 @@ def encryption_proof(site: Site, journeys: Sequence[Journey], since: float) -> P
         return _failed("nothing clear on disk", f"only {found.stored_bytes} of {expected} bytes found to look at")
     return _held(
         "nothing clear on disk",
-        f"{found.stored_bytes / MEGABYTE:.0f} MB searched for {RUN}-byte runs, every offset",
+        f"{found.stored_bytes / MEGABYTE:.0f} MB searched for {LEAK_BYTES}-byte runs, every offset",
     )
 
 
-def mail_proof(site: Site, journeys: Sequence[Journey]) -> Proof:
+def mail_proof(site: DemoSite, journeys: Sequence[Journey]) -> Proof:
     """Every depositor got each expected mail once, in the right language, and no other."""
     expected = Counter(
         Mail(one.document_id, template, one.sample.language)
@@ -160,7 +160,7 @@ def thumbnail_proof(portal: ApiClient, journeys: Sequence[Journey]) -> Proof:
     return _held("thumbnails", f"{ready} made; {without} undecodable and said so")
 
 
-def leftovers_proof(site: Site, journeys: Sequence[Journey]) -> Proof:
+def no_orphans_proof(site: DemoSite, journeys: Sequence[Journey]) -> Proof:
     """The object store has exactly the objects that the database knows: a refused upload left nothing."""
     refused = sum(one.sample.refused is not None for one in journeys)
     kept = site.kept()
@@ -169,13 +169,13 @@ def leftovers_proof(site: Site, journeys: Sequence[Journey]) -> Proof:
     return Proof("refused left nothing", not orphans and not missing, detail)
 
 
-def audit_proof(site: Site) -> Proof:
+def audit_proof(site: DemoSite) -> Proof:
     """Every tenant's audit chain verifies from its first entry to its head."""
     verdict = site.verify_audit()
     return Proof("audit chain", verdict.intact, verdict.detail)
 
 
-def quiet_proof(lag: Sequence[PartitionLag], kept: Kept) -> Proof:
+def idle_proof(lag: Sequence[PartitionLag], kept: StoreContents) -> Proof:
     """Nothing is under way any more: no lag in any group, nothing in the outbox."""
     behind = {row.group: row.lag for row in lag if row.lag}
     holds = not behind and kept.unpublished == 0 and kept.unchained == 0 and bool(lag)
@@ -183,7 +183,7 @@ def quiet_proof(lag: Sequence[PartitionLag], kept: Kept) -> Proof:
     return Proof("all is done", holds, f"{detail}, {kept.unchained} to chain")
 
 
-def settle(site: Site) -> Proof:
+def settle(site: DemoSite) -> Proof:
     """Wait until nothing is under way, or SETTLE_SECONDS passed; what was last seen.
 
     A consumer acknowledges an event only after its effect: with no lag, mails are sent and entries chained.
@@ -191,7 +191,7 @@ def settle(site: Site) -> Proof:
     ends = time.monotonic() + SETTLE_SECONDS
     while True:
         lag = measure(site.kafka_bootstrap, groups(), security=site.kafka_security)
-        proof = quiet_proof(lag, site.kept())
+        proof = idle_proof(lag, site.kept())
         if proof.holds or time.monotonic() > ends:
             return proof
         time.sleep(POLL_SECONDS)

@@ -62,7 +62,7 @@ class Journey:
         return self.state in _DEAD_ENDS and not self.arrived
 
 
-class Run:
+class DemoRun:
     """``portal`` and ``validator`` are API clients of those roles; ``clock`` gives seconds since the command began."""
 
     def __init__(
@@ -95,7 +95,7 @@ class Run:
                 while time.monotonic() < ends and not all(one.arrived or one.stuck for one in self.journeys):
                     for failed in [future for future in sending if future.done()]:
                         failed.result()
-                    self._look()
+                    self._poll()
                     time.sleep(POLL_SECONDS)
             finally:
                 self._stopping.set()
@@ -134,7 +134,7 @@ class Run:
         if sample.early:
             self._decide(journey)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         """Ask for the documents of our dossier, and decide about those that are verified."""
         known = {journey.document_id: journey for journey in self.taken}
         for document in self._portal.documents(dossier=self.dossier_id, limit="200"):

@@ -23,8 +23,8 @@ from uuid import UUID, uuid4
 from domain.anonymising import FORMAT, Anonymiser, DocumentRow, Line, Pseudonyms, Sizes, TimelineRow, Times
 from domain.audit_chain import ChainHead
 from domain.errors import AuditConflict
-from operations.audit.export import AuditReader, PendingEntries, entries_of
-from operations.export.external_sort import RUN_BYTES, SortedLines
+from operations.audit.export import EntryReader, UnflushedEntryReader, entries_of
+from operations.export.external_sort import RUN_BYTES, ExternalSort
 from processors.documents.transitions import Origin, audit_line
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
@@ -59,12 +59,12 @@ class ExportRows(Protocol):
         ...
 
 
-class PendingHeads(PendingEntries, Protocol):
+class UnflushedHeads(UnflushedEntryReader, Protocol):
     async def heads(self) -> Sequence[ChainHead]: ...
 
 
 @dataclass(slots=True)
-class Progress:
+class ExportProgress:
     """How many documents and audit entries were read, of how many there were at the start."""
 
     documents: int = 0
@@ -74,7 +74,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class ExportRequest:
     """``role`` and ``reason`` go into the audit log with who asks."""
 
     tenant: str
@@ -86,7 +86,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ExportResult:
     """``lines`` by file. ``id`` names the export in its manifest and in the audit log, and nothing else."""
 
     id: UUID
@@ -121,8 +121,8 @@ class AnonymisedExport:
     def __init__(
         self,
         rows: ExportRows,
-        reader: AuditReader,
-        pending: PendingHeads,
+        reader: EntryReader,
+        pending: UnflushedHeads,
         database: Transactions[HasOutbox],
         clock: Clock,
         actor: str,
@@ -138,8 +138,11 @@ class AnonymisedExport:
         self._run_bytes = run_bytes
 
     async def run(
-        self, wanted: Wanted, pseudonyms: Pseudonyms, tell: Callable[[Progress], None] = lambda _progress: None
-    ) -> Written:
+        self,
+        wanted: ExportRequest,
+        pseudonyms: Pseudonyms,
+        on_progress: Callable[[ExportProgress], None] = lambda _progress: None,
+    ) -> ExportResult:
         """Write the files into ``wanted.folder``, which is made. ``pseudonyms`` are this export's own; have them forgotten after it.
 
         Raises FileExistsError if the folder holds anything, DatabaseUnavailable, AuditStoreUnavailable, or AuditConflict at an entry that
@@ -148,13 +151,15 @@ class AnonymisedExport:
         folder = _made(wanted.folder)
         export_id, conversation = uuid4(), uuid4()
         kinds = {"times": wanted.times.value, "sizes": wanted.sizes.value}
-        await self._say(wanted, export_id, conversation, "export.anonymised", kinds)
+        await self._put_on_record(wanted, export_id, conversation, "export.anonymised", kinds)
         heads = {head.tenant: head.seq for head in await self._pending.heads()}
-        progress = Progress(of_documents=await self._rows.count(wanted.tenant), of_entries=heads.get(wanted.tenant, 0))
+        progress = ExportProgress(
+            of_documents=await self._rows.count(wanted.tenant), of_entries=heads.get(wanted.tenant, 0)
+        )
         anonymiser = Anonymiser(pseudonyms, await self._rows.types(), wanted.times, wanted.sizes, _shift())
         files: dict[str, _File] = {}
         with self._sorted(folder) as documents, self._sorted(folder) as timeline:
-            async with aclosing(self._document_rows(wanted.tenant, progress, tell)) as rows:
+            async with aclosing(self._document_rows(wanted.tenant, progress, on_progress)) as rows:
                 async for row, position in rows:
                     if isinstance(row, DocumentRow):
                         _add(documents, anonymiser.order(str(row.id)), anonymiser.document(row))
@@ -164,18 +169,18 @@ class AnonymisedExport:
             files[DOCUMENTS] = _written(folder / DOCUMENTS, documents)
             files[TIMELINE] = _written(folder / TIMELINE, timeline)
         with self._sorted(folder) as audit:
-            await self._audit(wanted.tenant, anonymiser, audit, progress, tell)
+            await self._audit(wanted.tenant, anonymiser, audit, progress, on_progress)
             files[AUDIT] = _written(folder / AUDIT, audit)
         _write_manifest(folder, _manifest(export_id, self._clock.now(), wanted, files))
         lines = {name: file.lines for name, file in files.items()}
-        await self._say(wanted, export_id, conversation, "export.anonymised.completed", lines)
-        return Written(export_id, str(folder), lines)
+        await self._put_on_record(wanted, export_id, conversation, "export.anonymised.completed", lines)
+        return ExportResult(export_id, str(folder), lines)
 
-    def _sorted(self, folder: Path) -> SortedLines:
-        return SortedLines(folder, run_bytes=self._run_bytes)
+    def _sorted(self, folder: Path) -> ExternalSort:
+        return ExternalSort(folder, run_bytes=self._run_bytes)
 
     async def _document_rows(
-        self, tenant: str, progress: Progress, tell: Callable[[Progress], None]
+        self, tenant: str, progress: ExportProgress, on_progress: Callable[[ExportProgress], None]
     ) -> AsyncGenerator[tuple[DocumentRow | TimelineRow, int], None]:
         """Documents, and timeline entries with their numbers."""
         after = UUID(int=0)
@@ -191,36 +196,38 @@ class AnonymisedExport:
                 last = (entries[-1].document_id, entries[-1].rank)
             after = page[-1].id
             progress.documents += len(page)
-            tell(progress)
+            on_progress(progress)
 
     async def _audit(
         self,
         tenant: str,
         anonymiser: Anonymiser,
-        audit: SortedLines,
-        progress: Progress,
-        tell: Callable[[Progress], None],
+        audit: ExternalSort,
+        progress: ExportProgress,
+        on_progress: Callable[[ExportProgress], None],
     ) -> None:
         async with aclosing(entries_of(self._reader, self._pending, tenant, progress.of_entries)) as entries:
             async for stored in entries:
                 try:
-                    said = stored.entry.fields()
-                    key = f"{anonymiser.order(str(said['entity_id']))}{stored.entry.seq:019}"
-                    _add(audit, key, anonymiser.audit(said))
+                    fields = stored.entry.fields()
+                    key = f"{anonymiser.order(str(fields['entity_id']))}{stored.entry.seq:019}"
+                    _add(audit, key, anonymiser.audit(fields))
                 except (ValueError, KeyError, TypeError):
                     raise AuditConflict(f"Entry {stored.entry.seq} is not what was written.") from None
                 progress.entries += 1
                 if progress.entries % PAGE == 0:
-                    tell(progress)
-        tell(progress)
+                    on_progress(progress)
+        on_progress(progress)
 
-    async def _say(
-        self, wanted: Wanted, export_id: UUID, conversation: UUID, action: str, details: Mapping[str, Any]
+    async def _put_on_record(
+        self, wanted: ExportRequest, export_id: UUID, conversation: UUID, action: str, details: Mapping[str, Any]
     ) -> None:
         origin = Origin(actor=self._actor, at=self._clock.now(), correlation_id=conversation)
-        said = {"reason": wanted.reason, "role": wanted.role, **details}
+        all_details = {"reason": wanted.reason, "role": wanted.role, **details}
         async with self._database.transaction() as work:
-            await work.outbox.add(audit_line(origin, wanted.tenant, "export", str(export_id), action, details=said))
+            await work.outbox.add(
+                audit_line(origin, wanted.tenant, "export", str(export_id), action, details=all_details)
+            )
 
 
 def _made(folder: Path) -> Path:
@@ -235,11 +242,11 @@ def _shift() -> timedelta:
     return timedelta(seconds=first * 86_400 + secrets.randbelow((last - first) * 86_400))
 
 
-def _add(lines: SortedLines, key: str, line: Line) -> None:
+def _add(lines: ExternalSort, key: str, line: Line) -> None:
     lines.add(key, json.dumps(line, sort_keys=True, separators=(",", ":")).encode())
 
 
-def _written(path: Path, lines: SortedLines) -> _File:
+def _written(path: Path, lines: ExternalSort) -> _File:
     with ExitStack() as opened:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         file = _File(os.fdopen(descriptor, "wb"))
@@ -249,7 +256,7 @@ def _written(path: Path, lines: SortedLines) -> _File:
     return file
 
 
-def _manifest(export_id: UUID, now: datetime, wanted: Wanted, files: Mapping[str, _File]) -> dict[str, Any]:
+def _manifest(export_id: UUID, now: datetime, wanted: ExportRequest, files: Mapping[str, _File]) -> dict[str, Any]:
     return {
         "v": FORMAT,
         "type": "dpj-anonymised-export",

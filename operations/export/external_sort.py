@@ -17,7 +17,7 @@ FAN_IN: Final = 64
 _LINE_COST: Final = 100
 
 
-class SortedLines:
+class ExternalSort:
     """Lines with keys, to be given in the order of these, equal keys in that of the lines. A key has no tab, neither has a line end.
 
     Runs live in files of ``folder`` that have no name there, so that a process that dies leaves none.

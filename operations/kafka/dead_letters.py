@@ -12,7 +12,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from domain.consumers import CONSUMERS
-from domain.dead_letters import DeadLetter, Place
+from domain.dead_letters import DeadLetter, RecordPosition
 from domain.errors import BrokerUnavailable
 from domain.events import dead_letter_topic
 
@@ -28,7 +28,7 @@ class AddressInvalid(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LetterFilter:
+class DeadLetterFilter:
     """What to look for; None lets everything through. Times in Unix milliseconds, ``until`` exclusive.
 
     ``topic`` is the topic that the record came from.
@@ -45,7 +45,7 @@ class LetterFilter:
 
     @property
     def is_empty(self) -> bool:
-        return self == LetterFilter()
+        return self == DeadLetterFilter()
 
     def takes(self, letter: DeadLetter) -> bool:
         asked = (
@@ -72,9 +72,9 @@ def parse_address(text: str) -> tuple[str, int, int]:
     return dead_letter_topic(consumer), int(parts[1]), int(parts[2])
 
 
-def letters(
+def read_dead_letters(
     bootstrap: str,
-    wanted: LetterFilter,
+    wanted: DeadLetterFilter,
     *,
     deadline: float = DEADLINE_SECONDS,
     security: Mapping[str, str] | None = None,
@@ -96,7 +96,7 @@ def letters(
                 )
 
 
-def letter_at(
+def read_dead_letter(
     bootstrap: str,
     topic: str,
     partition: int,
@@ -191,5 +191,5 @@ def _letter(message: Any) -> DeadLetter:
     headers = {
         name: value.decode("utf-8", "replace") for name, value in message.headers() or () if isinstance(value, bytes)
     }
-    place = Place(message.topic(), message.partition(), message.offset(), message.timestamp()[1])
+    place = RecordPosition(message.topic(), message.partition(), message.offset(), message.timestamp()[1])
     return DeadLetter(place, message.key(), message.value(), headers)

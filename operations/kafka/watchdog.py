@@ -22,15 +22,15 @@ log = structlog.get_logger()
 #: What a worker that was just started may take to join its group: as long again as the session of a killed one lasts.
 START_SECONDS: Final = 60.0
 #: The time between two restarts doubles as long as they do not help, up to this many times the first.
-MOST_PATIENCE: Final = 16
+MAX_PATIENCE: Final = 16
 
 #: How soon a broker that did not answer is asked again.
 AGAIN_SECONDS: Final = 1.0
 
 #: What a worker may say it waits for without being excused by it: these are its own affairs.
-NO_EXCUSE: Final = frozenset({"retry", "other_worker"})
+NOT_WAITING: Final = frozenset({"retry", "other_worker"})
 
-Place = tuple[str, str, int]
+PartitionKey = tuple[str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Stall:
     seconds: float
 
     @property
-    def place(self) -> Place:
+    def place(self) -> PartitionKey:
         return self.consumer, self.topic, self.partition
 
 
@@ -54,12 +54,12 @@ class StallDetector:
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self._seconds: Final = seconds
         self._clock = clock
-        self._standing: dict[Place, tuple[int | None, float]] = {}
+        self._standing: dict[PartitionKey, tuple[int | None, float]] = {}
 
     def observe(self, rows: Sequence[PartitionLag]) -> list[Stall]:
         """The partitions that are stalled by these rows and the earlier ones."""
         now = self._clock()
-        standing: dict[Place, tuple[int | None, float]] = {}
+        standing: dict[PartitionKey, tuple[int | None, float]] = {}
         stalls = []
         for row in rows:
             if row.lag == 0:
@@ -82,8 +82,8 @@ class StallDetector:
             self._standing[place] = (committed, now)
 
 
-class Metrics(Protocol):
-    def stalled(self, place: Place, *, stalled: bool) -> None: ...
+class StallObserver(Protocol):
+    def stalled(self, place: PartitionKey, *, stalled: bool) -> None: ...
 
     def restarted(self, consumer: str) -> None: ...
 
@@ -106,7 +106,7 @@ class Watchdog:
         self,
         measure: Measure,
         detector: StallDetector,
-        metrics: Metrics,
+        metrics: StallObserver,
         *,
         interval: float,
         clock: Callable[[], float],
@@ -120,11 +120,11 @@ class Watchdog:
         self._ask = ask
         self._restart = restart
         self._clock = clock
-        self._known: dict[Place, Stall] = {}
+        self._known: dict[PartitionKey, Stall] = {}
         #: When each restarted consumer may be restarted again, and after how long again after that.
         self._patience: dict[str, tuple[float, float]] = {}
         self.waiting = True
-        self._told = False
+        self._outage_logged = False
 
     @property
     def stalls(self) -> list[Stall]:
@@ -136,22 +136,22 @@ class Watchdog:
 
     async def _turn(self) -> float:
         try:
-            await self.look()
+            await self.check()
         except Exception as error:  # noqa: BLE001 - whatever went wrong with one look or restart, the next ones are needed
             log.error("watchdog_failed", error=type(error).__name__)
         return min(self._interval, AGAIN_SECONDS) if self.waiting else self._interval
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Once: measure, raise and clear alarms, restart who stands without an excuse."""
         try:
             rows = await self._measure()
         except BrokerUnavailable as error:
-            if not self._told:
+            if not self._outage_logged:
                 log.warning("watchdog_waiting", waiting_for=error.waiting_for)
-            self.waiting = self._told = True
+            self.waiting = self._outage_logged = True
             self._detector.forget()  # nobody can make progress without the broker
             return
-        self.waiting = self._told = False
+        self.waiting = self._outage_logged = False
         found = {stall.place: stall for stall in self._detector.observe(rows)}
         for place in self._known.keys() - found.keys():
             self._metrics.stalled(place, stalled=False)
@@ -172,18 +172,18 @@ class Watchdog:
         self._patience = {consumer: times for consumer, times in self._patience.items() if consumer in stalled}
         if self._restart is not None:
             for consumer in sorted(stalled):
-                await self._restart_without_excuse(consumer, self._restart)
+                await self._restart_unless_waiting(consumer, self._restart)
 
-    async def _restart_without_excuse(self, consumer: str, restart: Restart) -> None:
+    async def _restart_unless_waiting(self, consumer: str, restart: Restart) -> None:
         not_before, patience = self._patience.get(consumer, (self._clock(), START_SECONDS))
         if self._clock() < not_before:
             return
-        said = await self._ask(consumer)
-        excuses = sorted(set(said or {}) - NO_EXCUSE)
+        waiting_for = await self._ask(consumer)
+        excuses = sorted(set(waiting_for or {}) - NOT_WAITING)
         if excuses:
             log.info("stalled_worker_waits", consumer=consumer, waiting_for=excuses)
             return
-        log.warning("stalled_worker_restarted", consumer=consumer, answered=said is not None)
+        log.warning("stalled_worker_restarted", consumer=consumer, answered=waiting_for is not None)
         await restart(consumer)
         self._metrics.restarted(consumer)
-        self._patience[consumer] = (self._clock() + patience, min(2 * patience, MOST_PATIENCE * START_SECONDS))
+        self._patience[consumer] = (self._clock() + patience, min(2 * patience, MAX_PATIENCE * START_SECONDS))

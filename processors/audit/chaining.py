@@ -22,7 +22,7 @@ from domain.errors import DocumentBusy, DPJError, Transient
 from domain.events import AuditRecorded, Event
 from domain.shared.crash_points import reach
 from domain.shared.waiting import until_stopped
-from processors.documents.transitions import SharedCommit, nothing
+from processors.documents.transitions import NOTHING_TO_COMMIT, SharedCommit
 from processors.ports.audit import AuditStore
 from processors.ports.database import Locks
 from processors.ports.work import Commit, HasAuditChains
@@ -34,7 +34,7 @@ IDLE_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 2.0
 
 
-class WaitingLines(Protocol):
+class UnchainedLines(Protocol):
     """Lines that have no place yet. Raises DatabaseUnavailable."""
 
     async def tenants(self) -> Sequence[str]:
@@ -49,7 +49,7 @@ class WaitingLines(Protocol):
         ...
 
 
-class PendingEntries(Protocol):
+class UnflushedEntries(Protocol):
     """Entries that have their place and wait for the audit store. Raises DatabaseUnavailable."""
 
     async def tenants(self) -> Sequence[str]: ...
@@ -82,10 +82,10 @@ class AuditProcessor:
 
     async def give_up(self, event: Event, code: str) -> Commit:  # noqa: ARG002 - a line that can't be chained changes no document
         """The dead letter keeps the line; there is no state to change."""
-        return nothing
+        return NOTHING_TO_COMMIT
 
 
-class Mover(ABC):
+class AuditStep(ABC):
     """A step that runs by itself. ``waiting_for`` names the dependency that holds it up now, for metrics and /readyz; None
     when nothing does."""
 
@@ -95,19 +95,19 @@ class Mover(ABC):
         self.waiting_for: str | None = None
 
     @abstractmethod
-    async def move(self) -> int:
+    async def run_once(self) -> int:
         """Move what waits now; gives how much moved."""
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Move until told to stop, then once more, so that little waits for the next start."""
         await until_stopped(stopping, self._turn)
         with suppress(DPJError):
-            await self.move()
+            await self.run_once()
 
     async def _turn(self) -> float:
         seconds = IDLE_SECONDS
         try:
-            if await self.move():
+            if await self.run_once():
                 seconds = 0.0
             self.waiting_for = None
         except Transient as error:
@@ -146,15 +146,15 @@ class Mover(ABC):
         return moved, refusal
 
 
-class AuditChainer(Mover):
+class AuditChainer(AuditStep):
     """Gives waiting lines their places; one at a time is at a tenant's chain, whichever process it runs in."""
 
-    def __init__(self, waiting: WaitingLines, *, batch: int = BATCH) -> None:
+    def __init__(self, waiting: UnchainedLines, *, batch: int = BATCH) -> None:
         super().__init__("chain", refused="audit_chain_refused")
         self._waiting = waiting
         self._batch: Final = batch
 
-    async def move(self) -> int:
+    async def run_once(self) -> int:
         """One batch for each tenant; gives how many lines wait no longer. A defect is raised only where nothing else moved."""
         moved, defect = await self._each(
             await self._waiting.tenants(), lambda tenant: self._waiting.chain(tenant, self._batch)
@@ -164,17 +164,17 @@ class AuditChainer(Mover):
         return moved
 
 
-class AuditFlusher(Mover):
+class AuditFlusher(AuditStep):
     """Moves waiting entries to the audit store; one flusher per tenant at a time, whichever process it runs in."""
 
-    def __init__(self, pending: PendingEntries, store: AuditStore, locks: Locks, *, batch: int = BATCH) -> None:
+    def __init__(self, pending: UnflushedEntries, store: AuditStore, locks: Locks, *, batch: int = BATCH) -> None:
         super().__init__("flush", refused="audit_flush_refused")
         self._pending = pending
         self._store = store
         self._locks = locks
         self._batch: Final = batch
 
-    async def move(self) -> int:
+    async def run_once(self) -> int:
         return await self.flush()
 
     async def flush(self) -> int:

@@ -30,8 +30,8 @@ from domain.checkpoints import AuditTree, Checkpoint, SignedCheckpoint, first_pr
 from domain.errors import CheckpointConflict
 from domain.merkle import RightEdge, TileId, edge_tiles, edge_within, leaf_tiles, leaves_within
 from domain.shared.crash_points import reach
-from processors.audit.chaining import Mover
-from processors.audit.signing import Verifies, is_ours
+from processors.audit.chaining import AuditStep
+from processors.audit.signing import VerifySignature, is_ours
 from processors.ports.clock import Clock
 from processors.ports.database import Locks
 from processors.ports.signing import Signer
@@ -40,11 +40,11 @@ log = structlog.get_logger()
 
 PAGE: Final = 1_000
 #: Checkpoints that one tenant may take in a row while it has a backlog; then the others have their turn.
-IN_A_ROW: Final = 16
+CHECKPOINTS_PER_TURN: Final = 16
 #: Leaves that a proof holds in memory at once; a multiple of a tile's.
 LEAVES_AT_ONCE: Final = 16_384
 #: How far ahead another process's clock may be. A checkpoint from later than that was made by no clock of ours.
-CLOCKS_DIFFER: Final = timedelta(minutes=1)
+MAX_CLOCK_SKEW: Final = timedelta(minutes=1)
 
 
 class TreeTiles(Protocol):
@@ -72,11 +72,11 @@ class CheckpointRows(Protocol):
         """Leaves of entries that lack them; repeated, nothing changes."""
         ...
 
-    async def fix(self, tenant: str, size: int, at: datetime) -> Checkpoint | None:
+    async def record_next(self, tenant: str, size: int, at: datetime) -> Checkpoint | None:
         """Step 2 from a tree of ``size``; None if no leaf follows. Raises DocumentBusy if the tree has another size."""
         ...
 
-    async def finish(self, signed: SignedCheckpoint) -> None:
+    async def record_signed(self, signed: SignedCheckpoint) -> None:
         """Step 6."""
         ...
 
@@ -101,19 +101,19 @@ class CheckpointStore(Protocol):
         ...
 
 
-class AuditHistory(Protocol):
+class AuditLogReader(Protocol):
     """The audit log. Raises AuditStoreUnavailable, or DatabaseUnavailable where it is in the database."""
 
     def entries(self, tenant: str, after: int, up_to: int) -> AsyncGenerator[StoredEntry, None]: ...
 
 
-class PendingHistory(Protocol):
+class UnflushedReader(Protocol):
     """Entries on their way to the audit log. Raises DatabaseUnavailable."""
 
     async def first(self, tenant: str, limit: int, after: int = 0) -> Sequence[ChainEntry]: ...
 
 
-class AuditCheckpointer(Mover):
+class AuditCheckpointer(AuditStep):
     """Takes checkpoints after ``entries`` new entries, or ``seconds`` after the last one if there is any new entry; one at a time
     is at a tenant, whichever process it runs in."""
 
@@ -121,10 +121,10 @@ class AuditCheckpointer(Mover):
         self,
         trees: AuditTrees,
         signer: Signer,
-        verifies: Verifies,
+        verifies: VerifySignature,
         store: CheckpointStore,
-        history: AuditHistory,
-        pending: PendingHistory,
+        history: AuditLogReader,
+        pending: UnflushedReader,
         locks: Locks,
         clock: Clock,
         *,
@@ -143,10 +143,10 @@ class AuditCheckpointer(Mover):
         self._entries: Final = entries
         self._age: Final = timedelta(seconds=seconds)
 
-    async def move(self) -> int:
+    async def run_once(self) -> int:
         """Take what is due; gives how many entries were covered. Every tenant is tried; the first refusal is raised at the end."""
         now = self._clock.now()
-        due = await self._trees.due(self._entries, now - self._age, now + CLOCKS_DIFFER)
+        due = await self._trees.due(self._entries, now - self._age, now + MAX_CLOCK_SKEW)
         moved, refusal = await self._each(due, self._of_tenant)
         if refusal is not None:
             raise refusal
@@ -155,7 +155,7 @@ class AuditCheckpointer(Mover):
     async def _of_tenant(self, tenant: str) -> int:
         covered = 0
         async with self._locks.lock(f"audit-checkpoint/{tenant}"):
-            for _ in range(IN_A_ROW):
+            for _ in range(CHECKPOINTS_PER_TURN):
                 more = await self._checkpoint(tenant)
                 covered += more
                 if more < self._entries:
@@ -164,30 +164,30 @@ class AuditCheckpointer(Mover):
 
     async def _checkpoint(self, tenant: str) -> int:
         tree = await self._trees.tree(tenant)
-        newest = await self._compare(tree)  # 1
+        newest = await self._verify_store(tree)  # 1
         edge = await self._signed_edge(tenant, newest)
         made, before = tree.latest, tree.size
         if made is None or tree.signed is not None:
             if tree.missing_to > tree.size:
-                await self._fill(tree)
-            made = await self._trees.fix(tenant, tree.size, self._time_after(newest))  # 2
+                await self._backfill_leaves(tree)
+            made = await self._trees.record_next(tenant, tree.size, self._time_after(newest))  # 2
             if made is None:
                 return 0
         reach("checkpoint.fixed")
-        await self._prove(made, tenant, newest, edge)  # 3
+        await self._verify_growth(made, tenant, newest, edge)  # 3
         key = await self._signer.current()
         signature = await self._signer.sign(made.body, key.id)  # 4
         signed = SignedCheckpoint(checkpoint=made, key_id=key.id, signature=signature)
         await self._store.put(tenant, made.size, signed.content)  # 5
         reach("checkpoint.stored")
-        kept = await self._kept(made)
+        kept = await self._stored_copy(made)
         if kept is None:
             raise CheckpointConflict("The checkpoint store holds another checkpoint of this size.")
-        await self._trees.finish(kept)  # 6
+        await self._trees.record_signed(kept)  # 6
         log.info("audit_checkpoint_taken", tenant=tenant, size=made.size)
         return max(made.size - before, 1)
 
-    async def _compare(self, tree: AuditTree) -> Checkpoint | None:
+    async def _verify_store(self, tree: AuditTree) -> Checkpoint | None:
         """The store's newest checkpoint but for one that is to be finished; None if it has none.
 
         Raises CheckpointConflict unless that is the tree's, or the one before the tree's that is to be finished. Of the tree's own size
@@ -204,13 +204,13 @@ class AuditCheckpointer(Mover):
         stored = await self._store.sizes(tree.tenant, tree.before + 1, 2)
         if list(stored) not in ([], [tree.size]):
             raise CheckpointConflict("The database lacks a checkpoint that the checkpoint store has.")
-        if (stored or tree.signed is not None) and await self._kept(tree.latest) is None:
+        if (stored or tree.signed is not None) and await self._stored_copy(tree.latest) is None:
             raise CheckpointConflict("The checkpoint store holds another checkpoint, or none, of this size.")
         if tree.signed is not None:
             return tree.latest
         if not tree.before:
             return None
-        newest = await self._stored(tree.tenant, tree.before)
+        newest = await self._load_stored(tree.tenant, tree.before)
         if newest is None:
             raise CheckpointConflict("The checkpoint store lacks the checkpoint before the one on record.")
         return newest.checkpoint
@@ -224,7 +224,7 @@ class AuditCheckpointer(Mover):
         """The edge of the tree that ``newest`` signed. Raises CheckpointConflict if the database's tiles make another."""
         if newest is None:
             return RightEdge()
-        if newest.time > self._clock.now() + CLOCKS_DIFFER:
+        if newest.time > self._clock.now() + MAX_CLOCK_SKEW:
             raise CheckpointConflict("The newest checkpoint is from the future.")
         try:
             edge = edge_within(newest.size, await self._trees.tiles(tenant, edge_tiles(newest.size)))
@@ -234,12 +234,12 @@ class AuditCheckpointer(Mover):
             raise CheckpointConflict("The database's audit tree is not the one that was signed.")
         return edge
 
-    async def _prove(self, made: Checkpoint, tenant: str, newest: Checkpoint | None, edge: RightEdge) -> None:
+    async def _verify_growth(self, made: Checkpoint, tenant: str, newest: Checkpoint | None, edge: RightEdge) -> None:
         """Raises CheckpointConflict unless ``made`` follows ``newest``, whose tree ``edge`` is, in all that it says."""
         previous = first_previous(tenant) if newest is None else newest.hash
         if made.tenant != tenant or made.previous != previous:
             raise CheckpointConflict("The checkpoint on record does not follow the newest that is stored.")
-        if made.time > self._clock.now() + CLOCKS_DIFFER or (newest is not None and made.time <= newest.time):
+        if made.time > self._clock.now() + MAX_CLOCK_SKEW or (newest is not None and made.time <= newest.time):
             raise CheckpointConflict("The checkpoint on record has a time that no clock gave it.")
         while edge.size < made.size:
             up_to = min(made.size, edge.size - edge.size % LEAVES_AT_ONCE + LEAVES_AT_ONCE)
@@ -253,12 +253,12 @@ class AuditCheckpointer(Mover):
         if edge.size != made.size or edge.root.hex() != made.root:
             raise CheckpointConflict("The checkpoint on record is not over the tree that grew out of what was signed.")
 
-    async def _kept(self, made: Checkpoint) -> SignedCheckpoint | None:
+    async def _stored_copy(self, made: Checkpoint) -> SignedCheckpoint | None:
         """The store's own copy of ``made``; None if it has another, or none."""
-        kept = await self._stored(made.tenant, made.size)
+        kept = await self._load_stored(made.tenant, made.size)
         return kept if kept is not None and kept.checkpoint == made else None
 
-    async def _stored(self, tenant: str, size: int) -> SignedCheckpoint | None:
+    async def _load_stored(self, tenant: str, size: int) -> SignedCheckpoint | None:
         """What the store has of that size; None if nothing. Raises CheckpointConflict for what is not one checkpoint that we signed."""
         try:
             found = [signed_checkpoint_of(content) for content in await self._store.contents(tenant, size)]
@@ -272,7 +272,7 @@ class AuditCheckpointer(Mover):
                 raise CheckpointConflict("The checkpoint store holds a checkpoint that no key of ours signed.")
         return found[0] if found else None
 
-    async def _fill(self, tree: AuditTree) -> None:
+    async def _backfill_leaves(self, tree: AuditTree) -> None:
         """Leaves for entries that were chained before there were trees. Raises CheckpointConflict where they don't follow."""
         check = ChainCheck(ChainHead(tree.tenant, tree.size, tree.last_hash))
         page: list[ChainEntry] = []

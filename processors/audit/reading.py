@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 from domain.audit_chain import StoredEntry
 from domain.errors import AuditConflict, WrongKey
-from domain.subjects import Field, Legibility, Opened, Subject, SubjectKey
+from domain.subjects import Legibility, OpenedAuditField, SealedAuditField, Subject, SubjectKey
 from processors.documents.transitions import Origin, audit_line
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
@@ -32,7 +32,7 @@ class EntriesOfEntity(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadEntry:
+class OpenedAuditEntry:
     """An audit entry. ``faithful``: what is stored beside it for queries says the same as the entry itself."""
 
     seq: int
@@ -40,12 +40,12 @@ class ReadEntry:
     action: str
     actor: str
     details: str
-    ip: Opened = field(repr=False)
-    user_agent: Opened = field(repr=False)
+    ip: OpenedAuditField = field(repr=False)
+    user_agent: OpenedAuditField = field(repr=False)
     faithful: bool
 
 
-class AuditReading:
+class AuditEntryReader:
     """Acts of the auditor whose pseudonym is ``actor``."""
 
     def __init__(
@@ -64,7 +64,7 @@ class AuditReading:
         self._clock = clock
         self._actor = actor
 
-    async def about(self, tenant: str, document_id: UUID, reason: str) -> AsyncGenerator[ReadEntry, None]:
+    async def about(self, tenant: str, document_id: UUID, reason: str) -> AsyncGenerator[OpenedAuditEntry, None]:
         """Oldest first; that they are looked at is on record before the first of them is given.
 
         Raises AuditStoreUnavailable or DatabaseUnavailable, or AuditConflict at an entry that can't be read.
@@ -79,42 +79,44 @@ class AuditReading:
             async for stored in entries:
                 yield self._read(stored, subject, key)
 
-    def _read(self, stored: StoredEntry, subject: Subject, key: SubjectKey | None) -> ReadEntry:
+    def _read(self, stored: StoredEntry, subject: Subject, key: SubjectKey | None) -> OpenedAuditEntry:
         try:
             return self._read_fields(stored, stored.entry.fields(), subject, key)
         except (ValueError, KeyError, TypeError):
             raise AuditConflict(f"Entry {stored.entry.seq} is not what was written.") from None
 
     def _read_fields(
-        self, stored: StoredEntry, said: Mapping[str, Any], subject: Subject, key: SubjectKey | None
-    ) -> ReadEntry:
-        return ReadEntry(
+        self, stored: StoredEntry, fields: Mapping[str, Any], subject: Subject, key: SubjectKey | None
+    ) -> OpenedAuditEntry:
+        return OpenedAuditEntry(
             seq=stored.entry.seq,
-            at=datetime.fromisoformat(said["at"]),
-            action=said["action"],
-            actor=said["actor"],
-            details=said["details"],
-            ip=self._opened(Field.IP, said["ip_sealed"], subject, key),
-            user_agent=self._opened(Field.USER_AGENT, said["user_agent_sealed"], subject, key),
+            at=datetime.fromisoformat(fields["at"]),
+            action=fields["action"],
+            actor=fields["actor"],
+            details=fields["details"],
+            ip=self._opened(SealedAuditField.IP, fields["ip_sealed"], subject, key),
+            user_agent=self._opened(SealedAuditField.USER_AGENT, fields["user_agent_sealed"], subject, key),
             faithful=stored.faithful,
         )
 
-    def _opened(self, field_: Field, sealed: str | None, subject: Subject, key: SubjectKey | None) -> Opened:
+    def _opened(
+        self, field_: SealedAuditField, sealed: str | None, subject: Subject, key: SubjectKey | None
+    ) -> OpenedAuditField:
         if sealed is None:
-            return Opened(Legibility.ABSENT)
+            return OpenedAuditField(Legibility.ABSENT)
         seals = self._personal.subjects
         if not seals.is_of_subject(sealed):
             return _opened(lambda: self._personal.unseal(sealed))
         if key is None:
-            return Opened(Legibility.UNREADABLE)
+            return OpenedAuditField(Legibility.UNREADABLE)
         wrapped = key.wrapped
         if wrapped is None:
-            return Opened(Legibility.ERASED, erased_at=key.destroyed_at)
+            return OpenedAuditField(Legibility.ERASED, erased_at=key.destroyed_at)
         return _opened(lambda: seals.unseal(wrapped, subject, field_, sealed))
 
 
-def _opened(unseal: Callable[[], str]) -> Opened:
+def _opened(unseal: Callable[[], str]) -> OpenedAuditField:
     try:
-        return Opened(Legibility.CLEAR, unseal())
+        return OpenedAuditField(Legibility.CLEAR, unseal())
     except WrongKey:
-        return Opened(Legibility.UNREADABLE)
+        return OpenedAuditField(Legibility.UNREADABLE)

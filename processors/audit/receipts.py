@@ -8,11 +8,11 @@ from uuid import UUID
 
 from domain.documents import Document
 from domain.errors import CheckpointConflict
-from domain.lifecycle import GOING, Status
-from domain.receipts import Archiving, Inclusion, receipt_input
+from domain.lifecycle import ERASURE_STATES, Status
+from domain.receipts import ArchivingEntry, InclusionProof, receipt_input
 from domain.refusals import DocumentGone, DocumentNotFound, ReceiptNotAvailable, ReceiptPending
 from domain.shared.jws import compact
-from processors.audit.signing import Verifies, is_ours
+from processors.audit.signing import VerifySignature, is_ours
 from processors.documents.callers import Caller, Origins
 from processors.documents.transitions import audit_line
 from processors.ports.clock import Clock
@@ -25,14 +25,14 @@ from processors.ports.work import AuditWork, HasDocuments
 LONGEST_WAIT: Final = 60.0
 
 
-class Inclusions(Protocol):
+class InclusionProofs(Protocol):
     """Where audit entries stand in the signed trees. Raises DatabaseUnavailable."""
 
-    async def archiving(self, document_id: UUID) -> Archiving | None:
+    async def archiving(self, document_id: UUID) -> ArchivingEntry | None:
         """The entry that archived the document; None while it has no place in the chain."""
         ...
 
-    async def inclusion(self, archiving: Archiving) -> Inclusion | None:
+    async def inclusion(self, archiving: ArchivingEntry) -> InclusionProof | None:
         """In the first checkpoint that covers it; None while there is none. Raises CheckpointConflict if the path does not lead
         to the signed root."""
         ...
@@ -48,9 +48,9 @@ class Receipts:
     def __init__(
         self,
         database: Transactions[ReceiptWork],
-        inclusions: Inclusions,
+        inclusions: InclusionProofs,
         signer: Signer,
-        verifies: Verifies,
+        verifies: VerifySignature,
         personal: PersonalData,
         clock: Clock,
         *,
@@ -74,7 +74,7 @@ class Receipts:
             document = await work.documents.get(document_id)
         if not caller.sees(document):
             raise DocumentNotFound
-        if document.status in GOING:
+        if document.status in ERASURE_STATES:
             raise DocumentGone(f"The document is {document.status.value}.")
         if document.status is not Status.ARCHIVED:
             raise ReceiptNotAvailable(f"A document that is {document.status.value} has no receipt.")
@@ -85,7 +85,7 @@ class Receipts:
         await self._audit(caller, document)
         return compact(signed_input, signature)
 
-    async def _inclusion(self, document: Document) -> Inclusion:
+    async def _inclusion(self, document: Document) -> InclusionProof:
         archiving = await self._inclusions.archiving(document.id)
         if archiving is not None and archiving.tenant != document.tenant:
             raise CheckpointConflict("The audit log files this document under another tenant.")

@@ -8,10 +8,10 @@ from domain.checkpoints import PublicKey, SignedCheckpoint
 from processors.ports.signing import Signer
 
 #: Whether a signature of a message holds under a key.
-Verifies = Callable[[PublicKey, bytes, bytes], bool]
+VerifySignature = Callable[[PublicKey, bytes, bytes], bool]
 
 
-async def is_ours(signer: Signer, verifies: Verifies, signed: SignedCheckpoint) -> bool:
+async def is_ours(signer: Signer, verifies: VerifySignature, signed: SignedCheckpoint) -> bool:
     """Whether one of our keys made this signature. Raises KeyringUnavailable.
 
     A key that is not known yet may be of a rotation that another process has seen before us: then the keys are read once more.

@@ -1,4 +1,4 @@
-"""Removing what an upload that was given up has left in the object store."""
+"""Removing the objects of abandoned uploads."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Protocol
 from processors.ports.content import UnfinishedPuts
 
 
-class Objects(UnfinishedPuts, Protocol):
+class AbandonableObjects(UnfinishedPuts, Protocol):
     async def delete(self, key: str) -> None: ...
 
 
-class Leftovers:
+class AbandonedObjects:
     """The object of a key, and whatever was begun under it."""
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: AbandonableObjects) -> None:
         self._objects = objects
 
     async def delete(self, object_key: str) -> None:

@@ -10,8 +10,8 @@ import structlog
 
 from domain.documents import Document, Role
 from domain.errors import WrongKey
-from domain.lifecycle import GOING, Status
-from domain.subjects import Field, subject_of
+from domain.lifecycle import ERASURE_STATES, Status
+from domain.subjects import SealedAuditField, subject_of
 from processors.documents.transitions import Origin
 from processors.ports.clock import Clock
 from processors.ports.personal_data import PersonalData
@@ -62,7 +62,7 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Visitor:
+class LinkVisitor:
     """Who comes without a token. ``ip`` and ``user_agent`` are personal data, as a caller's."""
 
     correlation_id: UUID
@@ -97,19 +97,21 @@ class Origins:
         """For a line about ``document`` that ``work`` writes."""
         return await self.sealed(work, document, caller, self.bare(caller))
 
-    async def about_visit(self, work: HasSubjectKeyRows, document: Document, visitor: Visitor, actor: str) -> Origin:
+    async def about_visit(
+        self, work: HasSubjectKeyRows, document: Document, visitor: LinkVisitor, actor: str
+    ) -> Origin:
         """The same for who comes without a token; ``actor`` says by what right."""
         origin = Origin(actor=actor, at=self._clock.now(), correlation_id=visitor.correlation_id)
         return await self.sealed(work, document, visitor, origin)
 
     async def sealed(
-        self, work: HasSubjectKeyRows, document: Document, who: Caller | Visitor, origin: Origin
+        self, work: HasSubjectKeyRows, document: Document, who: Caller | LinkVisitor, origin: Origin
     ) -> Origin:
         """``origin`` with address and agent. A document that has no key yet gets one, in the transaction of its line; one that is
         being erased gets none any more."""
         if not (who.ip or who.user_agent):
             return origin
-        if document.status in GOING | ATTEMPTS:
+        if document.status in ERASURE_STATES | ATTEMPTS:
             return self._under_site(who, origin)
         wrapped = document.subject_key
         if wrapped is None:
@@ -119,9 +121,9 @@ class Origins:
             return self._under_site(who, origin)
         return self.under_key(wrapped, document, who, origin)
 
-    def under_key(self, wrapped: str, document: Document, who: Caller | Visitor, origin: Origin) -> Origin:
+    def under_key(self, wrapped: str, document: Document, who: Caller | LinkVisitor, origin: Origin) -> Origin:
         """``origin`` with address and agent sealed under the key ``wrapped`` of ``document``."""
-        fields = {Field.IP: who.ip, Field.USER_AGENT: who.user_agent}
+        fields = {SealedAuditField.IP: who.ip, SealedAuditField.USER_AGENT: who.user_agent}
         clear = {field: text for field, text in fields.items() if text}
         try:
             sealed = self._personal.subjects.seal(wrapped, subject_of(document), clear)
@@ -129,9 +131,11 @@ class Origins:
             # A site's key that was taken away must not make its documents unreadable.
             _log.warning("subject_key_not_opened", document_id=str(document.id))
             return self._under_site(who, origin)
-        return replace(origin, ip_sealed=sealed.get(Field.IP), user_agent_sealed=sealed.get(Field.USER_AGENT))
+        return replace(
+            origin, ip_sealed=sealed.get(SealedAuditField.IP), user_agent_sealed=sealed.get(SealedAuditField.USER_AGENT)
+        )
 
-    def _under_site(self, who: Caller | Visitor, origin: Origin) -> Origin:
+    def _under_site(self, who: Caller | LinkVisitor, origin: Origin) -> Origin:
         return replace(origin, ip_sealed=self._seal(who.ip), user_agent_sealed=self._seal(who.user_agent))
 
     def _seal(self, text: str | None) -> str | None:

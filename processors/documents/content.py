@@ -17,7 +17,7 @@ from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.objects import StoredObject
 from domain.refusals import ContentNotAvailable
 from processors.ports.content import Cipher, Keyring, ObjectStore
-from processors.resilience.closing_streams import closed
+from processors.resilience.closing_streams import closing_stream
 
 
 class _Sealed(NamedTuple):
@@ -47,7 +47,7 @@ class EncryptedContent:
         self, key: DataKey, context: EncryptionContext, object_key: str, clear: AsyncIterable[bytes]
     ) -> StoredObject:
         """Encrypt a stream of any length into the store, in bounded memory. If ``clear`` raises, nothing is stored."""
-        async with closed(self._cipher.encrypt(key, context, clear)) as sealed:
+        async with closing_stream(self._cipher.encrypt(key, context, clear)) as sealed:
             return await self._objects.put(object_key, sealed)
 
     async def verify_stored(self, stored: StoredObject, clear_size: int) -> None:
@@ -64,7 +64,7 @@ class EncryptedContent:
 
         Raises ContentNotAvailable, ObjectMissing, EnvelopeInvalid, WrongKey or IntegrityMismatch.
         """
-        async with closed(self._read(_content_of(document))) as clear:
+        async with closing_stream(self._read(_content_of(document))) as clear:
             async for piece in clear:
                 yield piece
 
@@ -78,14 +78,14 @@ class EncryptedContent:
         etag = await self._pin(sealed)
         header = bytearray()
         lead = self._objects.read(sealed.object_key, length=self._cipher.header_size, etag=etag)
-        async with closed(lead) as pieces:
+        async with closing_stream(lead) as pieces:
             async for piece in pieces:
                 header += piece
         span = (sealed.clear_size, start, end)
         with await self._keyring.unwrap(sealed.wrapped_key, sealed.context) as key:
             async with (
-                closed(self._objects.read(sealed.object_key, start=offset, length=length, etag=etag)) as window,
-                closed(self._cipher.decrypt_window(key, sealed.context, bytes(header), window, span)) as clear,
+                closing_stream(self._objects.read(sealed.object_key, start=offset, length=length, etag=etag)) as window,
+                closing_stream(self._cipher.decrypt_window(key, sealed.context, bytes(header), window, span)) as clear,
             ):
                 async for piece in clear:
                     yield piece
@@ -109,7 +109,7 @@ class EncryptedContent:
             etag=rendition.object_etag,
             clear_size=rendition.size,
         )
-        async with closed(self._read(sealed, _context(document, rendition.role))) as clear:
+        async with closing_stream(self._read(sealed, _context(document, rendition.role))) as clear:
             async for piece in clear:
                 yield piece
 
@@ -119,7 +119,7 @@ class EncryptedContent:
 
     async def delete_renditions(self, document: Document, *, but: Collection[str] = ()) -> None:
         """Remove every rendition that was ever stored of the document, recorded or not, except those object keys."""
-        async with closed(self._objects.list(renditions_prefix(document.object_key))) as listing:
+        async with closing_stream(self._objects.list(renditions_prefix(document.object_key))) as listing:
             found = [stored.key async for stored in listing if stored.key not in but]
         for object_key in found:
             await self._objects.delete(object_key)
@@ -130,8 +130,8 @@ class EncryptedContent:
         count = 0
         with await self._keyring.unwrap(sealed.wrapped_key, sealed.context) as key:
             async with (
-                closed(self._objects.read(sealed.object_key, etag=etag)) as stored,
-                closed(self._cipher.decrypt(key, context or sealed.context, stored)) as clear,
+                closing_stream(self._objects.read(sealed.object_key, etag=etag)) as stored,
+                closing_stream(self._cipher.decrypt(key, context or sealed.context, stored)) as clear,
             ):
                 async for piece in clear:
                     count += len(piece)

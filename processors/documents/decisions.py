@@ -8,20 +8,20 @@ from __future__ import annotations
 from domain.documents import Decision, Document
 from domain.events import DocumentRejected, DocumentValidated
 from domain.lifecycle import Status
-from processors.documents.transitions import Origin, advance
+from processors.documents.transitions import Origin, transition
 from processors.ports.work import StateWork
 
 NOTED = "NOTED"
 NO_NOTE = "NONE"
 
 
-async def carry_out(work: StateWork, document: Document, decision: Decision, origin: Origin) -> Document:
+async def apply_decision(work: StateWork, document: Document, decision: Decision, origin: Origin) -> Document:
     """Move a locked VERIFIED ``document`` to what ``decision`` says. Raises TransitionRefused from any other state."""
     code = NOTED if decision.note else NO_NOTE
     note = decision.note or None
     validated = decision.to is Status.VALIDATED
     event_type = DocumentValidated if validated else DocumentRejected
-    return await advance(
+    return await transition(
         work,
         document,
         decision.to,

@@ -1,4 +1,4 @@
-"""The one pass over an upload's clear bytes: counted, hashed, and never held whole."""
+"""An upload's clear bytes as a stream: counted and hashed in one pass, never held whole."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Final
 
 from domain.refusals import FileEmpty, FileTooLarge
-from processors.documents.upload_attempts import Lease
+from processors.documents.upload_attempts import UploadLease
 
 #: From here on a stream is hashed in a thread, so that receiving, sealing and sending go on meanwhile: so many bytes at a time, and as
 #: many more at most wait for it.
-LONG: Final = 4 << 20
-BATCH: Final = 1 << 20
+THREADED_FROM_BYTES: Final = 4 << 20
+HASH_BATCH_BYTES: Final = 1 << 20
 
 
-class OnePass:
-    """The one pass over a stream: counts, hashes, and stops where the limit or the lease ends.
+class HashingUploadStream:
+    """Counts and hashes a stream in one pass; stops where the limit or the lease ends.
 
-    ``sha256`` holds once ``all`` has ended. Pieces must not change after they were given.
+    ``sha256`` holds once ``chunks`` has ended. Pieces must not change after they were given.
     """
 
-    def __init__(self, content: AsyncIterable[bytes], limit: int, lease: Lease) -> None:
+    def __init__(self, content: AsyncIterable[bytes], limit: int, lease: UploadLease) -> None:
         self._source = aiter(content)
         self._limit = limit
         self._lease = lease
@@ -45,7 +45,7 @@ class OnePass:
             raise FileEmpty("The file has no content.")
         return bytes(self._head[:wanted])
 
-    async def all(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncIterator[bytes]:
         """Everything, the head included. Raises FileTooLarge, UploadSuperseded, and what the source raises."""
         yield bytes(self._head)
         self._head.clear()
@@ -59,10 +59,10 @@ class OnePass:
             self.size += len(piece)
             if self.size > self._limit:
                 raise FileTooLarge(f"The document type takes at most {self._limit} bytes.")
-            if self.size <= LONG:
+            if self.size <= THREADED_FROM_BYTES:
                 self._digest.update(piece)
             else:
-                await self._hash_beside(piece)
+                await self._hash_in_thread(piece)
             if piece:
                 return piece
         if self._hashing is not None:
@@ -71,10 +71,10 @@ class OnePass:
         self._unhashed = []
         return b""
 
-    async def _hash_beside(self, piece: bytes) -> None:
+    async def _hash_in_thread(self, piece: bytes) -> None:
         self._unhashed.append(piece)
         self._unhashed_size += len(piece)
-        if self._unhashed_size >= BATCH:
+        if self._unhashed_size >= HASH_BATCH_BYTES:
             if self._hashing is not None:
                 await self._hashing
             batch, self._unhashed, self._unhashed_size = self._unhashed, [], 0

@@ -27,8 +27,8 @@ from domain.events import DocumentUploaded
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.lifecycle import Status
 from domain.objects import StoredObject
-from domain.personal_texts import GivenTexts, Shown, Texts
-from domain.records import IdempotencyRecord, UploadSurroundings
+from domain.personal_texts import ClearDocument, ClearTexts, UploadedTexts
+from domain.records import IdempotencyRecord, UploadReferences
 from domain.refusals import (
     ChecksumMismatch,
     DocumentGone,
@@ -44,11 +44,11 @@ from domain.refusals import (
 from domain.shared.crash_points import reach
 from domain.subjects import Subject
 from processors.documents.callers import Caller, Origins
-from processors.documents.hashing_upload_stream import OnePass
+from processors.documents.hashing_upload_stream import HashingUploadStream
 from processors.documents.media_types import media_type
 from processors.documents.personal_texts import PersonalTexts
-from processors.documents.transitions import Origin, canonical_json, planned
-from processors.documents.upload_attempts import Attempt, Attempts, Lease, Scope, UploadWork
+from processors.documents.transitions import Origin, canonical_json, plan_transition
+from processors.documents.upload_attempts import Scope, UploadAttempt, UploadAttempts, UploadLease, UploadWork
 from processors.ports.clock import Clock
 from processors.ports.database import HasUploadRecords, Transactions
 from processors.ports.personal_data import PersonalData
@@ -56,7 +56,7 @@ from processors.ports.personal_data import PersonalData
 MAX_IDEMPOTENCY_KEY: Final = 128
 CREATED: Final = 201
 
-Present = Callable[[Shown], Mapping[str, Any]]
+BuildAnswer = Callable[[ClearDocument], Mapping[str, Any]]
 
 _log = structlog.get_logger()
 
@@ -72,7 +72,7 @@ class Sniffer(Protocol):
     def sniff(self, head: bytes) -> str: ...
 
 
-class Content(Protocol):
+class ContentWriter(Protocol):
     """See ``processors.documents.content.EncryptedContent``."""
 
     async def new_key(self, context: EncryptionContext) -> tuple[DataKey, WrappedKey]: ...
@@ -126,9 +126,9 @@ class Upload:
             }
         )
 
-    def given(self) -> GivenTexts:
+    def personal_texts(self) -> UploadedTexts:
         """What of it is personal."""
-        return GivenTexts(
+        return UploadedTexts(
             file_name=self.file_name,
             email=self.depositor_email,
             depositor_name=self.depositor_name,
@@ -136,13 +136,13 @@ class Upload:
             metadata=self.metadata,
         )
 
-    def said_again(self) -> dict[str, Any]:
+    def answer_fields(self) -> dict[str, Any]:
         """Members of the answer that are not kept with an Idempotency-Key: the same upload says them again."""
         return {"file_name": self.file_name, "tags": list(self.tags), "metadata": dict(self.metadata)}
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class UploadResult:
     """The answer: HTTP status and body, as they were given the first time. ``replayed``: nothing was stored this time."""
 
     status: int
@@ -151,13 +151,13 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
-    attempt: Attempt
+class _StartedUpload:
+    attempt: UploadAttempt
     rule: DocumentType
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _ExistingUpload:
     record: IdempotencyRecord
     rule: DocumentType
 
@@ -172,8 +172,8 @@ class Intake:
     def __init__(
         self,
         database: IntakeDatabase,
-        content: Content,
-        attempts: Attempts,
+        content: ContentWriter,
+        attempts: UploadAttempts,
         sniffer: Sniffer,
         personal: PersonalData,
         texts: PersonalTexts,
@@ -188,8 +188,8 @@ class Intake:
         self._clock = clock
         self._origins = Origins(personal, clock)
 
-    async def receive(self, caller: Caller, upload: Upload, present: Present) -> Receipt:
-        """Take the upload in and answer; ``present`` makes the answer's body, which the Idempotency-Key keeps, personal texts apart.
+    async def receive(self, caller: Caller, upload: Upload, build_answer: BuildAnswer) -> UploadResult:
+        """Take the upload in and answer; ``build_answer`` makes the answer's body, which the Idempotency-Key keeps, personal texts apart.
 
         Raises what ``domain.refusals`` lists under "the upload itself", and the transient errors of the dependencies.
         """
@@ -197,15 +197,15 @@ class Intake:
         scope = _scope(caller, origin, upload.idempotency_key)
         fingerprint = self._fingerprint(upload)
         begun = await self._begin(caller, upload, origin, scope, fingerprint)  # 1
-        if isinstance(begun, _Held):
+        if isinstance(begun, _ExistingUpload):
             return await _replay(begun, upload, fingerprint)
         reach("intake.intent")
         document = begun.attempt.document
         if document.subject_key is not None:
             origin = self._origins.under_key(document.subject_key, document, caller, origin)
         try:
-            async with self._attempts.kept(begun.attempt) as lease:
-                return await self._take(begun, upload, lease, origin, present)  # 2 to 5
+            async with self._attempts.with_renewed_lease(begun.attempt) as lease:
+                return await self._store_content(begun, upload, lease, origin, build_answer)  # 2 to 5
         except BaseException as error:
             code = error.code if isinstance(error, DPJError) else type(error).__name__
             _log.info("upload_failed", document_id=str(begun.attempt.document.id), code=code)
@@ -214,7 +214,7 @@ class Intake:
 
     async def _begin(
         self, caller: Caller, upload: Upload, origin: Origin, scope: Scope | None, fingerprint: str
-    ) -> _Begun | _Held:
+    ) -> _StartedUpload | _ExistingUpload:
         document_id = uuid4()
         object_key = f"documents/{document_id.hex[:2]}/{document_id}/{secrets.token_hex(16)}"
         claim = IdempotencyRecord(
@@ -226,11 +226,11 @@ class Intake:
             expired=False,
             response=None,
         )
-        around = await self._database.uploads.surroundings(
+        references = await self._database.uploads.references(
             caller.tenant, upload.type_code, upload.dossier_id, upload.step_id, upload.parent_id
         )
-        document = self._intent(caller, upload, origin, around, claim)
-        refusal = _refusal(upload, around)
+        document = self._pending_document(caller, upload, origin, references, claim)
+        refusal = _refusal(upload, references)
         lease = self._attempts.lease_seconds
         if refusal is not None and scope is None:
             raise refusal
@@ -242,9 +242,9 @@ class Intake:
             # A key's first answer is given again before anything else is looked at.
             begun = await self._claim(document, scope, claim, refusal)
             if isinstance(begun, IdempotencyRecord):
-                return _Held(begun, around.rule)
+                return _ExistingUpload(begun, references.rule)
             document = begun
-        return _Begun(Attempt(document, scope), around.rule)
+        return _StartedUpload(UploadAttempt(document, scope), references.rule)
 
     async def _claim(
         self, document: Document, scope: Scope | None, claim: IdempotencyRecord, refusal: DPJError | None
@@ -266,12 +266,12 @@ class Intake:
             await work.uploads.begin(document, self._attempts.lease_seconds)
         return document
 
-    def _intent(
+    def _pending_document(
         self,
         caller: Caller,
         upload: Upload,
         origin: Origin,
-        around: UploadSurroundings,
+        references: UploadReferences,
         claim: IdempotencyRecord,
     ) -> Document:
         return Document(
@@ -284,64 +284,64 @@ class Intake:
             stored_name=str(claim.document_id),
             object_key=claim.object_key,
             status=Status.PENDING,
-            mandatory=upload.type_code in (around.mandatory_documents or ()),
+            mandatory=upload.type_code in (references.mandatory_documents or ()),
             depositor_id=origin.actor,
             language=upload.language,
-            version_number=(around.parent_version or 0) + 1,
+            version_number=(references.parent_version or 0) + 1,
             parent_id=upload.parent_id,
             correlation_id=origin.correlation_id,
             created_at=origin.at,
             updated_at=origin.at,
-            **self._texts.sealed(caller.tenant, claim.document_id, upload.given()),
+            **self._texts.sealed(caller.tenant, claim.document_id, upload.personal_texts()),
             subject_key=self._personal.subjects.new(Subject(caller.tenant, claim.document_id)),
         )
 
-    async def _take(
+    async def _store_content(
         self,
-        begun: _Begun,
+        begun: _StartedUpload,
         upload: Upload,
-        lease: Lease,
+        lease: UploadLease,
         origin: Origin,
-        present: Present,
-    ) -> Receipt:
+        build_answer: BuildAnswer,
+    ) -> UploadResult:
         document, rule = begun.attempt.document, begun.rule
-        passed = OnePass(upload.content, rule.max_size_bytes, lease)
-        sniffed = self._sniffer.sniff(await passed.head(self._sniffer.wanted))
+        stream = HashingUploadStream(upload.content, rule.max_size_bytes, lease)
+        sniffed = self._sniffer.sniff(await stream.head(self._sniffer.wanted))
         mime_type = media_type(upload.declared_type, sniffed, rule.allowed_formats)
         context = EncryptionContext(document.tenant, document.id)
         key, wrapped = await self._content.new_key(context)
         with key:
-            stored = await self._content.store(key, context, document.object_key, passed.all())  # 2
+            stored = await self._content.store(key, context, document.object_key, stream.chunks())  # 2
         reach("intake.stored")
-        if upload.sha256 is not None and upload.sha256 != passed.sha256:
+        if upload.sha256 is not None and upload.sha256 != stream.sha256:
             raise ChecksumMismatch("The bytes received do not have the announced SHA-256.")
-        await self._content.verify_stored(stored, passed.size)  # 3
+        await self._content.verify_stored(stored, stream.size)  # 3
         reach("intake.checked")
         facts = {
             "mime_type": mime_type,
-            "size": passed.size,
-            "sha256": passed.sha256,
+            "size": stream.size,
+            "sha256": stream.sha256,
             "wrapped_key": wrapped,
             "object_etag": stored.etag,
             "object_size": stored.size,
         }
-        body = await self._finish(begun.attempt, upload, origin, facts, present)  # 4
+        body = await self._finish(begun.attempt, upload, origin, facts, build_answer)  # 4
         reach("intake.committed")
-        _log.info("document_stored", document_id=str(document.id), tenant=document.tenant, size=passed.size)
-        return Receipt(CREATED, body, replayed=False)  # 5
+        _log.info("document_stored", document_id=str(document.id), tenant=document.tenant, size=stream.size)
+        return UploadResult(CREATED, body, replayed=False)  # 5
 
     async def _finish(
         self,
-        attempt: Attempt,
+        attempt: UploadAttempt,
         upload: Upload,
         origin: Origin,
         facts: Mapping[str, Any],
-        present: Present,
+        build_answer: BuildAnswer,
     ) -> Mapping[str, Any]:
         document = attempt.document
         dossier_ref = self._personal.pseudonym("dossier", str(document.dossier_id))
         origin = replace(origin, at=self._clock.now())
-        change = planned(
+        change = plan_transition(
             document,
             Status.STORED,
             origin,
@@ -360,9 +360,9 @@ class Intake:
             deposited_at=origin.at,
             **facts,
         )
-        texts = Texts(file_name=upload.file_name, tags=upload.tags, metadata=upload.metadata)
-        body = present(Shown(change.new, texts))
-        kept = {**body, **dict.fromkeys(upload.said_again())}
+        texts = ClearTexts(file_name=upload.file_name, tags=upload.tags, metadata=upload.metadata)
+        body = build_answer(ClearDocument(change.new, texts))
+        kept = {**body, **dict.fromkeys(upload.answer_fields())}
         await self._database.uploads.complete(change, attempt.scope, {"status": CREATED, "body": kept})
         return body
 
@@ -372,7 +372,7 @@ class Intake:
         return self._personal.pseudonym("idempotency", digest)
 
 
-async def _replay(held: _Held, upload: Upload, fingerprint: str) -> Receipt:
+async def _replay(held: _ExistingUpload, upload: Upload, fingerprint: str) -> UploadResult:
     """The first answer again, if this is the same upload; its content is read to the end and stored nowhere."""
     record = held.record
     if record.done and record.response is None:
@@ -381,12 +381,14 @@ async def _replay(held: _Held, upload: Upload, fingerprint: str) -> Receipt:
         raise IdempotencyKeyReused("The key came with other metadata before.")
     if not record.done or record.response is None:
         raise IdempotencyInProgress("An upload with this key is under way.")
-    passed = OnePass(upload.content, held.rule.max_size_bytes, Lease())
-    async for _ in passed.all():
+    stream = HashingUploadStream(upload.content, held.rule.max_size_bytes, UploadLease())
+    async for _ in stream.chunks():
         pass
-    if passed.sha256 != record.content_sha256:
+    if stream.sha256 != record.content_sha256:
         raise IdempotencyKeyReused("The key came with other content before.")
-    return Receipt(int(record.response["status"]), {**record.response["body"], **upload.said_again()}, replayed=True)
+    return UploadResult(
+        int(record.response["status"]), {**record.response["body"], **upload.answer_fields()}, replayed=True
+    )
 
 
 def _scope(caller: Caller, origin: Origin, key: str | None) -> Scope | None:
@@ -397,17 +399,17 @@ def _scope(caller: Caller, origin: Origin, key: str | None) -> Scope | None:
     return caller.tenant, origin.actor, key
 
 
-def _refusal(upload: Upload, around: UploadSurroundings) -> DPJError | None:
+def _refusal(upload: Upload, references: UploadReferences) -> DPJError | None:
     """What is wrong with the upload before a byte of it is read."""
-    rule = around.rule
+    rule = references.rule
     if not rule.active:
         return TypeInactive("The document type is not in use.")
     if upload.at_least > rule.max_size_bytes:
         return FileTooLarge(f"The document type takes at most {rule.max_size_bytes} bytes.")
-    if not around.dossier_known:
+    if not references.dossier_known:
         return DossierUnknown("The tenant has no such dossier.")
-    if upload.step_id is not None and around.mandatory_documents is None:
+    if upload.step_id is not None and references.mandatory_documents is None:
         return StepUnknown("The dossier has no such step.")
-    if upload.parent_id is not None and around.parent_version is None:
+    if upload.parent_id is not None and references.parent_version is None:
         return ParentUnknown("The dossier has no such document.")
     return None

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from domain.documents import Document
 from domain.events import AuditRecorded
-from domain.lifecycle import CHECKED, GOING, READABLE
+from domain.lifecycle import CHECKED, ERASURE_STATES, READABLE
 from domain.links import DocumentLink, SignedLink
 from domain.refusals import (
     ContentNotAvailable,
@@ -23,8 +23,8 @@ from domain.refusals import (
     LinksUnavailable,
     MetadataInvalid,
 )
-from processors.documents.callers import Caller, Origins, Visitor
-from processors.documents.reading import Content
+from processors.documents.callers import Caller, LinkVisitor, Origins
+from processors.documents.reading import ContentReader
 from processors.documents.revocations import RevokedTokens
 from processors.documents.transitions import Origin, audit_line
 from processors.ports.clock import Clock
@@ -43,12 +43,12 @@ class LinkWork(AuditWork, HasDocuments, HasLinks, Protocol):
 
 class DocumentLinks:
     """``longest``: seconds that a link may be good for at most. ``tokens`` None: this site has no key for links. ``scanned_only``: as
-    ``processors.documents.reading.Reading`` has it; there is no link before."""
+    ``processors.documents.reading.DocumentReader`` has it; there is no link before."""
 
     def __init__(
         self,
         database: Transactions[LinkWork],
-        content: Content,
+        content: ContentReader,
         tokens: LinkTokens | None,
         personal: PersonalData,
         clock: Clock,
@@ -90,7 +90,7 @@ class DocumentLinks:
             document = await work.documents.get(document_id)
             if document.tenant != caller.tenant or not caller.sees(document):
                 raise DocumentNotFound
-            if document.status in GOING:
+            if document.status in ERASURE_STATES:
                 raise DocumentGone(f"The document is {document.status.value}.")
             if document.status not in self._open_states:
                 raise ContentNotAvailable(f"A document that is {document.status.value} gets no link.")
@@ -127,10 +127,10 @@ class DocumentLinks:
             _, document = await self._opened(work, token)
         return document
 
-    async def read(self, visitor: Visitor, token: str, span: tuple[int, int] | None = None) -> AsyncIterator[bytes]:
+    async def read(self, visitor: LinkVisitor, token: str, span: tuple[int, int] | None = None) -> AsyncIterator[bytes]:
         """The clear bytes, or those of ``span`` (start, end exclusive); the use is in the audit log before the first one.
 
-        Raises as ``readable``; the iterator as ``processors.documents.reading.Reading.read``.
+        Raises as ``readable``; the iterator as ``processors.documents.reading.DocumentReader.read``.
         """
         details = {} if span is None else {"start": str(span[0]), "end": str(span[1])}
         document = await self._use(visitor, token, details)
@@ -138,22 +138,22 @@ class DocumentLinks:
             return self._content.read(document)
         return self._content.read_range(document, *span)
 
-    async def tell(self, visitor: Visitor, token: str, outcome: str) -> None:
+    async def record_outcome(self, visitor: LinkVisitor, token: str, outcome: str) -> None:
         """Put a use on record that is answered without content: ``outcome`` says what the answer tells of it. Raises as ``readable``."""
         await self._use(visitor, token, {"outcome": outcome})
 
-    async def refused(self, visitor: Visitor, token: str) -> None:
+    async def record_refusal(self, visitor: LinkVisitor, token: str) -> None:
         """Put on record that a link was refused; nothing for what is none of ours, or none any more."""
         async with self._database.transaction() as work:
             try:
-                link, document, reason = await self._looked_up(work, token)
+                link, document, reason = await self._find(work, token)
             except LinkNotFound:
                 return
             await self._record(
                 work, visitor, link, document, "document.link.refused", {"reason": reason or "unreadable"}
             )
 
-    async def _use(self, visitor: Visitor, token: str, details: dict[str, str]) -> Document:
+    async def _use(self, visitor: LinkVisitor, token: str, details: dict[str, str]) -> Document:
         async with self._database.transaction() as work:
             link, document = await self._opened(work, token)
             await self._record(work, visitor, link, document, "document.link.used", details)
@@ -162,7 +162,7 @@ class DocumentLinks:
     async def _record(
         self,
         work: LinkWork,
-        visitor: Visitor,
+        visitor: LinkVisitor,
         link: DocumentLink,
         document: Document,
         action: str,
@@ -173,12 +173,12 @@ class DocumentLinks:
         await work.outbox.add(_line(origin, document, action, details))
 
     async def _opened(self, work: LinkWork, token: str) -> tuple[DocumentLink, Document]:
-        link, document, reason = await self._looked_up(work, token)
+        link, document, reason = await self._find(work, token)
         if reason is not None:
             raise LinkNotFound
         return link, document
 
-    async def _looked_up(self, work: LinkWork, token: str) -> tuple[DocumentLink, Document, str | None]:
+    async def _find(self, work: LinkWork, token: str) -> tuple[DocumentLink, Document, str | None]:
         """The link, its document, and why it does not open it, if it doesn't. Raises LinkNotFound where there is no such link."""
         if self._tokens is None:
             raise LinkNotFound

@@ -16,7 +16,15 @@ import structlog
 
 from domain.documents import Document
 from domain.errors import PersonalKeyMissing, WrongKey
-from domain.personal_texts import CurrentKeys, GivenTexts, PersonalField, Place, Shown, Texts, normalised
+from domain.personal_texts import (
+    ClearDocument,
+    ClearTexts,
+    CurrentKeys,
+    PersonalField,
+    TextContext,
+    UploadedTexts,
+    normalised,
+)
 from processors.ports.personal_data import PersonalData
 
 _LABELS: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
@@ -32,11 +40,11 @@ class ColumnKeys(Protocol):
 
     def current(self) -> CurrentKeys: ...
 
-    def seal(self, place: Place, text: str, key: str) -> str:
+    def seal(self, place: TextContext, text: str, key: str) -> str:
         """Under the key of that id, different at each call. Raises PersonalKeyMissing."""
         ...
 
-    def open(self, place: Place, sealed: str) -> str:
+    def open(self, place: TextContext, sealed: str) -> str:
         """Raises WrongKey if it was altered or belongs elsewhere, PersonalKeyMissing."""
         ...
 
@@ -60,12 +68,12 @@ class PersonalTexts:
         """Raises KeyringUnavailable if there are no keys to be had now."""
         self._keys.current()
 
-    def sealed(self, tenant: str, document_id: UUID, given: GivenTexts) -> dict[str, Any]:
+    def sealed(self, tenant: str, document_id: UUID, given: UploadedTexts) -> dict[str, Any]:
         """Fields of a new Document. Raises KeyringUnavailable."""
         current = self._keys.current()
 
         def seal(field: PersonalField, text: str) -> str:
-            return self._keys.seal(Place(tenant, document_id, field), text, current.sealing)
+            return self._keys.seal(TextContext(tenant, document_id, field), text, current.sealing)
 
         def index(field: PersonalField, text: str) -> bytes:
             found = self._keys.indexes(tenant, field, text).get(current.lookup)
@@ -111,13 +119,13 @@ class PersonalTexts:
         """Raises WrongKey or KeyringUnavailable."""
         return self._open(document, PersonalField.FILE_NAME, document.original_name)
 
-    def shown(self, document: Document) -> Shown:
+    def shown(self, document: Document) -> ClearDocument:
         """For an answer. A text that does not open is told to the operators and shown empty: a list must not fail for one row.
 
         Raises KeyringUnavailable.
         """
 
-        def look(field: PersonalField, held: str | None) -> str | None:
+        def open_text(field: PersonalField, held: str | None) -> str | None:
             try:
                 return held and self._open(document, field, held)
             except WrongKey:
@@ -125,17 +133,17 @@ class PersonalTexts:
                 return ""
 
         tags, metadata = ((), {}) if self._sealed_only else (document.tags, document.metadata)
-        if labels := look(PersonalField.LABELS, document.labels_sealed):
+        if labels := open_text(PersonalField.LABELS, document.labels_sealed):
             tags, metadata = _labels(labels)
         pending = document.pending_decision
-        texts = Texts(
-            file_name=look(PersonalField.FILE_NAME, document.original_name) or "",
+        texts = ClearTexts(
+            file_name=open_text(PersonalField.FILE_NAME, document.original_name) or "",
             tags=tags,
             metadata=metadata,
-            decision_note=look(PersonalField.NOTE, document.rejection_reason or document.validation_comment),
-            pending_note=look(PersonalField.NOTE, pending.note if pending else None),
+            decision_note=open_text(PersonalField.NOTE, document.rejection_reason or document.validation_comment),
+            pending_note=open_text(PersonalField.NOTE, pending.note if pending else None),
         )
-        return Shown(document, texts)
+        return ClearDocument(document, texts)
 
     def is_found_by(self, document: Document, field: PersonalField, text: str) -> bool:
         """Whether it really has the text that its index says. Raises KeyringUnavailable."""
@@ -154,7 +162,7 @@ class PersonalTexts:
         tags, metadata = document.tags, document.metadata
         if document.labels_sealed:
             tags, metadata = _labels(self._open(document, PersonalField.LABELS, document.labels_sealed))
-        given = GivenTexts(
+        given = UploadedTexts(
             file_name=self.file_name(document),
             email=self.email(document),
             depositor_name=self.depositor_name(document),
@@ -183,9 +191,9 @@ class PersonalTexts:
 
 def _labels(text: str) -> tuple[tuple[str, ...], Mapping[str, Any]]:
     """Tags and metadata, as ``PersonalTexts.sealed`` writes them."""
-    said = json.loads(text)
-    return tuple(said["tags"]), said["metadata"]
+    fields = json.loads(text)
+    return tuple(fields["tags"]), fields["metadata"]
 
 
-def _place(document: Document, field: PersonalField) -> Place:
-    return Place(document.tenant, document.id, field)
+def _place(document: Document, field: PersonalField) -> TextContext:
+    return TextContext(document.tenant, document.id, field)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from domain.documents import Document, DocumentType, Rendition, TimelineEntry
-from domain.lifecycle import CHECKED, GOING, READABLE, Status
+from domain.lifecycle import CHECKED, ERASURE_STATES, READABLE, Status
 from domain.personal_texts import PersonalField
 from domain.refusals import ContentNotAvailable, DocumentGone, DocumentNotFound, ThumbnailNotFound
 from domain.renderings import THUMBNAIL_BOXES
@@ -46,7 +46,7 @@ class DocumentQueries(Protocol):
         ...
 
 
-class Content(Protocol):
+class ContentReader(Protocol):
     """Clear bytes from the store; see ``processors.documents.content``."""
 
     def read(self, document: Document) -> AsyncIterator[bytes]: ...
@@ -57,8 +57,8 @@ class Content(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Thumbnail:
-    """A stored thumbnail and its document; ``Reading.read_thumbnail`` gives its bytes."""
+class StoredThumbnail:
+    """A stored thumbnail and its document; ``DocumentReader.read_thumbnail`` gives its bytes."""
 
     document: Document
     rendition: Rendition
@@ -68,7 +68,7 @@ class ReadingWork(AuditWork, HasDocuments, HasTimeline, HasRenditions, Protocol)
     """What reading a document needs of a transaction."""
 
 
-class Reading:
+class DocumentReader:
     """What callers may read. A document that the caller may not see does not exist for it.
 
     With ``scanned_only`` nobody reads content that the antivirus has not let pass yet: it may be quarantined the next second.
@@ -78,7 +78,7 @@ class Reading:
         self,
         database: Transactions[ReadingWork],
         queries: DocumentQueries,
-        content: Content,
+        content: ContentReader,
         personal: PersonalData,
         clock: Clock,
         *,
@@ -161,7 +161,7 @@ class Reading:
             return self._content.read(document)
         return self._content.read_range(document, *span)
 
-    async def tell(self, caller: Caller, document_id: UUID, outcome: str, *, role: str | None = None) -> None:
+    async def record_outcome(self, caller: Caller, document_id: UUID, outcome: str, *, role: str | None = None) -> None:
         """Put on record a read of the content, or of the thumbnail ``role``, that is answered without it: ``outcome`` says what the
         answer tells of it. Raises as ``readable``."""
         details = {"outcome": outcome} if role is None else {"outcome": outcome, "role": role}
@@ -169,7 +169,7 @@ class Reading:
             document = await self._readable(work, caller, document_id)
             await self._audit(work, caller, document, "document.content.read", details)
 
-    async def thumbnail(self, caller: Caller, document_id: UUID, box: int) -> Thumbnail:
+    async def thumbnail(self, caller: Caller, document_id: UUID, box: int) -> StoredThumbnail:
         """Raises as ``readable``, or ThumbnailNotFound saying whether one is still to come."""
         if box not in THUMBNAIL_BOXES:
             sizes = ", ".join(map(str, THUMBNAIL_BOXES))
@@ -179,12 +179,12 @@ class Reading:
             renditions = await work.renditions.of(document_id)
         for rendition in renditions:
             if rendition.role == f"thumbnail-{box}":
-                return Thumbnail(document, rendition)
+                return StoredThumbnail(document, rendition)
         if document.thumbnail_note is None:
             raise ThumbnailNotFound("The thumbnail is still to come.")
         raise ThumbnailNotFound(f"The document has no thumbnail: {document.thumbnail_note}.")
 
-    async def read_thumbnail(self, caller: Caller, thumbnail: Thumbnail) -> AsyncIterator[bytes]:
+    async def read_thumbnail(self, caller: Caller, thumbnail: StoredThumbnail) -> AsyncIterator[bytes]:
         """The thumbnail's clear bytes; raises as ``read``."""
         async with self._database.transaction() as work:
             document = await self._readable(work, caller, thumbnail.document.id)
@@ -203,7 +203,7 @@ class Reading:
         document = await work.documents.get(document_id)
         if document.tenant != caller.tenant or not caller.sees(document):
             raise DocumentNotFound
-        if document.status in GOING:
+        if document.status in ERASURE_STATES:
             raise DocumentGone(f"The document is {document.status.value}.")
         if document.status not in READABLE:
             raise ContentNotAvailable(f"The content of a document that is {document.status.value} may not be read.")

@@ -2,7 +2,7 @@
 
 Every process keeps a copy of all revocations and looks every ``POLL_SECONDS`` whether the store has others. A copy that could
 not be compared for ``MAX_AGE_SECONDS`` decides nothing: the request waits for one more look, and is refused if that fails. So
-a revoked token is accepted at most ``MAX_AGE_SECONDS`` + ``LOOK_SECONDS`` after the store took its revocation, whatever is away.
+a revoked token is accepted at most ``MAX_AGE_SECONDS`` + ``REFRESH_TIMEOUT_SECONDS`` after the store took its revocation, whatever is away.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from domain.errors import RevocationsUnavailable
 from domain.refusals import MetadataInvalid
-from domain.revocations import Claim, Revocation, Revoked, mark_of
+from domain.revocations import RevocableClaim, Revocation, RevocationSnapshot, mark_of
 from processors.documents.callers import Caller, Origins
 from processors.documents.transitions import Origin, audit_line
 from processors.ports.clock import Clock
@@ -25,12 +25,12 @@ from processors.ports.work import HasLinks, HasOutbox
 POLL_SECONDS: Final = 1.0
 #: From the start of a look: one that hangs does not make the copy look younger than it is.
 MAX_AGE_SECONDS: Final = 3.0
-LOOK_SECONDS: Final = 1.5
+REFRESH_TIMEOUT_SECONDS: Final = 1.5
 #: The whole copy is read this often even if the store says that nothing changed: it forgets what is over.
-WHOLE_SECONDS: Final = 60.0
+FULL_READ_SECONDS: Final = 60.0
 MAX_CLAIM: Final = 255
 #: A token is taken a little beyond its expiry, because clocks differ; its revocation is kept for longer than that.
-SPARE: Final = timedelta(seconds=60)
+EXPIRY_MARGIN: Final = timedelta(seconds=60)
 
 
 class Revocations(Protocol):
@@ -44,64 +44,64 @@ class Revocations(Protocol):
         """Another number after each ``add``, greater or less."""
         ...
 
-    async def active(self) -> Revoked:
+    async def active(self) -> RevocationSnapshot:
         """What is not over yet."""
         ...
 
 
 class RevokedTokens:
-    """This process's copy. ``look`` every ``POLL_SECONDS`` keeps it fresh; without, it is renewed by those who need it."""
+    """This process's copy. ``refresh`` every ``POLL_SECONDS`` keeps it fresh; without, it is renewed by those who need it."""
 
     def __init__(self, store: Revocations, monotonic: Callable[[], float]) -> None:
         self._store = store
         self._monotonic = monotonic
         self._version: int | None = None
         self._until: Mapping[str, datetime] = {}
-        self._looked_at = float("-inf")
-        self._whole_at = float("-inf")
-        self._look: asyncio.Task[None] | None = None
+        self._refreshed_at = float("-inf")
+        self._read_whole_at = float("-inf")
+        self._refresh_task: asyncio.Task[None] | None = None
 
     @property
     def is_fresh(self) -> bool:
-        return self._monotonic() - self._looked_at <= MAX_AGE_SECONDS
+        return self._monotonic() - self._refreshed_at <= MAX_AGE_SECONDS
 
     async def any_of(self, marks: Sequence[str]) -> bool:
         """Whether one of the marks is revoked. Raises RevocationsUnavailable where nobody can know."""
         if not self.is_fresh:
-            await self.look()
+            await self.refresh()
         return any(mark in self._until for mark in marks)
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Compare the copy with the store; callers of the same moment share one look. Raises RevocationsUnavailable."""
-        if self._look is None or self._look.done():
-            self._look = asyncio.create_task(self._compare())
-            self._look.add_done_callback(_noticed)
+        if self._refresh_task is None or self._refresh_task.done():
+            self._refresh_task = asyncio.create_task(self._compare())
+            self._refresh_task.add_done_callback(_retrieve_error)
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                await asyncio.shield(self._look)
+            async with asyncio.timeout(REFRESH_TIMEOUT_SECONDS):
+                await asyncio.shield(self._refresh_task)
         except TimeoutError:
             raise RevocationsUnavailable("The revocation store does not answer in time.") from None
 
     async def _compare(self) -> None:
         began = self._monotonic()
-        async with asyncio.timeout(LOOK_SECONDS):
-            if began - self._whole_at >= WHOLE_SECONDS or await self._store.version() != self._version:
+        async with asyncio.timeout(REFRESH_TIMEOUT_SECONDS):
+            if began - self._read_whole_at >= FULL_READ_SECONDS or await self._store.version() != self._version:
                 revoked = await self._store.active()
-                self._version, self._until, self._whole_at = revoked.version, revoked.until, began
-        self._looked_at = began
+                self._version, self._until, self._read_whole_at = revoked.version, revoked.until, began
+        self._refreshed_at = began
 
 
-def _noticed(look: asyncio.Task[None]) -> None:
+def _retrieve_error(refreshing: asyncio.Task[None]) -> None:
     """A look that all who waited for it have given up on may fail unheard."""
-    if not look.cancelled():
-        look.exception()
+    if not refreshing.cancelled():
+        refreshing.exception()
 
 
 class RevocationWork(HasLinks, HasOutbox, Protocol):
     """What revoking a token needs of a transaction."""
 
 
-class Revoking:
+class TokenRevocation:
     """The act of revoking; on record before it takes effect, and safe to repeat.
 
     Links made with what is revoked are revoked in the same transaction. One that is made in the moments until every process knows
@@ -128,12 +128,14 @@ class Revoking:
         self._sessions = timedelta(seconds=longest_session)
         self._links = timedelta(seconds=longest_link)
 
-    async def by_caller(self, caller: Caller, claims: Mapping[Claim, str], until: datetime | None = None) -> datetime:
+    async def revoke_for_caller(
+        self, caller: Caller, claims: Mapping[RevocableClaim, str], until: datetime | None = None
+    ) -> datetime:
         """Revoke tokens for an operator of the API; when the revocation ends. Raises MetadataInvalid."""
         return await self.revoke(self._origins.of(caller), caller.tenant, claims, until)
 
     async def revoke(
-        self, origin: Origin, tenant: str, claims: Mapping[Claim, str], until: datetime | None = None
+        self, origin: Origin, tenant: str, claims: Mapping[RevocableClaim, str], until: datetime | None = None
     ) -> datetime:
         """When the last of the revocations ends. ``tenant`` is whose audit log says so. ``until``: when the token expires, if that
         is known. A session is not over with one of its tokens. Raises MetadataInvalid for claims that no token has."""
@@ -152,10 +154,10 @@ class Revoking:
         await self._store.add(revocations)
         return max(revocation.until for revocation in revocations)
 
-    def _end(self, claim: Claim, now: datetime, until: datetime | None) -> datetime:
+    def _end(self, claim: RevocableClaim, now: datetime, until: datetime | None) -> datetime:
         over = now + self._longest
-        if claim is Claim.SESSION:
+        if claim is RevocableClaim.SESSION:
             over += self._sessions  # its last token is issued at its end
         elif until is not None:
             over = min(until, over)
-        return max(over, now + self._links) + SPARE
+        return max(over, now + self._links) + EXPIRY_MARGIN

@@ -33,7 +33,7 @@ from processors.ports.work import HasOutbox
 
 ACTION: Final = "document.search"
 
-Wanted = Mapping[PersonalField, str]
+SearchCriteria = Mapping[PersonalField, str]
 
 
 class DocumentSearch:
@@ -69,7 +69,7 @@ class DocumentSearch:
         wanted = _wanted(file_name, depositor_email)
         rows = await self._rows(caller.tenant, wanted, decode_cursor(cursor), limit + 1)
         page = page_of(rows, limit, lambda row: (row.created_at, row.id))
-        found = Page(self._really(page.items, wanted), page.next_cursor)
+        found = Page(self._exact_matches(page.items, wanted), page.next_cursor)
         await self._audit(self._origins.of(caller), caller.tenant, wanted, len(found.items))
         return found
 
@@ -86,29 +86,31 @@ class DocumentSearch:
         found: list[Document] = []
         after: Position | None = None
         while rows := await self._rows(tenant, wanted, after, MAX_LIMIT):
-            found += self._really(rows, wanted)
+            found += self._exact_matches(rows, wanted)
             after = (rows[-1].created_at, rows[-1].id)
         await self._audit(origin, tenant, wanted, len(found))
         return found
 
-    async def _rows(self, tenant: str, wanted: Wanted, after: Position | None, limit: int) -> Sequence[Document]:
+    async def _rows(
+        self, tenant: str, wanted: SearchCriteria, after: Position | None, limit: int
+    ) -> Sequence[Document]:
         filters = DocumentFilter(
             statuses=DOCUMENTS,
             indexes={field: self._texts.indexes(tenant, field, text) for field, text in wanted.items()},
         )
         return await self._queries.page(tenant, filters, after, limit)
 
-    def _really(self, rows: Sequence[Document], wanted: Wanted) -> Sequence[Document]:
+    def _exact_matches(self, rows: Sequence[Document], wanted: SearchCriteria) -> Sequence[Document]:
         return [row for row in rows if all(self._texts.is_found_by(row, *one) for one in wanted.items())]
 
-    async def _audit(self, origin: Origin, tenant: str, wanted: Wanted, count: int) -> None:
+    async def _audit(self, origin: Origin, tenant: str, wanted: SearchCriteria, count: int) -> None:
         details = {"by": sorted(field.value for field in wanted), "count": count}
         line = audit_line(origin, tenant, "document", tenant, ACTION, details=details)
         async with self._database.transaction() as work:
             await work.outbox.add(line)
 
 
-def _wanted(file_name: str | None, depositor_email: str | None) -> Wanted:
+def _wanted(file_name: str | None, depositor_email: str | None) -> SearchCriteria:
     given = {PersonalField.FILE_NAME: file_name, PersonalField.EMAIL: depositor_email}
     wanted = {field: text for field, text in given.items() if text}
     if not wanted:

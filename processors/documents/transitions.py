@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from domain.documents import Document, TimelineEntry
 from domain.events import AuditRecorded, DocumentEvent
 from domain.lifecycle import Status
-from processors.ports.documents import Change
+from processors.ports.documents import Transition
 from processors.ports.work import Commit, HasDocuments, StateWork, Work
 
 
@@ -39,7 +39,7 @@ def canonical_json(value: Mapping[str, Any]) -> str:
     return _CANONICAL.encode(value)
 
 
-async def advance(
+async def transition(
     work: StateWork,
     document: Document,
     to: Status,
@@ -53,7 +53,7 @@ async def advance(
 
     Raises TransitionRefused (lifecycle table) or StateChanged (the row is no longer what ``document`` says).
     """
-    change = planned(document, to, origin, events=events, details=details, **changes)
+    change = plan_transition(document, to, origin, events=events, details=details, **changes)
     await work.documents.update(change.old, change.new)
     await work.timeline.add(change.entry)
     for event in change.events:
@@ -61,7 +61,7 @@ async def advance(
     return change.new
 
 
-def planned(
+def plan_transition(
     document: Document,
     to: Status,
     origin: Origin,
@@ -69,8 +69,8 @@ def planned(
     events: Sequence[EventBuilder] = (),
     details: Mapping[str, Any] | None = None,
     **changes: Any,
-) -> Change:
-    """What ``advance`` writes, for who writes it in one go. Raises TransitionRefused."""
+) -> Transition:
+    """What ``transition`` writes, for who writes it in one go. Raises TransitionRefused."""
     moved = document.moved(to, at=origin.at, sequence=document.sequence + len(events) + 1, **changes)
     entry = TimelineEntry(
         document_id=document.id,
@@ -93,7 +93,7 @@ def planned(
         old_state={"status": document.status.value},
         new_state={"status": to.value},
     )
-    return Change(document, moved, entry, (*owed, audit))
+    return Transition(document, moved, entry, (*owed, audit))
 
 
 def _common(document: Document, origin: Origin, sequence: int) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def audit_line(
     )
 
 
-async def touch(work: HasDocuments, document: Document, at: datetime, **changes: Any) -> Document:
+async def update_fields(work: HasDocuments, document: Document, at: datetime, **changes: Any) -> Document:
     """Change fields of a locked document without a change of state."""
     changed = replace(document, updated_at=at, **changes)
     await work.documents.update(document, changed)
@@ -157,8 +157,8 @@ class SharedCommit:
         await self.write(work)
 
 
-async def _nothing(_: Work) -> None: ...
+async def _commit_nothing(_: Work) -> None: ...
 
 
 #: The commit of a processor that owes nothing: what its event asks for is done, or no longer wanted.
-nothing: Final[Commit] = SharedCommit(_nothing)
+NOTHING_TO_COMMIT: Final[Commit] = SharedCommit(_commit_nothing)

@@ -29,14 +29,14 @@ Scope = tuple[str, str, str]
 _log = structlog.get_logger()
 
 
-class Content(Protocol):
+class DeletableContent(Protocol):
     async def delete(self, object_key: str) -> None:
         """Remove one object; one that is not there is fine."""
         ...
 
 
 @dataclass(slots=True)
-class Lease:
+class UploadLease:
     """``lost``: the attempt no longer holds its row, and going on is useless."""
 
     lost: bool = False
@@ -48,7 +48,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class UploadAttempt:
     """A PENDING row and, with an Idempotency-Key, the key's scope (tenant, caller, key)."""
 
     document: Document
@@ -59,13 +59,13 @@ class UploadWork(HasDocuments, HasUploads, HasIdempotencyKeys, Protocol):
     """What an upload under way needs of a transaction."""
 
 
-class Attempts:
+class UploadAttempts:
     """Keeps and discards attempts. ``lease_seconds`` is renewed at a third of its length; ``discard_seconds`` is a deadline."""
 
     def __init__(
         self,
         database: Transactions[UploadWork],
-        content: Content,
+        content: DeletableContent,
         clock: Clock,
         *,
         lease_seconds: float = 60.0,
@@ -80,13 +80,13 @@ class Attempts:
         self._discards: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def kept(self, attempt: Attempt) -> AsyncIterator[Lease]:
+    async def with_renewed_lease(self, attempt: UploadAttempt) -> AsyncIterator[UploadLease]:
         """Renews the lease in the background until left."""
-        lease = Lease()
+        lease = UploadLease()
         keeping: list[asyncio.Task[None]] = []
         # Most uploads end long before their first renewal: they need no task of their own.
         begin = asyncio.get_running_loop().call_later(
-            self.lease_seconds / 3, lambda: keeping.append(asyncio.create_task(self._keep(attempt, lease)))
+            self.lease_seconds / 3, lambda: keeping.append(asyncio.create_task(self._renew_lease(attempt, lease)))
         )
         try:
             yield lease
@@ -96,14 +96,14 @@ class Attempts:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
-    async def discard(self, attempt: Attempt) -> None:
+    async def discard(self, attempt: UploadAttempt) -> None:
         """Leave nothing of a failed attempt. What can't be reached now is left to the sweep; raises nothing of ours."""
         task = asyncio.create_task(self._discard(attempt))
         self._discards.add(task)
         task.add_done_callback(self._discards.discard)
         await asyncio.shield(task)
 
-    async def _keep(self, attempt: Attempt, lease: Lease) -> None:
+    async def _renew_lease(self, attempt: UploadAttempt, lease: UploadLease) -> None:
         document = attempt.document
         while True:
             try:
@@ -118,7 +118,7 @@ class Attempts:
                 _log.warning("upload_lease_not_renewed", document_id=str(document.id), code=error.code)
             await asyncio.sleep(self.lease_seconds / 3)
 
-    async def _discard(self, attempt: Attempt) -> None:
+    async def _discard(self, attempt: UploadAttempt) -> None:
         document = attempt.document
         try:
             async with asyncio.timeout(self._discard_seconds):
@@ -130,7 +130,7 @@ class Attempts:
             code = error.code if isinstance(error, DPJError) else "timeout"
             _log.warning("upload_left_to_sweep", document_id=str(document.id), code=code)
 
-    async def _abandon(self, attempt: Attempt) -> bool:
+    async def _abandon(self, attempt: UploadAttempt) -> bool:
         """Whether the row is ABANDONED now. It may have been STORED after all, when only the answer to a commit was lost."""
         document = attempt.document
         try:
@@ -153,31 +153,31 @@ class AbandonedSweep:
     before they are gone; what a crash forgets is found by reconciling the store with the rows.
     """
 
-    REMEMBERED: Final = 1000
+    MAX_PENDING_DELETES: Final = 1000
 
-    def __init__(self, database: Transactions[HasUploads], content: Content) -> None:
+    def __init__(self, database: Transactions[HasUploads], content: DeletableContent) -> None:
         self._database = database
         self._content = content
-        self._owed: deque[str] = deque()
+        self._to_delete: deque[str] = deque()
 
     async def run_once(self, limit: int = 100) -> int:
         """Abandon up to ``limit`` expired attempts and delete their objects; gives how many objects were deleted.
 
         Raises DatabaseUnavailable or ObjectStoreUnavailable; call it again later.
         """
-        deleted = await self._settle()
+        deleted = await self._delete_pending()
         async with self._database.transaction() as work:
-            expired = await work.uploads.abandon_expired(min(limit, self.REMEMBERED))
+            expired = await work.uploads.abandon_expired(min(limit, self.MAX_PENDING_DELETES))
         reach("sweep.abandoned")
         for document in expired:
             _log.info("upload_abandoned", document_id=str(document.id), tenant=document.tenant)
-            self._owed.append(document.object_key)
-        return deleted + await self._settle()
+            self._to_delete.append(document.object_key)
+        return deleted + await self._delete_pending()
 
-    async def _settle(self) -> int:
+    async def _delete_pending(self) -> int:
         deleted = 0
-        while self._owed:
-            await self._content.delete(self._owed[0])
-            self._owed.popleft()
+        while self._to_delete:
+            await self._content.delete(self._to_delete[0])
+            self._to_delete.popleft()
             deleted += 1
         return deleted

@@ -15,9 +15,9 @@ from domain.lifecycle import Status
 from domain.refusals import DocumentNotFound, MetadataInvalid, TransitionRefused
 from domain.shared.crash_points import reach
 from processors.documents.callers import ATTEMPTS, Caller, Origins
-from processors.documents.decisions import NO_NOTE, NOTED, carry_out
+from processors.documents.decisions import NO_NOTE, NOTED, apply_decision
 from processors.documents.personal_texts import PersonalTexts
-from processors.documents.transitions import Origin, audit_line, touch
+from processors.documents.transitions import Origin, audit_line, update_fields
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
 from processors.ports.personal_data import PersonalData
@@ -67,7 +67,7 @@ class Validation:
             origin = await self._origins.sealed(work, document, caller, origin)
             decision = Decision(to=to, actor=origin.actor, at=origin.at, note=self._texts.note(document, note))
             if document.status is Status.VERIFIED:
-                decided = Decided(await carry_out(work, document, decision, origin), pending=False)
+                decided = Decided(await apply_decision(work, document, decision, origin), pending=False)
             elif document.status is Status.STORED and self._is_recorded(document, decision, note):
                 decided = Decided(document, pending=True)
             elif document.status is Status.STORED:
@@ -91,7 +91,7 @@ class Validation:
 
 async def _record(work: StateWork, document: Document, decision: Decision, origin: Origin) -> Document:
     """Keep the decision for the integrity step."""
-    changed = await touch(work, document, origin.at, pending_decision=decision)
+    changed = await update_fields(work, document, origin.at, pending_decision=decision)
     details = {"decision": decision.to.value, "comment": NOTED if decision.note else NO_NOTE}
     await work.timeline.add(
         TimelineEntry(

@@ -34,9 +34,9 @@ from domain.errors import (
 )
 from domain.shared.crash_points import reach
 from processors.ports.database import HeldLock, LockingTransactions
-from processors.ports.ged import Ged, GedDocuments, GedFolders
+from processors.ports.ged import GedDocuments, GedFolders, GedRepository
 from processors.ports.work import HasGedAttempts
-from processors.resilience.closing_streams import closed
+from processors.resilience.closing_streams import closing_stream
 
 _EXTENSIONS: Final = {
     "application/pdf": "pdf",
@@ -63,7 +63,7 @@ Path = tuple[str, ...]
 _OF_DOCUMENT: Final = re.compile(r"DPJ ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
 
 
-class Content(Protocol):
+class ArchivableContent(Protocol):
     def read(self, document: Document) -> AsyncIterator[bytes]:
         """The document's clear bytes, from the store."""
         ...
@@ -100,7 +100,7 @@ def _folder_name(tenant: str) -> str:
 class CopyRemover:
     """Removes copies, those in the document's place and the recorded one wherever it is by now; needs no content."""
 
-    def __init__(self, database: LockingTransactions[HasGedAttempts], ged: Ged) -> None:
+    def __init__(self, database: LockingTransactions[HasGedAttempts], ged: GedRepository) -> None:
         self._database = database
         self._ged = ged
 
@@ -110,39 +110,39 @@ class CopyRemover:
         Raises GedUnavailable (also while a creation may still take effect) or ArchiveRefused.
         """
         folder, name = location(document)
-        async with self._database.lock(lock_of(document)):
-            attempt = await self.open(document)
+        async with self._database.lock(copy_lock(document)):
+            attempt = await self.open_attempt(document)
             found = await self._ged.find((*folder, name))
             if found is None and attempt is not None and not attempt.settled:
                 raise GedOutcomeUnknown("An earlier creation may still take effect.")
-            for copy in await named(self._ged, document) if found is not None else []:
+            for copy in await copies_in_place(self._ged, document) if found is not None else []:
                 await self._ged.delete(copy.id)
-            moved = await self.recorded(document)
+            moved = await self.find_recorded(document)
             if moved is not None:
                 await self._ged.delete(moved)
             if attempt is not None:
-                await self.end(document.id, attempt.attempt)
+                await self.end_attempt(document.id, attempt.attempt)
         return found is not None or moved is not None
 
-    async def recorded(self, document: Document) -> str | None:
+    async def find_recorded(self, document: Document) -> str | None:
         """The recorded copy's id, if the GED has it, in whatever place and under whatever name. Raises GedUnavailable or ArchiveRefused.
 
         Not if it says that it is another document's: a GED that was set up anew may have given the id away once more.
         """
         if document.ged_id is None:
             return None
-        described = await self._ged.described(document.ged_id)
+        described = await self._ged.description_of(document.ged_id)
         if described is None:
             return None
         of = _OF_DOCUMENT.match(described)
         return document.ged_id if of is None or of[1] == str(document.id) else None
 
-    async def open(self, document: Document) -> OpenAttempt | None:
+    async def open_attempt(self, document: Document) -> OpenAttempt | None:
         """The creation whose outcome is not known yet."""
         async with self._database.transaction() as work:
             return await work.ged_attempts.open(document.id)
 
-    async def end(self, document_id: UUID, attempt: UUID) -> None:
+    async def end_attempt(self, document_id: UUID, attempt: UUID) -> None:
         """Its outcome is known."""
         async with self._database.transaction() as work:
             await work.ged_attempts.end(document_id, attempt)
@@ -158,8 +158,8 @@ class ArchiveCopies:
     def __init__(
         self,
         database: LockingTransactions[HasGedAttempts],
-        content: Content,
-        ged: Ged,
+        content: ArchivableContent,
+        ged: GedRepository,
         *,
         settle_seconds: float = 20.0,
         attempt_seconds: float = 10.0,
@@ -185,9 +185,9 @@ class ArchiveCopies:
         for _ in range(2):
             # Folders first: who waited for a folder's lock while holding a document's could starve the pool of both.
             await self._ensure_folder(folder)
-            async with self._database.lock(lock_of(document)) as held:
+            async with self._database.lock(copy_lock(document)) as held:
                 reach("archiving.locked")
-                copy = await self._adopted(document) or await self._created(document, retention_years, held)
+                copy = await self._adopt_existing(document) or await self._create_copy(document, retention_years, held)
             if copy is not None:
                 return copy
             # The GED lost a folder that we knew (removed by someone, or restored from an older backup): once more.
@@ -198,17 +198,17 @@ class ArchiveCopies:
         """See ``CopyRemover.remove``."""
         return await self._remover.remove(document)
 
-    async def _adopted(self, document: Document) -> ArchivedCopy | None:
+    async def _adopt_existing(self, document: Document) -> ArchivedCopy | None:
         """The whole copy that is already there; any other is deleted. Raises GedOutcomeUnknown if one may still appear."""
         folder, name = location(document)
-        attempt = await self._remover.open(document)
+        attempt = await self._remover.open_attempt(document)
         if attempt is None:
             one = await self._ged.find((*folder, name))
             found = [] if one is None else [one]
         else:
-            found = await named(self._ged, document)
+            found = await copies_in_place(self._ged, document)
         for copy in found:
-            if await is_whole(self._ged, copy, document):
+            if await is_intact(self._ged, copy, document):
                 await self._delete_others(found, copy)
                 return ArchivedCopy(copy.id, _path(document), attempt.attempt if attempt else None)
         if attempt is not None and not attempt.settled:
@@ -217,7 +217,7 @@ class ArchiveCopies:
             await self._ged.delete(copy.id)
         return None
 
-    async def _created(self, document: Document, retention_years: int, held: HeldLock) -> ArchivedCopy | None:
+    async def _create_copy(self, document: Document, retention_years: int, held: HeldLock) -> ArchivedCopy | None:
         """A new copy, compared; None if its folder is gone."""
         wanted = GedDocument(
             name=location(document)[1],
@@ -228,22 +228,22 @@ class ArchiveCopies:
             size=_size(document),
         )
         attempt = uuid4()
-        async with self._attempting(document.id, attempt, held) as until:
-            async with closed(_before(self._content.read(document), until)) as content:
+        async with self._open_attempt(document.id, attempt, held) as until:
+            async with closing_stream(_before(self._content.read(document), until)) as content:
                 created = await self._ged.create(location(document)[0], wanted, content)
             if created is None:
-                await self._remover.end(document.id, attempt)
+                await self._remover.end_attempt(document.id, attempt)
                 return None
         reach("archiving.created")
-        if not await is_whole(self._ged, created, document):
+        if not await is_intact(self._ged, created, document):
             await self._ged.delete(created.id)
-            await self._remover.end(document.id, attempt)
+            await self._remover.end_attempt(document.id, attempt)
             raise ArchiveMismatch("The GED gives back other bytes than it was sent.")
         reach("archiving.compared")
         return ArchivedCopy(created.id, _path(document), attempt)
 
     @asynccontextmanager
-    async def _attempting(self, document_id: UUID, attempt: UUID, held: HeldLock) -> AsyncIterator[asyncio.Timeout]:
+    async def _open_attempt(self, document_id: UUID, attempt: UUID, held: HeldLock) -> AsyncIterator[asyncio.Timeout]:
         """An open attempt for the time of a creation, which ends with GedOutcomeUnknown when it can't be kept open.
 
         The attempt stays open, unless the creation says that it has not taken effect and never will.
@@ -272,7 +272,7 @@ class ArchiveCopies:
             raise
         except DPJError:
             with suppress(Transient):
-                await self._remover.end(document_id, attempt)
+                await self._remover.end_attempt(document_id, attempt)
             raise
 
     async def _keep_open(self, document_id: UUID, attempt: UUID, until: asyncio.Timeout) -> None:
@@ -311,21 +311,21 @@ class ArchiveCopies:
             self._folders.popitem(last=False)
 
 
-async def named(ged: GedFolders, document: Document) -> list[GedObject]:
+async def copies_in_place(ged: GedFolders, document: Document) -> list[GedObject]:
     """All that the GED has in the document's place, in the order of their ids. Raises GedUnavailable."""
     folder, name = location(document)
-    async with closed(ged.children(folder)) as children:
+    async with closing_stream(ged.children(folder)) as children:
         found = [child async for child_name, child in children if child_name == name]
     return sorted(found, key=lambda child: child.id)
 
 
-async def is_whole(ged: GedDocuments, copy: GedObject, document: Document) -> bool:
+async def is_intact(ged: GedDocuments, copy: GedObject, document: Document) -> bool:
     """Whether the copy's bytes are the document's. Raises GedUnavailable."""
     if copy.size is not None and copy.size != document.size:
         return False
     digest = hashlib.sha256()
     received = 0
-    async with closed(ged.read(copy.id)) as content:
+    async with closing_stream(ged.read(copy.id)) as content:
         async for piece in content:
             digest.update(piece)
             received += len(piece)
@@ -334,7 +334,7 @@ async def is_whole(ged: GedDocuments, copy: GedObject, document: Document) -> bo
     return digest.hexdigest() == document.sha256
 
 
-def lock_of(document: Document) -> str:
+def copy_lock(document: Document) -> str:
     """The cluster-wide lock under which a document's copies are created and deleted."""
     return f"ged-document:{document.id}"
 
@@ -342,7 +342,7 @@ def lock_of(document: Document) -> str:
 async def _before(content: AsyncIterator[bytes], until: asyncio.Timeout) -> AsyncIterator[bytes]:
     """``content``, but not its end once the time is over: a process that was suspended must not complete what it began."""
     loop = asyncio.get_running_loop()
-    async with closed(content) as pieces:
+    async with closing_stream(content) as pieces:
         async for piece in pieces:
             yield piece
     if loop.time() >= (until.when() or 0.0):

@@ -18,10 +18,10 @@ import structlog
 from domain.documents import Document, TimelineEntry
 from domain.errors import DocumentBusy, Permanent
 from domain.events import DocumentArchived, DocumentUploaded, DocumentValidated, Event
-from domain.lifecycle import GOING, Status
+from domain.lifecycle import ERASURE_STATES, Status
 from domain.retention import years_after
 from domain.shared.crash_points import reach
-from processors.documents.transitions import Origin, advance, nothing, touch
+from processors.documents.transitions import NOTHING_TO_COMMIT, Origin, transition, update_fields
 from processors.events.archive_copies import ArchiveCopies, ArchivedCopy
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
@@ -62,36 +62,36 @@ class ArchivingProcessor:
         """A document that can't be archived becomes ARCHIVE_FAILED; without its plan it can still be archived later."""
         if isinstance(event, DocumentValidated):
             return partial(self._fail, event, code)
-        return nothing
+        return NOTHING_TO_COMMIT
 
     async def _archive(self, event: DocumentValidated) -> Commit:
         async with self._database.transaction() as work:
             document = await work.documents.get(event.document_id)
             archived, years = await _rule(work, document)
-        if document.status in GOING:
+        if document.status in ERASURE_STATES:
             await self._remove(document)
-            return nothing
+            return NOTHING_TO_COMMIT
         if document.status is not Status.VALIDATED:
-            return nothing
+            return NOTHING_TO_COMMIT
         if not archived:
             return partial(self._plan, event)
         try:
             copy = await self._copies.put(document, years)
         except Permanent:
             # An erasure that began meanwhile takes the content away under us; then nothing is wrong.
-            now = await self._look(event.document_id)
-            if now.status not in GOING:
+            now = await self._load(event.document_id)
+            if now.status not in ERASURE_STATES:
                 raise
             await self._remove(now)
-            return nothing
+            return NOTHING_TO_COMMIT
         reach("archiving.copied")
-        now = await self._look(event.document_id)
-        if now.status in GOING:
+        now = await self._load(event.document_id)
+        if now.status in ERASURE_STATES:
             await self._remove(now)
-            return nothing
+            return NOTHING_TO_COMMIT
         return partial(self._finish, event, copy, years)
 
-    async def _look(self, document_id: UUID) -> Document:
+    async def _load(self, document_id: UUID) -> Document:
         async with self._database.transaction() as work:
             return await work.documents.get(document_id)
 
@@ -101,11 +101,11 @@ class ArchivingProcessor:
 
     async def _plan(self, event: DocumentUploaded | DocumentValidated, work: ArchivingWork) -> None:
         document = await work.documents.lock(event.document_id)
-        if document.archive_planned is not None or document.status in GOING:
+        if document.archive_planned is not None or document.status in ERASURE_STATES:
             return
         archived, years = await _rule(work, document)
         at = self._clock.now()
-        await touch(work, document, at, archive_planned=archived, retention_years=years)
+        await update_fields(work, document, at, archive_planned=archived, retention_years=years)
         await work.timeline.add(
             TimelineEntry(
                 document_id=document.id,
@@ -119,7 +119,7 @@ class ArchivingProcessor:
 
     async def _finish(self, event: DocumentValidated, copy: ArchivedCopy, years: int, work: ArchivingWork) -> None:
         document = await work.documents.lock(event.document_id)
-        if document.status in GOING:
+        if document.status in ERASURE_STATES:
             # Erasure began after our last look: nothing is written, and the next try removes the copy.
             raise DocumentBusy("The document is being erased.")
         if document.status is not Status.VALIDATED:
@@ -130,7 +130,7 @@ class ArchivingProcessor:
         # The type's rule may have been made shorter since we read it; the document then has its years in its own row.
         years = max(years, document.retention_years or 0)
         origin = Origin(actor=ACTOR, at=self._clock.now(), correlation_id=event.correlation_id)
-        await advance(
+        await transition(
             work,
             document,
             Status.ARCHIVED,
@@ -166,7 +166,7 @@ class ArchivingProcessor:
         if document.status is not Status.VALIDATED:
             return
         origin = Origin(actor=ACTOR, at=self._clock.now(), correlation_id=event.correlation_id)
-        await advance(work, document, Status.ARCHIVE_FAILED, origin, details={"code": code}, failure_code=code)
+        await transition(work, document, Status.ARCHIVE_FAILED, origin, details={"code": code}, failure_code=code)
 
 
 async def _rule(work: HasDocumentTypes, document: Document) -> tuple[bool, int]:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from domain.antivirus import Finding, Verdict
+from domain.antivirus import ScanResult, ScanVerdict
 from domain.documents import Document
 from domain.errors import (
     ContentUnscannable,
@@ -27,27 +27,27 @@ from domain.errors import (
 from domain.events import DocumentQuarantined, DocumentUploaded, DocumentVerified, Event
 from domain.lifecycle import Status
 from domain.shared.crash_points import reach
-from processors.documents.decisions import carry_out
-from processors.documents.transitions import Origin, advance, nothing
-from processors.events.antivirus import NoAntivirus, Scanner
+from processors.documents.decisions import apply_decision
+from processors.documents.transitions import NOTHING_TO_COMMIT, Origin, transition
+from processors.events.antivirus import DocumentScanner, NoAntivirus
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
 from processors.ports.work import Commit, StateWork
-from processors.resilience.closing_streams import closed
+from processors.resilience.closing_streams import closing_stream
 
 ACTOR: Final = "system:integrity"
 
 _log = structlog.get_logger()
 
 
-#: What of the antivirus's findings a document does not survive, and the reason code of its quarantine.
-_CONDEMNED: Final = {
-    Finding.INFECTED: MalwareFound.code,
-    Finding.UNSCANNABLE: ContentUnscannable.code,
+#: Reason codes of quarantine, by what the antivirus found.
+QUARANTINE_CODES: Final = {
+    ScanResult.INFECTED: MalwareFound.code,
+    ScanResult.UNSCANNABLE: ContentUnscannable.code,
 }
 
 
-class Content(Protocol):
+class VerifiableContent(Protocol):
     def read(self, document: Document) -> AsyncIterator[bytes]:
         """The document's clear bytes, from the store."""
         ...
@@ -61,7 +61,11 @@ class IntegrityProcessor:
     handles: Final[tuple[type[Event], ...]] = (DocumentUploaded,)
 
     def __init__(
-        self, database: Transactions[StateWork], content: Content, clock: Clock, scanner: Scanner | None = None
+        self,
+        database: Transactions[StateWork],
+        content: VerifiableContent,
+        clock: Clock,
+        scanner: DocumentScanner | None = None,
     ) -> None:
         self._database = database
         self._content = content
@@ -75,24 +79,24 @@ class IntegrityProcessor:
         async with self._database.transaction() as work:
             document = await work.documents.get(document_id)
         if document.status is not Status.STORED:
-            return nothing
+            return NOTHING_TO_COMMIT
         try:
             verdict = await self._verify(document)
         except (EnvelopeInvalid, WrongKey, ObjectMissing, IntegrityMismatch) as damage:
             return partial(self._quarantine, event, damage.code)
         reach("integrity.read")
-        condemned = _CONDEMNED.get(verdict.finding)
-        if condemned is not None:
+        quarantine_code = QUARANTINE_CODES.get(verdict.finding)
+        if quarantine_code is not None:
             # Who sent it may read the timeline: what was found is for the operators alone.
             ids = {"document_id": str(document.id), "tenant": document.tenant}
-            _log.error("document_condemned", code=condemned, signature=verdict.signature, **ids)
-            return partial(self._quarantine, event, condemned)
+            _log.error("document_condemned", code=quarantine_code, signature=verdict.signature, **ids)
+            return partial(self._quarantine, event, quarantine_code)
         return partial(self._accept, event, verdict)
 
     async def give_up(self, event: Event, code: str) -> Commit:
         return partial(self._quarantine, event, code)
 
-    async def _verify(self, document: Document) -> Verdict:
+    async def _verify(self, document: Document) -> ScanVerdict:
         digest = hashlib.sha256()
         size = 0
 
@@ -103,19 +107,19 @@ class IntegrityProcessor:
                 size += len(piece)
                 yield piece
 
-        async with closed(self._content.read(document)) as clear, closed(hashed(clear)) as passing:
+        async with closing_stream(self._content.read(document)) as clear, closing_stream(hashed(clear)) as passing:
             verdict = await self._scanner.scan(passing, document)
         if size != document.size or digest.hexdigest() != document.sha256:
             raise IntegrityMismatch
         return verdict
 
-    async def _accept(self, event: Event, verdict: Verdict, work: StateWork) -> None:
+    async def _accept(self, event: Event, verdict: ScanVerdict, work: StateWork) -> None:
         document = await work.documents.lock(_document_id(event))
         if document.status is not Status.STORED:
             return
         origin = Origin(actor=ACTOR, at=self._clock.now(), correlation_id=event.correlation_id)
         decision = document.pending_decision
-        verified = await advance(
+        verified = await transition(
             work,
             document,
             Status.VERIFIED,
@@ -136,13 +140,13 @@ class IntegrityProcessor:
         if decision is not None:
             # The decision is the person's: their pseudonym goes on record, with the time at which it takes effect.
             decided = Origin(actor=decision.actor, at=origin.at, correlation_id=event.correlation_id)
-            await carry_out(work, verified, decision, decided)
+            await apply_decision(work, verified, decision, decided)
 
     async def _quarantine(self, event: Event, code: str, work: StateWork) -> None:
         document = await work.documents.lock(_document_id(event))
         if document.status is not Status.STORED:
             return
-        await advance(
+        await transition(
             work,
             document,
             Status.QUARANTINED,

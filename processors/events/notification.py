@@ -23,12 +23,12 @@ from domain.events import (
     DocumentValidated,
     Event,
 )
-from domain.lifecycle import GOING
+from domain.lifecycle import ERASURE_STATES
 from domain.mail import OutgoingMail, RenderedMail
 from domain.records import NotificationRecord
 from domain.shared.crash_points import reach
 from processors.documents.personal_texts import PersonalTexts
-from processors.documents.transitions import nothing
+from processors.documents.transitions import NOTHING_TO_COMMIT
 from processors.events.operator_mails import OperatorMails
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
@@ -87,13 +87,13 @@ class NotificationProcessor:
         event = _document_event(event)
         if self._operators is not None and isinstance(event, DocumentQuarantined):
             # First: nobody else is told if the depositor's own address is refused.
-            await self._operators.tell(event)
+            await self._operators.notify(event)
         async with self._database.transaction() as work:
             # The attempt is written down before it is made, so that attempts which never came back count too.
             document = await work.documents.lock(event.document_id)
             record = await self._record(work, document, event)
-            if record.status == "SENT" or document.status in GOING:
-                return nothing
+            if record.status == "SENT" or document.status in ERASURE_STATES:
+                return NOTHING_TO_COMMIT
             record = replace(record, status="PENDING", attempt=record.attempt + 1)
             await work.notifications.put(record)
             values = await _values(work, document, event) | self._said(document)

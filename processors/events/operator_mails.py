@@ -29,12 +29,12 @@ TEMPLATE: Final = "operators-quarantine"
 _log = structlog.get_logger()
 
 
-class MailRenderer(Protocol):
+class OperatorMailRenderer(Protocol):
     def render(self, template: str, language: Language, values: Mapping[str, Any]) -> RenderedMail: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operators:
+class OperatorRecipients:
     """Who is told, and how: mail addresses, one language for all of them."""
 
     addresses: Sequence[str] = field(repr=False)
@@ -52,10 +52,10 @@ class OperatorMails:
         self,
         database: Transactions[OperatorMailWork],
         personal: PersonalData,
-        renderer: MailRenderer,
+        renderer: OperatorMailRenderer,
         sender: MailSender,
         clock: Clock,
-        operators: Operators,
+        operators: OperatorRecipients,
         *,
         mail_domain: str,
     ) -> None:
@@ -67,7 +67,7 @@ class OperatorMails:
         self._operators = operators
         self._mail_domain = mail_domain
 
-    async def tell(self, event: DocumentQuarantined) -> None:
+    async def notify(self, event: DocumentQuarantined) -> None:
         """Write to every operator who has not been written to of this event. Raises MailUnavailable, DatabaseUnavailable."""
         for address in self._operators.addresses:
             async with self._database.transaction() as work:

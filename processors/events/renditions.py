@@ -18,16 +18,16 @@ import structlog
 from domain.documents import Document, Rendition, TimelineEntry
 from domain.errors import DocumentBusy, DPJError, Permanent
 from domain.events import DocumentVerified, Event
-from domain.lifecycle import GOING, READABLE, Status
+from domain.lifecycle import ERASURE_STATES, READABLE, Status
 from domain.objects import StoredObject
 from domain.renderings import RENDERED_TYPES, THUMBNAIL_BOXES, NoThumbnail, Rendered, Thumbnail
 from domain.shared.crash_points import reach
-from processors.documents.transitions import nothing, touch
+from processors.documents.transitions import NOTHING_TO_COMMIT, update_fields
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
 from processors.ports.metadata import ExtendedMetadata
 from processors.ports.work import Commit, HasDocuments, HasRenditions, HasTimeline
-from processors.resilience.closing_streams import closed
+from processors.resilience.closing_streams import closing_stream
 
 ACTOR: Final = "system:renditions"
 READY: Final = "THUMBNAILS_READY"
@@ -39,7 +39,7 @@ _VERIFIED: Final = READABLE - {Status.STORED}
 _log = structlog.get_logger()
 
 
-class Content(Protocol):
+class RenditionContent(Protocol):
     def read(self, document: Document) -> AsyncIterator[bytes]:
         """The document's clear bytes, from the store."""
         ...
@@ -72,7 +72,7 @@ class RenditionProcessor:
     def __init__(
         self,
         database: Transactions[RenditionWork],
-        content: Content,
+        content: RenditionContent,
         renderer: Renderer,
         extended: ExtendedMetadata,
         clock: Clock,
@@ -92,11 +92,11 @@ class RenditionProcessor:
         async with self._database.transaction() as work:
             document = await work.documents.get(event.document_id)
             recorded = {rendition.role for rendition in await work.renditions.of(document.id)}
-        if document.status in GOING:
+        if document.status in ERASURE_STATES:
             await self._remove(document)
-            return nothing
+            return NOTHING_TO_COMMIT
         if document.status not in _VERIFIED or set(_ROLES) <= recorded:
-            return nothing
+            return NOTHING_TO_COMMIT
         try:
             rendered = await self._rendered(document)
             # Facts first: while their store is away, nothing is put into the other one again and again.
@@ -115,7 +115,7 @@ class RenditionProcessor:
             # An erasure that began meanwhile takes the object away under us; then nothing is wrong.
             if await self._is_going(document.id):
                 await self._remove(document)
-                return nothing
+                return NOTHING_TO_COMMIT
             raise
         if rendered.reason is not None:
             return partial(self._without, event, rendered.reason)
@@ -137,7 +137,7 @@ class RenditionProcessor:
         return rendered
 
     async def _render(self, document: Document) -> Rendered:
-        async with closed(self._content.read(document)) as clear:
+        async with closing_stream(self._content.read(document)) as clear:
             return await self._renderer.render(clear, document.mime_type or "")
 
     async def _all_stored(self, document: Document, thumbnails: Sequence[Thumbnail]) -> list[Rendition]:
@@ -171,7 +171,7 @@ class RenditionProcessor:
 
     async def _is_going(self, document_id: UUID) -> bool:
         async with self._database.transaction() as work:
-            return (await work.documents.get(document_id)).status in GOING
+            return (await work.documents.get(document_id)).status in ERASURE_STATES
 
     async def _remove(self, document: Document) -> None:
         """Take back what an attempt before the erasure may have left."""
@@ -185,7 +185,7 @@ class RenditionProcessor:
             await work.renditions.put(rendition)
         at = self._clock.now()
         if document.thumbnail_note is not None:
-            await touch(work, document, at, thumbnail_note=None)
+            await update_fields(work, document, at, thumbnail_note=None)
         sizes = {rendition.role: f"{rendition.width}x{rendition.height}" for rendition in renditions}
         await work.timeline.add(
             TimelineEntry(
@@ -200,7 +200,7 @@ class RenditionProcessor:
 
     async def _given_up(self, event: DocumentVerified, code: str, work: RenditionWork) -> None:
         document = await work.documents.lock(event.document_id)
-        if document.status not in GOING:
+        if document.status not in ERASURE_STATES:
             await self._note(document, code, work)
 
     async def _without(self, event: DocumentVerified, reason: NoThumbnail, work: RenditionWork) -> None:
@@ -210,7 +210,7 @@ class RenditionProcessor:
         if document.thumbnail_note == reason:
             return
         at = self._clock.now()
-        await touch(work, document, at, thumbnail_note=reason)
+        await update_fields(work, document, at, thumbnail_note=reason)
         await work.timeline.add(
             TimelineEntry(
                 document_id=document.id,
@@ -225,7 +225,7 @@ class RenditionProcessor:
 
 async def _held(event: DocumentVerified, work: RenditionWork) -> Document:
     document = await work.documents.lock(event.document_id)
-    if document.status in GOING:
+    if document.status in ERASURE_STATES:
         # Erasure began after our last look: nothing is written, and the next try removes what was stored.
         raise DocumentBusy("The document is being erased.")
     return document

@@ -1,9 +1,9 @@
-"""Documents with which the antivirus has failed: tried again as long as it takes while that may be the antivirus's fault, and not
-for ever where it is the document's. Else one file that an engine takes too long for, or dies of, would hold its partition until a
+"""Limits how often a document is scanned with which the antivirus fails: no limit while that may be the antivirus's fault, one
+where it is the document's. Else one file that an engine takes too long for, or dies of, would hold its partition until a
 person acts.
 
 A failure counts against a document if the engine had been shown all of it and, just before, had found nothing in as many zero
-bytes: so it was there, and neither its settings nor its disk forbid a stream of that length. Suspects are tried one at a time:
+bytes: so it was there, and neither its settings nor its disk forbid a stream of that length. Documents that failed are scanned one at a time:
 one that ends the engine takes no other one with it. Counted in this process; a restart, or another process, begins anew.
 """
 
@@ -14,44 +14,44 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import Final
 from uuid import UUID
 
-from domain.antivirus import Finding, Verdict
+from domain.antivirus import ScanResult, ScanVerdict
 from domain.documents import Document
 from domain.errors import AntivirusLimitExceeded, AntivirusUnavailable
-from processors.ports.antivirus import Engine
-from processors.resilience.closing_streams import closed
+from processors.ports.antivirus import AntivirusEngine
+from processors.resilience.closing_streams import closing_stream
 
 #: Failures that count, until the document is unscannable: minutes, at the pace of an event that is held.
-TRIES: Final = 5
+MAX_FAILURES: Final = 5
 #: A limit that the engine names needs no more proof than that it is there again.
-TRIES_AT_A_LIMIT: Final = 1
-#: The oldest of more suspects than these begins anew.
-SUSPECTS: Final = 10_000
+MAX_FAILURES_AT_LIMIT: Final = 1
+#: Documents whose failures are counted; with more, the oldest begins anew.
+MAX_TRACKED_DOCUMENTS: Final = 10_000
 _PIECE: Final = bytes(1 << 18)
 
 
-class SuspectsScanner:
-    """See ``processors.events.antivirus.Scanner``."""
+class RetryLimitedScanner:
+    """See ``processors.events.antivirus.DocumentScanner``."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: AntivirusEngine) -> None:
         self._engine = engine
         self._failures: dict[UUID, int] = {}
-        self._one_at_a_time = asyncio.Lock()
+        self._retry_lock = asyncio.Lock()
 
-    async def scan(self, content: AsyncIterable[bytes], document: Document) -> Verdict:
+    async def scan(self, content: AsyncIterable[bytes], document: Document) -> ScanVerdict:
         if document.id not in self._failures:
-            return await self._try(content, document.id)
-        async with self._one_at_a_time:
-            await self._do_well(document.size or 0)
-            return await self._try(content, document.id)
+            return await self._scan_once(content, document.id)
+        async with self._retry_lock:
+            await self._probe_engine(document.size or 0)
+            return await self._scan_once(content, document.id)
 
-    async def _do_well(self, size: int) -> None:
+    async def _probe_engine(self, size: int) -> None:
         """Raises AntivirusUnavailable where the engine does not take so many zero bytes, or finds something in them."""
-        async with closed(_zeros(size)) as zeros:
+        async with closing_stream(_zeros(size)) as zeros:
             verdict = await self._engine.scan(zeros)
-        if verdict.finding is not Finding.CLEAN:
+        if verdict.finding is not ScanResult.CLEAN:
             raise AntivirusUnavailable("The antivirus finds something in nothing.", outage=False)
 
-    async def _try(self, content: AsyncIterable[bytes], document_id: UUID) -> Verdict:
+    async def _scan_once(self, content: AsyncIterable[bytes], document_id: UUID) -> ScanVerdict:
         shown = False
 
         async def whole() -> AsyncIterator[bytes]:
@@ -61,27 +61,27 @@ class SuspectsScanner:
             shown = True
 
         try:
-            async with closed(whole()) as passing:
+            async with closing_stream(whole()) as passing:
                 verdict = await self._engine.scan(passing)
         except AntivirusUnavailable as error:
-            if shown and self._counted(document_id) >= _enough(error):
+            if shown and self._count_failure(document_id) >= _allowed_failures(error):
                 del self._failures[document_id]
-                return Verdict(Finding.UNSCANNABLE, error.code)
+                return ScanVerdict(ScanResult.UNSCANNABLE, error.code)
             raise
         self._failures.pop(document_id, None)
         return verdict
 
-    def _counted(self, document_id: UUID) -> int:
-        """Failures that count, with this one; the first makes it a suspect, no more."""
+    def _count_failure(self, document_id: UUID) -> int:
+        """Failures that count, with this one; the first only begins the count."""
         count = self._failures.pop(document_id, -1) + 1
-        if len(self._failures) >= SUSPECTS:
+        if len(self._failures) >= MAX_TRACKED_DOCUMENTS:
             del self._failures[next(iter(self._failures))]
         self._failures[document_id] = count
         return count
 
 
-def _enough(error: AntivirusUnavailable) -> int:
-    return TRIES_AT_A_LIMIT if isinstance(error, AntivirusLimitExceeded) else TRIES
+def _allowed_failures(error: AntivirusUnavailable) -> int:
+    return MAX_FAILURES_AT_LIMIT if isinstance(error, AntivirusLimitExceeded) else MAX_FAILURES
 
 
 async def _zeros(size: int) -> AsyncIterator[bytes]:

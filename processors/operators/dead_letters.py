@@ -20,9 +20,9 @@ from domain.dead_letters import REDRIVEN_FOR, REPLAYS, DeadLetter, HeldEvent, Re
 from domain.documents import Document
 from domain.errors import DPJError, Transient
 from domain.events import TOPICS, DocumentEvent, DocumentUploaded, DocumentValidated, Event, dead_letter_topic
-from domain.lifecycle import GOING, Status, is_allowed
+from domain.lifecycle import ERASURE_STATES, Status, is_allowed
 from domain.refusals import DocumentNotFound
-from processors.documents.transitions import Origin, advance, audit_line, touch
+from processors.documents.transitions import Origin, audit_line, transition, update_fields
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
 from processors.ports.work import HasDeadLetterMarks, HasHeldOrders, HasInbox, HasOutbox, HasRefusedRows, StateWork
@@ -42,7 +42,7 @@ class Decoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ActionResult:
     """``outcome``: ``done``, ``handled`` (was before), or ``refused``; ``note`` says what it means or why."""
 
     outcome: str
@@ -61,7 +61,7 @@ class _DryRun(Exception):
     """Rolls back a transaction that was only tried."""
 
 
-class OperatorDesk:
+class OperatorActions:
     """Acts of the operator whose pseudonym is ``actor``. Raises DatabaseUnavailable, RegistryUnavailable."""
 
     def __init__(self, database: Transactions[OperatorWork], decoder: Decoder, clock: Clock, actor: str) -> None:
@@ -72,12 +72,14 @@ class OperatorDesk:
 
     # --- dead letters --------------------------------------------------------------------------------------------
 
-    async def redrive(self, letter: DeadLetter, *, apply: bool, cap: int = REPLAY_CAP, force: bool = False) -> Result:
+    async def redrive(
+        self, letter: DeadLetter, *, apply: bool, cap: int = REPLAY_CAP, force: bool = False
+    ) -> ActionResult:
         """Have the consumer that gave the event up take it again. ``force`` passes over cap and decodability."""
         event = await self.decoded(letter)
 
         async def act(work: OperatorWork) -> str:
-            consumer, topic = _sound(letter)
+            consumer, topic = _checked_route(letter)
             if letter.replays >= cap and not force:
                 raise _Refusal(f"redriven {letter.replays} times already (cap {cap}); --force passes over that")
             if event is None and not force:
@@ -93,7 +95,7 @@ class OperatorDesk:
 
         return await self._run(act, apply=apply)
 
-    async def discard(self, letter: DeadLetter, reason: str, *, apply: bool) -> Result:
+    async def discard(self, letter: DeadLetter, reason: str, *, apply: bool) -> ActionResult:
         """Take the letter off the list for good. The document stays what it is."""
         event = await self.decoded(letter)
 
@@ -117,7 +119,7 @@ class OperatorDesk:
 
     # --- held events, refused rows -------------------------------------------------------------------------------
 
-    async def give_up(self, consumer: str, event_id: UUID, reason: str, *, apply: bool) -> Result:
+    async def give_up(self, consumer: str, event_id: UUID, reason: str, *, apply: bool) -> ActionResult:
         """Have ``consumer`` give up an event that it holds, at its next try: the document's state says so, and a letter is written."""
 
         async def act(work: OperatorWork) -> str:
@@ -126,26 +128,26 @@ class OperatorDesk:
                 raise _Refusal("not held by that consumer, or ordered already; see: dpj dlq held")
             entity = ("document", held.document_key) if _is_id(held.document_key) else ("event", str(event_id))
             details = {**_of(held), "reason": reason}
-            await self._say(work, held.tenant, entity, "event.given_up", details, None)
+            await self._audit_line(work, held.tenant, entity, "event.given_up", details, None)
             return f"{consumer} gives it up at its next try, with code given_up_by_operator"
 
         return await self._run(act, apply=apply)
 
-    async def retry_refused(self, row_id: int, *, apply: bool) -> Result:
+    async def retry_refused(self, row_id: int, *, apply: bool) -> ActionResult:
         """Have the relay send a refused outbox row again."""
 
         async def act(work: OperatorWork) -> str:
-            row = _there(await work.refused.retry(row_id))
+            row = _existing_row(await work.refused.retry(row_id))
             await self._settled(work, row, "outbox.retried", {})
             return f"sent again, then {row.waiting} that wait for it"
 
         return await self._run(act, apply=apply)
 
-    async def drop_refused(self, row_id: int, reason: str, *, apply: bool) -> Result:
+    async def drop_refused(self, row_id: int, reason: str, *, apply: bool) -> ActionResult:
         """Never send a refused outbox row."""
 
         async def act(work: OperatorWork) -> str:
-            row = _there(await work.refused.drop(row_id))
+            row = _existing_row(await work.refused.drop(row_id))
             await self._settled(work, row, "outbox.dropped", {"reason": reason})
             return f"never sent; {row.waiting} that wait for it go on"
 
@@ -153,7 +155,7 @@ class OperatorDesk:
 
     # --- common --------------------------------------------------------------------------------------------------
 
-    async def _run(self, act: _Act, *, apply: bool) -> Result:
+    async def _run(self, act: _Action, *, apply: bool) -> ActionResult:
         note = ""
         try:
             async with self._database.transaction() as work:
@@ -161,20 +163,20 @@ class OperatorDesk:
                 if not apply:
                     raise _DryRun
         except _DryRun:
-            return Result("done", note)
-        except _Handled:
-            return Result("handled", "redriven or discarded before")
+            return ActionResult("done", note)
+        except _AlreadyHandled:
+            return ActionResult("handled", "redriven or discarded before")
         except _Refusal as refusal:
-            return Result("refused", str(refusal))
+            return ActionResult("refused", str(refusal))
         except Transient:
             raise
         except DPJError as error:
-            return Result("refused", error.detail or error.code)
-        return Result("done", note)
+            return ActionResult("refused", error.detail or error.code)
+        return ActionResult("done", note)
 
     async def _mark(self, work: HasDeadLetterMarks, letter: DeadLetter, act: str, reason: str | None) -> None:
         if not await work.dead_letters.mark(letter.place, act, self._actor, reason):
-            raise _Handled
+            raise _AlreadyHandled
 
     def _origin(self, event: Event | None) -> Origin:
         correlation_id = uuid4() if event is None else event.correlation_id
@@ -193,14 +195,14 @@ class OperatorDesk:
             "letter": letter.place.address,
             **details,
         }
-        await self._say(work, event.tenant if event else None, entity, action, facts, event)
+        await self._audit_line(work, event.tenant if event else None, entity, action, facts, event)
 
     async def _settled(self, work: HasOutbox, row: RefusedRow, action: str, details: Mapping[str, object]) -> None:
         entity = ("document", row.key) if row.key and _is_id(row.key) else ("outbox_row", str(row.id))
         facts = {"row": row.id, "topic": row.topic, "code": row.code, "event_id": row.event_id and str(row.event_id)}
-        await self._say(work, None, entity, action, {**facts, **details}, None)
+        await self._audit_line(work, None, entity, action, {**facts, **details}, None)
 
-    async def _say(
+    async def _audit_line(
         self,
         work: HasOutbox,
         tenant: str | None,
@@ -213,11 +215,11 @@ class OperatorDesk:
         await work.outbox.add(line)
 
 
-class _Act(Protocol):
+class _Action(Protocol):
     async def __call__(self, work: OperatorWork) -> str: ...
 
 
-class _Handled(Exception):
+class _AlreadyHandled(Exception):
     """Another run, or another operator, was first."""
 
 
@@ -232,29 +234,29 @@ async def reinstate(work: StateWork, consumer: str, event: Event, origin: Origin
         document = await work.documents.lock(event.document_id)
     except DocumentNotFound:
         raise _Refusal("its document is not in the database") from None
-    if document.status in GOING:
+    if document.status in ERASURE_STATES:
         raise _Refusal(f"its document is {document.status.value}")
     if consumer == "integrity":
-        return _still(document, Status.STORED)
+        return _checked_status(document, Status.STORED)
     if consumer == "archiving" and isinstance(event, DocumentValidated):
         return await _validated_again(work, document, origin)
     if consumer == "archiving" and isinstance(event, DocumentUploaded) and document.archive_planned is not None:
         raise _Refusal("its plan was made since: nothing is left to do")
     if consumer == "renditions" and document.thumbnail_note is not None:
-        await touch(work, document, origin.at, thumbnail_note=None)
+        await update_fields(work, document, origin.at, thumbnail_note=None)
         return "its thumbnail is still to come again"
     return f"its document stays {document.status.value}"
 
 
 async def _validated_again(work: StateWork, document: Document, origin: Origin) -> str:
     if document.status is not Status.ARCHIVE_FAILED:
-        return _still(document, Status.VALIDATED)
+        return _checked_status(document, Status.VALIDATED)
     details = {"after": document.failure_code}
-    await advance(work, document, Status.VALIDATED, origin, details=details, failure_code=None)
+    await transition(work, document, Status.VALIDATED, origin, details=details, failure_code=None)
     return "its document: ARCHIVE_FAILED -> VALIDATED"
 
 
-def _still(document: Document, needed: Status) -> str:
+def _checked_status(document: Document, needed: Status) -> str:
     """The document is as the event needs it. Raises _Refusal if it is not."""
     if document.status is needed:
         return f"its document stays {needed.value}"
@@ -263,7 +265,7 @@ def _still(document: Document, needed: Status) -> str:
     raise _Refusal(f"its document is {document.status.value}: nothing is left to do")
 
 
-def _sound(letter: DeadLetter) -> tuple[str, str]:
+def _checked_route(letter: DeadLetter) -> tuple[str, str]:
     """Consumer and origin topic. Raises _Refusal if it can't be sent anywhere."""
     if letter.cut_bytes:
         raise _Refusal(
@@ -291,7 +293,7 @@ def _redriven_headers(letter: DeadLetter, consumer: str) -> dict[str, str]:
     return {**kept, **event_id, REPLAYS: str(letter.replays + 1), REDRIVEN_FOR: consumer}
 
 
-def _there(row: RefusedRow | None) -> RefusedRow:
+def _existing_row(row: RefusedRow | None) -> RefusedRow:
     if row is None:
         raise _Refusal("no such refused row, or settled before; see: dpj outbox refused")
     return row

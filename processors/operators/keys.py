@@ -1,4 +1,4 @@
-"""What an operator does about the keys that wrap documents' keys: create, rotate, rewrap, retire, and look.
+"""Administration of the key-encryption keys: create, rotate, rewrap, retire, status.
 
 Rewrapping walks the rows of each older version by id, beside live traffic, and replaces each wrapped key by compare-and-set;
 objects are never touched. A row that was moved is no longer found under its old version, so a run that was cut off anywhere
@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 from domain.errors import DPJError, TenantKeyMissing, Transient
-from domain.key_encryption_keys import Canary, KeptKey, KeyState, KeyUse
+from domain.key_encryption_keys import Canary, KeyState, KeyUse, StoredWrappedKey
 from domain.keys import EncryptionContext, WrappedKey, is_tenant
 from domain.refusals import KeyVersionInUse, TenantInvalid
 from processors.documents.transitions import Origin, audit_line
@@ -28,10 +28,10 @@ from processors.ports.work import HasOutbox
 #: Keys in one call to the keyring and one statement: a few milliseconds of each.
 BATCH: Final = 200
 #: Rows that were held when their turn came are passed over; so many walks look for them again.
-WALKS: Final = 5
-WALK_PAUSE: Final = 1.0
+MAX_PASSES: Final = 5
+PASS_PAUSE: Final = 1.0
 #: How far the clocks of two machines may differ.
-CLOCKS: Final = timedelta(minutes=1)
+CLOCK_SKEW: Final = timedelta(minutes=1)
 
 
 class TenantKeys(Protocol):
@@ -67,11 +67,11 @@ class WrappedKeys(Protocol):
         """Under all keys, or under those of ``scheme`` called ``names``: that costs no look at the others' rows."""
         ...
 
-    async def page(self, use: KeyUse, after: UUID | None, limit: int) -> Sequence[KeptKey]:
+    async def page(self, use: KeyUse, after: UUID | None, limit: int) -> Sequence[StoredWrappedKey]:
         """In the order of document ids, from just after ``after``."""
         ...
 
-    async def replace(self, pairs: Sequence[tuple[KeptKey, WrappedKey]]) -> int:
+    async def replace(self, pairs: Sequence[tuple[StoredWrappedKey, WrappedKey]]) -> int:
         """How many were replaced. Those that are no longer what they were, or are held by somebody now, are left."""
         ...
 
@@ -84,7 +84,7 @@ class WrappedKeys(Protocol):
         ...
 
 
-class KeptCanaries(Protocol):
+class MovableCanaries(Protocol):
     """See ``processors.resilience.canary_keyring``. Raises DatabaseUnavailable."""
 
     async def of(self, scheme: str, key_name: str) -> Sequence[Canary]: ...
@@ -106,13 +106,13 @@ class Rewrapping:
     moved: int = 0
     canaries: int = 0
     failed: dict[UUID, str] = field(default_factory=dict)
-    left: int = 0
+    remaining: int = 0
 
 
-Tell = Callable[[Rewrapping], None]
+OnRewrapProgress = Callable[[Rewrapping], None]
 
 
-class Pace:
+class Throttle:
     """At most ``rate`` keys per second. ``monotonic`` gives seconds, ``sleep`` waits for some."""
 
     def __init__(self, rate: float, monotonic: Callable[[], float], sleep: Callable[[float], Awaitable[None]]) -> None:
@@ -137,14 +137,14 @@ class Pace:
             await self._sleep(self._free_at - now)
 
 
-class KeyCare:
+class KeyAdministration:
     """Acts of the operator whose pseudonym is ``actor``."""
 
     def __init__(
         self,
         keys: TenantKeys,
         wrapped: WrappedKeys,
-        canaries: KeptCanaries,
+        canaries: MovableCanaries,
         database: LockingTransactions[HasOutbox],
         clock: Clock,
         actor: str,
@@ -162,19 +162,19 @@ class KeyCare:
             raise TenantInvalid("A tenant has 1 to 63 letters, digits, '.', '_' and '-', the first a letter or digit.")
         if await self._keys.states(tenant):
             return False
-        await self._say(tenant, "key.creating", {})
+        await self._audit(tenant, "key.creating", {})
         made = await self._keys.create(tenant)
-        await self._say(tenant, "key.created", {"made": made})
+        await self._audit(tenant, "key.created", {"made": made})
         return made
 
     async def rotate(self, tenant: str) -> KeyState:
         """A new version of the tenant's key, which wraps from now on. Raises TenantKeyMissing."""
         async with self._database.lock(_lock(tenant)):
             before = await self._state(tenant)
-            await self._say(tenant, "key.rotating", {"from_version": before.latest})
+            await self._audit(tenant, "key.rotating", {"from_version": before.latest})
             await self._keys.rotate(tenant)
             after = await self._state(tenant)
-            await self._say(tenant, "key.rotated", {"from_version": before.latest, "version": after.latest})
+            await self._audit(tenant, "key.rotated", {"from_version": before.latest, "version": after.latest})
         return after
 
     async def tenants(self) -> Sequence[str]:
@@ -185,7 +185,7 @@ class KeyCare:
         """All keys, and what is wrapped under each version."""
         return await self._keys.states(), await self._wrapped.uses()
 
-    async def rewrap(self, tenant: str, pace: Pace, tell: Tell) -> Rewrapping:
+    async def rewrap(self, tenant: str, pace: Throttle, on_progress: OnRewrapProgress) -> Rewrapping:
         """Move all that is wrapped under older versions of the tenant's key, or under the single key, to its newest version.
 
         Raises TenantKeyMissing, or the transient error of what is away: what was moved until then stays so.
@@ -196,21 +196,21 @@ class KeyCare:
             single = {key.name for key in await self._keys.states() if key.tenant is None}
             uses = await self._older(state, single)
             run.of = sum(use.documents for use in uses)
-            await self._say(tenant, "key.rewrapping", {"version": run.version, "documents": run.of})
-            for walk in range(WALKS):
+            await self._audit(tenant, "key.rewrapping", {"version": run.version, "documents": run.of})
+            for walk in range(MAX_PASSES):
                 if walk:
-                    await pace.wait(WALK_PAUSE)
+                    await pace.wait(PASS_PAUSE)
                 for use in uses:
-                    await self._walk(use, run, pace, tell, held)
+                    await self._walk_rows(use, run, pace, on_progress, held)
                 uses = await self._older(state, single)
-                run.left = sum(use.documents for use in uses)
-                if run.left <= len(run.failed):
+                run.remaining = sum(use.documents for use in uses)
+                if run.remaining <= len(run.failed):
                     break
-            if not run.left:
+            if not run.remaining:
                 await self._move_canaries(state, run)
-            tell(run)
-            ended = {"version": run.version, "moved": run.moved, "left": run.left, "failed": len(run.failed)}
-            await self._say(tenant, "key.rewrapped", ended)
+            on_progress(run)
+            ended = {"version": run.version, "moved": run.moved, "left": run.remaining, "failed": len(run.failed)}
+            await self._audit(tenant, "key.rewrapped", ended)
         return run
 
     async def retire(self, tenant: str, version: int | None, *, apply: bool) -> KeyState:
@@ -226,12 +226,12 @@ class KeyCare:
             if not apply:
                 await self._refuse_if_used(state, version)
                 return state
-            await self._say(tenant, "key.retiring", {"below_version": version})
+            await self._audit(tenant, "key.retiring", {"below_version": version})
             made = state.versions.get(version)
             # Whoever began after the newest version was there, by whatever clock, has wrapped under it.
-            await self._wrapped.retire(state, version, None if made is None else made + CLOCKS)
+            await self._wrapped.retire(state, version, None if made is None else made + CLOCK_SKEW)
             await self._keys.raise_floor(tenant, version)
-            await self._say(tenant, "key.retired", {"below_version": version})
+            await self._audit(tenant, "key.retired", {"below_version": version})
             return await self._state(tenant)
 
     async def _refuse_if_used(self, state: KeyState, version: int) -> None:
@@ -256,7 +256,9 @@ class KeyCare:
 
         return [use for use in await self._wrapped.uses(state.scheme, [state.name, *single]) if is_older(use)]
 
-    async def _walk(self, use: KeyUse, run: Rewrapping, pace: Pace, tell: Tell, held: HeldLock) -> None:
+    async def _walk_rows(
+        self, use: KeyUse, run: Rewrapping, pace: Throttle, on_progress: OnRewrapProgress, held: HeldLock
+    ) -> None:
         after: UUID | None = None
         while page := await self._wrapped.page(use, after, pace.batch):
             after = page[-1].document_id
@@ -272,7 +274,7 @@ class KeyCare:
                     pairs.append((kept, answer))
             run.moved += await self._wrapped.replace(pairs)
             run.seen += len(page)
-            tell(run)
+            on_progress(run)
             await pace.after(len(page))
 
     async def _move_canaries(self, state: KeyState, run: Rewrapping) -> None:
@@ -285,7 +287,7 @@ class KeyCare:
             await self._canaries.move(canary, Canary(canary.tenant, answer))
             run.canaries += 1
 
-    async def _say(self, tenant: str, action: str, details: Mapping[str, object]) -> None:
+    async def _audit(self, tenant: str, action: str, details: Mapping[str, object]) -> None:
         origin = Origin(actor=self._actor, at=self._clock.now(), correlation_id=uuid4())
         async with self._database.transaction() as work:
             await work.outbox.add(audit_line(origin, tenant, "key", tenant, action, details=details))

@@ -1,4 +1,4 @@
-"""What an operator does about the keys of documents' personal texts: look, make another one the first, seal anew, retire.
+"""Administration of the keys of documents' personal texts: status, rotate, reseal, retire.
 
 Resealing walks the rows of each older key by id, beside live traffic, opens their texts and seals them under the current keys, look-ups
 included, and writes by compare-and-set on the row. Rows from before there were such keys are sealed by the same walk. A row that was
@@ -17,11 +17,11 @@ from uuid import UUID, uuid4
 from domain.audit_chain import SYSTEM_TENANT
 from domain.documents import Document
 from domain.errors import PersonalKeyMissing, WrongKey
-from domain.personal_texts import AnswerPlace, ColumnUse, CurrentKeys, KeptTexts
+from domain.personal_texts import AnswerCursor, ColumnUse, CurrentKeys, StoredTexts
 from domain.refusals import PersonalKeyInUse
 from processors.documents.personal_texts import PersonalTexts
 from processors.documents.transitions import Origin, audit_line
-from processors.operators.keys import WALK_PAUSE, WALKS, Pace
+from processors.operators.keys import MAX_PASSES, PASS_PAUSE, Throttle
 from processors.ports.clock import Clock
 from processors.ports.database import HeldLock, LockingTransactions
 from processors.ports.work import HasOutbox
@@ -31,7 +31,7 @@ LOCK: Final = "personal-keys"
 ANSWERS: Final = 500
 
 
-class KeyLines(Protocol):
+class ColumnKeyStore(Protocol):
     """The keys themselves, as an operator changes them. Key ids, the current one first. Raises KeyringUnavailable."""
 
     async def sealing(self) -> Sequence[str]: ...
@@ -51,16 +51,16 @@ class KeyLines(Protocol):
         ...
 
 
-class KeptColumns(Protocol):
+class SealedColumnRows(Protocol):
     """Rows with texts. Raises DatabaseUnavailable."""
 
     async def uses(self) -> Sequence[ColumnUse]: ...
 
-    async def page(self, use: ColumnUse, after: UUID | None, limit: int) -> Sequence[KeptTexts]:
+    async def page(self, use: ColumnUse, after: UUID | None, limit: int) -> Sequence[StoredTexts]:
         """In the order of document ids, from just after ``after``."""
         ...
 
-    async def replace(self, pairs: Sequence[tuple[KeptTexts, Document]]) -> int:
+    async def replace(self, pairs: Sequence[tuple[StoredTexts, Document]]) -> int:
         """How many were replaced. Those that were written since, or are held by somebody now, are left."""
         ...
 
@@ -68,7 +68,7 @@ class KeptColumns(Protocol):
         """From now on nobody can write a row under that key. Raises PersonalKeyInUse, and nothing is changed, if one is."""
         ...
 
-    async def forget_answers(self, after: AnswerPlace | None, limit: int) -> tuple[int, AnswerPlace | None]:
+    async def forget_answers(self, after: AnswerCursor | None, limit: int) -> tuple[int, AnswerCursor | None]:
         """Rid answers that are kept for uploads of personal texts: of how many, and where to go on (None: that was the end)."""
         ...
 
@@ -83,11 +83,11 @@ class Resealing:
     sealed: int = 0
     answers: int = 0
     failed: dict[UUID, str] = field(default_factory=dict)
-    left: int = 0
+    remaining: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class PersonalState:
+class PersonalKeyState:
     """Key ids, the current ones first, and what is under each."""
 
     sealing: Sequence[str]
@@ -95,30 +95,30 @@ class PersonalState:
     uses: Sequence[ColumnUse]
 
 
-Tell = Callable[[Resealing], None]
+OnResealProgress = Callable[[Resealing], None]
 
 
-class PersonalCare:
+class PersonalKeyAdministration:
     """Acts of the operator whose pseudonym is ``actor``."""
 
     def __init__(
         self,
-        keys: KeyLines,
-        kept: KeptColumns,
+        keys: ColumnKeyStore,
+        kept: SealedColumnRows,
         texts: PersonalTexts,
         database: LockingTransactions[HasOutbox],
         clock: Clock,
         actor: str,
     ) -> None:
         self._keys = keys
-        self._kept = kept
+        self._rows = kept
         self._texts = texts
         self._database = database
         self._clock = clock
         self._actor = actor
 
-    async def status(self) -> PersonalState:
-        return PersonalState(await self._keys.sealing(), await self._keys.lookups(), await self._kept.uses())
+    async def status(self) -> PersonalKeyState:
+        return PersonalKeyState(await self._keys.sealing(), await self._keys.lookups(), await self._rows.uses())
 
     async def rotate(self, *, lookup: bool = False, stage: bool = False, to: str | None = None) -> str:
         """A new key, or the one called ``to``, is the current one; with ``stage`` a new one only opens. Its id.
@@ -127,7 +127,7 @@ class PersonalCare:
         """
         async with self._database.lock(LOCK):
             kind = "lookup" if lookup else "sealing"
-            await self._say("personal_key.rotating", {"kind": kind, "staged": stage, "to": to})
+            await self._audit("personal_key.rotating", {"kind": kind, "staged": stage, "to": to})
             if to is None:
                 made = await self._keys.add(lookup=lookup, first=not stage)
             elif to in (await self._keys.lookups() if lookup else await self._keys.sealing()):
@@ -135,10 +135,10 @@ class PersonalCare:
                 made = to
             else:
                 raise PersonalKeyMissing("There is no key of that id.")
-            await self._say("personal_key.rotated", {"kind": kind, "staged": stage, "key": made})
+            await self._audit("personal_key.rotated", {"kind": kind, "staged": stage, "key": made})
         return made
 
-    async def reseal(self, pace: Pace, tell: Tell) -> Resealing:
+    async def reseal(self, pace: Throttle, on_progress: OnResealProgress) -> Resealing:
         """Seal all that is under older keys, or not sealed yet, under the current ones.
 
         Raises the transient error of what is away: what was sealed until then stays so.
@@ -148,20 +148,20 @@ class PersonalCare:
             run = Resealing(CurrentKeys(state.sealing[0], state.lookups[0]))
             uses = _older(state.uses, run.keys)
             run.of = sum(use.documents for use in uses)
-            await self._say("personal_key.resealing", {**_said(run.keys), "documents": run.of})
-            for walk in range(WALKS):
+            await self._audit("personal_key.resealing", {**_said(run.keys), "documents": run.of})
+            for walk in range(MAX_PASSES):
                 if walk:
-                    await pace.wait(WALK_PAUSE)
+                    await pace.wait(PASS_PAUSE)
                 for use in uses:
-                    await self._walk(use, run, pace, tell, held)
-                uses = _older(await self._kept.uses(), run.keys)
-                run.left = sum(use.documents for use in uses)
-                if run.left <= len(run.failed):
+                    await self._walk_rows(use, run, pace, on_progress, held)
+                uses = _older(await self._rows.uses(), run.keys)
+                run.remaining = sum(use.documents for use in uses)
+                if run.remaining <= len(run.failed):
                     break
             await self._forget_answers(run, pace, held)
-            tell(run)
-            ended = {**_said(run.keys), "sealed": run.sealed, "left": run.left, "failed": len(run.failed)}
-            await self._say("personal_key.resealed", ended)
+            on_progress(run)
+            ended = {**_said(run.keys), "sealed": run.sealed, "left": run.remaining, "failed": len(run.failed)}
+            await self._audit("personal_key.resealed", ended)
         return run
 
     async def retire(self, key: str, *, apply: bool) -> str:
@@ -181,15 +181,17 @@ class PersonalCare:
                 raise PersonalKeyInUse(f"{count} documents are still under this key.")
             kind = "lookup" if lookup else "sealing"
             if apply:
-                await self._say("personal_key.retiring", {"kind": kind, "key": key})
-                await (self._kept.retire(lookup=key) if lookup else self._kept.retire(key=key))
+                await self._audit("personal_key.retiring", {"kind": kind, "key": key})
+                await (self._rows.retire(lookup=key) if lookup else self._rows.retire(key=key))
                 await self._keys.remove(key, lookup=lookup)
-                await self._say("personal_key.retired", {"kind": kind, "key": key})
+                await self._audit("personal_key.retired", {"kind": kind, "key": key})
         return kind
 
-    async def _walk(self, use: ColumnUse, run: Resealing, pace: Pace, tell: Tell, held: HeldLock) -> None:
+    async def _walk_rows(
+        self, use: ColumnUse, run: Resealing, pace: Throttle, on_progress: OnResealProgress, held: HeldLock
+    ) -> None:
         after: UUID | None = None
-        while page := await self._kept.page(use, after, pace.batch):
+        while page := await self._rows.page(use, after, pace.batch):
             after = page[-1].document.id
             await held.check()
             pairs = []
@@ -198,22 +200,22 @@ class PersonalCare:
                     pairs.append((kept, self._texts.resealed(kept.document)))
                 except (WrongKey, PersonalKeyMissing) as error:
                     run.failed[kept.document.id] = error.code
-            run.sealed += await self._kept.replace(pairs)
+            run.sealed += await self._rows.replace(pairs)
             run.seen += len(page)
-            tell(run)
+            on_progress(run)
             await pace.after(len(page))
 
-    async def _forget_answers(self, run: Resealing, pace: Pace, held: HeldLock) -> None:
-        after: AnswerPlace | None = None
+    async def _forget_answers(self, run: Resealing, pace: Throttle, held: HeldLock) -> None:
+        after: AnswerCursor | None = None
         while True:
             await held.check()
-            forgotten, after = await self._kept.forget_answers(after, ANSWERS)
+            forgotten, after = await self._rows.forget_answers(after, ANSWERS)
             run.answers += forgotten
             if after is None:
                 return
             await pace.after(forgotten)
 
-    async def _say(self, action: str, details: Mapping[str, object]) -> None:
+    async def _audit(self, action: str, details: Mapping[str, object]) -> None:
         origin = Origin(actor=self._actor, at=self._clock.now(), correlation_id=uuid4())
         line = audit_line(origin, SYSTEM_TENANT, "key", "personal", action, details=details)
         async with self._database.transaction() as work:

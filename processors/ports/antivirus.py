@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterable
 from typing import Protocol
 
-from domain.antivirus import Verdict
+from domain.antivirus import ScanVerdict
 
 
-class Engine(Protocol):
-    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
+class AntivirusEngine(Protocol):
+    async def scan(self, content: AsyncIterable[bytes]) -> ScanVerdict:
         """Read ``content`` once, to its end. Raises AntivirusUnavailable, and what ``content`` raises; never skips."""
         ...

@@ -13,7 +13,7 @@ from domain.events import Event
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Transition:
     """A change of a document's state as it is to be written: the row before and after, and what is owed beside it."""
 
     old: Document

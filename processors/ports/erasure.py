@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from domain.erasure import Erasure, SignedReceipt, Waiting
-from domain.retention import DueGroup, LegalHold
+from domain.erasure import Erasure, ErasureBacklog, SignedReceipt
+from domain.retention import DueDocumentCount, LegalHold
 
 
 class Erasures(Protocol):
@@ -20,11 +20,11 @@ class Erasures(Protocol):
 
     async def get(self, document_id: UUID) -> Erasure | None: ...
 
-    async def forget(self, document_id: UUID) -> None:
+    async def delete_content_rows(self, document_id: UUID) -> None:
         """Remove what stands beside the document's row and tells of its content: thumbnails, links, answers kept for its upload."""
         ...
 
-    async def makers(self, document_id: UUID) -> bool:
+    async def has_active_consumer(self, document_id: UUID) -> bool:
         """Whether a consumer that makes something of documents (archiving, renditions) is at this one now."""
         ...
 
@@ -56,7 +56,7 @@ class ErasureQueue(Protocol):
         """Not before ``seconds`` from now; ``code`` says why."""
         ...
 
-    async def waiting(self) -> Waiting: ...
+    async def waiting(self) -> ErasureBacklog: ...
 
 
 class ErasableObjects(Protocol):
@@ -67,20 +67,20 @@ class ErasableObjects(Protocol):
         ...
 
 
-class RegularWork(Protocol):
+class PeriodicJobs(Protocol):
     """When work that is done now and then was done last, whichever process did it. Raises DatabaseUnavailable."""
 
     async def age(self, name: str) -> float | None:
         """For how many seconds it has been done, by the server's clock; None if it never was."""
         ...
 
-    async def done(self, name: str) -> None: ...
+    async def mark_done(self, name: str) -> None: ...
 
 
 class DueDocuments(Protocol):
     """Documents whose retention has ended by the server's clock. Raises DatabaseUnavailable."""
 
-    async def survey(self) -> Sequence[DueGroup]:
+    async def survey(self) -> Sequence[DueDocumentCount]:
         """By tenant and type."""
         ...
 

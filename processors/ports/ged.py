@@ -39,7 +39,7 @@ class GedDocuments(Protocol):
 
     def read(self, object_id: str) -> AsyncIterator[bytes]: ...
 
-    async def described(self, object_id: str) -> str | None:
+    async def description_of(self, object_id: str) -> str | None:
         """The description of the document of that id, wherever it lies; None if there is no such document."""
         ...
 
@@ -48,7 +48,7 @@ class GedDocuments(Protocol):
         ...
 
 
-class Ged(GedFolders, GedDocuments, Protocol):
+class GedRepository(GedFolders, GedDocuments, Protocol):
     """All that the archive does for us."""
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Protocol
 from uuid import UUID
 
-from domain.dead_letters import HeldEvent, Place, RefusedRow
+from domain.dead_letters import HeldEvent, RecordPosition, RefusedRow
 
 
 class DeadLetterMarks(Protocol):
     """What operators did with dead letters."""
 
-    async def mark(self, place: Place, act: str, actor: str, reason: str | None) -> bool:
+    async def mark(self, place: RecordPosition, act: str, actor: str, reason: str | None) -> bool:
         """Say so once and for all; False if the letter has its mark already."""
         ...
 
 
-class HeldOrders(Protocol):
+class GiveUpOrders(Protocol):
     """What operators order about events that a consumer holds."""
 
     async def give_up(self, consumer: str, event_id: UUID, actor: str, reason: str) -> HeldEvent | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from domain.subjects import Field, Subject, SubjectKey
+from domain.subjects import SealedAuditField, Subject, SubjectKey
 
 
 class SubjectSeals(Protocol):
@@ -14,11 +14,13 @@ class SubjectSeals(Protocol):
 
     def new(self, subject: Subject) -> str: ...
 
-    def seal(self, wrapped: str, subject: Subject, fields: Mapping[Field, str]) -> Mapping[Field, str]:
+    def seal(
+        self, wrapped: str, subject: Subject, fields: Mapping[SealedAuditField, str]
+    ) -> Mapping[SealedAuditField, str]:
         """Raises WrongKey if the key that wrapped ``wrapped`` is not here."""
         ...
 
-    def unseal(self, wrapped: str, subject: Subject, field: Field, sealed: str) -> str:
+    def unseal(self, wrapped: str, subject: Subject, field: SealedAuditField, sealed: str) -> str:
         """Raises WrongKey."""
         ...
 

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from domain.documents import Document
-from domain.records import IdempotencyRecord, UploadSurroundings
-from processors.ports.documents import Change
+from domain.records import IdempotencyRecord, UploadReferences
+from processors.ports.documents import Transition
 
 
 class Uploads(Protocol):
@@ -60,9 +60,9 @@ class UploadRecords(Protocol):
     transaction may have taken effect all the same.
     """
 
-    async def surroundings(
+    async def references(
         self, tenant: str, type_code: str, dossier_id: UUID, step_id: UUID | None, parent_id: UUID | None
-    ) -> UploadSurroundings:
+    ) -> UploadReferences:
         """Raises TypeUnknown."""
         ...
 
@@ -77,7 +77,7 @@ class UploadRecords(Protocol):
 
     async def complete(
         self,
-        change: Change,
+        change: Transition,
         scope: tuple[str, str, str] | None,
         response: Mapping[str, Any],
     ) -> None:

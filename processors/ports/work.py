@@ -15,7 +15,7 @@ from processors.ports.events import AuditChains, Inbox, Outbox
 from processors.ports.ged import GedAttempts
 from processors.ports.links import Links
 from processors.ports.mail import Notifications
-from processors.ports.operators import DeadLetterMarks, HeldOrders, RefusedRows
+from processors.ports.operators import DeadLetterMarks, GiveUpOrders, RefusedRows
 from processors.ports.subjects import SubjectKeyRows
 from processors.ports.uploads import IdempotencyKeys, Uploads
 
@@ -97,7 +97,7 @@ class HasDeadLetterMarks(Protocol):
 
 class HasHeldOrders(Protocol):
     @property
-    def held(self) -> HeldOrders: ...
+    def held(self) -> GiveUpOrders: ...
 
 
 class HasRefusedRows(Protocol):

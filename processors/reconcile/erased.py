@@ -8,15 +8,15 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from domain.documents import Document
-from domain.reconciliation import Fault, Finding
+from domain.reconciliation import DiscrepancyKind, ReconcileFinding
 from processors.events.archive_copies import CopyRemover, location
 from processors.ports.ged import GedFolders
-from processors.reconcile.run import Run
+from processors.reconcile.run import ReconcileRun
 
 PAGE: Final = 200
 
 
-class ExtendedMetadata(Protocol):
+class InspectableMetadata(Protocol):
     """Technical facts by document. Raises AuditStoreUnavailable, or DatabaseUnavailable where they are in the database."""
 
     async def get(self, document_id: UUID) -> Any:
@@ -26,16 +26,16 @@ class ExtendedMetadata(Protocol):
     async def delete(self, document_id: UUID, tenant: str) -> None: ...
 
 
-class ErasedDocuments:
+class ErasedDocumentsCheck:
     """A part of reconciling. ``hours``: how long ago the documents were erased that it looks at."""
 
-    def __init__(self, ged: GedFolders, remover: CopyRemover, extended: ExtendedMetadata, *, hours: float) -> None:
+    def __init__(self, ged: GedFolders, remover: CopyRemover, extended: InspectableMetadata, *, hours: float) -> None:
         self._ged = ged
         self._remover = remover
         self._extended = extended
         self._hours = hours
 
-    async def __call__(self, run: Run) -> None:
+    async def __call__(self, run: ReconcileRun) -> None:
         after = (run.started - timedelta(hours=self._hours), UUID(int=0))
         while True:
             page = await run.inventory.erased(after, PAGE)
@@ -46,17 +46,17 @@ class ErasedDocuments:
                 return
             after = (page[-1][0], page[-1][1].id)
 
-    async def _judge(self, run: Run, document: Document) -> None:
+    async def _judge(self, run: ReconcileRun, document: Document) -> None:
         folder, name = location(document)
         copy = await self._ged.find((*folder, name))
-        left = await self._remover.recorded(document) if copy is None else copy.id
+        left = await self._remover.find_recorded(document) if copy is None else copy.id
         if left is not None:
-            finding = _finding(Fault.LEFT_COPY, document, left)
+            finding = _finding(DiscrepancyKind.LEFT_COPY, document, left)
             await run.settle(finding, partial(self._remover.remove, document))
         if await self._extended.get(document.id) is not None:
-            finding = _finding(Fault.LEFT_METADATA, document, str(document.id))
+            finding = _finding(DiscrepancyKind.LEFT_METADATA, document, str(document.id))
             await run.settle(finding, partial(self._extended.delete, document.id, document.tenant))
 
 
-def _finding(fault: Fault, document: Document, place: str) -> Finding:
-    return Finding(fault=fault, document_id=document.id, tenant=document.tenant, place=place)
+def _finding(fault: DiscrepancyKind, document: Document, place: str) -> ReconcileFinding:
+    return ReconcileFinding(fault=fault, document_id=document.id, tenant=document.tenant, place=place)

@@ -16,23 +16,23 @@ from uuid import UUID
 from domain.documents import Document
 from domain.errors import ArchiveMismatch
 from domain.lifecycle import Status
-from domain.reconciliation import Fault, Finding
-from processors.events.archive_copies import Path, is_whole, location, lock_of, named
-from processors.ports.ged import Ged
-from processors.reconcile.run import Run
-from processors.resilience.closing_streams import closed
+from domain.reconciliation import DiscrepancyKind, ReconcileFinding
+from processors.events.archive_copies import Path, copies_in_place, copy_lock, is_intact, location
+from processors.ports.ged import GedRepository
+from processors.reconcile.run import ReconcileRun
+from processors.resilience.closing_streams import closing_stream
 
 PAGE: Final = 200
 
 
-class ArchivedCopies:
+class GedCopiesCheck:
     """A part of reconciling. ``hours``: how long ago the documents were archived that it looks at."""
 
-    def __init__(self, ged: Ged, *, hours: float) -> None:
+    def __init__(self, ged: GedRepository, *, hours: float) -> None:
         self._ged = ged
         self._hours = hours
 
-    async def __call__(self, run: Run) -> None:
+    async def __call__(self, run: ReconcileRun) -> None:
         after = (run.started - timedelta(hours=self._hours), UUID(int=0))
         while True:
             page = await run.inventory.archived(after, PAGE)
@@ -45,34 +45,34 @@ class ArchivedCopies:
                 return
             after = (page[-1].archived_at or run.started, page[-1].id)
 
-    async def _compare(self, run: Run, folder: Path, documents: Sequence[Document]) -> None:
+    async def _compare(self, run: ReconcileRun, folder: Path, documents: Sequence[Document]) -> None:
         wanted = {location(document)[1] for document in documents}
         found: dict[str, list[str]] = defaultdict(list)
-        async with closed(self._ged.children(folder)) as children:
+        async with closing_stream(self._ged.children(folder)) as children:
             async for name, child in children:
                 if name in wanted:
                     found[name].append(child.id)
         for document in documents:
             await self._judge(run, document, found[location(document)[1]])
 
-    async def _judge(self, run: Run, document: Document, ids: list[str]) -> None:
+    async def _judge(self, run: ReconcileRun, document: Document, ids: list[str]) -> None:
         recorded = document.ged_id or ""
         if recorded not in ids:
-            row = await run.inventory.look(document.id)
+            row = await run.inventory.get(document.id)
             if row is not None and row.status is Status.ARCHIVED:
-                await run.settle(_finding(Fault.GED_MISSING, document, recorded))
+                await run.settle(_finding(DiscrepancyKind.GED_MISSING, document, recorded))
             return
         doubles = sorted(set(ids) - {recorded})
         if doubles:
-            finding = _finding(Fault.GED_DOUBLE, document, " ".join(doubles))
+            finding = _finding(DiscrepancyKind.GED_DOUBLE, document, " ".join(doubles))
             await run.settle(finding, partial(self._remove, run, document))
 
-    async def _remove(self, run: Run, document: Document) -> None:
+    async def _remove(self, run: ReconcileRun, document: Document) -> None:
         """Delete every copy but the recorded one. Raises ArchiveMismatch if that is not whole: then none is deleted."""
-        async with run.database.lock(lock_of(document)) as held:
-            found = await named(self._ged, document)
+        async with run.database.lock(copy_lock(document)) as held:
+            found = await copies_in_place(self._ged, document)
             kept = next((copy for copy in found if copy.id == document.ged_id), None)
-            if kept is None or not await is_whole(self._ged, kept, document):
+            if kept is None or not await is_intact(self._ged, kept, document):
                 raise ArchiveMismatch("The recorded copy is gone, or not whole.")
             await held.check()
             for copy in found:
@@ -87,8 +87,8 @@ def _by_folder(documents: Sequence[Document]) -> dict[Path, list[Document]]:
     return folders
 
 
-def _finding(fault: Fault, document: Document, ged_id: str) -> Finding:
-    return Finding(
+def _finding(fault: DiscrepancyKind, document: Document, ged_id: str) -> ReconcileFinding:
+    return ReconcileFinding(
         fault=fault,
         document_id=document.id,
         tenant=document.tenant,

@@ -23,9 +23,9 @@ from domain.documents import Document
 from domain.errors import DatabaseUnavailable, DPJError
 from domain.events import AuditRecorded
 from domain.objects import StoredObject
-from domain.reconciliation import Fault, Finding, KeptRow, Repair
+from domain.reconciliation import DiscrepancyKind, InventoryRow, ReconcileFinding, Repair
 from domain.shared.crash_points import reach
-from processors.documents.abandoned_objects import Leftovers
+from processors.documents.abandoned_objects import AbandonedObjects
 from processors.documents.transitions import Origin, audit_line
 from processors.ports.clock import Clock
 from processors.ports.content import UnfinishedPuts
@@ -35,7 +35,7 @@ from processors.ports.work import HasOutbox, HasUploads
 ACTOR: Final = "system:reconcile"
 #: Whose audit chain holds the repair of what names no tenant any more.
 LOCK: Final = "reconcile"
-LISTED: Final = 1_000
+MAX_LISTED_FINDINGS: Final = 1_000
 
 log = structlog.get_logger()
 
@@ -43,13 +43,13 @@ log = structlog.get_logger()
 class Inventory(Protocol):
     """Rows, for comparing. Raises DatabaseUnavailable."""
 
-    async def page(self, digit: int, after: UUID | None, limit: int) -> Sequence[KeptRow]:
+    async def page(self, digit: int, after: UUID | None, limit: int) -> Sequence[InventoryRow]:
         """Rows whose ids begin with that hexadecimal digit, in the order of their ids, from just after ``after``."""
         ...
 
-    async def look(self, document_id: UUID) -> KeptRow | None: ...
+    async def get(self, document_id: UUID) -> InventoryRow | None: ...
 
-    async def expired(self, limit: int) -> Sequence[KeptRow]:
+    async def expired(self, limit: int) -> Sequence[InventoryRow]:
         """PENDING rows whose lease ran out."""
         ...
 
@@ -62,7 +62,7 @@ class Inventory(Protocol):
         ...
 
 
-class Objects(UnfinishedPuts, Protocol):
+class ReconcilableObjects(UnfinishedPuts, Protocol):
     async def stat(self, key: str) -> StoredObject: ...
 
     async def delete(self, key: str) -> None: ...
@@ -70,21 +70,21 @@ class Objects(UnfinishedPuts, Protocol):
     def list(self, prefix: str) -> AsyncIterator[StoredObject]: ...
 
 
-class Repairs(Enum):
+class RepairMode(Enum):
     """Which faults a run repairs: none, those that a row decides (``Repair.SAFE``), or all that can be."""
 
     NONE = "none"
     SAFE = "safe"
     ALL = "all"
 
-    def include(self, fault: Fault) -> bool:
-        if self is Repairs.NONE:
+    def include(self, fault: DiscrepancyKind) -> bool:
+        if self is RepairMode.NONE:
             return False
-        return fault.repair is Repair.SAFE or (fault.repair is Repair.PERSON and self is Repairs.ALL)
+        return fault.repair is Repair.SAFE or (fault.repair is Repair.PERSON and self is RepairMode.ALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ReconcileProgress:
     """``done`` of ``of`` steps of ``stage``; ``objects`` and ``rows`` seen so far."""
 
     stage: str
@@ -95,50 +95,50 @@ class Progress:
 
 
 @dataclass(slots=True)
-class Report:
+class ReconcileReport:
     """What a run saw and found. ``findings`` holds the first of them; ``found`` and ``repaired`` count them all by fault."""
 
-    repairs: Repairs
+    repairs: RepairMode
     objects: int = 0
     rows: int = 0
     copies: int = 0
-    found: Counter[Fault] = field(default_factory=Counter)
-    repaired: Counter[Fault] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
+    found: Counter[DiscrepancyKind] = field(default_factory=Counter)
+    repaired: Counter[DiscrepancyKind] = field(default_factory=Counter)
+    findings: list[ReconcileFinding] = field(default_factory=list)
     #: Parts that could not look, by name, and the code of what kept them from it.
-    undone: dict[str, str] = field(default_factory=dict)
+    failed_parts: dict[str, str] = field(default_factory=dict)
 
-    def add(self, finding: Finding) -> None:
+    def add(self, finding: ReconcileFinding) -> None:
         self.found[finding.fault] += 1
         self.repaired[finding.fault] += int(finding.repaired)
-        if len(self.findings) < LISTED:
+        if len(self.findings) < MAX_LISTED_FINDINGS:
             self.findings.append(finding)
 
     @property
     def is_clean(self) -> bool:
         """All was looked at, and nothing is wrong now: nothing was, or all of it was repaired."""
-        return not self.undone and self.found.total() == self.repaired.total()
+        return not self.failed_parts and self.found.total() == self.repaired.total()
 
 
 class RepairWork(HasUploads, HasOutbox, Protocol):
     """What a repair needs of a transaction: its audit line, and uploads to abandon."""
 
 
-class Run:
+class ReconcileRun:
     """One run under way: what its parts share."""
 
     def __init__(
         self,
         database: LockingTransactions[RepairWork],
         inventory: Inventory,
-        objects: Objects,
+        objects: ReconcilableObjects,
         clock: Clock,
         held: HeldLock,
         *,
-        repairs: Repairs,
+        repairs: RepairMode,
         grace_seconds: float,
         recent_seconds: float | None,
-        tell: Callable[[Progress], None],
+        on_progress: Callable[[ReconcileProgress], None],
     ) -> None:
         self.database = database
         self.inventory = inventory
@@ -146,11 +146,11 @@ class Run:
         self.clock = clock
         self.held = held
         self.repairs = repairs
-        self.report = Report(repairs)
+        self.report = ReconcileReport(repairs)
         self.started = clock.now()
         self._grace = timedelta(seconds=grace_seconds)
         self._recent = None if recent_seconds is None else timedelta(seconds=recent_seconds)
-        self._tell = tell
+        self._on_progress = on_progress
         self._correlation_id = uuid4()
 
     def is_old(self, at: datetime) -> bool:
@@ -162,14 +162,14 @@ class Run:
         return self._recent is None or at > self.started - self._grace - self._recent
 
     def progress(self, stage: str, done: int, of: int) -> None:
-        self._tell(Progress(stage, done, of, self.report.objects, self.report.rows))
+        self._on_progress(ReconcileProgress(stage, done, of, self.report.objects, self.report.rows))
 
-    async def settle(self, finding: Finding, repair: Callable[[], Awaitable[object]] | None = None) -> None:
+    async def settle(self, finding: ReconcileFinding, repair: Callable[[], Awaitable[object]] | None = None) -> None:
         """Put the finding into the report, repaired if this run repairs its kind. The audit line comes before the act: an
         act without its line there never is. Raises what concerns the run as a whole: the database away, the lock lost."""
         if repair is not None and self.repairs.include(finding.fault):
             await self.held.check()
-            await self.note(finding)
+            await self.audit(finding)
             reach("reconcile.noted")
             try:
                 await repair()
@@ -190,11 +190,11 @@ class Run:
         )
         self.report.add(finding)
 
-    async def note(self, finding: Finding) -> None:
+    async def audit(self, finding: ReconcileFinding) -> None:
         async with self.database.transaction() as work:
-            await work.outbox.add(self.line(finding))
+            await work.outbox.add(self.audit_line(finding))
 
-    def line(self, finding: Finding) -> AuditRecorded:
+    def audit_line(self, finding: ReconcileFinding) -> AuditRecorded:
         entity = ("document", str(finding.document_id)) if finding.document_id else ("object", finding.place[:128])
         return audit_line(
             Origin(actor=ACTOR, at=self.clock.now(), correlation_id=self._correlation_id),
@@ -206,17 +206,17 @@ class Run:
 
     async def remove(self, key: str) -> None:
         """Delete an object and whatever was begun under its key."""
-        await Leftovers(self.objects).delete(key)
+        await AbandonedObjects(self.objects).delete(key)
 
 
 #: What a person has to look at is an error.
 _LEVELS: Final[Mapping[Repair, int]] = {Repair.SAFE: 20, Repair.PERSON: 30, Repair.NONE: 40}
 
 
-Part = Callable[[Run], Awaitable[None]]
+Comparison = Callable[[ReconcileRun], Awaitable[None]]
 
 
-class Reconcile:
+class Reconciliation:
     """The use case. ``parts``, by name, are comparisons that add what they find to the run's report; they run one after
     another. ``grace_seconds`` has to be longer than an upload's lease."""
 
@@ -224,9 +224,9 @@ class Reconcile:
         self,
         database: LockingTransactions[RepairWork],
         inventory: Inventory,
-        objects: Objects,
+        objects: ReconcilableObjects,
         clock: Clock,
-        parts: Mapping[str, Part],
+        parts: Mapping[str, Comparison],
         *,
         grace_seconds: float,
     ) -> None:
@@ -239,16 +239,16 @@ class Reconcile:
 
     async def run(
         self,
-        repairs: Repairs,
-        tell: Callable[[Progress], None] = lambda _progress: None,
+        repairs: RepairMode,
+        on_progress: Callable[[ReconcileProgress], None] = lambda _progress: None,
         *,
         recent_seconds: float | None = None,
-    ) -> Report:
+    ) -> ReconcileReport:
         """What was found, and repaired as far as ``repairs`` goes. ``recent_seconds``: the last complete run is no longer ago, so
         what costs a request each need not be asked again. Raises DocumentBusy (another run is under way) or
         DatabaseUnavailable; a part whose dependency is away is named in the report, and the others go on."""
         async with self._database.lock(LOCK) as held:
-            run = Run(
+            run = ReconcileRun(
                 self._database,
                 self._inventory,
                 self._objects,
@@ -257,7 +257,7 @@ class Reconcile:
                 repairs=repairs,
                 grace_seconds=self._grace_seconds,
                 recent_seconds=recent_seconds,
-                tell=tell,
+                on_progress=on_progress,
             )
             for name, part in self._parts.items():
                 try:
@@ -265,6 +265,6 @@ class Reconcile:
                 except DatabaseUnavailable:
                     raise
                 except DPJError as error:
-                    run.report.undone[name] = error.code
+                    run.report.failed_parts[name] = error.code
         log.info("reconcile_finished", objects=run.report.objects, rows=run.report.rows, found=run.report.found.total())
         return run.report

@@ -20,15 +20,15 @@ from typing import Final, TypeVar
 
 import structlog
 
-from domain.errors import DPJError, Kind, Transient
-from processors.resilience.closing_streams import closed
+from domain.errors import DPJError, ErrorKind, Transient
+from processors.resilience.closing_streams import closing_stream
 
 T = TypeVar("T")
 
 log = structlog.get_logger()
 
 
-class State(Enum):
+class CircuitState(Enum):
     """Of a breaker; the value is what /readyz says."""
 
     CLOSED = "closed"
@@ -60,7 +60,7 @@ class CircuitBreaker:
         *,
         clock: Callable[[], float],
         policy: BreakerPolicy | None = None,
-        on_change: Callable[[CircuitBreaker, State], None] = lambda _breaker, _previous: None,
+        on_change: Callable[[CircuitBreaker, CircuitState], None] = lambda _breaker, _previous: None,
     ) -> None:
         self.dependency: Final = unavailable.waiting_for
         self._unavailable = unavailable
@@ -68,7 +68,7 @@ class CircuitBreaker:
         self._clock = clock
         self._policy: Final = policy or BreakerPolicy()
         self._on_change = on_change
-        self._state = State.CLOSED
+        self._state = CircuitState.CLOSED
         self._term = 0
         self._failures = 0
         self._failing_since = 0.0
@@ -76,13 +76,13 @@ class CircuitBreaker:
         self._retry_at = 0.0
 
     @property
-    def state(self) -> State:
+    def state(self) -> CircuitState:
         return self._state
 
     @property
     def retry_in(self) -> float:
         """Seconds until the next probe may go; 0 while closed."""
-        return 0.0 if self._state is State.CLOSED else max(0.0, self._retry_at - self._clock())
+        return 0.0 if self._state is CircuitState.CLOSED else max(0.0, self._retry_at - self._clock())
 
     async def call(self, operation: Callable[..., Awaitable[T]], *arguments: object) -> T:
         """The operation's result. Raises what it raises, or the dependency's transient error at once while open."""
@@ -110,7 +110,7 @@ class CircuitBreaker:
         """What ``source`` gives; it is opened once the first piece is asked for, and closed with us."""
         term = await self._admit()
         try:
-            async with closed(source()) as pieces:
+            async with closing_stream(source()) as pieces:
                 async for piece in pieces:
                     yield piece
         except DPJError as error:
@@ -123,23 +123,23 @@ class CircuitBreaker:
 
         Raises the dependency's transient error, also while another probe is under way.
         """
-        if self._state is State.CLOSED:
+        if self._state is CircuitState.CLOSED:
             await self.call(self._check)
-        elif self._state is State.HALF_OPEN:
+        elif self._state is CircuitState.HALF_OPEN:
             raise self._refusal()
         else:
             await self._probe()
 
     async def _admit(self) -> int:
         """The term in which the call runs; its outcome counts within that term only."""
-        if self._state is not State.CLOSED:
-            if self._state is State.HALF_OPEN or self._clock() < self._retry_at:
+        if self._state is not CircuitState.CLOSED:
+            if self._state is CircuitState.HALF_OPEN or self._clock() < self._retry_at:
                 raise self._refusal()
             await self._probe()
         return self._term
 
     async def _probe(self) -> None:
-        self._become(State.HALF_OPEN)
+        self._become(CircuitState.HALF_OPEN)
         try:
             async with asyncio.timeout(self._policy.probe):
                 await self._check()
@@ -152,7 +152,7 @@ class CircuitBreaker:
             self._open()
             raise
         except BaseException:
-            self._become(State.OPEN)  # cancelled: nothing is known, and the next one may ask at once
+            self._become(CircuitState.OPEN)  # cancelled: nothing is known, and the next one may ask at once
             raise
         else:
             self._close()
@@ -161,7 +161,7 @@ class CircuitBreaker:
         if isinstance(error, self._unavailable):
             if error.outage:
                 self._failed(term)
-        elif answers and error.kind is Kind.PERMANENT:
+        elif answers and error.kind is ErrorKind.PERMANENT:
             self._succeeded(term)
 
     def _succeeded(self, term: int) -> None:
@@ -185,14 +185,14 @@ class CircuitBreaker:
         grown = self._open_for * policy.growth if self._open_for else policy.open_first
         self._open_for = min(grown, policy.open_cap)
         self._retry_at = self._clock() + self._open_for
-        self._become(State.OPEN)
+        self._become(CircuitState.OPEN)
 
     def _close(self) -> None:
         self._failures = 0
         log.info("circuit_closed", dependency=self.dependency)
-        self._become(State.CLOSED)
+        self._become(CircuitState.CLOSED)
 
-    def _become(self, state: State) -> None:
+    def _become(self, state: CircuitState) -> None:
         previous, self._state = self._state, state
         self._on_change(self, previous)
 

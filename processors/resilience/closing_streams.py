@@ -1,4 +1,4 @@
-"""Streams that are let go of at once."""
+"""Closing a stream as soon as its reader leaves it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def closed(stream: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+async def closing_stream(stream: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
     """Close a generator when we leave it, read to its end or not, and with it the file or connection under it."""
     try:
         yield stream

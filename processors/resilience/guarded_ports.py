@@ -6,16 +6,16 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from domain.antivirus import Verdict
+from domain.antivirus import ScanVerdict
 from domain.archive import GedDocument, GedObject
 from domain.audit_chain import ChainEntry
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.mail import OutgoingMail
 from domain.objects import StoredObject
-from processors.ports.antivirus import Engine
+from processors.ports.antivirus import AntivirusEngine
 from processors.ports.audit import AuditStore
 from processors.ports.content import Keyring, ObjectStore
-from processors.ports.ged import Ged
+from processors.ports.ged import GedRepository
 from processors.ports.mail import MailSender
 from processors.ports.metadata import ExtendedMetadata
 from processors.resilience.circuit_breakers import CircuitBreaker
@@ -68,9 +68,9 @@ class GuardedKeyring:
 
 
 class GuardedGed:
-    """See ``processors.ports.ged.Ged``."""
+    """See ``processors.ports.ged.GedRepository``."""
 
-    def __init__(self, ged: Ged, breaker: CircuitBreaker) -> None:
+    def __init__(self, ged: GedRepository, breaker: CircuitBreaker) -> None:
         self._ged = ged
         self._breaker = breaker
 
@@ -91,8 +91,8 @@ class GuardedGed:
     def read(self, object_id: str) -> AsyncGenerator[bytes, None]:
         return self._breaker.stream(lambda: self._ged.read(object_id))
 
-    async def described(self, object_id: str) -> str | None:
-        return await self._breaker.call(self._ged.described, object_id)
+    async def description_of(self, object_id: str) -> str | None:
+        return await self._breaker.call(self._ged.description_of, object_id)
 
     async def delete(self, object_id: str) -> None:
         await self._breaker.call(self._ged.delete, object_id)
@@ -120,14 +120,14 @@ class GuardedAuditStore:
         await self._breaker.call(self._store.add, entries)
 
 
-class GuardedEngine:
-    """See ``processors.ports.antivirus.Engine``."""
+class GuardedAntivirusEngine:
+    """See ``processors.ports.antivirus.AntivirusEngine``."""
 
-    def __init__(self, engine: Engine, breaker: CircuitBreaker) -> None:
+    def __init__(self, engine: AntivirusEngine, breaker: CircuitBreaker) -> None:
         self._engine = engine
         self._breaker = breaker
 
-    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
+    async def scan(self, content: AsyncIterable[bytes]) -> ScanVerdict:
         return await self._breaker.transfer(self._engine.scan, content)
 
 

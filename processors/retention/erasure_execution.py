@@ -1,4 +1,4 @@
-"""Carrying erasures out: what the request left outside PostgreSQL is deleted, and a signed receipt says so.
+"""Executing erasures: what the request left outside PostgreSQL is deleted, and a signed receipt says so.
 
 The steps of one erasure, in this order, each of which may be cut off and is repeated from the first one on:
 
@@ -22,7 +22,7 @@ from uuid import UUID
 import structlog
 
 from domain.documents import Document
-from domain.erasure import Erasure, Kept, SignedReceipt, receipt_input
+from domain.erasure import Erasure, RetentionPeriods, SignedReceipt, receipt_input
 from domain.errors import DatabaseUnavailable, DocumentBusy, DPJError, Transient, UnexpectedFailure
 from domain.events import DocumentErased
 from domain.lifecycle import Status
@@ -30,7 +30,7 @@ from domain.refusals import StateChanged
 from domain.shared.crash_points import reach
 from domain.shared.jws import compact
 from domain.subjects import subject_of
-from processors.documents.transitions import Origin, advance
+from processors.documents.transitions import Origin, transition
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
 from processors.ports.erasure import ErasableObjects, ErasureQueue
@@ -46,13 +46,13 @@ REFUSED_SECONDS: Final = 300.0
 _log = structlog.get_logger()
 
 
-class Copies(Protocol):
+class RemovableCopies(Protocol):
     async def remove(self, document: Document) -> bool:
         """Delete the document's copies in the GED; say whether there was one. Raises GedUnavailable or ArchiveRefused."""
         ...
 
 
-class ExtendedMetadata(Protocol):
+class DeletableMetadata(Protocol):
     async def delete(self, document_id: UUID, tenant: str) -> None:
         """Remove; absent facts are fine. Raises AuditStoreUnavailable, or DatabaseUnavailable where they are in the database."""
         ...
@@ -62,7 +62,7 @@ class ErasureExecutionWork(StateWork, HasErasures, HasSubjectKeyRows, Protocol):
     """What carrying out an erasure needs of a transaction."""
 
 
-class Eraser:
+class ErasureExecutor:
     """Run it periodically, in one process or in several. An erasure that takes longer than ``lease_seconds``, or whose
     process died, is taken up by another, which does no harm."""
 
@@ -71,11 +71,11 @@ class Eraser:
         database: Transactions[ErasureExecutionWork],
         queue: ErasureQueue,
         objects: ErasableObjects,
-        copies: Copies,
-        extended: ExtendedMetadata,
+        copies: RemovableCopies,
+        extended: DeletableMetadata,
         signer: Signer,
         clock: Clock,
-        kept: Kept,
+        periods: RetentionPeriods,
         *,
         lease_seconds: float = 30.0,
     ) -> None:
@@ -86,7 +86,7 @@ class Eraser:
         self._extended = extended
         self._signer = signer
         self._clock = clock
-        self._kept = kept
+        self._periods = periods
         self._lease_seconds = lease_seconds
 
     async def run_once(self, limit: int = 100) -> int:
@@ -122,7 +122,7 @@ class Eraser:
         await self._queue.postpone(document_id, code, seconds)
 
     async def _erase(self, document_id: UUID) -> bool:
-        document, erasure, lines_erased_at = await self._taken_up(document_id)
+        document, erasure, lines_erased_at = await self._load(document_id)
         if document.status is not Status.ERASING:
             return False  # another worker was faster
         reach("erasure.claimed")
@@ -134,14 +134,14 @@ class Eraser:
         reach("erasure.metadata")
         at = self._clock.now()
         key = await self._signer.current()
-        text = receipt_input(document, erasure, self._kept, at, key.id, lines_erased_at)
+        text = receipt_input(document, erasure, self._periods, at, key.id, lines_erased_at)
         receipt = SignedReceipt(compact(text, await self._signer.sign(text, key.id)), key.id)  # 5
         reach("erasure.signed")
         origin = Origin(actor=ACTOR, at=at, correlation_id=erasure.correlation_id)
         basis = erasure.basis.value
         try:
             async with self._database.transaction() as work:  # 6
-                await advance(
+                await transition(
                     work,
                     document,
                     Status.ERASED,
@@ -155,7 +155,7 @@ class Eraser:
         _log.info("document_erased", document_id=str(document.id), tenant=document.tenant)
         return True
 
-    async def _taken_up(self, document_id: UUID) -> tuple[Document, Erasure, datetime]:
+    async def _load(self, document_id: UUID) -> tuple[Document, Erasure, datetime]:
         """With when the key of the document's audit lines was destroyed. Raises DocumentBusy while someone may still make something
         of the document."""
         async with self._database.transaction() as work:
@@ -163,7 +163,7 @@ class Eraser:
             erasure = await work.erasures.get(document_id)
             if erasure is None:
                 raise UnexpectedFailure("An erasure that nobody asked for.")
-            if document.status is Status.ERASING and await work.erasures.makers(document_id):  # 1
+            if document.status is Status.ERASING and await work.erasures.has_active_consumer(document_id):  # 1
                 raise DocumentBusy("A consumer is at work on the document.")
             lines_erased_at = await work.subjects.destroy(subject_of(document), self._clock.now())
         return document, erasure, lines_erased_at

@@ -1,4 +1,4 @@
-"""Asking for a document's erasure.
+"""Requesting a document's erasure.
 
 One transaction makes the document ERASING and destroys its wrapped key, the key of the audit lines about it, and whatever personal
 PostgreSQL holds of it: from the answer on nothing of it can be read. What lies outside PostgreSQL is deleted by ``processors.retention.erasure_execution``, which finds the row that
@@ -16,13 +16,13 @@ import structlog
 
 from domain.documents import Document
 from domain.erasure import PERSONAL_FIELDS, Erasure, LegalBasis, SignedReceipt, key_name
-from domain.lifecycle import GOING, Status, ensure_allowed
+from domain.lifecycle import ERASURE_STATES, Status, ensure_allowed
 from domain.refusals import DocumentNotFound, ErasureReceiptNotFound, LegalHoldStands, RetentionRunning
 from domain.retention import retention_end
 from domain.shared.crash_points import reach
 from domain.subjects import subject_of
 from processors.documents.callers import Caller, Origins
-from processors.documents.transitions import Origin, advance, audit_line
+from processors.documents.transitions import Origin, audit_line, transition
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
 from processors.ports.personal_data import PersonalData
@@ -42,7 +42,7 @@ PURGED: Final = "RETENTION_ENDED"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ErasureRequested:
     """``document`` as it is now. ``complete``: nothing is left to do."""
 
     document: Document
@@ -55,14 +55,16 @@ class ErasureRequestWork(
     """What asking for an erasure needs: it looks at all that keeps a document, and ends all that tells of it, at once."""
 
 
-class Erasing:
+class ErasureRequests:
     """Erasures that operators ask for, of documents of every tenant that they may see."""
 
     def __init__(self, database: Transactions[ErasureRequestWork], personal: PersonalData, clock: Clock) -> None:
         self._database = database
         self._origins = Origins(personal, clock)
 
-    async def request(self, caller: Caller, document_id: UUID, reason: str, basis: LegalBasis | None) -> Asked:
+    async def request(
+        self, caller: Caller, document_id: UUID, reason: str, basis: LegalBasis | None
+    ) -> ErasureRequested:
         """Asked for again, it changes nothing.
 
         Raises DocumentNotFound, TransitionRefused (an upload that is no document), LegalHoldStands or RetentionRunning.
@@ -72,16 +74,16 @@ class Erasing:
             document = await work.documents.lock(document_id)
             if not caller.sees(document):
                 raise DocumentNotFound
-            if document.status in GOING:
+            if document.status in ERASURE_STATES:
                 line = audit_line(
                     origin, document.tenant, "document", str(document.id), "document.erase.repeated",
                     details={"reason": reason},
                 )  # fmt: skip
                 await work.outbox.add(line)
-                return Asked(document, document.status is Status.ERASED)
-            document = await begin(work, document, origin, reason, basis)
+                return ErasureRequested(document, document.status is Status.ERASED)
+            document = await begin_erasure(work, document, origin, reason, basis)
         reach("erase.committed")
-        return Asked(document, complete=False)
+        return ErasureRequested(document, complete=False)
 
     async def receipt(self, caller: Caller, document_id: UUID) -> SignedReceipt:
         """Raises DocumentNotFound or ErasureReceiptNotFound."""
@@ -99,7 +101,7 @@ class Erasing:
         return erasure.receipt
 
 
-async def begin(
+async def begin_erasure(
     work: ErasureRequestWork, document: Document, origin: Origin, reason: str, basis: LegalBasis | None
 ) -> Document:
     """Make a locked ``document`` ERASING. Raises TransitionRefused, LegalHoldStands or RetentionRunning."""
@@ -113,7 +115,7 @@ async def begin(
         tenant=document.tenant,
         actor=origin.actor,
         reason=reason,
-        basis=_stated(basis, end, origin.at),
+        basis=_legal_basis(basis, end, origin.at),
         retention_until=end,
         requested_at=origin.at,
         correlation_id=origin.correlation_id,
@@ -121,15 +123,17 @@ async def begin(
         thumbnails=tuple(rendition.object_key for rendition in await work.renditions.of(document.id)),
     )
     details = {"reason": reason, "legal_basis": erasure.basis.value}
-    going = await advance(work, document, Status.ERASING, origin, details=details, wrapped_key=None, **PERSONAL_FIELDS)
+    going = await transition(
+        work, document, Status.ERASING, origin, details=details, wrapped_key=None, **PERSONAL_FIELDS
+    )
     await work.erasures.add(erasure)
-    await work.erasures.forget(document.id)
+    await work.erasures.delete_content_rows(document.id)
     await work.subjects.destroy(subject_of(document), origin.at)
     _log.info("erasure_asked_for", document_id=str(document.id), tenant=document.tenant, reason=reason)
     return going
 
 
-def _stated(basis: LegalBasis | None, end: datetime, now: datetime) -> LegalBasis:
+def _legal_basis(basis: LegalBasis | None, end: datetime, now: datetime) -> LegalBasis:
     """The basis to go on record: that the retention has ended is one, and the only one that needs no saying."""
     if basis is not None and basis is not LegalBasis.RETENTION_ENDED:
         return basis

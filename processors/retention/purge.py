@@ -13,14 +13,14 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from domain.lifecycle import GOING
+from domain.lifecycle import ERASURE_STATES
 from domain.refusals import DocumentNotFound, LegalHoldStands, RetentionRunning, TransitionRefused
-from domain.retention import DueGroup
+from domain.retention import DueDocumentCount
 from processors.documents.transitions import Origin
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
-from processors.ports.erasure import DueDocuments, RegularWork
-from processors.retention.erasure_request import PURGED, ErasureRequestWork, begin
+from processors.ports.erasure import DueDocuments, PeriodicJobs
+from processors.retention.erasure_request import PURGED, ErasureRequestWork, begin_erasure
 
 ACTOR: Final = "system:purge"
 PAGE: Final = 200
@@ -48,7 +48,7 @@ class Purge:
         self._actor = actor
         self._sleep = sleep
 
-    async def survey(self) -> Sequence[DueGroup]:
+    async def survey(self) -> Sequence[DueDocumentCount]:
         """What is due, by tenant and type. Raises DatabaseUnavailable."""
         return await self._due.survey()
 
@@ -75,47 +75,47 @@ class Purge:
         try:
             async with self._database.transaction() as work:
                 document = await work.documents.lock(document_id)
-                if document.status in GOING:
+                if document.status in ERASURE_STATES:
                     return False
-                await begin(work, document, origin, PURGED, None)
+                await begin_erasure(work, document, origin, PURGED, None)
         except (DocumentNotFound, TransitionRefused, LegalHoldStands, RetentionRunning) as refusal:
             _log.info("purge_passed_over", document_id=str(document_id), code=refusal.code)
             return False
         return True
 
 
-class RegularPurge:
+class PeriodicPurge:
     """A purge every ``interval`` seconds, whichever process has its turn then; with 0 it only tells what is due.
 
     The very first one of a site is a dry run: people have ``interval`` to see what they switched on.
 
-    ``may_run`` is awaited before anything is erased. ``told`` gets each survey.
+    ``may_run`` is awaited before anything is erased. ``on_survey`` gets each survey.
     """
 
     def __init__(
         self,
         purge: Purge,
-        work: RegularWork,
+        work: PeriodicJobs,
         *,
         interval: float,
         per_second: float,
         may_run: Callable[[], Awaitable[None]],
-        told: Callable[[Sequence[DueGroup]], None],
+        on_survey: Callable[[Sequence[DueDocumentCount]], None],
     ) -> None:
         self._purge = purge
         self._work = work
         self._interval = interval
         self._per_second = per_second
         self._may_run = may_run
-        self._told = told
+        self._on_survey = on_survey
 
-    async def turn(self) -> None:
+    async def run_if_due(self) -> None:
         """Often: tell what is due, and erase it if the last purge is long enough ago. One that is cut off is due again at once.
 
         Raises DatabaseUnavailable and what ``may_run`` raises.
         """
         groups = await self._purge.survey()
-        self._told(groups)
+        self._on_survey(groups)
         if not self._interval:
             return
         age = await self._work.age(WORK)
@@ -131,12 +131,12 @@ class RegularPurge:
                 oldest=group.oldest.isoformat(timespec="seconds"),
             )
         if age is None:
-            await self._work.done(WORK)
+            await self._work.mark_done(WORK)
             _log.info("purge_dry_run", seconds=self._interval)
             return
         await self._may_run()
         asked = await self._purge.run(per_second=self._per_second)
-        await self._work.done(WORK)
+        await self._work.mark_done(WORK)
         _log.info("purge_finished", documents=asked)
         if asked:
-            self._told(await self._purge.survey())
+            self._on_survey(await self._purge.survey())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime.cli.output import AsJson, Stack, answer, settings_of
+from runtime.cli.output import AsJson, Stack, print_result, settings_of
 from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def schemas_register(stack: Stack = None, as_json: AsJson = False) -> None:
     lines = [f"{schema_id:>6}  {subject}" for subject, schema_id in ids.items()]
     if settings.schema_registry == "repository":
         lines.append("These ids are the repository's own: there is no registry to register with.")
-    answer(ids, lines, as_json=as_json)
+    print_result(ids, lines, as_json=as_json)
 
 
 @schemas.command("check")
@@ -60,7 +60,7 @@ def schemas_check(as_json: AsJson = False) -> None:
             code="schema_ids_differ",
             document={"compatible": True, "problems": ids},
         )
-    answer({"compatible": True, "problems": []}, ["Every schema reads all released versions."], as_json=as_json)
+    print_result({"compatible": True, "problems": []}, ["Every schema reads all released versions."], as_json=as_json)
 
 
 @topics.command("create")
@@ -78,7 +78,7 @@ def topics_create(stack: Stack = None, as_json: AsJson = False) -> None:
     reports = ensure_topics(settings.kafka_bootstrap, plans, security=kafka_security(settings))
     document = [asdict(report) for report in reports]
     lines = (f"{report.state:<8} {report.name:<26} {'; '.join(report.differences)}".rstrip() for report in reports)
-    answer(document, lines, as_json=as_json)
+    print_result(document, lines, as_json=as_json)
     if any(report.state == "differs" for report in reports):
         raise typer.Exit(1)
 
@@ -89,7 +89,9 @@ def database_migrate(stack: Stack = None, as_json: AsJson = False) -> None:
     from runtime.wiring.provisioning import migrate
 
     revision = asyncio.run(migrate(settings_of(stack)))
-    answer({"revision": revision}, [f"The database has this release's tables (revision {revision})."], as_json=as_json)
+    print_result(
+        {"revision": revision}, [f"The database has this release's tables (revision {revision})."], as_json=as_json
+    )
 
 
 @audit.command("verify")
@@ -102,7 +104,7 @@ def audit_verify(
     from runtime.cli.audit import verify
 
     found = asyncio.run(verify(settings_of(stack), tenant))
-    answer(found.document, found.told, as_json=as_json)
+    print_result(found.document, found.report_lines, as_json=as_json)
     if not found.intact:
         raise typer.Exit(1)
 
@@ -125,7 +127,7 @@ def audit_show(
     configure_logging("audit", level="CRITICAL")  # the answer says it all
     checked_reason(reason)
     found = asyncio.run(read(settings_of(stack), tenant, uuid_of(document_id), reason))
-    answer({"entries": entry_documents(found)}, entry_lines(found), as_json=as_json)
+    print_result({"entries": entry_documents(found)}, entry_lines(found), as_json=as_json)
 
 
 @audit.command("export")
@@ -139,7 +141,7 @@ def audit_export(
     from runtime.cli.audit import export
 
     found = asyncio.run(export(settings_of(stack), tenant, to))
-    answer(asdict(found), found.lines, as_json=as_json)
+    print_result(asdict(found), found.lines, as_json=as_json)
 
 
 @audit.command("keys")
@@ -174,10 +176,10 @@ def lag(
         raise CommandFailed("There are no topics yet.", "Create them: dpj topics create", code="topics_missing")
     if by_group:
         groups_lag = totals(rows)
-        answer([asdict(one) for one in groups_lag], total_lines(groups_lag), as_json=as_json)
+        print_result([asdict(one) for one in groups_lag], total_lines(groups_lag), as_json=as_json)
     else:
         stalled = stalled_places(settings)
-        told = [
+        stalled_lines = [
             f"STALLED: {consumer}, {topic} partition {partition}: no progress for {seconds:.0f} s"
             for (consumer, topic, partition), seconds in stalled.items()
         ]
@@ -185,7 +187,7 @@ def lag(
             {**asdict(row), "stalled": (row.group.removeprefix("dpj."), row.topic, row.partition) in stalled}
             for row in rows
         ]
-        answer(document, [*table_lines(rows), *told], as_json=as_json)
+        print_result(document, [*table_lines(rows), *stalled_lines], as_json=as_json)
 
 
 def token(
@@ -199,7 +201,7 @@ def token(
     """Issue a token with the local stack's own signing key."""
     issued = issue(settings_of(stack), role, tenant=tenant, subject=subject, ttl=ttl)
     document = {"token": issued, "roles": role, "tenant": tenant, "subject": subject, "ttl": ttl}
-    answer(document, [issued], as_json=as_json)
+    print_result(document, [issued], as_json=as_json)
 
 
 def openapi() -> None:

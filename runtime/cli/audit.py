@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from domain.subjects import Opened
-    from operations.audit.export import Exported
+    from domain.subjects import OpenedAuditField
+    from operations.audit.export import AuditExport
     from operations.audit.verify import AuditReport
-    from processors.audit.reading import ReadEntry
+    from processors.audit.reading import OpenedAuditEntry
     from runtime.config.settings import Settings
     from runtime.wiring.site import Site
     from storage.mongodb.audit import MongoAuditStore
@@ -25,14 +25,14 @@ async def verify(settings: Settings, tenant: str | None) -> AuditReport:
     CheckpointStoreUnavailable or KeyringUnavailable."""
     from crypto.signatures import verifies
     from operations.audit.checkpoints import read_signed
-    from operations.audit.overdue import Overdue
+    from operations.audit.overdue import OverdueCheck
     from operations.audit.verify import verify_audit
-    from storage.postgres.audit.chain import PostgresAuditPending
+    from storage.postgres.audit.chain import PostgresUnflushedEntries
     from storage.postgres.audit.tree import PostgresAuditTrees
 
     async with _opened(settings) as (site, history):
-        keys = {key.id: key for key in await site.proofs.signer.public_keys()}
-        checkpoints = site.proofs.checkpoints
+        keys = {key.id: key for key in await site.signing.signer.public_keys()}
+        checkpoints = site.signing.checkpoints
         # In this order: what the database has as signed is in the store, and no checkpoint covers more than its chain has.
         recorded = await PostgresAuditTrees(site.postgres).recorded(tenant)
         tenants = {*await checkpoints.tenants(), *recorded} if tenant is None else {tenant}
@@ -40,16 +40,16 @@ async def verify(settings: Settings, tenant: str | None) -> AuditReport:
             name: await read_signed(checkpoints, keys, verifies, name, recorded.get(name, ()))
             for name in sorted(tenants)
         }
-        pending = PostgresAuditPending(site.postgres)
-        overdue = Overdue(checkpoints, history, pending, site.clock, seconds=settings.checkpoint_seconds)
+        pending = PostgresUnflushedEntries(site.postgres)
+        overdue = OverdueCheck(checkpoints, history, pending, site.clock, seconds=settings.checkpoint_seconds)
         return await verify_audit(history, pending, tenant, signed, overdue)
 
 
-async def read(settings: Settings, tenant: str, document_id: UUID, reason: str) -> Sequence[ReadEntry]:
+async def read(settings: Settings, tenant: str, document_id: UUID, reason: str) -> Sequence[OpenedAuditEntry]:
     """The entries about a document, as an auditor may read them. Raises AuditStoreUnavailable, DatabaseUnavailable, and as
     ``runtime.cli.operator_options.acting_as`` does."""
     from domain.documents import Role
-    from processors.audit.reading import AuditReading
+    from processors.audit.reading import AuditEntryReader
     from runtime.cli.operator_options import acting_as
     from storage.postgres.keys.subject_keys import PostgresSubjectKeyReader
 
@@ -57,21 +57,21 @@ async def read(settings: Settings, tenant: str, document_id: UUID, reason: str) 
         await site.codec.check()
         actor = await acting_as(site, Role.AUDITOR)
         keys = PostgresSubjectKeyReader(site.postgres)
-        reading = AuditReading(history, keys, site.personal, site.database, site.clock, actor)
+        reading = AuditEntryReader(history, keys, site.personal, site.database, site.clock, actor)
         async with aclosing(reading.about(tenant, document_id, reason)) as entries:
             return [entry async for entry in entries]
 
 
-async def export(settings: Settings, tenant: str, folder: Path) -> Exported:
+async def export(settings: Settings, tenant: str, folder: Path) -> AuditExport:
     """What ``operations.audit.export`` says. Raises AuditStoreUnavailable, DatabaseUnavailable, CheckpointStoreUnavailable,
     KeyringUnavailable, or FileExistsError."""
     from operations.audit.export import export_audit
-    from storage.postgres.audit.chain import PostgresAuditPending
+    from storage.postgres.audit.chain import PostgresUnflushedEntries
 
     async with _opened(settings) as (site, history):
-        keys = await site.proofs.signer.public_keys()
-        pending = PostgresAuditPending(site.postgres)
-        return await export_audit(tenant, folder, history, pending, site.proofs.checkpoints, keys)
+        keys = await site.signing.signer.public_keys()
+        pending = PostgresUnflushedEntries(site.postgres)
+        return await export_audit(tenant, folder, history, pending, site.signing.checkpoints, keys)
 
 
 def create_key(settings: Settings) -> None:
@@ -123,7 +123,7 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Site, MongoAuditSt
         await site.aclose()
 
 
-def entry_documents(entries: Sequence[ReadEntry]) -> list[dict[str, Any]]:
+def entry_documents(entries: Sequence[OpenedAuditEntry]) -> list[dict[str, Any]]:
     """For programs."""
     return [
         {
@@ -140,18 +140,18 @@ def entry_documents(entries: Sequence[ReadEntry]) -> list[dict[str, Any]]:
     ]
 
 
-def entry_lines(entries: Sequence[ReadEntry]) -> Iterator[str]:
+def entry_lines(entries: Sequence[OpenedAuditEntry]) -> Iterator[str]:
     """For people."""
     if not entries:
         yield "There is no entry about this document."
     for entry in entries:
         mark = "" if entry.faithful else "  NOT WHAT WAS WRITTEN: run dpj audit verify"
         yield f"{entry.seq:>8}  {entry.at:%Y-%m-%dT%H:%M:%S}  {entry.action}  {entry.actor}{mark}"
-        told = [f"{name} {_opened_text(one)}" for name, one in (("ip", entry.ip), ("agent", entry.user_agent))]
-        yield f"          {', '.join(told)}"
+        fields = [f"{name} {_opened_text(one)}" for name, one in (("ip", entry.ip), ("agent", entry.user_agent))]
+        yield f"          {', '.join(fields)}"
 
 
-def _opened_document(opened: Opened) -> dict[str, Any]:
+def _opened_document(opened: OpenedAuditField) -> dict[str, Any]:
     return {
         "state": opened.legibility.value,
         "text": opened.text,
@@ -159,7 +159,7 @@ def _opened_document(opened: Opened) -> dict[str, Any]:
     }
 
 
-def _opened_text(opened: Opened) -> str:
+def _opened_text(opened: OpenedAuditField) -> str:
     """One line, whatever a client called itself."""
     if opened.text is not None:
         return "".join(character if character.isprintable() else "?" for character in opened.text)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from deploy.native.files import home
 from domain.documents import Language
-from operations.demo.proofs import Kept, Site
+from operations.demo.proofs import DemoSite, StoreContents
 from runtime.config.transport import https_tls, kafka_security
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 PREFIX: Final = "documents/"
 
 
-def site_of(settings: Settings, verify_audit: Callable[[], Any]) -> Site:
+def demo_site_of(settings: Settings, verify_audit: Callable[[], Any]) -> DemoSite:
     """The demonstration's view of a local stack."""
     if settings.smtp_maildir is None:
         raise ValueError("the settings name no Maildir")
-    return Site(
+    return DemoSite(
         api_url=settings.api_url,
         kafka_bootstrap=settings.kafka_bootstrap,
         kafka_security=kafka_security(settings),
@@ -35,28 +35,28 @@ def site_of(settings: Settings, verify_audit: Callable[[], Any]) -> Site:
         ged_password=settings.ged_password.get_secret_value(),
         maildir=settings.smtp_maildir,
         subjects=mail_subjects(),
-        kept=lambda: asyncio.run(look(settings)),
+        kept=lambda: asyncio.run(read_stores(settings)),
         stored_files=lambda since: written_since(store_folder(settings), since),
         verify_audit=verify_audit,
     )
 
 
-async def look(settings: Settings) -> Kept:
+async def read_stores(settings: Settings) -> StoreContents:
     """What database and object store hold now. Raises DatabaseUnavailable or ObjectStoreUnavailable."""
     from runtime.wiring.adapters import create_object_store
     from storage.postgres.database import Postgres
-    from storage.postgres.inspection import holdings
+    from storage.postgres.inspection import database_contents
 
     postgres = Postgres(settings.postgres_dsn.get_secret_value(), connections=1)
     objects = create_object_store(settings)
     try:
         # The store is listed first: whatever was committed before is then known to the database.
         stored = frozenset([found.key async for found in objects.list(PREFIX)])
-        known = await holdings(postgres)
+        known = await database_contents(postgres)
     finally:
         await postgres.aclose()
         await objects.aclose()
-    return Kept(known.objects, stored, known.unpublished, known.unchained)
+    return StoreContents(known.objects, stored, known.unpublished, known.unchained)
 
 
 def store_folder(settings: Settings) -> Path:

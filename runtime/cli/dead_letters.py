@@ -23,13 +23,13 @@ from runtime.cli.operator_options import (
     table,
     uuid_of,
 )
-from runtime.cli.output import AsJson, Stack, answer, note
+from runtime.cli.output import AsJson, Stack, print_note, print_result
 from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
-    from domain.dead_letters import DeadLetter, Holding, Mark
-    from operations.kafka.dead_letters import LetterFilter
-    from processors.operators.dead_letters import OperatorDesk, Result
+    from domain.dead_letters import DeadLetter, HeldEventStatus, OperatorMark
+    from operations.kafka.dead_letters import DeadLetterFilter
+    from processors.operators.dead_letters import ActionResult, OperatorActions
     from runtime.wiring.site import Site
 
 app = typer.Typer(help="Dead letters: events that a consumer gave up; and events held now.", no_args_is_help=True)
@@ -69,10 +69,10 @@ def list_letters(
     """Letters that nobody has handled, by consumer, oldest first."""
     wanted = _filter(consumer, code, error_class, document, event, topic, since, until)
 
-    async def work(site: Site) -> list[tuple[DeadLetter, Mark | None]]:
-        found: list[tuple[DeadLetter, Mark | None]] = []
+    async def work(site: Site) -> list[tuple[DeadLetter, OperatorMark | None]]:
+        found: list[tuple[DeadLetter, OperatorMark | None]] = []
 
-        async def take(letter: DeadLetter, mark: Mark | None) -> bool:
+        async def take(letter: DeadLetter, mark: OperatorMark | None) -> bool:
             if mark is None or everything:
                 found.append((letter, mark))
             return len(found) <= limit
@@ -84,7 +84,7 @@ def list_letters(
     rows = [_row(letter, mark) for letter, mark in found[:limit]]
     more = len(found) > limit
     if not as_json and not rows:
-        answer(None, ["No dead letters."], as_json=False)
+        print_result(None, ["No dead letters."], as_json=False)
         return
     lines = table(
         ("ADDRESS\nAGE", "EVENT\nDOCUMENT", "CODE\nERROR CLASS"),
@@ -97,9 +97,9 @@ def list_letters(
             for row in rows
         ],
     )
-    answer({"letters": rows, "more": more}, lines, as_json=as_json)
+    print_result({"letters": rows, "more": more}, lines, as_json=as_json)
     if more and not as_json:
-        note(f"There are more than {limit}: give --limit or a filter.")
+        print_note(f"There are more than {limit}: give --limit or a filter.")
 
 
 @app.command()
@@ -113,7 +113,7 @@ def show(
     async def work(site: Site) -> dict[str, Any]:
         letter = await _letter(site, address)
         marks = await site.operations().marks([letter.place])
-        event = await site.desk(operator_name()).decoded(letter)
+        event = await site.operator_actions(operator_name()).decoded(letter)
         return {
             **_row(letter, marks.get(letter.place)),
             "cut_bytes": letter.cut_bytes,
@@ -122,7 +122,7 @@ def show(
         }
 
     shown = asyncio.run(on_site(stack, work))
-    answer(shown, _described(shown), as_json=as_json)
+    print_result(shown, _described(shown), as_json=as_json)
 
 
 @app.command()
@@ -147,8 +147,8 @@ def redrive(
     """Have the consumer that gave an event up take it again. A dry run without --apply."""
     wanted = _filter(consumer, code, error_class, document, event, topic, since, until)
 
-    async def act(desk: OperatorDesk, letter: DeadLetter) -> Result:
-        return await desk.redrive(letter, apply=apply, cap=cap, force=force)
+    async def act(actions: OperatorActions, letter: DeadLetter) -> ActionResult:
+        return await actions.redrive(letter, apply=apply, cap=cap, force=force)
 
     results = asyncio.run(on_site(stack, _acting(addresses, wanted, act, rate if apply else None, limit)))
     report_results(results, "redriven" if apply else "would be redriven", apply=apply, as_json=as_json)
@@ -175,8 +175,8 @@ def discard(
     wanted = _filter(consumer, code, error_class, document, event, topic, since, until)
     because = checked_reason(reason)
 
-    async def act(desk: OperatorDesk, letter: DeadLetter) -> Result:
-        return await desk.discard(letter, because, apply=apply)
+    async def act(actions: OperatorActions, letter: DeadLetter) -> ActionResult:
+        return await actions.discard(letter, because, apply=apply)
 
     results = asyncio.run(on_site(stack, _acting(addresses, wanted, act, None, limit)))
     report_results(results, "discarded" if apply else "would be discarded", apply=apply, as_json=as_json)
@@ -193,7 +193,7 @@ def held(
 
     rows = asyncio.run(on_site(stack, work))
     if not as_json and not rows:
-        answer(None, ["No event is held."], as_json=False)
+        print_result(None, ["No event is held."], as_json=False)
         return
     lines = table(
         ("CONSUMER\nCODE", "EVENT\nDOCUMENT", "HELD", "TRIES"),
@@ -207,7 +207,7 @@ def held(
             for row in rows
         ],
     )
-    answer({"held": rows}, lines, as_json=as_json)
+    print_result({"held": rows}, lines, as_json=as_json)
 
 
 @app.command(name="give-up")
@@ -222,9 +222,9 @@ def give_up(
     """Have a consumer give up one event that it holds, as if it could never be processed. A dry run without --apply."""
     event_id, because = uuid_of(event), checked_reason(reason)
 
-    async def work(site: Site) -> list[tuple[str, Result]]:
+    async def work(site: Site) -> list[tuple[str, ActionResult]]:
         await site.codec.check()
-        result = await site.desk(operator_name()).give_up(consumer, event_id, because, apply=apply)
+        result = await site.operator_actions(operator_name()).give_up(consumer, event_id, because, apply=apply)
         return [(str(event_id), result)]
 
     results = asyncio.run(on_site(stack, work))
@@ -243,14 +243,14 @@ def _filter(
     topic: str | None,
     since: str | None,
     until: str | None,
-) -> LetterFilter:
+) -> DeadLetterFilter:
     from domain.consumers import CONSUMERS
-    from operations.kafka.dead_letters import LetterFilter
+    from operations.kafka.dead_letters import DeadLetterFilter
 
     unknown = [name for name in consumer or () if name not in CONSUMERS]
     if unknown:
         raise CommandFailed(f"There is no consumer {unknown[0]!r}.", f"Consumers are {', '.join(CONSUMERS)}.")
-    return LetterFilter(
+    return DeadLetterFilter(
         consumers=tuple(consumer or ()),
         code=code,
         error_class=error_class,
@@ -262,14 +262,16 @@ def _filter(
     )
 
 
-async def _each(site: Site, wanted: LetterFilter, take: Callable[[DeadLetter, Mark | None], Awaitable[bool]]) -> None:
+async def _each(
+    site: Site, wanted: DeadLetterFilter, take: Callable[[DeadLetter, OperatorMark | None], Awaitable[bool]]
+) -> None:
     """Give letters with their marks to ``take`` until it answers no."""
     from itertools import islice
 
-    from operations.kafka.dead_letters import letters
+    from operations.kafka.dead_letters import read_dead_letters
     from runtime.config.transport import kafka_security
 
-    reading = letters(site.settings.kafka_bootstrap, wanted, security=kafka_security(site.settings))
+    reading = read_dead_letters(site.settings.kafka_bootstrap, wanted, security=kafka_security(site.settings))
     operations = site.operations()
     try:
         while batch := await asyncio.to_thread(lambda: list(islice(reading, BATCH))):
@@ -284,7 +286,7 @@ async def _each(site: Site, wanted: LetterFilter, take: Callable[[DeadLetter, Ma
 
 async def _letter(site: Site, address: str) -> DeadLetter:
     """Raises CommandFailed if there is none."""
-    from operations.kafka.dead_letters import AddressInvalid, letter_at, parse_address
+    from operations.kafka.dead_letters import AddressInvalid, parse_address, read_dead_letter
     from runtime.config.transport import kafka_security
 
     try:
@@ -294,7 +296,7 @@ async def _letter(site: Site, address: str) -> DeadLetter:
             f"{address} is no address of a letter.", "Addresses look like archiving/0/12; see: dpj dlq list"
         ) from None
     security = kafka_security(site.settings)
-    letter = await asyncio.to_thread(letter_at, site.settings.kafka_bootstrap, *place, security=security)
+    letter = await asyncio.to_thread(read_dead_letter, site.settings.kafka_bootstrap, *place, security=security)
     if letter is None:
         raise CommandFailed(f"There is no letter at {address}.", "See: dpj dlq list --all", code="letter_missing")
     return letter
@@ -302,27 +304,27 @@ async def _letter(site: Site, address: str) -> DeadLetter:
 
 def _acting(
     addresses: list[str] | None,
-    wanted: LetterFilter,
-    act: Callable[[OperatorDesk, DeadLetter], Awaitable[Result]],
+    wanted: DeadLetterFilter,
+    act: Callable[[OperatorActions, DeadLetter], Awaitable[ActionResult]],
     rate: float | None,
     limit: int,
-) -> Callable[[Site], Awaitable[list[tuple[str, Result]]]]:
+) -> Callable[[Site], Awaitable[list[tuple[str, ActionResult]]]]:
     """``act`` on the letters at ``addresses``, else on those that ``wanted`` takes, ``rate`` per second."""
     if bool(addresses) is not wanted.is_empty:
         raise CommandFailed("Which letters?", "Give either addresses or filters; see: dpj dlq list", code="which")
 
-    async def work(site: Site) -> list[tuple[str, Result]]:
+    async def work(site: Site) -> list[tuple[str, ActionResult]]:
         await site.codec.check()
-        desk = site.desk(operator_name())
-        results: list[tuple[str, Result]] = []
+        actions = site.operator_actions(operator_name())
+        results: list[tuple[str, ActionResult]] = []
         began = time.monotonic()
 
-        async def one(letter: DeadLetter, mark: Mark | None) -> bool:
+        async def one(letter: DeadLetter, mark: OperatorMark | None) -> bool:
             if mark is not None and not addresses:
                 return True
             if rate is not None:
                 await asyncio.sleep(began + len(results) / rate - time.monotonic())
-            results.append((letter.place.address, await act(desk, letter)))
+            results.append((letter.place.address, await act(actions, letter)))
             return len(results) < limit
 
         if addresses:
@@ -338,7 +340,7 @@ def _acting(
 # --- telling ---------------------------------------------------------------------------------------------------------
 
 
-def _row(letter: DeadLetter, mark: Mark | None) -> dict[str, Any]:
+def _row(letter: DeadLetter, mark: OperatorMark | None) -> dict[str, Any]:
     return {
         "address": letter.place.address,
         "written_at": datetime.fromtimestamp(letter.place.written_ms / 1000, UTC).isoformat(timespec="milliseconds"),
@@ -373,7 +375,7 @@ def _described(shown: dict[str, Any]) -> list[str]:
     return [*lines, "Event", *(f"  {name:<22} {value}" for name, value in shown["event"].items())]
 
 
-def _holding(one: Holding) -> dict[str, Any]:
+def _holding(one: HeldEventStatus) -> dict[str, Any]:
     event = one.event
     return {
         "consumer": event.consumer,

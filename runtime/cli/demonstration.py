@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from runtime.cli.output import answer, command_name, note
+from runtime.cli.output import command_name, print_note, print_result
 from runtime.errors import CommandFailed
 from runtime.processes.local_stack import bring_up
 
@@ -21,18 +21,18 @@ CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 def run(stack: str, profile: Profile | None, *, tls: bool | None, keep: bool, as_json: bool) -> None:
     """Raises CommandFailed if a proof does not hold."""
     began = time.monotonic()
-    settings = bring_up(stack, profile, note, tls=tls)
+    settings = bring_up(stack, profile, print_note, tls=tls)
     from deploy.native import stack as native
     from deploy.native.files import home, private_folder
     from operations.api_client import ApiClient
     from operations.demo import main as demo
     from runtime.cli.administration import issue
     from runtime.cli.audit import verify
-    from runtime.cli.checks import site_of
+    from runtime.cli.checks import demo_site_of
     from runtime.config.transport import https_tls
-    from runtime.processes.local import Services
+    from runtime.processes.local import PipelineProcesses
 
-    site = site_of(settings, lambda: asyncio.run(verify(settings, None)))
+    site = demo_site_of(settings, lambda: asyncio.run(verify(settings, None)))
     folder = home() / settings.stack_name
 
     def client(role: str) -> ApiClient:
@@ -51,13 +51,15 @@ def run(stack: str, profile: Profile | None, *, tls: bool | None, keep: bool, as
             )
     finally:
         if not keep:
-            Services(settings).stop()
+            PipelineProcesses(settings).stop()
             native.down(settings.stack_name)
     failed = [proof for proof in result.proofs if not proof.holds]
     if not (as_json and failed):
-        answer(result.document(), demo.summary(result, site, stack, running=keep, dpj=command_name()), as_json=as_json)
+        print_result(
+            result.document(), demo.summary(result, site, stack, running=keep, dpj=command_name()), as_json=as_json
+        )
     if keep:
-        note(f"Everything is still running; stop it with: {command_name()} down --stack {stack}")
+        print_note(f"Everything is still running; stop it with: {command_name()} down --stack {stack}")
     if failed:
         raise CommandFailed(
             f"{len(failed)} of {len(result.proofs)} proofs failed; first: {failed[0].name}: {failed[0].detail}.",

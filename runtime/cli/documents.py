@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from runtime.cli.failures import describe
-from runtime.cli.output import AsJson, Stack, answer, note, settings_of
+from runtime.cli.output import AsJson, Stack, print_note, print_result, settings_of
 from runtime.cli.progress import progress_bars
 from runtime.errors import CommandFailed
 from runtime.processes.local_stack import DEFAULT_TENANT
@@ -52,7 +52,7 @@ def submit(
     with api(stack, "portal", tenant) as client:
         if dossier is None:
             dossier = client.create_dossier(new_dossier())["id"]
-            note(f"New dossier {dossier}")
+            print_note(f"New dossier {dossier}")
         metadata = {"type": type_code, "dossier_id": dossier, "depositor": {"email": email, "language": language}}
         for path in files:
             with _progress(path) as advance:
@@ -61,7 +61,7 @@ def submit(
                 except Exception as error:
                     _say_what_was_sent(error, sent, as_json=as_json)
                     raise
-    answer(sent, map(_row, sent), as_json=as_json)
+    print_result(sent, map(_row, sent), as_json=as_json)
 
 
 @app.command()
@@ -72,7 +72,7 @@ def show(
     with api(stack, "operator", tenant) as client:
         document = client.document(document_id)
         events = client.events(document_id)["items"]
-    answer({**document, "events": events}, _described(document, events), as_json=as_json)
+    print_result({**document, "events": events}, _described(document, events), as_json=as_json)
 
 
 @app.command(name="list")
@@ -91,7 +91,7 @@ def list_documents(
     with api(stack, "portal", tenant) as client:
         found = [document for document, _ in zip(client.documents(**filters), range(limit), strict=False)]
     heading = _ROW.format(id="ID", status="STATE", type="TYPE", size="BYTES")
-    answer(found, [heading, *map(_row, found)], as_json=as_json)
+    print_result(found, [heading, *map(_row, found)], as_json=as_json)
 
 
 @app.command()
@@ -180,7 +180,7 @@ def _progress(path: Path) -> Iterator[Callable[[int], None]]:
 def _say_what_was_sent(error: Exception, sent: list[dict[str, Any]], *, as_json: bool) -> None:
     """What was taken before a later file failed must not be lost with the error."""
     if not as_json:
-        answer(None, map(_row, sent), as_json=False)
+        print_result(None, map(_row, sent), as_json=False)
         return
     if sent:
         described = describe(error)
@@ -192,7 +192,7 @@ def _say_what_was_sent(error: Exception, sent: list[dict[str, Any]], *, as_json:
 def _decided(decided: dict[str, Any], *, as_json: bool) -> None:
     pending = decided["http_status"] == 202
     waiting = "recorded; takes effect once the document is verified" if pending else decided["status"]
-    answer(decided, [f"{decided['id']}  {waiting}"], as_json=as_json)
+    print_result(decided, [f"{decided['id']}  {waiting}"], as_json=as_json)
 
 
 def _row(document: dict[str, Any]) -> str:

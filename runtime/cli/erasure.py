@@ -13,12 +13,12 @@ import typer
 
 from runtime.cli.documents import DocumentId, Tenant, api
 from runtime.cli.operator_options import ago, on_site, operator_name, table
-from runtime.cli.output import AsJson, Stack, answer
+from runtime.cli.output import AsJson, Stack, print_result
 from runtime.errors import CommandFailed
 from runtime.processes.local_stack import DEFAULT_TENANT
 
 if TYPE_CHECKING:
-    from domain.retention import DueGroup
+    from domain.retention import DueDocumentCount
     from runtime.wiring.site import Site
 
 app = typer.Typer(help="Erase documents, with a signed receipt.", no_args_is_help=True)
@@ -42,8 +42,8 @@ def request(
 ) -> None:
     """Erase a document: from the answer on nothing of it can be read. THERE IS NO WAY BACK."""
     with api(stack, "operator", tenant) as client:
-        told = client.erase(document_id, reason, legal_basis)
-    answer(told, [f"{told['document_id']}  {told['status']}"], as_json=as_json)
+        shown = client.erase(document_id, reason, legal_basis)
+    print_result(shown, [f"{shown['document_id']}  {shown['status']}"], as_json=as_json)
 
 
 @app.command(name="receipt")
@@ -62,12 +62,12 @@ def receipt(
     with api(stack, "operator", tenant) as client:
         text = client.erasure_receipt(document_id)
     try:
-        said = payload_of(text)
+        fields = payload_of(text)
     except ValueError:
         raise CommandFailed("The API's answer is no receipt.", "Is it another program's? See DPJ_API_PORT.") from None
     if to is not None:
         to.write_text(text, "ascii")
-    answer({"receipt": said, "jws": text}, _receipt_lines(said), as_json=as_json)
+    print_result({"receipt": fields, "jws": text}, _receipt_lines(fields), as_json=as_json)
 
 
 @holds.command(name="set")
@@ -142,7 +142,7 @@ def purge(
 
     configure_logging("purge", level="CRITICAL")  # the report says it all
 
-    async def work(site: Site) -> tuple[Sequence[DueGroup], int]:
+    async def work(site: Site) -> tuple[Sequence[DueDocumentCount], int]:
         from runtime.processes.erasure_jobs import create_purge
 
         run = create_purge(site, operator_name())
@@ -158,10 +158,10 @@ def purge(
         for one in due
     ]
     document = {"apply": apply, "due": sum(one.count for one in due), "asked": asked, "groups": groups}
-    answer(document, _due_lines(due, asked, apply=apply), as_json=as_json)
+    print_result(document, _due_lines(due, asked, apply=apply), as_json=as_json)
 
 
-def _due_lines(due: Sequence[DueGroup], asked: int, *, apply: bool) -> Iterator[str]:
+def _due_lines(due: Sequence[DueDocumentCount], asked: int, *, apply: bool) -> Iterator[str]:
     if not due:
         yield "Nothing is due."
         return
@@ -170,21 +170,21 @@ def _due_lines(due: Sequence[DueGroup], asked: int, *, apply: bool) -> Iterator[
     yield f"{asked} are being erased." if apply else "Dry run: --apply erases what is due and not held."
 
 
-def _kept(told: dict[str, Any], *, as_json: bool) -> None:
-    lines = [f"{told['document_id']}  {told['status']}  kept until {told['until'][:10]}"]
-    for hold in told["holds"]:
+def _kept(shown: dict[str, Any], *, as_json: bool) -> None:
+    lines = [f"{shown['document_id']}  {shown['status']}  kept until {shown['until'][:10]}"]
+    for hold in shown["holds"]:
         state = "STANDS" if hold["lifted_at"] is None else f"lifted {hold['lifted_at'][:10]}"
         lines.append(f"  hold {hold['reference']}  {state}  {hold['reason']}  set {hold['set_at'][:10]}")
-    answer(told, lines, as_json=as_json)
+    print_result(shown, lines, as_json=as_json)
 
 
-def _receipt_lines(said: dict[str, Any]) -> Iterator[str]:
-    yield f"Document {said['document']['id']} ({said['document']['type']}), erased at {said['completed_at']}"
-    yield f"Asked for by {said['request']['by']}: {said['request']['reason']}, {said['request']['legal_basis']}"
+def _receipt_lines(fields: dict[str, Any]) -> Iterator[str]:
+    yield f"Document {fields['document']['id']} ({fields['document']['type']}), erased at {fields['completed_at']}"
+    yield f"Asked for by {fields['request']['by']}: {fields['request']['reason']}, {fields['request']['legal_basis']}"
     yield "Destroyed:"
-    for one in said["destroyed"]:
+    for one in fields["destroyed"]:
         yield f"  {one['what']} ({one['where']})"
     yield "Remains:"
-    for one in said["remains"]:
+    for one in fields["remains"]:
         until = f" until {one['until'][:10]}" if one["until"] else ""
         yield f"  {one['what']} ({one['where']}){until}: {one['why']}"

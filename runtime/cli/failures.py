@@ -8,7 +8,7 @@ import sys
 import traceback
 from typing import Final, NamedTuple
 
-from domain.error_table import FAILURES
+from domain.error_table import ERROR_TABLE
 from domain.errors import (
     DPJError,
     KeyringLoginRefused,
@@ -18,7 +18,7 @@ from domain.errors import (
     Transient,
 )
 from runtime.cli.output import FAILED
-from runtime.config.certificate_errors import CertificateUnusable, distrust
+from runtime.config.certificate_errors import CertificateUnusable, certificate_error
 from runtime.errors import CommandFailed
 
 _TRUST: Final = (
@@ -45,7 +45,7 @@ def describe(error: BaseException) -> Description:
         return Description(error.code, str(error), error.next_step)
     if isinstance(error, CertificateUnusable):
         return Description("certificate_unusable", str(error), "See docs/OPERATIONS.md, TLS.")
-    name, refused = type(error).__name__, distrust(error)
+    name, refused = type(error).__name__, certificate_error(error)
     if isinstance(error, DPJError):
         return Description(error.code, _message(error, refused), _advice(error, refused))
     if name == "ApiUnreachable" and refused:
@@ -80,7 +80,7 @@ def report(error: Exception, *, as_json: bool) -> int:
 
 
 def _message(error: DPJError, refused: str) -> str:
-    title = FAILURES[error.code].title if error.code in FAILURES else error.code
+    title = ERROR_TABLE[error.code].title if error.code in ERROR_TABLE else error.code
     if refused:
         return f"{title}. Its certificate is refused: {refused}."
     return f"{title}. {error.detail}" if error.detail else f"{title}."
@@ -95,4 +95,4 @@ def _advice(error: DPJError, refused: str) -> str:
         error, TenantKeyMissing | KeyringLoginRefused | PersonalKeyMissing
     ):
         return f"Is {error.waiting_for} running? See: dpj stack status."
-    return FAILURES[error.code].advice if error.code in FAILURES else ""
+    return ERROR_TABLE[error.code].advice if error.code in ERROR_TABLE else ""

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import typer
 
 from runtime.cli.operator_options import Apply, on_site, operator_name, table
-from runtime.cli.output import AsJson, Stack, answer
+from runtime.cli.output import AsJson, Stack, print_result
 from runtime.cli.progress import progress_bars
 from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
     from domain.key_encryption_keys import KeyState, KeyUse
-    from processors.operators.keys import KeyCare, Rewrapping, Tell
+    from processors.operators.keys import KeyAdministration, OnRewrapProgress, Rewrapping
     from runtime.wiring.site import Site
 
 app = typer.Typer(help="Keys that wrap documents' keys, one per tenant.", no_args_is_help=True)
@@ -40,27 +40,27 @@ def create(
 ) -> None:
     """Make the keys of new tenants. No document of a tenant is taken in before. Safe to repeat."""
 
-    async def work(care: KeyCare) -> list[dict[str, Any]]:
-        return [{"tenant": tenant, "created": await care.create(tenant)} for tenant in tenants]
+    async def work(keys: KeyAdministration) -> list[dict[str, Any]]:
+        return [{"tenant": tenant, "created": await keys.create(tenant)} for tenant in tenants]
 
-    rows = _care(stack, work)
+    rows = _with_keys(stack, work)
     lines = [f"{row['tenant']}  {'key created' if row['created'] else 'has a key already'}" for row in rows]
-    answer({"keys": rows}, lines, as_json=as_json)
+    print_result({"keys": rows}, lines, as_json=as_json)
 
 
 @app.command()
 def rotate(tenants: Tenants = None, everybody: Everybody = False, stack: Stack = None, as_json: AsJson = False) -> None:
     """Make a new version of the key, which wraps from now on. What older ones wrapped stays readable; see rewrap."""
 
-    async def work(care: KeyCare) -> list[dict[str, Any]]:
+    async def work(keys: KeyAdministration) -> list[dict[str, Any]]:
         return [
-            {"tenant": tenant, "version": (await care.rotate(tenant)).latest}
-            for tenant in await _chosen(care, tenants, everybody)
+            {"tenant": tenant, "version": (await keys.rotate(tenant)).latest}
+            for tenant in await _chosen(keys, tenants, everybody)
         ]
 
-    rows = _care(stack, work)
+    rows = _with_keys(stack, work)
     lines = [f"{row['tenant']}  wraps under version {row['version']} from now on" for row in rows]
-    answer({"keys": rows}, lines, as_json=as_json)
+    print_result({"keys": rows}, lines, as_json=as_json)
 
 
 @app.command()
@@ -75,18 +75,18 @@ def rewrap(
 
     Exit status 1 if some are left.
     """
-    from processors.operators.keys import Pace
+    from processors.operators.keys import Throttle
 
-    with _progress(quiet=as_json) as tell:
+    with _progress(quiet=as_json) as on_progress:
 
-        async def work(care: KeyCare) -> list[Rewrapping]:
-            pace = Pace(rate, time.monotonic, asyncio.sleep)
-            return [await care.rewrap(tenant, pace, tell) for tenant in await _chosen(care, tenants, everybody)]
+        async def work(keys: KeyAdministration) -> list[Rewrapping]:
+            pace = Throttle(rate, time.monotonic, asyncio.sleep)
+            return [await keys.rewrap(tenant, pace, on_progress) for tenant in await _chosen(keys, tenants, everybody)]
 
-        runs = _care(stack, work)
+        runs = _with_keys(stack, work)
     rows = [_run_row(run) for run in runs]
-    answer({"keys": rows}, _run_lines(runs), as_json=as_json)
-    if any(run.left for run in runs):
+    print_result({"keys": rows}, _run_lines(runs), as_json=as_json)
+    if any(run.remaining for run in runs):
         raise typer.Exit(1)
 
 
@@ -102,25 +102,25 @@ def retire(
 ) -> None:
     """Make old versions of the key useless. Refused while anything is wrapped under them, or may be in a moment."""
 
-    async def work(care: KeyCare) -> KeyState:
-        return await care.retire(tenant, version, apply=apply)
+    async def work(keys: KeyAdministration) -> KeyState:
+        return await keys.retire(tenant, version, apply=apply)
 
-    state = _care(stack, work)
+    state = _with_keys(stack, work)
     wanted = state.latest if version is None else version
     done = f"{tenant}  versions below {wanted} open nothing any more"
     planned = f"{tenant}  nothing is in the way of retiring versions below {wanted} (dry run: --apply does it)"
     row = {"tenant": tenant, "min_decryption_version": state.min_decryption, "below_version": wanted, "apply": apply}
-    answer(row, [done if apply else planned], as_json=as_json)
+    print_result(row, [done if apply else planned], as_json=as_json)
 
 
 @app.command()
 def status(stack: Stack = None, as_json: AsJson = False) -> None:
     """Every key: its versions, how many documents each wraps, the oldest in use, what it opens at least."""
 
-    async def work(care: KeyCare) -> tuple[Sequence[KeyState], Sequence[KeyUse]]:
-        return await care.status()
+    async def work(keys: KeyAdministration) -> tuple[Sequence[KeyState], Sequence[KeyUse]]:
+        return await keys.status()
 
-    states, uses = _care(stack, work)
+    states, uses = _with_keys(stack, work)
     document = document_of(states, uses)
     lines = table(
         ("TENANT\nKEY", "VERSIONS", "DOCUMENTS", "OLDEST\nIN USE", "MIN. OPENED"),
@@ -138,7 +138,7 @@ def status(stack: Stack = None, as_json: AsJson = False) -> None:
     orphans = [
         f"NO KEY HERE for {one['documents']} documents of {one['tenant']}: {one['key']}" for one in document["unknown"]
     ]
-    answer(
+    print_result(
         document,
         [*(lines if document["keys"] else ["No keys yet: dpj keys create --tenant NAME"]), *orphans],
         as_json=as_json,
@@ -194,14 +194,14 @@ def _run_row(run: Rewrapping) -> dict[str, Any]:
         "documents": run.of,
         "moved": run.moved,
         "canaries": run.canaries,
-        "left": run.left,
+        "left": run.remaining,
         "failed": [{"document_id": str(document), "code": code} for document, code in run.failed.items()],
     }
 
 
 def _run_lines(runs: Sequence[Rewrapping]) -> Iterator[str]:
     for run in runs:
-        left = f", {run.left} LEFT: run it again" if run.left else ""
+        left = f", {run.remaining} LEFT: run it again" if run.remaining else ""
         yield f"{run.tenant}  {run.moved} moved to version {run.version}{left}"
         for document, code in list(run.failed.items())[:SHOWN]:
             yield f"  {document}  {code}"
@@ -209,13 +209,13 @@ def _run_lines(runs: Sequence[Rewrapping]) -> Iterator[str]:
             yield f"  and {len(run.failed) - SHOWN} more (--json names them)"
 
 
-async def _chosen(care: KeyCare, tenants: Sequence[str] | None, everybody: bool) -> Sequence[str]:
+async def _chosen(keys: KeyAdministration, tenants: Sequence[str] | None, everybody: bool) -> Sequence[str]:
     if bool(tenants) == everybody:
         raise CommandFailed("Say whose key.", "Give --tenant NAME, once or more, or --all.", code="tenant_needed")
-    return tenants or await care.tenants()
+    return tenants or await keys.tenants()
 
 
-def _care(stack: str | None, work: Callable[[KeyCare], Awaitable[_T]]) -> _T:
+def _with_keys(stack: str | None, work: Callable[[KeyAdministration], Awaitable[_T]]) -> _T:
     from runtime.observability.telemetry import configure_logging
 
     configure_logging("keys", level="CRITICAL")  # the answer says it all
@@ -225,7 +225,7 @@ def _care(stack: str | None, work: Callable[[KeyCare], Awaitable[_T]]) -> _T:
 
         await site.codec.check()
         try:
-            return await work(site.key_care(operator_name()))
+            return await work(site.key_administration(operator_name()))
         except DocumentBusy:
             raise CommandFailed(
                 "Another act on this tenant's key is under way.", "Wait until it has ended.", code="key_busy"
@@ -235,11 +235,11 @@ def _care(stack: str | None, work: Callable[[KeyCare], Awaitable[_T]]) -> _T:
 
 
 @contextmanager
-def _progress(*, quiet: bool) -> Iterator[Tell]:
+def _progress(*, quiet: bool) -> Iterator[OnRewrapProgress]:
     with progress_bars(quiet=quiet) as bar:
         task = bar.add_task("keys", total=None)
 
-        def tell(run: Rewrapping) -> None:
+        def on_progress(run: Rewrapping) -> None:
             bar.update(task, description=f"{run.tenant} v{run.version}", completed=run.moved, total=run.of)
 
-        yield tell
+        yield on_progress

@@ -13,12 +13,12 @@ from uuid import UUID
 
 import typer
 
-from runtime.cli.output import answer, settings_of
+from runtime.cli.output import print_result, settings_of
 from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
     from domain.documents import Role
-    from processors.operators.dead_letters import Result
+    from processors.operators.dead_letters import ActionResult
     from runtime.wiring.site import Site
 
 COLUMNS: Final = 80
@@ -116,7 +116,7 @@ async def on_site(stack: str | None, work: Callable[[Site], Awaitable[_T]]) -> _
         await site.aclose()
 
 
-def report_results(results: Sequence[tuple[str, Result]], done: str, *, apply: bool, as_json: bool) -> None:
+def report_results(results: Sequence[tuple[str, ActionResult]], done: str, *, apply: bool, as_json: bool) -> None:
     """One line per act, then the sum. Exit status 1 if one was refused."""
     rows = [{"what": what, "outcome": result.outcome, "note": result.note} for what, result in results]
     words = {"done": done, "handled": "handled before", "refused": "REFUSED"}
@@ -124,7 +124,7 @@ def report_results(results: Sequence[tuple[str, Result]], done: str, *, apply: b
     counts = {name: sum(row["outcome"] == name for row in rows) for name in words}
     sums = [f"{counts[name]} {words[name].lower()}" for name in words if counts[name]] or ["nothing found"]
     last = "" if apply else " (dry run: --apply does it)"
-    answer({"apply": apply, "results": rows, **counts}, [*lines, f"{', '.join(sums)}{last}"], as_json=as_json)
+    print_result({"apply": apply, "results": rows, **counts}, [*lines, f"{', '.join(sums)}{last}"], as_json=as_json)
     if counts["refused"]:
         raise typer.Exit(1)
 

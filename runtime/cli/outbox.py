@@ -17,10 +17,10 @@ from runtime.cli.operator_options import (
     report_results,
     table,
 )
-from runtime.cli.output import AsJson, Stack, answer
+from runtime.cli.output import AsJson, Stack, print_result
 
 if TYPE_CHECKING:
-    from processors.operators.dead_letters import Result
+    from processors.operators.dead_letters import ActionResult
     from runtime.wiring.site import Site
 
 app = typer.Typer(help="The outbox: events on their way to Kafka.", no_args_is_help=True)
@@ -51,7 +51,7 @@ def refused(
 
     rows = asyncio.run(on_site(stack, work))
     if not as_json and not rows:
-        answer(None, ["Kafka refuses no row."], as_json=False)
+        print_result(None, ["Kafka refuses no row."], as_json=False)
         return
     lines = table(
         ("ROW\nAGE", "DOCUMENT\nTOPIC", "CODE\nBYTES", "WAITING"),
@@ -65,17 +65,17 @@ def refused(
             for row in rows
         ],
     )
-    answer({"refused": rows}, lines, as_json=as_json)
+    print_result({"refused": rows}, lines, as_json=as_json)
 
 
 @app.command()
 def retry(rows: Rows, apply: Apply = False, stack: Stack = None, as_json: AsJson = False) -> None:
     """Have refused rows sent again, once Kafka would take them. A dry run without --apply."""
 
-    async def work(site: Site) -> list[tuple[str, Result]]:
+    async def work(site: Site) -> list[tuple[str, ActionResult]]:
         await site.codec.check()
-        desk = site.desk(operator_name())
-        return [(f"row {row}", await desk.retry_refused(row, apply=apply)) for row in rows]
+        actions = site.operator_actions(operator_name())
+        return [(f"row {row}", await actions.retry_refused(row, apply=apply)) for row in rows]
 
     results = asyncio.run(on_site(stack, work))
     report_results(results, "retried" if apply else "would be retried", apply=apply, as_json=as_json)
@@ -86,10 +86,10 @@ def drop(rows: Rows, reason: Reason, apply: Apply = False, stack: Stack = None, 
     """Never send refused rows: their events are lost to all consumers. A dry run without --apply."""
     because = checked_reason(reason)
 
-    async def work(site: Site) -> list[tuple[str, Result]]:
+    async def work(site: Site) -> list[tuple[str, ActionResult]]:
         await site.codec.check()
-        desk = site.desk(operator_name())
-        return [(f"row {row}", await desk.drop_refused(row, because, apply=apply)) for row in rows]
+        actions = site.operator_actions(operator_name())
+        return [(f"row {row}", await actions.drop_refused(row, because, apply=apply)) for row in rows]
 
     results = asyncio.run(on_site(stack, work))
     report_results(results, "dropped" if apply else "would be dropped", apply=apply, as_json=as_json)

@@ -61,7 +61,7 @@ def settings_of(stack: str | None) -> Settings:
         ) from None
 
 
-def answer(document: Any, lines: Iterable[str], *, as_json: bool) -> None:
+def print_result(document: Any, lines: Iterable[str], *, as_json: bool) -> None:
     """The command's result: the document for programs, or the lines for a person. The document is ASCII: what strangers wrote in it
     may be read on a terminal, where some characters are commands."""
     if as_json:
@@ -72,7 +72,7 @@ def answer(document: Any, lines: Iterable[str], *, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """A message on the way; never on standard output."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()

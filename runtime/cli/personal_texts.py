@@ -16,13 +16,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import typer
 
 from runtime.cli.operator_options import Apply, on_site, operator_name, table
-from runtime.cli.output import AsJson, Stack, answer
+from runtime.cli.output import AsJson, Stack, print_result
 from runtime.cli.progress import progress_bars
 from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
     from domain.documents import Document
-    from processors.operators.personal_text_keys import PersonalCare, PersonalState, Resealing, Tell
+    from processors.operators.personal_text_keys import (
+        OnResealProgress,
+        PersonalKeyAdministration,
+        PersonalKeyState,
+        Resealing,
+    )
     from runtime.wiring.site import Site
 
 app = typer.Typer(help="Personal texts of documents: their keys, and who they are about.", no_args_is_help=True)
@@ -39,7 +44,7 @@ Lookup = Annotated[bool, typer.Option("--lookup", help="The key of look-ups, not
 @app.command()
 def status(stack: Stack = None, as_json: AsJson = False) -> None:
     """Every key: which is the current one, and how many documents are under each."""
-    state = _care(stack, lambda care: care.status())
+    state = _with_keys(stack, lambda keys: keys.status())
     document = document_of(state)
     rows = [
         (row["kind"], row["key"], "current" if row["current"] else "", str(row["documents"]))
@@ -51,7 +56,7 @@ def status(stack: Stack = None, as_json: AsJson = False) -> None:
     lines += [
         f"NO KEY HERE for {one['documents']} documents: {one['kind']} {one['key']}" for one in document["unknown"]
     ]
-    answer(document, lines, as_json=as_json)
+    print_result(document, lines, as_json=as_json)
 
 
 @app.command()
@@ -67,9 +72,9 @@ def rotate(
     """Make a new key the current one. What is under older ones stays readable; see reseal."""
     if stage and to:
         raise CommandFailed("--stage and --to are two steps.", "First --stage, then --to KEY.", code="two_steps")
-    key = _care(stack, lambda care: care.rotate(lookup=lookup, stage=stage, to=to))
+    key = _with_keys(stack, lambda keys: keys.rotate(lookup=lookup, stage=stage, to=to))
     done = "opens; bring the file to every machine, then: rotate --to" if stage else "is the current one from now on:"
-    answer(
+    print_result(
         {"kind": KINDS[lookup], "key": key, "current": not stage},
         [f"{KINDS[lookup]} key {done} {key}"],
         as_json=as_json,
@@ -86,21 +91,21 @@ def reseal(
 
     Exit status 1 if some are left.
     """
-    from processors.operators.keys import Pace
+    from processors.operators.keys import Throttle
 
-    with _progress(quiet=as_json) as tell:
-        run = _care(stack, lambda care: care.reseal(Pace(rate, time.monotonic, asyncio.sleep), tell))
+    with _progress(quiet=as_json) as on_progress:
+        run = _with_keys(stack, lambda keys: keys.reseal(Throttle(rate, time.monotonic, asyncio.sleep), on_progress))
     document = {
         "key": run.keys.sealing,
         "lookup": run.keys.lookup,
         "documents": run.of,
         "sealed": run.sealed,
         "answers": run.answers,
-        "left": run.left,
+        "left": run.remaining,
         "failed": [{"document_id": str(one), "code": code} for one, code in run.failed.items()],
     }
-    answer(document, _run_lines(run), as_json=as_json)
-    if run.left:
+    print_result(document, _run_lines(run), as_json=as_json)
+    if run.remaining:
         raise typer.Exit(1)
 
 
@@ -115,10 +120,10 @@ def retire(
 
     Backups from before the last reseal need it: keep a copy of the file for as long as they live.
     """
-    kind = _care(stack, lambda care: care.retire(key, apply=apply))
+    kind = _with_keys(stack, lambda keys: keys.retire(key, apply=apply))
     done = f"{kind} key {key}: gone, and nothing is taken under it any more"
     planned = f"{kind} key {key}: nothing is in the way of retiring it (dry run: --apply does it)"
-    answer({"kind": kind, "key": key, "apply": apply}, [done if apply else planned], as_json=as_json)
+    print_result({"kind": kind, "key": key, "apply": apply}, [done if apply else planned], as_json=as_json)
 
 
 @app.command()
@@ -150,10 +155,10 @@ def find(
         for one in found
     ]
     lines = [f"{row['id']}  {row['status']:<14} {row['type']}" for row in rows] or ["No document has it."]
-    answer({"tenant": tenant, "documents": rows}, lines, as_json=as_json)
+    print_result({"tenant": tenant, "documents": rows}, lines, as_json=as_json)
 
 
-def document_of(state: PersonalState) -> dict[str, Any]:
+def document_of(state: PersonalKeyState) -> dict[str, Any]:
     """For programs: each key with its documents, and keys that rows name and the files don't have."""
     keys, unknown = [], []
     for kind, known, counts in (
@@ -177,7 +182,7 @@ def _counts(pairs: Iterator[tuple[str | None, int]]) -> dict[str, int]:
 
 
 def _run_lines(run: Resealing) -> Iterator[str]:
-    left = f", {run.left} LEFT: run it again" if run.left else ""
+    left = f", {run.remaining} LEFT: run it again" if run.remaining else ""
     yield f"{run.sealed} documents sealed under {run.keys.sealing}, look-ups under {run.keys.lookup}{left}"
     if run.answers:
         yield f"{run.answers} kept answers rid of names"
@@ -187,14 +192,14 @@ def _run_lines(run: Resealing) -> Iterator[str]:
         yield f"  and {len(run.failed) - SHOWN} more (--json names them)"
 
 
-def _care(stack: str | None, work: Callable[[PersonalCare], Awaitable[_T]]) -> _T:
+def _with_keys(stack: str | None, work: Callable[[PersonalKeyAdministration], Awaitable[_T]]) -> _T:
     async def run(site: Site) -> _T:
         from domain.errors import DocumentBusy
-        from runtime.wiring.personal_text_keys import create_personal_care
+        from runtime.wiring.personal_text_keys import create_personal_key_administration
 
         await site.codec.check()
         try:
-            return await work(create_personal_care(site, operator_name()))
+            return await work(create_personal_key_administration(site, operator_name()))
         except DocumentBusy:
             raise CommandFailed(
                 "Another act on these keys is under way.", "Wait until it has ended.", code="key_busy"
@@ -211,7 +216,7 @@ def _on_site(stack: str | None, work: Callable[[Site], Awaitable[_T]]) -> _T:
 
 
 @contextmanager
-def _progress(*, quiet: bool) -> Iterator[Tell]:
+def _progress(*, quiet: bool) -> Iterator[OnResealProgress]:
     with progress_bars(quiet=quiet) as bar:
         task = bar.add_task("texts", total=None)
         yield lambda run: bar.update(task, completed=run.sealed, total=run.of)

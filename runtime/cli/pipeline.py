@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 
-from runtime.cli.output import AsJson, Stack, answer, command_name, note, settings_of
+from runtime.cli.output import AsJson, Stack, command_name, print_note, print_result, settings_of
 from runtime.processes.local_stack import bring_up
 
 DEMO_STACK = "demo"
 NOT_READY = 3
 
 
-class ProfileName(StrEnum):
+class StackProfile(StrEnum):
     """``embedded``: documents in a folder, keys in a file, audit log in PostgreSQL. ``full``: MinIO, Vault, MongoDB's protocol, a
     Schema Registry and an antivirus."""
 
@@ -25,7 +25,7 @@ class ProfileName(StrEnum):
 
 
 Profile = Annotated[
-    ProfileName | None,
+    StackProfile | None,
     typer.Option(
         help="embedded: folder, key file, PostgreSQL; full: MinIO, Vault, FerretDB, registry, clamd.  [default: as before, or embedded]"
     ),
@@ -43,9 +43,9 @@ Tls = Annotated[
 def up(profile: Profile = None, tls: Tls = None, stack: Stack = None, as_json: AsJson = False) -> None:
     """Start everything: servers, then tables, schemas and topics, then API, relay and workers."""
     with telling_what_runs(stack):
-        settings = bring_up(stack, profile.value if profile else None, note, tls=tls)
+        settings = bring_up(stack, profile.value if profile else None, print_note, tls=tls)
     document = {"stack": settings.stack_name, "api": settings.api_url}
-    answer(document, [f"The pipeline is up: {document['api']}"], as_json=as_json)
+    print_result(document, [f"The pipeline is up: {document['api']}"], as_json=as_json)
 
 
 def down(
@@ -55,34 +55,34 @@ def down(
 ) -> None:
     """Stop our processes, then the servers. Data stay, but for the GED's, which it keeps in memory."""
     from deploy.native import stack as native
-    from runtime.processes.local import Services
+    from runtime.processes.local import PipelineProcesses
 
     settings = settings_of(stack)
-    stopped = Services(settings).stop()
+    stopped = PipelineProcesses(settings).stop()
     if servers:
         stopped += native.down(settings.stack_name)
     text = ", ".join(stopped) if stopped else "nothing was running"
-    answer({"stack": settings.stack_name, "stopped": stopped}, [f"Stopped: {text}."], as_json=as_json)
+    print_result({"stack": settings.stack_name, "stopped": stopped}, [f"Stopped: {text}."], as_json=as_json)
 
 
 def status(stack: Stack = None, as_json: AsJson = False) -> None:
     """Whether servers and processes are ready. Exit status 3 if one is not."""
     from deploy.native import stack as native
-    from runtime.processes.local import Services
+    from runtime.processes.local import PipelineProcesses
 
     settings = settings_of(stack)
-    services = Services(settings).states()
+    services = PipelineProcesses(settings).states()
     found = native.status(settings.stack_name)
     servers = [] if found is None else [{"name": row.part, "state": row.state, "pid": row.pid} for row in found.rows]
     parts = [*servers, *({"name": one.name, "state": one.state, "pid": one.pid} for one in services)]
     lines = (f"{part['name']:<20} {part['state']:<9} {part['pid'] or '-'}" for part in parts)
-    answer({"stack": settings.stack_name, "parts": parts}, lines, as_json=as_json)
+    print_result({"stack": settings.stack_name, "parts": parts}, lines, as_json=as_json)
     if any(part["state"] != "ready" for part in parts):
         raise typer.Exit(NOT_READY)
 
 
 def demo(
-    profile: Profile = ProfileName.EMBEDDED,
+    profile: Profile = StackProfile.EMBEDDED,
     tls: Tls = None,
     keep: Annotated[
         bool, typer.Option("--keep/--no-keep", help="Leave everything running, so that the links work.")
@@ -109,5 +109,5 @@ def telling_what_runs(stack: str | None) -> Iterator[None]:
         name = settings_file(stack).parent.name
         running = running_in(name)
         end = f"still running: {', '.join(running)}; end it with: {command_name()} down --stack {name}"
-        note(f"dpj: interrupted; {end if running else f'nothing of stack {name} runs'}")
+        print_note(f"dpj: interrupted; {end if running else f'nothing of stack {name} runs'}")
         raise

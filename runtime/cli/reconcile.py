@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from runtime.cli.operator_options import table
-from runtime.cli.output import AsJson, Stack, answer, settings_of
+from runtime.cli.output import AsJson, Stack, print_result, settings_of
 from runtime.cli.progress import progress_bars
 from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
-    from processors.reconcile.run import Progress, Report
+    from processors.reconcile.run import ReconcileProgress, ReconcileReport
     from runtime.config.settings import Settings
 
 #: Findings shown to a person; --json has them all.
@@ -54,18 +54,22 @@ def reconcile(
     from runtime.observability.telemetry import configure_logging
 
     configure_logging("reconcile", level="CRITICAL")  # the report says it all
-    with _progress(quiet=as_json) as tell:
-        report = asyncio.run(_run(settings_of(stack), apply, grace, ged_hours, tell))
-    answer(document_of(report), lines_of(report), as_json=as_json)
+    with _progress(quiet=as_json) as on_progress:
+        report = asyncio.run(_run(settings_of(stack), apply, grace, ged_hours, on_progress))
+    print_result(document_of(report), lines_of(report), as_json=as_json)
     if not report.is_clean:
         raise typer.Exit(1)
 
 
 async def _run(
-    settings: Settings, apply: bool, grace: float | None, ged_hours: float | None, tell: Callable[[Progress], None]
-) -> Report:
+    settings: Settings,
+    apply: bool,
+    grace: float | None,
+    ged_hours: float | None,
+    on_progress: Callable[[ReconcileProgress], None],
+) -> ReconcileReport:
     from domain.errors import DocumentBusy
-    from processors.reconcile.run import Repairs
+    from processors.reconcile.run import RepairMode
     from runtime.wiring.site import Site
 
     site = Site(settings)
@@ -77,7 +81,7 @@ async def _run(
                 f"{str(error)[0].upper()}{str(error)[1:]}.", "Give a longer --grace.", code="grace_too_short"
             ) from None
         await site.codec.check()
-        return await run.run(Repairs.ALL if apply else Repairs.NONE, tell)
+        return await run.run(RepairMode.ALL if apply else RepairMode.NONE, on_progress)
     except DocumentBusy:
         raise CommandFailed(
             "Another reconciliation is under way.", "Wait until it has ended.", code="reconcile_busy"
@@ -86,13 +90,13 @@ async def _run(
         await site.aclose()
 
 
-def document_of(report: Report) -> dict[str, Any]:
+def document_of(report: ReconcileReport) -> dict[str, Any]:
     """The report for programs."""
     return {
         "clean": report.is_clean,
         "repairs": report.repairs.value,
         "seen": {"objects": report.objects, "rows": report.rows, "archived_copies": report.copies},
-        "undone": report.undone,
+        "undone": report.failed_parts,
         "faults": {
             fault.value: {"found": count, "repaired": report.repaired[fault], "repair": fault.repair.value}
             for fault, count in report.found.items()
@@ -112,7 +116,7 @@ def document_of(report: Report) -> dict[str, Any]:
     }
 
 
-def lines_of(report: Report) -> Iterator[str]:
+def lines_of(report: ReconcileReport) -> Iterator[str]:
     """The report for a person, 80 columns wide."""
     yield f"Seen: {report.objects} objects, {report.rows} rows, {report.copies} archived copies."
     if report.found:
@@ -131,7 +135,7 @@ def lines_of(report: Report) -> Iterator[str]:
         if (more := report.found.total() - len(rows)) > 0:
             yield f"and {more} more" + (": --json has them" if more + len(rows) == len(report.findings) else "")
         yield ""
-    for part, code in report.undone.items():
+    for part, code in report.failed_parts.items():
         yield f"NOT LOOKED AT: {part} ({code})."
     if report.is_clean:
         yield "All is in order." if not report.found else "All is in order now."
@@ -139,7 +143,7 @@ def lines_of(report: Report) -> Iterator[str]:
         yield "Something is wrong" + (" still." if report.repairs.value != "none" else "; --apply repairs what it can.")
 
 
-def _next(report: Report, repair: str) -> str:
+def _next(report: ReconcileReport, repair: str) -> str:
     if repair == "none":
         return "look at it"
     return "" if report.repairs.value == "all" else "--apply"
@@ -150,15 +154,15 @@ def _outcome(repaired: bool, failed: str | None) -> str:
 
 
 @contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+def _progress(*, quiet: bool) -> Iterator[Callable[[ReconcileProgress], None]]:
     from rich.progress import BarColumn, TextColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[seen]}"))
     with progress_bars(*columns, quiet=quiet) as bar:
         task = bar.add_task("uploads", total=None, seen="")
 
-        def tell(progress: Progress) -> None:
+        def on_progress(progress: ReconcileProgress) -> None:
             seen = f"{progress.objects} objects, {progress.rows} rows"
             bar.update(task, description=progress.stage, completed=progress.done, total=progress.of, seen=seen)
 
-        yield tell
+        yield on_progress

@@ -12,11 +12,11 @@ from uuid import uuid4
 import typer
 
 from runtime.cli.operator_options import on_site, operator_name
-from runtime.cli.output import AsJson, Stack, answer
+from runtime.cli.output import AsJson, Stack, print_result
 from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
-    from domain.revocations import Claim
+    from domain.revocations import RevocableClaim
     from runtime.wiring.site import Site
 
 app = typer.Typer(help="Tokens that were issued.", no_args_is_help=True)
@@ -44,17 +44,17 @@ def revoke(
     document = {"revoked": [claim.value for claim in named], "until": end.isoformat()}
     what = " and ".join("the token" if claim.value == "jti" else "the session" for claim in named)
     line = f"Refused from now on: {what}. Every process knows within 5 seconds; kept until {end:%Y-%m-%d %H:%M} UTC."
-    answer(document, [line], as_json=as_json)
+    print_result(document, [line], as_json=as_json)
 
 
 def _named(
     token_file: Path | None, token_id: str | None, session: str | None
-) -> tuple[dict[Claim, str], datetime | None]:
+) -> tuple[dict[RevocableClaim, str], datetime | None]:
     """What is to be revoked, and when the token expires by itself, if that is known. Raises CommandFailed."""
-    from domain.revocations import Claim
+    from domain.revocations import RevocableClaim
 
     claims, until = _claims(token_file) if token_file else ({}, None)
-    named = {Claim.TOKEN: token_id or claims.get("jti"), Claim.SESSION: session or claims.get("sid")}
+    named = {RevocableClaim.TOKEN: token_id or claims.get("jti"), RevocableClaim.SESSION: session or claims.get("sid")}
     found = {claim: value for claim, value in named.items() if isinstance(value, str) and value}
     if not found:
         raise CommandFailed(
@@ -63,7 +63,7 @@ def _named(
             code="nothing_named",
         )
     # What a session's other tokens expire at is not known.
-    return found, until if set(found) == {Claim.TOKEN} and token_id is None else None
+    return found, until if set(found) == {RevocableClaim.TOKEN} and token_id is None else None
 
 
 def _claims(path: Path) -> tuple[dict[str, Any], datetime | None]:
@@ -81,11 +81,11 @@ def _claims(path: Path) -> tuple[dict[str, Any], datetime | None]:
     return claims, until
 
 
-async def _revoke(site: Site, claims: dict[Claim, str], until: datetime | None) -> datetime:
+async def _revoke(site: Site, claims: dict[RevocableClaim, str], until: datetime | None) -> datetime:
     from domain.audit_chain import SYSTEM_TENANT
     from processors.documents.transitions import Origin
 
     await site.codec.check()
     actor = site.operator(operator_name())
     origin = Origin(actor=actor, at=site.clock.now(), correlation_id=uuid4())
-    return await site.revoking().revoke(origin, SYSTEM_TENANT, claims, until)
+    return await site.revocation().revoke(origin, SYSTEM_TENANT, claims, until)

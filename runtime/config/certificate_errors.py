@@ -16,7 +16,7 @@ class CertificateUnusable(Exception):
     """A file that the settings name has no certificates that can be used; the message says which setting."""
 
 
-def distrust(error: BaseException | None) -> str:
+def certificate_error(error: BaseException | None) -> str:
     """Why a server's certificate was refused, in OpenSSL's words, if that is behind ``error``; else empty."""
     for _ in range(CHAIN):
         if error is None:

@@ -58,26 +58,26 @@ def kafka_tls(settings: Settings) -> ssl.SSLContext | None:
 
 
 class ServerCertificate:
-    """The API's certificate and key, TLS 1.3 and nothing older. ``look`` takes up new files for the connections to come."""
+    """The API's certificate and key, TLS 1.3 and nothing older. ``refresh`` takes up new files for the connections to come."""
 
     def __init__(self, certificate: Path, key: Path) -> None:
         """Raises CertificateUnusable."""
         self._certificate = certificate
         self._key = key
-        self._state = self._looked()
-        self.context = self._loaded()
+        self._state = self._file_times()
+        self.context = self._new_context()
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Load the files anew if they have changed; a pair that does not fit (yet) leaves the old one in use."""
         import structlog  # here: most commands need an address and no log
 
         log = structlog.get_logger()
-        state = self._looked()
+        state = self._file_times()
         if state == self._state:
             return
         try:
             # Beside the one in use: a failed load would leave that without its key.
-            await asyncio.to_thread(self._loaded)
+            await asyncio.to_thread(self._new_context)
             self.context.load_cert_chain(self._certificate, self._key)
         except (CertificateUnusable, OSError, ssl.SSLError):
             log.warning("api_certificate_unusable")
@@ -85,13 +85,13 @@ class ServerCertificate:
         self._state = state
         log.info("api_certificate_renewed")
 
-    def _looked(self) -> tuple[int, ...]:
+    def _file_times(self) -> tuple[int, ...]:
         try:
             return tuple(path.stat().st_mtime_ns for path in (self._certificate, self._key))
         except OSError:
             return ()
 
-    def _loaded(self) -> ssl.SSLContext:
+    def _new_context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         try:

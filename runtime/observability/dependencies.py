@@ -14,50 +14,50 @@ import structlog
 
 from domain.errors import DPJError
 from domain.shared.waiting import pause
-from processors.resilience.circuit_breakers import CircuitBreaker, State
-from runtime.config.certificate_errors import distrust
+from processors.resilience.circuit_breakers import CircuitBreaker, CircuitState
+from runtime.config.certificate_errors import certificate_error
 
 log = structlog.get_logger()
 
 CHECK_SECONDS: Final = 5.0
-AWAY_SECONDS: Final = 1.0
-THERE_SECONDS: Final = 30.0
+UNAVAILABLE_SECONDS: Final = 1.0
+AVAILABLE_SECONDS: Final = 30.0
 
-UNKNOWN, THERE, AWAY = "unknown", "ok", "away"
+UNKNOWN, AVAILABLE, UNAVAILABLE = "unknown", "ok", "away"
 
 Check = Callable[[], Awaitable[None]]
 
 
 class Dependencies:
     """``checks`` by dependency (named as ``Transient.waiting_for``); a check raises if the dependency can't serve. Those
-    with a breaker, added by ``guard``, have the breaker's own check here."""
+    with a breaker, added by ``add_breaker``, have the breaker's own check here."""
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
         self._breakers: dict[str, CircuitBreaker] = {}
         self._states: dict[str, str] = {}
         self._changed: dict[str, asyncio.Event] = {}
-        self._back: dict[str, asyncio.Event] = {}
+        self._recovered: dict[str, asyncio.Event] = {}
         self._watches: list[asyncio.Task[None]] | None = None
 
-    def need(self, name: str, check: Check) -> None:
+    def add(self, name: str, check: Check) -> None:
         """Watch a dependency that has no breaker."""
         self._checks[name] = check
         self._states[name] = UNKNOWN
         self._changed[name] = asyncio.Event()
-        self._back[name] = asyncio.Event()
+        self._recovered[name] = asyncio.Event()
         if self._watches is not None:
             self._watches.append(asyncio.create_task(self._watch(name)))
 
-    def guard(self, breaker: CircuitBreaker) -> None:
+    def add_breaker(self, breaker: CircuitBreaker) -> None:
         """Watch a dependency behind its breaker."""
         self._breakers[breaker.dependency] = breaker
-        self.need(breaker.dependency, breaker.check)
+        self.add(breaker.dependency, breaker.check)
 
-    def breaker_changed(self, breaker: CircuitBreaker, previous: State) -> None:
+    def breaker_changed(self, breaker: CircuitBreaker, previous: CircuitState) -> None:
         """What breakers call at a change: a circuit that opens or closes is looked at at once."""
         changed = self._changed.get(breaker.dependency)
-        if changed is not None and (previous is State.CLOSED or breaker.state is State.CLOSED):
+        if changed is not None and (previous is CircuitState.CLOSED or breaker.state is CircuitState.CLOSED):
             changed.set()
 
     @property
@@ -73,7 +73,7 @@ class Dependencies:
     @property
     def away(self) -> list[str]:
         """Those not known to be there."""
-        return [name for name, state in self._states.items() if state != THERE]
+        return [name for name, state in self._states.items() if state != AVAILABLE]
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Watch until ``stopping`` is set; a check under way is then cut short."""
@@ -86,7 +86,7 @@ class Dependencies:
 
     async def pause(self, name: str, seconds: float) -> None:
         """Until ``seconds`` have passed, or the dependency was away and is back."""
-        back = self._back.get(name)
+        back = self._recovered.get(name)
         if back is None:
             await asyncio.sleep(seconds)
             return
@@ -98,33 +98,37 @@ class Dependencies:
             await pause(changed, seconds)
             changed.clear()  # before looking: what changes meanwhile is looked at next
             if breaker is not None and breaker.retry_in > 0:
-                self._note(name, AWAY, "circuit_open")
+                self._note(name, UNAVAILABLE, "circuit_open")
                 seconds = breaker.retry_in
             else:
-                state, code, certificate = await self._asked(name)
+                state, code, certificate = await self._run_check(name)
                 self._note(name, state, code, certificate)
-                seconds = THERE_SECONDS if state == THERE else (breaker.retry_in if breaker else 0.0) or AWAY_SECONDS
+                seconds = (
+                    AVAILABLE_SECONDS
+                    if state == AVAILABLE
+                    else (breaker.retry_in if breaker else 0.0) or UNAVAILABLE_SECONDS
+                )
 
-    async def _asked(self, name: str) -> tuple[str, str, str]:
+    async def _run_check(self, name: str) -> tuple[str, str, str]:
         """State, code, and what is wrong with the server's certificate if that is why."""
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 await self._checks[name]()
         except DPJError as error:
-            return AWAY, error.code, distrust(error)
+            return UNAVAILABLE, error.code, certificate_error(error)
         except Exception as error:  # noqa: BLE001 - whatever a check raises, the dependency is not there
-            return AWAY, type(error).__name__, distrust(error)
-        return THERE, "", ""
+            return UNAVAILABLE, type(error).__name__, certificate_error(error)
+        return AVAILABLE, "", ""
 
     def _note(self, name: str, state: str, code: str, certificate: str = "") -> None:
         previous, self._states[name] = self._states[name], state
         if state == previous:
             return
-        if state == AWAY:
+        if state == UNAVAILABLE:
             why = {"certificate": certificate} if certificate else {}
             log.warning("dependency_away", dependency=name, code=code, **why)
-        elif previous == AWAY:
+        elif previous == UNAVAILABLE:
             log.info("dependency_back", dependency=name)
             # Whoever waits on the old event goes on; whoever comes later waits for the next outage's end.
-            back, self._back[name] = self._back[name], asyncio.Event()
+            back, self._recovered[name] = self._recovered[name], asyncio.Event()
             back.set()

@@ -18,7 +18,7 @@ from starlette.routing import Route
 Health = Callable[[], tuple[bool, dict[str, Any]]]
 
 
-class Server(uvicorn.Server):
+class EmbeddedServer(uvicorn.Server):
     """uvicorn's, but for signals."""
 
     @contextmanager
@@ -46,7 +46,7 @@ async def serve_health(
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     app = Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])
-    server = Server(
+    server = EmbeddedServer(
         uvicorn.Config(
             app,
             host=host,
@@ -62,7 +62,7 @@ async def serve_health(
     await serve_until(server, stopping)
 
 
-async def serve_until(server: Server, stopping: asyncio.Event) -> None:
+async def serve_until(server: EmbeddedServer, stopping: asyncio.Event) -> None:
     """Serve until ``stopping`` is set, or the server gave up."""
     serving = asyncio.create_task(server.serve())
     stopped = asyncio.create_task(stopping.wait())

@@ -13,10 +13,10 @@ import orjson
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from domain.reconciliation import Fault
+from domain.reconciliation import DiscrepancyKind
 from domain.shared.correlation import current_traceparent, trace_id
-from processors.reconcile.run import Report
-from processors.resilience.circuit_breakers import State
+from processors.reconcile.run import ReconcileReport
+from processors.resilience.circuit_breakers import CircuitState
 from runtime.observability.masking import mask_personal
 
 QUIET = ("faust", "mode", "aiokafka", "kafka", "httpx", "httpcore", "urllib3", "hvac", "uvicorn", "uvicorn.error")
@@ -27,10 +27,10 @@ REPEATED = frozenset(
         "kafka_tls_failed",
     }
 )
-SAY_AGAIN_SECONDS = 60.0
+REPEAT_AFTER_SECONDS = 60.0
 #: Different lines of libraries that are remembered; beyond it the oldest may be said again early.
 REMEMBERED = 500
-_CIRCUIT_VALUES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
+_CIRCUIT_VALUES = {CircuitState.CLOSED: 0, CircuitState.HALF_OPEN: 1, CircuitState.OPEN: 2}
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
@@ -41,7 +41,7 @@ def _add_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMappi
     return event
 
 
-class _SaidOnce:
+class _RepeatedEvents:
     """Drops a line of REPEATED that says the same as one of the last minute: an outage is told once, not at every try."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,7 +52,7 @@ class _SaidOnce:
         if event.get("event") not in REPEATED:
             return event
         now = self._clock()
-        self._said = {line: at for line, at in self._said.items() if now - at < SAY_AGAIN_SECONDS}
+        self._said = {line: at for line, at in self._said.items() if now - at < REPEAT_AFTER_SECONDS}
         line = (str(event["event"]), str(event.get("error")), str(event.get("code")))
         if line in self._said:
             raise structlog.DropEvent
@@ -76,7 +76,7 @@ class RepeatedLines(logging.Filter):
         line = (record.name, re.sub(r"\d+", "#", text))
         now = self._clock()
         at, dropped = self._said.get(line, (None, 0))
-        if at is not None and now - at < SAY_AGAIN_SECONDS:
+        if at is not None and now - at < REPEAT_AFTER_SECONDS:
             self._said[line] = (at, dropped + 1)
             return False
         self._said.pop(line, None)
@@ -100,7 +100,7 @@ def configure_logging(process: str, *, log_format: str = "json", level: str = "I
         lines = structlog.processors.JSONRenderer(serializer=orjson.dumps)
         loggers = structlog.BytesLoggerFactory(sys.stderr.buffer)
     shared: list[Any] = [
-        _SaidOnce(),
+        _RepeatedEvents(),
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -235,10 +235,10 @@ class CircuitMetrics:
         self._state.labels(dependency).set(0)
         self._opened.labels(dependency)
 
-    def changed(self, dependency: str, state: State, previous: State) -> None:
+    def changed(self, dependency: str, state: CircuitState, previous: CircuitState) -> None:
         """A probe that fails does not count as another opening."""
         self._state.labels(dependency).set(_CIRCUIT_VALUES[state])
-        if previous is State.CLOSED:
+        if previous is CircuitState.CLOSED:
             self._opened.labels(dependency).inc()
 
 
@@ -251,13 +251,13 @@ class ReconcileMetrics:
         self._finished = Gauge(
             "dpj_reconcile_finished_timestamp_seconds", "When the last run looked at everything", registry=registry
         )
-        for fault in Fault:
+        for fault in DiscrepancyKind:
             self._findings.labels(fault.value)
             self._repaired.labels(fault.value)
 
-    def finished(self, report: Report) -> None:
-        for fault in Fault:
+    def finished(self, report: ReconcileReport) -> None:
+        for fault in DiscrepancyKind:
             self._findings.labels(fault.value).set(report.found[fault] - report.repaired[fault])
             self._repaired.labels(fault.value).inc(report.repaired[fault])
-        if not report.undone:
+        if not report.failed_parts:
             self._finished.set_to_current_time()

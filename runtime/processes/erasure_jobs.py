@@ -8,21 +8,21 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from domain.erasure import Kept, Waiting
-from domain.retention import DueGroup
+from domain.erasure import ErasureBacklog, RetentionPeriods
+from domain.retention import DueDocumentCount
 from domain.shared.waiting import unless_stopped
 from processors.events.archive_copies import CopyRemover
-from processors.retention.erasure_execution import Eraser
-from processors.retention.purge import Purge, RegularPurge
+from processors.retention.erasure_execution import ErasureExecutor
+from processors.retention.purge import PeriodicPurge, Purge
 from runtime.processes.lifetime import repeat
 from runtime.wiring.site import Site
 from storage.postgres.erasures import PostgresErasureQueue
-from storage.postgres.periodic_jobs import PostgresRegularWork
+from storage.postgres.periodic_jobs import PostgresPeriodicJobs
 from storage.postgres.retention import PostgresDueDocuments
 
 ERASE_SECONDS: Final = 2.0
 #: How often what is due is counted, and looked whether a purge is: the longest that one comes late.
-PURGE_LOOK_SECONDS: Final = 300.0
+PURGE_CHECK_SECONDS: Final = 300.0
 
 
 class ErasureMetrics:
@@ -34,7 +34,7 @@ class ErasureMetrics:
             "dpj_erasure_oldest_seconds", "Age of the oldest erasure that is not complete", registry=registry
         )
 
-    def told(self, waiting: Waiting) -> None:
+    def update(self, waiting: ErasureBacklog) -> None:
         self._waiting.set(waiting.count)
         self._oldest.set(waiting.oldest_seconds)
 
@@ -48,24 +48,24 @@ class PurgeMetrics:
             "dpj_documents_due_held", "Documents whose retention is over and that a legal hold keeps", registry=registry
         )
 
-    def told(self, groups: Sequence[DueGroup]) -> None:
+    def update(self, groups: Sequence[DueDocumentCount]) -> None:
         held = sum(group.held for group in groups)
         self._due.set(sum(group.count for group in groups) - held)
         self._held.set(held)
 
 
-def create_eraser(site: Site) -> Eraser:
+def create_erasure_executor(site: Site) -> ErasureExecutor:
     """Await ``codec.check`` before it runs: what it does is audited."""
     settings = site.settings
-    return Eraser(
+    return ErasureExecutor(
         site.database,
         PostgresErasureQueue(site.postgres),
         site.object_store,
         CopyRemover(site.database, site.ged_repository),
         site.extended_metadata,
-        site.proofs.signer,
+        site.signing.signer,
         site.clock,
-        Kept(
+        RetentionPeriods(
             topic_days=settings.topic_retention_days,
             backup_days=settings.backup_keep_days,
             row_days=settings.inbox_keep_days,
@@ -85,7 +85,7 @@ def create_purge(site: Site, operator: str | None = None) -> Purge:
     return Purge(site.database, due, site.clock, actor=actor)
 
 
-async def keep_erasing(site: Site, eraser: Eraser, stopping: asyncio.Event) -> None:
+async def run_erasures(site: Site, eraser: ErasureExecutor, stopping: asyncio.Event) -> None:
     """Carry out what is due, every ``ERASE_SECONDS``. Several processes may do so at once.
 
     A stop cuts it off where it is: what it began is whole at every moment.
@@ -95,33 +95,33 @@ async def keep_erasing(site: Site, eraser: Eraser, stopping: asyncio.Event) -> N
 
     async def once() -> None:
         waiting = await queue.waiting()
-        metrics.told(waiting)
+        metrics.update(waiting)
         if waiting.count:
             await site.codec.check()
             await eraser.run_once()
-            metrics.told(await queue.waiting())
+            metrics.update(await queue.waiting())
 
     await unless_stopped(stopping, repeat(stopping, "erase", ERASE_SECONDS, once))
 
 
-async def keep_purging(site: Site, stopping: asyncio.Event, is_chosen: Callable[[], bool]) -> None:
+async def run_purges(site: Site, stopping: asyncio.Event, is_chosen: Callable[[], bool]) -> None:
     """Wherever ``is_chosen`` says so: count what is due, and erase it every ``purge_interval``; only count it if that is 0."""
     settings = site.settings
     metrics = PurgeMetrics(site.metrics)
-    purge = RegularPurge(
+    purge = PeriodicPurge(
         create_purge(site),
-        PostgresRegularWork(site.postgres),
+        PostgresPeriodicJobs(site.postgres),
         interval=settings.purge_interval,
         per_second=settings.purge_rate,
         may_run=site.codec.check,
-        told=metrics.told,
+        on_survey=metrics.update,
     )
 
     async def once() -> None:
         if is_chosen():
-            await purge.turn()
+            await purge.run_if_due()
         else:
-            metrics.told([])
+            metrics.update([])
 
-    seconds = min(settings.purge_interval or PURGE_LOOK_SECONDS, PURGE_LOOK_SECONDS)
+    seconds = min(settings.purge_interval or PURGE_CHECK_SECONDS, PURGE_CHECK_SECONDS)
     await unless_stopped(stopping, repeat(stopping, "purge", seconds, once))

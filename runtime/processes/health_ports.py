@@ -30,7 +30,7 @@ _BESIDE: Final[dict[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class PipelineProcess:
     """One process: its name, the command line after ``dpj``, and where it says that it is ready."""
 
     name: str
@@ -38,12 +38,12 @@ class Service:
     health: str
 
 
-def services_of(settings: Settings) -> tuple[Service, ...]:
+def pipeline_processes_of(settings: Settings) -> tuple[PipelineProcess, ...]:
     """The processes of one machine and their health addresses."""
     return (
-        Service("api", ("api",), f"{settings.api_url}/readyz"),
+        PipelineProcess("api", ("api",), f"{settings.api_url}/readyz"),
         *(
-            Service(name, words, f"http://127.0.0.1:{health_port(settings, name)}/readyz")
+            PipelineProcess(name, words, f"http://127.0.0.1:{health_port(settings, name)}/readyz")
             for name, words in _BESIDE.items()
         ),
     )
@@ -87,7 +87,7 @@ def health_of(url: str, tls: ssl.SSLContext | None = None) -> Health | None:
     return Health(answer.status == HTTPStatus.OK, (*(body.get("waiting_for") or ()), *failed), body)
 
 
-def waiting_of(port: int) -> dict[str, object] | None:
+def waiting_for_of(port: int) -> dict[str, object] | None:
     """What the process behind a health port says it waits for; None if it does not answer."""
     found = health_of(f"http://127.0.0.1:{port}/readyz")
     return None if found is None else dict(found.body["waiting_for"])

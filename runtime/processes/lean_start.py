@@ -13,7 +13,7 @@ _UNSEEN: Final = ("rich", "pygments")
 
 
 def load_lean() -> None:
-    """Call first in a process that runs until it is told to stop. ``lifetime.calm_collector`` turns the collector on again: what
+    """Call first in a process that runs until it is told to stop. ``lifetime.tune_garbage_collector`` turns the collector on again: what
     imports leave is all in use, and looking through it again and again finds nothing."""
     gc.disable()
     hidden = [name for name in _UNSEEN if name not in sys.modules]

@@ -35,7 +35,7 @@ def run_process(settings: Settings, work: Work) -> None:
     uvloop.run(_process(settings, work))
 
 
-def calm_collector() -> None:
+def tune_garbage_collector() -> None:
     """Call when all is wired; the collector may be off until then. What is there now stays, so the collector need not look at it again
     (of some 100,000 objects not 2,000 are garbage, too few to look for); nor so often at what comes and goes: requests and events
     leave few cycles, and looking for those took half of a worker's time."""
@@ -44,7 +44,7 @@ def calm_collector() -> None:
     gc.enable()
 
 
-async def together(stopping: asyncio.Event, *jobs: Awaitable[None]) -> None:
+async def run_all(stopping: asyncio.Event, *jobs: Awaitable[None]) -> None:
     """Run ``jobs`` until all end. One that fails stops the others, and then the process: its supervisor starts it again."""
 
     async def watched(job: Awaitable[None]) -> None:
@@ -63,16 +63,16 @@ async def together(stopping: asyncio.Event, *jobs: Awaitable[None]) -> None:
 
 async def repeat(stopping: asyncio.Event, name: str, seconds: float, job: Callable[[], Awaitable[object]]) -> None:
     """Call ``job`` every ``seconds``; what is away now is tried again at the next turn, and told once."""
-    told = ""
+    reported_code = ""
 
     async def turn() -> float:
-        nonlocal told
+        nonlocal reported_code
         try:
             await job()
-            told = ""
+            reported_code = ""
         except DPJError as error:
-            if error.code != told:
-                told = error.code
+            if error.code != reported_code:
+                reported_code = error.code
                 log.warning("housekeeping_waiting", job=name, code=error.code)
         except Exception as error:  # noqa: BLE001 - a defect in one job must not end the process that does others too
             log.error("housekeeping_failed", job=name, error=type(error).__name__)

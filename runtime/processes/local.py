@@ -18,7 +18,7 @@ from deploy.native.supervisor import Command, Supervisor, Tracked
 from runtime.config.settings import Settings
 from runtime.config.transport import https_tls
 from runtime.errors import CommandFailed
-from runtime.processes.health_ports import WATCHDOG, Health, Service, health_of, services_of
+from runtime.processes.health_ports import WATCHDOG, Health, PipelineProcess, health_of, pipeline_processes_of
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 POLL_SECONDS: Final = 0.1
@@ -37,7 +37,7 @@ _WITH_SIGNER: Final = frozenset({"api", "worker-audit", "relay"})
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ProcessState:
     """``state`` is ready, starting (runs, but says it is not ready), or down."""
 
     name: str
@@ -59,7 +59,7 @@ class _Processes(Supervisor):
         return self._logs / f"{part}.log"
 
 
-class Services:
+class PipelineProcesses:
     """API, relay, one worker per consumer and the watchdog, for the stack whose settings are given."""
 
     def __init__(self, settings: Settings, others: Mapping[str, str] | None = None) -> None:
@@ -77,12 +77,12 @@ class Services:
             )
         self._processes = _Processes(self._folder)
         self._settings = settings
-        self.services = services_of(settings)
+        self.services = pipeline_processes_of(settings)
 
-    def start(self, tell: Callable[[str], None]) -> None:
+    def start(self, report: Callable[[str], None]) -> None:
         """Start what does not run and wait until all of it is ready. Raises as ``wait_until_ready``."""
         self.begin()
-        self.wait_until_ready(tell)
+        self.wait_until_ready(report)
 
     def begin(self) -> list[str]:
         """Start what does not run, whatever of the servers is there yet: processes wait for them. Names of those started."""
@@ -144,14 +144,14 @@ class Services:
         self._processes.stop_strays()
         return running
 
-    def states(self) -> list[State]:
+    def states(self) -> list[ProcessState]:
         """What runs and whether it says that it is ready, asked now."""
         running: dict[str, Tracked] = self._processes.running()
         found = []
         for service in self.services:
             process = running.get(service.name)
             state = "down" if process is None else "ready" if self._is_ready(service) else "starting"
-            found.append(State(service.name, state, process.pid if process else None, service.health))
+            found.append(ProcessState(service.name, state, process.pid if process else None, service.health))
         return found
 
     def _distrusting(self) -> list[str]:
@@ -166,18 +166,18 @@ class Services:
         """For the only service whose health is behind TLS."""
         return https_tls(self._settings, self._settings.api_url)
 
-    def _is_ready(self, service: Service) -> bool:
+    def _is_ready(self, service: PipelineProcess) -> bool:
         health: Health | None = health_of(service.health, self._tls)
         return health is not None and health.ready
 
-    def _command(self, service: Service) -> Command:
+    def _command(self, service: PipelineProcess) -> Command:
         return Command(
             arguments=(sys.executable, "-m", "runtime.cli.main", *service.words, "--stack", self._stack),
             environment={**self._others, "DPJ_HOME": str(home()), "DPJ_STACK": self._stack, **self._login(service)},
             folder=CHECKOUT,
         )
 
-    def _login(self, service: Service) -> dict[str, str]:
+    def _login(self, service: PipelineProcess) -> dict[str, str]:
         """Every process gets a secret id of its own, wrapped for one use, if it needs one; and none that is not."""
         if not self._asks_vault:
             return {}
@@ -191,7 +191,7 @@ class Services:
             raise CommandFailed(f"There is no local stack {self._stack}.", "Start it: dpj up.")
         return {**nothing, "DPJ_VAULT_WRAPPED_SECRET_ID_FILE": str(vault.hand_out(here, service.name))}
 
-    def _failed(self, service: Service, what: str, advice: str) -> CommandFailed:
+    def _failed(self, service: PipelineProcess, what: str, advice: str) -> CommandFailed:
         log = self._processes.log(service.name)
         last = tail(log, LOG_LINES)
         running = list(self._processes.running())

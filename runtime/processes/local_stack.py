@@ -13,18 +13,18 @@ from runtime.errors import CommandFailed
 if TYPE_CHECKING:
     from deploy.native.site import Profile
     from runtime.config.settings import Settings
-    from runtime.processes.local import Services
+    from runtime.processes.local import PipelineProcesses
 
 #: The one tenant that a local stack has a key for.
 DEFAULT_TENANT: Final = "demo"
 
 
 def bring_up(
-    stack: str | None, profile: Profile | None, tell: Callable[[str], None], *, tls: bool | None = None
+    stack: str | None, profile: Profile | None, report: Callable[[str], None], *, tls: bool | None = None
 ) -> Settings:
     """Start servers, make tables, schemas and topics, and start processes, each if need be. Raises what each of them raises.
 
-    ``stack`` and ``profile`` are names, None for those in force; ``tell`` is told of every step. In the embedded profile tables
+    ``stack`` and ``profile`` are names, None for those in force; ``report`` is told of every step. In the embedded profile tables
     are made and our processes started as soon as the database is there: they wait for what still comes. In the full one some of
     the settings come from servers, so that these must be there first.
     """
@@ -34,10 +34,10 @@ def bring_up(
 
     name = settings_file(stack).parent.name
     chosen = profile or native.profile_of(name) or "embedded"
-    beginning = _Beginning(name, tell)
+    beginning = _Beginning(name, report)
     early = {"postgres": beginning.begin} if chosen == "embedded" else None
     try:
-        native.up(name, chosen, reporter=Plain(tell), tls=tls, then=early)
+        native.up(name, chosen, reporter=Plain(report), tls=tls, then=early)
     except BaseException:
         beginning.undo()
         raise
@@ -50,17 +50,17 @@ class _Beginning:
     def __init__(self, stack: str, tell: Callable[[str], None]) -> None:
         self._stack = stack
         self._tell = tell
-        self._services: Services | None = None
+        self._services: PipelineProcesses | None = None
         self._begun: list[str] = []
 
     def begin(self) -> None:
         """Tables, schemas, keys, object store; then our processes are started, and not waited for."""
         from runtime.config.settings import load_settings
-        from runtime.processes.local import Services
+        from runtime.processes.local import PipelineProcesses
 
         settings = load_settings(self._stack)
         prepare_data(settings, self._tell)
-        self._services = Services(settings)
+        self._services = PipelineProcesses(settings)
         self._begun = self._services.begin()
 
     def finish(self) -> Settings:
@@ -81,10 +81,10 @@ class _Beginning:
             self._services.end(self._begun)
 
 
-def prepare(settings: Settings, tell: Callable[[str], None], tenant: str = DEFAULT_TENANT) -> None:
+def prepare(settings: Settings, report: Callable[[str], None], tenant: str = DEFAULT_TENANT) -> None:
     """All that processes need of their servers; safe to repeat."""
-    prepare_data(settings, tell, tenant)
-    prepare_topics(settings, tell)
+    prepare_data(settings, report, tenant)
+    prepare_topics(settings, report)
 
 
 def prepare_data(settings: Settings, tell: Callable[[str], None], tenant: str = DEFAULT_TENANT) -> None:

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 
 from domain.shared.waiting import pause, unless_stopped
-from processors.reconcile.run import Repairs
+from processors.reconcile.run import RepairMode
 from runtime.observability.telemetry import ReconcileMetrics
 from runtime.processes.lifetime import repeat
 from runtime.wiring.site import Site
 
 
-async def keep_reconciling(site: Site, stopping: asyncio.Event, is_chosen: Callable[[], bool]) -> None:
+async def run_reconciliations(site: Site, stopping: asyncio.Event, is_chosen: Callable[[], bool]) -> None:
     """Every ``reconcile_interval``, the first of them over, wherever ``is_chosen`` says so; repairs only what a row decides.
 
     A run ends where it is when the process is told to stop: what it began is whole at every moment.
@@ -33,8 +33,8 @@ async def keep_reconciling(site: Site, stopping: asyncio.Event, is_chosen: Calla
             return
         await site.codec.check()
         began = time.monotonic()
-        report = await reconcile.run(Repairs.SAFE, recent_seconds=None if last is None else began - last)
-        last = None if report.undone else began
+        report = await reconcile.run(RepairMode.SAFE, recent_seconds=None if last is None else began - last)
+        last = None if report.failed_parts else began
         metrics.finished(report)
 
     await pause(stopping, seconds)

@@ -19,8 +19,8 @@ from runtime.config.transport import kafka_security, server_certificate
 from runtime.errors import CommandFailed
 from runtime.observability.health import serve_health, serve_until
 from runtime.observability.telemetry import WatchdogMetrics, configure_logging
-from runtime.processes.health_ports import health_port, waiting_of
-from runtime.processes.lifetime import calm_collector, repeat, run_process, together
+from runtime.processes.health_ports import health_port, waiting_for_of
+from runtime.processes.lifetime import repeat, run_all, run_process, tune_garbage_collector
 from runtime.wiring.site import Site
 
 if TYPE_CHECKING:
@@ -67,14 +67,14 @@ def run_api(settings: Settings) -> None:
             drain_seconds=settings.drain_seconds,
             tls=certificate.context if certificate else None,
         )
-        calm_collector()
-        renewing = [repeat(stopping, "certificate", CERTIFICATE_SECONDS, certificate.look)] if certificate else []
-        await together(
+        tune_garbage_collector()
+        renewing = [repeat(stopping, "certificate", CERTIFICATE_SECONDS, certificate.refresh)] if certificate else []
+        await run_all(
             stopping,
             *renewing,
             serve_until(server, stopping),
             site.log_in(stopping),
-            repeat(stopping, "revocations", POLL_SECONDS, site.revoked_tokens.look),
+            repeat(stopping, "revocations", POLL_SECONDS, site.revoked_tokens.refresh),
             repeat(stopping, "signing_keys", SIGNING_KEYS_SECONDS, site.signing_keys.renew),
             site.dependencies.run(stopping),
         )
@@ -87,28 +87,28 @@ def run_api(settings: Settings) -> None:
 
 def run_relay(settings: Settings) -> None:
     """Publish the outbox, carry out erasures, and tidy up: abandoned uploads, inbox rows and idempotency keys past their time."""
-    from runtime.processes.erasure_jobs import create_eraser, keep_erasing, keep_purging
-    from runtime.processes.reconcile_jobs import keep_reconciling
+    from runtime.processes.erasure_jobs import create_erasure_executor, run_erasures, run_purges
+    from runtime.processes.reconcile_jobs import run_reconciliations
 
     configure_logging("relay", log_format=settings.log_format, level=settings.log_level)
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
-        relay, eraser = site.relay(), create_eraser(site)
+        relay, eraser = site.relay(), create_erasure_executor(site)
 
         def health() -> tuple[bool, dict[str, Any]]:
             ready = relay.state in {"leading", "standby"}
             waiting = {} if ready else {_RELAY_WAITS.get(relay.state, "postgresql"): 0}
-            return ready, {"relay": relay.state, "waiting_for": waiting, **_told(site)}
+            return ready, {"relay": relay.state, "waiting_for": waiting, **_facts(site)}
 
-        calm_collector()
-        await together(
+        tune_garbage_collector()
+        await run_all(
             stopping,
             relay.run(stopping),
             repeat(stopping, "sweep", min(SWEEP_SECONDS, settings.upload_lease), site.sweep().run_once),
             repeat(stopping, "prune", PRUNE_SECONDS, site.housekeeping().run_once),
-            keep_reconciling(site, stopping, lambda: relay.state == "leading"),
-            keep_erasing(site, eraser, stopping),
-            keep_purging(site, stopping, lambda: relay.state == "leading"),
+            run_reconciliations(site, stopping, lambda: relay.state == "leading"),
+            run_erasures(site, eraser, stopping),
+            run_purges(site, stopping, lambda: relay.state == "leading"),
             site.log_in(stopping),
             site.dependencies.run(stopping),
             serve_health(health_port(settings, "relay"), site.metrics, health, stopping),
@@ -124,7 +124,7 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
     async def work(site: Site, stopping: asyncio.Event) -> None:
         with tempfile.TemporaryDirectory(prefix="dpj-faust-") as scratch:
             if "renditions" in names:
-                await unless_stopped(stopping, _see_parsers(site))
+                await unless_stopped(stopping, _check_parsers(site))
             runners = {name: site.consumer(name, scratch) for name in names}
             audit = site.audit_steps() if "audit" in runners else {}
 
@@ -138,14 +138,14 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
                 for step, mover in audit.items():
                     if mover.waiting_for:
                         waiting[f"audit {step}: {mover.waiting_for}"] = 1
-                return ready, {"consumers": states, "waiting_for": waiting, **_told(site)}
+                return ready, {"consumers": states, "waiting_for": waiting, **_facts(site)}
 
             jobs: list[Awaitable[None]] = [runner.run(stopping) for runner in runners.values()]
             jobs += [mover.run(stopping) for mover in audit.values()]
             port = health_port(settings, f"worker-{names[0]}")
             jobs += [site.log_in(stopping), site.dependencies.run(stopping)]
-            calm_collector()
-            await together(stopping, *jobs, serve_health(port, site.metrics, health, stopping))
+            tune_garbage_collector()
+            await run_all(stopping, *jobs, serve_health(port, site.metrics, health, stopping))
 
     run_process(settings, work)
 
@@ -155,13 +155,13 @@ def run_watchdog(settings: Settings) -> None:
     from domain.consumers import groups
     from operations.kafka import lag
     from operations.kafka.watchdog import StallDetector, Watchdog
-    from runtime.processes.local import Services
+    from runtime.processes.local import PipelineProcesses
 
     configure_logging("watchdog", log_format=settings.log_format, level=settings.log_level)
-    services = Services(settings) if settings.stall_restart else None
+    services = PipelineProcesses(settings) if settings.stall_restart else None
 
     async def ask(consumer: str) -> Mapping[str, object] | None:
-        return await asyncio.to_thread(waiting_of, health_port(settings, f"worker-{consumer}"))
+        return await asyncio.to_thread(waiting_for_of, health_port(settings, f"worker-{consumer}"))
 
     async def restart(consumer: str) -> None:
         if services is not None:
@@ -189,17 +189,17 @@ def run_watchdog(settings: Settings) -> None:
             return not waiting, {"waiting_for": waiting, "stalled": [asdict(stall) for stall in watchdog.stalls]}
 
         port = health_port(settings, "watchdog")
-        calm_collector()
-        await together(stopping, watchdog.run(stopping), serve_health(port, site.metrics, health, stopping))
+        tune_garbage_collector()
+        await run_all(stopping, watchdog.run(stopping), serve_health(port, site.metrics, health, stopping))
 
     run_process(settings, work)
 
 
-async def _see_parsers(site: Site) -> None:
-    from runtime.wiring.untrusted_files import ParsersUnconfined, look_at_parsers
+async def _check_parsers(site: Site) -> None:
+    from runtime.wiring.untrusted_files import ParsersUnconfined, check_confinement
 
     try:
-        await look_at_parsers(site.render_pool, site.settings)
+        await check_confinement(site.render_pool, site.settings)
     except ParsersUnconfined:
         raise CommandFailed(
             "This machine takes no system call filter, and DPJ_RENDER_CONFINEMENT demands one over the parsers.",
@@ -208,6 +208,6 @@ async def _see_parsers(site: Site) -> None:
         ) from None
 
 
-def _told(site: Site) -> dict[str, Any]:
-    facts = {name: tell() for name, tell in site.told.items()}
+def _facts(site: Site) -> dict[str, Any]:
+    facts = {name: value_of() for name, value_of in site.readiness_facts.items()}
     return {"dependencies": site.dependencies.states, "circuits": site.dependencies.circuits, **facts}

@@ -11,8 +11,8 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http import httptools_impl
 
 from ingest_api.client_addresses import proxy_networks
-from ingest_api.protocol import Bounds, bounded
-from runtime.observability.health import Server
+from ingest_api.protocol import Bounds, bounded_protocol
+from runtime.observability.health import EmbeddedServer
 
 #: Bytes of a request's body that may wait for us before its socket is left unread.
 BODY_BUFFER: Final = 256 * 1024
@@ -30,7 +30,7 @@ def api_server(
     trusted_proxies: str = "",
     drain_seconds: float = 15.0,
     tls: ssl.SSLContext | None = None,
-) -> Server:
+) -> EmbeddedServer:
     """``connections``: open ones; beyond, requests are answered 503. ``per_address``: open ones of one address, 0 for any
     number. ``send_seconds``: how long a client may leave an answer unread. ``trusted_proxies``: addresses or networks, with
     commas, whose X-Forwarded-For and X-Forwarded-Proto are believed, and whose connections are not counted by address.
@@ -43,7 +43,7 @@ def api_server(
         app,
         host=host,
         port=port,
-        http=bounded(bounds),
+        http=bounded_protocol(bounds),
         ws="none",
         log_config=None,
         lifespan="off",  # what is open is the site's; cancelled at a failed start, it would log a traceback
@@ -58,4 +58,4 @@ def api_server(
         # Its own settings for TLS know files, and neither a lowest version nor a certificate that changes.
         config.load()
         config.ssl = tls
-    return Server(config)
+    return EmbeddedServer(config)

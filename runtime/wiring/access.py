@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from storage.redis.revocations import RedisRevocations
 
 #: Has a part closed when the process ends.
-Closing = Callable[[Callable[[], Awaitable[None]]], None]
+CloseAtExit = Callable[[Callable[[], Awaitable[None]]], None]
 
 
-def revocation_store(settings: Settings, closed_with_us: Closing) -> PostgresRevocations | RedisRevocations:
+def revocation_store(settings: Settings, closed_with_us: CloseAtExit) -> PostgresRevocations | RedisRevocations:
     """Where revoked tokens are kept; in PostgreSQL over a connection of its own: under load the pool's have a queue."""
     if settings.revocation_store == "redis":
         from storage.redis.revocations import RedisRevocations
@@ -36,20 +36,20 @@ def revocation_store(settings: Settings, closed_with_us: Closing) -> PostgresRev
     return PostgresRevocations(postgres)
 
 
-def rate_limits(settings: Settings, closed_with_us: Closing) -> RateLimits:
-    from ingest_api.rate_limits import Limit, RateLimits
+def rate_limits(settings: Settings, closed_with_us: CloseAtExit) -> RateLimits:
+    from ingest_api.rate_limits import QuotaName, RateLimits
 
     quotas = {
-        Limit.CLIENT: settings.rate_client,
-        Limit.DOCUMENTS: settings.rate_documents,
-        Limit.FAILURES: settings.rate_failures,
-        Limit.TOKENS: settings.rate_tokens,
+        QuotaName.CLIENT: settings.rate_client,
+        QuotaName.DOCUMENTS: settings.rate_documents,
+        QuotaName.FAILURES: settings.rate_failures,
+        QuotaName.TOKENS: settings.rate_tokens,
     }
     if settings.rate_store != "redis":
         return RateLimits(quotas)
-    from storage.redis.rate_limit_counts import RedisCounting
+    from storage.redis.rate_limit_counts import RedisCallCounter
 
-    counting = RedisCounting(_redis_url(settings))
+    counting = RedisCallCounter(_redis_url(settings))
     closed_with_us(counting.aclose)
     return RateLimits(quotas, counting)
 

@@ -24,12 +24,12 @@ from domain.errors import (
     Transient,
 )
 from domain.shared.waiting import unless_stopped, until_stopped
-from processors.resilience.circuit_breakers import CircuitBreaker, State
+from processors.resilience.circuit_breakers import CircuitBreaker, CircuitState
 from runtime.config.settings import Settings
 from runtime.config.transport import client_tls, https_tls
 from runtime.observability.dependencies import Dependencies
 from runtime.observability.telemetry import CircuitMetrics, DeliveryMetrics
-from runtime.wiring.signing_and_checkpoints import Proofs
+from runtime.wiring.signing_and_checkpoints import SigningParts
 
 if TYPE_CHECKING:
     from crypto.local_keyring import LocalKeyring
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from processors.documents.revocations import Revocations, RevokedTokens
     from processors.ports.audit import AuditStore
     from processors.ports.metadata import ExtendedMetadata
-    from processors.resilience.canary_keyring import VouchedKeyring
+    from processors.resilience.canary_keyring import CanaryCheckedKeyring
     from processors.resilience.guarded_ports import GuardedObjectStore
     from rendering.pool import RenderPool
     from schemas.registry import Registry, RegistryCodec
@@ -105,7 +105,7 @@ class Adapters:
         #: What this process needs, watched once its work runs them; whatever is behind a breaker registers itself here.
         self.dependencies = Dependencies()
         #: Further facts for /readyz, by name.
-        self.told: dict[str, Callable[[], object]] = {}
+        self.readiness_facts: dict[str, Callable[[], object]] = {}
         self._closing = AsyncExitStack()
 
     async def aclose(self) -> None:
@@ -117,13 +117,13 @@ class Adapters:
     def _breaker(self, unavailable: type[Transient], check: Callable[[], Awaitable[None]]) -> CircuitBreaker:
         metrics = self.circuit_metrics
 
-        def on_change(breaker: CircuitBreaker, previous: State) -> None:
+        def on_change(breaker: CircuitBreaker, previous: CircuitState) -> None:
             metrics.changed(breaker.dependency, breaker.state, previous)
             self.dependencies.breaker_changed(breaker, previous)
 
         breaker = CircuitBreaker(unavailable, check, clock=time.monotonic, on_change=on_change)
         metrics.known(breaker.dependency)
-        self.dependencies.guard(breaker)
+        self.dependencies.add_breaker(breaker)
         return breaker
 
     @cached_property
@@ -132,7 +132,7 @@ class Adapters:
 
         postgres = Postgres(self.settings.postgres_dsn.get_secret_value(), connections=self.settings.postgres_pool_size)
         self.closed_with_us(postgres.aclose)
-        self.dependencies.need(DatabaseUnavailable.waiting_for, postgres.check)
+        self.dependencies.add(DatabaseUnavailable.waiting_for, postgres.check)
         return postgres
 
     @cached_property
@@ -145,7 +145,7 @@ class Adapters:
         if isinstance(registry, RepositoryRegistry):
             return RegistryCodec(registry, registry.codec())  # nothing to wait for
         codec = RegistryCodec(registry)
-        self.dependencies.need(RegistryUnavailable.waiting_for, codec.check)
+        self.dependencies.add(RegistryUnavailable.waiting_for, codec.check)
         return codec
 
     @cached_property
@@ -180,9 +180,9 @@ class Adapters:
         return vault_session(self.settings)
 
     @cached_property
-    def proofs(self) -> Proofs:
+    def signing(self) -> SigningParts:
         """Signing key and checkpoint store."""
-        proofs = Proofs(self.settings, lambda: self._vault)
+        proofs = SigningParts(self.settings, lambda: self._vault)
         self.closed_with_us(proofs.aclose)
         return proofs
 
@@ -205,7 +205,7 @@ class Adapters:
 
     async def _logged_in(self, stopping: asyncio.Event) -> float:
         try:
-            await unless_stopped(stopping, self._let_in())
+            await unless_stopped(stopping, self._check_logins())
             await stopping.wait()
         except KeyringLoginRefused:
             raise
@@ -213,7 +213,7 @@ class Adapters:
             return LOGIN_SECONDS
         return 0.0
 
-    async def _let_in(self) -> None:
+    async def _check_logins(self) -> None:
         """Raises KeyringUnavailable."""
         if "_vault" in self.__dict__:
             await asyncio.to_thread(self._vault.check)
@@ -221,14 +221,14 @@ class Adapters:
             await self._keyring.check()
 
     @cached_property
-    def keyring(self) -> VouchedKeyring:
-        from processors.resilience.canary_keyring import VouchedKeyring
+    def keyring(self) -> CanaryCheckedKeyring:
+        from processors.resilience.canary_keyring import CanaryCheckedKeyring
         from processors.resilience.guarded_ports import GuardedKeyring
         from storage.postgres.keys.canaries import PostgresCanaries
 
         keyring = self._keyring
         guarded = GuardedKeyring(keyring, self._breaker(KeyringUnavailable, keyring.check))
-        return VouchedKeyring(guarded, PostgresCanaries(self.postgres))
+        return CanaryCheckedKeyring(guarded, PostgresCanaries(self.postgres))
 
     @cached_property
     def content(self) -> EncryptedContent:
@@ -337,7 +337,7 @@ class Adapters:
 
         pool = create_render_pool(self.settings, self.metrics)
         self.closed_with_us(pool.aclose)
-        self.told["parsers_confined_by"] = lambda: confinement_of(pool)
+        self.readiness_facts["parsers_confined_by"] = lambda: confinement_of(pool)
         return pool
 
     @cached_property

@@ -13,13 +13,13 @@ from processors.audit.receipts import Receipts
 from processors.documents.dossiers import DossierFiles
 from processors.documents.intake import Intake
 from processors.documents.links import DocumentLinks
-from processors.documents.reading import Reading
-from processors.documents.upload_attempts import Attempts
+from processors.documents.reading import DocumentReader
+from processors.documents.upload_attempts import UploadAttempts
 from processors.documents.validation import Validation
-from processors.retention.erasure_request import Erasing
-from processors.retention.legal_holds import Keeping
+from processors.retention.erasure_request import ErasureRequests
+from processors.retention.legal_holds import RetentionActions
 from runtime.wiring.access import rate_limits, token_authenticator
-from storage.postgres.audit.tree import PostgresInclusions
+from storage.postgres.audit.tree import PostgresInclusionProofs
 from storage.postgres.queries import PostgresQueries
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 def api_dependencies(site: Site) -> ApiDependencies:
     """The use cases of the API, each with the adapters of ``site``."""
     settings = site.settings
-    attempts = Attempts(site.database, site.content, site.clock, lease_seconds=settings.upload_lease)
+    attempts = UploadAttempts(site.database, site.content, site.clock, lease_seconds=settings.upload_lease)
     scanned_only = settings.antivirus != "off"
     # Schemas of the repository are there or the process is not.
     registry = {"schema_registry": site.codec.check} if settings.schema_registry == "server" else {}
     return ApiDependencies(
         intake=Intake(site.database, site.content, attempts, MagicSniffer(), site.personal, site.texts, site.clock),
-        reading=Reading(
+        reading=DocumentReader(
             site.database,
             PostgresQueries(site.postgres),
             site.content,
@@ -47,7 +47,7 @@ def api_dependencies(site: Site) -> ApiDependencies:
         texts=site.texts,
         validation=Validation(site.database, site.personal, site.texts, site.clock),
         dossiers=DossierFiles(site.database, site.personal, site.clock),
-        revoking=site.revoking(),
+        revocation=site.revocation(),
         links=DocumentLinks(
             site.database,
             site.content,
@@ -58,12 +58,12 @@ def api_dependencies(site: Site) -> ApiDependencies:
             longest=settings.link_longest_seconds,
             scanned_only=scanned_only,
         ),
-        erasing=Erasing(site.database, site.personal, site.clock),
-        keeping=Keeping(site.database, site.personal, site.clock),
+        erasure_requests=ErasureRequests(site.database, site.personal, site.clock),
+        retention=RetentionActions(site.database, site.personal, site.clock),
         receipts=Receipts(
             site.database,
-            PostgresInclusions(site.postgres),
-            site.proofs.signer,
+            PostgresInclusionProofs(site.postgres),
+            site.signing.signer,
             verifies,
             site.personal,
             site.clock,
@@ -78,7 +78,7 @@ def api_dependencies(site: Site) -> ApiDependencies:
             PersonalKeyMissing.waiting_for: site.texts.check,
             **registry,
             "signing_keys": site.signing_keys.check,
-            RevocationsUnavailable.waiting_for: site.revoked_tokens.look,
+            RevocationsUnavailable.waiting_for: site.revoked_tokens.refresh,
         },
         circuits=lambda: site.dependencies.circuits,
         registry=site.metrics,

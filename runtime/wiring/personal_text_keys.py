@@ -6,16 +6,16 @@ from uuid import uuid4
 
 from crypto.column_key_files import ColumnKeyFiles
 from processors.documents.transitions import Origin
-from processors.operators.personal_text_keys import PersonalCare
+from processors.operators.personal_text_keys import PersonalKeyAdministration
 from runtime.wiring.site import Site
 from storage.postgres.keys.personal_columns import PostgresPersonalColumns
 
 
-def create_personal_care(site: Site, operator: str) -> PersonalCare:
+def create_personal_key_administration(site: Site, operator: str) -> PersonalKeyAdministration:
     """Acts of the operator of that login name. Await ``codec.check`` before: acts are audited, and audit lines encoded."""
     keys = ColumnKeyFiles(site.settings.column_key_file, site.settings.lookup_key_file)
     kept = PostgresPersonalColumns(site.postgres)
-    return PersonalCare(keys, kept, site.texts, site.database, site.clock, site.operator(operator))
+    return PersonalKeyAdministration(keys, kept, site.texts, site.database, site.clock, site.operator(operator))
 
 
 def operator_origin(site: Site, operator: str) -> Origin:

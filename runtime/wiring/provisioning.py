@@ -37,7 +37,7 @@ async def create_tenant_key(settings: Settings, tenant: str, operator: str) -> N
     site = Site(settings)
     try:
         await site.codec.check()
-        await site.key_care(operator).create(tenant)
+        await site.key_administration(operator).create(tenant)
     finally:
         await site.aclose()
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from storage.checkpoints.s3 import S3CheckpointStore
 
 
-class Proofs:
+class SigningParts:
     """Both, each made when it is first asked for and closed by ``aclose``."""
 
     def __init__(self, settings: Settings, vault: Callable[[], VaultSession]) -> None:

@@ -13,16 +13,16 @@ from runtime.config.transport import client_tls, kafka_security, kafka_tls
 from runtime.wiring.adapters import Adapters
 
 if TYPE_CHECKING:
-    from processors.audit.chaining import Mover
-    from processors.documents.revocations import Revoking
+    from processors.audit.chaining import AuditStep
+    from processors.documents.revocations import TokenRevocation
     from processors.documents.search import DocumentSearch
     from processors.documents.upload_attempts import AbandonedSweep
-    from processors.operators.dead_letters import OperatorDesk
-    from processors.operators.keys import KeyCare
+    from processors.operators.dead_letters import OperatorActions
+    from processors.operators.keys import KeyAdministration
     from processors.ports.processor import Processor
-    from processors.reconcile.run import Part, Reconcile
-    from storage.postgres.delivery.dead_letters import PostgresOperations
-    from storage.postgres.delivery.refused_rows import PostgresRefusals
+    from processors.reconcile.run import Comparison, Reconciliation
+    from storage.postgres.delivery.dead_letters import PostgresOperatorQueries
+    from storage.postgres.delivery.refused_rows import PostgresRefusedRowQueries
     from storage.postgres.housekeeping import PostgresHousekeeping
     from streams.apps import ConsumerOffsets
     from streams.consumer import ConsumerRunner
@@ -49,7 +49,7 @@ class Site(Adapters):
         from runtime.wiring.untrusted_files import create_scanner
 
         scanner = create_scanner(self.settings, self.metrics, lambda kind, clamd: self._breaker(kind, clamd.check))
-        self.told["antivirus"] = lambda: self.settings.antivirus
+        self.readiness_facts["antivirus"] = lambda: self.settings.antivirus
         return IntegrityProcessor(self.database, self.content, self.clock, scanner)
 
     def renditions(self) -> Processor:
@@ -89,7 +89,7 @@ class Site(Adapters):
         )
         templates = MailTemplates(zone=ZoneInfo(settings.mail_time_zone), bank=settings.mail_from_name)
         guarded = GuardedMailSender(sender, self._breaker(MailUnavailable, sender.check))
-        self.dependencies.need(PersonalKeyMissing.waiting_for, self.texts.check)
+        self.dependencies.add(PersonalKeyMissing.waiting_for, self.texts.check)
         parts = (templates, guarded, self.clock)
         domain = settings.mail_from.rpartition("@")[2]
         operators, mails = operators_of(settings), None
@@ -102,23 +102,23 @@ class Site(Adapters):
 
         return AuditProcessor()
 
-    def audit_steps(self) -> Mapping[str, Mover]:
+    def audit_steps(self) -> Mapping[str, AuditStep]:
         """What runs beside the audit consumer, by its name: gives lines their places, moves entries to the audit log, signs chains."""
         from crypto.signatures import verifies
         from processors.audit.chaining import AuditChainer, AuditFlusher
         from processors.audit.checkpoints import AuditCheckpointer
-        from storage.postgres.audit.chain import PostgresAuditPending, PostgresAuditWaiting
+        from storage.postgres.audit.chain import PostgresUnchainedLines, PostgresUnflushedEntries
         from storage.postgres.audit.tree import PostgresAuditTrees
 
-        pending = PostgresAuditPending(self.postgres)
+        pending = PostgresUnflushedEntries(self.postgres)
         return {
-            "chain": AuditChainer(PostgresAuditWaiting(self.postgres)),
+            "chain": AuditChainer(PostgresUnchainedLines(self.postgres)),
             "flush": AuditFlusher(pending, self.audit_store, self.database),
             "checkpoint": AuditCheckpointer(
                 PostgresAuditTrees(self.postgres),
-                self.proofs.signer,
+                self.signing.signer,
                 verifies,
-                self.proofs.checkpoints,
+                self.signing.checkpoints,
                 self.audit_log,
                 pending,
                 self.database,
@@ -128,16 +128,16 @@ class Site(Adapters):
             ),
         }
 
-    def desk(self, operator: str) -> OperatorDesk:
+    def operator_actions(self, operator: str) -> OperatorActions:
         """Acts of the operator of that login name. Await ``codec.check`` before: acts are audited, and audit lines encoded."""
-        from processors.operators.dead_letters import OperatorDesk
+        from processors.operators.dead_letters import OperatorActions
 
         actor = self.operator(operator)
-        return OperatorDesk(self.database, self.codec, self.clock, actor)
+        return OperatorActions(self.database, self.codec, self.clock, actor)
 
-    def key_care(self, operator: str) -> KeyCare:
+    def key_administration(self, operator: str) -> KeyAdministration:
         """Acts on keys of the operator of that login name. Await ``codec.check`` before: acts are audited."""
-        from processors.operators.keys import KeyCare
+        from processors.operators.keys import KeyAdministration
         from runtime.wiring.keyrings import create_tenant_keys
         from storage.postgres.keys.canaries import PostgresCanaries
         from storage.postgres.keys.wrapped_keys import PostgresWrappedKeys
@@ -146,7 +146,7 @@ class Site(Adapters):
         self.closed_with_us(keys.aclose)
         actor = self.operator(operator)
         wrapped, canaries = PostgresWrappedKeys(self.postgres), PostgresCanaries(self.postgres)
-        return KeyCare(keys, wrapped, canaries, self.database, self.clock, actor)
+        return KeyAdministration(keys, wrapped, canaries, self.database, self.clock, actor)
 
     def search(self) -> DocumentSearch:
         """Await ``codec.check`` before: searches are audited, and audit lines encoded."""
@@ -156,23 +156,23 @@ class Site(Adapters):
         queries = PostgresQueries(self.postgres)
         return DocumentSearch(self.database, queries, self.texts, self.personal, self.clock)
 
-    def operations(self) -> PostgresOperations:
+    def operations(self) -> PostgresOperatorQueries:
         """What is held, and which dead letters were handled."""
-        from storage.postgres.delivery.dead_letters import PostgresOperations
+        from storage.postgres.delivery.dead_letters import PostgresOperatorQueries
 
-        return PostgresOperations(self.postgres)
+        return PostgresOperatorQueries(self.postgres)
 
-    def refusals(self) -> PostgresRefusals:
+    def refusals(self) -> PostgresRefusedRowQueries:
         """Outbox rows that Kafka refuses."""
-        from storage.postgres.delivery.refused_rows import PostgresRefusals
+        from storage.postgres.delivery.refused_rows import PostgresRefusedRowQueries
 
-        return PostgresRefusals(self.postgres)
+        return PostgresRefusedRowQueries(self.postgres)
 
-    def revoking(self) -> Revoking:
+    def revocation(self) -> TokenRevocation:
         """Await ``codec.check`` before: acts are audited, and audit lines encoded."""
-        from processors.documents.revocations import Revoking
+        from processors.documents.revocations import TokenRevocation
 
-        return Revoking(
+        return TokenRevocation(
             self.revocations,
             self.database,
             self.personal,
@@ -196,20 +196,20 @@ class Site(Adapters):
         )
 
     def sweep(self) -> AbandonedSweep:
-        from processors.documents.abandoned_objects import Leftovers
+        from processors.documents.abandoned_objects import AbandonedObjects
         from processors.documents.upload_attempts import AbandonedSweep
 
-        return AbandonedSweep(self.database, Leftovers(self.object_store))
+        return AbandonedSweep(self.database, AbandonedObjects(self.object_store))
 
-    def reconcile(self, *, grace: float | None = None, ged_hours: float | None = None) -> Reconcile:
+    def reconcile(self, *, grace: float | None = None, ged_hours: float | None = None) -> Reconciliation:
         """``grace`` in seconds and ``ged_hours``, if not as the settings say. Await ``codec.check`` before: repairs are
         audited. Raises ValueError if the grace is not longer than an upload's lease."""
         from processors.events.archive_copies import CopyRemover
-        from processors.reconcile.erased import ErasedDocuments
-        from processors.reconcile.ged import ArchivedCopies
-        from processors.reconcile.object_store import stored_objects
-        from processors.reconcile.run import Reconcile
-        from processors.reconcile.uploads import expired_uploads, unfinished_puts
+        from processors.reconcile.erased import ErasedDocumentsCheck
+        from processors.reconcile.ged import GedCopiesCheck
+        from processors.reconcile.object_store import check_stored_objects
+        from processors.reconcile.run import Reconciliation
+        from processors.reconcile.uploads import check_expired_uploads, check_unfinished_puts
         from storage.postgres.inventory import PostgresInventory
 
         settings = self.settings
@@ -217,17 +217,17 @@ class Site(Adapters):
         hours = settings.reconcile_ged_hours if ged_hours is None else ged_hours
         if grace <= settings.upload_lease:
             raise ValueError("the grace must be longer than DPJ_UPLOAD_LEASE")
-        parts: dict[str, Part] = {
-            "uploads": expired_uploads,
-            "unfinished puts": unfinished_puts,
-            "objects": stored_objects,
+        parts: dict[str, Comparison] = {
+            "uploads": check_expired_uploads,
+            "unfinished puts": check_unfinished_puts,
+            "objects": check_stored_objects,
         }
         if hours > 0:
-            parts["GED"] = ArchivedCopies(self.ged_repository, hours=hours)
+            parts["GED"] = GedCopiesCheck(self.ged_repository, hours=hours)
             remover = CopyRemover(self.database, self.ged_repository)
-            parts["erased"] = ErasedDocuments(self.ged_repository, remover, self.extended_metadata, hours=hours)
+            parts["erased"] = ErasedDocumentsCheck(self.ged_repository, remover, self.extended_metadata, hours=hours)
         inventory = PostgresInventory(self.postgres)
-        return Reconcile(self.database, inventory, self.object_store, self.clock, parts, grace_seconds=grace)
+        return Reconciliation(self.database, inventory, self.object_store, self.clock, parts, grace_seconds=grace)
 
     # --- drivers -------------------------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class Site(Adapters):
 
     def consumer(self, name: str, scratch: str) -> ConsumerRunner:
         """A member of the consumer group of ``name``."""
-        from storage.postgres.delivery.dead_letters import PostgresHeld
+        from storage.postgres.delivery.dead_letters import PostgresHeldEventList
         from storage.postgres.delivery.inbox import PostgresInbox
         from streams.agents import AGENTS
         from streams.apps import ConsumerSettings
@@ -270,7 +270,7 @@ class Site(Adapters):
                 flow=flow,
                 metrics=self.delivery_metrics,
                 policy=policy,
-                held=PostgresHeld(self.postgres),
+                held=PostgresHeldEventList(self.postgres),
                 pause=self.dependencies.pause,
             )
 

@@ -8,15 +8,15 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from antivirus.clamd import ClamdScanner
-from domain.antivirus import Finding, Verdict
+from domain.antivirus import ScanResult, ScanVerdict
 from domain.documents import Language
 from domain.errors import AntivirusUnavailable, RendererUnavailable, Transient
 from domain.renderings import NoThumbnail
-from processors.events.antivirus import CountedScanner, NoAntivirus, Scanner
-from processors.events.operator_mails import Operators
-from processors.events.retry_limited_scanner import SuspectsScanner
+from processors.events.antivirus import CountedScanner, DocumentScanner, NoAntivirus
+from processors.events.operator_mails import OperatorRecipients
+from processors.events.retry_limited_scanner import RetryLimitedScanner
 from processors.resilience.circuit_breakers import CircuitBreaker
-from processors.resilience.guarded_ports import GuardedEngine
+from processors.resilience.guarded_ports import GuardedAntivirusEngine
 from rendering.confinement import Layer
 from rendering.pool import RenderPool
 from runtime.config.settings import Settings
@@ -30,10 +30,10 @@ class ParsersUnconfined(Exception):
     """The settings demand a system call filter over the parsers, and this machine takes none."""
 
 
-def operators_of(settings: Settings) -> Operators:
+def operators_of(settings: Settings) -> OperatorRecipients:
     """Who is told of quarantined documents; no address: nobody."""
     addresses = tuple(dict.fromkeys(part.strip() for part in settings.operators_mail.split(",") if part.strip()))
-    return Operators(addresses=addresses, language=Language(settings.operators_language))
+    return OperatorRecipients(addresses=addresses, language=Language(settings.operators_language))
 
 
 class AntivirusMetrics:
@@ -44,10 +44,10 @@ class AntivirusMetrics:
         self._verdicts = Counter(
             "dpj_antivirus_verdicts_total", "Documents by what was found", ["finding"], registry=registry
         )
-        for finding in Finding:
+        for finding in ScanResult:
             self._verdicts.labels(finding.value)
 
-    def judged(self, verdict: Verdict) -> None:
+    def count(self, verdict: ScanVerdict) -> None:
         self._verdicts.labels(verdict.finding.value).inc()
 
 
@@ -67,7 +67,7 @@ class ParserMetrics:
         for layer in Layer:
             self._confined.labels(layer.value).set_function(_holds(pool, layer))
 
-    def lost(self, reason: NoThumbnail) -> None:
+    def count_lost(self, reason: NoThumbnail) -> None:
         self._lost.labels(reason.value).inc()
 
 
@@ -82,7 +82,7 @@ def create_render_pool(settings: Settings, registry: CollectorRegistry) -> Rende
         children=settings.render_children,
         timeout=settings.render_timeout,
         confined=settings.render_confinement == REQUIRED,
-        on_lost=metrics.lost,
+        on_lost=metrics.count_lost,
     )
     metrics.watch(pool)
     return pool
@@ -93,7 +93,7 @@ def confinement_of(pool: RenderPool) -> list[str]:
     return sorted(layer.value for layer in pool.confinement or ())
 
 
-async def look_at_parsers(pool: RenderPool, settings: Settings) -> None:
+async def check_confinement(pool: RenderPool, settings: Settings) -> None:
     """Start one parser and see what confines it. Raises ParsersUnconfined where that is less than the settings demand.
 
     A parser that can't be started for another reason is tried again with the first document.
@@ -110,17 +110,17 @@ def create_scanner(
     settings: Settings,
     registry: CollectorRegistry,
     guard: Callable[[type[Transient], ClamdScanner], CircuitBreaker],
-) -> Scanner:
+) -> DocumentScanner:
     """The antivirus that the settings name, behind its circuit breaker; none where they say so, which is said aloud."""
     enabled = settings.antivirus != "off"
     metrics = AntivirusMetrics(registry, enabled=enabled)
     if not enabled:
         log.warning("antivirus_off")
-        return CountedScanner(NoAntivirus(), metrics.judged)
+        return CountedScanner(NoAntivirus(), metrics.count)
     clamd = ClamdScanner(
         settings.clamd_address,
         piece_seconds=settings.clamd_piece_timeout,
         verdict_seconds=settings.clamd_verdict_timeout,
     )
-    engine = GuardedEngine(clamd, guard(AntivirusUnavailable, clamd))
-    return CountedScanner(SuspectsScanner(engine), metrics.judged)
+    engine = GuardedAntivirusEngine(clamd, guard(AntivirusUnavailable, clamd))
+    return CountedScanner(RetryLimitedScanner(engine), metrics.count)

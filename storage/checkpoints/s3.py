@@ -33,7 +33,7 @@ from domain.checkpoints import MAX_FILE_BYTES
 from domain.errors import CheckpointStoreUnavailable, ObjectMissing, ObjectStoreUnavailable
 from storage.checkpoints.names import name_of, size_of, tenant_folder, tenant_of
 from storage.clients.s3_errors import translated
-from storage.clients.worker_threads import Threads
+from storage.clients.worker_threads import ObjectStoreThreads
 
 _T = TypeVar("_T")
 
@@ -85,7 +85,7 @@ class S3CheckpointStore:
         self._pool = pool
         self._client = _Client(endpoint, access_key, secret_key, secure=secure, region=region, http_client=pool)
         self._bucket = bucket
-        self._threads = Threads("checkpoints-s3", WORKERS, deadline)
+        self._threads = ObjectStoreThreads("checkpoints-s3", WORKERS, deadline)
         self._least_days = least_days
 
     async def put(self, tenant: str, size: int, content: bytes) -> None:

@@ -18,14 +18,14 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 #: How long a failed put waits for its remains to be removed before it tells its caller; the removal goes on behind it.
-UNDO_PATIENCE = 5.0
+UNDO_TIMEOUT = 5.0
 #: Parts under way beyond the first of each put, in all puts together: what their speed may cost in memory.
 EXTRA_PARTS = 8
 
 log = structlog.get_logger()
 
 
-class Reading(Protocol[T_co]):
+class BlockingRead(Protocol[T_co]):
     """An open object or listing being read in threads. Its methods are called one at a time, never at once."""
 
     def next(self) -> tuple[T_co, bool]:
@@ -37,7 +37,7 @@ class Reading(Protocol[T_co]):
         ...
 
 
-class Writing(Protocol):
+class BlockingWrite(Protocol):
     """A put in progress. Its methods are called one at a time, but for ``add`` where the put is made ``at_once``."""
 
     def add(self, part: bytearray, number: int) -> None:
@@ -53,7 +53,7 @@ class Writing(Protocol):
         ...
 
 
-class Threads:
+class ObjectStoreThreads:
     """``workers`` threads; ``deadline`` in seconds for one call, time in the queue included; ``bound`` calls at once."""
 
     def __init__(self, name: str, workers: int, deadline: float, *, bound: int = 1024) -> None:
@@ -69,7 +69,7 @@ class Threads:
         return await self._finish(self._start(call, *args))
 
     async def write(
-        self, writing: Writing, data: AsyncIterable[bytes], part_size: int, at_once: int = 1
+        self, writing: BlockingWrite, data: AsyncIterable[bytes], part_size: int, at_once: int = 1
     ) -> StoredObject:
         """Put a stream: up to ``at_once`` parts under way while the next one fills. Undone if anything fails.
 
@@ -100,7 +100,7 @@ class Threads:
                 ended = asyncio.gather(*(future for future, _ in sending), return_exceptions=True)
                 awaited = bool(sending) and not sending[0][0].done()
                 stuck = isinstance(failure, ObjectStoreUnavailable) and awaited
-                await self.undo(writing, ended, patience=0 if stuck else UNDO_PATIENCE)
+                await self.undo(writing, ended, patience=0 if stuck else UNDO_TIMEOUT)
             raise
 
     def _may_add(self, under_way: int, at_once: int) -> bool:
@@ -109,7 +109,7 @@ class Threads:
     def _extra_ended(self, _: asyncio.Future[Any]) -> None:
         self._extra -= 1
 
-    async def stream(self, reading: Reading[T]) -> AsyncGenerator[T, None]:
+    async def stream(self, reading: BlockingRead[T]) -> AsyncGenerator[T, None]:
         """The pieces of a reading, which is closed however this ends. One is read ahead while its forerunner is used."""
         done = False
         try:
@@ -128,7 +128,7 @@ class Threads:
     async def aclose(self) -> None:
         """Take no more calls; those that run end by their own timeouts. Waits a little for what is being undone."""
         if self._undoing:
-            await asyncio.wait(self._undoing, timeout=UNDO_PATIENCE)
+            await asyncio.wait(self._undoing, timeout=UNDO_TIMEOUT)
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, call: Callable[..., T], *args: object) -> asyncio.Future[T]:
@@ -153,7 +153,7 @@ class Threads:
         if not future.cancelled():
             future.exception()  # seen, or asyncio complains of an error nobody looked at
 
-    async def undo(self, writing: Writing, sending: asyncio.Future[Any], patience: float = UNDO_PATIENCE) -> None:
+    async def undo(self, writing: BlockingWrite, sending: asyncio.Future[Any], patience: float = UNDO_TIMEOUT) -> None:
         """Undo what was written once ``sending`` has ended; after ``patience`` seconds that goes on behind us."""
 
         async def undone() -> None:

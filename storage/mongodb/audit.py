@@ -144,23 +144,23 @@ class MongoAuditStore:
 
 def document_of(entry: ChainEntry) -> Document:
     """The document of an entry. The same entry is always the same document."""
-    said = entry.fields()
-    at = datetime.fromisoformat(said["at"]).astimezone(UTC)
+    fields = entry.fields()
+    at = datetime.fromisoformat(fields["at"]).astimezone(UTC)
     return {
         "_id": str(entry.event_id),
         "tenant": entry.tenant,
         "seq": Int64(entry.seq),
-        "entity_type": said["entity_type"],
-        "entity_id": said["entity_id"],
-        "action": said["action"],
-        "utilisateur_id": said["actor"],
+        "entity_type": fields["entity_type"],
+        "entity_id": fields["entity_id"],
+        "action": fields["action"],
+        "utilisateur_id": fields["actor"],
         "timestamp": at.replace(microsecond=at.microsecond // 1000 * 1000),  # MongoDB keeps milliseconds
-        "ip_address": said["ip_sealed"],
-        "user_agent": said["user_agent_sealed"],
-        "details": queryable(said["details"]),
-        "ancien_etat": queryable(said["old_state"]),
-        "nouvel_etat": queryable(said["new_state"]),
-        "correlation_id": said["correlation_id"],
+        "ip_address": fields["ip_sealed"],
+        "user_agent": fields["user_agent_sealed"],
+        "details": queryable(fields["details"]),
+        "ancien_etat": queryable(fields["old_state"]),
+        "nouvel_etat": queryable(fields["new_state"]),
+        "correlation_id": fields["correlation_id"],
         "entree": entry.body.decode(),
         "empreinte": entry.hash,
     }

@@ -27,7 +27,7 @@ import structlog
 
 from domain.errors import IntegrityMismatch, ObjectMissing, ObjectStoreUnavailable
 from domain.objects import StoredObject, UnfinishedPut
-from storage.clients.worker_threads import Threads
+from storage.clients.worker_threads import ObjectStoreThreads
 from storage.objects.object_keys import check_key, check_prefix
 
 FOOTER_MAGIC = b"DPJOBJ1\n"
@@ -51,7 +51,7 @@ class FilesystemObjectStore:
 
     def __init__(self, root: Path, *, workers: int = 8, deadline: float = 30.0) -> None:
         self._root = root
-        self._threads = Threads("objects-files", workers, deadline)
+        self._threads = ObjectStoreThreads("objects-files", workers, deadline)
 
     async def put(self, key: str, data: AsyncIterable[bytes]) -> StoredObject:
         """Store a stream of unknown length. Raises ObjectStoreUnavailable and what ``data`` raises; then nothing is left."""

@@ -35,10 +35,10 @@ from domain.errors import ObjectMissing, ObjectStoreUnavailable
 from domain.objects import StoredObject, UnfinishedPut
 from domain.refusals import FileTooLarge
 from storage.clients.s3_errors import translated as _translated
-from storage.clients.worker_threads import Threads
+from storage.clients.worker_threads import ObjectStoreThreads
 from storage.objects.object_keys import check_key, check_prefix
-from storage.objects.s3_multipart import MultipartClient, Part, UnfinishedListing, abort, as_bytes
-from storage.objects.s3_requests import MAX_ANSWER_BYTES, Answer, S3Requests, Signer
+from storage.objects.s3_multipart import MultipartClient, UnfinishedListing, UploadedPart, abort, as_bytes
+from storage.objects.s3_requests import MAX_ANSWER_BYTES, S3Requests, S3Response, SigV4Signer
 from storage.objects.s3_versions import purge
 
 PART_SIZE = 8 << 20  # S3 allows 5 MiB and more; half as many requests cost the store less
@@ -89,10 +89,10 @@ class MinioObjectStore:
         )
         self._client = MultipartClient(endpoint, access_key, secret_key, secure=secure, region=region, http_client=pool)
         self._bucket = bucket
-        self._threads = Threads("objects-minio", workers, deadline)
+        self._threads = ObjectStoreThreads("objects-minio", workers, deadline)
         self._requests = S3Requests(
             endpoint,
-            Signer(endpoint, access_key, secret_key, region),
+            SigV4Signer(endpoint, access_key, secret_key, region),
             tls=(tls or ssl.create_default_context()) if secure else None,
             connections=4 * workers,
             deadline=deadline,
@@ -262,7 +262,7 @@ class _Upload:
         self._bucket = bucket
         self._key = key
         self._upload_id: str | None = None
-        self._parts: list[Part] = []
+        self._parts: list[UploadedPart] = []
         self._size = 0
         self._etag: str | None = None
         self._lock = Lock()
@@ -368,18 +368,18 @@ async def _from(start: bytearray, pieces: AsyncIterator[bytes]) -> AsyncGenerato
         yield piece
 
 
-def _refused(answer: Answer) -> ObjectStoreUnavailable:
+def _refused(answer: S3Response) -> ObjectStoreUnavailable:
     """Whatever is not a clear "no such object" is an outage: it must not condemn a document."""
     log.warning("object_store_refused", code=_code_of(answer) or str(answer.status))
     return ObjectStoreUnavailable()
 
 
-def _code_of(answer: Answer) -> str | None:
+def _code_of(answer: S3Response) -> str | None:
     code = None if answer.status < HTTPStatus.BAD_REQUEST else _CODE.search(answer.body)
     return code[1].decode() if code else None
 
 
-def _etag_of(answer: Answer) -> str:
+def _etag_of(answer: S3Response) -> str:
     return answer.headers.get(b"etag", b"").decode("latin-1").strip('"')
 
 

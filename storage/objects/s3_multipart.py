@@ -25,7 +25,7 @@ BATCH: Final = 256
 CHECKSUM: Final = "x-amz-checksum-crc32"
 
 
-class Part(NamedTuple):
+class UploadedPart(NamedTuple):
     """One that was sent: its number, the store's ETag of it, and the base64 of its CRC-32."""
 
     number: int
@@ -55,15 +55,15 @@ class MultipartClient(Minio):
     def begin(self, bucket: str, key: str) -> str:
         return self._create_multipart_upload(bucket, key, {"x-amz-checksum-algorithm": "CRC32"})
 
-    def send(self, bucket: str, key: str, upload_id: str, number: int, part: bytearray) -> Part:
+    def send(self, bucket: str, key: str, upload_id: str, number: int, part: bytearray) -> UploadedPart:
         crc = base64.b64encode(zlib.crc32(part).to_bytes(4, "big")).decode()
         etag = self._upload_part(bucket, key, as_bytes(part), {CHECKSUM: crc}, upload_id, number)
-        return Part(number, etag, crc)
+        return UploadedPart(number, etag, crc)
 
     def send_whole(self, bucket: str, key: str, content: bytearray) -> str:
         return self._put_object(bucket, key, as_bytes(content), {"Content-Type": "application/octet-stream"}).etag or ""
 
-    def complete(self, bucket: str, key: str, upload_id: str, parts: list[Part]) -> str:
+    def complete(self, bucket: str, key: str, upload_id: str, parts: list[UploadedPart]) -> str:
         order = Element("CompleteMultipartUpload")
         for part in parts:
             said = SubElement(order, "Part")

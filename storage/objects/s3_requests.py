@@ -32,7 +32,7 @@ Buffer = bytes | bytearray | memoryview
 _NONE: Final[Mapping[str, str]] = {}
 
 
-class Answer(NamedTuple):
+class S3Response(NamedTuple):
     """Header names in lower case."""
 
     status: int
@@ -40,7 +40,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class Signer:
+class SigV4Signer:
     """Signature version 4 for one store. The day's key is kept."""
 
     def __init__(self, host: str, access_key: str, secret_key: str, region: str) -> None:
@@ -85,7 +85,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[Answer] | None = None
+        self._answer: asyncio.Future[S3Response] | None = None
         self._parser: Any = None
         self._headers: dict[bytes, bytes] = {}
         self._body = bytearray()
@@ -97,9 +97,9 @@ class _Connection(asyncio.Protocol):
     def usable(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    def send(self, request: Sequence[Buffer], *, bodiless: bool, limit: int) -> asyncio.Future[Answer]:
+    def send(self, request: Sequence[Buffer], *, bodiless: bool, limit: int) -> asyncio.Future[S3Response]:
         """The answer to come. ``bodiless``: it has no body whatever its headers say (HEAD); ``limit``: bytes it may have."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[S3Response] = asyncio.get_running_loop().create_future()
         if self._transport is None:
             answer.set_exception(ConnectionResetError())
             return answer
@@ -159,7 +159,7 @@ class _Connection(asyncio.Protocol):
         # A connection at rest keeps nothing of what it brought.
         answer, self._answer = self._answer, None
         body, self._body = bytes(self._body), bytearray()
-        answer.set_result(Answer(self._parser.get_status_code(), self._headers, body))
+        answer.set_result(S3Response(self._parser.get_status_code(), self._headers, body))
 
 
 class S3Requests:
@@ -172,7 +172,7 @@ class S3Requests:
     def __init__(
         self,
         endpoint: str,
-        signer: Signer,
+        signer: SigV4Signer,
         *,
         tls: ssl.SSLContext | None,
         connections: int,
@@ -199,7 +199,7 @@ class S3Requests:
         *,
         headers: Mapping[str, str] = _NONE,
         limit: int = MAX_ANSWER_BYTES,
-    ) -> Answer:
+    ) -> S3Response:
         """The store's answer, whatever its status; its body has at most ``limit`` bytes. ``path`` is percent-encoded. Cancelled,
         the connection is dropped."""
         if self._waiting >= self._bound:
@@ -216,7 +216,9 @@ class S3Requests:
         finally:
             self._waiting -= 1
 
-    async def _exchange(self, method: str, path: str, body: Buffer, headers: Mapping[str, str], limit: int) -> Answer:
+    async def _exchange(
+        self, method: str, path: str, body: Buffer, headers: Mapping[str, str], limit: int
+    ) -> S3Response:
         """Once more if a connection that had been kept turns out to be dead: every request of ours can be repeated."""
         digest = hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256
         while True:

@@ -25,7 +25,7 @@ from storage.postgres.connections import (
     prepare_connection,
     translated,
 )
-from storage.postgres.delivery.dead_letters import PostgresDeadLetterMarks, PostgresHeldOrders
+from storage.postgres.delivery.dead_letters import PostgresDeadLetterMarks, PostgresGiveUpOrders
 from storage.postgres.delivery.inbox import PostgresInboxMarks
 from storage.postgres.delivery.outbox import PostgresOutbox
 from storage.postgres.delivery.refused_rows import PostgresRefusedRows
@@ -82,7 +82,7 @@ class Postgres:
 
     def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection[Any]]:
         """A connection of the pool. Raises DatabaseUnavailable, also for what the block's statements meet."""
-        return _Lending(self)
+        return _BorrowedConnection(self)
 
     async def borrow(self) -> asyncpg.Connection[Any]:
         """A connection, to be given back. Those at rest stay out of the pool, whose hand-over costs as much as a statement."""
@@ -188,7 +188,7 @@ class PostgresLock:
                 await self.check()
 
 
-class _Lending:
+class _BorrowedConnection:
     """A connection for the length of a block."""
 
     __slots__ = ("_connection", "_postgres")
@@ -254,7 +254,7 @@ class PostgresWork:
         self.holds = PostgresLegalHolds(connection)
         self.dead_letters = PostgresDeadLetterMarks(connection)
         self.links = PostgresLinks(connection)
-        self.held = PostgresHeldOrders(connection)
+        self.held = PostgresGiveUpOrders(connection)
         self.refused = PostgresRefusedRows(connection)
         self.subjects = PostgresSubjectKeys(connection)
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from domain.erasure import Erasure, LegalBasis, SignedReceipt, Waiting
+from domain.erasure import Erasure, ErasureBacklog, LegalBasis, SignedReceipt
 from domain.refusals import StateChanged
 from storage.postgres.connections import Connections
 
@@ -45,7 +45,7 @@ class PostgresErasures:
         row = await self._connection.fetchrow("SELECT * FROM effacements WHERE document_id = $1", document_id)
         return None if row is None else _erasure_of(row)
 
-    async def forget(self, document_id: UUID) -> None:
+    async def delete_content_rows(self, document_id: UUID) -> None:
         await self._connection.execute("DELETE FROM vignettes WHERE document_id = $1", document_id)
         await self._connection.execute("DELETE FROM document_links WHERE document_id = $1", document_id)
         # The key stays taken: a late repetition of the upload must not bring the document back.
@@ -57,7 +57,7 @@ class PostgresErasures:
             document_id,
         )
 
-    async def makers(self, document_id: UUID) -> bool:
+    async def has_active_consumer(self, document_id: UUID) -> bool:
         return bool(
             await self._connection.fetchval(
                 """
@@ -118,7 +118,7 @@ class PostgresErasureQueue:
                 code,
             )
 
-    async def waiting(self) -> Waiting:
+    async def waiting(self) -> ErasureBacklog:
         async with self._postgres.connection() as connection:
             row: Any = await connection.fetchrow(
                 """
@@ -126,7 +126,7 @@ class PostgresErasureQueue:
                 FROM effacements WHERE acheve_a IS NULL
                 """
             )
-        return Waiting(row["number"], max(0.0, row["oldest"]))
+        return ErasureBacklog(row["number"], max(0.0, row["oldest"]))
 
 
 def _erasure_of(row: Mapping[str, Any]) -> Erasure:

@@ -9,7 +9,7 @@ import asyncpg
 
 from domain.archive import OpenAttempt
 from domain.errors import DocumentBusy
-from domain.lifecycle import GOING, Status
+from domain.lifecycle import ERASURE_STATES, Status
 
 
 class PostgresGedAttempts:
@@ -28,7 +28,7 @@ class PostgresGedAttempts:
     async def begin(self, document_id: UUID, attempt: UUID, seconds: float) -> None:
         # The row's lock is what an erasure begins with: it sees this attempt, or this attempt sees it.
         status = await self._connection.fetchval("SELECT statut FROM documents WHERE id = $1 FOR SHARE", document_id)
-        if status is not None and Status(status) in GOING:
+        if status is not None and Status(status) in ERASURE_STATES:
             raise DocumentBusy("The document is being erased.")
         begun = await self._connection.fetchval(
             """

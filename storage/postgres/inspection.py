@@ -16,7 +16,7 @@ _OBJECTS: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class Holdings:
+class DatabaseContents:
     """Object keys that rows name; outbox rows that wait for Kafka; audit lines that are not in the audit log yet."""
 
     objects: frozenset[str]
@@ -24,11 +24,11 @@ class Holdings:
     unchained: int
 
 
-async def holdings(postgres: Postgres) -> Holdings:
+async def database_contents(postgres: Postgres) -> DatabaseContents:
     """Raises DatabaseUnavailable."""
     async with postgres.connection() as connection, connection.transaction(readonly=True):
         rows: list[Any] = await connection.fetch(_OBJECTS)
-        return Holdings(
+        return DatabaseContents(
             objects=frozenset(row[0] for row in rows),
             unpublished=await connection.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL"),
             unchained=await connection.fetchval(

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from domain.documents import Document
 from domain.lifecycle import Status
-from domain.reconciliation import KeptObject, KeptRow
+from domain.reconciliation import ExpectedObject, InventoryRow
 from storage.postgres.connections import Connections
 from storage.postgres.documents import document_of
 
@@ -30,19 +30,19 @@ class PostgresInventory:
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres
 
-    async def page(self, digit: int, after: UUID | None, limit: int) -> Sequence[KeptRow]:
+    async def page(self, digit: int, after: UUID | None, limit: int) -> Sequence[InventoryRow]:
         first, last = UUID(int=digit << 124), UUID(int=(digit + 1 << 124) - 1)
         query = f"{_COLUMNS} WHERE d.id BETWEEN $1 AND $2 AND ($3::uuid IS NULL OR d.id > $3) ORDER BY d.id LIMIT $4"
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(query, after or first, last, after, limit)
         return [_kept(row) for row in rows]
 
-    async def look(self, document_id: UUID) -> KeptRow | None:
+    async def get(self, document_id: UUID) -> InventoryRow | None:
         async with self._postgres.connection() as connection:
             row = await connection.fetchrow(f"{_COLUMNS} WHERE d.id = $1", document_id)
         return None if row is None else _kept(row)
 
-    async def expired(self, limit: int) -> Sequence[KeptRow]:
+    async def expired(self, limit: int) -> Sequence[InventoryRow]:
         query = f"{_COLUMNS} WHERE d.statut = 'PENDING' AND d.bail_expire_a <= clock_timestamp() LIMIT $1"
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(query, limit)
@@ -74,16 +74,16 @@ class PostgresInventory:
         return [(row["acheve_a"], document_of(row)) for row in rows]
 
 
-def _kept(row: Mapping[str, Any]) -> KeptRow:
+def _kept(row: Mapping[str, Any]) -> InventoryRow:
     key, size, etag = row["chemin_stockage"], row["taille_objet"], row["etag_objet"]
-    return KeptRow(
+    return InventoryRow(
         document_id=row["id"],
         tenant=row["tenant"],
         status=Status(row["statut"]),
         object_key=key,
-        content=None if size is None or etag is None else KeptObject(key, size, etag),
+        content=None if size is None or etag is None else ExpectedObject(key, size, etag),
         changed_at=row["updated_at"],
-        thumbnails=tuple(KeptObject(*thumbnail) for thumbnail in row["vignettes"] or ()),
+        thumbnails=tuple(ExpectedObject(*thumbnail) for thumbnail in row["vignettes"] or ()),
         lease_held=row["bail_tenu"],
         is_rendering=row["vignettes_en_cours"],
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from storage.postgres.connections import Connections
 
 
-class PostgresRegularWork:
-    """See ``processors.ports.erasure.RegularWork``."""
+class PostgresPeriodicJobs:
+    """See ``processors.ports.erasure.PeriodicJobs``."""
 
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres
@@ -19,7 +19,7 @@ class PostgresRegularWork:
             )
         return age
 
-    async def done(self, name: str) -> None:
+    async def mark_done(self, name: str) -> None:
         async with self._postgres.connection() as connection:
             await connection.execute(
                 """

@@ -15,7 +15,7 @@ from storage.postgres.documents import document_of
 from storage.postgres.dossiers import type_of
 
 
-class DocumentFilter(Protocol):
+class QueryFilter(Protocol):
     """See ``processors.documents.reading.DocumentFilter``."""
 
     @property
@@ -39,7 +39,7 @@ class PostgresQueries:
         self._postgres = postgres
 
     async def page(
-        self, tenant: str | None, filters: DocumentFilter, after: tuple[datetime, UUID] | None, limit: int
+        self, tenant: str | None, filters: QueryFilter, after: tuple[datetime, UUID] | None, limit: int
     ) -> Sequence[Document]:
         if "\0" in (filters.type_code or ""):
             return []  # no text of PostgreSQL holds a NUL

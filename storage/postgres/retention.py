@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from domain.retention import DueGroup
+from domain.retention import DueDocumentCount
 from storage.postgres.connections import Connections
 
 #: States in which a document stays without ever having been archived. What is under way comes to one of them, or is archived.
@@ -37,7 +37,7 @@ class PostgresDueDocuments:
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres
 
-    async def survey(self) -> Sequence[DueGroup]:
+    async def survey(self) -> Sequence[DueDocumentCount]:
         async with self._postgres.connection() as connection, connection.transaction(readonly=True):
             rows = await connection.fetch(
                 f"""
@@ -46,7 +46,7 @@ class PostgresDueDocuments:
                 """  # noqa: S608
             )
         return [
-            DueGroup(
+            DueDocumentCount(
                 tenant=row["tenant"],
                 type_code=row["type_document"],
                 count=row["nombre"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from domain.errors import DatabaseUnavailable, RevocationsUnavailable
-from domain.revocations import Revocation, Revoked
+from domain.revocations import Revocation, RevocationSnapshot
 from storage.postgres.connections import Connections
 
 AWAY = "The database does not answer."
@@ -40,7 +40,7 @@ class PostgresRevocations:
         except DatabaseUnavailable:
             raise RevocationsUnavailable(AWAY) from None
 
-    async def active(self) -> Revoked:
+    async def active(self) -> RevocationSnapshot:
         try:
             async with self._postgres.connection() as connection:
                 rows = await connection.fetch(
@@ -51,4 +51,6 @@ class PostgresRevocations:
                 )
         except DatabaseUnavailable:
             raise RevocationsUnavailable(AWAY) from None
-        return Revoked(rows[0]["version"], {row["mark"]: row["until"] for row in rows if row["mark"] is not None})
+        return RevocationSnapshot(
+            rows[0]["version"], {row["mark"]: row["until"] for row in rows if row["mark"] is not None}
+        )

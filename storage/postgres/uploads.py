@@ -15,20 +15,20 @@ import asyncpg
 
 from domain.documents import Document, TimelineEntry
 from domain.events import Event
-from domain.records import IdempotencyRecord, UploadSurroundings
+from domain.records import IdempotencyRecord, UploadReferences
 from domain.refusals import TypeUnknown, UploadSuperseded
 from storage.postgres.connections import Connections
 from storage.postgres.delivery.outbox import NewRows
 from storage.postgres.documents import document_columns
 from storage.postgres.dossiers import type_of
-from storage.postgres.keys.wrapped_keys import retired_is_told
-from storage.postgres.statement_batcher import Gathering
+from storage.postgres.keys.wrapped_keys import translated_retirement
+from storage.postgres.statement_batcher import StatementBatcher
 
 Scope = tuple[str, str, str]
 
 
-class Change(Protocol):
-    """See ``processors.ports.documents.Change``."""
+class TransitionToWrite(Protocol):
+    """See ``processors.ports.documents.Transition``."""
 
     @property
     def old(self) -> Document: ...
@@ -57,17 +57,17 @@ class PostgresUploadRecords:
     """See ``processors.ports.uploads.UploadRecords``. The server's clock alone decides whether a lease has run out."""
 
     def __init__(self, connections: Connections, encode: Callable[[Event], bytes]) -> None:
-        self._gathering = Gathering(connections)
+        self._batcher = StatementBatcher(connections)
         self._encode = encode
 
-    async def surroundings(
+    async def references(
         self, tenant: str, type_code: str, dossier_id: UUID, step_id: UUID | None, parent_id: UUID | None
-    ) -> UploadSurroundings:
-        row: Any = await self._gathering.row(_SURROUNDINGS, type_code, dossier_id, tenant, step_id, parent_id)
+    ) -> UploadReferences:
+        row: Any = await self._batcher.fetch_row(_SURROUNDINGS, type_code, dossier_id, tenant, step_id, parent_id)
         if row["code_type"] is None:
             raise TypeUnknown
         mandatory = row["obligatoires"]
-        return UploadSurroundings(
+        return UploadReferences(
             rule=type_of(row),
             dossier_known=row["dossier_connu"],
             mandatory_documents=None if mandatory is None else frozenset(mandatory),
@@ -81,11 +81,11 @@ class PostgresUploadRecords:
         values = [lease_seconds, *columns.values()]
         if scope is not None:
             values += [*scope, claim.document_id, claim.object_key, claim.metadata_fingerprint]
-        with retired_is_told():
-            row = await self._gathering.row(_beginning(tuple(columns), claims=scope is not None), *values)
+        with translated_retirement():
+            row = await self._batcher.fetch_row(_beginning(tuple(columns), claims=scope is not None), *values)
         return bool(row["begun"])
 
-    async def complete(self, change: Change, scope: Scope | None, response: Mapping[str, Any]) -> None:
+    async def complete(self, change: TransitionToWrite, scope: Scope | None, response: Mapping[str, Any]) -> None:
         old, new, entry = change.old, change.new, change.entry
         before, after = document_columns(old), document_columns(new)
         changed = {name: value for name, value in after.items() if value != before[name]}
@@ -100,8 +100,8 @@ class PostgresUploadRecords:
         values += changed.values()
         statement = _completion(tuple(changed), completes=scope is not None, seals=new.subject_key is not None)
         try:
-            with retired_is_told():
-                row = await self._gathering.row(statement, *values)
+            with translated_retirement():
+                row = await self._batcher.fetch_row(statement, *values)
         except asyncpg.DivisionByZeroError:
             raise UploadSuperseded from None
         if not row["moved"]:

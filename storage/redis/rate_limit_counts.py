@@ -1,4 +1,4 @@
-"""Calls counted in Redis, for all processes of the API together; see ``ingest_api.rate_limits.Counting``."""
+"""Calls counted in Redis, for all processes of the API together; see ``ingest_api.rate_limits.CallCounter``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REST_SECONDS: Final = 2.0
 CONNECTIONS: Final = 64
 
 
-class RedisCounting:
+class RedisCallCounter:
     """Windows begin at multiples of their length, so that one call to Redis says all. ``url`` as ``redis://host:port/number``."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:

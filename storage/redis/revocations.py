@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from domain.errors import RevocationsUnavailable
-from domain.revocations import Revocation, Revoked
+from domain.revocations import Revocation, RevocationSnapshot
 
 CALL_SECONDS: Final = 1.0
 CONNECTIONS: Final = 4
@@ -46,23 +46,23 @@ class RedisRevocations:
 
     async def add(self, revocations: Sequence[Revocation]) -> None:
         with _translated():
-            async with self._redis.pipeline(transaction=True) as together:
-                together.zremrangebyscore(_MARKS, "-inf", f"({time.time()}")
-                together.zadd(_MARKS, {one.mark: one.until.timestamp() for one in revocations}, gt=True)
-                together.set(_VERSION, secrets.randbits(_VERSION_BITS))
-                await together.execute()
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.zremrangebyscore(_MARKS, "-inf", f"({time.time()}")
+                pipeline.zadd(_MARKS, {one.mark: one.until.timestamp() for one in revocations}, gt=True)
+                pipeline.set(_VERSION, secrets.randbits(_VERSION_BITS))
+                await pipeline.execute()
 
     async def version(self) -> int:
         with _translated():
             return int(await self._redis.get(_VERSION) or 0)
 
-    async def active(self) -> Revoked:
+    async def active(self) -> RevocationSnapshot:
         with _translated():
-            async with self._redis.pipeline(transaction=True) as together:
-                together.get(_VERSION)
-                together.zrangebyscore(_MARKS, f"({time.time()}", "+inf", withscores=True)
-                version, marks = await together.execute()
-        return Revoked(int(version or 0), {mark: datetime.fromtimestamp(end, UTC) for mark, end in marks})
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.get(_VERSION)
+                pipeline.zrangebyscore(_MARKS, f"({time.time()}", "+inf", withscores=True)
+                version, marks = await pipeline.execute()
+        return RevocationSnapshot(int(version or 0), {mark: datetime.fromtimestamp(end, UTC) for mark, end in marks})
 
     async def aclose(self) -> None:
         await self._redis.aclose()

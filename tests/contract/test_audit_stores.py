@@ -16,18 +16,27 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from domain.audit_chain import Break, ChainCheck, ChainEntry, Fault, StoredEntry, entry_of, genesis, head_after
+from domain.audit_chain import (
+    ChainBreak,
+    ChainCheck,
+    ChainEntry,
+    ChainFault,
+    StoredEntry,
+    entry_of,
+    genesis,
+    head_after,
+)
 from domain.errors import AuditConflict, AuditStoreUnavailable, DatabaseUnavailable
 from domain.shared import crash_points
 from operations.audit.export import entries_of
 from operations.audit.verify import verify_audit
 from processors.audit.chaining import AuditChainer, AuditFlusher, AuditProcessor
 from storage.mongodb.audit import MongoAuditStore
-from storage.postgres.audit.chain import PostgresAuditPending, PostgresAuditWaiting
+from storage.postgres.audit.chain import PostgresUnchainedLines, PostgresUnflushedEntries
 from storage.postgres.audit.entries import PostgresAuditStore
 from storage.postgres.database import Postgres, PostgresDatabase
 from tests.support.audit_backends import AuditLog, MongoLog, PostgresLog
-from tests.support.audit_lines import WaitingEntries, a_chain, a_line
+from tests.support.audit_lines import MemoryUnflushedEntries, a_chain, a_line
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -180,7 +189,7 @@ async def test_a_place_taken_by_another_event_is_a_conflict(log: AuditLog) -> No
 @pytest.mark.parametrize("seq", [4, 0, -5])
 async def test_what_is_filed_beside_the_chain_is_found(log: AuditLog, seq: int) -> None:
     chain = a_chain(3)
-    heads = WaitingEntries(known={"acme": head_after(chain[-1])})
+    heads = MemoryUnflushedEntries(known={"acme": head_after(chain[-1])})
     await log.store.add(chain)
     assert (await verify_audit(log.store, heads)).intact
     await log.file(entry_of(a_line(), head_after(chain[-1])), seq=seq)
@@ -189,7 +198,7 @@ async def test_what_is_filed_beside_the_chain_is_found(log: AuditLog, seq: int) 
 
 async def test_a_line_in_the_place_of_one_that_waits_is_found(log: AuditLog) -> None:
     chain = a_chain(5)
-    heads = WaitingEntries(waiting=chain[2:], known={"acme": head_after(chain[-1])})
+    heads = MemoryUnflushedEntries(waiting=chain[2:], known={"acme": head_after(chain[-1])})
     await log.store.add(chain[:3])
     assert (await verify_audit(log.store, heads)).intact
     await log.store.add([entry_of(a_line(), head_after(chain[2]))])
@@ -215,7 +224,7 @@ def test_a_changed_column_is_no_faithful_copy(stack: Mapping[str, str], change: 
         assert log.read_back(chain[0]) == StoredEntry(chain[0], faithful=True)
         stored = log.read_back(chain[0], **change)
         fault = ChainCheck(genesis("acme")).add(stored.entry, faithful=stored.faithful)
-        assert fault == Fault(1, Break.ALTERED)
+        assert fault == ChainFault(1, ChainBreak.ALTERED)
 
 
 def test_a_number_in_a_json_column_is_compared_exactly() -> None:
@@ -240,16 +249,16 @@ async def deliver(database: PostgresDatabase, line: Any) -> None:
 async def test_lines_written_at_once_become_one_proven_chain_per_tenant(
     postgres: Postgres, database: PostgresDatabase, log: AuditLog
 ) -> None:
-    pending, store = PostgresAuditPending(postgres), log.store
+    pending, store = PostgresUnflushedEntries(postgres), log.store
     lines = [a_line("acme" if number % 3 else "other") for number in range(30)]
     await asyncio.gather(*(deliver(database, line) for line in lines))
     assert (await verify_audit(store, pending)).lines == [
         "acme: intact, 0 entries, 20 waiting",
         "other: intact, 0 entries, 10 waiting",
     ]
-    chainers = [AuditChainer(PostgresAuditWaiting(postgres), batch=6) for _ in range(2)]
-    while await PostgresAuditWaiting(postgres).tenants():
-        await asyncio.gather(*(chainer.move() for chainer in chainers))
+    chainers = [AuditChainer(PostgresUnchainedLines(postgres), batch=6) for _ in range(2)]
+    while await PostgresUnchainedLines(postgres).tenants():
+        await asyncio.gather(*(chainer.run_once() for chainer in chainers))
     before = await verify_audit(store, pending)
     assert before.intact
     assert [(chain.verified, chain.waiting) for chain in before.chains] == [(20, 20), (10, 10)]
@@ -258,7 +267,7 @@ async def test_lines_written_at_once_become_one_proven_chain_per_tenant(
     await asyncio.gather(*(flusher.flush() for flusher in flushers))
     assert await pending.tenants() == []
     await deliver(database, lines[0])  # delivered again: it has its place
-    assert await chainers[0].move() == 0
+    assert await chainers[0].run_once() == 0
     assert await pending.tenants() == []
     after = await verify_audit(store, pending)
     assert after.intact
@@ -293,11 +302,11 @@ async def test_a_flusher_that_is_killed_at_work_loses_and_doubles_nothing(
     log: AuditLog = (
         MongoLog(stack["DPJ_MONGO_URL"], f"test_{uuid4().hex[:12]}") if kind == "mongodb" else PostgresLog(postgres)
     )
-    pending = PostgresAuditPending(postgres)
+    pending = PostgresUnflushedEntries(postgres)
     async with database.transaction() as work:
         for _ in range(LINES):
             await work.audit_chains.append(a_line())
-    while await AuditChainer(PostgresAuditWaiting(postgres)).move():
+    while await AuditChainer(PostgresUnchainedLines(postgres)).move():
         pass
     place = log._place if isinstance(log, MongoLog) else ("", "")
     arguments = [sys.executable, "-m", "tests.support.flushing", kind, database_dsn, *place]

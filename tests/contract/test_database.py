@@ -24,14 +24,14 @@ from domain.refusals import (
 )
 from processors.documents.reading import DocumentFilter
 from tests.support.builders import NOW, a_document, a_dossier
-from tests.support.database_backends import GONE, LONG, Rolled, Site
+from tests.support.database_backends import GONE, LONG, DatabaseBackend, Rolled
 
 ALL = frozenset(Status)
 
 # --- transactions ----------------------------------------------------------------------------------------------------
 
 
-async def test_an_exception_undoes_all_of_a_transaction(site: Site) -> None:
+async def test_an_exception_undoes_all_of_a_transaction(site: DatabaseBackend) -> None:
     document = a_document(site.dossier)
 
     async def write() -> None:
@@ -46,14 +46,14 @@ async def test_an_exception_undoes_all_of_a_transaction(site: Site) -> None:
         await site.get(document.id)
 
 
-async def test_a_transaction_sees_its_own_writes(site: Site) -> None:
+async def test_a_transaction_sees_its_own_writes(site: DatabaseBackend) -> None:
     document = a_document(site.dossier)
     async with site.database.transaction() as work:
         await work.documents.add(document)
         assert await work.documents.lock(document.id) == document
 
 
-async def test_transactions_on_one_document_follow_each_other(site: Site) -> None:
+async def test_transactions_on_one_document_follow_each_other(site: DatabaseBackend) -> None:
     document = a_document(site.dossier)
     await site.add(document)
 
@@ -70,7 +70,7 @@ async def test_transactions_on_one_document_follow_each_other(site: Site) -> Non
 # --- documents -------------------------------------------------------------------------------------------------------
 
 
-async def test_every_field_of_a_document_comes_back(site: Site) -> None:
+async def test_every_field_of_a_document_comes_back(site: DatabaseBackend) -> None:
     parent = a_document(site.dossier)
     later = NOW + timedelta(microseconds=1)
     document = a_document(
@@ -103,7 +103,7 @@ async def test_every_field_of_a_document_comes_back(site: Site) -> None:
     assert await site.get(document.id) == document
 
 
-async def test_fields_can_be_emptied_again(site: Site) -> None:
+async def test_fields_can_be_emptied_again(site: DatabaseBackend) -> None:
     document = a_document(
         site.dossier, Status.VERIFIED, pending_decision=Decision(Status.REJECTED, "u", NOW, ""), failure_code="x"
     )
@@ -114,7 +114,7 @@ async def test_fields_can_be_emptied_again(site: Site) -> None:
     assert await site.get(document.id) == emptied
 
 
-async def test_an_unknown_document_is_not_found(site: Site) -> None:
+async def test_an_unknown_document_is_not_found(site: DatabaseBackend) -> None:
     async with site.database.transaction() as work:
         with pytest.raises(DocumentNotFound):
             await work.documents.get(uuid4())
@@ -123,7 +123,9 @@ async def test_an_unknown_document_is_not_found(site: Site) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"status": Status.QUARANTINED}, {"sequence": 0}])
-async def test_an_update_from_another_state_or_sequence_is_refused(site: Site, changes: dict[str, Any]) -> None:
+async def test_an_update_from_another_state_or_sequence_is_refused(
+    site: DatabaseBackend, changes: dict[str, Any]
+) -> None:
     document = a_document(site.dossier)
     await site.add(document)
     stale = replace(document, **changes)
@@ -133,7 +135,7 @@ async def test_an_update_from_another_state_or_sequence_is_refused(site: Site, c
     assert await site.get(document.id) == document
 
 
-async def test_of_two_decisions_one_is_written(site: Site) -> None:
+async def test_of_two_decisions_one_is_written(site: DatabaseBackend) -> None:
     document = a_document(site.dossier, Status.VERIFIED)
     await site.add(document)
 
@@ -148,7 +150,7 @@ async def test_of_two_decisions_one_is_written(site: Site) -> None:
 # --- uploads ---------------------------------------------------------------------------------------------------------
 
 
-async def test_an_upload_is_held_by_its_attempt_only(site: Site) -> None:
+async def test_an_upload_is_held_by_its_attempt_only(site: DatabaseBackend) -> None:
     document = a_document(site.dossier, Status.PENDING)
     async with site.database.transaction() as work:
         await work.uploads.begin(document, LONG)
@@ -162,7 +164,7 @@ async def test_an_upload_is_held_by_its_attempt_only(site: Site) -> None:
             await work.uploads.hold(uuid4(), document.object_key)
 
 
-async def test_a_lease_that_ran_out_can_not_be_held_or_renewed(site: Site) -> None:
+async def test_a_lease_that_ran_out_can_not_be_held_or_renewed(site: DatabaseBackend) -> None:
     document = a_document(site.dossier, Status.PENDING)
     async with site.database.transaction() as work:
         await work.uploads.begin(document, GONE)
@@ -173,7 +175,7 @@ async def test_a_lease_that_ran_out_can_not_be_held_or_renewed(site: Site) -> No
             await work.uploads.renew(document.id, document.object_key, LONG)
 
 
-async def test_expired_uploads_are_abandoned_once_and_only_they(site: Site) -> None:
+async def test_expired_uploads_are_abandoned_once_and_only_they(site: DatabaseBackend) -> None:
     expired = [a_document(site.dossier, Status.PENDING) for _ in range(3)]
     alive, stored = a_document(site.dossier, Status.PENDING), a_document(site.dossier)
     async with site.database.transaction() as work:
@@ -193,7 +195,7 @@ async def test_expired_uploads_are_abandoned_once_and_only_they(site: Site) -> N
     assert await site.get(stored.id) == stored
 
 
-async def test_an_abandoned_upload_can_not_be_completed(site: Site) -> None:
+async def test_an_abandoned_upload_can_not_be_completed(site: DatabaseBackend) -> None:
     document = a_document(site.dossier, Status.PENDING)
     async with site.database.transaction() as work:
         await work.uploads.begin(document, GONE)
@@ -206,7 +208,7 @@ async def test_an_abandoned_upload_can_not_be_completed(site: Site) -> None:
 # --- dossiers and types ----------------------------------------------------------------------------------------------
 
 
-async def test_a_dossier_comes_back_with_its_steps_in_order(site: Site) -> None:
+async def test_a_dossier_comes_back_with_its_steps_in_order(site: DatabaseBackend) -> None:
     steps = tuple(
         Step(
             id=uuid4(),
@@ -229,7 +231,7 @@ async def test_a_dossier_comes_back_with_its_steps_in_order(site: Site) -> None:
             await work.dossiers.get("acme", uuid4())
 
 
-async def test_a_number_is_a_tenants_own(site: Site) -> None:
+async def test_a_number_is_a_tenants_own(site: DatabaseBackend) -> None:
     async with site.database.transaction() as work:
         await work.dossiers.add(a_dossier(site.dossier.number, tenant="other"))
     with pytest.raises(DossierExists):
@@ -237,7 +239,7 @@ async def test_a_number_is_a_tenants_own(site: Site) -> None:
             await work.dossiers.add(a_dossier(site.dossier.number))
 
 
-async def test_dossiers_page_newest_first_without_gap_or_repeat(site: Site) -> None:
+async def test_dossiers_page_newest_first_without_gap_or_repeat(site: DatabaseBackend) -> None:
     made = [a_dossier(created_at=NOW + timedelta(seconds=at // 2), tenant="t") for at in range(7)]
     async with site.database.transaction() as work:
         for dossier in made:
@@ -254,7 +256,7 @@ async def test_dossiers_page_newest_first_without_gap_or_repeat(site: Site) -> N
     assert {row.tenant for row in everyone} == {"t", "acme"}
 
 
-async def test_types_by_code(site: Site) -> None:
+async def test_types_by_code(site: DatabaseBackend) -> None:
     async with site.database.transaction() as work:
         assert (await work.types.get("CNI")).code == "CNI"
         with pytest.raises(TypeUnknown):
@@ -267,7 +269,7 @@ async def test_types_by_code(site: Site) -> None:
 # --- lists of documents ----------------------------------------------------------------------------------------------
 
 
-async def test_lists_are_filtered_and_stable_while_rows_come_in(site: Site) -> None:
+async def test_lists_are_filtered_and_stable_while_rows_come_in(site: DatabaseBackend) -> None:
     other = a_dossier(tenant="other")
     async with site.database.transaction() as work:
         await work.dossiers.add(other)
@@ -306,7 +308,7 @@ def _entry(document: Document, kind: str, at: datetime = NOW) -> TimelineEntry:
     )
 
 
-async def test_a_timeline_is_in_the_order_it_was_written(site: Site) -> None:
+async def test_a_timeline_is_in_the_order_it_was_written(site: DatabaseBackend) -> None:
     document, other = a_document(site.dossier), a_document(site.dossier)
     await site.add(document, other)
     entries = [_entry(document, kind) for kind in ("STORED", "VERIFIED", "VALIDATED")]
@@ -319,7 +321,7 @@ async def test_a_timeline_is_in_the_order_it_was_written(site: Site) -> None:
         assert list(await work.timeline.of(uuid4())) == []
 
 
-async def test_a_rendition_replaces_that_of_its_role(site: Site) -> None:
+async def test_a_rendition_replaces_that_of_its_role(site: DatabaseBackend) -> None:
     document = a_document(site.dossier)
     await site.add(document)
     large, small = (
@@ -345,7 +347,7 @@ async def test_a_rendition_replaces_that_of_its_role(site: Site) -> None:
         assert list(await work.renditions.of(document.id)) == [again, large]
 
 
-async def test_a_notification_keeps_its_text_and_changes_its_outcome(site: Site) -> None:
+async def test_a_notification_keeps_its_text_and_changes_its_outcome(site: DatabaseBackend) -> None:
     document = a_document(site.dossier)
     await site.add(document)
     record = NotificationRecord(

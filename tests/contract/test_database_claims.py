@@ -17,14 +17,14 @@ from domain.lifecycle import Status
 from domain.refusals import UploadSuperseded
 from tests.support.audit_lines import chain_of
 from tests.support.builders import a_claim, a_document
-from tests.support.database_backends import GONE, LONG, Rolled, Site
+from tests.support.database_backends import GONE, LONG, DatabaseBackend, Rolled
 
 # --- idempotency keys ------------------------------------------------------------------------------------------------
 
 SCOPE = ("acme", "portal-1", "key-1")
 
 
-async def _begun(site: Site, lease: float = LONG) -> Document:
+async def _begun(site: DatabaseBackend, lease: float = LONG) -> Document:
     """A PENDING upload that holds the key of SCOPE."""
     document = a_document(site.dossier, Status.PENDING)
     async with site.database.transaction() as work:
@@ -33,7 +33,7 @@ async def _begun(site: Site, lease: float = LONG) -> Document:
     return document
 
 
-async def test_a_key_is_claimed_once_and_then_remembers_its_answer(site: Site) -> None:
+async def test_a_key_is_claimed_once_and_then_remembers_its_answer(site: DatabaseBackend) -> None:
     first = await _begun(site)
     async with site.database.transaction() as work:
         held = await work.idempotency.claim(SCOPE, a_claim(a_document(site.dossier)), LONG)
@@ -48,7 +48,7 @@ async def test_a_key_is_claimed_once_and_then_remembers_its_answer(site: Site) -
     assert (held.done, held.content_sha256, held.response) == (True, "a" * 64, {"id": str(first.id), "n": [1]})
 
 
-async def test_a_key_is_free_again_after_release(site: Site) -> None:
+async def test_a_key_is_free_again_after_release(site: DatabaseBackend) -> None:
     first = await _begun(site)
     async with site.database.transaction() as work:
         await work.idempotency.release(SCOPE, "another attempt")
@@ -57,7 +57,7 @@ async def test_a_key_is_free_again_after_release(site: Site) -> None:
         assert await work.idempotency.claim(SCOPE, a_claim(a_document(site.dossier)), LONG) is None
 
 
-async def test_an_expired_or_abandoned_attempt_loses_its_key(site: Site) -> None:
+async def test_an_expired_or_abandoned_attempt_loses_its_key(site: DatabaseBackend) -> None:
     first = await _begun(site, GONE)
     second = await _begun(site)
     async with site.database.transaction() as work:
@@ -74,7 +74,7 @@ async def test_an_expired_or_abandoned_attempt_loses_its_key(site: Site) -> None
         assert await work.idempotency.claim(SCOPE, a_claim(a_document(site.dossier)), LONG) is None
 
 
-async def test_of_many_claims_at_once_one_wins(site: Site) -> None:
+async def test_of_many_claims_at_once_one_wins(site: DatabaseBackend) -> None:
     async def claim() -> bool:
         document = a_document(site.dossier, Status.PENDING)
         async with site.database.transaction() as work:
@@ -89,17 +89,19 @@ async def test_of_many_claims_at_once_one_wins(site: Site) -> None:
 # --- inbox -----------------------------------------------------------------------------------------------------------
 
 
-async def _claim(site: Site, event: UUID, key: str = "d1", owner: UUID | None = None, lease: float = LONG) -> str:
+async def _claim(
+    site: DatabaseBackend, event: UUID, key: str = "d1", owner: UUID | None = None, lease: float = LONG
+) -> str:
     return (await site.inbox.claim("c", event, key, owner or uuid4(), lease)).name
 
 
-async def _finish(site: Site, event: UUID, owner: UUID, outcome: str = "DONE") -> None:
+async def _finish(site: DatabaseBackend, event: UUID, owner: UUID, outcome: str = "DONE") -> None:
     async with site.database.transaction() as work:
         await work.inbox.finish("c", event, owner, outcome)
 
 
 @pytest.mark.parametrize("outcome", ["DONE", "DEAD"])
-async def test_a_finished_event_is_done_for_everyone(site: Site, outcome: str) -> None:
+async def test_a_finished_event_is_done_for_everyone(site: DatabaseBackend, outcome: str) -> None:
     event, owner = uuid4(), uuid4()
     assert await _claim(site, event, owner=owner) == "ACQUIRED"
     assert await _claim(site, event) == "BUSY"
@@ -109,7 +111,7 @@ async def test_a_finished_event_is_done_for_everyone(site: Site, outcome: str) -
     assert (await site.inbox.claim("other", event, "d1", uuid4(), LONG)).name == "ACQUIRED"
 
 
-async def test_one_event_of_a_document_at_a_time(site: Site) -> None:
+async def test_one_event_of_a_document_at_a_time(site: DatabaseBackend) -> None:
     first, second, owner = uuid4(), uuid4(), uuid4()
     assert await _claim(site, first, owner=owner) == "ACQUIRED"
     assert await _claim(site, second) == "BUSY"
@@ -120,7 +122,7 @@ async def test_one_event_of_a_document_at_a_time(site: Site) -> None:
     assert await _claim(site, second) == "ACQUIRED"
 
 
-async def test_an_expired_claim_passes_on_and_its_owner_can_not_finish(site: Site) -> None:
+async def test_an_expired_claim_passes_on_and_its_owner_can_not_finish(site: DatabaseBackend) -> None:
     event, late, next_owner = uuid4(), uuid4(), uuid4()
     assert await _claim(site, event, owner=late, lease=GONE) == "ACQUIRED"
     assert await _claim(site, event, owner=next_owner) == "ACQUIRED"
@@ -132,7 +134,7 @@ async def test_an_expired_claim_passes_on_and_its_owner_can_not_finish(site: Sit
     assert not await site.inbox.renew("c", event, next_owner, LONG)
 
 
-async def test_an_expired_claim_on_another_event_gives_the_document_free(site: Site) -> None:
+async def test_an_expired_claim_on_another_event_gives_the_document_free(site: DatabaseBackend) -> None:
     first, second, late = uuid4(), uuid4(), uuid4()
     assert await _claim(site, first, owner=late, lease=GONE) == "ACQUIRED"
     assert await _claim(site, second) == "ACQUIRED"
@@ -140,7 +142,7 @@ async def test_an_expired_claim_on_another_event_gives_the_document_free(site: S
         await _finish(site, first, late)
 
 
-async def test_a_lost_claim_undoes_the_business_rows(site: Site) -> None:
+async def test_a_lost_claim_undoes_the_business_rows(site: DatabaseBackend) -> None:
     document = a_document(site.dossier)
     await site.add(document)
 
@@ -154,7 +156,7 @@ async def test_a_lost_claim_undoes_the_business_rows(site: Site) -> None:
     assert await site.get(document.id) == document
 
 
-async def test_of_many_owners_at_once_one_acquires(site: Site) -> None:
+async def test_of_many_owners_at_once_one_acquires(site: DatabaseBackend) -> None:
     event = uuid4()
     answers = await asyncio.gather(*(_claim(site, event) for _ in range(8)))
     assert sorted(answers) == ["ACQUIRED", *["BUSY"] * 7]
@@ -162,7 +164,7 @@ async def test_of_many_owners_at_once_one_acquires(site: Site) -> None:
     assert sorted(others) == ["ACQUIRED", *["BUSY"] * 7]
 
 
-async def test_an_owner_may_claim_its_event_again(site: Site) -> None:
+async def test_an_owner_may_claim_its_event_again(site: DatabaseBackend) -> None:
     event, owner = uuid4(), uuid4()
     assert await _claim(site, event, owner=owner) == "ACQUIRED"
     assert await _claim(site, event, owner=owner) == "ACQUIRED"
@@ -190,7 +192,7 @@ def _line(tenant: str = "acme") -> AuditRecorded:
     )
 
 
-async def test_lines_chain_per_tenant_also_when_written_at_once(site: Site) -> None:
+async def test_lines_chain_per_tenant_also_when_written_at_once(site: DatabaseBackend) -> None:
     async def append(line: AuditRecorded) -> None:
         async with site.database.transaction() as work:
             await work.audit_chains.append(line)
@@ -207,7 +209,7 @@ async def test_lines_chain_per_tenant_also_when_written_at_once(site: Site) -> N
     assert len(await site.pending("other")) == 1
 
 
-async def _chained(site: Site, limit: int = 100) -> int:
+async def _chained(site: DatabaseBackend, limit: int = 100) -> int:
     """Have all that wait chained by several at once; how many lines that were."""
 
     async def chain() -> int:
@@ -224,7 +226,7 @@ async def _chained(site: Site, limit: int = 100) -> int:
 
 
 @pytest.mark.parametrize("chained_between", [False, True])
-async def test_a_line_has_one_place_however_often_it_comes(site: Site, chained_between: bool) -> None:
+async def test_a_line_has_one_place_however_often_it_comes(site: DatabaseBackend, chained_between: bool) -> None:
     line, other = _line(), _line()
     for event in (line, other, line):
         async with site.database.transaction() as work:
@@ -247,7 +249,7 @@ async def test_a_line_has_one_place_however_often_it_comes(site: Site, chained_b
     assert verify("acme", entries) is None
 
 
-async def test_lines_of_one_entity_are_chained_in_the_order_in_which_they_were_written(site: Site) -> None:
+async def test_lines_of_one_entity_are_chained_in_the_order_in_which_they_were_written(site: DatabaseBackend) -> None:
     lines = [_line() for _ in range(20)]
     for line in lines[:10]:
         async with site.database.transaction() as work:
@@ -264,7 +266,7 @@ async def test_lines_of_one_entity_are_chained_in_the_order_in_which_they_were_w
 # --- locks -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_lock_is_held_by_one_and_given_back(site: Site) -> None:
+async def test_a_lock_is_held_by_one_and_given_back(site: DatabaseBackend) -> None:
     inside = 0
 
     async def hold() -> None:
@@ -278,20 +280,20 @@ async def test_a_lock_is_held_by_one_and_given_back(site: Site) -> None:
     await asyncio.gather(*(hold() for _ in range(4)))
 
 
-async def test_waiting_for_a_lock_ends(site: Site) -> None:
+async def test_waiting_for_a_lock_ends(site: DatabaseBackend) -> None:
     async with site.lock("l"), site.lock("other"):
         with pytest.raises(DocumentBusy):
             await asyncio.create_task(_take(site, "l"))
     await _take(site, "l")
 
 
-async def test_an_exception_gives_the_lock_back(site: Site) -> None:
+async def test_an_exception_gives_the_lock_back(site: DatabaseBackend) -> None:
     with pytest.raises(Rolled):
         async with site.lock("l"):
             raise Rolled
     await _take(site, "l")
 
 
-async def _take(site: Site, name: str) -> None:
+async def _take(site: DatabaseBackend, name: str) -> None:
     async with site.lock(name):
         pass

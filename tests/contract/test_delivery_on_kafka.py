@@ -19,11 +19,11 @@ from structlog.testing import capture_logs
 from domain.errors import GedUnavailable
 from domain.events import Event
 from processors.ports.work import Commit
-from streams.apps import ConsumerOffsets, ConsumerSettings, NotingAssignor
+from streams.apps import ConsumerOffsets, ConsumerSettings, IncompleteAssignmentDetector
 from streams.consumer import ConsumerRunner
 from streams.delivery import Delivery, Flow, Policy
 from streams.lanes import Record
-from tests.support.fakes_streams import Bench, an_event
+from tests.support.fakes_streams import DeliveryBench, an_event
 
 PARTITIONS = 2
 POLICY = Policy(lane_size=64, lane_concurrency=4, lease=5.0, retry_base=0.05, retry_cap=0.2, ack_interval=0.1)
@@ -37,7 +37,7 @@ class Site:
         self.scratch = scratch
         self.topic = f"test.delivery.{uuid4().hex}"
         self.consumer = f"test-{uuid4().hex}"
-        self.bench = Bench(POLICY)
+        self.bench = DeliveryBench(POLICY)
         self.held: set[UUID] = set()
         self.runs: dict[UUID, int] = {}
         self.accept_failures = 0
@@ -295,7 +295,7 @@ async def test_partitions_that_an_assignment_left_to_nobody_are_taken(
         def partitions_for_topic(self, topic: str) -> Any:
             return None if topic == site.topic else self._cluster.partitions_for_topic(topic)
 
-    noting = NotingAssignor.assign
+    noting = IncompleteAssignmentDetector.assign
 
     def forgetful(self: Any, cluster: Any, members: Any) -> Any:
         ours = any(site.topic in metadata.subscription for metadata in members.values())
@@ -304,12 +304,12 @@ async def test_partitions_that_an_assignment_left_to_nobody_are_taken(
             return noting(self, Forgetful(cluster), members)
         return noting(self, cluster, members)
 
-    monkeypatch.setattr(NotingAssignor, "assign", forgetful)
+    monkeypatch.setattr(IncompleteAssignmentDetector, "assign", forgetful)
     events = [*site.send(3, 0), *site.send(3, 1)]
     with capture_logs() as logs:
         async with site.running():
             await site.until_written(events)
             await site.until_committed([3, 3])
     assert forgotten == [site.topic] * 2
-    assert [line["error"] for line in logs if line["event"] == "consumer_crashed"] == ["PartitionsUnowned"] * 2
+    assert [line["error"] for line in logs if line["event"] == "consumer_crashed"] == ["PartitionsUnassigned"] * 2
     assert site.each_written_once(events)

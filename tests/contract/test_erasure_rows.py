@@ -14,13 +14,13 @@ from domain.errors import DocumentBusy
 from domain.lifecycle import Status
 from domain.refusals import StateChanged
 from domain.retention import LegalHold
-from processors.ports.erasure import DueDocuments, ErasureQueue, RegularWork
+from processors.ports.erasure import DueDocuments, ErasureQueue, PeriodicJobs
 from storage.postgres.erasures import PostgresErasureQueue
-from storage.postgres.periodic_jobs import PostgresRegularWork
+from storage.postgres.periodic_jobs import PostgresPeriodicJobs
 from storage.postgres.retention import PostgresDueDocuments
 from tests.support.builders import NOW, a_claim, a_document, an_erasure
-from tests.support.database_backends import LONG, Site
-from tests.support.memory_erasure import MemoryDueDocuments, MemoryErasureQueue, MemoryRegularWork
+from tests.support.database_backends import LONG, DatabaseBackend
+from tests.support.memory_erasure import MemoryDueDocuments, MemoryErasureQueue, MemoryPeriodicJobs
 
 RECEIPT = SignedReceipt("e30.e30.c2ln", "key-1")
 
@@ -28,19 +28,19 @@ RECEIPT = SignedReceipt("e30.e30.c2ln", "key-1")
 ON_POSTGRES = pytest.mark.parametrize("bare_site", ["postgres"], indirect=True)
 
 
-def queue_of(site: Site) -> ErasureQueue:
+def queue_of(site: DatabaseBackend) -> ErasureQueue:
     return MemoryErasureQueue(site.memory) if site.memory else PostgresErasureQueue(site.postgres)
 
 
-def due_of(site: Site) -> DueDocuments:
+def due_of(site: DatabaseBackend) -> DueDocuments:
     return MemoryDueDocuments(site.memory) if site.memory else PostgresDueDocuments(site.postgres)
 
 
-def regular_work_of(site: Site) -> RegularWork:
-    return MemoryRegularWork(site.memory.clock) if site.memory else PostgresRegularWork(site.postgres)
+def regular_work_of(site: DatabaseBackend) -> PeriodicJobs:
+    return MemoryPeriodicJobs(site.memory.clock) if site.memory else PostgresPeriodicJobs(site.postgres)
 
 
-async def test_an_erasure_is_due_until_it_is_complete(site: Site) -> None:
+async def test_an_erasure_is_due_until_it_is_complete(site: DatabaseBackend) -> None:
     document = a_document(site.dossier, Status.ERASING)
     await site.add(document)
     thumbnails = ("a.thumbnail-256.x", "a.thumbnail-1024.y")
@@ -67,7 +67,7 @@ async def test_an_erasure_is_due_until_it_is_complete(site: Site) -> None:
     assert (await queue.waiting()).count == 0
 
 
-async def test_holds_stand_side_by_side(site: Site) -> None:
+async def test_holds_stand_side_by_side(site: DatabaseBackend) -> None:
     document, other = a_document(site.dossier), a_document(site.dossier)
     await site.add(document, other)
     first = LegalHold(reference="CASE-1", reason="LITIGATION", set_by="u-1", set_at=NOW)
@@ -83,7 +83,7 @@ async def test_holds_stand_side_by_side(site: Site) -> None:
         assert await work.holds.of(other.id) == []
 
 
-async def test_a_kept_answer_is_forgotten_and_its_key_stays_taken(site: Site) -> None:
+async def test_a_kept_answer_is_forgotten_and_its_key_stays_taken(site: DatabaseBackend) -> None:
     document = a_document(site.dossier, Status.STORED)
     await site.add(document)
     scope = (document.tenant, "u-portal", "k-1")
@@ -92,7 +92,7 @@ async def test_a_kept_answer_is_forgotten_and_its_key_stays_taken(site: Site) ->
         await work.idempotency.claim(scope, claim, LONG)
         await work.idempotency.complete(scope, document.object_key, "a" * 64, {"status": 201, "body": {"x": "Durand"}})
     async with site.database.transaction() as work:
-        await work.erasures.forget(document.id)
+        await work.erasures.delete_content_rows(document.id)
     async with site.database.transaction() as work:
         held = await work.idempotency.claim(scope, replace(claim, document_id=uuid4()), LONG)
     assert held is not None
@@ -103,17 +103,17 @@ async def test_a_kept_answer_is_forgotten_and_its_key_stays_taken(site: Site) ->
     ("consumer", "lease", "seen"),
     [("archiving", LONG, True), ("renditions", LONG, True), ("notification", LONG, False), ("archiving", -1.0, False)],
 )
-async def test_who_is_at_work_is_seen(site: Site, consumer: str, lease: float, *, seen: bool) -> None:
+async def test_who_is_at_work_is_seen(site: DatabaseBackend, consumer: str, lease: float, *, seen: bool) -> None:
     document = a_document(site.dossier)
     await site.add(document)
     await site.inbox.claim(consumer, uuid4(), str(document.id), uuid4(), lease)
     async with site.database.transaction() as work:
-        assert await work.erasures.makers(document.id) is seen
-        assert await work.erasures.makers(uuid4()) is False
+        assert await work.erasures.has_active_consumer(document.id) is seen
+        assert await work.erasures.has_active_consumer(uuid4()) is False
 
 
 @pytest.mark.parametrize("status", [Status.ERASING, Status.ERASED])
-async def test_no_creation_in_the_ged_begins_for_what_is_erased(site: Site, status: Status) -> None:
+async def test_no_creation_in_the_ged_begins_for_what_is_erased(site: DatabaseBackend, status: Status) -> None:
     document = a_document(site.dossier, status)
     await site.add(document)
     with pytest.raises(DocumentBusy):
@@ -121,7 +121,7 @@ async def test_no_creation_in_the_ged_begins_for_what_is_erased(site: Site, stat
             await work.ged_attempts.begin(document.id, uuid4(), LONG)
 
 
-async def test_what_is_due_and_not_held_comes_longest_due_first(site: Site) -> None:
+async def test_what_is_due_and_not_held_comes_longest_due_first(site: DatabaseBackend) -> None:
     long_ago = NOW - timedelta(days=4000)
     ends = NOW - timedelta(days=2)
     archived = a_document(site.dossier, Status.ARCHIVED, expires_at=ends, archived_at=NOW)
@@ -152,7 +152,7 @@ async def test_what_is_due_and_not_held_comes_longest_due_first(site: Site) -> N
 
 
 @ON_POSTGRES
-async def test_postgresql_itself_keeps_a_retention_from_being_shortened(site: Site) -> None:
+async def test_postgresql_itself_keeps_a_retention_from_being_shortened(site: DatabaseBackend) -> None:
     document = a_document(site.dossier, Status.ARCHIVED, expires_at=NOW)
     await site.add(document)
     longer = replace(document, expires_at=NOW + timedelta(days=1))
@@ -165,7 +165,7 @@ async def test_postgresql_itself_keeps_a_retention_from_being_shortened(site: Si
 
 
 @ON_POSTGRES
-async def test_a_shorter_rule_of_a_type_is_for_what_comes_after_it(site: Site) -> None:
+async def test_a_shorter_rule_of_a_type_is_for_what_comes_after_it(site: DatabaseBackend) -> None:
     """PHOTO is not archived: what lay there for some years must not become due because the rule changed."""
     deposited = {"created_at": NOW - timedelta(days=800), "deposited_at": NOW - timedelta(days=800)}
     before = a_document(site.dossier, Status.VALIDATED, type_code="PHOTO", **deposited)
@@ -187,7 +187,9 @@ async def test_a_shorter_rule_of_a_type_is_for_what_comes_after_it(site: Site) -
 
 @ON_POSTGRES
 @pytest.mark.parametrize("years", [9, None])
-async def test_postgresql_itself_keeps_a_documents_years_from_becoming_fewer(site: Site, years: int | None) -> None:
+async def test_postgresql_itself_keeps_a_documents_years_from_becoming_fewer(
+    site: DatabaseBackend, years: int | None
+) -> None:
     document = a_document(site.dossier, Status.VALIDATED, retention_years=10)
     await site.add(document)
     longer = replace(document, retention_years=11)
@@ -198,11 +200,11 @@ async def test_postgresql_itself_keeps_a_documents_years_from_becoming_fewer(sit
             await work.documents.update(longer, replace(longer, retention_years=years))
 
 
-async def test_regular_work_knows_when_it_was_done_last(site: Site) -> None:
+async def test_regular_work_knows_when_it_was_done_last(site: DatabaseBackend) -> None:
     work = regular_work_of(site)
     assert await work.age("purge") is None
     for _ in range(2):
-        await work.done("purge")
+        await work.mark_done("purge")
         age = await work.age("purge")
         assert age is not None
         assert 0 <= age < LONG
@@ -210,7 +212,7 @@ async def test_regular_work_knows_when_it_was_done_last(site: Site) -> None:
 
 
 @ON_POSTGRES
-async def test_postgresql_itself_keeps_no_key_of_what_is_erased(site: Site) -> None:
+async def test_postgresql_itself_keeps_no_key_of_what_is_erased(site: DatabaseBackend) -> None:
     document = a_document(site.dossier, Status.VERIFIED)
     await site.add(document)
     with pytest.raises(asyncpg.CheckViolationError):

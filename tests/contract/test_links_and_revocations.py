@@ -19,20 +19,20 @@ from domain.documents import Document
 from domain.errors import RevocationsUnavailable
 from domain.links import DocumentLink
 from domain.refusals import RateLimited
-from domain.revocations import Claim, Revocation, Revoked, mark_of
-from ingest_api.rate_limits import Limit, RateLimits
+from domain.revocations import RevocableClaim, Revocation, RevocationSnapshot, mark_of
+from ingest_api.rate_limits import QuotaName, RateLimits
 from processors.documents.revocations import Revocations
 from storage.postgres.database import Postgres
 from storage.postgres.revocations import PostgresRevocations
-from storage.redis.rate_limit_counts import RedisCounting
+from storage.redis.rate_limit_counts import RedisCallCounter
 from storage.redis.revocations import RedisRevocations
 from tests.support.builders import a_document
-from tests.support.database_backends import Rolled, Site
+from tests.support.database_backends import DatabaseBackend, Rolled
 from tests.support.memory_revocations import MemoryRevocations
 from tests.support.redis_server import RedisServer
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-A, B, C = (mark_of(Claim.TOKEN, name) for name in "abc")
+A, B, C = (mark_of(RevocableClaim.TOKEN, name) for name in "abc")
 
 
 # --- links ------------------------------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ def a_link(document: Document, **changes: Any) -> DocumentLink:
     return DocumentLink(**{**base, **changes})
 
 
-async def test_a_link_is_kept_as_it_is_and_revoked_once(site: Site) -> None:
+async def test_a_link_is_kept_as_it_is_and_revoked_once(site: DatabaseBackend) -> None:
     document = a_document(site.dossier)
     await site.add(document)
     link, other = a_link(document), a_link(document)
@@ -74,7 +74,7 @@ async def test_a_link_is_kept_as_it_is_and_revoked_once(site: Site) -> None:
         assert await work.links.count_good(document.id, NOW) == 1
 
 
-async def test_links_of_one_token_are_revoked_together(site: Site) -> None:
+async def test_links_of_one_token_are_revoked_together(site: DatabaseBackend) -> None:
     document = a_document(site.dossier)
     await site.add(document)
     links = [a_link(document, marks=marks) for marks in ((A, B), (B,), (C,), ())]
@@ -86,14 +86,14 @@ async def test_links_of_one_token_are_revoked_together(site: Site) -> None:
         assert await work.links.get(links[0].id) == links[0]
         assert await work.links.revoke_made_with(A, NOW) == 1
         assert await work.links.revoke_made_with(B, NOW + timedelta(seconds=1)) == 1
-        assert await work.links.revoke_made_with(mark_of(Claim.SESSION, "a"), NOW) == 0
+        assert await work.links.revoke_made_with(mark_of(RevocableClaim.SESSION, "a"), NOW) == 0
     async with site.database.transaction() as work:
         kept = [await work.links.get(link.id) for link in (*links, over)]
         first, second = NOW, NOW + timedelta(seconds=1)
         assert [link.revoked_at for link in kept if link] == [first, second, None, None, None]
 
 
-async def test_a_link_is_part_of_its_transaction(site: Site) -> None:
+async def test_a_link_is_part_of_its_transaction(site: DatabaseBackend) -> None:
     document = a_document(site.dossier)
     await site.add(document)
     link = a_link(document)
@@ -177,11 +177,11 @@ async def test_what_is_over_is_forgotten(store: Revocations) -> None:
 
 
 async def test_many_at_once_lose_nothing_and_no_version_hides_one(store: Revocations) -> None:
-    marks = [mark_of(Claim.SESSION, str(number)) for number in range(40)]
+    marks = [mark_of(RevocableClaim.SESSION, str(number)) for number in range(40)]
     seen: dict[int, set[str]] = {}
 
     async def watch() -> None:
-        found = Revoked(-1, {})
+        found = RevocationSnapshot(-1, {})
         while len(found.until) < len(marks):
             found = await store.active()
             assert seen.setdefault(found.version, set(found.until)) == set(found.until)
@@ -239,7 +239,7 @@ async def test_a_failover_of_redis_does_not_come_to_the_same_version_twice(redis
 
 
 async def test_calls_are_counted_for_all_processes_together(redis_server: RedisServer) -> None:
-    here, there = RedisCounting(redis_server.url), RedisCounting(redis_server.url)
+    here, there = RedisCallCounter(redis_server.url), RedisCallCounter(redis_server.url)
     item = RateLimitItemPerMinute(3, namespace="tokens")
     counts = [await counting.hit(item, "acme/u1") for counting in (here, there, here, there)]
     assert [found[0] for found in counts if found] == [1, 2, 3, 4]
@@ -247,11 +247,11 @@ async def test_calls_are_counted_for_all_processes_together(redis_server: RedisS
     redis_server.kill()
     began = time.monotonic()
     assert await here.hit(item, "acme/u1") is None
-    limits = RateLimits({Limit.TOKENS: 1}, here)
-    quota = await limits.count(Limit.TOKENS, "acme/u1")  # each for itself
+    limits = RateLimits({QuotaName.TOKENS: 1}, here)
+    quota = await limits.count(QuotaName.TOKENS, "acme/u1")  # each for itself
     assert quota is not None
     with pytest.raises(RateLimited):
-        await limits.count(Limit.TOKENS, "acme/u1")
+        await limits.count(QuotaName.TOKENS, "acme/u1")
     assert time.monotonic() - began < 5
     await here.aclose()
     await there.aclose()

@@ -18,7 +18,7 @@ from processors.ports.subjects import SubjectKeyReader
 from storage.postgres.keys.subject_keys import PostgresSubjectKeyReader
 from tests.contract.test_upload_records import ANSWER, SCOPE, _begin, _stored
 from tests.support.builders import NOW, a_document
-from tests.support.database_backends import Rolled, Site
+from tests.support.database_backends import DatabaseBackend, Rolled
 from tests.support.memory_subject_keys import MemorySubjectKeyReader
 
 LATER = NOW + timedelta(days=1)
@@ -27,28 +27,28 @@ LATER = NOW + timedelta(days=1)
 ON_POSTGRES = pytest.mark.parametrize("bare_site", ["postgres"], indirect=True)
 
 
-def reader_of(site: Site) -> SubjectKeyReader:
+def reader_of(site: DatabaseBackend) -> SubjectKeyReader:
     return MemorySubjectKeyReader(site.memory) if site.memory else PostgresSubjectKeyReader(site.postgres)
 
 
-async def ensured(site: Site, subject: Subject, wrapped: str) -> str | None:
+async def ensured(site: DatabaseBackend, subject: Subject, wrapped: str) -> str | None:
     async with site.database.transaction() as work:
         return await work.subjects.ensure(subject, wrapped)
 
 
-async def destroyed(site: Site, subject: Subject, at: Any = NOW) -> Any:
+async def destroyed(site: DatabaseBackend, subject: Subject, at: Any = NOW) -> Any:
     async with site.database.transaction() as work:
         return await work.subjects.destroy(subject, at)
 
 
-async def test_the_first_key_stays(site: Site) -> None:
+async def test_the_first_key_stays(site: DatabaseBackend) -> None:
     one, other = Subject("acme", uuid4()), Subject("acme", uuid4())
     assert await ensured(site, one, "first") == "first"
     assert await ensured(site, one, "second") == "first"
     assert await reader_of(site).of([one, other]) == {one: SubjectKey("first")}
 
 
-async def test_a_destroyed_key_is_gone_for_good_and_the_first_time_counts(site: Site) -> None:
+async def test_a_destroyed_key_is_gone_for_good_and_the_first_time_counts(site: DatabaseBackend) -> None:
     subject = Subject("acme", uuid4())
     await ensured(site, subject, "first")
     assert await destroyed(site, subject) == NOW
@@ -57,19 +57,19 @@ async def test_a_destroyed_key_is_gone_for_good_and_the_first_time_counts(site: 
     assert await reader_of(site).of([subject]) == {subject: SubjectKey(None, NOW)}
 
 
-async def test_who_never_had_a_key_gets_none_after_it_was_destroyed(site: Site) -> None:
+async def test_who_never_had_a_key_gets_none_after_it_was_destroyed(site: DatabaseBackend) -> None:
     subject = Subject("acme", uuid4())
     assert await destroyed(site, subject) == NOW
     assert await ensured(site, subject, "late") is None
 
 
-async def test_another_tenants_subject_of_the_same_id_is_none(site: Site) -> None:
+async def test_another_tenants_subject_of_the_same_id_is_none(site: DatabaseBackend) -> None:
     subject = Subject("acme", uuid4())
     await ensured(site, subject, "first")
     assert await reader_of(site).of([Subject("other", subject.id)]) == {}
 
 
-async def test_what_rolls_back_leaves_no_key_and_destroys_none(site: Site) -> None:
+async def test_what_rolls_back_leaves_no_key_and_destroys_none(site: DatabaseBackend) -> None:
     new, old = Subject("acme", uuid4()), Subject("acme", uuid4())
     await ensured(site, old, "old")
 
@@ -84,13 +84,13 @@ async def test_what_rolls_back_leaves_no_key_and_destroys_none(site: Site) -> No
     assert await reader_of(site).of([new, old]) == {old: SubjectKey("old")}
 
 
-async def test_first_lines_of_one_moment_share_one_key(site: Site) -> None:
+async def test_first_lines_of_one_moment_share_one_key(site: DatabaseBackend) -> None:
     subject = Subject("acme", uuid4())
     found = await asyncio.gather(*(ensured(site, subject, f"key-{number}") for number in range(8)))
     assert len(set(found)) == 1
 
 
-async def test_a_first_line_beside_an_erasure_has_the_old_key_or_none(site: Site) -> None:
+async def test_a_first_line_beside_an_erasure_has_the_old_key_or_none(site: DatabaseBackend) -> None:
     for _ in range(20):
         subject = Subject("acme", uuid4())
         wrapped, _ = await asyncio.gather(ensured(site, subject, "new"), destroyed(site, subject))
@@ -98,7 +98,7 @@ async def test_a_first_line_beside_an_erasure_has_the_old_key_or_none(site: Site
         assert (await reader_of(site).of([subject]))[subject] == SubjectKey(None, NOW)
 
 
-async def test_a_document_comes_with_its_key(site: Site) -> None:
+async def test_a_document_comes_with_its_key(site: DatabaseBackend) -> None:
     document, other = a_document(site.dossier), a_document(site.dossier)
     await site.add(document, other)
     await ensured(site, subject_of(document), "first")
@@ -110,7 +110,7 @@ async def test_a_document_comes_with_its_key(site: Site) -> None:
     assert await site.get(document.id) == document
 
 
-async def _completed(site: Site, scope: tuple[str, str, str] | None, key: str | None) -> Document:
+async def _completed(site: DatabaseBackend, scope: tuple[str, str, str] | None, key: str | None) -> Document:
     """An upload, completed with a key."""
     document = await _begin(site, scope)
     assert (await site.get(document.id)).subject_key is None
@@ -123,13 +123,13 @@ async def _completed(site: Site, scope: tuple[str, str, str] | None, key: str | 
 @pytest.mark.parametrize("scope", [SCOPE, None])
 @pytest.mark.parametrize("key", ["k1.aa.bb", None])
 async def test_an_upload_that_is_completed_brings_its_key(
-    site: Site, scope: tuple[str, str, str] | None, key: str | None
+    site: DatabaseBackend, scope: tuple[str, str, str] | None, key: str | None
 ) -> None:
     document = await _completed(site, scope, key)
     assert await site.get(document.id) == replace(_stored(document).new, subject_key=key)
 
 
-async def test_an_upload_that_is_not_completed_brings_none(site: Site) -> None:
+async def test_an_upload_that_is_not_completed_brings_none(site: DatabaseBackend) -> None:
     document = await _begin(site)
     async with site.database.transaction() as work:
         await work.idempotency.release(SCOPE, document.object_key)
@@ -150,7 +150,7 @@ async def test_an_upload_that_is_not_completed_brings_none(site: Site) -> None:
         "cle_enveloppee = 'k'",
     ],
 )
-async def test_postgresql_itself_brings_no_key_back(site: Site, change: str) -> None:
+async def test_postgresql_itself_brings_no_key_back(site: DatabaseBackend, change: str) -> None:
     subject = Subject("acme", uuid4())
     await destroyed(site, subject)
     async with site.postgres.connection() as connection:
@@ -159,7 +159,7 @@ async def test_postgresql_itself_brings_no_key_back(site: Site, change: str) -> 
 
 
 @ON_POSTGRES
-async def test_postgresql_itself_keeps_the_row_of_a_destroyed_key(site: Site) -> None:
+async def test_postgresql_itself_keeps_the_row_of_a_destroyed_key(site: DatabaseBackend) -> None:
     subject = Subject("acme", uuid4())
     await destroyed(site, subject)
     async with site.postgres.connection() as connection:

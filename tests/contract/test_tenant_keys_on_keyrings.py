@@ -30,8 +30,8 @@ from domain.key_encryption_keys import KeyUse
 from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.lifecycle import Status
 from domain.refusals import KeyVersionInUse, TenantInvalid
-from processors.operators.keys import KeyCare, Pace, Rewrapping
-from processors.resilience.canary_keyring import VouchedKeyring
+from processors.operators.keys import KeyAdministration, Rewrapping, Throttle
+from processors.resilience.canary_keyring import CanaryCheckedKeyring
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.keys.canaries import PostgresCanaries
 from storage.postgres.keys.wrapped_keys import RETIRED_STATE, PostgresWrappedKeys
@@ -49,11 +49,11 @@ class Now:
         return datetime.now(UTC)
 
 
-def quick() -> Pace:
+def quick() -> Throttle:
     async def sleep(_: float) -> None:
         await asyncio.sleep(0)
 
-    return Pace(1e9, time.monotonic, sleep)
+    return Throttle(1e9, time.monotonic, sleep)
 
 
 def nothing(_: Rewrapping) -> None: ...
@@ -62,8 +62,8 @@ def nothing(_: Rewrapping) -> None: ...
 @dataclass
 class World:
     tenant: str
-    care: KeyCare
-    keyring: VouchedKeyring
+    administration: KeyAdministration
+    keyring: CanaryCheckedKeyring
     canaries: PostgresCanaries
     database: PostgresDatabase
     postgres: Postgres
@@ -97,7 +97,9 @@ class World:
 
     async def uses(self) -> dict[int, int]:
         """Documents by version."""
-        return {use.version: use.documents for use in (await self.care.status())[1] if use.tenant == self.tenant}
+        return {
+            use.version: use.documents for use in (await self.administration.status())[1] if use.tenant == self.tenant
+        }
 
     async def said(self) -> list[str]:
         """Actions in the outbox's audit lines, in their order."""
@@ -126,11 +128,11 @@ async def world(
         keyring = VaultTransitKeyring(VaultSession.connect(*login), "dpj-tenant-", "dpj-documents")
         keys = VaultTenantKeys(operator_session(stack), "dpj-tenant-", "dpj-documents")
     canaries = PostgresCanaries(postgres)
-    care = KeyCare(keys, PostgresWrappedKeys(postgres), canaries, database, Now(), "operator-1")
+    care = KeyAdministration(keys, PostgresWrappedKeys(postgres), canaries, database, Now(), "operator-1")
     dossier = a_dossier(tenant=tenant)
     async with database.transaction() as work:
         await work.dossiers.add(dossier)
-    yield World(tenant, care, VouchedKeyring(keyring, canaries), canaries, database, postgres, dossier)
+    yield World(tenant, care, CanaryCheckedKeyring(keyring, canaries), canaries, database, postgres, dossier)
     await keyring.aclose()
     await keys.aclose()
 
@@ -139,16 +141,16 @@ async def test_a_tenant_has_no_key_until_one_is_created(world: World) -> None:
     with pytest.raises(TenantKeyMissing):
         await world.deposit()
     with pytest.raises(TenantKeyMissing):
-        await world.care.rotate(world.tenant)
+        await world.administration.rotate(world.tenant)
     with pytest.raises(TenantKeyMissing):
-        await world.care.rewrap(world.tenant, quick(), nothing)
+        await world.administration.rewrap(world.tenant, quick(), nothing)
     for odd in ("", "../x", "a b", "é", "x" * 64):
         with pytest.raises(TenantInvalid):
-            await world.care.create(odd)
-    assert await world.care.create(world.tenant)
-    assert not await world.care.create(world.tenant)
-    assert world.tenant in await world.care.tenants()
-    (state,) = [state for state in (await world.care.status())[0] if state.tenant == world.tenant]
+            await world.administration.create(odd)
+    assert await world.administration.create(world.tenant)
+    assert not await world.administration.create(world.tenant)
+    assert world.tenant in await world.administration.tenants()
+    (state,) = [state for state in (await world.administration.status())[0] if state.tenant == world.tenant]
     assert (state.latest, state.min_decryption, list(state.versions)) == (1, 1, [1])
     made = state.versions[1]
     assert made is not None
@@ -163,54 +165,54 @@ async def test_a_tenant_has_no_key_until_one_is_created(world: World) -> None:
 
 
 async def test_rotated_and_rewrapped(world: World) -> None:
-    await world.care.create(world.tenant)
+    await world.administration.create(world.tenant)
     before = [await world.deposit() for _ in range(7)]
-    assert (await world.care.rotate(world.tenant)).latest == 2
+    assert (await world.administration.rotate(world.tenant)).latest == 2
     assert await world.uses() == {1: 7}
     late, late_key = await world.deposit()
     told: list[int] = []
-    run = await world.care.rewrap(world.tenant, quick(), lambda run: told.append(run.moved))
-    assert (run.of, run.moved, run.left, run.failed, run.version) == (7, 7, 0, {}, 2)
+    run = await world.administration.rewrap(world.tenant, quick(), lambda run: told.append(run.moved))
+    assert (run.of, run.moved, run.remaining, run.failed, run.version) == (7, 7, 0, {}, 2)
     assert told[-1] == 7
     assert await world.uses() == {2: 8}
     for document, key in [*before, (late, late_key)]:
         assert await world.opened(document) == (2, key)
         assert replace(await world.get(document.id), wrapped_key=None) == replace(document, wrapped_key=None)
-    (state,) = [state for state in (await world.care.status())[0] if state.tenant == world.tenant]
+    (state,) = [state for state in (await world.administration.status())[0] if state.tenant == world.tenant]
     kept = await world.canaries.of(state.scheme, state.name)
     assert [canary.wrapped.key_version for canary in kept] == [2]
     await world.keyring.check()
-    again = await world.care.rewrap(world.tenant, quick(), nothing)
+    again = await world.administration.rewrap(world.tenant, quick(), nothing)
     assert (again.of, again.moved) == (0, 0)
     wanted = ["creating", "created", "rotating", "rotated", "rewrapping", "rewrapped", "rewrapping", "rewrapped"]
     assert await world.said() == wanted
 
 
 async def test_a_run_that_is_cut_off_is_simply_started_again(world: World) -> None:
-    await world.care.create(world.tenant)
+    await world.administration.create(world.tenant)
     before = [await world.deposit() for _ in range(9)]
-    await world.care.rotate(world.tenant)
-    slow = Pace(2, time.monotonic, quick()._sleep)  # two at a time
+    await world.administration.rotate(world.tenant)
+    slow = Throttle(2, time.monotonic, quick()._sleep)  # two at a time
 
     def cut(run: Rewrapping) -> None:
         if run.moved >= 4:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await world.care.rewrap(world.tenant, slow, cut)
+        await world.administration.rewrap(world.tenant, slow, cut)
     assert await world.uses() == {1: 5, 2: 4}
     for document, key in before:
         assert (await world.opened(document))[1] == key
-    assert (await world.care.rewrap(world.tenant, quick(), nothing)).moved == 5
+    assert (await world.administration.rewrap(world.tenant, quick(), nothing)).moved == 5
     assert await world.uses() == {2: 9}
 
 
 async def test_rows_that_change_or_are_held_meanwhile_are_left_and_looked_for_again(world: World) -> None:
-    await world.care.create(world.tenant)
+    await world.administration.create(world.tenant)
     held, key = await world.deposit()
     erased, _ = await world.deposit()
     other, other_key = await world.deposit()
-    await world.care.rotate(world.tenant)
+    await world.administration.rotate(world.tenant)
     holds, released = asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:
@@ -230,8 +232,8 @@ async def test_rows_that_change_or_are_held_meanwhile_are_left_and_looked_for_ag
     def tell(run: Rewrapping) -> None:
         assert run.moved < 3 or released.is_set()
 
-    run = await world.care.rewrap(world.tenant, Pace(1e9, time.monotonic, pause), tell)
-    assert (run.moved, run.left) == (3, 0)
+    run = await world.administration.rewrap(world.tenant, Throttle(1e9, time.monotonic, pause), tell)
+    assert (run.moved, run.remaining) == (3, 0)
     assert await world.opened(held) == (2, key)
     assert (await world.get(held.id)).tags == ("held",)
     # Between the read and the write somebody has put another key there: it stays.
@@ -249,7 +251,7 @@ async def test_rows_that_change_or_are_held_meanwhile_are_left_and_looked_for_ag
 
 
 async def test_a_key_that_does_not_open_is_told_and_left(world: World) -> None:
-    await world.care.create(world.tenant)
+    await world.administration.create(world.tenant)
     whole, key = await world.deposit()
     damaged, _ = await world.deposit()
     assert damaged.wrapped_key is not None
@@ -258,40 +260,40 @@ async def test_a_key_that_does_not_open_is_told_and_left(world: World) -> None:
     async with world.database.transaction() as work:
         changed = replace(damaged, wrapped_key=replace(damaged.wrapped_key, ciphertext=other))
         await work.documents.update(damaged, changed)
-    await world.care.rotate(world.tenant)
-    run = await world.care.rewrap(world.tenant, quick(), nothing)
-    assert (run.moved, run.left, run.failed) == (1, 1, {damaged.id: "wrong_key"})
+    await world.administration.rotate(world.tenant)
+    run = await world.administration.rewrap(world.tenant, quick(), nothing)
+    assert (run.moved, run.remaining, run.failed) == (1, 1, {damaged.id: "wrong_key"})
     assert await world.opened(whole) == (2, key)
     with pytest.raises(KeyVersionInUse):
-        await world.care.retire(world.tenant, None, apply=True)
+        await world.administration.retire(world.tenant, None, apply=True)
 
 
 async def test_retiring_is_refused_while_anything_is_older(world: World) -> None:
-    await world.care.create(world.tenant)
+    await world.administration.create(world.tenant)
     document, key = await world.deposit()
-    await world.care.rotate(world.tenant)
+    await world.administration.rotate(world.tenant)
     for apply in (False, True):
         with pytest.raises(KeyVersionInUse):
-            await world.care.retire(world.tenant, None, apply=apply)
+            await world.administration.retire(world.tenant, None, apply=apply)
     wrapped = PostgresWrappedKeys(world.postgres)
-    (state,) = [state for state in (await world.care.status())[0] if state.tenant == world.tenant]
-    await world.care.rewrap(world.tenant, quick(), nothing)
+    (state,) = [state for state in (await world.administration.status())[0] if state.tenant == world.tenant]
+    await world.administration.rewrap(world.tenant, quick(), nothing)
     # An upload that began before the newest version was there holds a key of an older one, maybe.
     upload = a_document(world.dossier, Status.PENDING, created_at=datetime.now(UTC) - timedelta(hours=1))
     async with world.database.transaction() as work:
         await work.uploads.begin(upload, 60)
     with pytest.raises(KeyVersionInUse):
-        await world.care.retire(world.tenant, None, apply=True)
-    assert (await world.care.status())[0] == (await world.care.status())[0]
+        await world.administration.retire(world.tenant, None, apply=True)
+    assert (await world.administration.status())[0] == (await world.administration.status())[0]
     async with world.postgres.connection() as connection:
         await connection.execute("UPDATE documents SET statut = 'ABANDONED' WHERE id = $1", upload.id)
-    planned = await world.care.retire(world.tenant, None, apply=False)
+    planned = await world.administration.retire(world.tenant, None, apply=False)
     assert planned.min_decryption == 1
-    assert (await world.care.retire(world.tenant, None, apply=True)).min_decryption == 2
-    assert (await world.care.retire(world.tenant, 2, apply=True)).min_decryption == 2
+    assert (await world.administration.retire(world.tenant, None, apply=True)).min_decryption == 2
+    assert (await world.administration.retire(world.tenant, 2, apply=True)).min_decryption == 2
     for odd in (1, 3):
         with pytest.raises(KeyVersionInUse):
-            await world.care.retire(world.tenant, odd, apply=True)
+            await world.administration.retire(world.tenant, odd, apply=True)
     assert await world.opened(document) == (2, key)
     assert document.wrapped_key is not None
     with pytest.raises(KeyringUnavailable) as waits:  # whoever read the row before finds the new key at his next try
@@ -319,11 +321,11 @@ async def _kept(wrapped: PostgresWrappedKeys, name: str, tenant: str) -> Any:
 
 async def test_a_row_that_is_being_written_can_t_slip_through_a_retirement(world: World) -> None:
     """A transaction has written a key under version 1 and not committed when the retirement looks."""
-    await world.care.create(world.tenant)
+    await world.administration.create(world.tenant)
     await world.deposit()
     late = [(await world.in_flight())[0] for _ in range(2)]
-    await world.care.rotate(world.tenant)
-    await world.care.rewrap(world.tenant, quick(), nothing)
+    await world.administration.rotate(world.tenant)
+    await world.administration.rewrap(world.tenant, quick(), nothing)
     written, commit = asyncio.Event(), asyncio.Event()
 
     async def write(document: Document) -> None:
@@ -334,7 +336,7 @@ async def test_a_row_that_is_being_written_can_t_slip_through_a_retirement(world
 
     writing = asyncio.create_task(write(late[0]))
     await written.wait()
-    retiring = asyncio.create_task(world.care.retire(world.tenant, None, apply=True))
+    retiring = asyncio.create_task(world.administration.retire(world.tenant, None, apply=True))
     await asyncio.sleep(0.3)
     assert not retiring.done()  # it waits for the writer, whose row it can't see yet
     commit.set()
@@ -347,20 +349,20 @@ async def test_a_row_that_is_being_written_can_t_slip_through_a_retirement(world
     writing = asyncio.create_task(write(late[1]))
     await written.wait()
     with pytest.raises(KeyVersionInUse):
-        await world.care.retire(world.tenant, None, apply=True)
+        await world.administration.retire(world.tenant, None, apply=True)
     commit.set()
     await writing
-    assert (await world.care.rewrap(world.tenant, quick(), nothing)).moved == 2
-    assert (await world.care.retire(world.tenant, None, apply=True)).min_decryption == 2
+    assert (await world.administration.rewrap(world.tenant, quick(), nothing)).moved == 2
+    assert (await world.administration.retire(world.tenant, None, apply=True)).min_decryption == 2
 
 
 async def test_uploads_and_a_retirement_at_once(world: World) -> None:
     """Whatever wins: no row stands under a version that opens nothing any more."""
-    await world.care.create(world.tenant)
+    await world.administration.create(world.tenant)
     await world.deposit()
     late = [(await world.in_flight())[0] for _ in range(20)]
-    await world.care.rotate(world.tenant)
-    await world.care.rewrap(world.tenant, quick(), nothing)
+    await world.administration.rotate(world.tenant)
+    await world.administration.rewrap(world.tenant, quick(), nothing)
     refused = 0
 
     async def upload(document: Document) -> None:
@@ -372,7 +374,7 @@ async def test_uploads_and_a_retirement_at_once(world: World) -> None:
 
     async def retire() -> bool:
         try:
-            await world.care.retire(world.tenant, None, apply=True)
+            await world.administration.retire(world.tenant, None, apply=True)
         except KeyVersionInUse:
             return False
         return True
@@ -384,7 +386,7 @@ async def test_uploads_and_a_retirement_at_once(world: World) -> None:
     assert older + refused == 20
     assert not (retired and older)
     if not retired:
-        await world.care.rewrap(world.tenant, quick(), nothing)
+        await world.administration.rewrap(world.tenant, quick(), nothing)
         assert await retire()
 
 
@@ -405,9 +407,9 @@ async def test_documents_of_the_single_key_stay_readable_and_move_to_their_tenan
         await world.put(replace(document, wrapped_key=wrapped[document.id]))
     for document in documents:
         assert await world.opened(document) == (1, keys[document.id])
-    await world.care.create(world.tenant)
-    run = await world.care.rewrap(world.tenant, quick(), nothing)
-    assert (run.moved, run.left) == (5, 0)
+    await world.administration.create(world.tenant)
+    run = await world.administration.rewrap(world.tenant, quick(), nothing)
+    assert (run.moved, run.remaining) == (5, 0)
     for document in documents:
         assert await world.opened(document) == (1, keys[document.id])
         moved = (await world.get(document.id)).wrapped_key

@@ -12,18 +12,18 @@ from domain.documents import Document
 from domain.keys import WrappedKey
 from domain.lifecycle import Status
 from domain.refusals import TypeUnknown, UploadSuperseded
-from processors.documents.transitions import Origin, planned
-from processors.ports.documents import Change
+from processors.documents.transitions import Origin, plan_transition
+from processors.ports.documents import Transition
 from tests.support.builders import NOW, a_claim, a_document, a_dossier
-from tests.support.database_backends import GONE, LONG, Site
+from tests.support.database_backends import GONE, LONG, DatabaseBackend
 
 SCOPE = ("acme", "portal-1", "key-1")
 ANSWER = {"status": 201, "body": {"id": "x"}}
 
 
-def _stored(document: Document) -> Change:
+def _stored(document: Document) -> Transition:
     origin = Origin(actor="portal-1", at=NOW, correlation_id=uuid4())
-    return planned(
+    return plan_transition(
         document,
         Status.STORED,
         origin,
@@ -37,14 +37,14 @@ def _stored(document: Document) -> Change:
     )
 
 
-async def _begin(site: Site, scope: tuple[str, str, str] | None = SCOPE, lease: float = LONG) -> Document:
+async def _begin(site: DatabaseBackend, scope: tuple[str, str, str] | None = SCOPE, lease: float = LONG) -> Document:
     document = a_document(site.dossier, Status.PENDING)
     assert await site.database.uploads.begin(document, scope, a_claim(document), lease)
     return document
 
 
-async def test_what_an_upload_refers_to(site: Site) -> None:
-    around = site.database.uploads.surroundings
+async def test_what_an_upload_refers_to(site: DatabaseBackend) -> None:
+    around = site.database.uploads.references
     parent, attempt = a_document(site.dossier), a_document(site.dossier, Status.PENDING)
     other = a_dossier(tenant="other")
     await site.add(parent)
@@ -69,7 +69,7 @@ async def test_what_an_upload_refers_to(site: Site) -> None:
         await around(tenant, "NO_SUCH_TYPE", dossier, None, None)
 
 
-async def test_begun_and_completed(site: Site) -> None:
+async def test_begun_and_completed(site: DatabaseBackend) -> None:
     document = await _begin(site)
     assert await site.get(document.id) == document
     change = _stored(document)
@@ -84,13 +84,13 @@ async def test_begun_and_completed(site: Site) -> None:
         await site.database.uploads.complete(change, SCOPE, ANSWER)
 
 
-async def test_without_a_key(site: Site) -> None:
+async def test_without_a_key(site: DatabaseBackend) -> None:
     document = await _begin(site, None)
     await site.database.uploads.complete(_stored(document), None, ANSWER)
     assert (await site.get(document.id)).status is Status.STORED
 
 
-async def test_a_key_that_is_held_begins_nothing(site: Site) -> None:
+async def test_a_key_that_is_held_begins_nothing(site: DatabaseBackend) -> None:
     await _begin(site)
     late = a_document(site.dossier, Status.PENDING)
     assert not await site.database.uploads.begin(late, SCOPE, a_claim(late), LONG)
@@ -98,14 +98,14 @@ async def test_a_key_that_is_held_begins_nothing(site: Site) -> None:
         await site.database.uploads.complete(_stored(late), SCOPE, ANSWER)
 
 
-async def test_a_lease_that_ran_out_completes_nothing(site: Site) -> None:
+async def test_a_lease_that_ran_out_completes_nothing(site: DatabaseBackend) -> None:
     document = await _begin(site, lease=GONE)
     with pytest.raises(UploadSuperseded):
         await site.database.uploads.complete(_stored(document), SCOPE, ANSWER)
     assert (await site.get(document.id)).status is Status.PENDING
 
 
-async def test_a_key_that_was_lost_leaves_the_row_as_it_was(site: Site) -> None:
+async def test_a_key_that_was_lost_leaves_the_row_as_it_was(site: DatabaseBackend) -> None:
     document = await _begin(site)
     async with site.database.transaction() as work:
         await work.idempotency.release(SCOPE, document.object_key)
@@ -116,7 +116,7 @@ async def test_a_key_that_was_lost_leaves_the_row_as_it_was(site: Site) -> None:
         assert await work.timeline.of(document.id) == []
 
 
-async def test_many_at_once_have_each_their_own_outcome(site: Site) -> None:
+async def test_many_at_once_have_each_their_own_outcome(site: DatabaseBackend) -> None:
     """They may share a transaction; one whose key is lost, and one whose row is gone, spoil it for nobody."""
     scopes = [("acme", "portal-1", f"many-{number}") for number in range(40)]
     documents = await asyncio.gather(*(_begin(site, scope) for scope in scopes))
@@ -136,7 +136,7 @@ async def test_many_at_once_have_each_their_own_outcome(site: Site) -> None:
         assert (await site.get(document.id)).status is expected
 
 
-async def test_racing_for_one_key_one_begins(site: Site) -> None:
+async def test_racing_for_one_key_one_begins(site: DatabaseBackend) -> None:
     rivals = [a_document(site.dossier, Status.PENDING) for _ in range(12)]
     begun = await asyncio.gather(*(site.database.uploads.begin(rival, SCOPE, a_claim(rival), LONG) for rival in rivals))
     assert sum(begun) == 1

@@ -107,10 +107,10 @@ def test_a_command_with_another_authority_says_that_it_is_the_certificate(
     secured: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from deploy.native import certificates
-    from deploy.native.site import Site
+    from deploy.native.site import StackSite
 
     (tmp_path / "keys").mkdir()
-    stranger = Site("stranger", tmp_path, "full", {"id": "x", "tls": True})
+    stranger = StackSite("stranger", tmp_path, "full", {"id": "x", "tls": True})
     certificates.ensure(stranger, [])
     kept = {key: value for key, value in os.environ.items() if not key.startswith("DPJ_") or key == "DPJ_HOME"}
     kept["DPJ_TLS_CA_FILE"] = str(certificates.authority_file(stranger))

@@ -21,7 +21,7 @@ PDF, JPEG, PNG = "application/pdf", "image/jpeg", "image/png"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class DocumentKind:
     """``poison``: empty for a sound document; ``refused`` if the API must not take it, else what it does to a parser."""
 
     name: str
@@ -117,20 +117,20 @@ def _stream(entries: bytes, content: bytes) -> bytes:
 TEXT_TYPE = "NOTE"
 
 _ALL = (
-    Kind("pdf", "JUSTIFICATIF_DOMICILE", PDF, "pdf", small_pdf),
-    Kind("png", "RIB", PNG, "png", _picture("PNG")),
-    Kind("jpeg", "CNI", JPEG, "jpg", _picture("JPEG")),
-    Kind("text", TEXT_TYPE, "text/plain", "txt", _text),
-    Kind("contract", "CONTRAT", PDF, "pdf", _with_tail("contrat-pret.pdf")),
-    Kind("bill", "JUSTIFICATIF_DOMICILE", PDF, "pdf", _with_tail("facture-electricite.pdf")),
-    Kind("payslip", "BULLETIN_SALAIRE", "image/webp", "webp", _with_tail("bulletin-salaire.webp")),
-    Kind("statement", "JUSTIFICATIF_DOMICILE", "image/gif", "gif", _with_tail("attestation-hebergement.gif")),
-    Kind("portrait", "PHOTO", JPEG, "jpg", _with_tail("photo-identite.jpg")),
-    Kind("truncated", "CNI", JPEG, "jpg", _truncated, "truncated"),
-    Kind("bomb", "RIB", PNG, "png", _bomb, "bomb"),
-    Kind("killer", "RIB", PDF, "pdf", _killer, "killer"),
-    Kind("mislabelled", "CONTRAT", PDF, "pdf", _picture("PNG"), "refused"),
-    Kind("nothing", "RIB", PDF, "pdf", lambda _: b"", "refused"),
+    DocumentKind("pdf", "JUSTIFICATIF_DOMICILE", PDF, "pdf", small_pdf),
+    DocumentKind("png", "RIB", PNG, "png", _picture("PNG")),
+    DocumentKind("jpeg", "CNI", JPEG, "jpg", _picture("JPEG")),
+    DocumentKind("text", TEXT_TYPE, "text/plain", "txt", _text),
+    DocumentKind("contract", "CONTRAT", PDF, "pdf", _with_tail("contrat-pret.pdf")),
+    DocumentKind("bill", "JUSTIFICATIF_DOMICILE", PDF, "pdf", _with_tail("facture-electricite.pdf")),
+    DocumentKind("payslip", "BULLETIN_SALAIRE", "image/webp", "webp", _with_tail("bulletin-salaire.webp")),
+    DocumentKind("statement", "JUSTIFICATIF_DOMICILE", "image/gif", "gif", _with_tail("attestation-hebergement.gif")),
+    DocumentKind("portrait", "PHOTO", JPEG, "jpg", _with_tail("photo-identite.jpg")),
+    DocumentKind("truncated", "CNI", JPEG, "jpg", _truncated, "truncated"),
+    DocumentKind("bomb", "RIB", PNG, "png", _bomb, "bomb"),
+    DocumentKind("killer", "RIB", PDF, "pdf", _killer, "killer"),
+    DocumentKind("mislabelled", "CONTRAT", PDF, "pdf", _picture("PNG"), "refused"),
+    DocumentKind("nothing", "RIB", PDF, "pdf", lambda _: b"", "refused"),
 )
 KINDS = {kind.name: kind for kind in _ALL}
 SOUND = tuple(kind.name for kind in _ALL if not kind.poison)

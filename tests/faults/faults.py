@@ -25,7 +25,7 @@ Undo = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FaultKind:
     """``begin`` breaks it and gives what mends it; both may take seconds."""
 
     name: str
@@ -125,28 +125,28 @@ def _fills(site: FaultSite) -> Undo:
     return site.store_free
 
 
-def _all() -> Iterator[Kind]:
+def _all() -> Iterator[FaultKind]:
     for name in PROCESSES:
         group = "worker" if name.startswith("worker") else "relay" if name.startswith("relay") else name
-        yield Kind(f"SIGKILL {name}", f"SIGKILL {group}", f"process {name}", _kills(name))
-        yield Kind(f"SIGTERM {name}", f"SIGTERM {group}", f"process {name}", _terms(name))
-        yield Kind(f"SIGSTOP {name}", f"SIGSTOP {group}", f"process {name}", _freezes(name))
+        yield FaultKind(f"SIGKILL {name}", f"SIGKILL {group}", f"process {name}", _kills(name))
+        yield FaultKind(f"SIGTERM {name}", f"SIGTERM {group}", f"process {name}", _terms(name))
+        yield FaultKind(f"SIGSTOP {name}", f"SIGSTOP {group}", f"process {name}", _freezes(name))
     for name in CONSUMERS:
-        yield Kind(f"join {name}", "worker joins and leaves", f"group {name}", _joins(name))
+        yield FaultKind(f"join {name}", "worker joins and leaves", f"group {name}", _joins(name))
     for name in SERVERS:
-        yield Kind(f"stop {name}", f"{name} stopped", f"server {name}", _stops(name))
-        yield Kind(f"crash {name}", f"{name} killed", f"server {name}", _crashes(name))
-    yield Kind("seal vault", "vault sealed", "server vault", _seals)
+        yield FaultKind(f"stop {name}", f"{name} stopped", f"server {name}", _stops(name))
+        yield FaultKind(f"crash {name}", f"{name} killed", f"server {name}", _crashes(name))
+    yield FaultKind("seal vault", "vault sealed", "server vault", _seals)
     for name in LINES:
         cut = "ged cut off" if name == "ged" else "line cut"
-        yield Kind(f"cut {name}", cut, f"line {name}", _line(name, "cut"))
-        yield Kind(f"latency {name}", "latency 2 s", f"line {name}", _line(name, "latency", LATENCY_MS))
-        yield Kind(f"reset {name}", "connections reset", f"line {name}", _line(name, "reset_peer"))
-        yield Kind(f"silence {name}", "line silent", f"line {name}", _line(name, "silent"))
+        yield FaultKind(f"cut {name}", cut, f"line {name}", _line(name, "cut"))
+        yield FaultKind(f"latency {name}", "latency 2 s", f"line {name}", _line(name, "latency", LATENCY_MS))
+        yield FaultKind(f"reset {name}", "connections reset", f"line {name}", _line(name, "reset_peer"))
+        yield FaultKind(f"silence {name}", "line silent", f"line {name}", _line(name, "silent"))
     for name in WEB:
-        yield Kind(f"500s {name}", "HTTP 500s", f"web {name}", _errors(name, 1.0))
-        yield Kind(f"some 500s {name}", "HTTP 500s, half", f"web {name}", _errors(name, HALF))
-    yield Kind("store full", "object store full", "web minio", _fills)
+        yield FaultKind(f"500s {name}", "HTTP 500s", f"web {name}", _errors(name, 1.0))
+        yield FaultKind(f"some 500s {name}", "HTTP 500s, half", f"web {name}", _errors(name, HALF))
+    yield FaultKind("store full", "object store full", "web minio", _fills)
 
 
 KINDS = {kind.name: kind for kind in _all()}

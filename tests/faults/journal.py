@@ -15,7 +15,7 @@ from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ClientAnswer:
     """One request's end. ``status`` is None if no answer came: whether it took effect is unknown then."""
 
     act: str
@@ -48,7 +48,7 @@ class Deposit:
     size: int
     poison: str = ""
     document_id: str | None = None
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[ClientAnswer] = field(default_factory=list)
 
     @property
     def key(self) -> str:
@@ -59,7 +59,7 @@ class Deposit:
     def accepted(self) -> bool:
         return self.document_id is not None
 
-    def of(self, act: str) -> list[Answer]:
+    def of(self, act: str) -> list[ClientAnswer]:
         return [answer for answer in self.answers if answer.act == act]
 
     def decided(self, act: str) -> bool:
@@ -98,7 +98,7 @@ class Journal:
             self.deposits[line["mark"]] = Deposit(**told)
         elif what == "answer":
             deposit = self.deposits[line["mark"]]
-            deposit.answers.append(Answer(line["act"], line["status"], line.get("code", "")))
+            deposit.answers.append(ClientAnswer(line["act"], line["status"], line.get("code", "")))
             deposit.document_id = deposit.document_id or line.get("document_id")
         elif what == "poison_record":
             self.poison_records.append(PoisonRecord(line["topic"], line["partition"], line["offset"]))

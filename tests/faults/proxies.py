@@ -11,7 +11,7 @@ from tests.faults.plain_http import NO_TLS
 SECONDS = 5.0
 
 
-class Proxy:
+class ToxiProxy:
     """One server's line. Faults add up until ``restore``; each call has taken effect when it returns.
 
     Existing connections feel a fault too, new ones as well.

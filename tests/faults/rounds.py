@@ -20,10 +20,10 @@ from tests.faults.invariants import Violation
 from tests.faults.journal import Deposit, Writer
 from tests.faults.observation import CONSUMERS
 from tests.faults.patience import LONGEST_SECONDS, Patience
-from tests.faults.schedule import Episode, Fault, told
+from tests.faults.schedule import Episode, ScheduledFault, episode_line
 from tests.faults.site import FaultSite
 from tests.faults.traffic import Clients
-from tests.faults.worker_counters import Tally
+from tests.faults.worker_counters import WorkerCounters
 
 #: A document sent when an episode ends stands still nowhere on its way for so long, or the round has a violation.
 RECOVERY_SECONDS = 120.0
@@ -46,7 +46,7 @@ class Recovery:
 
 
 @dataclass(slots=True)
-class Result:
+class RoundResult:
     """What a round was and what came of it."""
 
     number: int
@@ -74,17 +74,17 @@ class Round:
         self._site = site
         self._checker = checker
         self._folder = folder
-        self._tell = tell
-        self.result = Result(number, tenant)
+        self._on_progress = tell
+        self.result = RoundResult(number, tenant)
 
-    async def run(self, episodes: list[Episode], seed: int) -> Result:
+    async def run(self, episodes: list[Episode], seed: int) -> RoundResult:
         """Play ``episodes`` and check. A violation is in the result, not raised."""
         began = time.monotonic()
         result = self.result
         result.faults = dict(Counter(fault.group for episode in episodes for fault in episode))
         since = await asyncio.to_thread(self._checker.stores.ends)
         ended = {name: len(process.ends) for name, process in self._site.processes.items()}
-        tally = Tally(self._site)
+        tally = WorkerCounters(self._site)
         self._checker.tidy = self._reconcile
         with Writer(self._folder / f"{result.tenant}.jsonl") as writer:
             clients = self._checker.clients(result.tenant, writer, seed * 100_003 + result.number)
@@ -118,7 +118,7 @@ class Round:
         traffic = asyncio.create_task(clients.run(CLIENTS, stopping))
         try:
             for episode in episodes:
-                self._tell(told(episode))
+                self._on_progress(episode_line(episode))
                 await self._play(episode)
                 await self._recover(clients, episode)
                 if traffic.done():
@@ -132,7 +132,7 @@ class Round:
     async def _play(self, episode: Episode) -> None:
         """All faults of an episode, each begun and ended in its time."""
 
-        async def one(fault: Fault) -> None:
+        async def one(fault: ScheduledFault) -> None:
             await asyncio.sleep(fault.at)
             undo = await asyncio.to_thread(KINDS[fault.kind].begin, self._site)
             try:
@@ -155,7 +155,7 @@ class Round:
         group = episode[0].group if len(episode) == 1 else "several at once"
         self.result.recoveries.append(Recovery(group, seconds))
         if seconds is None:
-            text = f"a document sent after [{told(episode)}] was not archived: {patience.told}"
+            text = f"a document sent after [{episode_line(episode)}] was not archived: {patience.told}"
             self.result.violations.append(str(Violation("recovery", text)))
 
     @staticmethod

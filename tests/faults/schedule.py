@@ -17,7 +17,7 @@ OVERLAP = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ScheduledFault:
     """Begins ``at`` seconds into its episode and lasts ``seconds``."""
 
     kind: str
@@ -29,7 +29,7 @@ class Fault:
         return KINDS[self.kind].group
 
 
-Episode = tuple[Fault, ...]
+Episode = tuple[ScheduledFault, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def plan(seed: int, number: int, faults: int, durations: Durations, sizes: Mappi
 
 def _episode(dice: random.Random, size: int, durations: Durations) -> Episode:
     """Groups are drawn first, so that each gets its share however many members it has."""
-    chosen: list[Fault] = []
+    chosen: list[ScheduledFault] = []
     taken: set[str] = set()
     while len(chosen) < size:
         group = dice.choice(GROUPS)
@@ -71,10 +71,10 @@ def _episode(dice: random.Random, size: int, durations: Durations) -> Episode:
             continue
         taken.add(kind.target)
         at = round(dice.uniform(0, OVERLAP * chosen[0].seconds), 2) if chosen else 0.0
-        chosen.append(Fault(kind.name, at, durations.draw(dice)))
+        chosen.append(ScheduledFault(kind.name, at, durations.draw(dice)))
     return tuple(chosen)
 
 
-def told(episode: Sequence[Fault]) -> str:
+def episode_line(episode: Sequence[ScheduledFault]) -> str:
     """An episode in a line."""
     return ", ".join(f"{fault.kind} at {fault.at:.1f} for {fault.seconds:.1f} s" for fault in episode)

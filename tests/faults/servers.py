@@ -25,7 +25,7 @@ BUSY = 4
 class Server:
     """One server of the stack. ``stop`` is an orderly end, ``kill`` is SIGKILL; both return once the process is gone."""
 
-    def __init__(self, here: native_site.Site, part: Part) -> None:
+    def __init__(self, here: native_site.StackSite, part: Part) -> None:
         self.name = part.name
         self._here = here
         self._part = part
@@ -106,7 +106,7 @@ class VaultServer(Server):
             client.request(method, url, json=body, headers=headers).raise_for_status()
 
 
-def servers_of(here: native_site.Site) -> dict[str, Server]:
+def servers_of(here: native_site.StackSite) -> dict[str, Server]:
     """All servers by name; "ferretdb" stands on "mongo-pg", a PostgreSQL cluster of its own."""
     parts = [part for part in ALL if here.profile in part.profiles and not part.on_request]
     return {part.name: VaultServer(here, part) if part.name == "vault" else Server(here, part) for part in parts}

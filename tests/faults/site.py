@@ -50,7 +50,7 @@ from tests.faults.http_faults import Form, HttpFaults, page_error, s3_error, vau
 from tests.faults.names import site_name
 from tests.faults.patience import Patience
 from tests.faults.processes import ROOT, Ended, Process, Supervisor
-from tests.faults.proxies import Proxy
+from tests.faults.proxies import ToxiProxy
 from tests.faults.servers import Server, VaultServer, servers_of
 from tests.faults.site_operator import SiteOperator, SitePipeline
 
@@ -95,7 +95,7 @@ class FaultSite:
         self._closing = ExitStack()
         self._supervisor = Supervisor()
         self.http: dict[str, HttpFaults] = {}
-        self.proxies: dict[str, Proxy] = {}
+        self.proxies: dict[str, ToxiProxy] = {}
         self.servers: dict[str, Server] = {}
         self.settings: dict[str, str] = {}
         self.proxied: dict[str, str] = {}
@@ -133,7 +133,7 @@ class FaultSite:
         self.servers = servers_of(here)
         api = toxiproxy.Toxiproxy().url(here)
         for name in LINES:
-            self.proxies[name] = Proxy(api, name)
+            self.proxies[name] = ToxiProxy(api, name)
             self._closing.callback(self.proxies[name].close)
             self.proxies[name].restore()
         for name, form in HTTP_LINES.items():
@@ -150,9 +150,9 @@ class FaultSite:
 
     def _create_processes(self) -> None:
         from runtime.config.settings import load_settings
-        from runtime.processes.health_ports import services_of
+        from runtime.processes.health_ports import pipeline_processes_of
 
-        for service in services_of(load_settings(self.name)):
+        for service in pipeline_processes_of(load_settings(self.name)):
             self._create(service.name, service.words, service.health, {})
         port = self._spare_port()
         self._create("relay-2", ("relay",), _health(port), {"DPJ_WORKER_PORT_BASE": str(port)})
@@ -194,7 +194,7 @@ class FaultSite:
 
     # --- servers and lines -------------------------------------------------------------------------------------------
 
-    def proxy(self, name: str) -> Proxy:
+    def proxy(self, name: str) -> ToxiProxy:
         """The line of a server. KeyError for a name not in ``LINES``."""
         return self.proxies[name]
 

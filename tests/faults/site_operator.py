@@ -45,7 +45,7 @@ class SiteOperator:
         from runtime.cli.operator_options import operator_name
 
         async def create(site: Site) -> None:
-            await site.key_care(operator_name()).create(tenant)
+            await site.key_administration(operator_name()).create(tenant)
 
         self._run(create)
 
@@ -60,11 +60,11 @@ class SiteOperator:
 
         Raises AssertionError where the command's exit status would not be 0.
         """
-        from processors.reconcile.run import Repairs
+        from processors.reconcile.run import RepairMode
         from runtime.cli.reconcile import document_of
 
         async def run(site: Site) -> dict[str, Any]:
-            return document_of(await site.reconcile(grace=grace, ged_hours=0).run(Repairs.ALL, lambda _: None))
+            return document_of(await site.reconcile(grace=grace, ged_hours=0).run(RepairMode.ALL, lambda _: None))
 
         found = self._run(run)
         assert found["clean"], found

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tests.faults import report
 from tests.faults.checker import Checker
 from tests.faults.journal import Writer, read
-from tests.faults.rounds import Result, Round
+from tests.faults.rounds import Round, RoundResult
 from tests.faults.schedule import LONG, MANY, Durations, plan
 from tests.faults.site import FaultSite
 from tests.support.pipeline import ROOT
@@ -75,7 +75,7 @@ class Soak:
         self.state.setdefault("again", []).append({**kept, "why": why})
         self.save()
 
-    async def one(self, site: FaultSite, checker: Checker, number: int, size: int) -> Result:
+    async def one(self, site: FaultSite, checker: Checker, number: int, size: int) -> RoundResult:
         """One round of the seed, on a tenant of its own."""
         seed, durations = self.state["seed"], Durations(self.state["least"], self.state["most"], LONG.haste)
         tenant = f"soak-{secrets.token_hex(3)}-{number}"
@@ -105,7 +105,7 @@ class Soak:
     def _broken(self) -> int:
         return sum(len(one["violations"]) for one in self.state["rounds"])
 
-    def _keep(self, result: Result) -> None:
+    def _keep(self, result: RoundResult) -> None:
         self.state["rounds"].append({**result.plain(), "code": _code()})
         self.save()
 

@@ -160,8 +160,8 @@ class Stores:
         listed = self.minio().list_objects(self._settings["DPJ_MINIO_BUCKET"], recursive=True)
         return {str(one.object_name) for one in listed}
 
-    def ged(self) -> Ged:
-        return Ged(self._settings)
+    def ged(self) -> GedReader:
+        return GedReader(self._settings)
 
     def _copies(self, tenants: list[str]) -> list[Copy]:
         with self.ged() as ged:
@@ -272,7 +272,7 @@ class Stores:
             return self._kafka_admin
 
 
-class Ged:
+class GedReader:
     """The GED over the CMIS browser binding, by the calls that any client has."""
 
     def __init__(self, settings: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.checker import Checker
-from tests.faults.rounds import Result, Round
+from tests.faults.rounds import Round, RoundResult
 from tests.faults.schedule import SEVERAL, SHORT, Episode, plan
 from tests.faults.site import FaultSite
 
@@ -25,8 +25,8 @@ REGRESSIONS: tuple[tuple[int, int, int], ...] = (
 )
 
 
-def play(site: FaultSite, folder: Path, number: int, seed: int, episodes: list[Episode]) -> Result:
-    async def run() -> Result:
+def play(site: FaultSite, folder: Path, number: int, seed: int, episodes: list[Episode]) -> RoundResult:
+    async def run() -> RoundResult:
         checker = Checker(site.pipeline)
         await checker.prepare()
         tenant = f"random-{secrets.token_hex(3)}-{number}"

@@ -22,7 +22,7 @@ CODE = re.compile(r'code="([^"]*)"')
 CONSUMER = re.compile(r'consumer="([^"]*)"')
 
 
-class Tally:
+class WorkerCounters:
     """Adds up counters over restarts. What a process counted in the last second before it was killed is missed.
 
     ``redeliveries``: events that a consumer was given again after it had done them. ``retries``: by error code.

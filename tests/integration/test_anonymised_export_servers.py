@@ -24,7 +24,7 @@ from processors.audit.chaining import AuditChainer, AuditFlusher
 from runtime.wiring.site import Site
 from schemas.registry import SchemaRegistry, register_all
 from storage.mongodb.audit import MongoAuditStore
-from storage.postgres.audit.chain import PostgresAuditPending, PostgresAuditWaiting
+from storage.postgres.audit.chain import PostgresUnchainedLines, PostgresUnflushedEntries
 from storage.postgres.export import PostgresExportRows
 from tests.support.api_processes import ROOT, settings_with
 from tests.support.audit_lines import a_line
@@ -137,9 +137,9 @@ class Production:
 
     async def audited(self) -> None:
         """What the audit worker does; the last lines stay on their way."""
-        pending = PostgresAuditPending(self.site.postgres)
-        chainer = AuditChainer(PostgresAuditWaiting(self.site.postgres))
-        while await chainer.move():
+        pending = PostgresUnflushedEntries(self.site.postgres)
+        chainer = AuditChainer(PostgresUnchainedLines(self.site.postgres))
+        while await chainer.run_once():
             pass
         settings = self.site.settings
         store = MongoAuditStore(settings.mongo_url.get_secret_value(), settings.mongo_database)

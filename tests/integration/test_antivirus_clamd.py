@@ -18,11 +18,11 @@ from deploy.native import ports, site
 from deploy.native.launch import Launch
 from deploy.native.parts.clamd import Clamd, eicar
 from deploy.native.report import Silent
-from deploy.native.site import Site
+from deploy.native.site import StackSite
 from deploy.native.supervisor import Supervisor
-from domain.antivirus import Finding
+from domain.antivirus import ScanResult
 from domain.errors import AntivirusLimitExceeded, AntivirusUnavailable
-from processors.events.retry_limited_scanner import SuspectsScanner
+from processors.events.retry_limited_scanner import RetryLimitedScanner
 from tests.support.builders import a_document
 from tests.support.fakes_content import cut, pieces
 from tests.support.hostile.cases import page, pdf, stream
@@ -32,12 +32,12 @@ from tests.support.rendering import plain
 class SmallClamd(Clamd):
     """One that takes no more than a megabyte, no larger file in an archive either, and looks three archives deep."""
 
-    def _settings(self, site: Site) -> list[tuple[str, str | int]]:
+    def _settings(self, site: StackSite) -> list[tuple[str, str | int]]:
         changed: dict[str, str | int] = {"StreamMaxLength": "1M", "MaxFileSize": "1M", "MaxRecursion": 3}
         return [*(dict(super()._settings(site)) | changed).items()]
 
 
-def started(part: Clamd, home: Path, name: str) -> tuple[Site, Supervisor]:
+def started(part: Clamd, home: Path, name: str) -> tuple[StackSite, Supervisor]:
     here = site.load_or_create(name, "full")
     here.identity["ports"] = {"clamd": ports._search(1, set())}
     here.save()
@@ -51,7 +51,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     home = tmp_path_factory.mktemp("home")
     before = os.environ.get("DPJ_HOME")
     os.environ["DPJ_HOME"] = str(home)
-    running: list[tuple[Clamd, Site, Supervisor]] = []
+    running: list[tuple[Clamd, StackSite, Supervisor]] = []
     try:
         for name, part in (("usual", Clamd()), ("small", SmallClamd())):
             here, supervisor = started(part, home, name)
@@ -119,13 +119,13 @@ COATS: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("coat", COATS)
 async def test_eicar_is_found_whatever_it_wears(scanner: ClamdScanner, coat: str):
     verdict = await scanner.scan(cut(COATS[coat](eicar()), 1000))
-    assert verdict.finding is Finding.INFECTED
+    assert verdict.finding is ScanResult.INFECTED
     assert verdict.signature.startswith("DPJ.Test.Eicar")
 
 
 @pytest.mark.parametrize("content", [b"", b"x", plain(), pdf(page()), bytes(5 << 20), zipped(b"words")])
 async def test_what_is_clean_is_clean(scanner: ClamdScanner, content: bytes):
-    assert (await scanner.scan(cut(content, 1 << 20))).finding is Finding.CLEAN
+    assert (await scanner.scan(cut(content, 1 << 20))).finding is ScanResult.CLEAN
 
 
 async def test_a_stream_beyond_its_limit_waits(servers: dict[str, str]):
@@ -133,17 +133,17 @@ async def test_a_stream_beyond_its_limit_waits(servers: dict[str, str]):
     for content in (bytes((1 << 20) + 1), bytes(40 << 20), eicar() + bytes(8 << 20)):
         with pytest.raises(AntivirusLimitExceeded):
             await scanner.scan(cut(content, 1 << 20))
-    assert (await scanner.scan(pieces(eicar()))).finding is Finding.INFECTED
+    assert (await scanner.scan(pieces(eicar()))).finding is ScanResult.INFECTED
 
 
 async def test_a_limit_that_is_the_documents_own_is_a_verdict_the_second_time(servers: dict[str, str]):
-    scanner = SuspectsScanner(ClamdScanner(servers["small"]))
+    scanner = RetryLimitedScanner(ClamdScanner(servers["small"]))
     content = in_a_pdf(zlib.compress(bytes(4 << 20)), b"/Filter /FlateDecode")
     document = a_document(size=len(content))
     with pytest.raises(AntivirusLimitExceeded):
         await scanner.scan(pieces(content), document)
     verdict = await scanner.scan(pieces(content), document)
-    assert (verdict.finding, verdict.signature) == (Finding.UNSCANNABLE, "antivirus_limit_exceeded")
+    assert (verdict.finding, verdict.signature) == (ScanResult.UNSCANNABLE, "antivirus_limit_exceeded")
 
 
 async def test_archives_deeper_than_it_looks_are_not_called_clean(servers: dict[str, str]):
@@ -151,7 +151,7 @@ async def test_archives_deeper_than_it_looks_are_not_called_clean(servers: dict[
     for _ in range(8):
         content = zipped(content)
     verdict = await ClamdScanner(servers["small"]).scan(pieces(content))
-    assert verdict.finding is Finding.UNSCANNABLE
+    assert verdict.finding is ScanResult.UNSCANNABLE
     assert verdict.signature.startswith("Heuristics.Limits.Exceeded")
 
 
@@ -172,7 +172,7 @@ def locked_pdf() -> bytes:
 @pytest.mark.parametrize("content", [under_a_password(b"words" * 100), locked_pdf()], ids=["zip", "pdf"])
 async def test_what_it_can_not_open_is_not_called_clean(scanner: ClamdScanner, content: bytes):
     verdict = await scanner.scan(pieces(content))
-    assert verdict.finding is Finding.UNSCANNABLE
+    assert verdict.finding is ScanResult.UNSCANNABLE
     assert verdict.signature.startswith("Heuristics.Encrypted")
 
 

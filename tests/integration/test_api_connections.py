@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest_api.protocol import MAX_AHEAD, MAX_HEAD_BYTES
+from ingest_api.protocol import MAX_HEAD_BYTES, MAX_PIPELINED
 from tests.support.api import BOUNDARY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -256,7 +256,7 @@ def test_of_requests_sent_ahead_a_few_are_answered_and_the_last_says_so(line: so
     with suppress(ConnectionError):
         line.sendall(ALIVE * 5_000)
     answers = rest(line).split(b"HTTP/1.1 ")[1:]
-    assert 1 <= len(answers) <= MAX_AHEAD + 1
+    assert 1 <= len(answers) <= MAX_PIPELINED + 1
     assert all(one.startswith(b"200 ") for one in answers)
 
 

@@ -27,14 +27,14 @@ from domain.events import AuditRecorded
 from domain.merkle import RightEdge, leaf_hash
 from operations.audit.checkpoints import read_signed
 from operations.audit.export import entries_of, export_audit
-from operations.audit.overdue import Overdue
+from operations.audit.overdue import OverdueCheck
 from operations.audit.verify import AuditReport, verify_audit
 from processors.audit.chaining import AuditChainer, AuditFlusher
 from processors.audit.checkpoints import AuditCheckpointer
 from storage.checkpoints.s3 import S3CheckpointStore
 from storage.mongodb.audit import MongoAuditStore, document_of
-from storage.postgres.audit.chain import PostgresAuditPending, PostgresAuditWaiting
-from storage.postgres.audit.tree import PostgresAuditTrees, PostgresInclusions
+from storage.postgres.audit.chain import PostgresUnchainedLines, PostgresUnflushedEntries
+from storage.postgres.audit.tree import PostgresAuditTrees, PostgresInclusionProofs
 from storage.postgres.database import Postgres, PostgresDatabase
 from tests.contract.test_checkpoint_stores import site_store
 from tests.contract.test_signers import vault_signer
@@ -58,12 +58,12 @@ class Site:
         self.tenant = f"t-{uuid4().hex[:10]}"
         self.postgres, self.database = postgres, database
         self.history = MongoAuditStore(stack["DPJ_MONGO_URL"], mongo)
-        self.pending = PostgresAuditPending(postgres)
+        self.pending = PostgresUnflushedEntries(postgres)
         self.trees = PostgresAuditTrees(postgres)
-        self.inclusions = PostgresInclusions(postgres)
+        self.inclusions = PostgresInclusionProofs(postgres)
         self.signer = vault_signer(stack)
         self.store: S3CheckpointStore = site_store(stack)
-        self.chainer = AuditChainer(PostgresAuditWaiting(postgres))
+        self.chainer = AuditChainer(PostgresUnchainedLines(postgres))
         self.flusher = AuditFlusher(self.pending, self.history, database)
         self.clock = Clock()
         self.logs: Any = None
@@ -91,7 +91,7 @@ class Site:
             async with self.database.transaction() as work:
                 for one in wanted:
                     await work.audit_chains.append(one)
-        while await self.chainer.move():
+        while await self.chainer.run_once():
             pass
         while await self.flusher.flush():
             pass
@@ -108,7 +108,7 @@ class Site:
         keys = {key.id: key for key in await self.signer.public_keys()}
         recorded = await self.trees.recorded(self.tenant)
         found = await read_signed(self.store, keys, verifies, self.tenant, recorded.get(self.tenant, ()))
-        overdue = Overdue(self.store, self.history, self.pending, self.clock, seconds=60, pause=0)
+        overdue = OverdueCheck(self.store, self.history, self.pending, self.clock, seconds=60, pause=0)
         return await verify_audit(self.history, self.pending, self.tenant, {self.tenant: found}, overdue)
 
     async def findings(self) -> list[tuple[str, int]]:
@@ -157,17 +157,17 @@ async def told(site: Site, tmp_path: Path, capsys: Any) -> list[tuple[str, int]]
 
 async def test_a_log_with_checkpoints_verifies_here_and_elsewhere(site: Site, tmp_path: Path, capsys: Any) -> None:
     await site.write(5)
-    assert await site.checkpointer.move() == 5
+    assert await site.checkpointer.run_once() == 5
     await site.write(600)
-    assert await site.checkpointer.move() == 600
+    assert await site.checkpointer.run_once() == 600
     await site.write(3)
-    [told_of] = (await site.report()).told
+    [told_of] = (await site.report()).report_lines
     assert told_of.startswith(
         f"{site.tenant}: intact, 608 entries, 605 of them signed by 2 checkpoints, the newest of "
     )
     assert await told(site, tmp_path, capsys) == []
-    assert await site.checkpointer.move() == 3
-    assert await site.checkpointer.move() == 0
+    assert await site.checkpointer.run_once() == 3
+    assert await site.checkpointer.run_once() == 0
     assert await told(site, tmp_path, capsys) == []
     assert await site.sql("SELECT FROM audit_leaves") == []
 
@@ -189,12 +189,12 @@ async def test_two_processes_and_repeated_crashes_make_one_chain_of_checkpoints(
         site.clock.at = datetime(2030, 1, 1 + number, tzinfo=UTC)
         monkeypatch.setattr(site.store, "put", put)
         with pytest.raises(CheckpointStoreUnavailable):
-            await site.checkpointer.move()
+            await site.checkpointer.run_once()
         monkeypatch.setattr(site.store, "put", real)
         site.clock.at = datetime(2031, 1, 1 + number, tzinfo=UTC)
-        await asyncio.gather(*(site.checkpointer.move() for _ in range(3)), return_exceptions=True)
+        await asyncio.gather(*(site.checkpointer.run_once() for _ in range(3)), return_exceptions=True)
     report = await site.report()
-    assert report.intact, report.told
+    assert report.intact, report.report_lines
     rows = await site.sql("SELECT size, body, signature FROM audit_checkpoints WHERE tenant = $1", site.tenant)
     assert len(rows) == report.chains[0].checkpoints
     for row in rows:
@@ -283,9 +283,9 @@ async def test_what_an_administrator_does_is_named(
     elsewhere: tuple[str, int] | None,
 ) -> None:
     await site.write(5)
-    await site.checkpointer.move()
+    await site.checkpointer.run_once()
     await site.write(3)
-    await site.checkpointer.move()
+    await site.checkpointer.run_once()
     assert (await site.report()).intact
     await tamper(site)
     assert here in await site.findings()
@@ -296,7 +296,7 @@ async def test_what_an_administrator_does_is_named(
 async def test_a_fork_signed_with_the_stolen_key_is_named(site: Site, tmp_path: Path, capsys: Any) -> None:
     """Whoever may sign and put can add a checkpoint; it can't take away the one that is there."""
     await site.write(5)
-    await site.checkpointer.move()
+    await site.checkpointer.run_once()
     [row] = await site.sql("SELECT body FROM audit_checkpoints WHERE tenant = $1", site.tenant)
     honest = checkpoint_of(bytes(row["body"]))
     key = await site.signer.current()
@@ -319,27 +319,27 @@ async def test_a_fork_signed_with_the_stolen_key_is_named(site: Site, tmp_path: 
     assert ("FORKED", 5) in await told(site, tmp_path, capsys)
     await site.write(2)
     with pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
 
 
 async def test_a_database_that_was_rewritten_or_restored_gets_no_new_checkpoint(site: Site) -> None:
     await site.write(5)
-    await site.checkpointer.move()
+    await site.checkpointer.run_once()
     before = [dict(row) for row in await site.sql("SELECT * FROM audit_trees WHERE tenant = $1", site.tenant)]
     await site.write(4)
-    await site.checkpointer.move()
+    await site.checkpointer.run_once()
     await site.write(1)
     await site.sql("UPDATE audit_trees SET edge = decode(repeat('ab', 64), 'hex') WHERE tenant = $1", site.tenant)
     with pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     await site.sql("UPDATE audit_trees SET size = 5, edge = $2 WHERE tenant = $1", site.tenant, before[0]["edge"])
     await site.sql("DELETE FROM audit_checkpoints WHERE tenant = $1 AND size > 5", site.tenant)
     with pytest.raises(CheckpointConflict, match="restored"):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     for table in ("audit_trees", "audit_checkpoints", "audit_tiles"):
         await site.sql(f"DELETE FROM {table} WHERE tenant = $1", site.tenant)  # noqa: S608 - the names are above
     with pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     assert list(await site.store.sizes(site.tenant, 1, 9)) == [5, 9]
 
 
@@ -349,7 +349,7 @@ async def test_a_database_that_was_rewritten_or_restored_gets_no_new_checkpoint(
 async def unfinished(site: Site, monkeypatch: pytest.MonkeyPatch) -> bytes:
     """A checkpoint of 5 entries, and one of 8 on record that was not signed yet; its body."""
     await site.write(5)
-    await site.checkpointer.move()
+    await site.checkpointer.run_once()
     await site.write(3)
     site.clock.at += timedelta(seconds=5)
 
@@ -359,7 +359,7 @@ async def unfinished(site: Site, monkeypatch: pytest.MonkeyPatch) -> bytes:
     with monkeypatch.context() as patch:
         patch.setattr(site.store, "put", put)
         with pytest.raises(CheckpointStoreUnavailable):
-            await site.checkpointer.move()
+            await site.checkpointer.run_once()
     [row] = await site.sql("SELECT body FROM audit_checkpoints WHERE tenant = $1 AND signature IS NULL", site.tenant)
     return bytes(row["body"])
 
@@ -392,14 +392,14 @@ async def test_nothing_is_signed_because_a_row_says_so(
         await site.sql("UPDATE audit_trees SET edge = $2 WHERE tenant = $1", site.tenant, edge)
         await site.sql("UPDATE audit_tiles SET hashes = $2 WHERE tenant = $1", site.tenant, leaves)
     with pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     assert list(await site.store.sizes(site.tenant, 1, 9)) == [5]
     assert list(await site.store.sizes("other", 1, 9)) == []
 
 
 async def test_what_was_on_record_and_not_touched_is_finished(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     body = await unfinished(site, monkeypatch)
-    assert await site.checkpointer.move() == 1
+    assert await site.checkpointer.run_once() == 1
     [kept] = await site.store.contents(site.tenant, 8)
     assert json.loads(kept)["checkpoint"].encode() == body
     assert await site.trees.recorded(site.tenant) == {
@@ -427,23 +427,23 @@ async def _made(site: Site, size: int) -> Checkpoint:
 )
 async def test_no_row_keeps_a_tenant_from_being_due(site: Site, statement: str) -> None:
     await site.write(5)
-    await site.checkpointer.move()
+    await site.checkpointer.run_once()
     now = site.clock.at
     assert await site.trees.due(1, now - timedelta(minutes=1), now + timedelta(minutes=1)) == []
     await site.sql(statement, site.tenant)
     assert await site.trees.due(10**6, now - timedelta(minutes=1), now + timedelta(minutes=1)) == [site.tenant]
     with pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
 
 
 async def test_entries_that_are_kept_from_being_signed_are_told(site: Site) -> None:
     await site.write(5)
-    await site.checkpointer.move()
+    await site.checkpointer.run_once()
     await site.write(3)
     assert await site.findings() == []
     site.clock.at += timedelta(minutes=3)
     assert await site.findings() == [("UNSIGNED", 6)]
-    await site.checkpointer.move()
+    await site.checkpointer.run_once()
     assert await site.findings() == []
 
 
@@ -452,7 +452,7 @@ async def test_chains_older_than_the_trees_get_theirs_from_the_log(site: Site) -
     await site.sql("DELETE FROM audit_leaves")
     await site.sql("DELETE FROM audit_archivings")
     await site.write(4)
-    assert await site.checkpointer.move() == 1_209
+    assert await site.checkpointer.run_once() == 1_209
     assert (await site.report()).intact
 
 
@@ -466,12 +466,12 @@ async def test_an_archiving_is_proven_from_a_few_tiles(site: Site, tmp_path: Pat
     assert (archiving.seq, archiving.tenant) == (701, site.tenant)
     assert await site.inclusions.inclusion(archiving) is None
     assert await site.inclusions.archiving(uuid4()) is None
-    await site.checkpointer.move()
+    await site.checkpointer.run_once()
     found = await site.inclusions.inclusion(archiving)
     assert found is not None
     assert found.signed.checkpoint.size == 1_601
     await site.write(50)
-    await site.checkpointer.move()
+    await site.checkpointer.run_once()
     assert await site.inclusions.inclusion(archiving) == found
     root = dpj_verify.root_of_path(dpj_verify.leaf_hash(archiving.entry), 700, 1_601, found.path)
     assert root == found.signed.checkpoint.root

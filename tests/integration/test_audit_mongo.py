@@ -9,12 +9,12 @@ from uuid import uuid4
 import pytest
 from pymongo import MongoClient
 
-from domain.audit_chain import Break, ChainCheck, Fault, StoredEntry, entry_of, genesis, head_after
+from domain.audit_chain import ChainBreak, ChainCheck, ChainFault, StoredEntry, entry_of, genesis, head_after
 from operations.audit.verify import verify_audit
 from storage.mongodb.audit import document_of, stored_entry
 from storage.mongodb.connection import queryable
 from tests.support.audit_backends import MongoLog
-from tests.support.audit_lines import WaitingEntries, a_chain, a_line
+from tests.support.audit_lines import MemoryUnflushedEntries, a_chain, a_line
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ async def test_a_document_without_a_number_is_found_beside_the_chain(
     log: MongoLog, filed_as: dict[str, Any], named: int
 ) -> None:
     chain = a_chain(3)
-    heads = WaitingEntries(known={"acme": head_after(chain[-1])})
+    heads = MemoryUnflushedEntries(known={"acme": head_after(chain[-1])})
     await log.store.add(chain)
     assert (await verify_audit(log.store, heads)).intact
     forged = document_of(entry_of(a_line(), head_after(chain[-1])))
@@ -65,8 +65,8 @@ def test_a_document_that_is_no_entry_is_not_faithful(change: dict[str, Any]) -> 
     stored = stored_entry({**document_of(chain[0]), **change})
     assert not stored.faithful
     assert ChainCheck(genesis("acme")).add(stored.entry, faithful=stored.faithful) in {
-        Fault(1, Break.ALTERED),
-        Fault(1, Break.MISSING),
+        ChainFault(1, ChainBreak.ALTERED),
+        ChainFault(1, ChainBreak.MISSING),
     }
 
 

@@ -24,14 +24,14 @@ from domain.lifecycle import Status
 from operations.kafka.topics import TopicPlan, ensure_topics
 from processors.events.archive_copies import ArchivedCopy
 from processors.events.archiving import ArchivingProcessor
-from processors.operators.dead_letters import OperatorDesk
+from processors.operators.dead_letters import OperatorActions
 from schemas.codec import EventCodec
 from schemas.registry import SchemaRegistry, load_codec
 from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
-from storage.postgres.delivery.dead_letters import PostgresHeld, PostgresOperations
+from storage.postgres.delivery.dead_letters import PostgresHeldEventList, PostgresOperatorQueries
 from storage.postgres.delivery.inbox import PostgresInbox
-from storage.postgres.delivery.outbox import OutboxRow, PostgresOutboxReader
+from storage.postgres.delivery.outbox import PostgresOutboxReader, PostgresOutboxRow
 from streams.delivery import Delivery, Policy
 from streams.lanes import Partition, Record
 from tests.integration.test_dead_letters import a_letter, validated
@@ -71,7 +71,7 @@ async def reader(database_dsn: str) -> AsyncIterator[PostgresOutboxReader]:
     await reader.close()
 
 
-async def _of_topic(reader: PostgresOutboxReader, topic: str) -> OutboxRow:
+async def _of_topic(reader: PostgresOutboxReader, topic: str) -> PostgresOutboxRow:
     (row,) = [row for row in await reader.fetch_unpublished(100) if row.topic == topic]
     return row
 
@@ -85,7 +85,7 @@ async def test_an_event_that_holds_is_given_up_and_redriven_once_its_cause_is_me
 ) -> None:
     ged, metrics, event = Ged(), RecordingMetrics(), validated(document)
     copies: Any = ged
-    desk = OperatorDesk(database, codec, FixedClock(), "p:operator")
+    desk = OperatorActions(database, codec, FixedClock(), "p:operator")
 
     async def committed(_: Mapping[Partition, int]) -> bool:
         return True
@@ -99,7 +99,7 @@ async def test_an_event_that_holds_is_given_up_and_redriven_once_its_cause_is_me
         flow=RecordingFlow(),
         metrics=metrics,
         policy=Policy(retry_base=0.01, retry_cap=0.05, note_interval=0.05),
-        held=PostgresHeld(postgres),
+        held=PostgresHeldEventList(postgres),
     )
 
     async def outcomes(count: int) -> None:
@@ -110,7 +110,7 @@ async def test_an_event_that_holds_is_given_up_and_redriven_once_its_cause_is_me
     place, key = Partition(event.TOPIC, 0), event.key.encode()
     delivery.accept(Record(place, 0, key, codec.encode(event), {}, time.time()))
     async with asyncio.timeout(20):
-        while not (held := await PostgresOperations(postgres).held(10)):
+        while not (held := await PostgresOperatorQueries(postgres).held(10)):
             await asyncio.sleep(0.02)
     assert [(one.event.event_id, one.event.code) for one in held] == [(event.event_id, "ged_unavailable")]
     assert metrics.outcomes == []
@@ -118,7 +118,7 @@ async def test_an_event_that_holds_is_given_up_and_redriven_once_its_cause_is_me
     assert (await desk.give_up("archiving", event.event_id, "INC-9", apply=True)).outcome == "done"
     await outcomes(1)
     assert metrics.outcomes == [("dead_letter", "given_up_by_operator")]
-    assert await PostgresOperations(postgres).held(10) == []
+    assert await PostgresOperatorQueries(postgres).held(10) == []
     async with database.transaction() as work:
         failed = await work.documents.get(document.id)
     assert (failed.status, failed.failure_code) == (Status.ARCHIVE_FAILED, "given_up_by_operator")

@@ -12,21 +12,21 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from domain.dead_letters import REDRIVEN_FOR, REPLAYS, DeadLetter, HeldEvent, Place
+from domain.dead_letters import REDRIVEN_FOR, REPLAYS, DeadLetter, HeldEvent, RecordPosition
 from domain.documents import Document
 from domain.errors import BrokerUnavailable
 from domain.events import DocumentValidated, dead_letter_topic
 from domain.lifecycle import Status
-from operations.kafka.dead_letters import LetterFilter, letter_at, letters
+from operations.kafka.dead_letters import DeadLetterFilter, read_dead_letter, read_dead_letters
 from operations.kafka.topics import TopicPlan, ensure_topics
-from processors.operators.dead_letters import OperatorDesk
+from processors.operators.dead_letters import OperatorActions
 from schemas.codec import EventCodec
 from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
-from storage.postgres.delivery.dead_letters import PostgresHeld, PostgresOperations
+from storage.postgres.delivery.dead_letters import PostgresHeldEventList, PostgresOperatorQueries
 from storage.postgres.delivery.inbox import PostgresInbox
-from storage.postgres.delivery.outbox import OutboxRow, PostgresOutboxReader
-from storage.postgres.delivery.refused_rows import PostgresRefusals
+from storage.postgres.delivery.outbox import PostgresOutboxReader, PostgresOutboxRow
+from storage.postgres.delivery.refused_rows import PostgresRefusedRowQueries
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier
 
 
@@ -46,7 +46,7 @@ def validated(document: Document) -> DocumentValidated:
 
 def a_letter(event: DocumentValidated, codec: EventCodec, offset: int = 0, **headers: str) -> DeadLetter:
     return DeadLetter(
-        Place("dpj.dlq.archiving", 0, offset, 1_700_000_000_000),
+        RecordPosition("dpj.dlq.archiving", 0, offset, 1_700_000_000_000),
         event.key.encode(),
         codec.encode(event),
         {
@@ -76,8 +76,8 @@ async def failed(database: PostgresDatabase, postgres: Postgres) -> tuple[Docume
 
 
 @pytest.fixture
-def desk(database: PostgresDatabase, codec: EventCodec) -> OperatorDesk:
-    return OperatorDesk(database, codec, FixedClock(), "p:operator")
+def desk(database: PostgresDatabase, codec: EventCodec) -> OperatorActions:
+    return OperatorActions(database, codec, FixedClock(), "p:operator")
 
 
 @pytest.fixture
@@ -98,13 +98,13 @@ async def claim(postgres: Postgres, event: UUID, key: str) -> str:
     return (await PostgresInbox(postgres).claim("archiving", event, key, uuid4(), 60)).name
 
 
-async def unpublished(reader: PostgresOutboxReader, topic: str) -> list[OutboxRow]:
+async def unpublished(reader: PostgresOutboxReader, topic: str) -> list[PostgresOutboxRow]:
     return [row for row in await reader.fetch_unpublished(100) if row.topic == topic]
 
 
 async def test_a_redrive_is_one_transaction_of_inbox_state_record_audit_line_and_mark(
     failed: tuple[Document, DocumentValidated],
-    desk: OperatorDesk,
+    desk: OperatorActions,
     codec: EventCodec,
     database: PostgresDatabase,
     postgres: Postgres,
@@ -132,12 +132,12 @@ async def test_a_redrive_is_one_transaction_of_inbox_state_record_audit_line_and
     assert [line.action for line in lines] == ["document.validated", "dead_letter.redriven"]  # type: ignore[attr-defined]
     assert {line.actor for line in lines} == {"p:operator"}
     assert await claim(postgres, event.event_id, event.key) == "ACQUIRED"
-    marks = await PostgresOperations(postgres).marks([letter.place])
+    marks = await PostgresOperatorQueries(postgres).marks([letter.place])
     assert marks[letter.place].act == "REDRIVEN"
 
 
 async def test_twice_or_by_two_operators_it_happens_once(
-    failed: tuple[Document, DocumentValidated], desk: OperatorDesk, codec: EventCodec, reader: PostgresOutboxReader
+    failed: tuple[Document, DocumentValidated], desk: OperatorActions, codec: EventCodec, reader: PostgresOutboxReader
 ) -> None:
     _, event = failed
     letter = a_letter(event, codec)
@@ -149,7 +149,7 @@ async def test_twice_or_by_two_operators_it_happens_once(
 
 async def test_an_operator_killed_in_the_middle_leaves_nothing(
     failed: tuple[Document, DocumentValidated],
-    desk: OperatorDesk,
+    desk: OperatorActions,
     codec: EventCodec,
     database: PostgresDatabase,
     postgres: Postgres,
@@ -167,32 +167,32 @@ async def test_an_operator_killed_in_the_middle_leaves_nothing(
             )
 
     with monkeypatch.context() as patched:
-        patched.setattr(OperatorDesk, "_audit", dies)
+        patched.setattr(OperatorActions, "_audit", dies)
         with pytest.raises(Exception, match="database does not answer"):
             await desk.redrive(letter, apply=True)
     assert await status(database, document) is Status.ARCHIVE_FAILED
-    assert await PostgresOperations(postgres).marks([letter.place]) == {}
+    assert await PostgresOperatorQueries(postgres).marks([letter.place]) == {}
     assert (await desk.redrive(letter, apply=True)).outcome == "done"
     assert len(await unpublished(reader, event.TOPIC)) == 1
 
 
 async def test_a_mark_is_of_one_letter_not_of_a_place_that_is_used_again(
-    failed: tuple[Document, DocumentValidated], desk: OperatorDesk, codec: EventCodec, postgres: Postgres
+    failed: tuple[Document, DocumentValidated], desk: OperatorActions, codec: EventCodec, postgres: Postgres
 ) -> None:
     _, event = failed
     letter = a_letter(event, codec)
     assert (await desk.discard(letter, "INC-1", apply=True)).outcome == "done"
-    other = Place(letter.place.topic, letter.place.partition, letter.place.offset, letter.place.written_ms + 1)
-    marks = await PostgresOperations(postgres).marks([other, letter.place])
+    other = RecordPosition(letter.place.topic, letter.place.partition, letter.place.offset, letter.place.written_ms + 1)
+    marks = await PostgresOperatorQueries(postgres).marks([other, letter.place])
     assert [(place, mark.reason, mark.actor) for place, mark in marks.items()] == [
         (letter.place, "INC-1", "p:operator")
     ]
 
 
 async def test_held_events_are_listed_ordered_and_forgotten(
-    desk: OperatorDesk, postgres: Postgres, reader: PostgresOutboxReader
+    desk: OperatorActions, postgres: Postgres, reader: PostgresOutboxReader
 ) -> None:
-    held, operations = PostgresHeld(postgres), PostgresOperations(postgres)
+    held, operations = PostgresHeldEventList(postgres), PostgresOperatorQueries(postgres)
     event = HeldEvent(
         consumer="archiving",
         event_id=uuid4(),
@@ -222,7 +222,7 @@ async def test_held_events_are_listed_ordered_and_forgotten(
 
 
 async def test_what_is_finished_or_no_longer_noted_is_not_held(postgres: Postgres, database: PostgresDatabase) -> None:
-    held, operations = PostgresHeld(postgres), PostgresOperations(postgres)
+    held, operations = PostgresHeldEventList(postgres), PostgresOperatorQueries(postgres)
     events = [
         HeldEvent(
             consumer="c", event_id=uuid4(), document_key="d\0" + "x" * 200, tenant=None, topic="t", partition=0, offset=1,
@@ -244,7 +244,7 @@ async def test_what_is_finished_or_no_longer_noted_is_not_held(postgres: Postgre
 
 
 async def test_refused_rows_hold_back_their_document_until_they_are_settled(
-    desk: OperatorDesk, database: PostgresDatabase, postgres: Postgres, reader: PostgresOutboxReader
+    desk: OperatorActions, database: PostgresDatabase, postgres: Postgres, reader: PostgresOutboxReader
 ) -> None:
     key = str(uuid4())
     async with database.transaction() as work:
@@ -256,7 +256,7 @@ async def test_refused_rows_hold_back_their_document_until_they_are_settled(
     await reader.refuse(bad.id, "MSG_SIZE_TOO_LARGE")
     assert await reader.count_refused() == 1
     assert [row.body for row in await reader.fetch_unpublished(10)] == [b"x", b"y", b"z"]
-    (row,) = await PostgresRefusals(postgres).refused(10)
+    (row,) = await PostgresRefusedRowQueries(postgres).refused(10)
     assert (row.id, row.key, row.size, row.code, row.waiting) == (bad.id, key, 5_000, "MSG_SIZE_TOO_LARGE", 2)
 
     assert (await desk.retry_refused(bad.id, apply=False)).outcome == "done"
@@ -270,7 +270,7 @@ async def test_refused_rows_hold_back_their_document_until_they_are_settled(
     assert (await desk.drop_refused(bad.id, "INC-7", apply=True)).outcome == "done"
     assert (await desk.drop_refused(bad.id, "INC-7", apply=True)).outcome == "refused"
     assert [len(row.body or b"") for row in await reader.fetch_unpublished(10) if row.topic == "t"] == [1, 2, 3, 1, 1]
-    assert await PostgresRefusals(postgres).refused(10) == []
+    assert await PostgresRefusedRowQueries(postgres).refused(10) == []
     assert first.id < bad.id
 
 
@@ -311,13 +311,13 @@ def send(bootstrap: str, consumer: str, count: int, *, partition: int = 0, age: 
 
 def test_letters_are_read_from_all_partitions_and_filtered(stack: Mapping[str, str], consumer: str) -> None:
     bootstrap = stack["DPJ_KAFKA_BOOTSTRAP"]
-    assert list(letters(bootstrap, LetterFilter(consumers=(consumer,)))) == []
+    assert list(read_dead_letters(bootstrap, DeadLetterFilter(consumers=(consumer,)))) == []
     send(bootstrap, consumer, 4, age=7200)
     send(bootstrap, consumer, 3, partition=1)
 
     def found(**wanted: object) -> list[tuple[int, int]]:
-        asked = LetterFilter(consumers=(consumer,), **wanted)  # type: ignore[arg-type]
-        return [(letter.place.partition, letter.place.offset) for letter in letters(bootstrap, asked)]
+        asked = DeadLetterFilter(consumers=(consumer,), **wanted)  # type: ignore[arg-type]
+        return [(letter.place.partition, letter.place.offset) for letter in read_dead_letters(bootstrap, asked)]
 
     hour_ago = int((datetime.now(UTC).timestamp() - 3600) * 1000)
     assert found() == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2)]
@@ -334,10 +334,10 @@ def test_one_letter_by_its_address(stack: Mapping[str, str], consumer: str) -> N
     bootstrap = stack["DPJ_KAFKA_BOOTSTRAP"]
     send(bootstrap, consumer, 3)
     topic = dead_letter_topic(consumer)
-    letter = letter_at(bootstrap, topic, 0, 1)
+    letter = read_dead_letter(bootstrap, topic, 0, 1)
     assert letter is not None
     assert (letter.place.address, letter.entity_id, letter.code) == (f"{consumer}/0/1", "d1", "odd")
-    assert [letter_at(bootstrap, *place) for place in ((topic, 0, 3), (topic, 2, 0), ("dpj.dlq.none", 0, 0))] == [
+    assert [read_dead_letter(bootstrap, *place) for place in ((topic, 0, 3), (topic, 2, 0), ("dpj.dlq.none", 0, 0))] == [
         None, None, None,
     ]  # fmt: skip
 
@@ -345,7 +345,7 @@ def test_one_letter_by_its_address(stack: Mapping[str, str], consumer: str) -> N
 def test_reading_goes_on_after_a_long_pause_of_its_reader(stack: Mapping[str, str], consumer: str) -> None:
     bootstrap = stack["DPJ_KAFKA_BOOTSTRAP"]
     send(bootstrap, consumer, 3)
-    reading = letters(bootstrap, LetterFilter(consumers=(consumer,)), deadline=5.0)
+    reading = read_dead_letters(bootstrap, DeadLetterFilter(consumers=(consumer,)), deadline=5.0)
     next(reading)
     time.sleep(6)
     assert len(list(reading)) == 2
@@ -353,7 +353,7 @@ def test_reading_goes_on_after_a_long_pause_of_its_reader(stack: Mapping[str, st
 
 def test_a_broker_that_is_away_is_said_so() -> None:
     with pytest.raises(BrokerUnavailable):
-        list(letters("127.0.0.1:9", LetterFilter(), deadline=1.0))
+        list(read_dead_letters("127.0.0.1:9", DeadLetterFilter(), deadline=1.0))
 
 
 def test_a_large_topic_is_read_in_bounded_memory(stack: Mapping[str, str], consumer: str) -> None:
@@ -366,7 +366,7 @@ def test_a_large_topic_is_read_in_bounded_memory(stack: Mapping[str, str], consu
 
     before = most = resident()
     count = 0
-    for _ in letters(bootstrap, LetterFilter(consumers=(consumer,))):
+    for _ in read_dead_letters(bootstrap, DeadLetterFilter(consumers=(consumer,))):
         count += 1
         most = max(most, resident())
     assert count == 150

@@ -15,16 +15,16 @@ from minio.versioningconfig import VersioningConfig
 
 from crypto.local_signer import LocalSigner
 from domain.documents import Document, Role
-from domain.erasure import Kept, LegalBasis
-from domain.key_encryption_keys import KeptKey
+from domain.erasure import LegalBasis, RetentionPeriods
+from domain.key_encryption_keys import StoredWrappedKey
 from domain.lifecycle import Status
 from ged.cmis import CmisRepository
 from operations.audit.export import key_set
 from processors.documents.callers import Caller
-from processors.events.archive_copies import ArchiveCopies, CopyRemover, location, named
+from processors.events.archive_copies import ArchiveCopies, CopyRemover, copies_in_place, location
 from processors.events.archiving import ArchivingProcessor
-from processors.retention.erasure_execution import Eraser
-from processors.retention.erasure_request import Erasing
+from processors.retention.erasure_execution import ErasureExecutor
+from processors.retention.erasure_request import ErasureRequests
 from runtime.wiring.adapters import SystemClock
 from storage.mongodb.metadata import MongoExtendedMetadata
 from storage.objects.filesystem import FilesystemObjectStore
@@ -129,20 +129,20 @@ async def test_nothing_is_left_of_an_archived_document(
     commit = await archiving.process(validated(document))
     async with database.transaction() as work:
         await commit(work)
-    assert len(await named(ged, document)) == 1
+    assert len(await copies_in_place(ged, document)) == 1
     async with database.transaction() as work:
         copy = (await work.documents.get(document.id)).ged_id or ""
     await _move(stack, ged, document, copy)  # no erasure is held up by what somebody did in the GED
-    assert await named(ged, document) == []
-    assert await ged.described(copy)
+    assert await copies_in_place(ged, document) == []
+    assert await ged.description_of(copy)
 
     clock = SystemClock()
-    erasing = Erasing(database, PlainSeals(), clock)
+    erasing = ErasureRequests(database, PlainSeals(), clock)
     caller = Caller(subject="op", tenant="bank", roles=frozenset({Role.OPERATOR}), correlation_id=uuid4())
     asked = await erasing.request(caller, document.id, "TICKET-1", LegalBasis.GDPR_17_1_B)
     assert asked.document.status is Status.ERASING
     signer = LocalSigner.create(tmp_path / "signing.json")
-    eraser = Eraser(
+    eraser = ErasureExecutor(
         database,
         PostgresErasureQueue(postgres),
         store,
@@ -150,7 +150,7 @@ async def test_nothing_is_left_of_an_archived_document(
         facts,
         signer,
         clock,
-        Kept(topic_days=30, backup_days=30, row_days=60, key_hours=72),
+        RetentionPeriods(topic_days=30, backup_days=30, row_days=60, key_hours=72),
     )
     assert await eraser.run_once() == 1
     assert await eraser.run_once() == 0
@@ -159,7 +159,7 @@ async def test_nothing_is_left_of_an_archived_document(
     if isinstance(store, MinioObjectStore):
         versions = store._client.list_objects(store._bucket, recursive=True, include_version=True)
         assert {version.object_name for version in versions} == {neighbour.object_key, longer}
-    assert await ged.described(copy) is None
+    assert await ged.description_of(copy) is None
     assert await facts.get(document.id) is None
     assert await facts.get(neighbour.id) == {"pages": 4}
     async with database.transaction() as work:
@@ -180,10 +180,12 @@ async def test_rewrapping_brings_no_key_back(database: PostgresDatabase, postgre
         await work.dossiers.add(a_dossier(tenant=document.tenant, id=document.dossier_id))
         await work.documents.add(document)
     wrapped = PostgresWrappedKeys(postgres)
-    read = KeptKey(document.id, document.tenant, document.wrapped_key)
+    read = StoredWrappedKey(document.id, document.tenant, document.wrapped_key)
     assert document.tenant in {use.tenant for use in await wrapped.uses()}
     caller = Caller(subject="op", tenant="bank", roles=frozenset({Role.OPERATOR}), correlation_id=uuid4())
-    await Erasing(database, PlainSeals(), SystemClock()).request(caller, document.id, "T-1", LegalBasis.GDPR_17_1_B)
+    await ErasureRequests(database, PlainSeals(), SystemClock()).request(
+        caller, document.id, "T-1", LegalBasis.GDPR_17_1_B
+    )
     assert await wrapped.replace([(read, replace(document.wrapped_key, key_version=2, ciphertext="new"))]) == 0
     assert document.tenant not in {use.tenant for use in await wrapped.uses()}
     async with database.transaction() as work:

@@ -15,9 +15,9 @@ import pytest
 from domain.documents import Document
 from domain.errors import DatabaseUnavailable, GedOutcomeUnknown, GedUnavailable
 from ged.cmis import CmisRepository
-from processors.events.archive_copies import ArchiveCopies, ArchivedCopy, named
+from processors.events.archive_copies import ArchiveCopies, ArchivedCopy, copies_in_place
 from storage.postgres.database import PostgresDatabase
-from tests.support.delaying_proxy import LateLine
+from tests.support.delaying_proxy import DelayingProxy
 from tests.support.fakes_archiving import CONTENT, MemoryContent, stored
 from tests.support.memory import MemoryDatabase
 
@@ -57,8 +57,8 @@ async def _with_folder(ged: CmisRepository) -> Document:
 @asynccontextmanager
 async def _late(
     stack: Mapping[str, str], late: float, *, deadline: float
-) -> AsyncIterator[tuple[LateLine, CmisRepository]]:
-    async with LateLine(urlsplit(stack["DPJ_GED_URL"]).netloc, CREATION, late) as line:
+) -> AsyncIterator[tuple[DelayingProxy, CmisRepository]]:
+    async with DelayingProxy(urlsplit(stack["DPJ_GED_URL"]).netloc, CREATION, late) as line:
         repository = a_repository(stack, line.endpoint, deadline=deadline)
         try:
             yield line, repository
@@ -77,7 +77,7 @@ async def _until_whole(copies: ArchiveCopies, document: Document, seconds: float
 
 
 async def _assert_one(ged: CmisRepository, document: Document, copy: ArchivedCopy) -> None:
-    (found,) = await named(ged, document)
+    (found,) = await copies_in_place(ged, document)
     assert found.id == copy.ged_id
     assert b"".join([piece async for piece in ged.read(found.id)]) == CONTENT
 
@@ -105,7 +105,7 @@ async def test_a_creation_that_takes_effect_after_its_sender_gave_up(
         copies = ArchiveCopies(database, MemoryContent(), slow, settle_seconds=5)
         with pytest.raises(GedOutcomeUnknown):
             await copies.put(document, 10)
-        assert await named(ged, document) == []
+        assert await copies_in_place(ged, document) == []
         again = ArchiveCopies(database, MemoryContent(), ged, settle_seconds=5) if by_another else copies
         copy = await _until_whole(again, document)
         assert line.arrived.is_set()

@@ -11,7 +11,7 @@ import pytest
 
 from domain.archive import GedDocument
 from ged.cmis import CmisRepository
-from operations.demo.ged import GedWindow
+from operations.demo.ged import GedClient
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -37,7 +37,7 @@ async def _archive(stack: Mapping[str, str], folder: str) -> str:
 async def test_bytes_and_folder_are_seen(stack: Mapping[str, str]) -> None:
     folder = f"test-{uuid4().hex}"
     object_id = await _archive(stack, folder)
-    with GedWindow(
+    with GedClient(
         stack["DPJ_GED_URL"], stack["DPJ_GED_REPOSITORY"], stack["DPJ_GED_USER"], stack["DPJ_GED_PASSWORD"]
     ) as window:
         assert window.sha256_of(object_id) == hashlib.sha256(CONTENT).hexdigest()

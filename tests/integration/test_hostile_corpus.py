@@ -7,18 +7,18 @@ import unicodedata
 
 import pytest
 
-from domain.personal_texts import Texts
+from domain.personal_texts import ClearTexts
 from rendering.pool import CLOCK_FACTOR
 from tests.support.hostile.cases import JPEG, LIMIT_TIME, THUMBNAIL, Case
 from tests.support.hostile.corpus import GROUPS, all_cases, recorded
-from tests.support.hostile.run import MEMORY_BYTES, TIMEOUT, Gauntlet, Result, a_gauntlet
+from tests.support.hostile.run import MEMORY_BYTES, TIMEOUT, CaseResult, CaseRunner, a_case_runner
 from tests.support.rendering import plain
 
 #: Beside the parser's own time: making the file, taking it in, a child that starts anew; on a busy machine.
 SLACK = 60.0
 
 
-def wrong_in(case: Case, result: Result, ends: dict[str, str]) -> str | None:
+def wrong_in(case: Case, result: CaseResult, ends: dict[str, str]) -> str | None:
     """What is wrong with how a case ended, if anything is."""
     expected = case.end or ends[case.name]
     if result.end != expected and not (case.heavy and result.end == LIMIT_TIME):
@@ -47,7 +47,7 @@ def is_harmless(text: str) -> bool:
     return len(text) <= 1000 and not seen & turning and not any(unicodedata.category(c) in {"Cc", "Cs"} for c in seen)
 
 
-def labels_of(texts: Texts) -> list[str]:
+def labels_of(texts: ClearTexts) -> list[str]:
     return [*texts.tags, *texts.metadata, *texts_of(dict(texts.metadata))]
 
 
@@ -76,7 +76,7 @@ def test_the_same_seeds_make_the_same_files() -> None:
 async def test_hostile_files_come_to_their_expected_end(group: str):
     wrong: list[str] = []
     largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    async with a_gauntlet() as (gauntlet, client):
+    async with a_case_runner() as (gauntlet, client):
         ends = recorded()
         for case in all_cases()[group]:
             found = wrong_in(case, await gauntlet.run(client, case), ends)
@@ -89,7 +89,7 @@ async def test_hostile_files_come_to_their_expected_end(group: str):
     assert wrong == []
 
 
-def within_its_memory(gauntlet: Gauntlet, largest_before: int) -> bool:
+def within_its_memory(gauntlet: CaseRunner, largest_before: int) -> bool:
     """No child ever held more than its cap: neither those that were looked at, nor those that died between two looks."""
     dead = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return 0 < gauntlet.peak <= MEMORY_BYTES and (dead <= MEMORY_BYTES or dead == largest_before)

@@ -15,13 +15,13 @@ from domain.documents import Decision, Document
 from domain.erasure import PERSONAL_FIELDS
 from domain.errors import KeyVersionRetired
 from domain.lifecycle import Status
-from domain.personal_texts import ColumnUse, GivenTexts, PersonalField
+from domain.personal_texts import ColumnUse, PersonalField, UploadedTexts
 from domain.records import IdempotencyRecord
 from domain.refusals import PersonalKeyInUse
 from processors.documents.personal_texts import PersonalTexts
 from processors.documents.reading import DocumentFilter
-from processors.operators.keys import Pace
-from processors.operators.personal_text_keys import PersonalCare, Resealing
+from processors.operators.keys import Throttle
+from processors.operators.personal_text_keys import PersonalKeyAdministration, Resealing
 from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.keys.personal_columns import PostgresPersonalColumns
@@ -29,8 +29,8 @@ from storage.postgres.queries import PostgresQueries
 from tests.integration.test_postgres_wrapped_keys import _Explaining
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier
 from tests.support.fakes_archiving import PlainSeals
-from tests.support.fakes_personal_texts import PlainColumns, real_columns
-from tests.support.memory_personal_texts import MemoryKeyLines
+from tests.support.fakes_personal_texts import ReadableColumnKeys, real_columns
+from tests.support.memory_personal_texts import MemoryColumnKeyStore
 
 NAME = PersonalField.FILE_NAME
 EVERY = frozenset(Status)
@@ -62,17 +62,19 @@ class World:
 
     def __init__(self, postgres: Postgres, database: PostgresDatabase) -> None:
         self.postgres, self.database = postgres, database
-        self.columns = PlainColumns("k1")
+        self.columns = ReadableColumnKeys("k1")
         self.texts = PersonalTexts(self.columns, PlainSeals())
         self.kept = PostgresPersonalColumns(postgres)
         self.queries = PostgresQueries(postgres)
-        self.care = PersonalCare(MemoryKeyLines(self.columns), self.kept, self.texts, database, FixedClock(), "op")
+        self.administration = PersonalKeyAdministration(
+            MemoryColumnKeyStore(self.columns), self.kept, self.texts, database, FixedClock(), "op"
+        )
         self.dossier = a_dossier()
 
     async def add(self, name: str = "Durand.pdf", *, sealed: bool = True, **changes: Any) -> Document:
         document = a_document(self.dossier, original_name=name, **changes)
         if sealed:
-            given = GivenTexts(
+            given = UploadedTexts(
                 file_name=name, email="durand@example.org", depositor_name="M. Durand", metadata={"nom": "Durand"}
             )
             document = replace(document, **self.texts.sealed(document.tenant, document.id, given))
@@ -89,7 +91,7 @@ class World:
             await work.documents.update(old, replace(old, **changes))
 
     async def reseal(self) -> Resealing:
-        return await self.care.reseal(Pace(100_000, lambda: 0.0, asyncio.sleep), lambda _: None)
+        return await self.administration.reseal(Throttle(100_000, lambda: 0.0, asyncio.sleep), lambda _: None)
 
     async def found(self, name: str) -> list[UUID]:
         filters = DocumentFilter(statuses=EVERY, indexes={NAME: self.texts.indexes("acme", NAME, name)})
@@ -174,9 +176,9 @@ async def test_everything_is_sealed_under_the_current_keys(world: World) -> None
     )
     assert await world.kept.uses() == [ColumnUse(None, None, 1), ColumnUse("k1", "l1", 1)]
     assert await world.found("clear.pdf") == []
-    key = await world.care.rotate()
+    key = await world.administration.rotate()
     run = await world.reseal()
-    assert (run.of, run.sealed, run.left, run.failed) == (2, 2, 0, {})
+    assert (run.of, run.sealed, run.remaining, run.failed) == (2, 2, 0, {})
     assert await world.kept.uses() == [ColumnUse(key, "l1", 2)]
     assert await world.found("clear.pdf") == [clear.id]
     row = await world.get(clear.id)
@@ -188,7 +190,7 @@ async def test_everything_is_sealed_under_the_current_keys(world: World) -> None
 
 async def test_a_row_that_somebody_holds_is_passed_over_and_one_that_changed_is_left(world: World) -> None:
     held, changed, free = [await world.add(f"{number}.pdf") for number in range(3)]
-    await world.care.rotate()
+    await world.administration.rotate()
     (use,) = await world.kept.uses()
     page = await world.kept.page(use, None, 10)
     assert {kept.document.id for kept in page} == {held.id, changed.id, free.id}
@@ -199,14 +201,14 @@ async def test_a_row_that_somebody_holds_is_passed_over_and_one_that_changed_is_
         assert await world.kept.replace(pairs) == 1
     assert [(await world.get(one.id)).personal_key for one in (held, changed)] == ["k1", "k1"]
     assert (await world.get(free.id)).personal_key != "k1"
-    assert (await world.reseal()).left == 0
+    assert (await world.reseal()).remaining == 0
     row = await world.get(changed.id)
     assert world.texts.opened_note(row, row.validation_comment) == "meanwhile"
 
 
 async def test_resealing_beside_decisions_loses_none(world: World) -> None:
     documents = [await world.add(f"{number}.pdf") for number in range(40)]
-    await world.care.rotate()
+    await world.administration.rotate()
 
     async def decide(document: Document) -> None:
         async with world.database.transaction() as work:
@@ -219,7 +221,7 @@ async def test_resealing_beside_decisions_loses_none(world: World) -> None:
         return await world.reseal()
 
     *_, resealed = await asyncio.gather(*(decide(document) for document in documents), run())
-    assert resealed.left == 0 or (await world.reseal()).left == 0
+    assert resealed.remaining == 0 or (await world.reseal()).remaining == 0
     for document in documents:
         row = await world.get(document.id)
         assert row.personal_key == world.columns.sealing[0]
@@ -230,12 +232,12 @@ async def test_a_retired_key_is_taken_from_nobody(world: World) -> None:
     document = await world.add()
     with pytest.raises(PersonalKeyInUse):
         await world.kept.retire(key="k1")
-    late = PersonalTexts(PlainColumns("k1"), PlainSeals())  # a process that has not read its key file again
-    key = await world.care.rotate()
+    late = PersonalTexts(ReadableColumnKeys("k1"), PlainSeals())  # a process that has not read its key file again
+    key = await world.administration.rotate()
     await world.reseal()
-    await world.care.retire("k1", apply=True)
+    await world.administration.retire("k1", apply=True)
     attempt = a_document(world.dossier, Status.PENDING)
-    given = GivenTexts(file_name="a", email="b@c.fr")
+    given = UploadedTexts(file_name="a", email="b@c.fr")
     attempt = replace(attempt, **late.sealed(attempt.tenant, attempt.id, given))
     claim = IdempotencyRecord(
         document_id=attempt.id, object_key=attempt.object_key, metadata_fingerprint="f", content_sha256=None, done=False,
@@ -247,21 +249,21 @@ async def test_a_retired_key_is_taken_from_nobody(world: World) -> None:
     assert row.personal_key == key
     with pytest.raises(asyncpg.PostgresError):
         await world.change(row, **late.sealed(row.tenant, row.id, given))
-    retired = await world.care.rotate(lookup=True)
+    retired = await world.administration.rotate(lookup=True)
     assert retired != "l1"
     await world.reseal()
-    await world.care.retire("l1", apply=True)
+    await world.administration.retire("l1", apply=True)
     with pytest.raises(KeyVersionRetired):
         await world.database.uploads.begin(attempt, None, claim, 60)
 
 
 async def test_a_row_that_is_being_written_is_seen_by_a_retirement(world: World) -> None:
-    columns = PlainColumns("k1")
+    columns = ReadableColumnKeys("k1")
     begun = asyncio.Event()
 
     async def slow() -> None:
         document = a_document(world.dossier)
-        given = GivenTexts(file_name="a", email="b@c.fr")
+        given = UploadedTexts(file_name="a", email="b@c.fr")
         texts = PersonalTexts(columns, PlainSeals())
         document = replace(document, **texts.sealed(document.tenant, document.id, given))
         async with world.database.transaction() as work:
@@ -307,7 +309,7 @@ async def test_kept_answers_lose_their_texts_and_keep_their_order(world: World) 
 async def test_the_roomiest_texts_fit(world: World) -> None:
     document = a_document(world.dossier)
     texts = PersonalTexts(real_columns(), PlainSeals())
-    given = GivenTexts(
+    given = UploadedTexts(
         file_name="🦊" * 255,
         email=f"{'a' * 64}@{'b' * 185}.fr",
         depositor_name="🦊" * 255,

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from domain.errors import DPJError
-from processors.reconcile.run import Repairs
+from processors.reconcile.run import RepairMode
 from tests.support.api_processes import PDF, ApiProcesses
 
 MIB = 1 << 20
@@ -213,9 +213,9 @@ async def test_a_killed_upload_leaves_nothing_once_its_lease_ran_out(hasty: ApiP
     hasty.processes[0].kill()
     uploading.cancel()
     await asyncio.gather(uploading, return_exceptions=True)
-    findings = (await hasty.reconcile(Repairs.SAFE, grace=LEASE + 0.1)).findings
+    findings = (await hasty.reconcile(RepairMode.SAFE, grace=LEASE + 0.1)).findings
     await asyncio.sleep(LEASE)
-    findings += (await hasty.reconcile(Repairs.SAFE, grace=LEASE + 0.1)).findings
+    findings += (await hasty.reconcile(RepairMode.SAFE, grace=LEASE + 0.1)).findings
     assert [(finding.fault.value, finding.repaired) for finding in findings] == [("expired_upload", True)]
     assert await _is_empty(hasty)
     with pytest.raises(DPJError):

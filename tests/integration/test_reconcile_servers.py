@@ -14,14 +14,14 @@ import pytest
 from domain.archive import GedDocument, GedObject
 from domain.documents import Document, Dossier
 from domain.lifecycle import Status
-from domain.reconciliation import Fault
+from domain.reconciliation import DiscrepancyKind
 from ged.cmis import CmisRepository
-from processors.documents.abandoned_objects import Leftovers
-from processors.events.archive_copies import ArchiveCopies, location, named
-from processors.reconcile.ged import ArchivedCopies
-from processors.reconcile.object_store import stored_objects
-from processors.reconcile.run import Reconcile, Repairs
-from processors.reconcile.uploads import expired_uploads, unfinished_puts
+from processors.documents.abandoned_objects import AbandonedObjects
+from processors.events.archive_copies import ArchiveCopies, copies_in_place, location
+from processors.reconcile.ged import GedCopiesCheck
+from processors.reconcile.object_store import check_stored_objects
+from processors.reconcile.run import Reconciliation, RepairMode
+from processors.reconcile.uploads import check_expired_uploads, check_unfinished_puts
 from runtime.wiring.adapters import SystemClock
 from storage.objects.filesystem import FilesystemObjectStore
 from storage.objects.s3 import PART_SIZE, MinioObjectStore
@@ -63,9 +63,13 @@ class Yard:
 
     def __init__(self, postgres: Postgres, database: PostgresDatabase, store: Store, dossier: Dossier) -> None:
         self.postgres, self.database, self.store, self.dossier = postgres, database, store, dossier
-        parts = {"uploads": expired_uploads, "unfinished puts": unfinished_puts, "objects": stored_objects}
+        parts = {
+            "uploads": check_expired_uploads,
+            "unfinished puts": check_unfinished_puts,
+            "objects": check_stored_objects,
+        }
         inventory = PostgresInventory(postgres)
-        self.reconcile = Reconcile(database, inventory, store, SystemClock(), parts, grace_seconds=GRACE)
+        self.reconcile = Reconciliation(database, inventory, store, SystemClock(), parts, grace_seconds=GRACE)
 
     async def add(self, status: Status = Status.STORED, *, put: bool = True) -> Document:
         document_id = uuid4()
@@ -128,23 +132,23 @@ async def test_everything_that_a_crash_leaves_is_found_and_removed(yard: Yard) -
         await _leave_unfinished(yard.store, document.object_key)
     await asyncio.sleep(GRACE + 1.1)  # S3 tells seconds
     before = await yard.keys()
-    told = await yard.reconcile.run(Repairs.NONE)
+    told = await yard.reconcile.run(RepairMode.NONE)
     assert await yard.keys() == before
     found = {(finding.fault, finding.place) for finding in told.findings}
     assert found >= {
-        (Fault.EXPIRED_UPLOAD, expired.object_key),
-        (Fault.UNFINISHED_PUT, parts_of_abandoned.object_key),
-        (Fault.LEFT_OBJECT, abandoned.object_key),
-        (Fault.LEFT_OBJECT, erased.object_key),
-        (Fault.LEFT_OBJECT, f"{stored[0].object_key}.thumbnail-256.aa"),
-        (Fault.UNKNOWN_OBJECT, unknown),
+        (DiscrepancyKind.EXPIRED_UPLOAD, expired.object_key),
+        (DiscrepancyKind.UNFINISHED_PUT, parts_of_abandoned.object_key),
+        (DiscrepancyKind.LEFT_OBJECT, abandoned.object_key),
+        (DiscrepancyKind.LEFT_OBJECT, erased.object_key),
+        (DiscrepancyKind.LEFT_OBJECT, f"{stored[0].object_key}.thumbnail-256.aa"),
+        (DiscrepancyKind.UNKNOWN_OBJECT, unknown),
     }
-    report = await yard.reconcile.run(Repairs.SAFE)
+    report = await yard.reconcile.run(RepairMode.SAFE)
     assert [finding.place for finding in report.findings if not finding.repaired] == [unknown]
-    assert (await yard.reconcile.run(Repairs.ALL)).is_clean
+    assert (await yard.reconcile.run(RepairMode.ALL)).is_clean
     assert await yard.keys() == {one.object_key for one in stored} | {"elsewhere/backup"}
     assert [put async for put in yard.store.unfinished()] == []
-    assert (await yard.reconcile.run(Repairs.NONE)).found == {}
+    assert (await yard.reconcile.run(RepairMode.NONE)).found == {}
     async with yard.postgres.connection() as connection:
         lines = await connection.fetchval("SELECT count(*) FROM outbox WHERE topic = 'dpj.audit.recorded'")
     assert lines == report.repaired.total() + 1
@@ -154,10 +158,10 @@ async def test_documents_without_their_object_are_told(yard: Yard) -> None:
     missing, differing, whole = [await yard.add() for _ in range(3)]
     await yard.store.delete(missing.object_key)
     await yard.store.put(differing.object_key, pieces(b"SEALED"))
-    report = await yard.reconcile.run(Repairs.ALL)
+    report = await yard.reconcile.run(RepairMode.ALL)
     assert {finding.fault: finding.place for finding in report.findings} == {
-        Fault.CONTENT_MISSING: missing.object_key,
-        Fault.CONTENT_DIFFERS: differing.object_key,
+        DiscrepancyKind.CONTENT_MISSING: missing.object_key,
+        DiscrepancyKind.CONTENT_DIFFERS: differing.object_key,
     }
     assert await yard.keys() == {differing.object_key, whole.object_key}
 
@@ -165,7 +169,7 @@ async def test_documents_without_their_object_are_told(yard: Yard) -> None:
 async def test_the_sweep_removes_what_was_begun_too(yard: Yard) -> None:
     document = await yard.add(Status.ABANDONED)
     await _leave_unfinished(yard.store, document.object_key)
-    await Leftovers(yard.store).delete(document.object_key)
+    await AbandonedObjects(yard.store).delete(document.object_key)
     assert [put async for put in yard.store.unfinished(document.object_key)] == []
     assert await yard.keys() == set()
 
@@ -175,7 +179,7 @@ async def test_many_rows_and_objects_agree(yard: Yard, monkeypatch: pytest.Monke
     documents = [await yard.add() for _ in range(60)]
     for document in documents[::7]:
         await yard.store.delete(document.object_key)
-    report = await yard.reconcile.run(Repairs.ALL)
+    report = await yard.reconcile.run(RepairMode.ALL)
     assert (report.rows, report.objects) == (60, 60 - len(documents[::7]))
     assert {finding.document_id for finding in report.findings} == {document.id for document in documents[::7]}
 
@@ -192,17 +196,17 @@ async def test_a_second_copy_in_the_ged_is_removed(
         await work.documents.add(document)
     store = FilesystemObjectStore(tmp_path / "objects")
     await store.prepare()
-    parts = {"GED": ArchivedCopies(two, hours=1)}
-    reconcile = Reconcile(database, PostgresInventory(postgres), store, SystemClock(), parts, grace_seconds=GRACE)
-    (finding,) = (await reconcile.run(Repairs.NONE)).findings
-    assert (finding.fault, finding.place.split()) == (Fault.GED_DOUBLE, doubles)
-    report = await reconcile.run(Repairs.SAFE)
+    parts = {"GED": GedCopiesCheck(two, hours=1)}
+    reconcile = Reconciliation(database, PostgresInventory(postgres), store, SystemClock(), parts, grace_seconds=GRACE)
+    (finding,) = (await reconcile.run(RepairMode.NONE)).findings
+    assert (finding.fault, finding.place.split()) == (DiscrepancyKind.GED_DOUBLE, doubles)
+    report = await reconcile.run(RepairMode.SAFE)
     assert (report.is_clean, report.copies) == (True, 1)
-    (left,) = await named(two, document)
+    (left,) = await copies_in_place(two, document)
     assert left.id == recorded
     await ged.delete(recorded)
-    (finding,) = (await reconcile.run(Repairs.ALL)).findings
-    assert finding.fault is Fault.GED_MISSING
+    (finding,) = (await reconcile.run(RepairMode.ALL)).findings
+    assert finding.fault is DiscrepancyKind.GED_MISSING
     await store.aclose()
 
 

@@ -18,10 +18,10 @@ from domain.errors import ObjectStoreUnavailable, RendererUnavailable
 from domain.renderings import NoThumbnail, Rendered
 from rendering.confinement import Layer
 from rendering.pool import RenderPool
-from tests.support.hostile import compromised_child as taken_over
+from tests.support.hostile import compromised_child
 from tests.support.rendering import offspring, plain, runs, stream
 
-PROGRAM = Path(taken_over.__file__)
+PROGRAM = Path(compromised_child.__file__)
 
 #: Attempt -> how it ends: an errno of the call, or why the child was lost.
 REFUSED = {
@@ -79,7 +79,7 @@ async def goes_on(pool: RenderPool) -> None:
 
 
 def test_every_attempt_has_an_expected_end() -> None:
-    assert set(taken_over.ATTEMPTS) == {*REFUSED, *KILLED, *SAY_TOO_MUCH, *STAY, "spin", "crash", "remember"}
+    assert set(compromised_child.ATTEMPTS) == {*REFUSED, *KILLED, *SAY_TOO_MUCH, *STAY, "spin", "crash", "remember"}
 
 
 async def test_what_libraries_may_try_is_refused_and_the_child_goes_on():
@@ -88,7 +88,7 @@ async def test_what_libraries_may_try_is_refused_and_the_child_goes_on():
         assert ends == REFUSED
         assert len(pool.pids) == 1
         await goes_on(pool)
-    assert not taken_over.FORBIDDEN_FILE.exists()
+    assert not compromised_child.FORBIDDEN_FILE.exists()
 
 
 async def test_what_no_decoder_tries_kills_the_child_and_only_it():
@@ -254,7 +254,7 @@ UNPRIVILEGED = """
 import os
 from rendering import child
 from rendering.confinement import Limits, confine, fence
-child._rehearse(10**8)
+child._warm_up(10**8)
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(65534)
@@ -262,7 +262,7 @@ if os.geteuid() == 0:
 parent, fenced = os.getpid(), fence()
 if os.fork() == 0:
     held = confine(fenced, Limits(512 << 20, 20), parent=parent, sources=[0], sinks=[1])
-    child._rehearse(10**8)
+    child._warm_up(10**8)
     os.write(1, ' '.join(sorted(layer.value for layer in held)).encode())
     os._exit(0)
 os._exit(os.waitstatus_to_exitcode(os.wait()[1]))

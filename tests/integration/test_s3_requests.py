@@ -15,14 +15,14 @@ from minio.credentials import Credentials
 from minio.signer import sign_v4_s3
 
 from domain.errors import ObjectStoreUnavailable
-from storage.objects.s3_requests import S3Requests, Signer
+from storage.objects.s3_requests import S3Requests, SigV4Signer
 
 pytestmark = pytest.mark.full
 
 
 def _requests(stack: Mapping[str, str], endpoint: str | None = None) -> S3Requests:
     endpoint = endpoint or stack["DPJ_MINIO_ENDPOINT"]
-    signer = Signer(endpoint, stack["DPJ_MINIO_ACCESS_KEY"], stack["DPJ_MINIO_SECRET_KEY"], "us-east-1")
+    signer = SigV4Signer(endpoint, stack["DPJ_MINIO_ACCESS_KEY"], stack["DPJ_MINIO_SECRET_KEY"], "us-east-1")
     return S3Requests(endpoint, signer, tls=None, connections=4, deadline=10.0, connect_timeout=3.0)
 
 
@@ -101,7 +101,7 @@ async def test_nobody_there(stack: Mapping[str, str]) -> None:
 def test_signatures_are_those_of_the_vendor() -> None:
     now = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
     digest = hashlib.sha256(b"body").hexdigest()
-    head = Signer("store:9000", "access", "secret", "eu-west-3").head("PUT", "/bucket/a/b.c", digest, 4, now)
+    head = SigV4Signer("store:9000", "access", "secret", "eu-west-3").head("PUT", "/bucket/a/b.c", digest, 4, now)
     headers = {"Host": "store:9000", "x-amz-content-sha256": digest, "x-amz-date": "20260301T123005Z"}
     signed = sign_v4_s3(
         method="PUT",

@@ -28,7 +28,7 @@ from deploy.native.parts.postgres import OF_ROOT
 from deploy.native.parts.registry import Registry
 from deploy.native.report import Silent
 from deploy.native.supervisor import MARK, Supervisor
-from tests.support import listening_sockets as listening
+from tests.support import listening_sockets
 
 EMBEDDED = ["kafka", "postgres", "ged", "smtp"]
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -69,7 +69,7 @@ def sql(found: dict[str, str], statement: str) -> object:
 
 
 def processes(home: Path, name: str) -> set[int]:
-    return listening.marked(MARK, str(home / name))
+    return listening_sockets.marked(MARK, str(home / name))
 
 
 def test_every_part_is_ready(own: stack.Stack) -> None:
@@ -94,10 +94,10 @@ def test_settings_lead_to_the_servers(own: stack.Stack) -> None:
 
 
 def test_listens_on_loopback_only(own: stack.Stack, home: Path) -> None:
-    found = listening.addresses(processes(home, "own"))
+    found = listening_sockets.addresses(processes(home, "own"))
     ports = {port for _, port in found}
     assert {int(row.address.rpartition(":")[2]) for row in own.rows} <= ports
-    assert [address for address in found if not listening.is_loopback(address[0])] == []
+    assert [address for address in found if not listening_sockets.is_loopback(address[0])] == []
 
 
 def test_no_one_else_can_read_what_the_stack_keeps(own: stack.Stack, home: Path) -> None:

@@ -18,7 +18,7 @@ from deploy.native.parts import postgres
 from deploy.native.parts.kafka import Kafka
 from deploy.native.parts.postgres import Postgres
 from deploy.native.report import Silent
-from deploy.native.site import Site
+from deploy.native.site import StackSite
 from deploy.native.supervisor import Supervisor
 
 pytestmark = pytest.mark.skipif(not programs.wheels_run_here(), reason="no wheels for this machine")
@@ -26,7 +26,7 @@ AS_ROOT = os.geteuid() == 0
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StackSite]:
     monkeypatch.setenv("DPJ_HOME", str(tmp_path))
     monkeypatch.setenv("DPJ_STACK_PREFER", "wheels")
     made = site.load_or_create("wheels", "embedded")
@@ -45,7 +45,7 @@ def owner_of(process: int) -> str:
     return pwd.getpwuid(Path(f"/proc/{process}").stat().st_uid).pw_name
 
 
-async def a_row(here: Site) -> tuple[int, str]:
+async def a_row(here: StackSite) -> tuple[int, str]:
     connection = await asyncpg.connect(Postgres().dsn(here))
     try:
         await connection.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS a")
@@ -54,7 +54,7 @@ async def a_row(here: Site) -> tuple[int, str]:
         await connection.close()
 
 
-def launched(here: Site) -> dict[str, int]:
+def launched(here: StackSite) -> dict[str, int]:
     """The processes' ids by part."""
     supervisor = Supervisor(here.folder)
     Launch(here, supervisor, Silent(), [Kafka(), Postgres()], frozenset()).run()
@@ -62,7 +62,7 @@ def launched(here: Site) -> dict[str, int]:
 
 
 @pytest.mark.timeout(600)
-def test_they_come_up_answer_and_keep_their_data(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_come_up_answer_and_keep_their_data(here: StackSite, monkeypatch: pytest.MonkeyPatch) -> None:
     # A minimal machine has no account of PostgreSQL's.
     monkeypatch.setattr(postgres, "ACCOUNTS", ("nobody",))
     running = launched(here)

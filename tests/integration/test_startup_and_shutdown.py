@@ -25,7 +25,7 @@ import httpx
 import pytest
 from minio import Minio
 
-from tests.support.interruptible_proxies import Lines, free_ports
+from tests.support.interruptible_proxies import InterruptibleProxies, free_ports
 from tests.support.pipeline import ROOT, metadata, small_pdf, wait_for
 
 NEEDS = {
@@ -102,7 +102,7 @@ class Started:
 class Processes:
     """Starts processes with the stack's settings, led over ``lines``, and kills what is left at the end."""
 
-    def __init__(self, settings: Mapping[str, str], lines: Lines, folder: Path) -> None:
+    def __init__(self, settings: Mapping[str, str], lines: InterruptibleProxies, folder: Path) -> None:
         self._base = free_ports(len(NEEDS) + 1)
         self._settings = {
             **{key: value for key, value in settings.items() if key.startswith("DPJ_")},
@@ -126,17 +126,17 @@ class Processes:
 
 
 @pytest.fixture
-def lines(stack: Mapping[str, str]) -> Iterator[Lines]:
+def lines(stack: Mapping[str, str]) -> Iterator[InterruptibleProxies]:
     from runtime.config.settings import load_settings
     from runtime.processes.local_stack import prepare
 
     prepare(load_settings(stack["DPJ_STACK_NAME"]), lambda _: None)
-    with Lines(stack) as lines:
+    with InterruptibleProxies(stack) as lines:
         yield lines
 
 
 @pytest.fixture
-def processes(stack: Mapping[str, str], lines: Lines, tmp_path: Path) -> Iterator[Processes]:
+def processes(stack: Mapping[str, str], lines: InterruptibleProxies, tmp_path: Path) -> Iterator[Processes]:
     started = Processes(stack, lines, tmp_path)
     try:
         yield started
@@ -145,7 +145,7 @@ def processes(stack: Mapping[str, str], lines: Lines, tmp_path: Path) -> Iterato
 
 
 def test_processes_start_with_everything_away_say_so_once_and_get_ready_by_themselves(
-    processes: Processes, lines: Lines
+    processes: Processes, lines: InterruptibleProxies
 ) -> None:
     api = processes.start("api")
     others = {words: processes.start(words) for words in NEEDS}
@@ -181,7 +181,7 @@ def test_sigterm_ends_a_process_that_waits_for_everything_at_once(processes: Pro
 
 
 def test_an_outage_opens_the_circuit_answers_at_once_and_ends_within_seconds(
-    processes: Processes, lines: Lines, stack: Mapping[str, str]
+    processes: Processes, lines: InterruptibleProxies, stack: Mapping[str, str]
 ) -> None:
     lines.up("postgresql", "schema_registry", "object_store", "keyring", "kafka")
     api, worker = processes.start("api"), processes.start("worker integrity")
@@ -195,7 +195,7 @@ def test_an_outage_opens_the_circuit_answers_at_once_and_ends_within_seconds(
     uploads.close()
 
 
-def _outage(api: Started, worker: Started, lines: Lines, uploads: Uploads, dependency: str) -> None:
+def _outage(api: Started, worker: Started, lines: InterruptibleProxies, uploads: Uploads, dependency: str) -> None:
     lines.down(dependency)
     wait_for(lambda: _circuit(api, dependency, uploads) == "open", "the API's circuit is open", PATIENCE)
     wait_for(lambda: worker.get()[1]["circuits"][dependency] == "open", "the worker's circuit is open", PATIENCE)
@@ -214,7 +214,7 @@ def _outage(api: Started, worker: Started, lines: Lines, uploads: Uploads, depen
 
 
 def test_uploads_under_way_end_or_are_cut_with_nothing_left(
-    processes: Processes, lines: Lines, stack: Mapping[str, str]
+    processes: Processes, lines: InterruptibleProxies, stack: Mapping[str, str]
 ) -> None:
     lines.up("postgresql", "schema_registry", "object_store", "keyring")
     api = processes.start("api")

@@ -21,14 +21,14 @@ from domain.erasure import LegalBasis
 from domain.events import AuditRecorded
 from domain.subjects import Legibility
 from ingest_api.presenters import document_body
-from processors.audit.reading import AuditReading, ReadEntry
+from processors.audit.reading import AuditEntryReader, OpenedAuditEntry
 from processors.documents.callers import Caller
 from processors.documents.intake import Intake
-from processors.documents.reading import Reading
-from processors.documents.upload_attempts import Attempts
+from processors.documents.reading import DocumentReader
+from processors.documents.upload_attempts import UploadAttempts
 from processors.documents.validation import Validation
-from processors.retention.erasure_request import Erasing
-from processors.retention.legal_holds import Keeping
+from processors.retention.erasure_request import ErasureRequests
+from processors.retention.legal_holds import RetentionActions
 from schemas.codec import EventCodec
 from storage.postgres.connections import prepare_connection
 from storage.postgres.database import Postgres, PostgresDatabase
@@ -38,7 +38,7 @@ from tests.integration.test_audit_checkpoints import Site
 from tests.support.audit_histories import verified
 from tests.support.audit_lines import a_line
 from tests.support.builders import a_dossier
-from tests.support.fakes_intake import Bench, PrefixSniffer
+from tests.support.fakes_intake import IntakeBench, PrefixSniffer
 
 PORTAL_IP, AGENT = "198.51.100.77", "Navigateur de Durand/1"
 
@@ -48,18 +48,18 @@ class OnServers:
 
     def __init__(self, site: Site, codec: EventCodec) -> None:
         self.site, self.codec = site, codec
-        self.bench = Bench()
+        self.bench = IntakeBench()
         self.personal = self.bench.personal
         database, clock = site.database, site.clock
         self.dossier = a_dossier(tenant=site.tenant)
-        self.attempts = Attempts(database, self.bench.content, clock, lease_seconds=60.0)
+        self.attempts = UploadAttempts(database, self.bench.content, clock, lease_seconds=60.0)
         texts = self.bench.texts
         self.intake = Intake(database, self.bench.content, self.attempts, PrefixSniffer(), self.personal, texts, clock)
         queries = PostgresQueries(site.postgres)
-        self.reading = Reading(database, queries, self.bench.content, self.personal, clock)
+        self.reading = DocumentReader(database, queries, self.bench.content, self.personal, clock)
         self.validation = Validation(database, self.personal, texts, clock)
-        self.keeping = Keeping(database, self.personal, clock)
-        self.erasing = Erasing(database, self.personal, clock)
+        self.keeping = RetentionActions(database, self.personal, clock)
+        self.erasing = ErasureRequests(database, self.personal, clock)
         self.moved: set[int] = set()
 
     def caller(self, *roles: Role, subject: str = "durand") -> Caller:
@@ -90,10 +90,10 @@ class OnServers:
                 lines.append(event)
         await self.site.write(*lines)
 
-    async def look(self, document_id: UUID, personal: PersonalDataKeys | None = None) -> list[ReadEntry]:
+    async def look(self, document_id: UUID, personal: PersonalDataKeys | None = None) -> list[OpenedAuditEntry]:
         reader = PostgresSubjectKeyReader(self.site.postgres)
         parts = (self.site.history, reader, personal or self.personal, self.site.database, self.site.clock)
-        async with aclosing(AuditReading(*parts, "u-auditor").about(self.site.tenant, document_id, "A-1")) as found:
+        async with aclosing(AuditEntryReader(*parts, "u-auditor").about(self.site.tenant, document_id, "A-1")) as found:
             return [entry async for entry in found]
 
 
@@ -122,7 +122,7 @@ async def test_an_erasure_takes_the_addresses_and_leaves_the_signed_log_as_it_wa
         await servers.reading.document(servers.caller(), one)
     await servers.reading.page(servers.caller())
     await servers.audit()
-    await servers.site.checkpointer.move()
+    await servers.site.checkpointer.run_once()
     before = await servers.look(document)
     assert [(one.action, one.ip.text, one.user_agent.text) for one in before] == [
         ("document.stored", PORTAL_IP, AGENT),
@@ -133,7 +133,7 @@ async def test_an_erasure_takes_the_addresses_and_leaves_the_signed_log_as_it_wa
     await servers.erase(document)
     await servers.erase(document)
     await servers.audit()
-    await servers.site.checkpointer.move()
+    await servers.site.checkpointer.run_once()
     after = await servers.look(document)
     assert [one.ip.legibility for one in after[:2]] == [Legibility.ERASED] * 2
     assert [one.user_agent.text for one in after[:2]] == [None] * 2
@@ -142,7 +142,7 @@ async def test_an_erasure_takes_the_addresses_and_leaves_the_signed_log_as_it_wa
 
     assert [entry.body for entry in await servers.site.entries()][: len(signed)] == signed
     report = await servers.site.report()
-    assert report.intact, report.told
+    assert report.intact, report.report_lines
     assert report.chains[0].signed == report.chains[0].verified == len(await servers.site.entries())
     folder = await servers.site.exported(tmp_path / "export")
     kept = tmp_path / "keys.json"

@@ -16,13 +16,13 @@ from aiosmtpd.handlers import Message
 
 from deploy.native import certificates
 from deploy.native.certificates import Pair
-from deploy.native.site import Site
+from deploy.native.site import StackSite
 from domain.documents import Language
 from domain.errors import IdentityUnavailable, MailUnavailable
 from domain.mail import OutgoingMail, RenderedMail
 from ingest_api.jwks import jwks_source
 from notifications.email_smtp import SmtpMailSender, Tls
-from runtime.config.certificate_errors import distrust
+from runtime.config.certificate_errors import certificate_error
 from tests.support.tls_handshakes import serving, trusting
 
 MAIL = OutgoingMail(
@@ -47,7 +47,7 @@ class Kept(Message):
 def issued(folder: Path) -> tuple[Path, Pair]:
     """An authority, and a certificate of it."""
     (folder / "keys").mkdir(parents=True)
-    here = Site("one", folder, "full", {"id": "x", "tls": True})
+    here = StackSite("one", folder, "full", {"id": "x", "tls": True})
     certificates.ensure(here, ["mail"])
     return certificates.authority_file(here), certificates.pair(here, "mail")
 
@@ -83,7 +83,7 @@ async def test_a_mail_server_of_another_authority_gets_no_mail(tmp_path: Path) -
     kept = Kept()
     with mail_server(kept, serving(pair.certificate, pair.key)) as port, pytest.raises(MailUnavailable) as refused:
         await sender(port, Tls.STARTTLS, other).send(MAIL)
-    assert distrust(refused.value) == "unable to get local issuer certificate"
+    assert certificate_error(refused.value) == "unable to get local issuer certificate"
     assert kept.count == 0
 
 
@@ -113,4 +113,4 @@ async def test_a_providers_keys_come_from_whom_we_trust_alone(tmp_path: Path) ->
         for tls in (trusting(other), None):
             with pytest.raises(IdentityUnavailable) as refused:
                 await jwks_source(url, tls=tls)()
-            assert distrust(refused.value) == "unable to get local issuer certificate"
+            assert certificate_error(refused.value) == "unable to get local issuer certificate"

@@ -29,17 +29,17 @@ from deploy.native import certificates, site
 from deploy.native import stack as native
 from deploy.native.certificates import Pair
 from deploy.native.parts.toxiproxy import listening_port
-from deploy.native.site import Site as StackSite
+from deploy.native.site import StackSite
 from deploy.native.supervisor import Supervisor
 from domain.errors import BrokerUnavailable, DPJError, KeyringUnavailable, RegistryUnavailable
 from notifications.email_smtp import SmtpMailSender, Tls
 from operations.kafka.lag import measure
-from runtime.config.certificate_errors import distrust
+from runtime.config.certificate_errors import certificate_error
 from runtime.config.settings import Settings
 from runtime.config.transport import client_tls, https_tls, kafka_security, kafka_tls
 from runtime.wiring.site import Site
 from schemas.registry import SchemaRegistry
-from storage.redis.rate_limit_counts import RedisCounting
+from storage.redis.rate_limit_counts import RedisCallCounter
 from streams.apps import ConsumerSettings
 from streams.consumer import ConsumerRunner
 from streams.librdkafka import create_producer
@@ -222,7 +222,7 @@ CHECKS: dict[str, Check] = {
     "postgresql": lambda made: made.postgres.check(),
     "registry": lambda made: _register_nothing(made.settings),
     "object store": lambda made: made.object_store.check(),
-    "checkpoints": lambda made: made.proofs.checkpoints.check(),
+    "checkpoints": lambda made: made.signing.checkpoints.check(),
     "keyring": lambda made: made._keyring.check(),
     "mongodb": lambda made: made._mongo.check(),
     "ged": lambda made: made.ged_repository.check(),
@@ -282,7 +282,7 @@ async def test_a_wrong_authority_is_an_outage_that_says_why(running: Running, na
         await asyncio.sleep(0.05)  # transports of failed handshakes close at the loop's next turns
     assert refused.value.code.endswith("_unavailable")
     if name != "kafka":  # whose client says it to its log alone
-        assert distrust(refused.value) in {
+        assert certificate_error(refused.value) in {
             "unable to get local issuer certificate",
             "self-signed certificate in certificate chain",
         }
@@ -332,7 +332,7 @@ async def test_a_client_told_to_speak_in_clear_is_not_let_in(running: Running) -
 async def test_quotas_are_counted_over_tls(running: Running) -> None:
     from limits import RateLimitItemPerMinute
 
-    counting = RedisCounting(running.values["DPJ_REDIS_URL"])
+    counting = RedisCallCounter(running.values["DPJ_REDIS_URL"])
     try:
         assert await counting.hit(RateLimitItemPerMinute(5), "tls") is not None
     finally:
@@ -354,7 +354,7 @@ async def test_an_expired_certificate_is_an_outage_that_says_why(running: Runnin
         settings = running.settings(registry_url=f"https://{LOOPBACK}:{server.sockets[0].getsockname()[1]}")
         with pytest.raises(RegistryUnavailable) as refused:
             await _register_nothing(settings)
-    assert distrust(refused.value) == "certificate has expired"
+    assert certificate_error(refused.value) == "certificate has expired"
 
 
 # --- renewal: last, because it starts a server again -----------------------------------------------------------------

@@ -19,7 +19,7 @@ from ingest_api.app import create_app, routes_only
 from ingest_api.dependencies import ApiDependencies
 from ingest_api.openapi import document_of
 from ingest_api.tokens import Identity
-from tests.support.fakes_intake import PDF, Bench
+from tests.support.fakes_intake import PDF, IntakeBench
 
 BOUNDARY = "b0undary"
 
@@ -45,7 +45,7 @@ def _routes() -> Sequence[BaseRoute]:
     return routes_only().router.routes
 
 
-def an_app(bench: Bench, **changes: Any) -> FastAPI:
+def an_app(bench: IntakeBench, **changes: Any) -> FastAPI:
     """The application around ``bench``; ``changes`` are fields of ApiDependencies. All share their routes, which hold nothing of it."""
     app = create_app(
         ApiDependencies(
@@ -55,11 +55,11 @@ def an_app(bench: Bench, **changes: Any) -> FastAPI:
             texts=bench.texts,
             validation=bench.validation,
             dossiers=bench.dossiers,
-            revoking=bench.revoking,
+            revocation=bench.revocation,
             links=bench.links,
             receipts=bench.receipts,
-            erasing=bench.erasing,
-            keeping=bench.keeping,
+            erasure_requests=bench.erasure_requests,
+            retention=bench.retention,
             **{"authenticator": NamedTokens(), "registry": CollectorRegistry(), **changes},
         ),
         document_of,
@@ -74,7 +74,7 @@ async def a_client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def metadata_of(bench: Bench, **changes: Any) -> dict[str, Any]:
+def metadata_of(bench: IntakeBench, **changes: Any) -> dict[str, Any]:
     base = {
         "type": "CNI",
         "dossier_id": str(bench.dossier.id),
@@ -98,7 +98,7 @@ FORM_TYPE = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
 async def post_document(
-    client: httpx.AsyncClient, bench: Bench, content: bytes = PDF, *, key: str | None = None, **changes: Any
+    client: httpx.AsyncClient, bench: IntakeBench, content: bytes = PDF, *, key: str | None = None, **changes: Any
 ) -> httpx.Response:
     headers = {**bearer(), **FORM_TYPE, **({"Idempotency-Key": key} if key else {})}
     body = form_head(metadata_of(bench, **changes)) + content + FORM_END

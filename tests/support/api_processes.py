@@ -22,7 +22,7 @@ import httpx
 
 from domain.documents import Role
 from ingest_api.tokens import issue_token
-from processors.reconcile.run import Repairs, Report
+from processors.reconcile.run import ReconcileReport, RepairMode
 from runtime.config.settings import Settings
 from runtime.wiring.keyrings import create_tenant_keys
 from runtime.wiring.site import Site
@@ -162,7 +162,7 @@ class ApiProcesses:
         async with self.site.postgres.connection() as connection:
             return list(await connection.fetch(query, *arguments))
 
-    async def reconcile(self, repairs: Repairs = Repairs.ALL, *, grace: float) -> Report:
+    async def reconcile(self, repairs: RepairMode = RepairMode.ALL, *, grace: float) -> ReconcileReport:
         return await self.site.reconcile(grace=grace, ged_hours=0).run(repairs)
 
     async def keys(self) -> list[str]:

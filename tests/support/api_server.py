@@ -16,25 +16,25 @@ import uvloop
 from crypto.envelope import Envelope
 from ingest_api.sniffing import MagicSniffer
 from processors.documents.content import EncryptedContent
-from processors.documents.reading import Reading
-from processors.documents.upload_attempts import Attempts
+from processors.documents.reading import DocumentReader
+from processors.documents.upload_attempts import UploadAttempts
 from runtime.processes.serving import api_server
 from storage.objects.filesystem import FilesystemObjectStore
 from tests.support.api import an_app
-from tests.support.fakes_intake import Bench, a_rule
+from tests.support.fakes_intake import IntakeBench, a_rule
 from tests.support.keyrings import a_keyring
 
 LARGEST = 2 << 30
 
 
-def a_bench(folder: Path) -> Bench:
+def a_bench(folder: Path) -> IntakeBench:
     """A bench whose content lies in files."""
-    bench = Bench()
+    bench = IntakeBench()
     store = FilesystemObjectStore(folder / "objects")
     bench.content = EncryptedContent(store, Envelope(), a_keyring(folder / "keyring.json", "acme"))
-    bench.attempts = Attempts(bench.database, bench.content, bench.clock)
+    bench.attempts = UploadAttempts(bench.database, bench.content, bench.clock)
     bench.intake = bench.an_intake(MagicSniffer())
-    bench.reading = Reading(bench.database, bench.database, bench.content, bench.personal, bench.clock)
+    bench.reading = DocumentReader(bench.database, bench.database, bench.content, bench.personal, bench.clock)
     bench.database.rows.types["BIG"] = a_rule("BIG", max_size_bytes=LARGEST)
     return bench
 

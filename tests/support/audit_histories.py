@@ -12,13 +12,13 @@ from domain.audit_chain import ChainEntry, StoredEntry
 from domain.checkpoints import Checkpoint, SignedCheckpoint, first_previous
 from domain.merkle import RightEdge, leaf_hash
 from operations.audit.export import export_audit, key_set
-from tests.support.audit_lines import WaitingEntries
+from tests.support.audit_lines import MemoryUnflushedEntries
 from tests.support.builders import NOW
 from tests.support.memory_audit_trees import MemoryCheckpointStore, MemorySigner
 from verifier import dpj_verify
 
 
-class Entries:
+class ListedEntries:
     """An audit store that holds these entries."""
 
     def __init__(self, entries: Sequence[ChainEntry]) -> None:
@@ -59,7 +59,7 @@ async def exported(folder: Path, chain: Sequence[ChainEntry], checkpoints: Seque
     for one in checkpoints:
         await store.put(one.checkpoint.tenant, one.checkpoint.size, one.content)
     keys = [MemorySigner().public]
-    await export_audit("acme", folder, Entries(chain), WaitingEntries(), store, keys)
+    await export_audit("acme", folder, ListedEntries(chain), MemoryUnflushedEntries(), store, keys)
     return folder
 
 

@@ -45,7 +45,7 @@ def chain_of(lines: Sequence[AuditRecorded], tenant: str = "acme") -> list[Chain
 
 
 @dataclass
-class WaitingEntries:
+class MemoryUnflushedEntries:
     """Heads and waiting entries, as PostgreSQL keeps them. ``removed`` lists what was forgotten, by tenant and number;
     ``lines`` counts those without a place."""
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 from domain.documents import Document, DocumentType, Dossier, Language, Rendition, Step
 from domain.erasure import Erasure, LegalBasis
 from domain.keys import WrappedKey
-from domain.lifecycle import GOING, Status
+from domain.lifecycle import ERASURE_STATES, Status
 from domain.records import IdempotencyRecord
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -95,7 +95,7 @@ def a_document(dossier: Dossier | None = None, status: Status = Status.STORED, *
             "mime_type": "application/pdf",
             "size": 12_345,
             "sha256": "a" * 64,
-            "wrapped_key": None if status in GOING else WRAPPED,
+            "wrapped_key": None if status in ERASURE_STATES else WRAPPED,
             "object_etag": "etag-1",
             "object_size": 12_500,
             "deposited_at": NOW,

@@ -10,12 +10,12 @@ from uuid import UUID
 
 from domain.audit_chain import ChainEntry
 from domain.documents import Document, Dossier
-from processors.audit.chaining import WaitingLines
+from processors.audit.chaining import UnchainedLines
 from processors.documents.reading import DocumentQueries
 from processors.ports.database import Database, HeldLock
-from storage.postgres.audit.chain import PostgresAuditPending, PostgresAuditWaiting
+from storage.postgres.audit.chain import PostgresUnchainedLines, PostgresUnflushedEntries
 from streams.delivery import Inbox
-from tests.support.memory import MemoryAuditWaiting, MemoryDatabase
+from tests.support.memory import MemoryDatabase, MemoryUnchainedLines
 
 GONE = -1.0  # a lease that ran out before it began
 LONG = 60.0
@@ -26,7 +26,7 @@ class Rolled(Exception):
 
 
 @dataclass
-class Site:
+class DatabaseBackend:
     """One implementation with the dossier that tests use."""
 
     database: Database
@@ -50,10 +50,10 @@ class Site:
             return await work.documents.get(document_id)
 
     @property
-    def waiting(self) -> WaitingLines:
-        return MemoryAuditWaiting(self.memory) if self.memory else PostgresAuditWaiting(self.postgres)
+    def waiting(self) -> UnchainedLines:
+        return MemoryUnchainedLines(self.memory) if self.memory else PostgresUnchainedLines(self.postgres)
 
     async def pending(self, tenant: str) -> Sequence[ChainEntry]:
         if self.memory:
             return [entry for entry in self.memory.rows.pending if entry.tenant == tenant]
-        return await PostgresAuditPending(self.postgres).first(tenant, 1000)
+        return await PostgresUnflushedEntries(self.postgres).first(tenant, 1000)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 
-class LateLine:
+class DelayingProxy:
     """Passes everything, but a request that contains ``mark``: that one is taken whole, and passed on ``late`` seconds
     later, its sender there or not; its answer goes nowhere. ``arrived`` is set once the server has answered it. Only
     the first ``times`` such requests are late."""

@@ -20,7 +20,7 @@ from domain.events import (
     DocumentValidated,
 )
 from domain.mail import OutgoingMail, RenderedMail
-from domain.subjects import Field, Subject
+from domain.subjects import SealedAuditField, Subject
 from tests.support.builders import NOW, a_document
 
 CONTENT = b"%PDF-1.7 " + bytes(range(256)) * 4
@@ -97,7 +97,7 @@ class MemoryContent:
 
 
 @dataclass
-class Held:
+class MemoryGedObject:
     id: str
     content: bytes | None
     document: GedDocument | None = None
@@ -110,7 +110,7 @@ class MemoryGed:
     """
 
     def __init__(self) -> None:
-        self.objects: list[tuple[Path, Held]] = [((), Held("root", None))]
+        self.objects: list[tuple[Path, MemoryGedObject]] = [((), MemoryGedObject("root", None))]
         self.calls: list[str] = []
         self.crash: dict[str, Exception] = {}
         self.tells_sizes = True
@@ -118,14 +118,14 @@ class MemoryGed:
         self.loses_folder_once = False
         self.loses_folders = False
 
-    def documents(self) -> list[tuple[Path, Held]]:
+    def documents(self) -> list[tuple[Path, MemoryGedObject]]:
         return [(path, held) for path, held in self.objects if held.content is not None]
 
     def folders(self) -> list[Path]:
         return [path for path, held in self.objects if held.content is None]
 
     def put(self, path: Path, content: bytes) -> str:
-        held = Held(uuid4().hex, content)
+        held = MemoryGedObject(uuid4().hex, content)
         self.objects.append((path, held))
         return held.id
 
@@ -134,7 +134,7 @@ class MemoryGed:
         if name in self.crash:
             raise self.crash.pop(name)
 
-    def _as_object(self, held: Held) -> GedObject:
+    def _as_object(self, held: MemoryGedObject) -> GedObject:
         size = len(held.content) if held.content is not None and self.tells_sizes else None
         return GedObject(held.id, size)
 
@@ -151,7 +151,7 @@ class MemoryGed:
     async def create_folder(self, path: Sequence[str]) -> None:
         self._call("create_folder")
         assert tuple(path[:-1]) in self.folders()
-        self.objects.append((tuple(path), Held(uuid4().hex, None)))
+        self.objects.append((tuple(path), MemoryGedObject(uuid4().hex, None)))
 
     async def create(
         self, folder: Sequence[str], document: GedDocument, content: AsyncIterable[bytes]
@@ -159,13 +159,13 @@ class MemoryGed:
         self._call("create")
         if self.loses_folder_once or self.loses_folders:
             self.loses_folder_once = False
-            self.objects = [((), Held("root", None))]
+            self.objects = [((), MemoryGedObject("root", None))]
         if tuple(folder) not in self.folders():
             return None
         received = b"".join([piece async for piece in content])
         if len(received) != document.size:
             raise ArchiveMismatch
-        held = Held(uuid4().hex, received[::-1] if self.mangles else received, document)
+        held = MemoryGedObject(uuid4().hex, received[::-1] if self.mangles else received, document)
         self.objects.append(((*folder, document.name), held))
         self._call("created")
         return self._as_object(held)
@@ -177,7 +177,7 @@ class MemoryGed:
                 yield held.content[:100]
                 yield held.content[100:]
 
-    async def described(self, object_id: str) -> str | None:
+    async def description_of(self, object_id: str) -> str | None:
         self._call("described")
         found = [held for _, held in self.objects if held.id == object_id and held.content is not None]
         if not found:
@@ -233,10 +233,12 @@ class PlainSubjectSeals:
     def new(self, subject: Subject) -> str:
         return f"key-{subject.tenant}-{subject.id}"
 
-    def seal(self, wrapped: str, subject: Subject, fields: Mapping[Field, str]) -> Mapping[Field, str]:
+    def seal(
+        self, wrapped: str, subject: Subject, fields: Mapping[SealedAuditField, str]
+    ) -> Mapping[SealedAuditField, str]:
         return {field: f"{wrapped}:{field.value}:{text}" for field, text in fields.items()}
 
-    def unseal(self, wrapped: str, subject: Subject, field: Field, sealed: str) -> str:
+    def unseal(self, wrapped: str, subject: Subject, field: SealedAuditField, sealed: str) -> str:
         if not sealed.startswith(f"{wrapped}:{field.value}:"):
             raise WrongKey
         return sealed.removeprefix(f"{wrapped}:{field.value}:")

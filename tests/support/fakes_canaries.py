@@ -19,13 +19,13 @@ class MemoryCanaries:
         newest = max(of_key, key=lambda one: one.wrapped.key_version, default=None)
         return self.held.get((wrapped.scheme, wrapped.key_name, wrapped.key_version), newest)
 
-    async def keep(self, canary: Canary) -> Canary:
+    async def put_if_absent(self, canary: Canary) -> Canary:
         if self.away:
             raise DatabaseUnavailable
         wrapped = canary.wrapped
         return self.held.setdefault((wrapped.scheme, wrapped.key_name, wrapped.key_version), canary)
 
-    async def some(self, limit: int) -> list[Canary]:
+    async def sample(self, limit: int) -> list[Canary]:
         if self.away:
             raise DatabaseUnavailable
         return list(self.held.values())[:limit]

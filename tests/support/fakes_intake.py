@@ -15,22 +15,22 @@ from crypto.signatures import verifies
 from domain.documents import Document, DocumentType, Dossier, Language, Role, Step
 from domain.events import AuditRecorded, Event
 from domain.lifecycle import Status
-from domain.subjects import Field, Subject, subject_of
+from domain.subjects import SealedAuditField, Subject, subject_of
 from ingest_api.presenters import document_body
 from processors.audit.receipts import Receipts
 from processors.documents.callers import Caller
 from processors.documents.content import EncryptedContent
 from processors.documents.dossiers import DossierFiles
-from processors.documents.intake import Intake, Receipt, Sniffer, Upload
+from processors.documents.intake import Intake, Sniffer, Upload, UploadResult
 from processors.documents.links import DocumentLinks
 from processors.documents.personal_texts import PersonalTexts
-from processors.documents.reading import Reading
-from processors.documents.revocations import RevokedTokens, Revoking
+from processors.documents.reading import DocumentReader
+from processors.documents.revocations import RevokedTokens, TokenRevocation
 from processors.documents.search import DocumentSearch
-from processors.documents.upload_attempts import AbandonedSweep, Attempts
+from processors.documents.upload_attempts import AbandonedSweep, UploadAttempts
 from processors.documents.validation import Validation
-from processors.retention.erasure_request import Erasing
-from processors.retention.legal_holds import Keeping
+from processors.retention.erasure_request import ErasureRequests
+from processors.retention.legal_holds import RetentionActions
 from tests.support.builders import FixedClock, a_type
 from tests.support.fakes_content import MemoryKeyring, MemoryObjectStore, pieces
 from tests.support.fakes_personal_texts import real_columns
@@ -45,17 +45,17 @@ LONGEST_LINK = 3_600
 PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + b"content of a paper\n" * 20
 
 
-def opened(bench: Bench, line: AuditRecorded) -> tuple[str, str]:
+def opened(bench: IntakeBench, line: AuditRecorded) -> tuple[str, str]:
     """Address and user agent of a line about a document, with the key that its subject has now."""
     subject = Subject(line.tenant, UUID(line.entity_id))
     wrapped = bench.database.rows.subject_keys[subject].wrapped
     assert wrapped is not None
     seals = bench.personal.subjects
-    ip = seals.unseal(wrapped, subject, Field.IP, line.ip_sealed or "")
-    return ip, seals.unseal(wrapped, subject, Field.USER_AGENT, line.user_agent_sealed or "")
+    ip = seals.unseal(wrapped, subject, SealedAuditField.IP, line.ip_sealed or "")
+    return ip, seals.unseal(wrapped, subject, SealedAuditField.USER_AGENT, line.user_agent_sealed or "")
 
 
-class HandClock(FixedClock):
+class SteppingClock(FixedClock):
     """Moves a little at each look, so that no two rows have the same time."""
 
     def __init__(self) -> None:
@@ -83,11 +83,11 @@ def a_rule(code: str = "CNI", **changes: Any) -> DocumentType:
     return a_type(code, **{"allowed_formats": frozenset({"application/pdf"}), "max_size_bytes": 1 << 20, **changes})
 
 
-class Bench:
+class IntakeBench:
     """All use cases over memory, one dossier with one step, and callers."""
 
     def __init__(self, *, lease_seconds: float = 60.0) -> None:
-        self.clock = HandClock()
+        self.clock = SteppingClock()
         self.database = MemoryDatabase(self.clock)
         self.objects = MemoryObjectStore()
         self.keyring = MemoryKeyring()
@@ -95,16 +95,16 @@ class Bench:
         self.columns = real_columns()
         self.texts = PersonalTexts(self.columns, self.personal)
         self.content = EncryptedContent(self.objects, Envelope(), self.keyring)
-        self.attempts = Attempts(self.database, self.content, self.clock, lease_seconds=lease_seconds)
+        self.attempts = UploadAttempts(self.database, self.content, self.clock, lease_seconds=lease_seconds)
         self.sweep = AbandonedSweep(self.database, self.content)
         self.intake = self.an_intake(PrefixSniffer())
-        self.reading = Reading(self.database, self.database, self.content, self.personal, self.clock)
+        self.reading = DocumentReader(self.database, self.database, self.content, self.personal, self.clock)
         self.search = DocumentSearch(self.database, self.database, self.texts, self.personal, self.clock)
         self.validation = Validation(self.database, self.personal, self.texts, self.clock)
         self.dossiers = DossierFiles(self.database, self.personal, self.clock)
         self.revocations = MemoryRevocations(self.clock)
         self.revoked = RevokedTokens(self.revocations, lambda: self.clock.at.timestamp())
-        self.revoking = Revoking(
+        self.revocation = TokenRevocation(
             self.revocations,
             self.database,
             self.personal,
@@ -121,8 +121,8 @@ class Bench:
         self.receipts = Receipts(
             self.database, self.trees, self.signer, verifies, self.personal, self.clock, seconds=300.0
         )
-        self.erasing = Erasing(self.database, self.personal, self.clock)
-        self.keeping = Keeping(self.database, self.personal, self.clock)
+        self.erasure_requests = ErasureRequests(self.database, self.personal, self.clock)
+        self.retention = RetentionActions(self.database, self.personal, self.clock)
         self.dossier = self.add_dossier("acme", "D-1")
         for rule in (a_rule(), a_rule("OLD", active=False), a_rule("SMALL", max_size_bytes=len(PDF))):
             self.database.rows.types[rule.code] = rule
@@ -173,7 +173,7 @@ class Bench:
         }
         return Upload(**{**base, **changes})
 
-    async def receive(self, content: Any = PDF, caller: Caller | None = None, **changes: Any) -> Receipt:
+    async def receive(self, content: Any = PDF, caller: Caller | None = None, **changes: Any) -> UploadResult:
         return await self.intake.receive(caller or self.caller(), self.upload(content, **changes), document_body)
 
     async def stored(self, status: Status = Status.STORED, **changes: Any) -> Document:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from domain.key_encryption_keys import Canary, KeptKey, KeyState, KeyUse
+from domain.key_encryption_keys import Canary, KeyState, KeyUse, StoredWrappedKey
 from domain.keys import WrappedKey
 from domain.refusals import KeyVersionInUse
 
@@ -15,7 +15,7 @@ class MemoryWrappedKeys:
     """Documents' wrapped keys and canaries. ``held`` are documents that somebody else holds; ``floors`` by key name."""
 
     def __init__(self) -> None:
-        self.rows: dict[UUID, KeptKey] = {}
+        self.rows: dict[UUID, StoredWrappedKey] = {}
         self.kept: list[Canary] = []
         self.held: set[UUID] = set()
         self.floors: dict[str, int] = {}
@@ -30,7 +30,7 @@ class MemoryWrappedKeys:
                 counts[place] = counts.get(place, 0) + 1
         return [KeyUse(*place, count) for place, count in sorted(counts.items())]
 
-    async def page(self, use: KeyUse, after: UUID | None, limit: int) -> Sequence[KeptKey]:
+    async def page(self, use: KeyUse, after: UUID | None, limit: int) -> Sequence[StoredWrappedKey]:
         place = (use.scheme, use.name, use.version, use.tenant)
         found = [
             row
@@ -40,12 +40,12 @@ class MemoryWrappedKeys:
         ]
         return found[:limit]
 
-    async def replace(self, pairs: Sequence[tuple[KeptKey, WrappedKey]]) -> int:
+    async def replace(self, pairs: Sequence[tuple[StoredWrappedKey, WrappedKey]]) -> int:
         self.calls.append("replace")
         free = [(kept, new) for kept, new in pairs if kept.document_id not in self.held]
         moved = [(kept, new) for kept, new in free if self.rows.get(kept.document_id) == kept]
         for kept, new in moved:
-            self.rows[kept.document_id] = KeptKey(kept.document_id, kept.tenant, new)
+            self.rows[kept.document_id] = StoredWrappedKey(kept.document_id, kept.tenant, new)
         return len(moved)
 
     async def retire(self, key: KeyState, version: int, begun_before: datetime | None) -> None:

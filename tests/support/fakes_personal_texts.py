@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 
-from crypto.sealed_columns import COLUMN, LOOKUP, HeldKeys, SealedColumns
+from crypto.sealed_columns import COLUMN, LOOKUP, MemoryKeySource, SealedColumns
 from domain.errors import PersonalKeyMissing, WrongKey
-from domain.personal_texts import CurrentKeys, PersonalField, Place, normalised
+from domain.personal_texts import CurrentKeys, PersonalField, TextContext, normalised
 from processors.documents.personal_texts import PersonalTexts
 from tests.support.fakes_archiving import PlainSeals
 
 
-class PlainColumns:
+class ReadableColumnKeys:
     """Seals by showing where a text belongs; looks up by the text itself."""
 
     def __init__(self, *sealing: str) -> None:
@@ -20,12 +20,12 @@ class PlainColumns:
     def current(self) -> CurrentKeys:
         return CurrentKeys(self.sealing[0], self.lookups[0])
 
-    def seal(self, place: Place, text: str, key: str) -> str:
+    def seal(self, place: TextContext, text: str, key: str) -> str:
         if key not in self.sealing:
             raise PersonalKeyMissing
         return f"p2.{key}.{place.tenant}|{place.document_id}|{place.field.value}|{text}"
 
-    def open(self, place: Place, sealed: str) -> str:
+    def open(self, place: TextContext, sealed: str) -> str:
         version, key, rest = sealed.split(".", 2)
         if key not in self.sealing:
             raise PersonalKeyMissing
@@ -40,9 +40,9 @@ class PlainColumns:
 
 def plain_texts(*sealing: str) -> PersonalTexts:
     """Texts that show what they are sealed as."""
-    return PersonalTexts(PlainColumns(*sealing), PlainSeals())
+    return PersonalTexts(ReadableColumnKeys(*sealing), PlainSeals())
 
 
 def real_columns() -> SealedColumns:
     """New keys."""
-    return SealedColumns(HeldKeys(COLUMN, [os.urandom(32)]), HeldKeys(LOOKUP, [os.urandom(32)]))
+    return SealedColumns(MemoryKeySource(COLUMN, [os.urandom(32)]), MemoryKeySource(LOOKUP, [os.urandom(32)]))

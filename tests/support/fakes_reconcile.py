@@ -12,12 +12,12 @@ from uuid import UUID, uuid4
 from domain.documents import Document, Rendition
 from domain.lifecycle import Status
 from domain.objects import UnfinishedPut
-from domain.reconciliation import Finding
+from domain.reconciliation import ReconcileFinding
 from processors.events.archive_copies import location
-from processors.reconcile.ged import ArchivedCopies
-from processors.reconcile.object_store import stored_objects
-from processors.reconcile.run import Progress, Reconcile, Repairs, Report
-from processors.reconcile.uploads import expired_uploads, unfinished_puts
+from processors.reconcile.ged import GedCopiesCheck
+from processors.reconcile.object_store import check_stored_objects
+from processors.reconcile.run import ReconcileProgress, ReconcileReport, Reconciliation, RepairMode
+from processors.reconcile.uploads import check_expired_uploads, check_unfinished_puts
 from tests.support.builders import NOW, FixedClock, a_document, a_rendition
 from tests.support.fakes_archiving import CONTENT, SHA256, MemoryGed
 from tests.support.fakes_content import MemoryObjectStore
@@ -64,16 +64,18 @@ class ReconcileBench:
         self.inventory = MemoryInventory(self.database)
         self.objects = ReconciledStore()
         self.ged = MemoryGed()
-        self.progress: list[Progress] = []
+        self.progress: list[ReconcileProgress] = []
         parts = {
-            "uploads": expired_uploads,
-            "unfinished puts": unfinished_puts,
-            "objects": stored_objects,
-            "GED": ArchivedCopies(self.ged, hours=ged_hours),
+            "uploads": check_expired_uploads,
+            "unfinished puts": check_unfinished_puts,
+            "objects": check_stored_objects,
+            "GED": GedCopiesCheck(self.ged, hours=ged_hours),
         }
-        self.reconcile = Reconcile(self.database, self.inventory, self.objects, self.clock, parts, grace_seconds=GRACE)
+        self.reconcile = Reconciliation(
+            self.database, self.inventory, self.objects, self.clock, parts, grace_seconds=GRACE
+        )
 
-    async def run(self, repairs: Repairs = Repairs.NONE) -> Report:
+    async def run(self, repairs: RepairMode = RepairMode.NONE) -> ReconcileReport:
         return await self.reconcile.run(repairs, self.progress.append)
 
     def put(self, key: str, content: bytes = b"sealed", at: datetime = OLD) -> str:
@@ -119,6 +121,6 @@ class ReconcileBench:
         return [(line.tenant, line.entity_id, line.action) for line in self.database.audited()]
 
 
-def only(report: Report) -> Finding:
+def only(report: ReconcileReport) -> ReconcileFinding:
     (finding,) = report.findings
     return finding

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from domain.errors import ClaimLost, DatabaseUnavailable, EventUndecodable
 from domain.events import DocumentErased, Event
 from processors.ports.work import Commit
-from streams.delivery import Claim, Delivery, Policy
+from streams.delivery import ClaimOutcome, Delivery, Policy
 from streams.lanes import Partition, Record
 
 PARTITION = Partition("dpj.document.erased", 0)
@@ -39,12 +39,14 @@ class FakeInbox:
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, UUID], tuple[str, UUID]] = {}
-        self.answers: list[Claim | Exception] = []
+        self.answers: list[ClaimOutcome | Exception] = []
         self.renewals: list[bool | Exception] = []
         self.renewed = 0
         self.released = 0
 
-    async def claim(self, consumer: str, event_id: UUID, document_key: str, owner: UUID, lease_seconds: float) -> Claim:
+    async def claim(
+        self, consumer: str, event_id: UUID, document_key: str, owner: UUID, lease_seconds: float
+    ) -> ClaimOutcome:
         if self.answers:
             answer = self.answers.pop(0)
             if isinstance(answer, Exception):
@@ -52,9 +54,9 @@ class FakeInbox:
             return answer
         state = self.rows.get((consumer, event_id))
         if state and state[0] in {"DONE", "DEAD"}:
-            return Claim.DONE
+            return ClaimOutcome.DONE
         self.rows[consumer, event_id] = ("CLAIMED", owner)
-        return Claim.ACQUIRED
+        return ClaimOutcome.ACQUIRED
 
     async def renew(self, consumer: str, event_id: UUID, owner: UUID, lease_seconds: float) -> bool:
         self.renewed += 1
@@ -169,7 +171,7 @@ class RecordingMetrics:
     def retried(self, consumer: str, code: str) -> None: ...
 
 
-class Bench:
+class DeliveryBench:
     """One delivery with all its fakes; records carry the event's id as their value."""
 
     def __init__(self, policy: Policy = FAST) -> None:

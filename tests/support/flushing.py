@@ -13,7 +13,7 @@ from domain.shared import crash_points
 from processors.audit.chaining import AuditFlusher
 from schemas.repository import RepositoryRegistry
 from storage.mongodb.audit import MongoAuditStore
-from storage.postgres.audit.chain import PostgresAuditPending
+from storage.postgres.audit.chain import PostgresUnflushedEntries
 from storage.postgres.audit.entries import PostgresAuditStore
 from storage.postgres.database import Postgres, PostgresDatabase
 
@@ -24,7 +24,9 @@ async def main(kind: str, dsn: str, url: str = "", name: str = "") -> None:
     postgres = Postgres(dsn)
     codec = RepositoryRegistry.of_this_release().codec()
     store = MongoAuditStore(url, name) if kind == "mongodb" else PostgresAuditStore(postgres)
-    flusher = AuditFlusher(PostgresAuditPending(postgres), store, PostgresDatabase(postgres, codec.encode), batch=BATCH)
+    flusher = AuditFlusher(
+        PostgresUnflushedEntries(postgres), store, PostgresDatabase(postgres, codec.encode), batch=BATCH
+    )
     while await flusher.flush():
         pass
     await postgres.aclose()

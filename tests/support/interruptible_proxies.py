@@ -45,7 +45,7 @@ def _is_free(port: int) -> bool:
         return True
 
 
-class Lines:
+class InterruptibleProxies:
     """``settings`` are the stack's; ``changed`` are those that lead over our lines. All lines are down at first."""
 
     def __init__(self, settings: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.audit_chain import ChainEntry, ChainHead
-from domain.dead_letters import HeldEvent, Place, RefusedRow
+from domain.dead_letters import HeldEvent, RecordPosition, RefusedRow
 from domain.documents import Document, DocumentType, Dossier, Rendition, TimelineEntry
 from domain.erasure import Erasure
 from domain.errors import DatabaseUnavailable, DocumentBusy
@@ -23,7 +23,7 @@ from domain.events import AuditRecorded, Event, dead_letter_topic
 from domain.lifecycle import Status
 from domain.links import DocumentLink
 from domain.personal_texts import PersonalField
-from domain.records import IdempotencyRecord, NotificationRecord, UploadSurroundings
+from domain.records import IdempotencyRecord, NotificationRecord, UploadReferences
 from domain.refusals import (
     DocumentNotFound,
     DossierExists,
@@ -37,23 +37,23 @@ from domain.subjects import Subject, SubjectKey, subject_of
 from processors.documents.callers import ATTEMPTS
 from processors.documents.pagination import Position
 from processors.documents.reading import DocumentFilter
-from processors.ports.documents import Change
+from processors.ports.documents import Transition
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier, a_type
-from tests.support.memory_audit import MemoryAuditChains, MemoryAuditWaiting
+from tests.support.memory_audit import MemoryAuditChains, MemoryUnchainedLines
 from tests.support.memory_erasure import MemoryErasures, MemoryLegalHolds
 from tests.support.memory_ged import MemoryGedAttempts, MemoryLock
 from tests.support.memory_inbox import InboxRow, MemoryInbox, MemoryInboxMarks
 from tests.support.memory_links import MemoryLinks
-from tests.support.memory_operators import MemoryDeadLetterMarks, MemoryHeldOrders, MemoryRefusedRows
+from tests.support.memory_operators import MemoryDeadLetterMarks, MemoryGiveUpOrders, MemoryRefusedRows
 from tests.support.memory_subject_keys import MemorySubjectKeys
 
 __all__ = [
     "NOW",
-    "DeadLetter",
     "FixedClock",
-    "MemoryAuditWaiting",
     "MemoryDatabase",
+    "MemoryDeadLetter",
     "MemoryInbox",
+    "MemoryUnchainedLines",
     "MemoryWork",
     "Rows",
     "a_document",
@@ -67,7 +67,7 @@ Scope = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class DeadLetter:
+class MemoryDeadLetter:
     topic: str
     key: bytes | None
     value: bytes | None
@@ -82,7 +82,7 @@ class Rows:
     leases: dict[UUID, datetime] = field(default_factory=dict)
     dossiers: dict[UUID, Dossier] = field(default_factory=dict)
     types: dict[str, DocumentType] = field(default_factory=dict)
-    outbox: list[Event | DeadLetter] = field(default_factory=list)
+    outbox: list[Event | MemoryDeadLetter] = field(default_factory=list)
     timeline: list[TimelineEntry] = field(default_factory=list)
     renditions: dict[tuple[UUID, str], Rendition] = field(default_factory=dict)
     notifications: dict[UUID, NotificationRecord] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class Rows:
     ged_attempts: dict[UUID, tuple[UUID, datetime]] = field(default_factory=dict)
     erasures: dict[UUID, tuple[Erasure, datetime]] = field(default_factory=dict)
     holds: dict[tuple[UUID, str], LegalHold] = field(default_factory=dict)
-    marks: dict[Place, str] = field(default_factory=dict)
+    marks: dict[RecordPosition, str] = field(default_factory=dict)
     held: dict[tuple[str, UUID], HeldEvent] = field(default_factory=dict)
     links: dict[UUID, DocumentLink] = field(default_factory=dict)
     given_up: dict[tuple[str, UUID], str] = field(default_factory=dict)
@@ -202,8 +202,8 @@ class MemoryDatabase:
     def audited(self) -> list[AuditRecorded]:
         return [row for row in self.rows.outbox if isinstance(row, AuditRecorded)]
 
-    def dead_letters(self) -> list[DeadLetter]:
-        return [row for row in self.rows.outbox if isinstance(row, DeadLetter)]
+    def dead_letters(self) -> list[MemoryDeadLetter]:
+        return [row for row in self.rows.outbox if isinstance(row, MemoryDeadLetter)]
 
 
 def _index(row: Document, field: PersonalField) -> bytes | None:
@@ -216,9 +216,9 @@ class MemoryUploadRecords:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    async def surroundings(
+    async def references(
         self, tenant: str, type_code: str, dossier_id: UUID, step_id: UUID | None, parent_id: UUID | None
-    ) -> UploadSurroundings:
+    ) -> UploadReferences:
         rows = self._database.rows
         if type_code not in rows.types:
             raise TypeUnknown
@@ -229,7 +229,7 @@ class MemoryUploadRecords:
         parent = rows.documents.get(parent_id) if parent_id else None
         if parent and ((parent.tenant, parent.dossier_id) != (tenant, dossier_id) or parent.status in ATTEMPTS):
             parent = None
-        return UploadSurroundings(
+        return UploadReferences(
             rule=rows.types[type_code],
             dossier_known=known,
             mandatory_documents=frozenset(step.mandatory_documents) if step else None,
@@ -247,7 +247,7 @@ class MemoryUploadRecords:
             await work.uploads.begin(document, lease_seconds)
         return True
 
-    async def complete(self, change: Change, scope: Scope | None, response: Mapping[str, Any]) -> None:
+    async def complete(self, change: Transition, scope: Scope | None, response: Mapping[str, Any]) -> None:
         async with self._database.transaction() as work:
             held = await work.uploads.hold(change.old.id, change.old.object_key)
             await work.documents.update(held, change.new)
@@ -269,20 +269,20 @@ class MemoryWork:
         self.documents = MemoryDocuments(rows)
         self.uploads = MemoryUploads(rows, clock)
         self.dossiers = MemoryDossiers(rows)
-        self.types = MemoryTypes(rows)
+        self.types = MemoryDocumentTypes(rows)
         self.outbox = MemoryOutbox(rows)
         self.timeline = MemoryTimeline(rows)
         self.renditions = MemoryRenditions(rows)
         self.links = MemoryLinks(rows.links)
         self.notifications = MemoryNotifications(rows)
         self.audit_chains = MemoryAuditChains(rows)
-        self.idempotency = MemoryKeys(rows, clock)
+        self.idempotency = MemoryIdempotencyKeys(rows, clock)
         self.inbox = MemoryInboxMarks(rows)
         self.ged_attempts = MemoryGedAttempts(rows, clock)
         self.erasures = MemoryErasures(rows, clock)
         self.holds = MemoryLegalHolds(rows)
         self.dead_letters = MemoryDeadLetterMarks(rows)
-        self.held = MemoryHeldOrders(rows)
+        self.held = MemoryGiveUpOrders(rows)
         self.refused = MemoryRefusedRows(rows)
         self.subjects = MemorySubjectKeys(rows)
 
@@ -375,7 +375,7 @@ class MemoryDossiers:
         return sorted(found, key=lambda row: (row.created_at, row.id), reverse=True)[:limit]
 
 
-class MemoryTypes:
+class MemoryDocumentTypes:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows.types
 
@@ -398,7 +398,7 @@ class MemoryOutbox:
         await self.add_record(dead_letter_topic(consumer), key, value, headers)
 
     async def add_record(self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]) -> None:
-        self._rows.append(DeadLetter(topic, key, value, dict(headers)))
+        self._rows.append(MemoryDeadLetter(topic, key, value, dict(headers)))
 
 
 class MemoryTimeline:
@@ -436,7 +436,7 @@ class MemoryNotifications:
         return self._rows.get(notification_id)
 
 
-class MemoryKeys:
+class MemoryIdempotencyKeys:
     def __init__(self, rows: Rows, clock: FixedClock) -> None:
         self._rows = rows.keys
         self._documents = rows.documents

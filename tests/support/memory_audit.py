@@ -10,20 +10,20 @@ from domain.audit_chain import ChainEntry, ChainHead, entry_of, genesis, head_af
 from domain.events import AuditRecorded
 
 
-class Chains(Protocol):
+class AuditTables(Protocol):
     waiting: list[AuditRecorded]
     heads: dict[str, ChainHead]
     pending: list[ChainEntry]
     chained: set[UUID]
 
 
-class Database(Protocol):
+class AuditDatabase(Protocol):
     @property
-    def rows(self) -> Chains: ...
+    def rows(self) -> AuditTables: ...
 
 
 class MemoryAuditChains:
-    def __init__(self, rows: Chains) -> None:
+    def __init__(self, rows: AuditTables) -> None:
         self._rows = rows
 
     async def append(self, event: AuditRecorded) -> None:
@@ -31,10 +31,10 @@ class MemoryAuditChains:
             self._rows.waiting.append(event)
 
 
-class MemoryAuditWaiting:
-    """See ``processors.audit.chaining.WaitingLines``."""
+class MemoryUnchainedLines:
+    """See ``processors.audit.chaining.UnchainedLines``."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: AuditDatabase) -> None:
         self._database = database
 
     async def tenants(self) -> Sequence[str]:

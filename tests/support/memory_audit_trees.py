@@ -14,7 +14,7 @@ from domain.audit_chain import ChainEntry, genesis
 from domain.checkpoints import AuditTree, Checkpoint, PublicKey, SignedCheckpoint, next_checkpoint, public_key
 from domain.errors import CheckpointStoreUnavailable, DocumentBusy, KeyringUnavailable
 from domain.merkle import RightEdge, TileId, grown, leaf_hash, unfinished_tiles
-from domain.receipts import Archiving, Inclusion, archiving_of
+from domain.receipts import ArchivingEntry, InclusionProof, archiving_entry_of
 
 
 @dataclass
@@ -33,10 +33,10 @@ class MemoryTree:
 
 @dataclass
 class MemoryAuditTrees:
-    """See ``processors.audit.checkpoints.AuditTrees`` and ``processors.audit.receipts.Inclusions``."""
+    """See ``processors.audit.checkpoints.AuditTrees`` and ``processors.audit.receipts.InclusionProofs``."""
 
     trees: dict[str, MemoryTree] = field(default_factory=dict)
-    archivings: dict[UUID, Archiving] = field(default_factory=dict)
+    archivings: dict[UUID, ArchivingEntry] = field(default_factory=dict)
 
     def of(self, tenant: str) -> MemoryTree:
         return self.trees.setdefault(tenant, MemoryTree())
@@ -79,7 +79,7 @@ class MemoryAuditTrees:
     async def add(self, entries: Sequence[ChainEntry]) -> None:
         self._keep(entries)
 
-    async def fix(self, tenant: str, size: int, at: datetime) -> Checkpoint | None:
+    async def record_next(self, tenant: str, size: int, at: datetime) -> Checkpoint | None:
         tree = self.of(tenant)
         if tree.size != size:
             raise DocumentBusy
@@ -98,21 +98,21 @@ class MemoryAuditTrees:
         tree.made.append(made)
         return made
 
-    async def finish(self, signed: SignedCheckpoint) -> None:
+    async def record_signed(self, signed: SignedCheckpoint) -> None:
         self.of(signed.checkpoint.tenant).signed.setdefault(signed.checkpoint.size, signed)
 
-    async def archiving(self, document_id: UUID) -> Archiving | None:
+    async def archiving(self, document_id: UUID) -> ArchivingEntry | None:
         return self.archivings.get(document_id)
 
-    async def inclusion(self, archiving: Archiving) -> Inclusion | None:
+    async def inclusion(self, archiving: ArchivingEntry) -> InclusionProof | None:
         tree = self.of(archiving.tenant)
         covering = [size for size in tree.signed if size >= archiving.seq]
-        return Inclusion.of_tiles(archiving, tree.signed[min(covering)], tree.tiles) if covering else None
+        return InclusionProof.of_tiles(archiving, tree.signed[min(covering)], tree.tiles) if covering else None
 
     def _keep(self, entries: Sequence[ChainEntry]) -> None:
         self.of(entries[0].tenant).leaves.setdefault(entries[0].seq, list(entries))
         for entry in entries:
-            if (found := archiving_of(entry)) is not None:
+            if (found := archiving_entry_of(entry)) is not None:
                 self.archivings.setdefault(found.document_id, found)
 
 
@@ -172,7 +172,7 @@ class MemoryCheckpointStore:
         return list(self.kept.get((tenant, size), []))
 
 
-class Locks:
+class MemoryLocks:
     """Whoever asks gets the lock, unless its name is in ``held``."""
 
     def __init__(self) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 from uuid import UUID
 
 from domain.documents import Document
-from domain.erasure import Erasure, SignedReceipt, Waiting
-from domain.lifecycle import GOING
+from domain.erasure import Erasure, ErasureBacklog, SignedReceipt
+from domain.lifecycle import ERASURE_STATES
 from domain.refusals import StateChanged
-from domain.retention import DueGroup, LegalHold, retention_end
+from domain.retention import DueDocumentCount, LegalHold, retention_end
 from processors.documents.callers import ATTEMPTS
 from tests.support.builders import FixedClock
 
-MAKERS = frozenset({"archiving", "renditions"})
+ACTIVE_CONSUMERS = frozenset({"archiving", "renditions"})
 
 
 class MemoryErasures:
@@ -32,7 +32,7 @@ class MemoryErasures:
         found = self._rows.erasures.get(document_id)
         return None if found is None else found[0]
 
-    async def forget(self, document_id: UUID) -> None:
+    async def delete_content_rows(self, document_id: UUID) -> None:
         for key in [key for key in self._rows.renditions if key[0] == document_id]:
             del self._rows.renditions[key]
         for link in [link for link in self._rows.links.values() if link.document_id == document_id]:
@@ -42,9 +42,9 @@ class MemoryErasures:
                 empty = replace(held, response=None, metadata_fingerprint="", content_sha256=None)
                 self._rows.keys[scope] = empty, until
 
-    async def makers(self, document_id: UUID) -> bool:
+    async def has_active_consumer(self, document_id: UUID) -> bool:
         return any(
-            consumer in MAKERS
+            consumer in ACTIVE_CONSUMERS
             and row.document_key == str(document_id)
             and row.state == "CLAIMED"
             and row.until > self._clock.at
@@ -94,10 +94,10 @@ class MemoryErasureQueue:
         self.postponed.append(code)
         self._put_off(document_id, seconds)
 
-    async def waiting(self) -> Waiting:
+    async def waiting(self) -> ErasureBacklog:
         open_ones = [erasure for erasure, _ in self._database.rows.erasures.values() if erasure.receipt is None]
         ages = [(self._database.clock.at - erasure.requested_at).total_seconds() for erasure in open_ones]
-        return Waiting(len(open_ones), max(ages, default=0.0))
+        return ErasureBacklog(len(open_ones), max(ages, default=0.0))
 
     def _put_off(self, document_id: UUID, seconds: float) -> None:
         rows = self._database.rows
@@ -105,7 +105,7 @@ class MemoryErasureQueue:
         rows.erasures[document_id] = erasure, self._database.clock.at + timedelta(seconds=seconds)
 
 
-class MemoryRegularWork:
+class MemoryPeriodicJobs:
     def __init__(self, clock: FixedClock) -> None:
         self._clock = clock
         self._ends: dict[str, datetime] = {}
@@ -113,7 +113,7 @@ class MemoryRegularWork:
     async def age(self, name: str) -> float | None:
         return (self._clock.at - self._ends[name]).total_seconds() if name in self._ends else None
 
-    async def done(self, name: str) -> None:
+    async def mark_done(self, name: str) -> None:
         self._ends[name] = self._clock.at
 
 
@@ -126,16 +126,16 @@ class MemoryDueDocuments:
         found = []
         for document in rows.documents.values():
             end = retention_end(document, rows.types[document.type_code])
-            if document.status not in GOING | ATTEMPTS and end <= self._database.clock.at:
+            if document.status not in ERASURE_STATES | ATTEMPTS and end <= self._database.clock.at:
                 held = any(hold.lifted_at is None for (one, _), hold in rows.holds.items() if one == document.id)
                 found.append((end, document, held))
         return sorted(found, key=lambda one: (one[0], one[1].id))
 
-    async def survey(self) -> Sequence[DueGroup]:
-        groups: dict[tuple[str, str], DueGroup] = {}
+    async def survey(self) -> Sequence[DueDocumentCount]:
+        groups: dict[tuple[str, str], DueDocumentCount] = {}
         for end, document, held in self._due():
             key = (document.tenant, document.type_code)
-            before = groups.get(key) or DueGroup(tenant=key[0], type_code=key[1], count=0, held=0, oldest=end)
+            before = groups.get(key) or DueDocumentCount(tenant=key[0], type_code=key[1], count=0, held=0, oldest=end)
             groups[key] = replace(
                 before, count=before.count + 1, held=before.held + held, oldest=min(before.oldest, end)
             )

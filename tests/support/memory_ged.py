@@ -9,7 +9,7 @@ from uuid import UUID
 from domain.archive import OpenAttempt
 from domain.documents import Document
 from domain.errors import DatabaseUnavailable, DocumentBusy
-from domain.lifecycle import GOING
+from domain.lifecycle import ERASURE_STATES
 from tests.support.builders import FixedClock
 
 
@@ -41,7 +41,7 @@ class MemoryGedAttempts:
         return OpenAttempt(attempt, settled=settles_at <= self._clock.at)
 
     async def begin(self, document_id: UUID, attempt: UUID, seconds: float) -> None:
-        if document_id in self._documents and self._documents[document_id].status in GOING:
+        if document_id in self._documents and self._documents[document_id].status in ERASURE_STATES:
             raise DocumentBusy
         held = await self.open(document_id)
         if held is not None and not held.settled:

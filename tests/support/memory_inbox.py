@@ -20,7 +20,7 @@ class InboxRow:
     until: datetime
 
 
-class Inboxes(Protocol):
+class InboxTable(Protocol):
     inbox: dict[tuple[str, UUID], InboxRow]
 
 
@@ -28,11 +28,11 @@ class Claims(Protocol):
     clock: FixedClock
 
     @property
-    def rows(self) -> Inboxes: ...
+    def rows(self) -> InboxTable: ...
 
 
 class MemoryInboxMarks:
-    def __init__(self, rows: Inboxes) -> None:
+    def __init__(self, rows: InboxTable) -> None:
         self._rows = rows.inbox
 
     async def finish(self, consumer: str, event_id: UUID, owner: UUID, outcome: str) -> None:

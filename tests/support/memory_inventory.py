@@ -8,28 +8,28 @@ from uuid import UUID
 
 from domain.documents import Document
 from domain.lifecycle import Status
-from domain.reconciliation import KeptObject, KeptRow
+from domain.reconciliation import ExpectedObject, InventoryRow
 from tests.support.memory import MemoryDatabase
 
 
 class MemoryInventory:
-    """``looked`` is called before every second look at a row, with its id: what tests have happen meanwhile."""
+    """``on_get`` is called before every second look at a row, with its id: what tests have happen meanwhile."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
-        self.looked: Callable[[UUID], None] = lambda _id: None
+        self.on_get: Callable[[UUID], None] = lambda _id: None
         self.pages = 0
 
-    async def page(self, digit: int, after: UUID | None, limit: int) -> Sequence[KeptRow]:
+    async def page(self, digit: int, after: UUID | None, limit: int) -> Sequence[InventoryRow]:
         self.pages += 1
         ids = sorted(self._database.rows.documents)
         return [self._kept(one) for one in ids if one.int >> 124 == digit and (after is None or one > after)][:limit]
 
-    async def look(self, document_id: UUID) -> KeptRow | None:
-        self.looked(document_id)
+    async def get(self, document_id: UUID) -> InventoryRow | None:
+        self.on_get(document_id)
         return self._kept(document_id) if document_id in self._database.rows.documents else None
 
-    async def expired(self, limit: int) -> Sequence[KeptRow]:
+    async def expired(self, limit: int) -> Sequence[InventoryRow]:
         kept = [self._kept(one) for one in self._database.rows.documents]
         return [row for row in kept if row.status is Status.PENDING and not row.lease_held][:limit]
 
@@ -49,13 +49,13 @@ class MemoryInventory:
         ]
         return sorted(found, key=lambda one: (one[0], one[1].id))[:limit]
 
-    def _kept(self, document_id: UUID) -> KeptRow:
+    def _kept(self, document_id: UUID) -> InventoryRow:
         rows = self._database.rows
         row = rows.documents[document_id]
         content = None
         if row.object_size is not None and row.object_etag is not None:
-            content = KeptObject(row.object_key, row.object_size, row.object_etag)
-        return KeptRow(
+            content = ExpectedObject(row.object_key, row.object_size, row.object_etag)
+        return InventoryRow(
             document_id=row.id,
             tenant=row.tenant,
             status=row.status,
@@ -63,7 +63,7 @@ class MemoryInventory:
             content=content,
             changed_at=row.updated_at,
             thumbnails=tuple(
-                KeptObject(one.object_key, one.object_size, one.object_etag)
+                ExpectedObject(one.object_key, one.object_size, one.object_etag)
                 for one in rows.renditions.values()
                 if one.document_id == row.id
             ),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 from uuid import UUID
 
-from domain.dead_letters import HeldEvent, Place, RefusedRow
+from domain.dead_letters import HeldEvent, RecordPosition, RefusedRow
 
 
 class OperatorRows(Protocol):
-    marks: dict[Place, str]
+    marks: dict[RecordPosition, str]
     held: dict[tuple[str, UUID], HeldEvent]
     given_up: dict[tuple[str, UUID], str]
     refused: dict[int, RefusedRow]
@@ -20,14 +20,14 @@ class MemoryDeadLetterMarks:
     def __init__(self, rows: OperatorRows) -> None:
         self._rows = rows.marks
 
-    async def mark(self, place: Place, act: str, actor: str, reason: str | None) -> bool:
+    async def mark(self, place: RecordPosition, act: str, actor: str, reason: str | None) -> bool:
         if place in self._rows:
             return False
         self._rows[place] = act
         return True
 
 
-class MemoryHeldOrders:
+class MemoryGiveUpOrders:
     def __init__(self, rows: OperatorRows) -> None:
         self._rows = rows
 

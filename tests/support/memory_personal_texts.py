@@ -8,9 +8,9 @@ from dataclasses import replace
 from uuid import UUID
 
 from domain.documents import Document
-from domain.personal_texts import AnswerPlace, ColumnUse, KeptTexts
+from domain.personal_texts import AnswerCursor, ColumnUse, StoredTexts
 from domain.refusals import PersonalKeyInUse
-from tests.support.fakes_personal_texts import PlainColumns
+from tests.support.fakes_personal_texts import ReadableColumnKeys
 from tests.support.memory import MemoryDatabase
 
 
@@ -31,12 +31,12 @@ class MemoryPersonalColumns:
         counts = Counter((row.personal_key, row.lookup_key) for row in self._rows())
         return [ColumnUse(*keys, number) for keys, number in counts.items()]
 
-    async def page(self, use: ColumnUse, after: UUID | None, limit: int) -> Sequence[KeptTexts]:
+    async def page(self, use: ColumnUse, after: UUID | None, limit: int) -> Sequence[StoredTexts]:
         rows = [row for row in self._rows() if (row.personal_key, row.lookup_key) == (use.key, use.lookup)]
         later = sorted((row for row in rows if after is None or row.id > after), key=lambda row: row.id)
-        return [KeptTexts(row, str(id(row))) for row in later[:limit]]
+        return [StoredTexts(row, str(id(row))) for row in later[:limit]]
 
-    async def replace(self, pairs: Sequence[tuple[KeptTexts, Document]]) -> int:
+    async def replace(self, pairs: Sequence[tuple[StoredTexts, Document]]) -> int:
         self.meanwhile()
         written = 0
         for kept, new in pairs:
@@ -52,7 +52,7 @@ class MemoryPersonalColumns:
             raise PersonalKeyInUse
         self.retired |= {key, lookup} - {None}
 
-    async def forget_answers(self, after: AnswerPlace | None, limit: int) -> tuple[int, AnswerPlace | None]:
+    async def forget_answers(self, after: AnswerCursor | None, limit: int) -> tuple[int, AnswerCursor | None]:
         forgotten = 0
         for scope, (kept, until) in self._database.rows.keys.items():
             if kept.response and kept.response["body"]["file_name"] is not None:
@@ -62,10 +62,10 @@ class MemoryPersonalColumns:
         return forgotten, None
 
 
-class MemoryKeyLines:
+class MemoryColumnKeyStore:
     """The keys of ``columns``."""
 
-    def __init__(self, columns: PlainColumns) -> None:
+    def __init__(self, columns: ReadableColumnKeys) -> None:
         self._columns = columns
         self._made = 0
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from domain.errors import RevocationsUnavailable
-from domain.revocations import Revocation, Revoked
+from domain.revocations import Revocation, RevocationSnapshot
 from processors.ports.clock import Clock
 
 
@@ -33,11 +33,11 @@ class MemoryRevocations:
         await self._answering()
         return self._version
 
-    async def active(self) -> Revoked:
+    async def active(self) -> RevocationSnapshot:
         self.reads += 1
         await self._answering()
         now = self._clock.now()
-        return Revoked(self._version, {mark: until for mark, until in self._until.items() if until > now})
+        return RevocationSnapshot(self._version, {mark: until for mark, until in self._until.items() if until > now})
 
     def forget(self) -> None:
         """As a store does once all is over."""

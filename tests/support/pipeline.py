@@ -34,7 +34,7 @@ from minio import Minio
 from pymongo import MongoClient
 
 from tests.support.kafka_reading import KafkaReader, Record
-from tests.support.quota_clients import Patient
+from tests.support.quota_clients import QuotaKeepingTransport
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "samples"
@@ -167,7 +167,7 @@ class Pipeline:
             headers={"Authorization": f"Bearer {token}"},
             timeout=60,
             trust_env=False,
-            transport=Patient(limits=httpx.Limits(max_connections=32), verify=self.tls or True),
+            transport=QuotaKeepingTransport(limits=httpx.Limits(max_connections=32), verify=self.tls or True),
         )
 
     def close(self) -> None:

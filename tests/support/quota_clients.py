@@ -7,7 +7,7 @@ import time
 import httpx
 
 
-class Patient(httpx.HTTPTransport):
+class QuotaKeepingTransport(httpx.HTTPTransport):
     """Waits where the API says that it is called too often, as a portal would."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.api import a_client, an_app
 from tests.support.builders import ManualSeconds
-from tests.support.fakes_intake import Bench
+from tests.support.fakes_intake import IntakeBench
 from tests.support.simulated_time import SimulatedTimeLoop
 
 
@@ -22,13 +22,13 @@ def pytest_asyncio_loop_factories(
 
 
 @pytest.fixture
-def bench() -> Bench:
+def bench() -> IntakeBench:
     """All use cases over memory."""
-    return Bench()
+    return IntakeBench()
 
 
 @pytest.fixture
-async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
+async def client(bench: IntakeBench) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API around ``bench``, without a socket."""
     async with a_client(an_app(bench)) as made:
         yield made

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from domain.documents import Role
-from domain.revocations import Claim
+from domain.revocations import RevocableClaim
 from runtime.cli.main import main
 from runtime.cli.tokens import _named
 from runtime.errors import CommandFailed
@@ -98,13 +98,13 @@ def a_token(folder: Path, **claims: Any) -> Path:
 
 def test_a_stolen_token_is_revoked_with_its_session(tmp_path: Path) -> None:
     path = a_token(tmp_path, jti="j", sid="s", exp=2_000_000_000)
-    assert _named(path, None, None) == ({Claim.TOKEN: "j", Claim.SESSION: "s"}, None)
+    assert _named(path, None, None) == ({RevocableClaim.TOKEN: "j", RevocableClaim.SESSION: "s"}, None)
     alone = a_token(tmp_path, jti="j", exp=2_000_000_000)
     named, until = _named(alone, None, None)
-    assert named == {Claim.TOKEN: "j"}
+    assert named == {RevocableClaim.TOKEN: "j"}
     assert until is not None
     assert until.timestamp() == 2_000_000_000
-    assert _named(None, "x", "y") == ({Claim.TOKEN: "x", Claim.SESSION: "y"}, None)
+    assert _named(None, "x", "y") == ({RevocableClaim.TOKEN: "x", RevocableClaim.SESSION: "y"}, None)
 
 
 def test_what_names_nothing_is_told(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from streams.agents import AGENTS, attach
 from streams.apps import ConsumerFlow, ConsumerSettings, create_app
 from streams.fetching import FetchConsumer
 from streams.lanes import Record
-from tests.support.fakes_streams import Bench
+from tests.support.fakes_streams import DeliveryBench
 
 TOPIC = "dpj.document.erased"
 
@@ -51,7 +51,7 @@ class Site:
     """An app whose agent runs, and whose consumer fetches what ``batches`` says."""
 
     def __init__(self, scratch: Path) -> None:
-        self.bench = Bench()
+        self.bench = DeliveryBench()
         settings = ConsumerSettings(bootstrap="nowhere:1", scratch=str(scratch))
         self.app = create_app("test", settings, lambda: None)
         self.accepted: list[tuple[int, int]] = []

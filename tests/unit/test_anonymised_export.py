@@ -17,8 +17,8 @@ from crypto.export_pseudonyms import ExportPseudonyms
 from domain.anonymising import DocumentRow, Sizes, TimelineRow, Times
 from domain.audit_chain import head_after
 from domain.errors import AuditConflict, AuditStoreUnavailable
-from operations.export.anonymised_export import PAGE, AnonymisedExport, Progress, Wanted, Written
-from tests.support.audit_lines import MemoryAuditStore, WaitingEntries, a_line, chain_of
+from operations.export.anonymised_export import PAGE, AnonymisedExport, ExportProgress, ExportRequest, ExportResult
+from tests.support.audit_lines import MemoryAuditStore, MemoryUnflushedEntries, a_line, chain_of
 from tests.support.memory import MemoryDatabase
 from tests.unit.test_anonymising import a_row
 
@@ -66,10 +66,10 @@ class Bench:
         chain = chain_of(lines)
         self.store = MemoryAuditStore()
         self.chain = chain
-        self.pending = WaitingEntries(chain[-10:], {"acme": head_after(chain[-1])} if chain else {})
+        self.pending = MemoryUnflushedEntries(chain[-10:], {"acme": head_after(chain[-1])} if chain else {})
         self.database = MemoryDatabase()
 
-    async def run(self, folder: Path, tell: Any = lambda _: None, **wanted: Any) -> Written:
+    async def run(self, folder: Path, tell: Any = lambda _: None, **wanted: Any) -> ExportResult:
         if self.chain[:-10] and not self.store.kept:
             await self.store.add(self.chain[:-10])
         rows = MemoryExportRows(self.documents, self.timeline)
@@ -77,7 +77,7 @@ class Bench:
             rows, self.store, self.pending, self.database, self.database.clock, "u-operator", run_bytes=5_000
         )
         with ExportPseudonyms() as pseudonyms:
-            asked = Wanted(tenant="acme", folder=folder, role="operator", reason="TEST-1", **wanted)
+            asked = ExportRequest(tenant="acme", folder=folder, role="operator", reason="TEST-1", **wanted)
             return await export.run(asked, pseudonyms, tell)
 
 
@@ -194,7 +194,7 @@ async def test_an_entry_that_is_none_ends_it(tmp_path: Path) -> None:
 async def test_progress_is_told(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
 
-    def tell(progress: Progress) -> None:
+    def tell(progress: ExportProgress) -> None:
         assert (progress.of_documents, progress.of_entries) == (PAGE + 1, 3 * (PAGE + 1))
         told.append((progress.documents, progress.entries))
 

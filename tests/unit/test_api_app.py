@@ -25,7 +25,7 @@ from tests.support.api import (
     metadata_of,
     post_document,
 )
-from tests.support.fakes_intake import PDF, Bench
+from tests.support.fakes_intake import PDF, IntakeBench
 
 ROUTES = {
     "upload_document": ("POST", "/documents"),
@@ -67,7 +67,7 @@ async def test_unknown_routes_and_methods_are_problems(client: httpx.AsyncClient
     assert (await client.put(f"{API}/documents/{uuid4()}")).headers["allow"] == "GET"
 
 
-async def test_traces_and_correlations_are_continued(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_traces_and_correlations_are_continued(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     trace, correlation = "ab" * 16, str(uuid4())
     headers = {**bearer(), "traceparent": f"00-{trace}-{'cd' * 8}-01", "correlation-id": correlation}
     document = await bench.stored()
@@ -89,7 +89,7 @@ async def test_every_answer_is_hardened(client: httpx.AsyncClient) -> None:
         assert headers["cache-control"] == "no-store"
 
 
-async def test_logs_hold_no_personal_data(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_logs_hold_no_personal_data(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     with structlog.testing.capture_logs() as logs:
         response = await post_document(client, bench)
         await client.get(response.json()["links"]["content"], headers=bearer())
@@ -100,7 +100,7 @@ async def test_logs_hold_no_personal_data(client: httpx.AsyncClient, bench: Benc
         assert personal not in written
 
 
-async def test_metrics_count_by_route_and_never_by_id(bench: Bench) -> None:
+async def test_metrics_count_by_route_and_never_by_id(bench: IntakeBench) -> None:
     registry = CollectorRegistry()
     async with a_client(an_app(bench, registry=registry)) as client:
         await post_document(client, bench)
@@ -114,7 +114,7 @@ async def test_metrics_count_by_route_and_never_by_id(bench: Bench) -> None:
     assert "dpj_http_in_flight 1.0" in text
 
 
-async def test_health(bench: Bench) -> None:
+async def test_health(bench: IntakeBench) -> None:
     async def fine() -> None: ...
 
     async def away() -> None:
@@ -136,7 +136,7 @@ async def test_health(bench: Bench) -> None:
     assert "s3cret" not in ready.text
 
 
-async def test_a_check_that_hangs_has_a_deadline(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_check_that_hangs_has_a_deadline(bench: IntakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     async def hangs() -> None:
         await asyncio.sleep(60)
 
@@ -186,13 +186,13 @@ async def raw_call(app: Any, headers: dict[str, str], pieces: list[bytes], *, mo
     )
 
 
-async def test_a_refused_body_is_read_to_its_end_so_that_the_answer_arrives(bench: Bench) -> None:
+async def test_a_refused_body_is_read_to_its_end_so_that_the_answer_arrives(bench: IntakeBench) -> None:
     (status, headers), taken = await raw_call(an_app(bench), {"Content-Length": "30"}, [b"x" * 10] * 3, more=False)
     assert (status, taken) == (401, 3)
     assert "connection" not in headers
 
 
-async def test_an_endless_body_is_not_read_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endless_body_is_not_read_for_ever(bench: IntakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "LINGER_BYTES", 50)
     (status, headers), taken = await raw_call(
         an_app(bench), {"Transfer-Encoding": "chunked"}, [b"x" * 10] * 100, more=True
@@ -200,19 +200,19 @@ async def test_an_endless_body_is_not_read_for_ever(bench: Bench, monkeypatch: p
     assert (status, taken, headers["connection"]) == (401, 5, "close")
 
 
-async def test_a_silent_sender_is_not_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_sender_is_not_waited_for(bench: IntakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "LINGER_SECONDS", 0.01)
     (status, headers), _ = await raw_call(an_app(bench), {"Content-Length": "99"}, [b"x"], more=True)
     assert (status, headers["connection"]) == (401, "close")
 
 
-async def test_who_waits_for_100_continue_is_answered_without_its_body(bench: Bench) -> None:
+async def test_who_waits_for_100_continue_is_answered_without_its_body(bench: IntakeBench) -> None:
     expects = {"Content-Length": "99", "Expect": "100-continue"}
     (status, headers), taken = await raw_call(an_app(bench), expects, [b"x"], more=True)
     assert (status, taken, headers["connection"]) == (401, 0, "close")
 
 
-async def test_a_client_that_leaves_midway_leaves_nothing(bench: Bench) -> None:
+async def test_a_client_that_leaves_midway_leaves_nothing(bench: IntakeBench) -> None:
     head = form_head(metadata_of(bench)) + PDF
     messages: list[Any] = [{"type": "http.request", "body": head, "more_body": True}, {"type": "http.disconnect"}]
     scope = {
@@ -235,7 +235,7 @@ async def test_a_client_that_leaves_midway_leaves_nothing(bench: Bench) -> None:
     assert bench.nothing_left()
 
 
-async def test_a_reader_that_leaves_stops_the_decryption(bench: Bench) -> None:
+async def test_a_reader_that_leaves_stops_the_decryption(bench: IntakeBench) -> None:
     document = await bench.stored()
     pulled = 0
 

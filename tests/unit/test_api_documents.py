@@ -27,13 +27,13 @@ from tests.support.api import (
     metadata_of,
     post_document,
 )
-from tests.support.fakes_intake import PDF, Bench
+from tests.support.fakes_intake import PDF, IntakeBench
 from tests.unit.test_reading import a_stored_rendition
 
 ETAG = f'"{hashlib.sha256(PDF).hexdigest()}"'
 
 
-async def test_a_deposit_answers_201_with_the_document(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_a_deposit_answers_201_with_the_document(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     response = await post_document(client, bench, tags=["a"], metadata={"pages": 3})
     assert response.status_code == 201
     body = response.json()
@@ -45,7 +45,7 @@ async def test_a_deposit_answers_201_with_the_document(client: httpx.AsyncClient
     assert (again.status_code, again.json()) == (200, body)
 
 
-async def test_an_ordinary_clients_form_is_taken_with_any_name(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_an_ordinary_clients_form_is_taken_with_any_name(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     for name in ("pièce d'identité.pdf", "身分証.pdf", "a; b=c.pdf", "plain.pdf"):
         parts = [
             ("metadata", (None, json.dumps(metadata_of(bench)), "application/json")),
@@ -57,7 +57,7 @@ async def test_an_ordinary_clients_form_is_taken_with_any_name(client: httpx.Asy
         assert content.headers["content-disposition"].isascii()
 
 
-async def test_free_metadata_keeps_its_values(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_free_metadata_keeps_its_values(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     sent = {"a": 2**53 - 1, "b": 1.5, "c": None, "d": True, "e": "é\n"}
     assert (await post_document(client, bench, metadata=sent)).json()["metadata"] == sent
     for value in (2**53, 2**80, -(2**70)):
@@ -65,14 +65,14 @@ async def test_free_metadata_keeps_its_values(client: httpx.AsyncClient, bench: 
         assert (response.status_code, response.json()["metadata"]["a"]) == (201, float(value))
 
 
-async def test_a_raw_body_deposits_too(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_a_raw_body_deposits_too(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     metadata = base64.urlsafe_b64encode(json.dumps(metadata_of(bench, file_name="é.pdf")).encode()).decode()
     headers = {**bearer(), "Content-Type": "application/pdf", "X-DPJ-Metadata": metadata}
     response = await client.post(f"{API}/documents", headers=headers, content=PDF)
     assert (response.status_code, response.json()["file_name"]) == (201, "é.pdf")
 
 
-async def test_the_same_key_replays(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_the_same_key_replays(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     first = await post_document(client, bench, key="k")
     again = await post_document(client, bench, key="k")
     assert (again.status_code, again.json()) == (201, first.json())
@@ -81,7 +81,7 @@ async def test_the_same_key_replays(client: httpx.AsyncClient, bench: Bench) -> 
     assert len(bench.objects.objects) == 1
 
 
-async def test_a_key_in_use_says_when_to_come_back(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_a_key_in_use_says_when_to_come_back(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     gate = asyncio.Event()
 
     async def slow() -> AsyncIterator[bytes]:
@@ -117,13 +117,13 @@ REFUSALS: list[tuple[dict[str, Any], bytes, int, str]] = [
 
 @pytest.mark.parametrize(("changes", "content", "status", "code"), REFUSALS)
 async def test_a_refused_deposit_leaves_nothing(
-    client: httpx.AsyncClient, bench: Bench, changes: dict[str, Any], content: bytes, status: int, code: str
+    client: httpx.AsyncClient, bench: IntakeBench, changes: dict[str, Any], content: bytes, status: int, code: str
 ) -> None:
     assert_problem(await post_document(client, bench, content, key="k", **changes), status, code)
     assert bench.nothing_left()
 
 
-async def test_a_format_that_the_type_does_not_take(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_a_format_that_the_type_does_not_take(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     body = form_head(metadata_of(bench), media_type="image/png") + b"\x89PNG" + FORM_END
     response = await client.post(f"{API}/documents", headers={**bearer(), **FORM_TYPE}, content=body)
     assert_problem(response, 415, "format_not_allowed")
@@ -131,14 +131,14 @@ async def test_a_format_that_the_type_does_not_take(client: httpx.AsyncClient, b
 
 
 @pytest.mark.parametrize("missing", [1, 3, len(FORM_END), len(FORM_END) + 10])
-async def test_a_truncated_body_leaves_nothing(client: httpx.AsyncClient, bench: Bench, missing: int) -> None:
+async def test_a_truncated_body_leaves_nothing(client: httpx.AsyncClient, bench: IntakeBench, missing: int) -> None:
     body = (form_head(metadata_of(bench)) + PDF + FORM_END)[: -missing - 2]
     response = await client.post(f"{API}/documents", headers={**bearer(), **FORM_TYPE}, content=body)
     assert_problem(response, 400, "body_truncated")
     assert bench.nothing_left()
 
 
-async def test_a_slow_body_leaves_nothing(bench: Bench) -> None:
+async def test_a_slow_body_leaves_nothing(bench: IntakeBench) -> None:
     async def stalled() -> AsyncIterator[bytes]:
         yield form_head(metadata_of(bench)) + PDF
         await asyncio.sleep(5)
@@ -160,14 +160,16 @@ async def test_a_slow_body_leaves_nothing(bench: Bench) -> None:
     ],
 )
 async def test_bodies_of_no_known_form(
-    client: httpx.AsyncClient, bench: Bench, headers: dict[str, str], content: bytes, status: int, code: str
+    client: httpx.AsyncClient, bench: IntakeBench, headers: dict[str, str], content: bytes, status: int, code: str
 ) -> None:
     response = await client.post(f"{API}/documents", headers={**bearer(), **headers}, content=content)
     assert_problem(response, status, code)
     assert bench.nothing_left()
 
 
-async def test_invalid_metadata_names_the_fields_and_echoes_nothing(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_invalid_metadata_names_the_fields_and_echoes_nothing(
+    client: httpx.AsyncClient, bench: IntakeBench
+) -> None:
     response = await post_document(client, bench, depositor={"email": "s3cret"}, s3cret="s3cret")
     body = assert_problem(response, 422, "metadata_invalid")
     assert {error["field"] for error in body["errors"]} == {"depositor.email", "*"}
@@ -182,7 +184,7 @@ async def test_invalid_metadata_names_the_fields_and_echoes_nothing(client: http
     ],
 )
 async def test_a_dependency_that_is_away(
-    client: httpx.AsyncClient, bench: Bench, part: str, code: str, status: int
+    client: httpx.AsyncClient, bench: IntakeBench, part: str, code: str, status: int
 ) -> None:
     getattr(bench, part).away = True
     response = await post_document(client, bench, key="k")
@@ -190,13 +192,13 @@ async def test_a_dependency_that_is_away(
     assert int(response.headers["retry-after"]) >= 1
 
 
-async def test_the_database_away(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_the_database_away(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     bench.database.faults = ["away"]
     assert_problem(await post_document(client, bench), 503, "database_unavailable")
 
 
 async def test_a_defect_shows_nothing_of_itself(
-    client: httpx.AsyncClient, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, bench: IntakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(head: bytes) -> str:
         raise RuntimeError("s3cret internals")
@@ -213,7 +215,7 @@ async def test_a_defect_shows_nothing_of_itself(
 # --- Reading ---------------------------------------------------------------------------------------------------------
 
 
-async def test_content_comes_back_whole_and_safe(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_content_comes_back_whole_and_safe(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document = await bench.stored()
     response = await client.get(f"{API}/documents/{document.id}/content", headers=bearer("validator"))
     assert (response.status_code, response.content) == (200, PDF)
@@ -224,11 +226,11 @@ async def test_content_comes_back_whole_and_safe(client: httpx.AsyncClient, benc
     assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-store")
 
 
-def reads(bench: Bench) -> list[AuditRecorded]:
+def reads(bench: IntakeBench) -> list[AuditRecorded]:
     return [line for line in bench.audited() if line.action == "document.content.read"]
 
 
-async def test_a_range_is_206(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_a_range_is_206(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document = await bench.stored()
     url = f"{API}/documents/{document.id}/content"
     response = await client.get(url, headers={**bearer(), "Range": "bytes=5-8", "If-Range": ETAG})
@@ -243,7 +245,7 @@ async def test_a_range_is_206(client: httpx.AsyncClient, bench: Bench) -> None:
     assert len(reads(bench)) == 3
 
 
-async def test_what_the_client_has_is_304(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_what_the_client_has_is_304(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document = await bench.stored()
     url = f"{API}/documents/{document.id}/content"
     response = await client.get(url, headers={**bearer(), "If-None-Match": ETAG})
@@ -251,7 +253,7 @@ async def test_what_the_client_has_is_304(client: httpx.AsyncClient, bench: Benc
     assert [json.loads(line.details) for line in reads(bench)] == [{"outcome": "not_modified"}]
 
 
-async def test_content_that_may_not_be_read(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_content_that_may_not_be_read(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document = await bench.stored(Status.QUARANTINED)
     response = await client.get(f"{API}/documents/{document.id}/content", headers=bearer())
     assert_problem(response, 409, "content_not_available")
@@ -260,14 +262,14 @@ async def test_content_that_may_not_be_read(client: httpx.AsyncClient, bench: Be
 @pytest.mark.parametrize("status", [Status.ERASING, Status.ERASED])
 @pytest.mark.parametrize("what", ["content", "thumbnail"])
 async def test_nothing_is_read_of_what_is_erased(
-    client: httpx.AsyncClient, bench: Bench, status: Status, what: str
+    client: httpx.AsyncClient, bench: IntakeBench, status: Status, what: str
 ) -> None:
     document = await bench.stored(status)
     response = await client.get(f"{API}/documents/{document.id}/{what}", headers=bearer())
     assert_problem(response, 410, "document_erased")
 
 
-async def test_damage_found_before_the_first_byte_is_a_problem(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_damage_found_before_the_first_byte_is_a_problem(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document = await bench.stored()
     url = f"{API}/documents/{document.id}/content"
     bench.objects.objects.clear()
@@ -276,7 +278,7 @@ async def test_damage_found_before_the_first_byte_is_a_problem(client: httpx.Asy
     assert_problem(await client.get(url, headers=bearer()), 503, "object_store_unavailable")
 
 
-async def test_damage_found_later_cuts_the_answer_short(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_damage_found_later_cuts_the_answer_short(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     bench.database.rows.types["CNI"] = replace(bench.database.rows.types["CNI"], max_size_bytes=8 << 20)
     receipt = await bench.receive(PDF + bytes(3 << 20))
     (row,) = bench.database.rows.documents.values()
@@ -291,7 +293,7 @@ async def test_damage_found_later_cuts_the_answer_short(client: httpx.AsyncClien
     assert [log["code"] for log in logs if log["event"] == "content_cut_short"] == ["envelope_invalid"]
 
 
-async def test_thumbnails(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_thumbnails(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     url = f"{API}/documents/{document.id}/thumbnail"
     body = assert_problem(await client.get(url, headers=bearer()), 404, "thumbnail_not_found")
@@ -308,7 +310,7 @@ async def test_thumbnails(client: httpx.AsyncClient, bench: Bench) -> None:
     assert_problem(await client.get(url, headers=bearer(), params={"size": 100}), 404, "thumbnail_not_found")
 
 
-async def test_lists_events_and_types(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_lists_events_and_types(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     documents = [await bench.stored() for _ in range(3)]
     url = f"{API}/documents"
     first = (await client.get(url, headers=bearer(), params={"limit": 2, "status": "STORED", "type": "CNI"})).json()
@@ -353,7 +355,7 @@ async def test_unknown_and_malformed_ids(client: httpx.AsyncClient) -> None:
 # --- Deciding --------------------------------------------------------------------------------------------------------
 
 
-async def test_validating(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_validating(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     url = f"{API}/documents/{document.id}"
     response = await client.post(f"{url}/validate", headers=bearer("validator"), json={"comment": "fine"})
@@ -363,7 +365,7 @@ async def test_validating(client: httpx.AsyncClient, bench: Bench) -> None:
     assert_problem(again, 409, "transition_refused")
 
 
-async def test_deciding_early_is_202(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_deciding_early_is_202(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document = await bench.stored()
     url = f"{API}/documents/{document.id}"
     response = await client.post(f"{url}/reject", headers=bearer("validator"), json={"reason": "why"})
@@ -386,7 +388,7 @@ async def test_deciding_early_is_202(client: httpx.AsyncClient, bench: Bench) ->
     ],
 )
 async def test_decisions_are_checked(
-    client: httpx.AsyncClient, bench: Bench, path: str, sent: dict[str, str], status: int, code: str
+    client: httpx.AsyncClient, bench: IntakeBench, path: str, sent: dict[str, str], status: int, code: str
 ) -> None:
     document = await bench.stored(Status.VERIFIED)
     response = await client.post(f"{API}/documents/{document.id}/{path}", headers=bearer("validator"), json=sent)
@@ -394,7 +396,7 @@ async def test_decisions_are_checked(
     assert bench.database.rows.documents[document.id].status is Status.VERIFIED
 
 
-async def test_a_decision_is_json(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_a_decision_is_json(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     headers = {**bearer("validator"), "Content-Type": "text/plain"}
     response = await client.post(f"{API}/documents/{document.id}/validate", headers=headers, content=b"{}")
@@ -404,7 +406,7 @@ async def test_a_decision_is_json(client: httpx.AsyncClient, bench: Bench) -> No
 # --- Dossiers --------------------------------------------------------------------------------------------------------
 
 
-async def test_dossiers(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_dossiers(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     sent = {
         "number": "N-1",
         "client_id": "C-1",

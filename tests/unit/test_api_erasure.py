@@ -12,7 +12,7 @@ from domain.documents import Document
 from domain.erasure import SignedReceipt
 from domain.lifecycle import Status
 from tests.support.api import assert_problem, bearer
-from tests.support.fakes_intake import Bench
+from tests.support.fakes_intake import IntakeBench
 
 API = "/api/v1"
 OPERATOR = bearer("operator", tenant="bank")
@@ -22,7 +22,7 @@ def path(document: Document, below: str) -> str:
     return f"{API}/documents/{document.id}/{below}"
 
 
-async def test_an_erasure_is_accepted_and_then_done(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_an_erasure_is_accepted_and_then_done(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     body = {"reason": "T-1", "legal_basis": "GDPR_17_1_B"}
     accepted = await client.post(path(document, "erase"), json=body, headers=OPERATOR)
@@ -42,7 +42,7 @@ async def test_an_erasure_is_accepted_and_then_done(client: httpx.AsyncClient, b
     assert (again.status_code, again.json()["status"]) == (202, "ERASING")
 
 
-async def test_a_receipt_comes_as_it_was_signed(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_a_receipt_comes_as_it_was_signed(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     await client.post(path(document, "erase"), json={"reason": "T", "legal_basis": "COURT_ORDER"}, headers=OPERATOR)
     async with bench.database.transaction() as work:
@@ -57,14 +57,14 @@ async def test_a_receipt_comes_as_it_was_signed(client: httpx.AsyncClient, bench
     "body",
     [{}, {"reason": ""}, {"reason": "Madame Durand, par courrier"}, {"reason": "T", "legal_basis": "BECAUSE"}],
 )
-async def test_bodies_that_are_refused(client: httpx.AsyncClient, bench: Bench, body: dict[str, str]) -> None:
+async def test_bodies_that_are_refused(client: httpx.AsyncClient, bench: IntakeBench, body: dict[str, str]) -> None:
     document = await bench.stored(Status.VERIFIED)
     refused = await client.post(path(document, "erase"), json=body, headers=OPERATOR)
     assert_problem(refused, 422, "metadata_invalid")
     assert bench.database.rows.documents[document.id].status is Status.VERIFIED
 
 
-async def test_holds_and_retentions_keep_it(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_holds_and_retentions_keep_it(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     erase = {"reason": "T-1", "legal_basis": "COURT_ORDER"}
     hold = {"reference": "CASE-1", "reason": "LITIGATION"}
@@ -114,7 +114,7 @@ async def test_what_is_not_there_is_not_found(client: httpx.AsyncClient) -> None
         assert_problem(answer, 404, "document_not_found")
 
 
-async def test_an_upload_that_is_no_document_is_not_erased(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_an_upload_that_is_no_document_is_not_erased(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document = await bench.stored(Status.ABANDONED)
     body = {"reason": "T-1", "legal_basis": "GDPR_17_1_B"}
     assert_problem(await client.post(path(document, "erase"), json=body, headers=OPERATOR), 409, "transition_refused")

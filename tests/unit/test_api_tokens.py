@@ -19,11 +19,11 @@ from domain.documents import Role
 from domain.errors import IdentityUnavailable
 from domain.refusals import Unauthenticated
 from ingest_api.jwks import KNOWN, Jwks, jwks_source, parse_jwks
-from ingest_api.rate_limits import Limit, RateLimits
+from ingest_api.rate_limits import QuotaName, RateLimits
 from ingest_api.tokens import ClaimRules, Identity, TokenAuthenticator, issue_token
 from runtime.config.settings import JWT_ALGORITHMS
 from tests.support.api import a_client, an_app
-from tests.support.fakes_intake import Bench
+from tests.support.fakes_intake import IntakeBench
 from tests.support.jwks import public_jwks
 
 ISSUER, AUDIENCE = "https://auth.test", "dpj"
@@ -322,9 +322,9 @@ async def test_while_no_set_can_be_had_an_unknown_key_is_no_failure_of_its_sende
     await keys.key(public_jwks(key_file)["keys"][0]["kid"])
     now[0] = 20
     check = TokenAuthenticator(keys, issuer=ISSUER, audience=AUDIENCE)
-    limits = RateLimits({Limit.FAILURES: 2, Limit.CLIENT: 5})
+    limits = RateLimits({QuotaName.FAILURES: 2, QuotaName.CLIENT: 5})
     headers = {"Authorization": f"Bearer {signed(key_file, claims(), kid='new')}"}
-    async with a_client(an_app(Bench(), authenticator=check, limits=limits)) as client:
+    async with a_client(an_app(IntakeBench(), authenticator=check, limits=limits)) as client:
         answers = [(await client.get("/api/v1/dossiers", headers=headers)).status_code for _ in range(7)]
     assert answers == [503] * 5 + [429] * 2
     assert fetch.calls == 2

@@ -10,7 +10,17 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.audit_chain import Break, ChainCheck, ChainHead, Fault, entry_of, genesis, hash_of, head_after, verify
+from domain.audit_chain import (
+    ChainBreak,
+    ChainCheck,
+    ChainFault,
+    ChainHead,
+    entry_of,
+    genesis,
+    hash_of,
+    head_after,
+    verify,
+)
 from tests.support.audit_lines import a_chain, a_line
 from tests.support.builders import NOW
 
@@ -71,48 +81,48 @@ def test_a_whole_chain_verifies() -> None:
 
 def test_a_missing_repeated_or_moved_entry_is_seen() -> None:
     chain = a_chain(4)
-    assert verify("acme", chain[1:]) == Fault(1, Break.MISSING)
-    assert verify("acme", [chain[0], chain[2], chain[3]]) == Fault(2, Break.MISSING)
-    assert verify("acme", [chain[0], chain[0]]) == Fault(2, Break.MISSING)
-    assert verify("acme", [chain[0], chain[2], chain[1]]) == Fault(2, Break.MISSING)
+    assert verify("acme", chain[1:]) == ChainFault(1, ChainBreak.MISSING)
+    assert verify("acme", [chain[0], chain[2], chain[3]]) == ChainFault(2, ChainBreak.MISSING)
+    assert verify("acme", [chain[0], chain[0]]) == ChainFault(2, ChainBreak.MISSING)
+    assert verify("acme", [chain[0], chain[2], chain[1]]) == ChainFault(2, ChainBreak.MISSING)
 
 
 def test_altered_bytes_are_seen() -> None:
     chain = a_chain(3)
     altered = replace(chain[1], body=chain[1].body.replace(b"VERIFIED", b"REJECTED"))
-    assert verify("acme", [chain[0], altered, chain[2]]) == Fault(2, Break.ALTERED)
+    assert verify("acme", [chain[0], altered, chain[2]]) == ChainFault(2, ChainBreak.ALTERED)
 
 
 @pytest.mark.parametrize("body", [b"", b"not json", b"[]", b"\xff"])
 def test_bytes_that_are_no_entry_are_seen_even_with_their_own_hash(body: bytes) -> None:
     chain = a_chain(1)
-    assert verify("acme", [replace(chain[0], body=body, hash=hash_of(body))]) == Fault(1, Break.ALTERED)
+    assert verify("acme", [replace(chain[0], body=body, hash=hash_of(body))]) == ChainFault(1, ChainBreak.ALTERED)
 
 
 def test_a_rewritten_entry_no_longer_links() -> None:
     chain = a_chain(3)
     rewritten = entry_of(a_line(actor="someone else"), head_after(chain[0]))
-    assert verify("acme", [chain[0], rewritten, chain[2]]) == Fault(3, Break.UNLINKED)
+    assert verify("acme", [chain[0], rewritten, chain[2]]) == ChainFault(3, ChainBreak.UNLINKED)
 
 
 def test_an_entry_filed_under_another_event_or_tenant_is_seen() -> None:
     chain = a_chain(2)
-    assert verify("acme", [replace(chain[0], event_id=uuid4())]) == Fault(1, Break.MISLABELLED)
-    assert verify("acme", [replace(chain[0], tenant="other")]) == Fault(1, Break.MISLABELLED)
-    assert verify("other", chain) == Fault(1, Break.UNLINKED)
+    assert verify("acme", [replace(chain[0], event_id=uuid4())]) == ChainFault(1, ChainBreak.MISLABELLED)
+    assert verify("acme", [replace(chain[0], tenant="other")]) == ChainFault(1, ChainBreak.MISLABELLED)
+    assert verify("other", chain) == ChainFault(1, ChainBreak.UNLINKED)
 
 
 def test_another_tenants_whole_chain_does_not_pass() -> None:
     head = ChainHead("other", 0, genesis("acme").hash)
     check = ChainCheck(head)
-    assert check.add(a_chain(1)[0]) == Fault(1, Break.MISLABELLED)
+    assert check.add(a_chain(1)[0]) == ChainFault(1, ChainBreak.MISLABELLED)
 
 
 def test_fields_that_say_something_else_are_an_alteration() -> None:
     chain = a_chain(2)
     check = ChainCheck(genesis("acme"))
-    assert check.add(chain[0], faithful=False) == Fault(1, Break.ALTERED)
-    assert check.add(chain[0]) == Fault(1, Break.ALTERED), "a broken chain stays broken"
+    assert check.add(chain[0], faithful=False) == ChainFault(1, ChainBreak.ALTERED)
+    assert check.add(chain[0]) == ChainFault(1, ChainBreak.ALTERED), "a broken chain stays broken"
     assert check.head == genesis("acme")
 
 

@@ -12,10 +12,10 @@ from crypto.signatures import verifies
 from domain.audit_chain import ChainEntry, StoredEntry, hash_of, head_after
 from domain.checkpoints import SignedCheckpoint
 from operations.audit.checkpoints import read_signed
-from operations.audit.overdue import Overdue
+from operations.audit.overdue import OverdueCheck
 from operations.audit.verify import AuditReport, verify_audit
 from tests.support.audit_histories import checkpoints_of, signed
-from tests.support.audit_lines import MemoryAuditStore, WaitingEntries, a_chain
+from tests.support.audit_lines import MemoryAuditStore, MemoryUnflushedEntries, a_chain
 from tests.support.builders import NOW
 from tests.support.memory_audit_trees import MemoryCheckpointStore, MemorySigner
 
@@ -46,19 +46,19 @@ class Site:
     def hold(self, chain: Sequence[ChainEntry]) -> None:
         """Both databases say that this is the log."""
         self.store = MemoryAuditStore({("acme", entry.seq): StoredEntry(entry, faithful=True) for entry in chain})
-        self.heads = WaitingEntries(known={"acme": head_after(chain[-1])} if chain else {})
+        self.heads = MemoryUnflushedEntries(known={"acme": head_after(chain[-1])} if chain else {})
 
     async def verify(self) -> AuditReport:
         keys = {self.signer.public.id: self.signer.public}
         proof = {"acme": await read_signed(self.checkpoints, keys, verifies, "acme", self.recorded)}
-        overdue = Overdue(self.checkpoints, self.store, self.heads, self, seconds=150, pause=0)
+        overdue = OverdueCheck(self.checkpoints, self.store, self.heads, self, seconds=150, pause=0)
         return await verify_audit(self.store, self.heads, None, proof, overdue)
 
     async def findings(self) -> list[tuple[str, int]]:
         report = await self.verify()
         found = [(one.kind, one.at) for chain in report.chains for one in chain.findings]
         assert report.intact == (not found)
-        assert len(report.told) == len(report.lines) + len(found)
+        assert len(report.report_lines) == len(report.lines) + len(found)
         return found
 
 
@@ -70,7 +70,7 @@ def site() -> Site:
 async def test_what_was_signed_is_intact(site: Site) -> None:
     report = await site.verify()
     newest = "the newest of 2026-03-01T12:12:00Z"
-    assert report.told == [f"acme: intact, 12 entries, 12 of them signed by 3 checkpoints, {newest}"]
+    assert report.report_lines == [f"acme: intact, 12 entries, 12 of them signed by 3 checkpoints, {newest}"]
     assert report.document["chains"][0]["signed"] == 12
     assert report.document["chains"][0]["checkpoint_time"] == "2026-03-01T12:12:00+00:00"
 
@@ -78,7 +78,9 @@ async def test_what_was_signed_is_intact(site: Site) -> None:
 async def test_entries_after_the_newest_checkpoint_are_the_chains_alone(site: Site) -> None:
     unsigned(site)
     newest = "the newest of 2026-03-01T12:09:00Z"
-    assert (await site.verify()).told == [f"acme: intact, 12 entries, 9 of them signed by 2 checkpoints, {newest}"]
+    assert (await site.verify()).report_lines == [
+        f"acme: intact, 12 entries, 9 of them signed by 2 checkpoints, {newest}"
+    ]
 
 
 async def test_a_history_that_was_rewritten_in_both_databases(site: Site) -> None:
@@ -86,7 +88,7 @@ async def test_a_history_that_was_rewritten_in_both_databases(site: Site) -> Non
     assert await site.findings() == [("REWRITTEN", 1)]
     longer = a_chain(30)
     site.hold(longer)
-    assert (await site.verify()).told == [
+    assert (await site.verify()).report_lines == [
         "acme: BROKEN at entry 1 of 30 (REWRITTEN)",
         "acme: REWRITTEN: entries from 1 on follow from each other, but are not those that were signed",
     ]
@@ -217,7 +219,7 @@ async def test_checkpoints_alone_tell_of_a_tenant_that_is_gone_everywhere_else(s
 async def test_an_empty_store_is_no_proof(site: Site) -> None:
     site.checkpoints.kept.clear()
     assert ("CHECKPOINT_MISSING", 4) in await site.findings()
-    assert (await site.verify()).told[1] == (
+    assert (await site.verify()).report_lines[1] == (
         "acme: CHECKPOINT_MISSING: the database says that the checkpoint of 4 entries is signed, and the store does not have it, "
         "and so with 2 more"
     )
@@ -243,7 +245,7 @@ async def test_entries_that_nobody_signs_are_told(site: Site) -> None:
     assert await site.findings() == []
     site.at = NOW + timedelta(minutes=14, seconds=1)
     assert await site.findings() == [("UNSIGNED", 10)]
-    assert (await site.verify()).told[1] == (
+    assert (await site.verify()).report_lines[1] == (
         "acme: UNSIGNED: entries 10 to 12 are not signed, and the newest checkpoint is of 2026-03-01T12:09:00Z: "
         "the audit worker does not run, or something keeps it from signing"
     )

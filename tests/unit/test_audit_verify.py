@@ -7,15 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from domain.audit_chain import Break, ChainEntry, ChainHead, StoredEntry, head_after
+from domain.audit_chain import ChainBreak, ChainEntry, ChainHead, StoredEntry, head_after
 from operations.audit import verify as audit_verify
 from operations.audit.verify import verify_audit
-from tests.support.audit_lines import MemoryAuditStore, WaitingEntries, a_chain
+from tests.support.audit_lines import MemoryAuditStore, MemoryUnflushedEntries, a_chain
 
 
-def site_of(*chains: Sequence[ChainEntry], in_store: int | None = None) -> tuple[MemoryAuditStore, WaitingEntries]:
+def site_of(
+    *chains: Sequence[ChainEntry], in_store: int | None = None
+) -> tuple[MemoryAuditStore, MemoryUnflushedEntries]:
     """All chains with their heads; the first ``in_store`` entries of each (default: all) in the store, the rest waiting."""
-    store, waiting = MemoryAuditStore(), WaitingEntries()
+    store, waiting = MemoryAuditStore(), MemoryUnflushedEntries()
     for chain in chains:
         moved = len(chain) if in_store is None else in_store
         for entry in chain[:moved]:
@@ -52,7 +54,7 @@ async def test_one_tenant_alone() -> None:
 
 
 async def test_nothing_yet_is_intact() -> None:
-    report = await verify_audit(MemoryAuditStore(), WaitingEntries())
+    report = await verify_audit(MemoryAuditStore(), MemoryUnflushedEntries())
     assert report.intact
     assert report.lines == ["There is no audit chain yet."]
 
@@ -115,7 +117,7 @@ async def test_a_removed_entry_is_found(gone: int) -> None:
     report = await verify_audit(store, waiting)
     assert not report.intact
     assert report.chains[0].fault is not None
-    assert (report.chains[0].fault.seq, report.chains[0].fault.reason) == (gone, Break.MISSING)
+    assert (report.chains[0].fault.seq, report.chains[0].fault.reason) == (gone, ChainBreak.MISSING)
     assert report.lines == [f"acme: BROKEN at entry {gone} of 5 (MISSING)"]
     assert report.detail == f"1 of 1 chains broken; first acme: BROKEN at entry {gone} of 5 (MISSING)"
     assert report.document["chains"][0]["reason"] == "MISSING"
@@ -158,7 +160,7 @@ async def test_entries_that_came_after_the_look_at_the_head_are_no_surplus() -> 
     chain = a_chain(6)
     store, _ = site_of(chain)
 
-    class Growing(WaitingEntries):
+    class Growing(MemoryUnflushedEntries):
         async def heads(self) -> Sequence[ChainHead]:
             seen, self.known = list(self.known.values()), {"acme": head_after(chain[5])}
             return seen

@@ -35,7 +35,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def end(self, names: list[str]) -> None:
             done.append(f"ended {' '.join(names)}")
 
-    monkeypatch.setattr("runtime.processes.local.Services", FakeServices)
+    monkeypatch.setattr("runtime.processes.local.PipelineProcesses", FakeServices)
     monkeypatch.setattr("runtime.config.settings.load_settings", lambda name: SimpleNamespace(stack_name=name))
     monkeypatch.setattr(local_stack, "prepare_data", lambda *_: done.append("tables"))
     monkeypatch.setattr(local_stack, "prepare_topics", lambda *_: done.append("topics"))

@@ -15,7 +15,7 @@ from crypto.local_tenant_keys import LocalTenantKeys
 from domain.errors import DatabaseUnavailable, KeyringUnavailable, WrongKey
 from domain.key_encryption_keys import Canary, canary_context
 from domain.keys import EncryptionContext, WrappedKey
-from processors.resilience.canary_keyring import VouchedKeyring
+from processors.resilience.canary_keyring import CanaryCheckedKeyring
 from tests.support.fakes_canaries import MemoryCanaries
 from tests.support.fakes_content import MemoryKeyring
 
@@ -24,7 +24,7 @@ CONTEXT = EncryptionContext("acme", UUID(int=1))
 
 async def test_the_first_key_leaves_a_canary_and_the_others_cost_nothing() -> None:
     inner, canaries = MemoryKeyring(), MemoryCanaries()
-    keyring = VouchedKeyring(inner, canaries)
+    keyring = CanaryCheckedKeyring(inner, canaries)
     await keyring.new_data_key(CONTEXT)
     assert len(canaries.held) == 1
     inner.calls.clear()
@@ -36,7 +36,7 @@ async def test_the_first_key_leaves_a_canary_and_the_others_cost_nothing() -> No
 
 
 async def test_a_damaged_key_is_the_document_s_fault() -> None:
-    keyring = VouchedKeyring(MemoryKeyring(), MemoryCanaries())
+    keyring = CanaryCheckedKeyring(MemoryKeyring(), MemoryCanaries())
     _, wrapped = await keyring.new_data_key(CONTEXT)
     with pytest.raises(WrongKey):
         await keyring.unwrap(replace(wrapped, ciphertext="damaged"), CONTEXT)
@@ -44,9 +44,9 @@ async def test_a_damaged_key_is_the_document_s_fault() -> None:
 
 async def test_a_keyring_that_was_replaced_condemns_nothing_and_takes_nothing_in() -> None:
     canaries = MemoryCanaries()
-    first = VouchedKeyring(MemoryKeyring(), canaries)
+    first = CanaryCheckedKeyring(MemoryKeyring(), canaries)
     _, wrapped = await first.new_data_key(CONTEXT)
-    other = VouchedKeyring(MemoryKeyring(), canaries)
+    other = CanaryCheckedKeyring(MemoryKeyring(), canaries)
     for _ in range(2):
         with pytest.raises(KeyringUnavailable):
             await other.unwrap(wrapped, CONTEXT)
@@ -60,7 +60,7 @@ async def test_a_keyring_that_was_replaced_condemns_nothing_and_takes_nothing_in
 
 async def test_a_keyring_that_is_replaced_under_a_running_process_is_noticed_by_its_check() -> None:
     inner, canaries = MemoryKeyring(), MemoryCanaries()
-    keyring = VouchedKeyring(inner, canaries)
+    keyring = CanaryCheckedKeyring(inner, canaries)
     await keyring.new_data_key(CONTEXT)
     held, inner._held = inner._held, {}
     with pytest.raises(KeyringUnavailable):
@@ -73,14 +73,14 @@ async def test_a_keyring_that_is_replaced_under_a_running_process_is_noticed_by_
 
 
 async def test_a_version_without_a_canary_is_judged_as_it_answers() -> None:
-    keyring = VouchedKeyring(MemoryKeyring(), MemoryCanaries())
+    keyring = CanaryCheckedKeyring(MemoryKeyring(), MemoryCanaries())
     with pytest.raises(WrongKey):
         await keyring.unwrap(WrappedKey("memory", "memory", 9, "older than canaries"), CONTEXT)
 
 
 async def test_away_is_away() -> None:
     inner = MemoryKeyring()
-    keyring = VouchedKeyring(inner, MemoryCanaries())
+    keyring = CanaryCheckedKeyring(inner, MemoryCanaries())
     inner.away = True
     with pytest.raises(KeyringUnavailable):
         await keyring.new_data_key(CONTEXT)
@@ -90,7 +90,7 @@ async def test_away_is_away() -> None:
 
 async def test_the_database_away_says_nothing_of_the_keyring() -> None:
     canaries = MemoryCanaries()
-    keyring = VouchedKeyring(MemoryKeyring(), canaries)
+    keyring = CanaryCheckedKeyring(MemoryKeyring(), canaries)
     canaries.away = True
     await keyring.check()
     with pytest.raises(DatabaseUnavailable):
@@ -105,7 +105,7 @@ async def test_one_tenant_s_wrong_key_is_not_everybody_s_outage(tmp_path: Path) 
     for tenant in ("acme", "other"):
         await keys.create(tenant)
     canaries = MemoryCanaries()
-    keyring = VouchedKeyring(LocalKeyring(tmp_path / "keyring.json"), canaries)
+    keyring = CanaryCheckedKeyring(LocalKeyring(tmp_path / "keyring.json"), canaries)
     _, wrapped = await keyring.new_data_key(CONTEXT)
     await keyring.new_data_key(replace(CONTEXT, tenant="other"))
     with local_key_file.changing(tmp_path / "keyring.json") as content:
@@ -124,16 +124,16 @@ async def test_a_rotated_key_has_to_open_what_its_earlier_version_wrapped(tmp_pa
     LocalKeyring.create(path)
     keys = LocalTenantKeys(path)
     await keys.create("acme")
-    await VouchedKeyring(LocalKeyring(path), canaries).new_data_key(CONTEXT)
+    await CanaryCheckedKeyring(LocalKeyring(path), canaries).new_data_key(CONTEXT)
     with local_key_file.changing(path) as content:
         content.tenants["acme"].by_version[1] = bytearray(os.urandom(32))
     await keys.rotate("acme")
     with pytest.raises(KeyringUnavailable):
-        await VouchedKeyring(LocalKeyring(path), canaries).new_data_key(CONTEXT)
+        await CanaryCheckedKeyring(LocalKeyring(path), canaries).new_data_key(CONTEXT)
 
 
 async def test_canaries_of_another_keyring_say_nothing(tmp_path: Path) -> None:
     canaries = MemoryCanaries()
-    await canaries.keep(Canary("acme", WrappedKey("vault-transit", "dpj-tenant-acme", 1, "vault:v1:x")))
+    await canaries.put_if_absent(Canary("acme", WrappedKey("vault-transit", "dpj-tenant-acme", 1, "vault:v1:x")))
     LocalKeyring.create(tmp_path / "keyring.json")
-    await VouchedKeyring(LocalKeyring(tmp_path / "keyring.json"), canaries).check()
+    await CanaryCheckedKeyring(LocalKeyring(tmp_path / "keyring.json"), canaries).check()

@@ -17,9 +17,9 @@ from domain.errors import CheckpointConflict, CheckpointStoreUnavailable, Keyrin
 from domain.merkle import RightEdge, TileId, leaf_hash
 from processors.audit.checkpoints import AuditCheckpointer
 from tests.support.audit_histories import signed
-from tests.support.audit_lines import MemoryAuditStore, WaitingEntries, a_chain
+from tests.support.audit_lines import MemoryAuditStore, MemoryUnflushedEntries, a_chain
 from tests.support.builders import NOW
-from tests.support.memory_audit_trees import Locks, MemoryAuditTrees, MemoryCheckpointStore, MemorySigner
+from tests.support.memory_audit_trees import MemoryAuditTrees, MemoryCheckpointStore, MemoryLocks, MemorySigner
 
 
 @dataclass
@@ -30,8 +30,8 @@ class Site:
     signer: MemorySigner = field(default_factory=MemorySigner)
     store: MemoryCheckpointStore = field(default_factory=MemoryCheckpointStore)
     history: MemoryAuditStore = field(default_factory=MemoryAuditStore)
-    pending: WaitingEntries = field(default_factory=WaitingEntries)
-    locks: Locks = field(default_factory=Locks)
+    pending: MemoryUnflushedEntries = field(default_factory=MemoryUnflushedEntries)
+    locks: MemoryLocks = field(default_factory=MemoryLocks)
     seconds: float = 0.0
 
     def now(self):
@@ -71,17 +71,17 @@ def root_of(entries: Sequence[ChainEntry]) -> str:
 
 async def test_the_first_is_taken_at_once_and_later_ones_when_due() -> None:
     site, chain = Site(), a_chain(30)
-    assert await site.checkpointer.move() == 0
+    assert await site.checkpointer.run_once() == 0
     site.trees.chained(chain[:3])
-    assert await site.checkpointer.move() == 3
+    assert await site.checkpointer.run_once() == 3
     site.trees.chained(chain[3:7])
-    assert await site.checkpointer.move() == 0
+    assert await site.checkpointer.run_once() == 0
     site.seconds = 60
-    assert await site.checkpointer.move() == 4
+    assert await site.checkpointer.run_once() == 4
     site.trees.chained(chain[7:17])
-    assert await site.checkpointer.move() == 10
+    assert await site.checkpointer.run_once() == 10
     site.seconds = 600
-    assert await site.checkpointer.move() == 0
+    assert await site.checkpointer.run_once() == 0
     first, second, third = site.stored()
     assert [one.size for one in (first, second, third)] == [3, 7, 17]
     assert [one.root for one in (first, second, third)] == [root_of(chain[:size]) for size in (3, 7, 17)]
@@ -93,7 +93,7 @@ async def test_each_tenant_has_its_own() -> None:
     site = Site()
     site.trees.chained(a_chain(3))
     site.trees.chained(a_chain(2, "other"))
-    assert await site.checkpointer.move() == 5
+    assert await site.checkpointer.run_once() == 5
     assert [one.size for one in site.stored()] == [3]
     assert [one.tenant for one in site.stored("other")] == ["other"]
 
@@ -105,15 +105,15 @@ async def test_what_fails_between_two_steps_is_finished_and_nothing_else_signed(
     error = KeyringUnavailable if fails == "sign" else CheckpointStoreUnavailable
     site.signer.away, site.store.away, site.store.silent = fails == "sign", fails == "put", fails == "put and kept"
     with pytest.raises(error):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     site.trees.chained(chain[4:])
     site.seconds = 7
-    assert await site.checkpointer.move() > 0
+    assert await site.checkpointer.run_once() > 0
     [made] = site.stored()
     assert (made.size, made.time, made.root) == (4, NOW, root_of(chain[:4]))
     assert len(set(site.signer.signed)) == 1
     site.seconds = 70
-    assert await site.checkpointer.move() == 5
+    assert await site.checkpointer.run_once() == 5
     assert [one.size for one in site.stored()] == [4, 9]
 
 
@@ -121,7 +121,7 @@ async def test_another_at_the_tenant_is_left_alone() -> None:
     site = Site()
     site.trees.chained(a_chain(3))
     site.locks.held = {"audit-checkpoint/acme"}
-    assert await site.checkpointer.move() == 0
+    assert await site.checkpointer.run_once() == 0
     assert site.stored() == []
 
 
@@ -132,7 +132,7 @@ async def test_chains_that_are_older_than_the_trees_are_read_once() -> None:
     site.trees.chained(chain[2_590:])
     site.history.kept = {("acme", entry.seq): StoredEntry(entry, faithful=True) for entry in chain[:2_300]}
     site.pending.waiting = list(chain[2_300:])
-    assert await site.checkpointer.move() == 2_600
+    assert await site.checkpointer.run_once() == 2_600
     assert site.stored()[0].root == root_of(chain)
 
 
@@ -142,7 +142,7 @@ async def test_an_old_chain_with_a_gap_is_not_signed(gone: set[int]) -> None:
     site.trees.chained(chain, with_leaves=False)
     site.history.kept = {("acme", one.seq): StoredEntry(one, faithful=True) for one in chain if one.seq not in gone}
     with pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     assert site.stored() == []
 
 
@@ -153,7 +153,7 @@ async def test_an_old_chain_that_does_not_link_is_not_signed_and_others_are() ->
     site.pending.waiting = list(chain)
     site.trees.chained(a_chain(2, "other"))
     with capture_logs() as logs, pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     assert [(one["event"], one["tenant"]) for one in logs if one["log_level"] == "error"] == [
         ("audit_checkpoint_refused", "acme")
     ]
@@ -171,7 +171,7 @@ async def taken(chain: Sequence[ChainEntry]) -> Site:
         site.seconds = 100 * number
         site.trees.chained(part)
         if number < 2:
-            await site.checkpointer.move()
+            await site.checkpointer.run_once()
     return site
 
 
@@ -179,7 +179,7 @@ async def test_a_tree_that_was_altered_is_not_signed() -> None:
     site = await taken(a_chain(9))
     site.trees.of("acme").edge[0] = leaf_hash(b"another")
     with pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     assert len(site.stored()) == 2
 
 
@@ -188,11 +188,11 @@ async def test_a_history_rewritten_with_its_tree_is_not_signed() -> None:
     site, forged = await taken(a_chain(9)), await taken(a_chain(9))
     site.trees = forged.trees
     with pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     site.trees = MemoryAuditTrees()
     site.trees.chained(a_chain(20))
     with pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     assert [one.size for one in site.stored()] == [4, 8]
 
 
@@ -202,11 +202,11 @@ async def test_a_database_restored_from_before_does_not_fork() -> None:
     site.trees = MemoryAuditTrees()
     site.trees.chained(chain[:4])
     older = Site(trees=site.trees, store=MemoryCheckpointStore())
-    await older.checkpointer.move()
+    await older.checkpointer.run_once()
     site.trees.chained(chain[4:9])
     site.seconds = 1_000
     with pytest.raises(CheckpointConflict, match="restored"):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     assert [one.size for one in site.stored()] == [4, 8]
 
 
@@ -226,7 +226,7 @@ async def test_a_store_that_lost_or_changed_its_checkpoint_is_told(kept: str) ->
             "misfiled": site.store.kept["acme", 4],
         }[kept]
     with pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     assert len(set(site.signer.signed)) == 2
 
 
@@ -234,7 +234,7 @@ async def test_a_key_that_another_process_rotated_to_is_looked_for_once_more() -
     site = await taken(a_chain(9))
     site.signer = Rotated(MemorySigner(7))
     site.store.kept["acme", 8] = [signed(site.stored()[1], site.signer.new).content]
-    assert await site.checkpointer.move() == 1
+    assert await site.checkpointer.run_once() == 1
 
 
 class Rotated(MemorySigner):
@@ -259,7 +259,7 @@ async def unfinished(chain: Sequence[ChainEntry]) -> Site:
     site = await taken(chain)
     site.signer.away = 1
     with pytest.raises(KeyringUnavailable):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     assert site.trees.of("acme").size == 9
     return site
 
@@ -283,7 +283,7 @@ async def test_a_checkpoint_on_record_is_not_signed_unless_it_follows(forged: di
     tree = site.trees.of("acme")
     tree.made[-1] = replace(tree.made[-1], **forged)
     with capture_logs() as logs, pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     assert "audit_checkpoint_refused" in [one["event"] for one in logs]
     assert [one.size for one in site.stored()] == [4, 8]
     assert len(set(site.signer.signed)) == 2
@@ -299,7 +299,7 @@ async def test_a_tree_forged_together_with_its_checkpoint_is_not_signed(with_til
     if with_tiles:
         tree.tiles = forged.tiles
     with pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     assert [one.size for one in site.stored()] == [4, 8]
 
 
@@ -309,10 +309,10 @@ async def test_a_first_checkpoint_is_only_signed_where_the_store_has_none() -> N
     tree = site.trees.of("acme")
     tree.made = [replace(tree.made[-1], previous=first_previous("acme"))]
     with pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     tree.made = []
     with pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     assert [one.size for one in site.stored()] == [4, 8]
 
 
@@ -321,13 +321,13 @@ async def test_a_row_that_was_taken_away_does_not_make_an_older_one_the_newest()
     tree = site.trees.of("acme")
     tree.made = [tree.made[0], replace(tree.made[2], previous=tree.made[0].hash)]
     with pytest.raises(CheckpointConflict, match="lacks a checkpoint"):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
     assert [one.size for one in site.stored()] == [4, 8]
 
 
 async def test_an_unfinished_one_is_finished_if_nobody_touched_it() -> None:
     site = await unfinished(a_chain(9))
-    assert await site.checkpointer.move() > 0
+    assert await site.checkpointer.run_once() > 0
     assert [one.size for one in site.stored()] == [4, 8, 9]
 
 
@@ -336,24 +336,24 @@ async def test_a_proof_spans_many_tiles() -> None:
     for number, (first, end) in enumerate(((0, 300), (300, 301), (301, 1_200))):
         site.seconds = 100 * number
         site.trees.chained(chain[first:end])
-        assert await site.checkpointer.move() == end - first
+        assert await site.checkpointer.run_once() == end - first
     site.trees.of("acme").tiles.pop(TileId(1, 0))
     site.trees.chained(a_chain(1_201)[1_200:])
     site.seconds = 1_000
     with pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
 
 
 async def test_a_clock_that_is_a_little_behind_makes_no_conflict() -> None:
     site = await taken(a_chain(9))
     site.trees.chained(a_chain(30)[9:])
     site.seconds = 70  # the newest is of second 100
-    assert await site.checkpointer.move() == 22
+    assert await site.checkpointer.run_once() == 22
     third = site.stored()[2]
     assert third.time == NOW + timedelta(seconds=100, microseconds=1)
     site.seconds = 30
     with pytest.raises(CheckpointConflict, match="future"):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
 
 
 # --- rows that would keep a tenant from being due --------------------------------------------------------------------
@@ -372,4 +372,4 @@ async def test_rows_that_nothing_of_ours_wrote_are_told(done: str) -> None:
     else:
         tree.head = 2
     with pytest.raises((CheckpointConflict, ValueError)):  # the adapter tells of what is no edge
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()

@@ -10,7 +10,7 @@ import pytest
 
 from domain.errors import GedUnavailable, MailRefused, MailUnavailable, ObjectMissing
 from domain.refusals import StateChanged
-from processors.resilience.circuit_breakers import BreakerPolicy, CircuitBreaker, State
+from processors.resilience.circuit_breakers import BreakerPolicy, CircuitBreaker, CircuitState
 
 POLICY = BreakerPolicy(failures=3, burst=0.2, open_first=0.5, growth=2.0, open_cap=1.5, probe=0.05)
 
@@ -25,7 +25,7 @@ class Bench:
         self.calls = 0
         self.probes = 0
         self.hold: asyncio.Event | None = None
-        self.changes: list[tuple[State, State]] = []
+        self.changes: list[tuple[CircuitState, CircuitState]] = []
         self.breaker = CircuitBreaker(
             MailUnavailable,
             self._check,
@@ -34,7 +34,7 @@ class Bench:
             on_change=lambda breaker, previous: self.changes.append((previous, breaker.state)),
         )
 
-    def now_is(self, state: State) -> bool:
+    def now_is(self, state: CircuitState) -> bool:
         return self.breaker.state is state
 
     async def _check(self) -> None:
@@ -65,7 +65,7 @@ class Bench:
 
     async def open(self) -> None:
         self.fails = MailUnavailable()
-        while self.breaker.state is State.CLOSED:
+        while self.breaker.state is CircuitState.CLOSED:
             await self.try_call()
             self.now += 0.2
         self.now -= 0.2
@@ -82,7 +82,7 @@ async def test_what_passes_is_handed_on(bench: Bench) -> None:
     assert await bench.breaker.call(bench.send, "word") == "word"
     assert await bench.breaker.transfer(bench.send, "word") == "word"
     assert [piece async for piece in bench.breaker.stream(lambda: bench.pieces(2))] == [b"piece"] * 2
-    assert (bench.breaker.state, bench.breaker.retry_in, bench.changes) == (State.CLOSED, 0.0, [])
+    assert (bench.breaker.state, bench.breaker.retry_in, bench.changes) == (CircuitState.CLOSED, 0.0, [])
 
 
 async def test_failures_in_a_row_open_it_and_calls_then_fail_at_once_with_the_same_error(bench: Bench) -> None:
@@ -90,8 +90,8 @@ async def test_failures_in_a_row_open_it_and_calls_then_fail_at_once_with_the_sa
     for _ in range(3):
         assert await bench.try_call() == "failed"
         bench.now += 0.15
-    assert bench.now_is(State.OPEN)
-    assert bench.changes == [(State.CLOSED, State.OPEN)]
+    assert bench.now_is(CircuitState.OPEN)
+    assert bench.changes == [(CircuitState.CLOSED, CircuitState.OPEN)]
     assert await bench.try_call() == "refused"
     with pytest.raises(MailUnavailable):
         await bench.breaker.transfer(bench.send)
@@ -105,10 +105,10 @@ async def test_many_failures_at_one_moment_are_one_incident(bench: Bench) -> Non
     bench.fails = MailUnavailable()
     for _ in range(10):
         await bench.try_call()
-    assert bench.now_is(State.CLOSED)
+    assert bench.now_is(CircuitState.CLOSED)
     bench.now += 0.2
     await bench.try_call()
-    assert bench.now_is(State.OPEN)
+    assert bench.now_is(CircuitState.OPEN)
 
 
 @pytest.mark.parametrize("answer", [None, MailRefused(), ObjectMissing()])
@@ -137,10 +137,10 @@ async def test_what_says_nothing_of_the_dependency_counts_as_neither(bench: Benc
             with pytest.raises(type(failure)):
                 await call(bench.send)
         bench.now += 1
-    assert bench.now_is(State.CLOSED)
+    assert bench.now_is(CircuitState.CLOSED)
     bench.fails = MailUnavailable()
     await bench.try_call()
-    assert bench.now_is(State.OPEN)  # the third failure: the two before were not forgotten
+    assert bench.now_is(CircuitState.OPEN)  # the third failure: the two before were not forgotten
 
 
 async def test_what_the_callers_own_stream_raises_is_no_answer(bench: Bench) -> None:
@@ -154,7 +154,7 @@ async def test_what_the_callers_own_stream_raises_is_no_answer(bench: Bench) -> 
     bench.fails = MailUnavailable()
     with pytest.raises(MailUnavailable):
         await bench.breaker.transfer(bench.send)
-    assert bench.now_is(State.OPEN)
+    assert bench.now_is(CircuitState.OPEN)
 
 
 async def test_a_stream_counts_once_at_its_end_and_not_at_all_if_its_reader_leaves(bench: Bench) -> None:
@@ -164,12 +164,12 @@ async def test_a_stream_counts_once_at_its_end_and_not_at_all_if_its_reader_leav
         assert await anext(reading) == b"piece"
         await reading.aclose()
         bench.now += 1
-    assert bench.now_is(State.CLOSED)
+    assert bench.now_is(CircuitState.CLOSED)
     for _ in range(3):
         with pytest.raises(MailUnavailable):
             assert [piece async for piece in bench.breaker.stream(lambda: bench.pieces(1))]
         bench.now += 1
-    assert bench.now_is(State.OPEN)
+    assert bench.now_is(CircuitState.OPEN)
 
 
 async def test_one_probe_goes_once_the_time_is_over_and_its_success_lets_all_through(bench: Bench) -> None:
@@ -180,7 +180,7 @@ async def test_one_probe_goes_once_the_time_is_over_and_its_success_lets_all_thr
     bench.hold = asyncio.Event()
     first = asyncio.create_task(bench.try_call())
     await asyncio.sleep(0)
-    assert bench.now_is(State.HALF_OPEN)
+    assert bench.now_is(CircuitState.HALF_OPEN)
     assert [await bench.try_call() for _ in range(3)] == ["refused"] * 3
     with pytest.raises(MailUnavailable):
         await bench.breaker.check()
@@ -188,7 +188,10 @@ async def test_one_probe_goes_once_the_time_is_over_and_its_success_lets_all_thr
     assert await first == "x"
     assert (bench.probes, bench.calls) == (1, 1)
     assert await bench.try_call() == "x"
-    assert bench.changes[1:] == [(State.OPEN, State.HALF_OPEN), (State.HALF_OPEN, State.CLOSED)]
+    assert bench.changes[1:] == [
+        (CircuitState.OPEN, CircuitState.HALF_OPEN),
+        (CircuitState.HALF_OPEN, CircuitState.CLOSED),
+    ]
 
 
 async def test_the_open_time_grows_to_its_cap_and_begins_anew_after_a_recovery(bench: Bench) -> None:
@@ -202,7 +205,7 @@ async def test_the_open_time_grows_to_its_cap_and_begins_anew_after_a_recovery(b
     assert (bench.probes, bench.calls) == (4, 0)
     bench.probe_fails = None
     await bench.breaker.check()  # not due, but asked for
-    assert bench.now_is(State.CLOSED)
+    assert bench.now_is(CircuitState.CLOSED)
     await bench.open()
     assert bench.breaker.retry_in == pytest.approx(0.5)
 
@@ -224,7 +227,7 @@ async def test_a_probe_that_is_cancelled_leaves_the_next_one_free_to_ask(bench: 
     probing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await probing
-    assert (bench.breaker.state, bench.breaker.retry_in) == (State.OPEN, 0.0)
+    assert (bench.breaker.state, bench.breaker.retry_in) == (CircuitState.OPEN, 0.0)
     bench.hold = bench.fails = bench.probe_fails = None
     assert await bench.try_call() == "x"
 
@@ -237,7 +240,7 @@ async def test_a_probes_permanent_answer_proves_life_and_a_defect_of_ours_does_n
     assert bench.breaker.retry_in == pytest.approx(1.0)
     bench.probe_fails = MailRefused()
     await bench.breaker.check()
-    assert bench.now_is(State.CLOSED)
+    assert bench.now_is(CircuitState.CLOSED)
 
 
 async def test_what_began_before_it_opened_says_nothing_about_now(bench: Bench) -> None:
@@ -254,7 +257,7 @@ async def test_what_began_before_it_opened_says_nothing_about_now(bench: Bench) 
     await bench.open()
     release.set()
     await asyncio.gather(*begun, return_exceptions=True)
-    assert bench.now_is(State.OPEN)
+    assert bench.now_is(CircuitState.OPEN)
     assert bench.breaker.retry_in == pytest.approx(0.5)
 
 
@@ -264,7 +267,7 @@ async def test_the_check_of_a_closed_circuit_counts_as_a_call(bench: Bench) -> N
         with pytest.raises(MailUnavailable):
             await bench.breaker.check()
         bench.now += 0.2
-    assert (bench.breaker.state, bench.probes) == (State.OPEN, 3)
+    assert (bench.breaker.state, bench.probes) == (CircuitState.OPEN, 3)
 
 
 def test_by_default_nobody_is_told() -> None:
@@ -272,7 +275,7 @@ def test_by_default_nobody_is_told() -> None:
         MailUnavailable, Bench()._check, clock=lambda: 0.0, policy=BreakerPolicy(failures=1, burst=0)
     )
     asyncio.run(_fail(breaker))
-    assert breaker.state is State.OPEN
+    assert breaker.state is CircuitState.OPEN
     assert breaker.dependency == "smtp"
 
 

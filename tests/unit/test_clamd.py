@@ -10,7 +10,7 @@ import pytest
 
 from antivirus import clamd
 from antivirus.clamd import ClamdScanner
-from domain.antivirus import Finding, Verdict
+from domain.antivirus import ScanResult, ScanVerdict
 from domain.errors import AntivirusLimitExceeded, AntivirusUnavailable, ObjectStoreUnavailable
 from tests.support.fake_clamd import Session, a_clamd, answering
 from tests.support.fakes_content import cut, pieces
@@ -21,25 +21,25 @@ CONTENT = bytes(range(256)) * 4096
 @pytest.mark.parametrize(
     ("reply", "verdict"),
     [
-        (b"stream: OK", Verdict(Finding.CLEAN)),
-        (b"stream: Win.Test.EICAR_HDB-1 FOUND", Verdict(Finding.INFECTED, "Win.Test.EICAR_HDB-1")),
-        (b"stream: \x1b[31mB\xffad 'one' FOUND", Verdict(Finding.INFECTED, "-31mB-ad-one-")),
+        (b"stream: OK", ScanVerdict(ScanResult.CLEAN)),
+        (b"stream: Win.Test.EICAR_HDB-1 FOUND", ScanVerdict(ScanResult.INFECTED, "Win.Test.EICAR_HDB-1")),
+        (b"stream: \x1b[31mB\xffad 'one' FOUND", ScanVerdict(ScanResult.INFECTED, "-31mB-ad-one-")),
         (b"stream: Heuristics.Limits.Exceeded.MaxRecursion FOUND", None),
         (b"stream: Heuristics.Limits.Exceeded.MaxScanSize FOUND", None),
         (b"stream: Heuristics.Encrypted.PDF FOUND", None),
     ],
 )
-async def test_answers_are_verdicts(tmp_path: Path, reply: bytes, verdict: Verdict | None) -> None:
+async def test_answers_are_verdicts(tmp_path: Path, reply: bytes, verdict: ScanVerdict | None) -> None:
     async with a_clamd(tmp_path, answering(reply)) as (address, sessions):
         found = await ClamdScanner(address).scan(cut(CONTENT, 300_000))
-    assert found == verdict if verdict is not None else found.finding is Finding.UNSCANNABLE
+    assert found == verdict if verdict is not None else found.finding is ScanResult.UNSCANNABLE
     assert bytes(sessions[0].received) == CONTENT
     assert max(sessions[0].pieces) <= clamd.PIECE_BYTES
 
 
 async def test_an_empty_stream_is_shown_too(tmp_path: Path) -> None:
     async with a_clamd(tmp_path, answering(b"stream: OK")) as (address, _):
-        assert (await ClamdScanner(address).scan(pieces())).finding is Finding.CLEAN
+        assert (await ClamdScanner(address).scan(pieces())).finding is ScanResult.CLEAN
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ async def test_only_so_many_at_once_and_none_is_read_before_its_turn(tmp_path: P
         await asyncio.sleep(0.05)
         assert (len(sessions), reading) == (2, 2)
         gate.set()
-        assert [verdict.finding for verdict in await asyncio.gather(*scans)] == [Finding.CLEAN] * 5
+        assert [verdict.finding for verdict in await asyncio.gather(*scans)] == [ScanResult.CLEAN] * 5
 
 
 async def test_the_check_is_a_ping(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from operations.api_client import ApiProblem, ApiUnreachable
 from runtime.cli import documents
 from runtime.cli.failures import describe
 from runtime.cli.main import main
-from runtime.cli.output import answer
+from runtime.cli.output import print_result
 from runtime.errors import CommandFailed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +79,7 @@ def test_with_json_a_failure_is_one_document_on_standard_output(capsys: pytest.C
 def test_with_json_nothing_that_a_stranger_wrote_reaches_a_terminal_as_it_is(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    answer({"name": "\x9b31mété\u202efdp"}, [], as_json=True)
+    print_result({"name": "\x9b31mété\u202efdp"}, [], as_json=True)
     said = capsys.readouterr().out
     assert said.isascii()
     assert json.loads(said) == {"name": "\x9b31mété\u202efdp"}

@@ -10,7 +10,7 @@ from crypto.column_key_files import ColumnKeyFiles
 from crypto.encoding import to_text
 from crypto.sealed_columns import SealedColumns
 from domain.errors import KeyringUnavailable, PersonalKeyMissing
-from domain.personal_texts import PersonalField, Place
+from domain.personal_texts import PersonalField, TextContext
 from tests.support.builders import a_document
 
 
@@ -43,7 +43,7 @@ async def test_keys_are_added_promoted_and_removed(paths: tuple[Path, Path], loo
 
 async def test_who_seals_sees_each_step(paths: tuple[Path, Path]) -> None:
     files, columns = ColumnKeyFiles(*paths), SealedColumns.from_files(*paths)
-    place = Place("acme", a_document().id, PersonalField.EMAIL)
+    place = TextContext("acme", a_document().id, PersonalField.EMAIL)
     (old,) = await files.sealing()
     sealed = columns.seal(place, "a", columns.current().sealing)
     new = await files.add(lookup=False, first=True)

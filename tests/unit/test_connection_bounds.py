@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from ingest_api.client_addresses import client_key, proxy_networks
-from ingest_api.protocol import MAX_AHEAD, BoundedHttpProtocol, Bounds, bounded
+from ingest_api.protocol import MAX_PIPELINED, BoundedHttpProtocol, Bounds, bounded_protocol
 
 ASKED = b"GET /x HTTP/1.1\r\nHost: api\r\n\r\n"
 ANSWERED = b"HTTP/1.1 200 OK"
@@ -95,7 +95,7 @@ def connect(app: Application) -> Iterator[Connect]:
 
     def connected(line: Line, *, limit: int | None = None, **bounds: Any) -> BoundedHttpProtocol:
         if not made:
-            made.append((bounded(Bounds(**bounds)), ServerState()))
+            made.append((bounded_protocol(Bounds(**bounds)), ServerState()))
         protocols, state = made[0]
         config = uvicorn.Config(cast("Any", app), log_config=None, lifespan="off", limit_concurrency=limit)
         protocol = protocols(config=config, server_state=state, app_state={})
@@ -126,18 +126,18 @@ async def test_of_a_flood_of_requests_few_are_kept_and_those_are_answered(app: A
     line = Line()
     protocol = connect(line)
     protocol.data_received(ASKED * 5_000)
-    assert len(protocol.pipeline) == MAX_AHEAD
+    assert len(protocol.pipeline) == MAX_PIPELINED
     assert not line.reading
     protocol.flow.resume_reading()  # as an application's receive does
     protocol.data_received(ASKED * 5_000)
-    assert len(protocol.pipeline) == MAX_AHEAD
+    assert len(protocol.pipeline) == MAX_PIPELINED
     assert not line.reading
     app.may_answer.set()
     await soon(lambda: line.protocol is None)
     answers = heads(line)
-    assert len(answers) == app.begun == MAX_AHEAD + 1
+    assert len(answers) == app.begun == MAX_PIPELINED + 1
     assert all(head.startswith(ANSWERED) for head in answers)
-    assert [b"connection: close" in head for head in answers] == [False] * MAX_AHEAD + [True]
+    assert [b"connection: close" in head for head in answers] == [False] * MAX_PIPELINED + [True]
     assert not line.aborted
 
 
@@ -145,9 +145,9 @@ async def test_a_few_requests_ahead_are_fine(app: Application, connect: Connect)
     line = Line()
     protocol = connect(line)
     for round_ in (1, 2):
-        protocol.data_received(ASKED * (MAX_AHEAD + 1))
+        protocol.data_received(ASKED * (MAX_PIPELINED + 1))
         app.may_answer.set()
-        await soon(lambda round_=round_: len(heads(line)) == round_ * (MAX_AHEAD + 1))
+        await soon(lambda round_=round_: len(heads(line)) == round_ * (MAX_PIPELINED + 1))
     assert not line.closing
     assert line.reading
 

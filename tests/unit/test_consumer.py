@@ -14,7 +14,7 @@ from streams.apps import ConsumerOffsets, ConsumerSettings
 from streams.consumer import ConsumerRunner
 from streams.delivery import Delivery, Flow
 from streams.lanes import Record
-from tests.support.fakes_streams import PARTITION, Bench, an_event
+from tests.support.fakes_streams import PARTITION, DeliveryBench, an_event
 
 
 class FakeApp:
@@ -39,7 +39,7 @@ class FakeApp:
 
 class Site:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.bench = Bench()
+        self.bench = DeliveryBench()
         self.apps: list[FakeApp] = []
 
         def create_app(*_: object) -> FakeApp:

@@ -16,10 +16,10 @@ from domain.errors import DatabaseUnavailable, IntegrityMismatch, ObjectStoreUna
 from domain.keys import DATA_KEY_BYTES, DataKey, EncryptionContext, WrappedKey
 from domain.refusals import ChecksumMismatch
 from processors.documents.content import EncryptedContent
-from processors.resilience.canary_keyring import VouchedKeyring
+from processors.resilience.canary_keyring import CanaryCheckedKeyring
 from tests.support.fakes_canaries import MemoryCanaries
 from tests.support.fakes_content import MemoryKeyring, MemoryObjectStore, a_document, collect, cut
-from tests.support.fakes_intake import PDF, Bench
+from tests.support.fakes_intake import PDF, IntakeBench
 
 CLEAR = os.urandom(300_000)
 
@@ -110,7 +110,7 @@ async def test_reading_wipes_its_key_however_it_ends() -> None:
 
 async def test_what_vouches_for_a_keyring_is_wiped() -> None:
     inner = Watched()
-    keyring = VouchedKeyring(inner, MemoryCanaries())
+    keyring = CanaryCheckedKeyring(inner, MemoryCanaries())
     key, _ = await keyring.new_data_key(EncryptionContext("acme", uuid4()))
     await keyring.check()
     assert inner.alive == 1
@@ -118,14 +118,14 @@ async def test_what_vouches_for_a_keyring_is_wiped() -> None:
     canaries = MemoryCanaries()
     canaries.away = True
     inner = Watched()
-    other = VouchedKeyring(inner, canaries)
+    other = CanaryCheckedKeyring(inner, canaries)
     with pytest.raises(DatabaseUnavailable):
         await other.new_data_key(EncryptionContext("acme", uuid4()))
     assert inner.alive == 0
 
 
 async def test_an_upload_wipes_its_key_however_it_ends() -> None:
-    bench, keyring = Bench(), Watched()
+    bench, keyring = IntakeBench(), Watched()
     bench.content._keyring = keyring
     await bench.receive()
     bench.objects.fail_puts = 1

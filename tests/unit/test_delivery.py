@@ -11,32 +11,32 @@ import structlog
 from domain.errors import ArchiveRefused, DatabaseUnavailable, EventUndecodable, GedUnavailable, RegistryUnavailable
 from domain.refusals import DocumentNotFound
 from domain.shared.correlation import current_traceparent
-from streams.delivery import Claim, Policy
+from streams.delivery import ClaimOutcome, Policy
 from streams.lanes import Partition, Record
 from streams.librdkafka import create_producer
-from tests.support.fakes_streams import FAST, PARTITION, Bench, an_event
+from tests.support.fakes_streams import FAST, PARTITION, DeliveryBench, an_event
 
 
-async def until_finished(bench: Bench, count: int = 1) -> None:
+async def until_finished(bench: DeliveryBench, count: int = 1) -> None:
     async with asyncio.timeout(5):
         while len(bench.metrics.outcomes) < count:
             await asyncio.sleep(0.001)
 
 
 @pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    bench = Bench()
+async def bench() -> AsyncIterator[DeliveryBench]:
+    bench = DeliveryBench()
     yield bench
     await bench.delivery.revoke()
 
 
-async def acknowledged(bench: Bench) -> int | None:
+async def acknowledged(bench: DeliveryBench) -> int | None:
     await asyncio.sleep(0)
     await bench.delivery.acknowledge()
     return bench.committed[-1][PARTITION] if bench.committed else None
 
 
-async def test_an_event_is_processed_written_and_acknowledged(bench: Bench) -> None:
+async def test_an_event_is_processed_written_and_acknowledged(bench: DeliveryBench) -> None:
     event = an_event()
     bench.send(event)
     await until_finished(bench)
@@ -47,7 +47,7 @@ async def test_an_event_is_processed_written_and_acknowledged(bench: Bench) -> N
     assert bench.delivery.depth == 0
 
 
-async def test_a_redelivered_event_is_acknowledged_without_effect(bench: Bench) -> None:
+async def test_a_redelivered_event_is_acknowledged_without_effect(bench: DeliveryBench) -> None:
     event = an_event()
     bench.send(event)
     bench.send(event)
@@ -57,7 +57,7 @@ async def test_a_redelivered_event_is_acknowledged_without_effect(bench: Bench) 
     assert await acknowledged(bench) == 2
 
 
-async def test_a_transient_failure_holds_as_long_as_it_takes(bench: Bench) -> None:
+async def test_a_transient_failure_holds_as_long_as_it_takes(bench: DeliveryBench) -> None:
     bench.processor.steps = [GedUnavailable() for _ in range(20)]
     event = an_event()
     bench.send(event)
@@ -69,7 +69,7 @@ async def test_a_transient_failure_holds_as_long_as_it_takes(bench: Bench) -> No
     assert bench.metrics.waits["ged"] == 0
 
 
-async def test_nothing_is_acknowledged_while_an_event_is_held(bench: Bench) -> None:
+async def test_nothing_is_acknowledged_while_an_event_is_held(bench: DeliveryBench) -> None:
     bench.processor.steps = [GedUnavailable() for _ in range(10_000)]
     bench.send(an_event())
     await asyncio.sleep(0.05)
@@ -78,7 +78,7 @@ async def test_nothing_is_acknowledged_while_an_event_is_held(bench: Bench) -> N
 
 
 @pytest.mark.parametrize("where", ["claim", "transaction", "decode"])
-async def test_an_outage_anywhere_is_survived(bench: Bench, where: str) -> None:
+async def test_an_outage_anywhere_is_survived(bench: DeliveryBench, where: str) -> None:
     if where == "claim":
         bench.inbox.answers = [DatabaseUnavailable(), DatabaseUnavailable()]
     elif where == "transaction":
@@ -91,7 +91,7 @@ async def test_an_outage_anywhere_is_survived(bench: Bench, where: str) -> None:
     assert bench.database.written == [event.event_id]
 
 
-async def test_a_permanent_failure_becomes_state_dead_row_and_dead_letter_at_once(bench: Bench) -> None:
+async def test_a_permanent_failure_becomes_state_dead_row_and_dead_letter_at_once(bench: DeliveryBench) -> None:
     bench.processor.steps = [ArchiveRefused()]
     event = an_event()
     bench.send(event, headers={"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "other": "x"})
@@ -116,7 +116,7 @@ async def test_a_permanent_failure_becomes_state_dead_row_and_dead_letter_at_onc
     assert await acknowledged(bench) == 1
 
 
-async def test_a_defect_is_retried_a_bounded_number_of_times(bench: Bench) -> None:
+async def test_a_defect_is_retried_a_bounded_number_of_times(bench: DeliveryBench) -> None:
     bench.processor.steps = [ZeroDivisionError(), ZeroDivisionError()]
     event = an_event()
     bench.send(event)
@@ -125,7 +125,7 @@ async def test_a_defect_is_retried_a_bounded_number_of_times(bench: Bench) -> No
     assert bench.database.dead_letters == []
 
 
-async def test_a_lasting_defect_becomes_a_dead_letter_without_its_message(bench: Bench) -> None:
+async def test_a_lasting_defect_becomes_a_dead_letter_without_its_message(bench: DeliveryBench) -> None:
     bench.processor.steps = [ValueError("jean.dupont@example.org") for _ in range(3)]
     bench.send(an_event())
     await until_finished(bench)
@@ -136,14 +136,14 @@ async def test_a_lasting_defect_becomes_a_dead_letter_without_its_message(bench:
     assert "jean" not in str(headers)
 
 
-async def test_a_refusal_by_our_own_rules_is_retried_then_dead(bench: Bench) -> None:
+async def test_a_refusal_by_our_own_rules_is_retried_then_dead(bench: DeliveryBench) -> None:
     bench.processor.steps = [DocumentNotFound() for _ in range(3)]
     bench.send(an_event())
     await until_finished(bench)
     assert bench.metrics.outcomes == [("dead_letter", "document_not_found")]
 
 
-async def test_an_undecodable_record_is_a_dead_letter_once(bench: Bench) -> None:
+async def test_an_undecodable_record_is_a_dead_letter_once(bench: DeliveryBench) -> None:
     bench.send(None)
     await until_finished(bench)
     assert bench.metrics.outcomes == [("dead_letter", "event_undecodable")]
@@ -157,14 +157,14 @@ async def test_an_undecodable_record_is_a_dead_letter_once(bench: Bench) -> None
     assert len(bench.database.dead_letters) == 1
 
 
-async def test_a_record_without_value_is_undecodable(bench: Bench) -> None:
+async def test_a_record_without_value_is_undecodable(bench: DeliveryBench) -> None:
     bench.decode_failures = [EventUndecodable(), EventUndecodable()]
     bench.send(an_event())
     await until_finished(bench)
     assert bench.database.dead_letters[0][3]["dpj-code"] == "event_undecodable"
 
 
-async def test_when_giving_up_fails_too_the_dead_letter_is_still_written(bench: Bench) -> None:
+async def test_when_giving_up_fails_too_the_dead_letter_is_still_written(bench: DeliveryBench) -> None:
     bench.processor.steps = [ArchiveRefused()]
     bench.processor.give_up_failures = [KeyError() for _ in range(3)]
     bench.send(an_event())
@@ -174,7 +174,7 @@ async def test_when_giving_up_fails_too_the_dead_letter_is_still_written(bench: 
     assert bench.metrics.outcomes == [("dead_letter", "unexpected_failure")]
 
 
-async def test_an_outage_while_giving_up_is_survived(bench: Bench) -> None:
+async def test_an_outage_while_giving_up_is_survived(bench: DeliveryBench) -> None:
     bench.processor.steps = [ArchiveRefused()]
     bench.database.failures = [DatabaseUnavailable()]
     bench.send(an_event())
@@ -183,8 +183,8 @@ async def test_an_outage_while_giving_up_is_survived(bench: Bench) -> None:
     assert len(bench.database.dead_letters) == 1
 
 
-async def test_an_event_held_by_another_worker_is_waited_for(bench: Bench) -> None:
-    bench.inbox.answers = [Claim.BUSY, Claim.BUSY]
+async def test_an_event_held_by_another_worker_is_waited_for(bench: DeliveryBench) -> None:
+    bench.inbox.answers = [ClaimOutcome.BUSY, ClaimOutcome.BUSY]
     event = an_event()
     bench.send(event)
     await until_finished(bench)
@@ -192,7 +192,7 @@ async def test_an_event_held_by_another_worker_is_waited_for(bench: Bench) -> No
     assert "other_worker" in bench.metrics.waited_for
 
 
-async def test_the_lease_is_renewed_while_the_processor_works(bench: Bench) -> None:
+async def test_the_lease_is_renewed_while_the_processor_works(bench: DeliveryBench) -> None:
     async def slow() -> None:
         await asyncio.sleep(0.35)
 
@@ -204,7 +204,7 @@ async def test_the_lease_is_renewed_while_the_processor_works(bench: Bench) -> N
     assert len(bench.processor.seen) == 1
 
 
-async def test_a_lost_lease_stops_the_work_before_it_is_written(bench: Bench) -> None:
+async def test_a_lost_lease_stops_the_work_before_it_is_written(bench: DeliveryBench) -> None:
     stopped = asyncio.Event()
 
     async def slow() -> None:
@@ -224,7 +224,7 @@ async def test_a_lost_lease_stops_the_work_before_it_is_written(bench: Bench) ->
     assert len(bench.processor.seen) == 2
 
 
-async def test_work_that_cancels_itself_is_tried_again(bench: Bench) -> None:
+async def test_work_that_cancels_itself_is_tried_again(bench: DeliveryBench) -> None:
     async def cancelled() -> None:
         raise asyncio.CancelledError
 
@@ -235,7 +235,7 @@ async def test_work_that_cancels_itself_is_tried_again(bench: Bench) -> None:
     assert bench.database.written == [event.event_id]
 
 
-async def test_losing_the_claim_at_the_last_moment_writes_nothing_twice(bench: Bench) -> None:
+async def test_losing_the_claim_at_the_last_moment_writes_nothing_twice(bench: DeliveryBench) -> None:
     event = an_event()
 
     async def steal() -> None:
@@ -248,7 +248,7 @@ async def test_losing_the_claim_at_the_last_moment_writes_nothing_twice(bench: B
     assert bench.metrics.outcomes == [("duplicate", "none")]
 
 
-async def test_revoking_cancels_work_and_frees_its_claim(bench: Bench) -> None:
+async def test_revoking_cancels_work_and_frees_its_claim(bench: DeliveryBench) -> None:
     async def forever() -> None:
         await asyncio.Event().wait()
 
@@ -263,7 +263,7 @@ async def test_revoking_cancels_work_and_frees_its_claim(bench: Bench) -> None:
     assert bench.metrics.outcomes == []
 
 
-async def test_a_release_that_fails_does_not_matter(bench: Bench) -> None:
+async def test_a_release_that_fails_does_not_matter(bench: DeliveryBench) -> None:
     bench.processor.steps = [GedUnavailable()]
 
     async def broken(*_: object) -> None:
@@ -275,7 +275,7 @@ async def test_a_release_that_fails_does_not_matter(bench: Bench) -> None:
     assert bench.metrics.outcomes == [("done", "none")]
 
 
-async def test_full_lanes_push_back_and_drained_ones_resume(bench: Bench) -> None:
+async def test_full_lanes_push_back_and_drained_ones_resume(bench: DeliveryBench) -> None:
     gate = asyncio.Event()
     bench.processor.steps = [gate.wait for _ in range(6)]  # type: ignore[misc]
     for _ in range(6):
@@ -291,7 +291,7 @@ async def test_full_lanes_push_back_and_drained_ones_resume(bench: Bench) -> Non
 
 
 @pytest.mark.parametrize("answer", [False, RuntimeError()])
-async def test_a_refused_offset_commit_is_repeated(bench: Bench, answer: bool | Exception) -> None:
+async def test_a_refused_offset_commit_is_repeated(bench: DeliveryBench, answer: bool | Exception) -> None:
     bench.commit_answers = [answer]
     bench.send(an_event())
     await until_finished(bench)
@@ -299,7 +299,7 @@ async def test_a_refused_offset_commit_is_repeated(bench: Bench, answer: bool | 
     assert await acknowledged(bench) == 1
 
 
-async def test_a_lane_revoked_during_a_failing_commit_is_forgotten(bench: Bench) -> None:
+async def test_a_lane_revoked_during_a_failing_commit_is_forgotten(bench: DeliveryBench) -> None:
     bench.send(an_event())
     await until_finished(bench)
 
@@ -313,7 +313,7 @@ async def test_a_lane_revoked_during_a_failing_commit_is_forgotten(bench: Bench)
     assert bench.delivery.depth == 0
 
 
-async def test_acknowledging_goes_on_by_itself(bench: Bench) -> None:
+async def test_acknowledging_goes_on_by_itself(bench: DeliveryBench) -> None:
     task = asyncio.create_task(bench.delivery.keep_acknowledging())
     bench.send(an_event())
     async with asyncio.timeout(5):
@@ -324,7 +324,7 @@ async def test_acknowledging_goes_on_by_itself(bench: Bench) -> None:
         await task
 
 
-async def test_one_document_in_order_two_documents_at_once(bench: Bench) -> None:
+async def test_one_document_in_order_two_documents_at_once(bench: DeliveryBench) -> None:
     running: list[int] = []
     most = 0
 
@@ -346,7 +346,7 @@ async def test_one_document_in_order_two_documents_at_once(bench: Bench) -> None
     assert most == 2
 
 
-async def test_the_trace_of_the_event_is_that_of_the_work(bench: Bench) -> None:
+async def test_the_trace_of_the_event_is_that_of_the_work(bench: DeliveryBench) -> None:
     seen: list[str | None] = []
 
     async def look() -> None:
@@ -365,7 +365,7 @@ def test_pauses_grow_to_their_cap_with_jitter() -> None:
     assert 15 <= policy.pause(60, 30) <= 30
 
 
-async def test_a_decoder_s_lasting_defect_becomes_a_dead_letter_too(bench: Bench) -> None:
+async def test_a_decoder_s_lasting_defect_becomes_a_dead_letter_too(bench: DeliveryBench) -> None:
     bench.decode_failures = [ValueError("a defect") for _ in range(1_000)]
     bench.send(an_event())
     await until_finished(bench)
@@ -373,7 +373,7 @@ async def test_a_decoder_s_lasting_defect_becomes_a_dead_letter_too(bench: Bench
     assert len(bench.database.dead_letters) == 1
 
 
-async def test_the_registry_away_while_giving_up_is_waited_for(bench: Bench) -> None:
+async def test_the_registry_away_while_giving_up_is_waited_for(bench: DeliveryBench) -> None:
     bench.decode_failures = [EventUndecodable(), RegistryUnavailable()]
     bench.send()
     await until_finished(bench)
@@ -381,7 +381,7 @@ async def test_the_registry_away_while_giving_up_is_waited_for(bench: Bench) -> 
     assert "schema_registry" in bench.metrics.waited_for
 
 
-async def test_a_dead_letter_is_never_larger_than_what_the_relay_can_send(bench: Bench) -> None:
+async def test_a_dead_letter_is_never_larger_than_what_the_relay_can_send(bench: DeliveryBench) -> None:
     bench.delivery.accept(Record(PARTITION, 0, b"k", b"x" * 1_000_000, {"traceparent": "y" * 100_000}))
     await until_finished(bench)
     _, key, value, headers = bench.database.dead_letters[0]
@@ -392,10 +392,10 @@ async def test_a_dead_letter_is_never_larger_than_what_the_relay_can_send(bench:
     assert headers["dpj-origin-offset"] == "0"
 
 
-async def test_a_claim_whose_answer_was_lost_is_ours_at_the_next_try(bench: Bench) -> None:
+async def test_a_claim_whose_answer_was_lost_is_ours_at_the_next_try(bench: DeliveryBench) -> None:
     owners, claim = [], bench.inbox.claim
 
-    async def losing(consumer: str, event_id: UUID, key: str, owner: UUID, lease: float) -> Claim:
+    async def losing(consumer: str, event_id: UUID, key: str, owner: UUID, lease: float) -> ClaimOutcome:
         owners.append(owner)
         answer = await claim(consumer, event_id, key, owner, lease)
         if len(owners) == 1:
@@ -409,10 +409,10 @@ async def test_a_claim_whose_answer_was_lost_is_ours_at_the_next_try(bench: Benc
     assert len(set(owners)) == 1
 
 
-async def test_a_claim_that_comes_while_its_taker_is_cancelled_is_given_back(bench: Bench) -> None:
+async def test_a_claim_that_comes_while_its_taker_is_cancelled_is_given_back(bench: DeliveryBench) -> None:
     event, claimed, claim = an_event(), asyncio.Event(), bench.inbox.claim
 
-    async def slow(consumer: str, event_id: UUID, key: str, owner: UUID, lease: float) -> Claim:
+    async def slow(consumer: str, event_id: UUID, key: str, owner: UUID, lease: float) -> ClaimOutcome:
         answer = await claim(consumer, event_id, key, owner, lease)
         claimed.set()
         await asyncio.sleep(60)
@@ -425,7 +425,7 @@ async def test_a_claim_that_comes_while_its_taker_is_cancelled_is_given_back(ben
     assert bench.inbox.rows == {}
 
 
-async def test_work_stops_once_its_lease_can_t_have_survived(bench: Bench) -> None:
+async def test_work_stops_once_its_lease_can_t_have_survived(bench: DeliveryBench) -> None:
     stopped = []
 
     async def long() -> None:
@@ -443,7 +443,7 @@ async def test_work_stops_once_its_lease_can_t_have_survived(bench: Bench) -> No
     assert bench.metrics.outcomes == [("done", "none")]
 
 
-async def test_a_defect_while_burying_does_not_cost_the_document_its_state(bench: Bench) -> None:
+async def test_a_defect_while_burying_does_not_cost_the_document_its_state(bench: DeliveryBench) -> None:
     bench.processor.steps = [ValueError("a defect")] * 3
     bench.processor.give_up_failures = [OSError("a passing one")]
     bench.send(an_event())
@@ -453,7 +453,7 @@ async def test_a_defect_while_burying_does_not_cost_the_document_its_state(bench
 
 
 async def test_work_that_waits_for_ever_is_stopped_told_of_and_tried_again() -> None:
-    bench = Bench(replace(FAST, deadline=0.05))
+    bench = DeliveryBench(replace(FAST, deadline=0.05))
 
     async def forgotten() -> None:
         await asyncio.get_running_loop().create_future()

@@ -17,7 +17,7 @@ from domain.lifecycle import Status
 from operations.api_client import ApiClient
 from operations.demo import main as demo
 from operations.demo import proofs
-from operations.demo.proofs import Kept, Proof, Site
+from operations.demo.proofs import DemoSite, Proof, StoreContents
 from operations.demo.run import Journey
 from operations.demo.samples import Sample, load, sha256_of
 from operations.kafka.lag import PartitionLag
@@ -31,13 +31,13 @@ SUBJECTS = {
     ("archived", "fr"): "Archivé",
     ("rejected", "fr"): "Refusé",
 }
-KEPT = Kept(frozenset({"a"}), frozenset({"a"}), 0, 0)
+KEPT = StoreContents(frozenset({"a"}), frozenset({"a"}), 0, 0)
 
 
-def a_site(tmp_path: Path, **changes: Any) -> Site:
+def a_site(tmp_path: Path, **changes: Any) -> DemoSite:
     (tmp_path / "maildir" / "new").mkdir(parents=True, exist_ok=True)
     (tmp_path / "store").mkdir(exist_ok=True)
-    site = Site(
+    site = DemoSite(
         api_url="http://127.0.0.1:8082",
         kafka_bootstrap="127.0.0.1:9092",
         ged_url="http://127.0.0.1:8080/browser",
@@ -135,7 +135,7 @@ def test_too_little_to_look_at_proves_nothing(tmp_path: Path) -> None:
 # --- mails -------------------------------------------------------------------------------------------------------------
 
 
-def deliver(site: Site, document_id: str, subject: str, language: str = "fr") -> None:
+def deliver(site: DemoSite, document_id: str, subject: str, language: str = "fr") -> None:
     message = EmailMessage()
     message["Subject"] = subject
     message.set_content(f"Référence : {document_id}\n", cte="quoted-printable")
@@ -144,7 +144,7 @@ def deliver(site: Site, document_id: str, subject: str, language: str = "fr") ->
     (site.maildir / "new" / str(uuid4())).write_bytes(message.as_bytes())
 
 
-def _all_three(site: Site, journey: Journey) -> None:
+def _all_three(site: DemoSite, journey: Journey) -> None:
     for subject in ("Reçu", "Validé", "Archivé"):
         deliver(site, journey.document_id, subject)
 
@@ -174,7 +174,9 @@ def test_each_mail_once_in_the_right_language(tmp_path: Path) -> None:
         ],
     ],
 )
-def test_missing_double_foreign_and_wrong_mails_are_told(tmp_path: Path, spoil: Callable[[Site, Journey], Any]) -> None:
+def test_missing_double_foreign_and_wrong_mails_are_told(
+    tmp_path: Path, spoil: Callable[[DemoSite, Journey], Any]
+) -> None:
     site, journey = a_site(tmp_path), a_journey(tmp_path)
     spoil(site, journey)
     assert not proofs.mail_proof(site, [journey]).holds
@@ -187,8 +189,8 @@ def test_missing_double_foreign_and_wrong_mails_are_told(tmp_path: Path, spoil: 
     ("known", "stored", "holds"), [({"a"}, {"a"}, True), ({"a"}, {"a", "b"}, False), ({"a", "b"}, {"a"}, False)]
 )
 def test_unknown_and_missing_objects(tmp_path: Path, known: set[str], stored: set[str], holds: bool) -> None:
-    site = a_site(tmp_path, kept=lambda: Kept(frozenset(known), frozenset(stored), 0, 0))
-    assert proofs.leftovers_proof(site, []).holds is holds
+    site = a_site(tmp_path, kept=lambda: StoreContents(frozenset(known), frozenset(stored), 0, 0))
+    assert proofs.no_orphans_proof(site, []).holds is holds
 
 
 def _lag(lag: int) -> PartitionLag:
@@ -200,9 +202,9 @@ def _lag(lag: int) -> PartitionLag:
     [(0, 0, 0, True), (1, 0, 0, False), (0, 1, 0, False), (0, 0, 1, False)],
 )
 def test_all_is_done_only_when_nothing_waits_anywhere(lag: int, unpublished: int, unchained: int, holds: bool) -> None:
-    kept = Kept(frozenset(), frozenset(), unpublished, unchained)
-    assert proofs.quiet_proof([_lag(lag)], kept).holds is holds
-    assert not proofs.quiet_proof([], kept).holds
+    kept = StoreContents(frozenset(), frozenset(), unpublished, unchained)
+    assert proofs.idle_proof([_lag(lag)], kept).holds is holds
+    assert not proofs.idle_proof([], kept).holds
 
 
 class _Events:
@@ -260,7 +262,7 @@ def test_the_summary_fits_eighty_columns_and_says_what_failed(tmp_path: Path) ->
         a_journey(tmp_path, None, refused="content_mismatch", refusal="content_mismatch", document_id=""),
     )
     found = (Proof("mails", holds=False, detail="d" * 200), Proof("audit chain", holds=True, detail="fine"))
-    result = demo.Result(journeys, found, "dossier", 12.3, 45.6, "http://127.0.0.1:1/x")
+    result = demo.DemoResult(journeys, found, "dossier", 12.3, 45.6, "http://127.0.0.1:1/x")
     lines = list(demo.summary(result, a_site(tmp_path), "demo", running=True))
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from domain.errors import GedUnavailable
-from processors.resilience.circuit_breakers import BreakerPolicy, CircuitBreaker, State
+from processors.resilience.circuit_breakers import BreakerPolicy, CircuitBreaker, CircuitState
 from runtime.observability import dependencies
 from runtime.observability.dependencies import Dependencies
 
@@ -33,8 +33,8 @@ class Remote:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dependencies, "AWAY_SECONDS", 0.01)
-    monkeypatch.setattr(dependencies, "THERE_SECONDS", 0.02)
+    monkeypatch.setattr(dependencies, "UNAVAILABLE_SECONDS", 0.01)
+    monkeypatch.setattr(dependencies, "AVAILABLE_SECONDS", 0.02)
     monkeypatch.setattr(dependencies, "CHECK_SECONDS", 0.1)
 
 
@@ -55,7 +55,7 @@ async def reaches(watched: Dependencies, name: str, state: str) -> None:
 
 async def test_states_follow_the_dependency_with_one_log_line_per_change() -> None:
     remote, watched = Remote(), Dependencies()
-    watched.need("postgresql", remote.check)
+    watched.add("postgresql", remote.check)
     assert (watched.states, watched.away, watched.circuits) == ({"postgresql": "unknown"}, ["postgresql"], {})
     remote.fails = OSError("s3cret")
     with capture_logs() as logs:
@@ -79,21 +79,21 @@ async def test_what_turns_out_to_be_needed_later_is_watched_too() -> None:
     watched = Dependencies()
     async with watching(watched):
         await asyncio.sleep(0)
-        watched.need("ged", Remote().check)
+        watched.add("ged", Remote().check)
         await reaches(watched, "ged", "ok")
 
 
 async def test_a_check_that_hangs_counts_as_away_and_does_not_hold_up_the_stop() -> None:
     remote, watched = Remote(), Dependencies()
     remote.hangs = True
-    watched.need("postgresql", remote.check)
+    watched.add("postgresql", remote.check)
     async with watching(watched):
         await reaches(watched, "postgresql", "away")
 
 
 async def test_who_waits_goes_on_when_the_dependency_is_back() -> None:
     remote, watched = Remote(), Dependencies()
-    watched.need("postgresql", remote.check)
+    watched.add("postgresql", remote.check)
     remote.fails = OSError()
     loop = asyncio.get_running_loop()
     async with watching(watched):
@@ -117,14 +117,14 @@ def guarded(remote: Remote, watched: Dependencies) -> CircuitBreaker:
         policy=BreakerPolicy(failures=1, burst=0, open_first=0.15, open_cap=0.2),
         on_change=watched.breaker_changed,
     )
-    watched.guard(breaker)
+    watched.add_breaker(breaker)
     return breaker
 
 
 async def test_an_open_circuit_is_told_at_once_and_probed_when_its_time_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dependencies, "THERE_SECONDS", 60)
+    monkeypatch.setattr(dependencies, "AVAILABLE_SECONDS", 60)
     remote, watched = Remote(), Dependencies()
     breaker = guarded(remote, watched)
     loop = asyncio.get_running_loop()
@@ -141,7 +141,7 @@ async def test_an_open_circuit_is_told_at_once_and_probed_when_its_time_is_over(
         await reaches(watched, "ged", "ok")
         assert loop.time() - opened >= 0.14
         assert remote.asked <= asked + 2
-        assert breaker.state is State.CLOSED
+        assert breaker.state is CircuitState.CLOSED
 
 
 async def test_a_circuit_that_a_call_closes_is_seen_at_once() -> None:
@@ -159,31 +159,31 @@ async def test_a_circuit_that_a_call_closes_is_seen_at_once() -> None:
 async def test_a_breaker_may_change_before_anybody_watches_it() -> None:
     watched = Dependencies()
     breaker = CircuitBreaker(GedUnavailable, Remote().check, clock=lambda: 0.0)
-    watched.breaker_changed(breaker, State.CLOSED)
+    watched.breaker_changed(breaker, CircuitState.CLOSED)
     assert watched.states == {}
 
 
 async def test_a_cancellation_is_not_lost_when_the_dependency_comes_back_at_that_moment() -> None:
     remote, watched = Remote(), Dependencies()
-    watched.need("ged", remote.check)
+    watched.add("ged", remote.check)
     pausing = asyncio.create_task(watched.pause("ged", 60))
     await asyncio.sleep(0)
-    watched._note("ged", dependencies.AWAY, "x")
-    watched._note("ged", dependencies.THERE, "")
+    watched._note("ged", dependencies.UNAVAILABLE, "x")
+    watched._note("ged", dependencies.AVAILABLE, "")
     pausing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await pausing
 
 
 async def test_a_circuit_that_opens_during_the_watch_s_own_look_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dependencies, "THERE_SECONDS", 30.0)
+    monkeypatch.setattr(dependencies, "AVAILABLE_SECONDS", 30.0)
     watched, looked, go_on = Dependencies(), asyncio.Event(), asyncio.Event()
 
     async def check() -> None:
         looked.set()
         await go_on.wait()
 
-    watched.need("ged", check)
+    watched.add("ged", check)
     async with watching(watched):
         await asyncio.wait_for(looked.wait(), 1)
         looked.clear()

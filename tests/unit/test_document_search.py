@@ -14,24 +14,24 @@ from domain.refusals import MetadataInvalid, TenantInvalid
 from processors.documents.transitions import Origin
 from tests.support.api import assert_problem, bearer
 from tests.support.builders import NOW
-from tests.support.fakes_intake import Bench
-from tests.support.fakes_personal_texts import PlainColumns
+from tests.support.fakes_intake import IntakeBench
+from tests.support.fakes_personal_texts import ReadableColumnKeys
 
 PATH = "/api/v1/document-search"
 
 
-async def deposited(bench: Bench, name: str, email: str, tenant: str = "acme") -> UUID:
+async def deposited(bench: IntakeBench, name: str, email: str, tenant: str = "acme") -> UUID:
     dossier = bench.dossier if tenant == "acme" else bench.add_dossier(tenant, f"D-{uuid4()}")
     caller = bench.caller(tenant=tenant)
     receipt = await bench.receive(caller=caller, dossier_id=dossier.id, file_name=name, depositor_email=email)
     return UUID(receipt.body["id"])
 
 
-async def ids(bench: Bench, **wanted: str) -> list[UUID]:
+async def ids(bench: IntakeBench, **wanted: str) -> list[UUID]:
     return [row.id for row in (await bench.search.page(bench.caller(), **wanted)).items]
 
 
-async def test_exactly_what_is_named_is_found(bench: Bench) -> None:
+async def test_exactly_what_is_named_is_found(bench: IntakeBench) -> None:
     one = await deposited(bench, "Relevé.pdf", "Marie@example.org")
     two = await deposited(bench, "relevé.PDF", "paul@example.org")
     await deposited(bench, "relevé-2.pdf", "marie2@example.org")
@@ -43,7 +43,7 @@ async def test_exactly_what_is_named_is_found(bench: Bench) -> None:
     assert await ids(bench, file_name="relevé") == []
 
 
-async def test_pages_follow_each_other(bench: Bench) -> None:
+async def test_pages_follow_each_other(bench: IntakeBench) -> None:
     made = [await deposited(bench, "a.pdf", "m@example.org") for _ in range(5)]
     first = await bench.search.page(bench.caller(), file_name="a.pdf", limit=3)
     second = await bench.search.page(bench.caller(), file_name="a.pdf", limit=3, cursor=first.next_cursor)
@@ -51,7 +51,7 @@ async def test_pages_follow_each_other(bench: Bench) -> None:
     assert second.next_cursor is None
 
 
-async def test_attempts_and_what_was_erased_are_not_found(bench: Bench) -> None:
+async def test_attempts_and_what_was_erased_are_not_found(bench: IntakeBench) -> None:
     one = await deposited(bench, "a.pdf", "m@example.org")
     row = bench.database.rows.documents[one]
     bench.database.put(replace(row, status=Status.ABANDONED))
@@ -60,7 +60,7 @@ async def test_attempts_and_what_was_erased_are_not_found(bench: Bench) -> None:
     assert await ids(bench, file_name="a.pdf") == []
 
 
-async def test_an_index_that_was_put_into_another_row_shows_nothing(bench: Bench) -> None:
+async def test_an_index_that_was_put_into_another_row_shows_nothing(bench: IntakeBench) -> None:
     one = await deposited(bench, "a.pdf", "m@example.org")
     other = await deposited(bench, "secret.pdf", "n@example.org")
     rows = bench.database.rows.documents
@@ -68,8 +68,8 @@ async def test_an_index_that_was_put_into_another_row_shows_nothing(bench: Bench
     assert await ids(bench, file_name="a.pdf") == [one]
 
 
-async def test_documents_under_an_earlier_look_up_key_are_found(bench: Bench) -> None:
-    columns = PlainColumns()
+async def test_documents_under_an_earlier_look_up_key_are_found(bench: IntakeBench) -> None:
+    columns = ReadableColumnKeys()
     bench.texts._keys = columns
     one = await deposited(bench, "a.pdf", "m@example.org")
     columns.lookups = ["l2", "l1"]
@@ -77,7 +77,7 @@ async def test_documents_under_an_earlier_look_up_key_are_found(bench: Bench) ->
     assert await ids(bench, file_name="a.pdf") == [two, one]
 
 
-async def test_the_audit_log_says_that_and_by_what_but_not_for_whom(bench: Bench) -> None:
+async def test_the_audit_log_says_that_and_by_what_but_not_for_whom(bench: IntakeBench) -> None:
     await deposited(bench, "a.pdf", "marie@example.org")
     await ids(bench, depositor_email="marie@example.org", file_name="a.pdf")
     line = bench.audited()[-1]
@@ -86,7 +86,7 @@ async def test_the_audit_log_says_that_and_by_what_but_not_for_whom(bench: Bench
     assert "marie" not in repr(bench.database.rows.outbox)
 
 
-async def test_an_operator_finds_all_of_a_tenant(bench: Bench) -> None:
+async def test_an_operator_finds_all_of_a_tenant(bench: IntakeBench) -> None:
     made = [await deposited(bench, "a.pdf", "m@example.org") for _ in range(3)]
     await deposited(bench, "a.pdf", "m@example.org", tenant="other")
     origin = Origin(actor="op", at=NOW, correlation_id=uuid4())
@@ -99,7 +99,7 @@ async def test_an_operator_finds_all_of_a_tenant(bench: Bench) -> None:
         await bench.search.all_of("a b", origin, file_name="x")
 
 
-async def test_over_http(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_over_http(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     one = await deposited(bench, "relevé.pdf", "marie@example.org")
     for body in (
         {"file_name": "RELEVÉ.pdf"},

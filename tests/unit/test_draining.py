@@ -10,11 +10,11 @@ from domain.errors import GedUnavailable
 from domain.shared.waiting import unless_stopped
 from streams.draining import Drain
 from streams.lanes import Record
-from tests.support.fakes_streams import PARTITION, Bench, an_event
+from tests.support.fakes_streams import PARTITION, DeliveryBench, an_event
 
 
 async def test_what_is_at_work_ends_and_is_acknowledged_and_nothing_begins() -> None:
-    bench = Bench()
+    bench = DeliveryBench()
     begun, release = asyncio.Event(), asyncio.Event()
 
     async def slow() -> None:
@@ -37,7 +37,7 @@ async def test_what_is_at_work_ends_and_is_acknowledged_and_nothing_begins() -> 
 
 
 async def test_what_is_held_is_not_waited_for_and_stays_unacknowledged() -> None:
-    bench = Bench()
+    bench = DeliveryBench()
     bench.processor.steps = [GedUnavailable() for _ in range(10_000)]
     bench.send(an_event())
     async with asyncio.timeout(2):

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.documents import Decision, Document, Role
-from domain.erasure import Kept, LegalBasis
+from domain.erasure import LegalBasis, RetentionPeriods
 from domain.errors import ArchiveRefused, DocumentBusy, GedUnavailable
 from domain.events import DocumentErased
 from domain.lifecycle import TRANSITIONS, Status
@@ -26,9 +26,9 @@ from domain.shared import crash_points
 from domain.subjects import SubjectKey, subject_of
 from processors.documents.callers import Caller
 from processors.events.archive_copies import CopyRemover, location
-from processors.retention.erasure_execution import Eraser
-from processors.retention.erasure_request import Erasing
-from processors.retention.legal_holds import Keeping
+from processors.retention.erasure_execution import ErasureExecutor
+from processors.retention.erasure_request import ErasureRequests
+from processors.retention.legal_holds import RetentionActions
 from tests.support.builders import FixedClock, a_rendition, a_type
 from tests.support.fakes_archiving import CONTENT, MemoryGed, PlainSeals, stored
 from tests.support.fakes_content import MemoryObjectStore
@@ -86,14 +86,14 @@ class Bench:
         folder, name = location(base)
         self.ged.put((*folder, name), CONTENT)
         self.facts.held.add(base.id)
-        self.erasing = Erasing(self.database, PlainSeals(), self.clock)
-        self.keeping = Keeping(self.database, PlainSeals(), self.clock)
+        self.erasure_requests = ErasureRequests(self.database, PlainSeals(), self.clock)
+        self.retention = RetentionActions(self.database, PlainSeals(), self.clock)
         self.eraser = self.another()
 
-    def another(self) -> Eraser:
+    def another(self) -> ErasureExecutor:
         remover = CopyRemover(self.database, self.ged)
-        kept = Kept(topic_days=30, backup_days=90, row_days=60, key_hours=72)
-        return Eraser(
+        kept = RetentionPeriods(topic_days=30, backup_days=90, row_days=60, key_hours=72)
+        return ErasureExecutor(
             self.database, self.queue, self.objects, remover, self.facts, self.signer, self.clock, kept
         )  # fmt: skip
 
@@ -102,7 +102,7 @@ class Bench:
         return self.database.rows.documents[self.first.id]
 
     async def request(self, basis: LegalBasis | None = BASIS) -> None:
-        await self.erasing.request(operator(), self.first.id, "TICKET-1", basis)
+        await self.erasure_requests.request(operator(), self.first.id, "TICKET-1", basis)
 
     def nothing_is_left(self) -> bool:
         left = [key for key in self.objects.objects if key != "documents/other"]
@@ -148,10 +148,10 @@ async def test_the_receipt_is_signed_and_says_what_was_destroyed_and_what_remain
     bench = Bench()
     await bench.request()
     with pytest.raises(ErasureReceiptNotFound):
-        await bench.erasing.receipt(operator(), bench.first.id)
+        await bench.erasure_requests.receipt(operator(), bench.first.id)
     bench.clock.move(60)
     await bench.eraser.run_once()
-    receipt = await bench.erasing.receipt(operator(Role.AUDITOR), bench.first.id)
+    receipt = await bench.erasure_requests.receipt(operator(Role.AUDITOR), bench.first.id)
     assert receipt.key_id == bench.signer.public.id
     said = receipt.fields()
     assert said["document"]["id"] == str(bench.first.id)
@@ -186,7 +186,7 @@ async def test_what_an_earlier_release_was_asked_for_destroys_the_subjects_key_t
     bench.clock.move(60)
     await bench.eraser.run_once()
     assert bench.database.rows.subject_keys[subject_of(bench.first)] == SubjectKey(None, bench.clock.at)
-    receipt = await bench.erasing.receipt(operator(), bench.first.id)
+    receipt = await bench.erasure_requests.receipt(operator(), bench.first.id)
     (said,) = (one for one in receipt.fields()["destroyed"] if one["what"] == "subject_key")
     assert said["at"] == bench.clock.at.isoformat(timespec="microseconds")
 
@@ -194,10 +194,10 @@ async def test_what_an_earlier_release_was_asked_for_destroys_the_subjects_key_t
 async def test_asked_for_twice_it_is_done_once() -> None:
     bench = Bench()
     await bench.request()
-    again = await bench.erasing.request(operator(), bench.first.id, "TICKET-2", None)
+    again = await bench.erasure_requests.request(operator(), bench.first.id, "TICKET-2", None)
     assert (again.document.status, again.complete) == (Status.ERASING, False)
     await bench.eraser.run_once()
-    done = await bench.erasing.request(operator(), bench.first.id, "TICKET-2", None)
+    done = await bench.erasure_requests.request(operator(), bench.first.id, "TICKET-2", None)
     assert (done.document.status, done.complete) == (Status.ERASED, True)
     assert len(bench.database.events()) == 1
     actions = [line.action for line in bench.database.audited()]
@@ -206,16 +206,16 @@ async def test_asked_for_twice_it_is_done_once() -> None:
 
 async def test_a_legal_hold_stands_above_every_basis() -> None:
     bench = Bench()
-    await bench.keeping.hold(operator(), bench.first.id, "CASE-1", "LITIGATION")
-    await bench.keeping.hold(operator(), bench.first.id, "CASE-2", "TAX")
-    await bench.keeping.lift(operator(), bench.first.id, "CASE-1", "CLOSED")
+    await bench.retention.set_hold(operator(), bench.first.id, "CASE-1", "LITIGATION")
+    await bench.retention.set_hold(operator(), bench.first.id, "CASE-2", "TAX")
+    await bench.retention.lift_hold(operator(), bench.first.id, "CASE-1", "CLOSED")
     with pytest.raises(LegalHoldStands):
         await bench.request(LegalBasis.COURT_ORDER)
     assert bench.document.status is Status.ARCHIVED
-    await bench.keeping.lift(operator(), bench.first.id, "CASE-2", "CLOSED")
+    await bench.retention.lift_hold(operator(), bench.first.id, "CASE-2", "CLOSED")
     await bench.request()
     with pytest.raises(DocumentGone):
-        await bench.keeping.hold(operator(), bench.first.id, "CASE-3", "LATE")
+        await bench.retention.set_hold(operator(), bench.first.id, "CASE-3", "LATE")
 
 
 @pytest.mark.parametrize("basis", [None, LegalBasis.RETENTION_ENDED])
@@ -253,9 +253,9 @@ async def test_every_state_that_the_table_lets_go_can_be_erased(status: Status) 
 async def test_a_document_that_the_caller_may_not_see_is_not_found() -> None:
     bench = Bench()
     with pytest.raises(DocumentNotFound):
-        await bench.erasing.request(operator(Role.PORTAL), bench.first.id, "T", BASIS)
+        await bench.erasure_requests.request(operator(Role.PORTAL), bench.first.id, "T", BASIS)
     with pytest.raises(DocumentNotFound):
-        await bench.erasing.receipt(operator(Role.PORTAL), bench.first.id)
+        await bench.erasure_requests.receipt(operator(Role.PORTAL), bench.first.id)
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -315,7 +315,7 @@ async def test_what_is_away_holds_up_its_own_document_alone(fail: str, code: str
         bench.ged.crash = {"delete": GedUnavailable() if fail == "ged" else ArchiveRefused()}
     other = stored(status=Status.STORED)
     bench.database.put(other)
-    await bench.erasing.request(operator(), other.id, "T", BASIS)
+    await bench.erasure_requests.request(operator(), other.id, "T", BASIS)
     assert await bench.eraser.run_once() == 1
     assert bench.queue.postponed == [code]
     assert (await bench.queue.waiting()).count == 1
@@ -355,12 +355,12 @@ async def test_a_retention_is_extended_and_never_shortened() -> None:
     before = bench.document.expires_at
     assert before is not None
     later = before + timedelta(days=5)
-    kept = await bench.keeping.extend(operator(), bench.first.id, later, "AUDIT-9")
+    kept = await bench.retention.extend(operator(), bench.first.id, later, "AUDIT-9")
     assert kept.until == bench.document.expires_at == later
-    await bench.keeping.extend(operator(), bench.first.id, later, "AUDIT-9")
+    await bench.retention.extend(operator(), bench.first.id, later, "AUDIT-9")
     for earlier in (before, later - timedelta(seconds=1)):
         with pytest.raises(Exception, match="retention"):
-            await bench.keeping.extend(operator(), bench.first.id, earlier, "NO")
+            await bench.retention.extend(operator(), bench.first.id, earlier, "NO")
     extended = [line for line in bench.database.audited() if line.action == "document.retention.extended"]
     assert len(extended) == 1
 
@@ -368,13 +368,13 @@ async def test_a_retention_is_extended_and_never_shortened() -> None:
 async def test_a_hold_is_set_once_and_stands_again_after_it_was_lifted() -> None:
     bench = Bench()
     for _ in range(2):
-        kept = await bench.keeping.hold(operator(), bench.first.id, "CASE-1", "LITIGATION")
+        kept = await bench.retention.set_hold(operator(), bench.first.id, "CASE-1", "LITIGATION")
     assert [hold.lifted_at for hold in kept.holds] == [None]
     for _ in range(2):
-        kept = await bench.keeping.lift(operator(), bench.first.id, "CASE-1", "CLOSED")
+        kept = await bench.retention.lift_hold(operator(), bench.first.id, "CASE-1", "CLOSED")
     assert [hold.lifted_reason for hold in kept.holds] == ["CLOSED"]
-    kept = await bench.keeping.hold(operator(), bench.first.id, "CASE-1", "REOPENED")
+    kept = await bench.retention.set_hold(operator(), bench.first.id, "CASE-1", "REOPENED")
     assert [(hold.reason, hold.lifted_at) for hold in kept.holds] == [("REOPENED", None)]
     said = [line.action for line in bench.database.audited()]
     assert said == ["document.legal_hold.set", "document.legal_hold.lifted", "document.legal_hold.set"]
-    assert (await bench.keeping.retention(operator(Role.AUDITOR), bench.first.id)).holds == kept.holds
+    assert (await bench.retention.read(operator(Role.AUDITOR), bench.first.id)).holds == kept.holds

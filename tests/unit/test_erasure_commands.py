@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from domain.retention import DueGroup
+from domain.retention import DueDocumentCount
 from runtime.cli.erasure import _due_lines, _receipt_lines
 
 
 def test_a_purge_is_a_table_and_says_what_was_done() -> None:
     oldest = datetime.now(UTC) - timedelta(days=3)
-    due = [DueGroup(tenant="acme", type_code="CNI", count=5, held=1, oldest=oldest)]
+    due = [DueDocumentCount(tenant="acme", type_code="CNI", count=5, held=1, oldest=oldest)]
     lines = list(_due_lines(due, 0, apply=False))
     assert lines[0].split() == ["TENANT", "TYPE", "DUE", "HELD", "LONGEST", "DUE"]
     assert lines[1].split()[:4] == ["acme", "CNI", "5", "1"]

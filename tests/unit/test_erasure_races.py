@@ -25,8 +25,7 @@ from processors.events.integrity import IntegrityProcessor
 from processors.events.notification import NotificationProcessor
 from processors.operators.dead_letters import _Refusal, reinstate
 from tests.support.fakes_archiving import MemoryContent, MemoryMails, PlainSeals, uploaded, validated
-from tests.support.fakes_intake import PDF
-from tests.support.fakes_intake import Bench as IntakeBench
+from tests.support.fakes_intake import PDF, IntakeBench
 from tests.support.fakes_personal_texts import plain_texts
 from tests.support.interleaving import at
 from tests.support.memory_inbox import InboxRow
@@ -249,7 +248,7 @@ async def test_a_claim_that_ran_out_is_not_waited_for() -> None:
 async def test_a_later_version_of_an_erased_document_is_a_document_of_its_own() -> None:
     bench = IntakeBench()
     first = await bench.stored(Status.VERIFIED)
-    await bench.erasing.request(bench.caller(Role.OPERATOR), first.id, "T-1", LegalBasis.GDPR_17_1_B)
+    await bench.erasure_requests.request(bench.caller(Role.OPERATOR), first.id, "T-1", LegalBasis.GDPR_17_1_B)
     receipt = await bench.receive(parent_id=first.id)
     assert (receipt.status, receipt.body["version"], receipt.body["status"]) == (201, 2, "STORED")
     assert bench.database.rows.documents[first.id].status is Status.ERASING
@@ -259,7 +258,7 @@ async def test_a_repeated_upload_does_not_bring_an_erased_document_back() -> Non
     bench = IntakeBench()
     receipt = await bench.receive(idempotency_key="k-1")
     (document,) = bench.database.rows.documents.values()
-    await bench.erasing.request(bench.caller(Role.OPERATOR), document.id, "T-1", LegalBasis.GDPR_17_1_B)
+    await bench.erasure_requests.request(bench.caller(Role.OPERATOR), document.id, "T-1", LegalBasis.GDPR_17_1_B)
     with pytest.raises(DocumentGone):
         await bench.receive(PDF, idempotency_key="k-1")
     assert len(bench.database.rows.documents) == 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from domain.erasure import JWS_TYPE, Kept, receipt_input
+from domain.erasure import JWS_TYPE, RetentionPeriods, receipt_input
 from domain.lifecycle import Status
 from domain.shared.encoding import canonical
 from domain.shared.jws import compact, payload_of, signing_input
@@ -25,7 +25,7 @@ CONTENT = b"a contract"
 def a_receipt(signer: MemorySigner, at: datetime = NOW, **more: str) -> str:
     document = a_document(None, Status.ERASING, sha256=hashlib.sha256(CONTENT).hexdigest(), size=len(CONTENT))
     erasure = an_erasure(document, key=("vault-transit", "dpj-tenant-acme", 3))
-    kept = Kept(topic_days=30, backup_days=30, row_days=60, key_hours=72, **more)
+    kept = RetentionPeriods(topic_days=30, backup_days=30, row_days=60, key_hours=72, **more)
     text = receipt_input(document, erasure, kept, at, signer.public.id, NOW)
     return compact(text, signer.private.sign(text))
 

@@ -1,8 +1,8 @@
 from collections.abc import Iterator
 
 from domain import errors, refusals
-from domain.error_table import FAILURES, POLICY_OF_KIND
-from domain.errors import DPJError, Kind, Permanent, Refused, Transient
+from domain.error_table import ERROR_TABLE, POLICY_OF_KIND
+from domain.errors import DPJError, ErrorKind, Permanent, Refused, Transient
 
 GROUPS = {DPJError, Refused, Transient, Permanent}
 MODULES = {errors.__name__, refusals.__name__}
@@ -20,16 +20,16 @@ def test_every_error_has_its_own_code_and_a_row() -> None:
     codes = [error.code for error in classes]
     assert len(classes) > 40
     assert len(codes) == len(set(codes))
-    assert set(codes) | {DPJError.code} == set(FAILURES)
+    assert set(codes) | {DPJError.code} == set(ERROR_TABLE)
 
 
 def test_status_and_policy_fit_the_kind() -> None:
     for error in _concrete(DPJError):
-        row = FAILURES[error.code]
+        row = ERROR_TABLE[error.code]
         assert row.policy == POLICY_OF_KIND[error.kind]
-        if error.kind is Kind.REFUSED:
+        if error.kind is ErrorKind.REFUSED:
             assert 400 <= row.http_status < 500
-        elif error.kind is Kind.TRANSIENT:
+        elif error.kind is ErrorKind.TRANSIENT:
             assert row.http_status == 503
         else:
             assert row.http_status == 500

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from operations.export.external_sort import SortedLines
+from operations.export.external_sort import ExternalSort
 
 
 @pytest.mark.parametrize(("run_bytes", "fan_in"), [(1, 2), (1, 3), (500, 2), (5_000, 64), (1 << 20, 64)])
 def test_sorted_by_key(tmp_path: Path, run_bytes: int, fan_in: int) -> None:
     numbers = list(range(200))
     random.Random(7).shuffle(numbers)
-    with SortedLines(tmp_path, run_bytes=run_bytes, fan_in=fan_in) as lines:
+    with ExternalSort(tmp_path, run_bytes=run_bytes, fan_in=fan_in) as lines:
         for number in numbers:
             lines.add(f"{number:04}", f"line\t{number}".encode())
         assert list(lines) == [f"line\t{number}\n".encode() for number in range(200)]
@@ -23,7 +23,7 @@ def test_sorted_by_key(tmp_path: Path, run_bytes: int, fan_in: int) -> None:
 
 
 def test_nothing_at_all(tmp_path: Path) -> None:
-    with SortedLines(tmp_path) as lines:
+    with ExternalSort(tmp_path) as lines:
         assert list(lines) == []
 
 
@@ -32,7 +32,7 @@ def test_memory_is_bounded_by_the_runs(tmp_path: Path) -> None:
     line = b"x" * 500
     tracemalloc.start()
     try:
-        with SortedLines(tmp_path, run_bytes=200_000, fan_in=8) as lines:
+        with ExternalSort(tmp_path, run_bytes=200_000, fan_in=8) as lines:
             for _ in range(20_000):
                 lines.add(f"{chosen.getrandbits(128):032x}", line)
             count = sum(1 for _ in lines)

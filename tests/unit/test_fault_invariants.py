@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.faults.invariants import check, expected_states
-from tests.faults.journal import Answer, Deposit, Journal, PoisonRecord, Writer, read
+from tests.faults.journal import ClientAnswer, Deposit, Journal, PoisonRecord, Writer, read
 from tests.faults.observation import Copy, DeadLetter, Entry, Mail, Notice, Observation, Record, Row
 
 FAULTS = Path(__file__).resolve().parents[1] / "faults"
@@ -101,16 +101,16 @@ class Building:
 
 def a_world() -> World:
     new = Building()
-    validated, rejected = Answer("validate", 202), Answer("reject", 200)
+    validated, rejected = ClientAnswer("validate", 202), ClientAnswer("reject", 200)
     taken = {"a": [validated], "b": [rejected], "c": []}
     for mark, path in zip(taken, PATHS.values(), strict=True):
-        answers = [Answer("deposit", 201), *taken[mark]]
+        answers = [ClientAnswer("deposit", 201), *taken[mark]]
         poison = "truncated" if mark == "c" else ""
         new.document(mark, path, deposit(mark, document_id=f"id-{mark}", answers=answers, poison=poison))
-    new.document("d", PATHS["archived"], deposit("d", answers=[Answer("deposit", None), validated]))
+    new.document("d", PATHS["archived"], deposit("d", answers=[ClientAnswer("deposit", None), validated]))
     new.seen.replays["d"] = "id-d"
-    new.journal.deposits["e"] = deposit("e", answers=[Answer("deposit", None)])
-    new.journal.deposits["f"] = deposit("f", poison="refused", answers=[Answer("deposit", 415)])
+    new.journal.deposits["e"] = deposit("e", answers=[ClientAnswer("deposit", None)])
+    new.journal.deposits["f"] = deposit("f", poison="refused", answers=[ClientAnswer("deposit", 415)])
     new.journal.poison_records.append(PoisonRecord("dpj.document.verified", 0, 7))
     new.seen.dead_letters.append(DeadLetter("renditions", "undecodable", "x", "", ("dpj.document.verified", 0, 7)))
     new.seen.lag["dpj.audit", "dpj.audit.recorded", 0] = 0
@@ -174,7 +174,7 @@ PLANTS: dict[str, tuple[str, Callable[[World], object]]] = {
     "a document nobody deposited": ("stranger", lambda world: row(world, "a", name="other.pdf")),
     "validated, and waits": ("state", lambda world: row(world, "a", status="VERIFIED")),
     "still on its way": ("stuck", lambda world: row(world, "a", status="VALIDATED")),
-    "two decisions accepted": ("decisions", lambda world: answers(world, "a", Answer("reject", 200))),
+    "two decisions accepted": ("decisions", lambda world: answers(world, "a", ClientAnswer("reject", 200))),
     "an upload under way": ("pending", lambda world: row(world, "d", status="PENDING", lease_over=True)),
     "other bytes downloaded": ("content", lambda world: world[0].downloads.update({"id-a": digest("x")})),
     "no download": ("content", lambda world: world[0].downloads.pop("id-b")),
@@ -246,7 +246,7 @@ def another_document_of(world: World, mark: str) -> None:
     world[0].rows[f"{key}2"] = replace(world[0].rows[key], id=f"{key}2")
 
 
-def answers(world: World, mark: str, *more: Answer) -> None:
+def answers(world: World, mark: str, *more: ClientAnswer) -> None:
     world[1].deposits[mark].answers.extend(more)
 
 
@@ -292,18 +292,18 @@ def test_a_second_mail_of_the_same_message_is_counted_and_allowed() -> None:
     ("given", "expected"),
     [
         ([], ["VERIFIED"]),
-        ([Answer("validate", 202)], ["ARCHIVED"]),
-        ([Answer("validate", None), Answer("validate", 409)], ["VERIFIED", "ARCHIVED"]),
-        ([Answer("reject", 503)], ["VERIFIED", "REJECTED"]),
-        ([Answer("validate", 409), Answer("reject", 200)], ["REJECTED"]),
+        ([ClientAnswer("validate", 202)], ["ARCHIVED"]),
+        ([ClientAnswer("validate", None), ClientAnswer("validate", 409)], ["VERIFIED", "ARCHIVED"]),
+        ([ClientAnswer("reject", 503)], ["VERIFIED", "REJECTED"]),
+        ([ClientAnswer("validate", 409), ClientAnswer("reject", 200)], ["REJECTED"]),
     ],
 )
-def test_where_a_document_may_rest(given: list[Answer], expected: list[str]) -> None:
+def test_where_a_document_may_rest(given: list[ClientAnswer], expected: list[str]) -> None:
     assert expected_states(deposit("a", answers=given)) == expected
 
 
 def test_a_photo_rests_validated() -> None:
-    assert expected_states(deposit("a", type_code="PHOTO", answers=[Answer("validate", 200)])) == ["VALIDATED"]
+    assert expected_states(deposit("a", type_code="PHOTO", answers=[ClientAnswer("validate", 200)])) == ["VALIDATED"]
 
 
 def test_the_journal_reads_back_without_a_line_cut_short(tmp_path: Path) -> None:

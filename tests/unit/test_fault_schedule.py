@@ -14,7 +14,7 @@ from tests.faults import report
 from tests.faults.documents import KINDS as DOCUMENTS
 from tests.faults.documents import make
 from tests.faults.faults import GROUPS, KINDS
-from tests.faults.schedule import FEW, LONG, MANY, SHORT, plan, told
+from tests.faults.schedule import FEW, LONG, MANY, SHORT, episode_line, plan
 from tests.faults.soak import Soak, merged
 
 
@@ -25,7 +25,7 @@ def test_the_same_seed_is_the_same_schedule(durations: Any) -> None:
     assert first != plan(8, 3, 60, durations)
     assert first != plan(7, 4, 60, durations)
     assert sum(len(episode) for episode in first) == 60
-    assert told(first[0]).startswith(f"{first[0][0].kind} at 0.0")
+    assert episode_line(first[0]).startswith(f"{first[0][0].kind} at 0.0")
 
 
 @pytest.mark.parametrize("sizes", [FEW, MANY])

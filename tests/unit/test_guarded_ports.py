@@ -9,10 +9,10 @@ from uuid import uuid4
 import pytest
 
 from domain.errors import ObjectStoreUnavailable
-from processors.resilience.circuit_breakers import BreakerPolicy, CircuitBreaker, State
+from processors.resilience.circuit_breakers import BreakerPolicy, CircuitBreaker, CircuitState
 from processors.resilience.guarded_ports import (
+    GuardedAntivirusEngine,
     GuardedAuditStore,
-    GuardedEngine,
     GuardedExtendedMetadata,
     GuardedGed,
     GuardedKeyring,
@@ -57,10 +57,10 @@ PORTS: list[Port] = [
     (GuardedGed, "create_folder", (("a",),), False),
     (GuardedGed, "create", (("a",), "document", DATA), True),
     (GuardedGed, "read", ("id",), True),
-    (GuardedGed, "described", ("id",), False),
+    (GuardedGed, "description_of", ("id",), False),
     (GuardedGed, "delete", ("id",), False),
     (GuardedMailSender, "send", ("mail",), False),
-    (GuardedEngine, "scan", (DATA,), True),
+    (GuardedAntivirusEngine, "scan", (DATA,), True),
     (GuardedAuditStore, "add", (["entry"],), False),
     (GuardedExtendedMetadata, "put", (DOCUMENT, "tenant", {}), False),
     (GuardedExtendedMetadata, "delete", (DOCUMENT, "tenant"), False),
@@ -89,7 +89,7 @@ async def test_a_call_is_handed_on_and_counted_and_stopped_by_an_open_circuit(po
     echo.fails = True
     with pytest.raises(ObjectStoreUnavailable):
         await outcome(call(*arguments))
-    assert breaker.state is State.OPEN
+    assert breaker.state is CircuitState.OPEN
     echo.fails = False
     with pytest.raises(ObjectStoreUnavailable):
         await outcome(call(*arguments))

@@ -8,9 +8,9 @@ import random
 import pytest
 
 from domain.refusals import FileTooLarge
-from processors.documents import hashing_upload_stream as onepass
-from processors.documents.hashing_upload_stream import OnePass
-from processors.documents.upload_attempts import Lease
+from processors.documents import hashing_upload_stream
+from processors.documents.hashing_upload_stream import HashingUploadStream
+from processors.documents.upload_attempts import UploadLease
 from tests.support.fakes_content import collect, cut
 
 CONTENT = random.Random(5).randbytes(10_000)
@@ -18,8 +18,8 @@ CONTENT = random.Random(5).randbytes(10_000)
 
 @pytest.fixture(autouse=True)
 def _little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onepass, "LONG", 1000)
-    monkeypatch.setattr(onepass, "BATCH", 300)
+    monkeypatch.setattr(hashing_upload_stream, "THREADED_FROM_BYTES", 1000)
+    monkeypatch.setattr(hashing_upload_stream, "HASH_BATCH_BYTES", 300)
 
 
 @pytest.mark.parametrize("size", [1, 999, 1000, 1001, 1299, 1300, 1301, 10_000])
@@ -27,16 +27,16 @@ def _little(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("head", [0, 50])
 async def test_everything_passes_and_is_hashed_in_its_order(size: int, piece: int, head: int) -> None:
     content = CONTENT[:size]
-    passed = OnePass(cut(content, piece), 10_000, Lease())
+    passed = HashingUploadStream(cut(content, piece), 10_000, UploadLease())
     if head:
         assert await passed.head(head) == content[:head]
-    assert await collect(passed.all()) == content
+    assert await collect(passed.chunks()) == content
     assert passed.size == size
     assert passed.sha256 == hashlib.sha256(content).hexdigest()
 
 
 async def test_what_is_too_long_ends_beside_the_loop_too() -> None:
-    passed = OnePass(cut(CONTENT, 100), 5000, Lease())
+    passed = HashingUploadStream(cut(CONTENT, 100), 5000, UploadLease())
     with pytest.raises(FileTooLarge):
-        await collect(passed.all())
+        await collect(passed.chunks())
     assert passed.size == 5100

@@ -11,9 +11,9 @@ import pytest
 
 from domain.dead_letters import CUT_BYTES, REDRIVEN_FOR, REPLAYS, HeldEvent
 from domain.errors import ArchiveRefused, DatabaseUnavailable, GedUnavailable, RegistryUnavailable
-from streams.held_events import HeldNote, Unlisted
+from streams.held_events import HeldEventEntry, NoHeldEventList
 from streams.lanes import Record
-from tests.support.fakes_streams import FAST, PARTITION, Bench, an_event
+from tests.support.fakes_streams import FAST, PARTITION, DeliveryBench, an_event
 
 
 class List:
@@ -44,20 +44,20 @@ def held() -> List:
 
 
 @pytest.fixture
-async def bench(held: List) -> AsyncIterator[Bench]:
-    bench = Bench(replace(FAST, note_interval=0.0))
-    bench.delivery._held_list = held
+async def bench(held: List) -> AsyncIterator[DeliveryBench]:
+    bench = DeliveryBench(replace(FAST, note_interval=0.0))
+    bench.delivery._held_events = held
     yield bench
     await bench.delivery.revoke()
 
 
-async def until_finished(bench: Bench, count: int = 1) -> None:
+async def until_finished(bench: DeliveryBench, count: int = 1) -> None:
     async with asyncio.timeout(5):
         while len(bench.metrics.outcomes) < count:
             await asyncio.sleep(0.001)
 
 
-async def test_a_held_event_is_noted_and_forgotten_once_it_is_done(bench: Bench, held: List) -> None:
+async def test_a_held_event_is_noted_and_forgotten_once_it_is_done(bench: DeliveryBench, held: List) -> None:
     bench.processor.steps = [GedUnavailable(), GedUnavailable()]
     event = an_event()
     bench.send(event)
@@ -73,13 +73,13 @@ async def test_a_held_event_is_noted_and_forgotten_once_it_is_done(bench: Bench,
     assert bench.metrics.outcomes == [("done", "none")]
 
 
-async def test_an_event_that_is_never_held_costs_the_list_nothing(bench: Bench, held: List) -> None:
+async def test_an_event_that_is_never_held_costs_the_list_nothing(bench: DeliveryBench, held: List) -> None:
     bench.send(an_event())
     await until_finished(bench)
     assert (held.noted, held.forgotten) == ([], [])
 
 
-async def test_an_ordered_event_is_given_up_with_state_and_dead_letter(bench: Bench, held: List) -> None:
+async def test_an_ordered_event_is_given_up_with_state_and_dead_letter(bench: DeliveryBench, held: List) -> None:
     bench.processor.steps = [GedUnavailable() for _ in range(10_000)]
     held.orders = [False, False, True]
     event = an_event()
@@ -97,7 +97,7 @@ async def test_an_ordered_event_is_given_up_with_state_and_dead_letter(bench: Be
     assert held.forgotten == [("scripted", event.event_id)]
 
 
-async def test_an_outage_while_it_is_given_up_is_survived(bench: Bench, held: List) -> None:
+async def test_an_outage_while_it_is_given_up_is_survived(bench: DeliveryBench, held: List) -> None:
     bench.processor.steps = [GedUnavailable()]
     held.orders = [True]
     bench.database.failures = [DatabaseUnavailable(), DatabaseUnavailable()]
@@ -107,7 +107,7 @@ async def test_an_outage_while_it_is_given_up_is_survived(bench: Bench, held: Li
     assert len(held.noted) == 1
 
 
-async def test_a_list_that_is_away_changes_nothing(bench: Bench, held: List) -> None:
+async def test_a_list_that_is_away_changes_nothing(bench: DeliveryBench, held: List) -> None:
     bench.processor.steps = [GedUnavailable(), GedUnavailable()]
     held.failures = [DatabaseUnavailable()]
     held.forget_fails = True
@@ -118,7 +118,7 @@ async def test_a_list_that_is_away_changes_nothing(bench: Bench, held: List) -> 
 
 
 async def test_a_record_that_cannot_be_read_now_is_noted_by_its_place_and_can_be_given_up(
-    bench: Bench, held: List
+    bench: DeliveryBench, held: List
 ) -> None:
     bench.decode_failures = [RegistryUnavailable() for _ in range(10_000)]
     held.orders = [False, True]
@@ -132,8 +132,8 @@ async def test_a_record_that_cannot_be_read_now_is_noted_by_its_place_and_can_be
 
 
 async def test_notes_are_not_more_frequent_than_asked(held: List) -> None:
-    bench = Bench(replace(FAST, note_interval=0.05))
-    bench.delivery._held_list = held
+    bench = DeliveryBench(replace(FAST, note_interval=0.05))
+    bench.delivery._held_events = held
     bench.processor.steps = [GedUnavailable() for _ in range(40)]
     bench.send(an_event())
     await until_finished(bench)
@@ -141,7 +141,7 @@ async def test_notes_are_not_more_frequent_than_asked(held: List) -> None:
     await bench.delivery.revoke()
 
 
-async def test_an_event_held_when_its_partition_goes_stays_on_the_list(bench: Bench, held: List) -> None:
+async def test_an_event_held_when_its_partition_goes_stays_on_the_list(bench: DeliveryBench, held: List) -> None:
     bench.processor.steps = [GedUnavailable() for _ in range(10_000)]
     bench.send(an_event())
     async with asyncio.timeout(5):
@@ -151,7 +151,7 @@ async def test_an_event_held_when_its_partition_goes_stays_on_the_list(bench: Be
     assert held.forgotten == []
 
 
-async def test_a_redriven_record_is_for_the_consumer_that_it_names(bench: Bench) -> None:
+async def test_a_redriven_record_is_for_the_consumer_that_it_names(bench: DeliveryBench) -> None:
     bench.send(an_event(), headers={REDRIVEN_FOR: "another"})
     await until_finished(bench)
     assert bench.metrics.outcomes == [("passed", "none")]
@@ -165,7 +165,7 @@ async def test_a_redriven_record_is_for_the_consumer_that_it_names(bench: Bench)
     assert bench.committed[-1][PARTITION] == 2
 
 
-async def test_letters_carry_the_count_of_replays_and_a_trace_of_their_own(bench: Bench) -> None:
+async def test_letters_carry_the_count_of_replays_and_a_trace_of_their_own(bench: DeliveryBench) -> None:
     bench.processor.steps = [ArchiveRefused()]
     bench.send(an_event(), headers={REPLAYS: "2", REDRIVEN_FOR: "scripted"})
     await until_finished(bench)
@@ -176,7 +176,7 @@ async def test_letters_carry_the_count_of_replays_and_a_trace_of_their_own(bench
     assert CUT_BYTES not in headers
 
 
-async def test_a_letter_that_was_cut_says_so(bench: Bench) -> None:
+async def test_a_letter_that_was_cut_says_so(bench: DeliveryBench) -> None:
     bench.delivery.accept(Record(PARTITION, 0, b"k", b"x" * 1_000_000, {}))
     await until_finished(bench)
     _, key, value, headers = bench.database.dead_letters[0]
@@ -184,7 +184,7 @@ async def test_a_letter_that_was_cut_says_so(bench: Bench) -> None:
 
 
 async def test_without_a_list_nothing_is_ordered() -> None:
-    note = HeldNote(Unlisted(), every=0.0)
+    note = HeldEventEntry(NoHeldEventList(), every=0.0)
     event = HeldEvent(
         consumer="c", event_id=UUID(int=1), document_key="d", tenant=None, topic="t", partition=0, offset=0,
         code="x", waiting_for="y", attempts=1,
@@ -193,7 +193,7 @@ async def test_without_a_list_nothing_is_ordered() -> None:
     await note.forget()
 
 
-async def test_a_defect_of_the_list_holds_nothing_up(bench: Bench, held: List) -> None:
+async def test_a_defect_of_the_list_holds_nothing_up(bench: DeliveryBench, held: List) -> None:
     held.failures = [ValueError("a defect"), DatabaseUnavailable("away")]
     bench.processor.steps = [GedUnavailable("away")] * 3
     bench.send(an_event())

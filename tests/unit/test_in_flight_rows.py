@@ -5,20 +5,20 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from streams.in_flight_rows import Window
+from streams.in_flight_rows import InFlightRows
 
 
 def a_row(number: int, key: bytes | None) -> Any:
     return SimpleNamespace(id=number, topic="t", key=key, body=b"x" * 10, headers={}, event_id=None)
 
 
-def a_window(*keys: bytes | None) -> Window:
-    window = Window()
+def a_window(*keys: bytes | None) -> InFlightRows:
+    window = InFlightRows()
     window.add(a_row(number, key) for number, key in enumerate(keys, 1))
     return window
 
 
-def taken(window: Window) -> list[int]:
+def taken(window: InFlightRows) -> list[int]:
     found = []
     while (row := window.take()) is not None:
         found.append(row.id)
@@ -30,7 +30,7 @@ def test_a_suspect_waits_until_nothing_else_is_under_way_and_then_goes_alone() -
     first, second = window.take(), window.take()
     assert first is not None
     assert second is not None
-    window.suspect(first)
+    window.send_alone(first)
     assert taken(window) == []  # the other is still under way
     window.confirm(second)
     alone = window.take()

@@ -32,12 +32,12 @@ from domain.refusals import (
 )
 from ingest_api.presenters import document_body
 from tests.support.fakes_content import collect, cut
-from tests.support.fakes_intake import PDF, Bench, opened
+from tests.support.fakes_intake import PDF, IntakeBench, opened
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels" * 50
 
 
-def only_document(bench: Bench) -> Any:
+def only_document(bench: IntakeBench) -> Any:
     (document,) = bench.database.rows.documents.values()
     return document
 
@@ -48,7 +48,7 @@ async def broken(*pieces: bytes, error: BaseException) -> AsyncIterator[bytes]:
     raise error
 
 
-async def test_a_document_is_stored_encrypted_with_its_event_and_audit_line(bench: Bench) -> None:
+async def test_a_document_is_stored_encrypted_with_its_event_and_audit_line(bench: IntakeBench) -> None:
     step = bench.dossier.steps[0]
     receipt = await bench.receive(
         cut(PDF, 7), step_id=step.id, tags=("a",), metadata={"pages": 2}, declared_type="application/pdf"
@@ -72,7 +72,7 @@ async def test_a_document_is_stored_encrypted_with_its_event_and_audit_line(benc
     assert [entry.type for entry in bench.database.rows.timeline] == ["STORED"]
 
 
-async def test_personal_data_leaves_sealed_or_as_pseudonyms(bench: Bench) -> None:
+async def test_personal_data_leaves_sealed_or_as_pseudonyms(bench: IntakeBench) -> None:
     await bench.receive()
     document = only_document(bench)
     assert bench.texts.email(document) == "marie@example.org"
@@ -88,7 +88,7 @@ async def test_personal_data_leaves_sealed_or_as_pseudonyms(bench: Bench) -> Non
         assert personal not in written
 
 
-async def test_object_keys_are_random_and_of_the_attempt(bench: Bench) -> None:
+async def test_object_keys_are_random_and_of_the_attempt(bench: IntakeBench) -> None:
     await bench.receive()
     await bench.receive()
     first, second = bench.database.rows.documents.values()
@@ -96,21 +96,21 @@ async def test_object_keys_are_random_and_of_the_attempt(bench: Bench) -> None:
     assert first.object_key.startswith(f"documents/{first.id.hex[:2]}/{first.id}/")
 
 
-async def test_the_announced_checksum_is_checked(bench: Bench) -> None:
+async def test_the_announced_checksum_is_checked(bench: IntakeBench) -> None:
     await bench.receive(sha256=hashlib.sha256(PDF).hexdigest())
     with pytest.raises(ChecksumMismatch):
         await bench.receive(sha256="0" * 64)
     assert len(bench.objects.objects) == 1
 
 
-async def test_a_later_version_follows_its_parent(bench: Bench) -> None:
+async def test_a_later_version_follows_its_parent(bench: IntakeBench) -> None:
     parent = await bench.stored()
     await bench.receive(parent_id=parent.id)
     child = next(row for row in bench.database.rows.documents.values() if row.parent_id == parent.id)
     assert (parent.version_number, child.version_number) == (1, 2)
 
 
-async def test_a_parent_is_a_document_of_the_same_dossier(bench: Bench) -> None:
+async def test_a_parent_is_a_document_of_the_same_dossier(bench: IntakeBench) -> None:
     parent = await bench.stored()
     other = bench.add_dossier("acme", "D-2")
     for changes in ({"parent_id": uuid4()}, {"parent_id": parent.id, "dossier_id": other.id}):
@@ -141,25 +141,25 @@ async def test_a_parent_is_a_document_of_the_same_dossier(bench: Bench) -> None:
     ],
 )
 async def test_a_refusal_leaves_nothing(
-    bench: Bench, content: bytes, changes: dict[str, Any], error: type[DPJError]
+    bench: IntakeBench, content: bytes, changes: dict[str, Any], error: type[DPJError]
 ) -> None:
     with pytest.raises(error):
         await bench.receive(content, **{"idempotency_key": "k", **changes})
     assert bench.nothing_left()
 
 
-async def test_a_file_of_exactly_the_limit_is_taken(bench: Bench) -> None:
+async def test_a_file_of_exactly_the_limit_is_taken(bench: IntakeBench) -> None:
     assert (await bench.receive(PDF, type_code="SMALL")).status == 201
 
 
-async def test_a_body_that_breaks_off_leaves_nothing(bench: Bench) -> None:
+async def test_a_body_that_breaks_off_leaves_nothing(bench: IntakeBench) -> None:
     for pieces in ((), (PDF[:4],), (PDF, PDF)):
         with pytest.raises(BodyTruncated):
             await bench.receive(broken(*pieces, error=BodyTruncated("")), idempotency_key="k")
         assert bench.nothing_left()
 
 
-async def test_dependencies_that_are_away_leave_nothing(bench: Bench) -> None:
+async def test_dependencies_that_are_away_leave_nothing(bench: IntakeBench) -> None:
     bench.objects.fail_puts = 1
     with pytest.raises(ObjectStoreUnavailable):
         await bench.receive(idempotency_key="k")
@@ -170,7 +170,9 @@ async def test_dependencies_that_are_away_leave_nothing(bench: Bench) -> None:
     assert bench.nothing_left()
 
 
-async def test_a_store_that_holds_something_else_is_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_holds_something_else_is_noticed(
+    bench: IntakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put = bench.objects.put
 
     async def damaging(key: str, data: Any) -> Any:
@@ -184,13 +186,13 @@ async def test_a_store_that_holds_something_else_is_noticed(bench: Bench, monkey
     assert bench.nothing_left()
 
 
-async def test_a_defect_leaves_nothing(bench: Bench) -> None:
+async def test_a_defect_leaves_nothing(bench: IntakeBench) -> None:
     with pytest.raises(ZeroDivisionError):
         await bench.receive(broken(PDF, error=ZeroDivisionError()))
     assert bench.nothing_left()
 
 
-async def test_a_cancelled_request_leaves_nothing(bench: Bench) -> None:
+async def test_a_cancelled_request_leaves_nothing(bench: IntakeBench) -> None:
     async def endless() -> AsyncIterator[bytes]:
         yield PDF
         await asyncio.sleep(60)
@@ -203,14 +205,14 @@ async def test_a_cancelled_request_leaves_nothing(bench: Bench) -> None:
     assert bench.nothing_left()
 
 
-async def test_a_commit_that_fails_leaves_nothing(bench: Bench) -> None:
+async def test_a_commit_that_fails_leaves_nothing(bench: IntakeBench) -> None:
     bench.database.faults = [None, "rollback"]
     with pytest.raises(DatabaseUnavailable):
         await bench.receive(idempotency_key="k")
     assert bench.nothing_left()
 
 
-async def test_a_commit_whose_answer_is_lost_keeps_the_whole_document(bench: Bench) -> None:
+async def test_a_commit_whose_answer_is_lost_keeps_the_whole_document(bench: IntakeBench) -> None:
     """The client got a 503; the same key then gives it the document."""
     bench.database.faults = [None, "lost"]
     with pytest.raises(DatabaseUnavailable):
@@ -223,7 +225,7 @@ async def test_a_commit_whose_answer_is_lost_keeps_the_whole_document(bench: Ben
     assert len(bench.objects.objects) == 1
 
 
-async def test_a_beginning_whose_answer_is_lost_is_swept(bench: Bench) -> None:
+async def test_a_beginning_whose_answer_is_lost_is_swept(bench: IntakeBench) -> None:
     bench.database.faults = ["lost"]
     with pytest.raises(DatabaseUnavailable):
         await bench.receive(idempotency_key="k")
@@ -235,7 +237,7 @@ async def test_a_beginning_whose_answer_is_lost_is_swept(bench: Bench) -> None:
     assert not bench.database.rows.outbox
 
 
-async def test_an_attempt_that_cannot_be_discarded_is_left_to_the_sweep(bench: Bench) -> None:
+async def test_an_attempt_that_cannot_be_discarded_is_left_to_the_sweep(bench: IntakeBench) -> None:
     bench.database.faults = [None, "rollback", "away"]
     with pytest.raises(DatabaseUnavailable):
         await bench.receive(idempotency_key="k")
@@ -250,7 +252,7 @@ async def test_an_attempt_that_cannot_be_discarded_is_left_to_the_sweep(bench: B
     assert (await bench.receive(idempotency_key="k")).status == 201
 
 
-async def test_an_object_that_cannot_be_deleted_is_noted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_object_that_cannot_be_deleted_is_noted(bench: IntakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     async def away(key: str) -> None:
         raise ObjectStoreUnavailable
 
@@ -263,14 +265,14 @@ async def test_an_object_that_cannot_be_deleted_is_noted(bench: Bench, monkeypat
 # --- Idempotency-Key -------------------------------------------------------------------------------------------------
 
 
-async def test_the_same_request_again_gives_the_first_answer(bench: Bench) -> None:
+async def test_the_same_request_again_gives_the_first_answer(bench: IntakeBench) -> None:
     first = await bench.receive(idempotency_key="k")
     again = await bench.receive(cut(PDF, 100), idempotency_key="k")
     assert (again.status, again.body, again.replayed) == (first.status, first.body, True)
     assert len(bench.database.rows.documents) == len(bench.objects.objects) == len(bench.events()) == 1
 
 
-async def test_what_is_kept_for_a_key_has_no_personal_text(bench: Bench) -> None:
+async def test_what_is_kept_for_a_key_has_no_personal_text(bench: IntakeBench) -> None:
     said = {"file_name": "Durand.pdf", "tags": ("durand",), "metadata": {"nom": "Durand", "pages": 3}}
     first = await bench.receive(idempotency_key="k", **said)
     assert first.body["file_name"] == "Durand.pdf"
@@ -282,7 +284,7 @@ async def test_what_is_kept_for_a_key_has_no_personal_text(bench: Bench) -> None
     assert (again.body, list(again.body), again.replayed) == (first.body, list(first.body), True)
 
 
-async def test_the_answer_stays_the_first_one_when_the_document_moves_on(bench: Bench) -> None:
+async def test_the_answer_stays_the_first_one_when_the_document_moves_on(bench: IntakeBench) -> None:
     first = await bench.receive(idempotency_key="k")
     document = only_document(bench)
     bench.database.rows.documents[document.id] = replace(document, status=Status.VERIFIED)
@@ -293,13 +295,13 @@ async def test_the_answer_stays_the_first_one_when_the_document_moves_on(bench: 
     "changes",
     [{"file_name": "other.pdf"}, {"depositor_email": "other@example.org"}, {"tags": ("x",)}, {"metadata": {"a": 1}}],
 )
-async def test_a_key_with_other_metadata_is_refused(bench: Bench, changes: dict[str, Any]) -> None:
+async def test_a_key_with_other_metadata_is_refused(bench: IntakeBench, changes: dict[str, Any]) -> None:
     await bench.receive(idempotency_key="k")
     with pytest.raises(IdempotencyKeyReused, match="metadata"):
         await bench.receive(idempotency_key="k", **changes)
 
 
-async def test_a_key_with_other_content_is_refused(bench: Bench) -> None:
+async def test_a_key_with_other_content_is_refused(bench: IntakeBench) -> None:
     await bench.receive(idempotency_key="k")
     for content in (PDF[:-1], PDF + b"x", b""):
         with pytest.raises(IdempotencyKeyReused, match="content"):
@@ -309,13 +311,13 @@ async def test_a_key_with_other_content_is_refused(bench: Bench) -> None:
     assert len(bench.objects.objects) == 1
 
 
-async def test_keys_belong_to_their_tenant_and_caller(bench: Bench) -> None:
+async def test_keys_belong_to_their_tenant_and_caller(bench: IntakeBench) -> None:
     await bench.receive(idempotency_key="k")
     await bench.receive(idempotency_key="k", caller=bench.caller(subject="u2"))
     assert len(bench.database.rows.documents) == 2
 
 
-async def test_a_key_in_use_is_in_progress(bench: Bench) -> None:
+async def test_a_key_in_use_is_in_progress(bench: IntakeBench) -> None:
     release = asyncio.Event()
 
     async def slow() -> AsyncIterator[bytes]:
@@ -333,7 +335,7 @@ async def test_a_key_in_use_is_in_progress(bench: Bench) -> None:
     assert (await bench.receive(idempotency_key="k")).replayed
 
 
-async def test_a_failed_upload_frees_its_key(bench: Bench) -> None:
+async def test_a_failed_upload_frees_its_key(bench: IntakeBench) -> None:
     with pytest.raises(FileEmpty):
         await bench.receive(b"", idempotency_key="k")
     assert not (await bench.receive(idempotency_key="k")).replayed
@@ -343,7 +345,7 @@ async def test_a_failed_upload_frees_its_key(bench: Bench) -> None:
 
 
 async def test_the_lease_of_a_slow_upload_is_renewed() -> None:
-    bench = Bench(lease_seconds=0.06)
+    bench = IntakeBench(lease_seconds=0.06)
 
     async def slow() -> AsyncIterator[bytes]:
         for at in range(0, len(PDF), 100):
@@ -357,7 +359,7 @@ async def test_the_lease_of_a_slow_upload_is_renewed() -> None:
 
 
 async def test_an_upload_that_was_swept_meanwhile_leaves_nothing() -> None:
-    bench = Bench(lease_seconds=0.03)
+    bench = IntakeBench(lease_seconds=0.03)
 
     async def overtaken() -> AsyncIterator[bytes]:
         yield PDF
@@ -372,7 +374,7 @@ async def test_an_upload_that_was_swept_meanwhile_leaves_nothing() -> None:
     assert bench.nothing_left()
 
 
-async def test_a_lease_lost_at_the_last_moment_stores_nothing(bench: Bench) -> None:
+async def test_a_lease_lost_at_the_last_moment_stores_nothing(bench: IntakeBench) -> None:
     async def late() -> AsyncIterator[bytes]:
         yield PDF
         bench.clock.at += timedelta(seconds=120)
@@ -383,7 +385,7 @@ async def test_a_lease_lost_at_the_last_moment_stores_nothing(bench: Bench) -> N
     assert bench.nothing_left()
 
 
-async def test_an_expired_attempt_that_nobody_swept_keeps_its_object_for_the_sweep(bench: Bench) -> None:
+async def test_an_expired_attempt_that_nobody_swept_keeps_its_object_for_the_sweep(bench: IntakeBench) -> None:
     async def late() -> AsyncIterator[bytes]:
         yield PDF
         bench.clock.at += timedelta(seconds=120)
@@ -395,7 +397,7 @@ async def test_an_expired_attempt_that_nobody_swept_keeps_its_object_for_the_swe
     assert bench.nothing_left()
 
 
-async def test_the_sweep_settles_its_debts_before_it_abandons_more(bench: Bench) -> None:
+async def test_the_sweep_settles_its_debts_before_it_abandons_more(bench: IntakeBench) -> None:
     for _ in range(3):
         bench.database.faults = [None, "rollback", "away"]
         with pytest.raises(DatabaseUnavailable):
@@ -413,7 +415,7 @@ async def test_the_sweep_settles_its_debts_before_it_abandons_more(bench: Bench)
     assert bench.nothing_left()
 
 
-async def test_the_answer_is_what_is_shown_later(bench: Bench) -> None:
+async def test_the_answer_is_what_is_shown_later(bench: IntakeBench) -> None:
     receipt = await bench.receive()
     document = await bench.reading.document(bench.caller(), UUID(receipt.body["id"]))
     assert document_body(bench.texts.shown(document)) == receipt.body

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from domain.antivirus import Finding, Verdict
+from domain.antivirus import ScanResult, ScanVerdict
 from domain.documents import Decision, Document
 from domain.errors import (
     AntivirusLimitExceeded,
@@ -26,7 +26,7 @@ from domain.errors import (
 from domain.events import DocumentQuarantined, DocumentRejected, DocumentValidated, DocumentVerified, Event
 from domain.lifecycle import Status
 from domain.refusals import TransitionRefused
-from processors.documents.decisions import carry_out
+from processors.documents.decisions import apply_decision
 from processors.documents.transitions import Origin, canonical_json
 from processors.events.integrity import ACTOR, IntegrityProcessor
 from tests.support.builders import NOW, FixedClock
@@ -157,7 +157,7 @@ async def test_no_decision_from_a_state_that_has_none() -> None:
     origin = Origin(actor="u-validator", at=NOW, correlation_id=bench.first.correlation_id)
     with pytest.raises(TransitionRefused):
         async with bench.database.transaction() as work:
-            await carry_out(work, bench.first, decision, origin)
+            await apply_decision(work, bench.first, decision, origin)
     assert bench.database.rows.outbox == []
 
 
@@ -171,12 +171,12 @@ def test_equal_values_are_equal_bytes() -> None:
 class Engine:
     """Gives one verdict, or raises, after it has read everything (or stopped early)."""
 
-    def __init__(self, outcome: Verdict | DPJError, *, early: bool = False) -> None:
+    def __init__(self, outcome: ScanVerdict | DPJError, *, early: bool = False) -> None:
         self.outcome = outcome
         self.early = early
         self.seen = b""
 
-    async def scan(self, content: AsyncIterable[bytes], document: Document) -> Verdict:
+    async def scan(self, content: AsyncIterable[bytes], document: Document) -> ScanVerdict:
         async for piece in content:
             self.seen += piece
             if self.early:
@@ -193,7 +193,7 @@ def scanned_by(engine: Engine) -> Bench:
 
 
 async def test_the_antivirus_sees_all_of_it_before_it_is_verified() -> None:
-    engine = Engine(Verdict(Finding.CLEAN))
+    engine = Engine(ScanVerdict(ScanResult.CLEAN))
     bench = scanned_by(engine)
     await bench.run(uploaded(bench.first))
     assert bench.document.status is Status.VERIFIED
@@ -210,10 +210,10 @@ async def test_without_an_antivirus_the_timeline_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("finding", "code"), [(Finding.INFECTED, "malware_found"), (Finding.UNSCANNABLE, "content_unscannable")]
+    ("finding", "code"), [(ScanResult.INFECTED, "malware_found"), (ScanResult.UNSCANNABLE, "content_unscannable")]
 )
-async def test_what_the_antivirus_condemns_is_quarantined(finding: Finding, code: str) -> None:
-    bench = scanned_by(Engine(Verdict(finding, "Some.Thing")))
+async def test_what_the_antivirus_condemns_is_quarantined(finding: ScanResult, code: str) -> None:
+    bench = scanned_by(Engine(ScanVerdict(finding, "Some.Thing")))
     with structlog.testing.capture_logs() as logs:
         await bench.run(uploaded(bench.first))
     assert (bench.document.status, bench.document.failure_code) == (Status.QUARANTINED, code)
@@ -235,7 +235,7 @@ async def test_what_the_antivirus_has_not_judged_waits(error: type[DPJError]) ->
 
 
 async def test_a_document_that_differs_is_not_cleared_by_its_scan() -> None:
-    bench = scanned_by(Engine(Verdict(Finding.INFECTED, "Some.Thing")))
+    bench = scanned_by(Engine(ScanVerdict(ScanResult.INFECTED, "Some.Thing")))
     bench.content.content = b"other"
     await bench.run(uploaded(bench.first))
     assert bench.document.failure_code == "integrity_mismatch"

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from domain.errors import KeyringLoginRefused, KeyringUnavailable
-from processors.operators.keys import BATCH, Pace
+from processors.operators.keys import BATCH, Throttle
 from runtime.wiring import adapters as wiring_adapters
 from runtime.wiring.site import Site
 from tests.support.settings import settings_of
@@ -95,10 +95,10 @@ async def test_a_pace_is_kept_over_many_batches_and_never_made_up_for() -> None:
         slept.append(seconds)
         now += seconds
 
-    pace = Pace(100, lambda: now, sleep)
+    pace = Throttle(100, lambda: now, sleep)
     assert pace.batch == 100
-    assert Pace(1e6, lambda: now, sleep).batch == BATCH
-    assert Pace(1, lambda: now, sleep).batch == 1
+    assert Throttle(1e6, lambda: now, sleep).batch == BATCH
+    assert Throttle(1, lambda: now, sleep).batch == 1
     for _ in range(5):
         await pace.after(100)
     assert now == pytest.approx(105)
@@ -135,4 +135,4 @@ def test_keyring_and_signer_of_a_process_share_its_login() -> None:
     """Two logins would use a wrapped secret id twice, which is told as theft."""
     given = {"keyring": "vault", "signer": "vault", "vault_addr": "http://127.0.0.1:1"}
     site = Site(settings_of(**given))
-    assert cast("Any", site._keyring)._session is cast("Any", site.proofs.signer)._session
+    assert cast("Any", site._keyring)._session is cast("Any", site.signing.signer)._session

@@ -19,12 +19,12 @@ from domain.errors import KeyringUnavailable
 from domain.lifecycle import READABLE, Status
 from domain.links import DocumentLink, SignedLink
 from domain.refusals import ContentNotAvailable, LinkNotFound, LinksUnavailable
-from ingest_api.rate_limits import Limit, RateLimits
+from ingest_api.rate_limits import QuotaName, RateLimits
 from processors.documents import links
-from processors.documents.callers import Visitor
+from processors.documents.callers import LinkVisitor
 from processors.documents.links import DocumentLinks
 from tests.support.api import a_client, an_app, assert_problem, bearer
-from tests.support.fakes_intake import LONGEST_LINK, NOW, PDF, Bench, opened
+from tests.support.fakes_intake import LONGEST_LINK, NOW, PDF, IntakeBench, opened
 
 API = "/api/v1"
 
@@ -41,7 +41,7 @@ async def a_link(client: httpx.AsyncClient, document: Document, **changes: objec
 # --- Using them -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_link_opens_its_document_without_a_token(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_a_link_opens_its_document_without_a_token(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     link = await a_link(client, document)
     opened = await client.get(link["url"])
@@ -58,7 +58,7 @@ async def test_a_link_opens_its_document_without_a_token(client: httpx.AsyncClie
     assert_problem(beyond, 416, "range_not_satisfiable")
 
 
-async def test_every_use_says_which_link_it_was_and_who_made_it(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_every_use_says_which_link_it_was_and_who_made_it(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     link = await a_link(client, document)
     await client.get(link["url"], headers={"User-Agent": "browser/1"})
@@ -77,7 +77,7 @@ async def test_every_use_says_which_link_it_was_and_who_made_it(client: httpx.As
     assert "maker" not in repr(bench.audited())
 
 
-async def test_answers_that_only_tell_of_the_content_are_uses(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_answers_that_only_tell_of_the_content_are_uses(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     """The tag is the content's SHA-256: who guesses it knows what the document is. An answer 416 says how long it is."""
     document = await bench.stored(Status.VERIFIED)
     link = await a_link(client, document)
@@ -89,14 +89,14 @@ async def test_answers_that_only_tell_of_the_content_are_uses(client: httpx.Asyn
     assert {(line.actor, opened(bench, line)[1]) for line in used} == {(f"link:{link['id']}", "browser/1")}
 
 
-async def test_an_expired_link_is_refused(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_an_expired_link_is_refused(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     link = await a_link(client, await bench.stored(Status.VERIFIED), seconds=10)
     assert (await client.get(link["url"])).status_code == 200
     bench.clock.at += timedelta(seconds=10)
     assert_problem(await client.get(link["url"]), 404, "link_not_found")
 
 
-async def test_a_revoked_link_is_refused_and_revoking_repeats(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_a_revoked_link_is_refused_and_revoking_repeats(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     link, other = await a_link(client, document), await a_link(client, document)
     url = f"{API}/documents/{document.id}/links/{link['id']}"
@@ -109,7 +109,7 @@ async def test_a_revoked_link_is_refused_and_revoking_repeats(client: httpx.Asyn
 
 @pytest.mark.parametrize("status", sorted(set(Status) - READABLE, key=lambda one: one.value))
 async def test_a_document_that_may_not_be_read_is_not_opened(
-    client: httpx.AsyncClient, bench: Bench, status: Status
+    client: httpx.AsyncClient, bench: IntakeBench, status: Status
 ) -> None:
     document = await bench.stored(Status.VERIFIED)
     link = await a_link(client, document)
@@ -119,7 +119,7 @@ async def test_a_document_that_may_not_be_read_is_not_opened(
     assert refused.status_code in {404, 409, 410}
 
 
-async def test_an_erased_document_s_links_go_with_it(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_an_erased_document_s_links_go_with_it(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document, other = await bench.stored(Status.VERIFIED), await bench.stored(Status.VERIFIED)
     link, kept = await a_link(client, document), await a_link(client, other)
     body = {"reason": "T-1", "legal_basis": "GDPR_17_1_B"}
@@ -132,7 +132,7 @@ async def test_an_erased_document_s_links_go_with_it(client: httpx.AsyncClient, 
     assert (await client.get(kept["url"])).status_code == 200
 
 
-async def test_with_an_antivirus_no_link_opens_what_was_not_scanned(bench: Bench) -> None:
+async def test_with_an_antivirus_no_link_opens_what_was_not_scanned(bench: IntakeBench) -> None:
     document = await bench.stored()
     _, token = await bench.links.create(bench.caller(), document.id, "x", 60)
     careful = DocumentLinks(
@@ -147,7 +147,7 @@ async def test_with_an_antivirus_no_link_opens_what_was_not_scanned(bench: Bench
     )
     with pytest.raises(ContentNotAvailable):
         await careful.create(bench.caller(), document.id, "x", 60)
-    for use in (careful.readable(token), careful.read(Visitor(correlation_id=uuid4()), token)):
+    for use in (careful.readable(token), careful.read(LinkVisitor(correlation_id=uuid4()), token)):
         with pytest.raises(LinkNotFound):
             await use
     bench.database.put(replace(document, status=Status.VERIFIED))
@@ -155,22 +155,22 @@ async def test_with_an_antivirus_no_link_opens_what_was_not_scanned(bench: Bench
     await careful.create(bench.caller(), document.id, "x", 60)
 
 
-async def test_a_document_that_turns_bad_between_look_and_read_is_not_sent(bench: Bench) -> None:
+async def test_a_document_that_turns_bad_between_look_and_read_is_not_sent(bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     _, token = await bench.links.create(bench.caller(), document.id, "x", 60)
     await bench.links.readable(token)
     bench.database.put(replace(document, status=Status.QUARANTINED))
     with pytest.raises(LinkNotFound):
-        await bench.links.read(Visitor(correlation_id=uuid4()), token)
+        await bench.links.read(LinkVisitor(correlation_id=uuid4()), token)
     assert "document.link.used" not in [line.action for line in bench.audited()]
 
 
-async def test_guesses_are_refused_alike_and_counted(bench: Bench) -> None:
+async def test_guesses_are_refused_alike_and_counted(bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     link, token = await bench.links.create(bench.caller(), document.id, "x", 60)
     async with bench.database.transaction() as work:
         await work.links.revoke(link.id, bench.clock.now())
-    limits = RateLimits({Limit.FAILURES: 3})
+    limits = RateLimits({QuotaName.FAILURES: 3})
     async with a_client(an_app(bench, limits=limits)) as client:
         answers = [await client.get(f"{API}/links/{guess}") for guess in (token, token[:-1] + "A", "l1.x.y", "x")]
     bodies = [{**answer.json(), "traceId": ""} for answer in answers[:3]]
@@ -179,7 +179,7 @@ async def test_guesses_are_refused_alike_and_counted(bench: Bench) -> None:
     assert_problem(answers[3], 429, "rate_limited")
 
 
-async def test_a_link_is_for_one_document_of_ones_own_tenant(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_a_link_is_for_one_document_of_ones_own_tenant(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     document, other = await bench.stored(Status.VERIFIED), await bench.stored(Status.VERIFIED)
     link = await a_link(client, document)
     elsewhere = f"{API}/documents/{other.id}/links/{link['id']}"
@@ -206,14 +206,16 @@ async def test_a_link_is_for_one_document_of_ones_own_tenant(client: httpx.Async
         {"purpose": "x", "more": 1},
     ],
 )
-async def test_what_may_not_be_asked_for(client: httpx.AsyncClient, bench: Bench, body: dict[str, object]) -> None:
+async def test_what_may_not_be_asked_for(
+    client: httpx.AsyncClient, bench: IntakeBench, body: dict[str, object]
+) -> None:
     document = await bench.stored(Status.VERIFIED)
     refused = await client.post(f"{API}/documents/{document.id}/links", headers=bearer(), json=body)
     assert_problem(refused, 422, "metadata_invalid")
     assert not bench.database.rows.links
 
 
-async def test_a_document_has_so_many_links_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_document_has_so_many_links_at_once(bench: IntakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "MAX_LINKS", 2)
     document = await bench.stored(Status.VERIFIED)
     first, _ = await bench.links.create(bench.caller(), document.id, "x", 60)
@@ -224,7 +226,7 @@ async def test_a_document_has_so_many_links_at_once(bench: Bench, monkeypatch: p
     await bench.links.create(bench.caller(), document.id, "x", 60)
 
 
-async def test_a_site_without_a_key_has_no_links(bench: Bench) -> None:
+async def test_a_site_without_a_key_has_no_links(bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     keyless = DocumentLinks(bench.database, bench.content, None, bench.personal, bench.clock, bench.revoked, longest=60)
     with pytest.raises(LinksUnavailable):
@@ -275,7 +277,7 @@ def test_every_changed_bit_is_found() -> None:
             signer.verify(other)
 
 
-async def test_a_token_ends_by_itself(bench: Bench) -> None:
+async def test_a_token_ends_by_itself(bench: IntakeBench) -> None:
     """Whatever the row says."""
     document = await bench.stored(Status.VERIFIED)
     link, token = await bench.links.create(bench.caller(), document.id, "x", 60)

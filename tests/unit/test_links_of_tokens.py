@@ -16,36 +16,36 @@ from domain.errors import RevocationsUnavailable
 from domain.events import AuditRecorded
 from domain.lifecycle import Status
 from domain.refusals import LinkNotFound
-from domain.revocations import Claim, Revocation, mark_of
-from ingest_api.rate_limits import Limit, RateLimits
-from processors.documents.callers import Caller, Visitor
+from domain.revocations import RevocableClaim, Revocation, mark_of
+from ingest_api.rate_limits import QuotaName, RateLimits
+from processors.documents.callers import Caller, LinkVisitor
 from tests.support.api import a_client, an_app, assert_problem, bearer
-from tests.support.fakes_intake import LONGEST_LINK, LONGEST_TOKEN, PDF, Bench
+from tests.support.fakes_intake import LONGEST_LINK, LONGEST_TOKEN, PDF, IntakeBench
 from tests.unit.test_api_tokens import KEYS, pem
 from tests.unit.test_revocations import checking, signed
 
 API = "/api/v1"
-TOKEN, SESSION = mark_of(Claim.TOKEN, "stolen"), mark_of(Claim.SESSION, "session")
+TOKEN, SESSION = mark_of(RevocableClaim.TOKEN, "stolen"), mark_of(RevocableClaim.SESSION, "session")
 
 
-def thief(bench: Bench) -> Caller:
+def thief(bench: IntakeBench) -> Caller:
     return replace(bench.caller(), marks=(TOKEN, SESSION))
 
 
-def lines(bench: Bench, action: str) -> list[tuple[AuditRecorded, dict[str, Any]]]:
+def lines(bench: IntakeBench, action: str) -> list[tuple[AuditRecorded, dict[str, Any]]]:
     return [(line, json.loads(line.details)) for line in bench.audited() if line.action == action]
 
 
-@pytest.mark.parametrize("named", [{Claim.TOKEN: "stolen"}, {Claim.SESSION: "session"}])
+@pytest.mark.parametrize("named", [{RevocableClaim.TOKEN: "stolen"}, {RevocableClaim.SESSION: "session"}])
 async def test_revoking_a_token_or_its_session_revokes_its_links_for_good(
-    bench: Bench, named: dict[Claim, str]
+    bench: IntakeBench, named: dict[RevocableClaim, str]
 ) -> None:
     document = await bench.stored(Status.VERIFIED)
     (_, token), (_, other) = [
         await bench.links.create(caller, document.id, "x", 3600) for caller in (thief(bench), bench.caller())
     ]
     await bench.links.readable(token)
-    await bench.revoking.by_caller(bench.caller(), named, bench.clock.at)
+    await bench.revocation.revoke_for_caller(bench.caller(), named, bench.clock.at)
     bench.revocations.forget()
     with pytest.raises(LinkNotFound):
         await bench.links.readable(token)
@@ -54,21 +54,21 @@ async def test_revoking_a_token_or_its_session_revokes_its_links_for_good(
     assert details["links"] == "1"
 
 
-async def test_a_link_made_before_every_process_knows_is_refused_until_it_has_expired(bench: Bench) -> None:
+async def test_a_link_made_before_every_process_knows_is_refused_until_it_has_expired(bench: IntakeBench) -> None:
     """Its process did not know yet; the revocation is kept for as long as such a link may be good."""
     document = await bench.stored(Status.VERIFIED)
-    await bench.revoking.by_caller(bench.caller(), {Claim.TOKEN: "stolen"}, bench.clock.at)
+    await bench.revocation.revoke_for_caller(bench.caller(), {RevocableClaim.TOKEN: "stolen"}, bench.clock.at)
     _, token = await bench.links.create(thief(bench), document.id, "x", LONGEST_LINK)
     for _ in range(4):
-        await bench.revoked.look()
+        await bench.revoked.refresh()
         with pytest.raises(LinkNotFound):
             await bench.links.readable(token)
         with pytest.raises(LinkNotFound):
-            await bench.links.read(Visitor(correlation_id=uuid4()), token)
+            await bench.links.read(LinkVisitor(correlation_id=uuid4()), token)
         bench.clock.at += timedelta(seconds=LONGEST_LINK / 3)
 
 
-async def test_who_can_not_know_whether_it_is_revoked_opens_nothing(bench: Bench) -> None:
+async def test_who_can_not_know_whether_it_is_revoked_opens_nothing(bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     _, token = await bench.links.create(thief(bench), document.id, "x", 60)
     bench.revocations.away = "refuses"
@@ -76,7 +76,7 @@ async def test_who_can_not_know_whether_it_is_revoked_opens_nothing(bench: Bench
         await bench.links.readable(token)
 
 
-async def test_a_stolen_token_s_link_over_http(bench: Bench, tmp_path: Path) -> None:
+async def test_a_stolen_token_s_link_over_http(bench: IntakeBench, tmp_path: Path) -> None:
     key_file = pem(tmp_path, KEYS["EdDSA"])
     document = await bench.stored(Status.VERIFIED)
     stolen = {"Authorization": f"Bearer {signed(key_file, jti='stolen', sid='session')}"}
@@ -95,7 +95,7 @@ async def test_a_stolen_token_s_link_over_http(bench: Bench, tmp_path: Path) -> 
 # --- What is refused --------------------------------------------------------------------------------------------------
 
 
-async def a_link(client: httpx.AsyncClient, bench: Bench, seconds: int = 60) -> dict[str, str]:
+async def a_link(client: httpx.AsyncClient, bench: IntakeBench, seconds: int = 60) -> dict[str, str]:
     document = await bench.stored(Status.VERIFIED)
     made = await client.post(
         f"{API}/documents/{document.id}/links", headers=bearer(), json={"purpose": "x", "seconds": seconds}
@@ -104,7 +104,7 @@ async def a_link(client: httpx.AsyncClient, bench: Bench, seconds: int = 60) -> 
     return found
 
 
-async def test_attempts_with_links_that_are_not_good_are_on_record(bench: Bench) -> None:
+async def test_attempts_with_links_that_are_not_good_are_on_record(bench: IntakeBench) -> None:
     async with a_client(an_app(bench)) as client:
         found = {name: await a_link(client, bench) for name in ("expired", "revoked", "token_revoked", "unreadable")}
         bench.clock.at += timedelta(seconds=60)
@@ -132,8 +132,8 @@ async def test_attempts_with_links_that_are_not_good_are_on_record(bench: Bench)
         assert line.user_agent_sealed
 
 
-async def test_who_goes_on_trying_fills_no_log(bench: Bench) -> None:
-    async with a_client(an_app(bench, limits=RateLimits({Limit.FAILURES: 3}))) as client:
+async def test_who_goes_on_trying_fills_no_log(bench: IntakeBench) -> None:
+    async with a_client(an_app(bench, limits=RateLimits({QuotaName.FAILURES: 3}))) as client:
         link = await a_link(client, bench, seconds=1)
         bench.clock.at += timedelta(seconds=1)
         answers = [(await client.get(link["url"])).status_code for _ in range(6)]
@@ -141,7 +141,7 @@ async def test_who_goes_on_trying_fills_no_log(bench: Bench) -> None:
     assert len(lines(bench, "document.link.refused")) == 3
 
 
-async def test_a_revocation_lasts_as_long_as_a_link_may(bench: Bench) -> None:
-    end = await bench.revoking.by_caller(bench.caller(), {Claim.TOKEN: "x"}, bench.clock.at)
+async def test_a_revocation_lasts_as_long_as_a_link_may(bench: IntakeBench) -> None:
+    end = await bench.revocation.revoke_for_caller(bench.caller(), {RevocableClaim.TOKEN: "x"}, bench.clock.at)
     assert end >= bench.clock.at + timedelta(seconds=LONGEST_LINK)
     assert LONGEST_LINK < LONGEST_TOKEN

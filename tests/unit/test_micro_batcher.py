@@ -8,9 +8,17 @@ from typing import Any
 
 import pytest
 
-from domain.shared.micro_batcher import BatchPolicy, Closed, Full, Late, MicroBatcher, Waiting, fail_all
+from domain.shared.micro_batcher import (
+    BatcherClosed,
+    BatchItem,
+    BatchPolicy,
+    DeadlineExceeded,
+    MicroBatcher,
+    QueueFull,
+    fail_all,
+)
 
-Batch = Sequence[Waiting[int, int]]
+Batch = Sequence[BatchItem[int, int]]
 
 
 class Away(Exception):
@@ -83,7 +91,7 @@ class Clock:
         await settled()
 
 
-def away(ended: Full | Late | Closed) -> Exception:
+def away(ended: QueueFull | DeadlineExceeded | BatcherClosed) -> Exception:
     return Away(type(ended).__name__)
 
 
@@ -270,7 +278,9 @@ async def test_a_first_item_waits_for_others_as_long_as_its_window(sender: Sende
 
 async def test_under_load_calls_keep_their_pace_and_without_it_they_do_not(sender: Sender) -> None:
     clock = Clock()
-    made = MicroBatcher(sender, BatchPolicy(size=8, calls=2, pace=10.0, company=4), now=clock.now, sleep=clock.sleep)
+    made = MicroBatcher(
+        sender, BatchPolicy(size=8, calls=2, pace=10.0, min_arrivals=4), now=clock.now, sleep=clock.sleep
+    )
 
     async def ask(*items: int) -> None:
         asked.extend(asyncio.create_task(made.submit(item)) for item in items)
@@ -279,7 +289,7 @@ async def test_under_load_calls_keep_their_pace_and_without_it_they_do_not(sende
     asked: list[asyncio.Task[int]] = []
     await ask(0)
     await clock.go_on(3.0)
-    await ask(1)  # one in three seconds: waiting ten gathers no company
+    await ask(1)  # one in three seconds: waiting ten gathers nobody
     await clock.go_on(3.0)
     await ask(2, 3)  # two in three seconds would: the call after this one waits
     assert sender.batches == [[0], [1], [2, 3]]
@@ -301,7 +311,7 @@ async def test_a_sender_that_is_cancelled_leaves_nobody_waiting(sender: Sender) 
     for task in list(made._senders):
         task.cancel()
     answers = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 1)
-    assert [str(answer) for answer in answers] == ["Closed"] * 3
+    assert [str(answer) for answer in answers] == ["BatcherClosed"] * 3
     sender.gate.set()
     assert await made.submit(4) == 8
 
@@ -315,7 +325,7 @@ async def test_copied_errors_keep_what_they_say_and_where_they_come_from() -> No
     for error in (Away("far"), Stubborn("one", two="two")):
         error.__cause__ = OSError("cable")
         futures = [loop.create_future() for _ in range(2)]
-        fail_all([Waiting(n, future) for n, future in enumerate(futures)], error)
+        fail_all([BatchItem(n, future) for n, future in enumerate(futures)], error)
         raised = [future.exception() for future in futures]
         assert [type(one) for one in raised] == [type(error)] * 2
         assert [one.args for one in raised if one] == [error.args] * 2

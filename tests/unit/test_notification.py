@@ -16,7 +16,7 @@ from domain.documents import Document, Language
 from domain.errors import MailRefused, MailUnavailable, WrongKey
 from domain.events import DocumentEvent, Event
 from domain.lifecycle import Status
-from domain.personal_texts import GivenTexts
+from domain.personal_texts import UploadedTexts
 from domain.records import NotificationRecord
 from notifications.rendering import MailTemplates, file_size, moment
 from processors.events.notification import TEMPLATES, NotificationProcessor
@@ -138,7 +138,7 @@ async def test_the_mail_says_what_the_rows_say() -> None:
 async def test_sealed_texts_are_opened_for_the_mail_alone() -> None:
     bench = Bench()
     texts = plain_texts()
-    given = GivenTexts(file_name="Durand.pdf", email="durand@example.org", depositor_name="M. Durand")
+    given = UploadedTexts(file_name="Durand.pdf", email="durand@example.org", depositor_name="M. Durand")
     sealed = replace(bench.document, **texts.sealed(bench.document.tenant, bench.document.id, given))
     bench.database.put(replace(sealed, rejection_reason=texts.note(sealed, "blurred")))
     await bench.run(rejected(bench.document))
@@ -151,7 +151,7 @@ async def test_sealed_texts_are_opened_for_the_mail_alone() -> None:
 async def test_a_text_of_another_document_is_not_sent() -> None:
     bench = Bench()
     texts = plain_texts()
-    given = GivenTexts(file_name="a.pdf", email="somebody.else@example.org")
+    given = UploadedTexts(file_name="a.pdf", email="somebody.else@example.org")
     swapped = texts.sealed(bench.document.tenant, uuid4(), given)
     bench.database.put(replace(bench.document, **swapped))
     with pytest.raises(WrongKey):

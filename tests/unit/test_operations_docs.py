@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
-from domain.antivirus import Finding
+from domain.antivirus import ScanResult
 from domain.lifecycle import Status
-from domain.reconciliation import Fault
+from domain.reconciliation import DiscrepancyKind
 from domain.renderings import NoThumbnail
 from ingest_api.metrics import ApiMetrics
 from rendering.confinement import Layer
@@ -26,7 +26,7 @@ from runtime.observability.telemetry import (
 )
 from runtime.processes.erasure_jobs import ErasureMetrics, PurgeMetrics
 from runtime.wiring.untrusted_files import AntivirusMetrics, ParserMetrics
-from streams.dead_letter_headers import Verdict, origin_headers
+from streams.dead_letter_headers import GiveUpReason, dead_letter_headers
 from streams.lanes import Partition, Record
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "OPERATIONS.md").read_text("utf-8")
@@ -72,12 +72,12 @@ def test_every_metric_of_ours_is_explained() -> None:
 
 
 def test_every_fault_of_reconciling_is_explained() -> None:
-    assert [fault.value for fault in Fault if f"`{fault.value}`" not in PAGE] == []
+    assert [fault.value for fault in DiscrepancyKind if f"`{fault.value}`" not in PAGE] == []
 
 
 def test_every_header_of_a_dead_letter_is_explained() -> None:
-    verdict = Verdict("code", "Error", 1, given_up=False)
-    headers = origin_headers(Record(Partition("t", 0), 7, b"k", b"v", {}, 1.0), "integrity", uuid4(), verdict)
+    verdict = GiveUpReason("code", "Error", 1, given_up=False)
+    headers = dead_letter_headers(Record(Partition("t", 0), 7, b"k", b"v", {}, 1.0), "integrity", uuid4(), verdict)
     assert [name for name in headers if f"`{name}`" not in PAGE] == []
 
 
@@ -86,5 +86,5 @@ def test_every_reason_for_no_thumbnail_is_explained() -> None:
 
 
 def test_every_layer_of_confinement_and_every_finding_is_explained() -> None:
-    names = [layer.value for layer in Layer] + [finding.value for finding in Finding]
+    names = [layer.value for layer in Layer] + [finding.value for finding in ScanResult]
     assert [name for name in names if f"`{name}`" not in PAGE] == []

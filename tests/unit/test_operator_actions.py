@@ -11,13 +11,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.audit_chain import SYSTEM_TENANT
-from domain.dead_letters import CUT_BYTES, REDRIVEN_FOR, REPLAYS, DeadLetter, HeldEvent, Place, RefusedRow
+from domain.dead_letters import CUT_BYTES, REDRIVEN_FOR, REPLAYS, DeadLetter, HeldEvent, RecordPosition, RefusedRow
 from domain.documents import Document
 from domain.errors import DatabaseUnavailable, EventUndecodable, RegistryUnavailable
 from domain.events import AuditRecorded, DocumentEvent, DocumentUploaded, DocumentValidated, DocumentVerified, Event
 from domain.lifecycle import Status
 from operations.kafka.dead_letters import AddressInvalid, parse_address
-from processors.operators.dead_letters import OperatorDesk
+from processors.operators.dead_letters import OperatorActions
 from tests.support.builders import NOW, a_document
 from tests.support.memory import MemoryDatabase
 from tests.support.memory_inbox import InboxRow
@@ -54,7 +54,7 @@ class Site:
         self.database = MemoryDatabase()
         self.events: dict[bytes, Event] = {}
         self.decoder_fails: Exception | None = None
-        self.desk = OperatorDesk(self.database, self, self.database.clock, "p:operator")
+        self.operator_actions = OperatorActions(self.database, self, self.database.clock, "p:operator")
         self.offset = 0
 
     async def decode(self, topic: str, value: bytes) -> Event:
@@ -74,7 +74,7 @@ class Site:
         self.database.rows.inbox[consumer, event_id] = InboxRow(key, "DEAD", uuid4(), NOW)
         self.offset += 1
         return DeadLetter(
-            Place(f"dpj.dlq.{consumer}", 0, self.offset, 1),
+            RecordPosition(f"dpj.dlq.{consumer}", 0, self.offset, 1),
             key.encode(),
             value,
             {
@@ -105,7 +105,7 @@ async def test_archiving_gets_a_document_that_failed_back_as_validated(site: Sit
     document = site.put(Status.ARCHIVE_FAILED, failure_code="archive_refused")
     event = validated(document)
     letter = site.letter("archiving", event)
-    assert (await site.desk.redrive(letter, apply=True)).note == "its document: ARCHIVE_FAILED -> VALIDATED"
+    assert (await site.operator_actions.redrive(letter, apply=True)).note == "its document: ARCHIVE_FAILED -> VALIDATED"
     assert (site.now(document).status, site.now(document).failure_code) == (Status.VALIDATED, None)
     assert ("archiving", event.event_id) not in site.database.rows.inbox
     (record,) = site.database.dead_letters()
@@ -129,18 +129,21 @@ async def test_a_dry_run_tells_the_same_and_changes_nothing(site: Site) -> None:
     letter = site.letter("archiving", validated(document))
     before = site.database.rows.copied()
     told = [
-        await site.desk.redrive(letter, apply=False),
-        await site.desk.discard(letter, "INC-1", apply=False),
+        await site.operator_actions.redrive(letter, apply=False),
+        await site.operator_actions.discard(letter, "INC-1", apply=False),
     ]
     assert site.database.rows == before
-    assert told[0] == await site.desk.redrive(letter, apply=True)
+    assert told[0] == await site.operator_actions.redrive(letter, apply=True)
     assert told[1].outcome == "done"
 
 
 async def test_a_handled_letter_stays_handled(site: Site) -> None:
     letter = site.letter("archiving", validated(site.put(Status.ARCHIVE_FAILED)))
-    assert (await site.desk.redrive(letter, apply=True)).outcome == "done"
-    for result in (await site.desk.redrive(letter, apply=True), await site.desk.discard(letter, "x", apply=True)):
+    assert (await site.operator_actions.redrive(letter, apply=True)).outcome == "done"
+    for result in (
+        await site.operator_actions.redrive(letter, apply=True),
+        await site.operator_actions.discard(letter, "x", apply=True),
+    ):
         assert result.outcome == "handled"
     assert len(site.database.dead_letters()) == 1
 
@@ -164,7 +167,7 @@ async def test_what_a_redrive_does_depends_on_consumer_and_state(
 ) -> None:
     make = {"integrity": uploaded, "renditions": verified}.get(consumer, validated)
     document = site.put(status)
-    result = await site.desk.redrive(site.letter(consumer, make(document)), apply=True)
+    result = await site.operator_actions.redrive(site.letter(consumer, make(document)), apply=True)
     assert result.outcome == outcome
     assert words in result.note
     assert site.now(document).status is status
@@ -174,26 +177,30 @@ async def test_what_a_redrive_does_depends_on_consumer_and_state(
 
 async def test_a_thumbnail_that_was_given_up_is_still_to_come(site: Site) -> None:
     document = site.put(Status.VERIFIED, thumbnail_note="unexpected_failure")
-    await site.desk.redrive(site.letter("renditions", verified(document)), apply=True)
+    await site.operator_actions.redrive(site.letter("renditions", verified(document)), apply=True)
     assert site.now(document).thumbnail_note is None
 
 
 async def test_a_plan_that_was_made_since_is_not_made_again(site: Site) -> None:
     planned = site.put(Status.STORED, archive_planned=True)
-    assert (await site.desk.redrive(site.letter("archiving", uploaded(planned)), apply=True)).outcome == "refused"
+    assert (
+        await site.operator_actions.redrive(site.letter("archiving", uploaded(planned)), apply=True)
+    ).outcome == "refused"
     unplanned = site.put(Status.STORED)
-    assert (await site.desk.redrive(site.letter("archiving", uploaded(unplanned)), apply=True)).outcome == "done"
+    assert (
+        await site.operator_actions.redrive(site.letter("archiving", uploaded(unplanned)), apply=True)
+    ).outcome == "done"
 
 
 async def test_an_audit_line_is_chained_again(site: Site) -> None:
-    result = await site.desk.redrive(site.letter("audit", recorded()), apply=True)
+    result = await site.operator_actions.redrive(site.letter("audit", recorded()), apply=True)
     assert (result.outcome, result.note) == ("done", "no document's state depends on it")
     assert site.database.audited()[0].entity_type == "dead_letter"
 
 
 async def test_a_document_that_is_gone_is_a_refusal(site: Site) -> None:
     letter = site.letter("archiving", validated(a_document()))
-    assert "not in the database" in (await site.desk.redrive(letter, apply=True)).note
+    assert "not in the database" in (await site.operator_actions.redrive(letter, apply=True)).note
 
 
 @pytest.mark.parametrize(("state", "words"), [("DONE", "has done this event"), ("CLAIMED", "works on this event")])
@@ -201,31 +208,31 @@ async def test_an_event_that_is_done_or_under_way_is_not_given_again(site: Site,
     event = validated(site.put(Status.VALIDATED))
     letter = site.letter("archiving", event)
     site.database.rows.inbox["archiving", event.event_id].state = state
-    result = await site.desk.redrive(letter, apply=True)
+    result = await site.operator_actions.redrive(letter, apply=True)
     assert (result.outcome, words in result.note) == ("refused", True)
 
 
 async def test_an_event_whose_inbox_row_was_pruned_is_given_again(site: Site) -> None:
     letter = site.letter("archiving", validated(site.put(Status.ARCHIVE_FAILED)))
     site.database.rows.inbox.clear()
-    assert (await site.desk.redrive(letter, apply=True)).outcome == "done"
+    assert (await site.operator_actions.redrive(letter, apply=True)).outcome == "done"
 
 
 async def test_replays_are_counted_and_capped(site: Site) -> None:
     document = site.put(Status.ARCHIVE_FAILED)
     letter = site.letter("archiving", validated(document), **{REPLAYS: "3"})
-    result = await site.desk.redrive(letter, apply=True)
+    result = await site.operator_actions.redrive(letter, apply=True)
     assert (result.outcome, "3 times already (cap 3)" in result.note) == ("refused", True)
-    assert (await site.desk.redrive(letter, apply=True, force=True)).outcome == "done"
+    assert (await site.operator_actions.redrive(letter, apply=True, force=True)).outcome == "done"
     assert site.database.dead_letters()[0].headers[REPLAYS] == "4"
     other = site.letter("archiving", validated(site.put(Status.ARCHIVE_FAILED)), **{REPLAYS: "nonsense"})
-    assert (await site.desk.redrive(other, apply=True, cap=1)).outcome == "done"
+    assert (await site.operator_actions.redrive(other, apply=True, cap=1)).outcome == "done"
 
 
 async def test_what_this_release_cannot_decode_is_sent_only_by_force(site: Site) -> None:
     letter = site.letter("integrity", None)
-    assert "can't decode" in (await site.desk.redrive(letter, apply=True)).note
-    assert (await site.desk.redrive(letter, apply=True, force=True)).outcome == "done"
+    assert "can't decode" in (await site.operator_actions.redrive(letter, apply=True)).note
+    assert (await site.operator_actions.redrive(letter, apply=True, force=True)).outcome == "done"
     assert site.database.dead_letters()[0].value == b"garbage"
     (line,) = site.database.audited()
     assert (line.tenant, line.entity_id) == (SYSTEM_TENANT, letter.place.address)
@@ -234,20 +241,20 @@ async def test_what_this_release_cannot_decode_is_sent_only_by_force(site: Site)
 async def test_a_decoders_defect_counts_as_undecodable_but_its_absence_does_not(site: Site) -> None:
     letter = site.letter("integrity", uploaded(site.put(Status.STORED)))
     site.decoder_fails = ZeroDivisionError()
-    assert await site.desk.decoded(letter) is None
+    assert await site.operator_actions.decoded(letter) is None
     site.decoder_fails = RegistryUnavailable()
     with pytest.raises(RegistryUnavailable):
-        await site.desk.redrive(letter, apply=True)
+        await site.operator_actions.redrive(letter, apply=True)
 
 
 async def test_a_letter_that_was_cut_can_only_be_discarded(site: Site) -> None:
     whole = site.letter("integrity", uploaded(site.put(Status.STORED)))
     origin = {"dpj-origin-partition": "2", "dpj-origin-offset": "77", CUT_BYTES: "950000"}
     letter = replace(whole, key=None, value=None, headers={**whole.headers, **origin})
-    result = await site.desk.redrive(letter, apply=True, force=True)
+    result = await site.operator_actions.redrive(letter, apply=True, force=True)
     assert result.outcome == "refused"
     assert "dpj.document.uploaded/2/77" in result.note
-    assert (await site.desk.discard(letter, "INC-1", apply=True)).outcome == "done"
+    assert (await site.operator_actions.discard(letter, "INC-1", apply=True)).outcome == "done"
 
 
 @pytest.mark.parametrize(
@@ -256,13 +263,13 @@ async def test_a_letter_that_was_cut_can_only_be_discarded(site: Site) -> None:
 async def test_a_strangers_letter_is_sent_nowhere(site: Site, headers: dict[str, str]) -> None:
     whole = site.letter("integrity", uploaded(site.put(Status.STORED)))
     letter = replace(whole, headers={**whole.headers, **headers})
-    assert "its headers" in (await site.desk.redrive(letter, apply=True, force=True)).note
+    assert "its headers" in (await site.operator_actions.redrive(letter, apply=True, force=True)).note
 
 
 async def test_an_order_that_stood_is_withdrawn_when_the_event_comes_anew(site: Site) -> None:
     event = validated(site.put(Status.ARCHIVE_FAILED))
     site.database.rows.given_up["archiving", event.event_id] = "INC-1"
-    await site.desk.redrive(site.letter("archiving", event), apply=True)
+    await site.operator_actions.redrive(site.letter("archiving", event), apply=True)
     assert site.database.rows.given_up == {}
 
 
@@ -271,7 +278,7 @@ async def test_a_refusal_by_the_lifecycle_is_told(site: Site, monkeypatch: pytes
 
     monkeypatch.setitem(lifecycle.TRANSITIONS, Status.ARCHIVE_FAILED, frozenset())
     letter = site.letter("archiving", validated(site.put(Status.ARCHIVE_FAILED)))
-    assert (await site.desk.redrive(letter, apply=True)).outcome == "refused"
+    assert (await site.operator_actions.redrive(letter, apply=True)).outcome == "refused"
     assert site.database.rows.marks == {}
 
 
@@ -280,14 +287,14 @@ async def test_a_lost_commit_is_done_or_not_but_never_twice(site: Site) -> None:
     site.database.faults = ["rollback", "lost"]
     for _ in range(2):
         with pytest.raises(DatabaseUnavailable):
-            await site.desk.redrive(letter, apply=True)
-    assert (await site.desk.redrive(letter, apply=True)).outcome == "handled"
+            await site.operator_actions.redrive(letter, apply=True)
+    assert (await site.operator_actions.redrive(letter, apply=True)).outcome == "handled"
     assert len(site.database.dead_letters()) == 1
 
 
 async def test_a_discard_says_why_and_leaves_the_document(site: Site) -> None:
     document = site.put(Status.ARCHIVE_FAILED)
-    result = await site.desk.discard(site.letter("archiving", validated(document)), "INC-1", apply=True)
+    result = await site.operator_actions.discard(site.letter("archiving", validated(document)), "INC-1", apply=True)
     assert (result.outcome, result.note) == ("done", "off the list: INC-1")
     assert site.now(document).status is Status.ARCHIVE_FAILED
     (line,) = site.database.audited()
@@ -303,10 +310,10 @@ async def test_a_held_event_is_ordered_to_be_given_up_once(site: Site, key: str)
         code="ged_unavailable", waiting_for="ged", attempts=3,
     )  # fmt: skip
     site.database.rows.held["archiving", held.event_id] = held
-    assert (await site.desk.give_up("archiving", held.event_id, "INC-2", apply=False)).outcome == "done"
+    assert (await site.operator_actions.give_up("archiving", held.event_id, "INC-2", apply=False)).outcome == "done"
     assert site.database.rows.given_up == {}
-    assert (await site.desk.give_up("archiving", held.event_id, "INC-2", apply=True)).outcome == "done"
-    assert (await site.desk.give_up("archiving", held.event_id, "INC-2", apply=True)).outcome == "refused"
+    assert (await site.operator_actions.give_up("archiving", held.event_id, "INC-2", apply=True)).outcome == "done"
+    assert (await site.operator_actions.give_up("archiving", held.event_id, "INC-2", apply=True)).outcome == "refused"
     (line,) = site.database.audited()
     assert (line.action, line.tenant) == ("event.given_up", "acme")
     assert line.entity_id == (key if key != "not an id" else str(held.event_id))
@@ -324,10 +331,10 @@ async def test_refused_rows_are_retried_or_dropped_once(site: Site) -> None:
             refused_at=NOW,
             waiting=2,
         )
-    assert (await site.desk.retry_refused(1, apply=False)).outcome == "done"
-    assert (await site.desk.retry_refused(1, apply=True)).note == "sent again, then 2 that wait for it"
-    assert (await site.desk.drop_refused(2, "INC-3", apply=True)).outcome == "done"
-    assert (await site.desk.drop_refused(2, "INC-3", apply=True)).outcome == "refused"
+    assert (await site.operator_actions.retry_refused(1, apply=False)).outcome == "done"
+    assert (await site.operator_actions.retry_refused(1, apply=True)).note == "sent again, then 2 that wait for it"
+    assert (await site.operator_actions.drop_refused(2, "INC-3", apply=True)).outcome == "done"
+    assert (await site.operator_actions.drop_refused(2, "INC-3", apply=True)).outcome == "refused"
     assert site.database.rows.settled == {1: "retry", 2: "drop"}
     assert [(line.action, line.entity_type) for line in site.database.audited()] == [
         ("outbox.retried", "document"), ("outbox.dropped", "outbox_row"),
@@ -335,7 +342,7 @@ async def test_refused_rows_are_retried_or_dropped_once(site: Site) -> None:
 
 
 def test_what_a_strangers_headers_lack_is_none() -> None:
-    letter = DeadLetter(Place("dpj.dlq.audit", 0, 1, 2), None, None, {"dpj-event-id": "no id", REPLAYS: "²"})
+    letter = DeadLetter(RecordPosition("dpj.dlq.audit", 0, 1, 2), None, None, {"dpj-event-id": "no id", REPLAYS: "²"})
     assert (letter.event_id, letter.entity_id, letter.error_class, letter.replays) == (None, None, None, 0)
     assert letter.origin == "?/?/?"
 
@@ -347,7 +354,7 @@ def test_what_is_no_address(text: str) -> None:
 
 
 def test_addresses_are_those_that_letters_have() -> None:
-    place = Place("dpj.dlq.archiving", 0, 12, 5)
+    place = RecordPosition("dpj.dlq.archiving", 0, 12, 5)
     assert parse_address(place.address) == parse_address("dpj.dlq.archiving/0/12") == ("dpj.dlq.archiving", 0, 12)
 
 

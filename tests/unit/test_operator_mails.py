@@ -15,7 +15,7 @@ from domain.errors import MailRefused, MailUnavailable
 from domain.mail import OutgoingMail
 from notifications.rendering import MailTemplates
 from processors.events.notification import NotificationProcessor
-from processors.events.operator_mails import TEMPLATE, OperatorMails, Operators
+from processors.events.operator_mails import TEMPLATE, OperatorMails, OperatorRecipients
 from tests.support.builders import FixedClock, a_dossier, a_type
 from tests.support.fakes_archiving import MemoryMails, PlainSeals, quarantined, rejected, stored
 from tests.support.fakes_personal_texts import plain_texts
@@ -46,7 +46,7 @@ class Bench(ProcessorBench):
         self.document = replace(stored(dossier), **changes)
         self.database.put(self.document, dossier, a_type())
         parts = (self.mails, self.mails, FixedClock())
-        operators = Operators(addresses=ADDRESSES, language=Language.FRENCH)
+        operators = OperatorRecipients(addresses=ADDRESSES, language=Language.FRENCH)
         self.processor = NotificationProcessor(
             self.database,
             plain_texts(),

@@ -18,8 +18,8 @@ from runtime.cli.output import CommandFailed
 from runtime.cli.pipeline import telling_what_runs
 from runtime.config.settings import Settings
 from runtime.processes import local
-from runtime.processes.health_ports import Health, Service
-from runtime.processes.local import Services
+from runtime.processes.health_ports import Health, PipelineProcess
+from runtime.processes.local import PipelineProcesses
 from tests.support.settings import BASE
 
 STACK = "patient"
@@ -80,12 +80,12 @@ def test_the_processor_time_of_children_counts() -> None:
     assert processor_ticks(pid) == 0
 
 
-class Sleepers(Services):
+class Sleepers(PipelineProcesses):
     """Services whose processes do nothing, or what ``program`` says."""
 
     program = "import time; print('hello', flush=True); time.sleep(60)"
 
-    def _command(self, service: Service) -> Command:
+    def _command(self, service: PipelineProcess) -> Command:
         return Command((sys.executable, "-S", "-c", self.program), {}, Path("/"))
 
 

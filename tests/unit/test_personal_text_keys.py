@@ -7,34 +7,34 @@ import pytest
 
 from domain.documents import Document
 from domain.errors import DatabaseUnavailable, PersonalKeyMissing
-from domain.personal_texts import GivenTexts
+from domain.personal_texts import UploadedTexts
 from domain.refusals import PersonalKeyInUse
 from processors.documents.personal_texts import PersonalTexts
-from processors.operators.keys import Pace
-from processors.operators.personal_text_keys import PersonalCare, Resealing
+from processors.operators.keys import Throttle
+from processors.operators.personal_text_keys import PersonalKeyAdministration, Resealing
 from runtime.cli.personal_texts import document_of
 from tests.support.builders import FixedClock, a_document
 from tests.support.fakes_archiving import PlainSeals
-from tests.support.fakes_personal_texts import PlainColumns
+from tests.support.fakes_personal_texts import ReadableColumnKeys
 from tests.support.memory import MemoryDatabase
-from tests.support.memory_personal_texts import MemoryKeyLines, MemoryPersonalColumns
+from tests.support.memory_personal_texts import MemoryColumnKeyStore, MemoryPersonalColumns
 
 
 class World:
     def __init__(self) -> None:
         self.database = MemoryDatabase()
-        self.columns = PlainColumns("k1")
+        self.columns = ReadableColumnKeys("k1")
         self.texts = PersonalTexts(self.columns, PlainSeals())
         self.kept = MemoryPersonalColumns(self.database)
         self.slept: list[float] = []
-        self.care = PersonalCare(
-            MemoryKeyLines(self.columns), self.kept, self.texts, self.database, FixedClock(), "actor-op"
+        self.administration = PersonalKeyAdministration(
+            MemoryColumnKeyStore(self.columns), self.kept, self.texts, self.database, FixedClock(), "actor-op"
         )
 
     def add(self, name: str = "Durand.pdf", *, sealed: bool = True) -> Document:
         document = a_document(original_name=name)
         if sealed:
-            given = GivenTexts(file_name=name, email="durand@example.org")
+            given = UploadedTexts(file_name=name, email="durand@example.org")
             document = replace(document, **self.texts.sealed(document.tenant, document.id, given))
         self.database.put(document)
         return document
@@ -42,14 +42,14 @@ class World:
     def row(self, document: Document) -> Document:
         return self.database.rows.documents[document.id]
 
-    def pace(self, rate: float = 1000.0) -> Pace:
+    def pace(self, rate: float = 1000.0) -> Throttle:
         async def sleep(seconds: float) -> None:
             self.slept.append(seconds)
 
-        return Pace(rate, lambda: sum(self.slept), sleep)
+        return Throttle(rate, lambda: sum(self.slept), sleep)
 
     async def reseal(self, rate: float = 1000.0) -> Resealing:
-        return await self.care.reseal(self.pace(rate), lambda _: None)
+        return await self.administration.reseal(self.pace(rate), lambda _: None)
 
     def said(self) -> list[str]:
         return [line.action for line in self.database.audited()]
@@ -58,10 +58,10 @@ class World:
 async def test_rows_from_before_and_rows_of_older_keys_are_sealed_under_the_current_ones() -> None:
     world = World()
     old, clear = world.add(), world.add(sealed=False)
-    key = await world.care.rotate()
+    key = await world.administration.rotate()
     new = world.add()
     run = await world.reseal()
-    assert (run.of, run.sealed, run.left, run.failed) == (2, 2, 0, {})
+    assert (run.of, run.sealed, run.remaining, run.failed) == (2, 2, 0, {})
     for document in (old, clear, new):
         row = world.row(document)
         assert (row.personal_key, world.texts.file_name(row)) == (key, "Durand.pdf")
@@ -71,7 +71,7 @@ async def test_rows_from_before_and_rows_of_older_keys_are_sealed_under_the_curr
 async def test_look_ups_are_made_anew_under_a_new_look_up_key() -> None:
     world = World()
     document = world.add()
-    key = await world.care.rotate(lookup=True)
+    key = await world.administration.rotate(lookup=True)
     assert (await world.reseal()).sealed == 1
     row = world.row(document)
     assert (row.personal_key, row.lookup_key) == ("k1", key)
@@ -81,32 +81,32 @@ async def test_look_ups_are_made_anew_under_a_new_look_up_key() -> None:
 
 async def test_a_staged_key_only_opens_until_it_is_promoted() -> None:
     world = World()
-    key = await world.care.rotate(stage=True)
+    key = await world.administration.rotate(stage=True)
     assert world.columns.sealing == ["k1", key]
     assert world.add().personal_key == "k1"
-    assert await world.care.rotate(to=key) == key
+    assert await world.administration.rotate(to=key) == key
     assert world.columns.sealing == [key, "k1"]
     with pytest.raises(PersonalKeyMissing):
-        await world.care.rotate(to="nothing")
+        await world.administration.rotate(to="nothing")
 
 
 async def test_a_row_that_is_held_is_come_back_to() -> None:
     world = World()
     free, held = world.add(), world.add()
-    await world.care.rotate()
+    await world.administration.rotate()
     world.kept.held = {held.id}
     run = await world.reseal()
-    assert (run.sealed, run.left) == (1, 1)
+    assert (run.sealed, run.remaining) == (1, 1)
     assert world.row(held).personal_key == "k1"
     world.kept.held = set()
-    assert (await world.reseal()).left == 0
+    assert (await world.reseal()).remaining == 0
     assert world.row(free).personal_key == world.row(held).personal_key
 
 
 async def test_a_row_that_was_written_meanwhile_is_not_overwritten() -> None:
     world = World()
     document = world.add()
-    await world.care.rotate()
+    await world.administration.rotate()
 
     def decide() -> None:
         row = world.row(document)
@@ -115,7 +115,7 @@ async def test_a_row_that_was_written_meanwhile_is_not_overwritten() -> None:
 
     world.kept.meanwhile = decide
     run = await world.reseal()
-    assert (run.sealed, run.left) == (1, 0)
+    assert (run.sealed, run.remaining) == (1, 0)
     row = world.row(document)
     assert world.texts.opened_note(row, row.validation_comment) == "fine"
 
@@ -124,16 +124,16 @@ async def test_a_text_that_does_not_open_is_named_and_left() -> None:
     world = World()
     sound, spoilt = world.add(), world.add()
     world.database.put(replace(spoilt, original_name=sound.original_name))
-    await world.care.rotate()
+    await world.administration.rotate()
     run = await world.reseal()
-    assert (run.sealed, run.left, run.failed) == (1, 1, {spoilt.id: "wrong_key"})
+    assert (run.sealed, run.remaining, run.failed) == (1, 1, {spoilt.id: "wrong_key"})
 
 
 async def test_a_run_that_was_cut_off_goes_on_where_it_was() -> None:
     world = World()
     for _ in range(5):
         world.add()
-    await world.care.rotate()
+    await world.administration.rotate()
 
     def away() -> None:
         if world.kept.writes == 2:
@@ -144,14 +144,14 @@ async def test_a_run_that_was_cut_off_goes_on_where_it_was() -> None:
         await world.reseal(rate=2)
     world.kept.meanwhile = lambda: None
     run = await world.reseal()
-    assert (run.of, run.sealed, run.left) == (1, 1, 0)
+    assert (run.of, run.sealed, run.remaining) == (1, 1, 0)
 
 
 async def test_it_keeps_to_its_rate() -> None:
     world = World()
     for _ in range(10):
         world.add()
-    await world.care.rotate()
+    await world.administration.rotate()
     await world.reseal(rate=2)
     assert sum(world.slept) == pytest.approx(5)
 
@@ -159,35 +159,35 @@ async def test_it_keeps_to_its_rate() -> None:
 async def test_a_key_is_retired_only_when_nothing_is_under_it() -> None:
     world = World()
     world.add()
-    new = await world.care.rotate()
+    new = await world.administration.rotate()
     with pytest.raises(PersonalKeyInUse, match="1 documents"):
-        await world.care.retire("k1", apply=True)
+        await world.administration.retire("k1", apply=True)
     with pytest.raises(PersonalKeyInUse, match="current"):
-        await world.care.retire(new, apply=True)
+        await world.administration.retire(new, apply=True)
     with pytest.raises(PersonalKeyMissing):
-        await world.care.retire("k9", apply=True)
+        await world.administration.retire("k9", apply=True)
     await world.reseal()
-    assert await world.care.retire("k1", apply=False) == "sealing"
+    assert await world.administration.retire("k1", apply=False) == "sealing"
     assert (world.columns.sealing, world.kept.retired) == ([new, "k1"], set())
-    await world.care.retire("k1", apply=True)
+    await world.administration.retire("k1", apply=True)
     assert (world.columns.sealing, world.kept.retired) == ([new], {"k1"})
 
 
 async def test_a_look_up_key_is_retired_in_the_same_way() -> None:
     world = World()
     world.add()
-    await world.care.rotate(lookup=True)
+    await world.administration.rotate(lookup=True)
     with pytest.raises(PersonalKeyInUse):
-        await world.care.retire("l1", apply=True)
+        await world.administration.retire("l1", apply=True)
     await world.reseal()
-    assert await world.care.retire("l1", apply=True) == "lookup"
+    assert await world.administration.retire("l1", apply=True) == "lookup"
     assert (len(world.columns.lookups), world.kept.retired) == (1, {"l1"})
 
 
 async def test_a_row_that_came_in_the_last_moment_keeps_the_key() -> None:
     world = World()
-    await world.care.rotate()
-    status = world.care.status
+    await world.administration.rotate()
+    status = world.administration.status
 
     async def late() -> object:
         found = await status()
@@ -196,18 +196,18 @@ async def test_a_row_that_came_in_the_last_moment_keeps_the_key() -> None:
         world.columns.sealing.reverse()
         return found
 
-    world.care.status = late
+    world.administration.status = late
     with pytest.raises(PersonalKeyInUse):
-        await world.care.retire("k1", apply=True)
+        await world.administration.retire("k1", apply=True)
     assert "k1" in world.columns.sealing
 
 
 async def test_every_act_is_audited_without_a_text() -> None:
     world = World()
     world.add()
-    key = await world.care.rotate()
+    key = await world.administration.rotate()
     await world.reseal()
-    await world.care.retire("k1", apply=True)
+    await world.administration.retire("k1", apply=True)
     begun_and_ended = ["rotating", "rotated", "resealing", "resealed", "retiring", "retired"]
     assert world.said() == [f"personal_key.{word}" for word in begun_and_ended]
     lines = world.database.audited()
@@ -220,9 +220,9 @@ async def test_what_programs_are_told() -> None:
     world = World()
     world.add()
     world.add(sealed=False)
-    await world.care.rotate()
+    await world.administration.rotate()
     del world.columns.sealing[1]
-    told = document_of(await world.care.status())
+    told = document_of(await world.administration.status())
     assert told == {
         "keys": [
             {"kind": "sealing", "key": "k-new-1", "current": True, "documents": 0},

@@ -9,13 +9,13 @@ import structlog
 from domain.documents import Decision, Document
 from domain.errors import PersonalKeyMissing, WrongKey
 from domain.lifecycle import Status
-from domain.personal_texts import GivenTexts, PersonalField
+from domain.personal_texts import PersonalField, UploadedTexts
 from processors.documents.personal_texts import PersonalTexts
 from tests.support.builders import NOW, a_document
 from tests.support.fakes_archiving import PlainSeals
-from tests.support.fakes_personal_texts import PlainColumns, plain_texts, real_columns
+from tests.support.fakes_personal_texts import ReadableColumnKeys, plain_texts, real_columns
 
-GIVEN = GivenTexts(
+GIVEN = UploadedTexts(
     file_name="Durand.pdf",
     email="Durand@example.org",
     depositor_name="M. Durand",
@@ -24,7 +24,7 @@ GIVEN = GivenTexts(
 )
 
 
-def a_sealed(texts: PersonalTexts, given: GivenTexts = GIVEN) -> Document:
+def a_sealed(texts: PersonalTexts, given: UploadedTexts = GIVEN) -> Document:
     document = a_document()
     return replace(document, **texts.sealed(document.tenant, document.id, given))
 
@@ -52,7 +52,7 @@ def test_nothing_of_a_row_is_clear_and_all_of_it_opens() -> None:
 
 def test_what_was_not_given_is_not_sealed() -> None:
     texts = plain_texts()
-    document = a_sealed(texts, GivenTexts(file_name="a", email="b@c.fr"))
+    document = a_sealed(texts, UploadedTexts(file_name="a", email="b@c.fr"))
     assert (document.labels_sealed, document.depositor_name_sealed) == (None, None)
     assert texts.depositor_name(document) is None
     shown = texts.shown(document).texts
@@ -70,7 +70,7 @@ def test_a_row_from_before_is_read_as_it_is() -> None:
 
 
 def test_where_all_rows_are_sealed_one_that_is_not_does_not_open() -> None:
-    texts = PersonalTexts(PlainColumns(), PlainSeals(), sealed_only=True)
+    texts = PersonalTexts(ReadableColumnKeys(), PlainSeals(), sealed_only=True)
     document = a_document(original_name="put.pdf", tags=("t",), metadata={"a": 1}, validation_comment="fine")
     with structlog.testing.capture_logs() as logs:
         shown = texts.shown(document).texts
@@ -135,7 +135,7 @@ def test_resealing_moves_all_texts_and_changes_none(before: str | None) -> None:
             rejection_reason="reason of Durand",
             pending_decision=Decision(Status.REJECTED, "u", NOW, "pending of Durand"),
         )
-    columns = PlainColumns("k2", "k1")
+    columns = ReadableColumnKeys("k2", "k1")
     columns.lookups = ["l2", "l1"]
     new = PersonalTexts(columns, PlainSeals())
     moved = new.resealed(document)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.demo.plaintext_leaks import RUN, search
+from operations.demo.plaintext_leaks import LEAK_BYTES, find_leaks
 
 RANDOM = random.Random(20260101)
 
@@ -27,30 +27,30 @@ def _files(folder: Path, clear: bytes, stored: bytes) -> tuple[dict[str, Path], 
     return {"sample": folder / "clear"}, [folder / "stored"]
 
 
-@pytest.mark.parametrize("in_clear", [*range(57), 200 - RUN])
+@pytest.mark.parametrize("in_clear", [*range(57), 200 - LEAK_BYTES])
 def test_a_planted_run_is_found_at_every_pair_of_remainders(tmp_path: Path, in_clear: int) -> None:
     clear = _clear(200)
-    for in_stored in (0, 1, 2, 3, 5, 7, 8, 56, 300 - RUN):
+    for in_stored in (0, 1, 2, 3, 5, 7, 8, 56, 300 - LEAK_BYTES):
         stored = bytearray(_noise(300))
-        stored[in_stored : in_stored + RUN] = clear[in_clear : in_clear + RUN]
-        found = search(*_files(tmp_path, clear, bytes(stored)))
+        stored[in_stored : in_stored + LEAK_BYTES] = clear[in_clear : in_clear + LEAK_BYTES]
+        found = find_leaks(*_files(tmp_path, clear, bytes(stored)))
         assert [(one.clear, one.offset) for one in found.findings] == [("sample", in_stored)]
-        assert found.findings[0].length == RUN
+        assert found.findings[0].length == LEAK_BYTES
 
 
 def test_one_byte_less_is_no_run(tmp_path: Path) -> None:
     for in_clear in range(57):
         clear = _clear(200)
         stored = bytearray(_noise(300))
-        stored[100 : 100 + RUN - 1] = clear[in_clear : in_clear + RUN - 1]
-        assert search(*_files(tmp_path, clear, bytes(stored))).findings == ()
+        stored[100 : 100 + LEAK_BYTES - 1] = clear[in_clear : in_clear + LEAK_BYTES - 1]
+        assert find_leaks(*_files(tmp_path, clear, bytes(stored))).findings == ()
 
 
 def test_a_stored_copy_is_found_as_a_whole(tmp_path: Path) -> None:
     clear = RANDOM.randbytes(100_000)
-    found = search(*_files(tmp_path, clear, b"header" + clear))
+    found = find_leaks(*_files(tmp_path, clear, b"header" + clear))
     assert len(found.findings) == 1
-    assert found.findings[0].length >= RUN
+    assert found.findings[0].length >= LEAK_BYTES
     assert (found.clear_bytes, found.stored_files, found.stored_bytes) == (100_000, 1, 100_006)
 
 
@@ -58,31 +58,31 @@ def test_a_stored_copy_is_found_as_a_whole(tmp_path: Path) -> None:
 def test_stretches_of_one_byte_tell_nothing(tmp_path: Path, length: int) -> None:
     clear = _clear(50) + bytes(10_000) + _clear(50)
     stored = _noise(50) + bytes(length) + _noise(50)
-    assert search(*_files(tmp_path, clear, stored)).findings == ()
+    assert find_leaks(*_files(tmp_path, clear, stored)).findings == ()
 
 
 @pytest.mark.parametrize("at_the_start", [True, False])
 @pytest.mark.parametrize("more", [0, 1, 7, 500])
 def test_a_stretch_with_one_more_byte_that_agrees_counts(tmp_path: Path, at_the_start: bool, more: int) -> None:
-    shared = b"a" + bytes(RUN - 1) if at_the_start else bytes(RUN - 1) + b"a"
+    shared = b"a" + bytes(LEAK_BYTES - 1) if at_the_start else bytes(LEAK_BYTES - 1) + b"a"
     longer = shared + bytes(more) if at_the_start else bytes(more) + shared
     clear = _clear(50) + b"x" + longer + b"x" + _clear(50)
     stored = _noise(51) + shared + _noise(50)
-    assert [one.length for one in search(*_files(tmp_path, clear, stored)).findings] == [RUN]
+    assert [one.length for one in find_leaks(*_files(tmp_path, clear, stored)).findings] == [LEAK_BYTES]
 
 
 @pytest.mark.parametrize("before", [0, 20, 44])
 def test_a_run_with_a_stretch_inside_is_found(tmp_path: Path, before: int) -> None:
-    run = RANDOM.randbytes(before) + bytes(20) + RANDOM.randbytes(RUN - 20 - before)
+    run = RANDOM.randbytes(before) + bytes(20) + RANDOM.randbytes(LEAK_BYTES - 20 - before)
     clear = bytes(500) + b"a" + run + b"b" + bytes(500)
     stored = RANDOM.randbytes(90) + run + RANDOM.randbytes(90)
-    assert search(*_files(tmp_path, clear, stored)).findings
+    assert find_leaks(*_files(tmp_path, clear, stored)).findings
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 63])
 def test_short_and_empty_files_have_no_run(tmp_path: Path, size: int) -> None:
     clear = RANDOM.randbytes(size)
-    found = search(*_files(tmp_path, clear, clear))
+    found = find_leaks(*_files(tmp_path, clear, clear))
     assert found.findings == ()
     assert found.clear_bytes == size
 
@@ -92,6 +92,6 @@ def test_every_stored_file_is_judged(tmp_path: Path) -> None:
     (tmp_path / "clear").write_bytes(clear)
     for number in range(3):
         (tmp_path / str(number)).write_bytes(RANDOM.randbytes(500) if number == 1 else clear[number * 10 :])
-    found = search({"sample": tmp_path / "clear"}, [tmp_path / str(number) for number in range(3)])
+    found = find_leaks({"sample": tmp_path / "clear"}, [tmp_path / str(number) for number in range(3)])
     assert [finding.stored.name for finding in found.findings] == ["0", "2"]
     assert found.stored_files == 3

@@ -21,7 +21,7 @@ WHOLES: Final = {
     "OperatorWork": "an operator's act marks the letter, the inbox and the document in one transaction, or nothing",
     "ErasureRequestWork": "an erasure looks at all that keeps a document and ends all that tells of it, at once",
     "RetentionWork": "retention is a matter of the document, its type and its holds, and each change is audited",
-    "Ged": "one copy's life: its folder is made, it is put there, found, compared and removed",
+    "GedRepository": "one copy's life: its folder is made, it is put there, found, compared and removed",
     "Cipher": "content is read whole and in parts",
     "AuditTrees": "a checkpoint grows the tree that it signs",
     "OutboxReader": "rows are published over the session that holds the lead, so that who lost it can't write",

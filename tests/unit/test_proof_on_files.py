@@ -15,10 +15,10 @@ from domain.errors import CheckpointConflict
 from operations.audit.export import export_audit, key_set
 from processors.audit.checkpoints import AuditCheckpointer
 from storage.checkpoints.folder import FolderCheckpointStore
-from tests.support.audit_histories import Entries, verified
-from tests.support.audit_lines import MemoryAuditStore, WaitingEntries, a_chain
+from tests.support.audit_histories import ListedEntries, verified
+from tests.support.audit_lines import MemoryAuditStore, MemoryUnflushedEntries, a_chain
 from tests.support.builders import NOW
-from tests.support.memory_audit_trees import Locks, MemoryAuditTrees
+from tests.support.memory_audit_trees import MemoryAuditTrees, MemoryLocks
 
 
 class Hours:
@@ -44,8 +44,8 @@ class Site:
             verifies,
             self.store,
             MemoryAuditStore(),
-            WaitingEntries(),
-            Locks(),
+            MemoryUnflushedEntries(),
+            MemoryLocks(),
             Hours(),
             entries=1_000,
             seconds=60,
@@ -53,7 +53,7 @@ class Site:
 
     async def export(self, folder: Path) -> Path:
         keys = await self.signer.public_keys()
-        await export_audit("acme", folder, Entries(self.chain), WaitingEntries(), self.store, keys)
+        await export_audit("acme", folder, ListedEntries(self.chain), MemoryUnflushedEntries(), self.store, keys)
         return folder
 
 
@@ -62,7 +62,7 @@ async def site(tmp_path: Path) -> Site:
     site = Site(tmp_path)
     for first, last in ((0, 7), (7, 20), (20, 30)):
         site.trees.chained(site.chain[first:last])
-        assert await site.checkpointer.move() == last - first
+        assert await site.checkpointer.run_once() == last - first
     (tmp_path / "kept.json").write_bytes(key_set(await site.signer.public_keys()))
     return site
 
@@ -90,7 +90,7 @@ async def test_a_checkpoint_removed_from_the_folder_is_missed_at_the_next(site: 
     (tmp_path / "checkpoints" / "acme" / f"{30:020d}.json").unlink()
     site.trees.chained([a_chain(31)[30]])
     with pytest.raises(CheckpointConflict):
-        await site.checkpointer.move()
+        await site.checkpointer.run_once()
 
 
 async def test_a_checkpoint_removed_from_the_middle_is_named(site: Site, tmp_path: Path, capsys: Any) -> None:

@@ -13,11 +13,11 @@ from structlog.testing import capture_logs
 from domain.documents import Document
 from domain.errors import RegistryUnavailable
 from domain.lifecycle import Status
-from domain.retention import DueGroup, LegalHold
-from processors.retention.purge import Purge, RegularPurge
+from domain.retention import DueDocumentCount, LegalHold
+from processors.retention.purge import PeriodicPurge, Purge
 from tests.support.builders import NOW, FixedClock, a_document, a_type
 from tests.support.memory import MemoryDatabase
-from tests.support.memory_erasure import MemoryDueDocuments, MemoryRegularWork
+from tests.support.memory_erasure import MemoryDueDocuments, MemoryPeriodicJobs
 
 
 class Bench:
@@ -112,20 +112,20 @@ class Regular(Bench):
 
     def __init__(self) -> None:
         super().__init__()
-        self.work = MemoryRegularWork(self.clock)
+        self.work = MemoryPeriodicJobs(self.clock)
         self.told: list[int] = []
         self.away = False
 
-    def process(self, interval: float = DAY) -> RegularPurge:
-        return RegularPurge(
-            self.purge, self.work, interval=interval, per_second=100, may_run=self._may_run, told=self._tell
+    def process(self, interval: float = DAY) -> PeriodicPurge:
+        return PeriodicPurge(
+            self.purge, self.work, interval=interval, per_second=100, may_run=self._may_run, on_survey=self._tell
         )
 
     async def _may_run(self) -> None:
         if self.away:
             raise RegistryUnavailable
 
-    def _tell(self, groups: Sequence[DueGroup]) -> None:
+    def _tell(self, groups: Sequence[DueDocumentCount]) -> None:
         self.told.append(sum(group.count for group in groups))
 
     @property
@@ -137,15 +137,15 @@ async def test_the_first_regular_purge_is_a_dry_run_and_the_next_one_an_interval
     bench = Regular()
     bench.add(1)
     with capture_logs() as logs:
-        await bench.process().turn()
+        await bench.process().run_if_due()
     assert [entry["event"] for entry in logs] == ["purge_due", "purge_dry_run"]
     assert (logs[0]["tenant"], logs[0]["type_code"], logs[0]["documents"], logs[0]["held"]) == ("acme", "CNI", 1, 0)
     bench.clock.move(DAY - 1)
-    await bench.process().turn()
+    await bench.process().run_if_due()
     assert bench.erased == 0
     bench.clock.move(1)
     with capture_logs() as logs:
-        await bench.process().turn()
+        await bench.process().run_if_due()
     assert bench.erased == 1
     assert [entry["event"] for entry in logs] == ["purge_due", "erasure_asked_for", "purge_finished"]
     assert bench.told == [1, 1, 1, 0]
@@ -153,26 +153,26 @@ async def test_the_first_regular_purge_is_a_dry_run_and_the_next_one_an_interval
 
 async def test_processes_that_are_started_anew_all_the_time_purge_all_the_same_and_no_more_often() -> None:
     bench = Regular()
-    await bench.work.done("purge")
+    await bench.work.mark_done("purge")
     for _ in range(8):
         bench.add(1)
         bench.clock.move(DAY / 4)
-        await bench.process().turn()
+        await bench.process().run_if_due()
     assert bench.erased == 8
     assert bench.told == [1, 2, 3, 4, 0, 1, 2, 3, 4, 0]
 
 
 async def test_one_that_could_not_run_is_due_at_the_next_turn() -> None:
     bench = Regular()
-    await bench.work.done("purge")
+    await bench.work.mark_done("purge")
     bench.add(1)
     bench.clock.move(DAY)
     bench.away = True
     with pytest.raises(RegistryUnavailable):
-        await bench.process().turn()
+        await bench.process().run_if_due()
     assert bench.erased == 0
     bench.away = False
-    await bench.process().turn()
+    await bench.process().run_if_due()
     assert bench.erased == 1
 
 
@@ -180,6 +180,6 @@ async def test_without_an_interval_it_only_tells() -> None:
     bench = Regular()
     bench.add(1)
     for _ in range(2):
-        await bench.process(0).turn()
+        await bench.process(0).run_if_due()
         bench.clock.move(DAY)
     assert (bench.erased, bench.told) == (0, [1, 1])

@@ -12,23 +12,23 @@ import pytest
 
 from domain.refusals import RateLimited
 from ingest_api import rate_limits
-from ingest_api.rate_limits import UNLIMITED, Limit, RateLimits
+from ingest_api.rate_limits import UNLIMITED, QuotaName, RateLimits
 from tests.support.api import a_client, an_app, assert_problem, bearer, post_document
 from tests.support.builders import ManualSeconds
-from tests.support.fakes_intake import Bench
+from tests.support.fakes_intake import IntakeBench
 
 API = "/api/v1"
-SOME = {Limit.CLIENT: 3, Limit.DOCUMENTS: 2, Limit.FAILURES: 2, Limit.TOKENS: 1}
+SOME = {QuotaName.CLIENT: 3, QuotaName.DOCUMENTS: 2, QuotaName.FAILURES: 2, QuotaName.TOKENS: 1}
 
 
 @asynccontextmanager
-async def limited(bench: Bench, clock: ManualSeconds) -> AsyncIterator[httpx.AsyncClient]:
+async def limited(bench: IntakeBench, clock: ManualSeconds) -> AsyncIterator[httpx.AsyncClient]:
     async with a_client(an_app(bench, limits=RateLimits(SOME, clock=clock))) as client:
         yield client
 
 
 async def test_a_client_is_told_what_it_has_left_and_refused_beyond(clock: ManualSeconds) -> None:
-    bench = Bench()
+    bench = IntakeBench()
     async with limited(bench, clock) as client:
         for left in (2, 1, 0):
             answered = await client.get(f"{API}/document-types", headers=bearer())
@@ -46,7 +46,7 @@ async def test_a_client_is_told_what_it_has_left_and_refused_beyond(clock: Manua
 
 
 async def test_the_document_api_has_a_quota_of_its_own_within_the_clients(clock: ManualSeconds) -> None:
-    bench = Bench()
+    bench = IntakeBench()
     async with limited(bench, clock) as client:
         uploaded = await post_document(client, bench)
         assert uploaded.status_code == 201
@@ -60,7 +60,7 @@ async def test_the_document_api_has_a_quota_of_its_own_within_the_clients(clock:
 
 
 async def test_who_is_refused_by_its_role_counts_too(clock: ManualSeconds) -> None:
-    bench = Bench()
+    bench = IntakeBench()
     async with limited(bench, clock) as client:
         for code in ("forbidden", "forbidden", "rate_limited"):
             refused = await client.post(f"{API}/documents/{uuid4()}/validate", headers=bearer("portal"), json={})
@@ -68,7 +68,7 @@ async def test_who_is_refused_by_its_role_counts_too(clock: ManualSeconds) -> No
 
 
 async def test_refused_tokens_count_by_address_and_good_ones_still_pass(clock: ManualSeconds) -> None:
-    bench = Bench()
+    bench = IntakeBench()
     async with limited(bench, clock) as client:
         for header in ({}, {"Authorization": "Bearer x"}):
             assert_problem(await client.get(f"{API}/dossiers", headers=header), 401, "unauthenticated")
@@ -82,7 +82,7 @@ async def test_refused_tokens_count_by_address_and_good_ones_still_pass(clock: M
 
 
 async def test_acts_on_tokens_have_a_small_quota(clock: ManualSeconds) -> None:
-    bench = Bench()
+    bench = IntakeBench()
     async with limited(bench, clock) as client:
         body = {"token_id": "t"}
         assert (await client.post(f"{API}/revocations", headers=bearer("operator"), json=body)).status_code == 200
@@ -92,7 +92,7 @@ async def test_acts_on_tokens_have_a_small_quota(clock: ManualSeconds) -> None:
 
 
 async def test_health_is_never_refused_and_the_description_by_address(clock: ManualSeconds) -> None:
-    bench = Bench()
+    bench = IntakeBench()
     async with limited(bench, clock) as client:
         for path in ("/livez", "/readyz", "/metrics"):
             for _ in range(20):
@@ -104,27 +104,27 @@ async def test_health_is_never_refused_and_the_description_by_address(clock: Man
 
 
 async def test_no_limit_says_nothing() -> None:
-    bench = Bench()
+    bench = IntakeBench()
     async with a_client(an_app(bench)) as client:
         for _ in range(200):
             answered = await client.get(f"{API}/dossiers", headers=bearer())
         assert answered.status_code == 200
         assert "ratelimit" not in answered.headers
-    assert await UNLIMITED.count(Limit.CLIENT, "x") is None
-    assert await RateLimits({Limit.CLIENT: 0}).count(Limit.CLIENT, "x") is None
+    assert await UNLIMITED.count(QuotaName.CLIENT, "x") is None
+    assert await RateLimits({QuotaName.CLIENT: 0}).count(QuotaName.CLIENT, "x") is None
 
 
 async def test_memory_is_bounded(clock: ManualSeconds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limits, "MAX_CLIENTS", 50)
-    counting = rate_limits.MemoryCounting(clock)
-    limits = RateLimits({Limit.CLIENT: 1}, counting)
+    counting = rate_limits.MemoryCallCounter(clock)
+    limits = RateLimits({QuotaName.CLIENT: 1}, counting)
     for number in range(500):
-        await limits.count(Limit.CLIENT, f"c{number}")
+        await limits.count(QuotaName.CLIENT, f"c{number}")
     assert counting._storage.reset() <= 50
-    await limits.count(Limit.CLIENT, "late")
+    await limits.count(QuotaName.CLIENT, "late")
     clock.now += 5
     monkeypatch.setattr(rate_limits, "MAX_CLIENTS", 1)
-    await limits.count(Limit.CLIENT, "later")
+    await limits.count(QuotaName.CLIENT, "later")
     assert counting._storage.reset() == 1
 
 
@@ -142,7 +142,7 @@ async def test_room_is_made_for_many_at_a_time(clock: ManualSeconds, monkeypatch
 
 
 async def test_an_ipv6_client_does_not_escape_by_its_other_addresses(clock: ManualSeconds) -> None:
-    bench = Bench()
+    bench = IntakeBench()
     app = an_app(bench, limits=RateLimits(SOME, clock=clock))
     statuses = []
     for host in ("2001:db8::1", "2001:db8::2", "2001:db8::3:4", "2001:db8:0:1::1"):
@@ -154,16 +154,16 @@ async def test_an_ipv6_client_does_not_escape_by_its_other_addresses(clock: Manu
 
 async def test_counting_costs_next_to_nothing() -> None:
     """Far below a hundredth of an upload's time, with room for a busy machine."""
-    limits = RateLimits({Limit.DOCUMENTS: 10**9})
+    limits = RateLimits({QuotaName.DOCUMENTS: 10**9})
     began = time.process_time()
     for _ in range(5_000):
-        await limits.count(Limit.DOCUMENTS, "tenant/portal")
+        await limits.count(QuotaName.DOCUMENTS, "tenant/portal")
     assert (time.process_time() - began) / 5_000 < 100e-6
 
 
 async def test_a_refusal_names_its_quota() -> None:
-    limits = RateLimits({Limit.TOKENS: 1})
-    await limits.count(Limit.TOKENS, "x")
+    limits = RateLimits({QuotaName.TOKENS: 1})
+    await limits.count(QuotaName.TOKENS, "x")
     with pytest.raises(RateLimited) as refused:
-        await limits.count(Limit.TOKENS, "x")
+        await limits.count(QuotaName.TOKENS, "x")
     assert (refused.value.limit, refused.value.retry_after) == ("tokens", 60)

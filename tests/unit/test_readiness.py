@@ -27,7 +27,7 @@ class Dependency:
 async def test_many_who_ask_at_once_share_one_look() -> None:
     dependency = Dependency()
     readiness = dependency.readiness()
-    found = await asyncio.gather(*(readiness.look() for _ in range(200)))
+    found = await asyncio.gather(*(readiness.status() for _ in range(200)))
     assert found == [{"keyring": True}] * 200
     assert dependency.asked == 1
 
@@ -35,12 +35,12 @@ async def test_many_who_ask_at_once_share_one_look() -> None:
 async def test_what_was_found_is_told_for_a_second() -> None:
     dependency = Dependency()
     readiness = dependency.readiness()
-    await readiness.look()
+    await readiness.status()
     dependency.there = False
     dependency.now += KEEP_SECONDS * 0.9
-    assert await readiness.look() == {"keyring": True}
+    assert await readiness.status() == {"keyring": True}
     dependency.now += KEEP_SECONDS * 0.1
-    assert await readiness.look() == {"keyring": False}
+    assert await readiness.status() == {"keyring": False}
     assert dependency.asked == 2
 
 
@@ -50,17 +50,17 @@ async def test_nobody_probes_past_an_open_circuit() -> None:
     for state in ("open", "half_open"):
         dependency.circuits["keyring"] = state
         for _ in range(3):
-            assert await readiness.look() == {"keyring": False}
+            assert await readiness.status() == {"keyring": False}
             dependency.now += KEEP_SECONDS
     assert dependency.asked == 0
     dependency.circuits["keyring"] = "closed"
-    assert await readiness.look() == {"keyring": True}
+    assert await readiness.status() == {"keyring": True}
 
 
 async def test_a_look_that_is_cancelled_leaves_the_next_one_free() -> None:
     dependency = Dependency()
     readiness = dependency.readiness()
-    first, second = asyncio.create_task(readiness.look()), asyncio.create_task(readiness.look())
+    first, second = asyncio.create_task(readiness.status()), asyncio.create_task(readiness.status())
     await asyncio.sleep(0)
     first.cancel()
     assert await second == {"keyring": True}

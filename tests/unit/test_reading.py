@@ -6,20 +6,22 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.documents import Rendition, Role
-from domain.lifecycle import GOING, READABLE, Status
+from domain.lifecycle import ERASURE_STATES, READABLE, Status
 from domain.refusals import ContentNotAvailable, DocumentGone, DocumentNotFound, RangeNotSatisfiable, ThumbnailNotFound
 from processors.documents.callers import ATTEMPTS
-from processors.documents.reading import Reading
+from processors.documents.reading import DocumentReader
 from tests.support.builders import a_rendition
 from tests.support.fakes_content import collect
-from tests.support.fakes_intake import PDF, Bench, a_rule
+from tests.support.fakes_intake import PDF, IntakeBench, a_rule
 
 OUTSIDERS = [(Role.PORTAL,), (Role.VALIDATOR,), ()]
 OVERSEERS = [(Role.OPERATOR,), (Role.AUDITOR,)]
 
 
 @pytest.mark.parametrize("roles", OVERSEERS)
-async def test_overseers_read_metadata_of_all_tenants_and_content_of_none(bench: Bench, roles: tuple[Role]) -> None:
+async def test_overseers_read_metadata_of_all_tenants_and_content_of_none(
+    bench: IntakeBench, roles: tuple[Role]
+) -> None:
     document = await bench.stored()
     caller = bench.caller(*roles, tenant="bank")
     assert await bench.reading.document(caller, document.id) == document
@@ -32,7 +34,7 @@ async def test_overseers_read_metadata_of_all_tenants_and_content_of_none(bench:
         await bench.reading.thumbnail(caller, document.id, 256)
 
 
-async def test_another_tenants_document_does_not_exist(bench: Bench) -> None:
+async def test_another_tenants_document_does_not_exist(bench: IntakeBench) -> None:
     document = await bench.stored()
     caller = bench.caller(Role.PORTAL, Role.VALIDATOR, tenant="other")
     for read in (bench.reading.document, bench.reading.timeline, bench.reading.readable, bench.reading.read):
@@ -43,7 +45,7 @@ async def test_another_tenants_document_does_not_exist(bench: Bench) -> None:
     assert not (await bench.reading.page(caller)).items
 
 
-async def test_attempts_show_only_to_overseers_who_ask(bench: Bench) -> None:
+async def test_attempts_show_only_to_overseers_who_ask(bench: IntakeBench) -> None:
     attempt = await bench.stored(Status.PENDING)
     portal, operator = bench.caller(), bench.caller(Role.OPERATOR)
     with pytest.raises(DocumentNotFound):
@@ -54,7 +56,7 @@ async def test_attempts_show_only_to_overseers_who_ask(bench: Bench) -> None:
     assert await bench.reading.document(operator, attempt.id) == attempt
 
 
-async def test_lists_are_filtered_and_paged_newest_first(bench: Bench) -> None:
+async def test_lists_are_filtered_and_paged_newest_first(bench: IntakeBench) -> None:
     documents = [await bench.stored() for _ in range(5)]
     caller = bench.caller()
     first = await bench.reading.page(caller, limit=2)
@@ -73,33 +75,33 @@ async def test_lists_are_filtered_and_paged_newest_first(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("status", sorted(set(Status) - ATTEMPTS, key=lambda one: one.value))
-async def test_content_is_read_where_the_state_allows_it(bench: Bench, status: Status) -> None:
+async def test_content_is_read_where_the_state_allows_it(bench: IntakeBench, status: Status) -> None:
     document = await bench.stored(status)
     caller = bench.caller(Role.VALIDATOR)
     if status in READABLE:
         assert await collect(await bench.reading.read(caller, document.id)) == PDF
         assert await collect(await bench.reading.read(caller, document.id, (5, 9))) == PDF[5:9]
         return
-    refusal = DocumentGone if status in GOING else ContentNotAvailable
+    refusal = DocumentGone if status in ERASURE_STATES else ContentNotAvailable
     for read in (bench.reading.readable, bench.reading.read):
         with pytest.raises(refusal, match=status.value):
             await read(caller, document.id)
     assert not [line for line in bench.audited() if line.action == "document.content.read"]
 
 
-async def test_content_of_an_attempt_is_not_available_even_to_who_sees_it(bench: Bench) -> None:
+async def test_content_of_an_attempt_is_not_available_even_to_who_sees_it(bench: IntakeBench) -> None:
     attempt = await bench.stored(Status.ABANDONED)
     with pytest.raises(ContentNotAvailable):
         await bench.reading.read(bench.caller(Role.PORTAL, Role.OPERATOR), attempt.id)
 
 
-async def test_a_range_outside_is_refused(bench: Bench) -> None:
+async def test_a_range_outside_is_refused(bench: IntakeBench) -> None:
     document = await bench.stored()
     with pytest.raises(RangeNotSatisfiable):
         await collect(await bench.reading.read(bench.caller(), document.id, (0, len(PDF) + 1)))
 
 
-async def test_every_read_is_in_the_audit_log(bench: Bench) -> None:
+async def test_every_read_is_in_the_audit_log(bench: IntakeBench) -> None:
     document = await bench.stored()
     bench.database.rows.outbox.clear()
     caller = bench.caller(Role.VALIDATOR)
@@ -119,7 +121,7 @@ async def test_every_read_is_in_the_audit_log(bench: Bench) -> None:
     assert (lines[-1].entity_id, lines[-1].sequence) == (str(document.id), 0)
 
 
-async def test_a_read_that_cannot_be_audited_is_not_made(bench: Bench) -> None:
+async def test_a_read_that_cannot_be_audited_is_not_made(bench: IntakeBench) -> None:
     document = await bench.stored()
     bench.database.faults = ["rollback"]
     bench.objects.calls.clear()
@@ -128,7 +130,7 @@ async def test_a_read_that_cannot_be_audited_is_not_made(bench: Bench) -> None:
     assert not bench.objects.calls
 
 
-async def a_stored_rendition(bench: Bench, document_id: UUID, box: int, clear: bytes) -> Rendition:
+async def a_stored_rendition(bench: IntakeBench, document_id: UUID, box: int, clear: bytes) -> Rendition:
     document = bench.database.rows.documents[document_id]
     stored = await bench.content.store_rendition(document, f"thumbnail-{box}", clear)
     rendition = a_rendition(
@@ -138,7 +140,7 @@ async def a_stored_rendition(bench: Bench, document_id: UUID, box: int, clear: b
     return rendition
 
 
-async def test_thumbnails_are_read_and_audited(bench: Bench) -> None:
+async def test_thumbnails_are_read_and_audited(bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     await a_stored_rendition(bench, document.id, 256, b"small")
     await a_stored_rendition(bench, document.id, 1024, b"large")
@@ -150,7 +152,7 @@ async def test_thumbnails_are_read_and_audited(bench: Bench) -> None:
         assert bench.audited()[-1].details == f'{{"role":"thumbnail-{box}"}}'
 
 
-async def test_a_missing_thumbnail_says_whether_to_wait(bench: Bench) -> None:
+async def test_a_missing_thumbnail_says_whether_to_wait(bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     caller = bench.caller()
     with pytest.raises(ThumbnailNotFound, match="still to come"):
@@ -165,16 +167,18 @@ async def test_a_missing_thumbnail_says_whether_to_wait(bench: Bench) -> None:
         await bench.reading.thumbnail(caller, quarantined.id, 256)
 
 
-async def test_types_are_listed_by_code(bench: Bench) -> None:
+async def test_types_are_listed_by_code(bench: IntakeBench) -> None:
     bench.database.rows.types["AAA"] = a_rule("AAA")
     assert [rule.code for rule in await bench.reading.types(bench.caller())] == ["AAA", "CNI", "OLD", "SMALL"]
     assert bench.audited()[-1].action == "document_type.list"
 
 
 async def test_with_an_antivirus_nothing_is_served_before_it_was_scanned() -> None:
-    bench = Bench()
+    bench = IntakeBench()
     document = await bench.stored()
-    careful = Reading(bench.database, bench.database, bench.content, bench.personal, bench.clock, scanned_only=True)
+    careful = DocumentReader(
+        bench.database, bench.database, bench.content, bench.personal, bench.clock, scanned_only=True
+    )
     caller = bench.caller()
     for refused in (careful.readable(caller, document.id), careful.read(caller, document.id)):
         with pytest.raises(ContentNotAvailable, match="still to be scanned"):

@@ -23,12 +23,12 @@ from tests.support.api import assert_problem, bearer
 from tests.support.audit_histories import checkpoints_of, kept_keys, signed, verified
 from tests.support.audit_lines import a_chain, a_line, chain_of
 from tests.support.builders import NOW, a_document
-from tests.support.fakes_intake import Bench
+from tests.support.fakes_intake import IntakeBench
 from tests.support.memory_audit_trees import MemorySigner
 from verifier import dpj_verify
 
 
-def archived(bench: Bench, **changes: Any) -> Document:
+def archived(bench: IntakeBench, **changes: Any) -> Document:
     document = a_document(
         bench.dossier,
         Status.ARCHIVED,
@@ -62,14 +62,14 @@ def chain_with(document: Document, place: int = 5, length: int = 12) -> list[Cha
     return chain_of(lines)
 
 
-async def sign(bench: Bench, chain: list[ChainEntry], *sizes: int) -> None:
+async def sign(bench: IntakeBench, chain: list[ChainEntry], *sizes: int) -> None:
     """Chained, and checkpoints of these sizes taken."""
     before = 0
     for size in sizes:
         bench.trees.chained(chain[before:size])
-        made = await bench.trees.fix("acme", before, NOW)
+        made = await bench.trees.record_next("acme", before, NOW)
         assert made is not None
-        await bench.trees.finish(signed(made, bench.signer))
+        await bench.trees.record_signed(signed(made, bench.signer))
         before = size
     if before < len(chain):
         bench.trees.chained(chain[before:])
@@ -80,7 +80,7 @@ def path_of(document_id: UUID) -> str:
 
 
 async def test_a_receipt_is_given_and_verifies_without_us(
-    bench: Bench, client: httpx.AsyncClient, tmp_path: Path, capsys: Any
+    bench: IntakeBench, client: httpx.AsyncClient, tmp_path: Path, capsys: Any
 ) -> None:
     document = archived(bench)
     await sign(bench, chain_with(document), 4, 9, 12)
@@ -101,7 +101,7 @@ async def test_a_receipt_is_given_and_verifies_without_us(
     assert again.content == response.content
 
 
-async def test_what_a_receipt_says(bench: Bench) -> None:
+async def test_what_a_receipt_says(bench: IntakeBench) -> None:
     document = archived(bench)
     chain = chain_with(document)
     await sign(bench, chain, 12)
@@ -115,7 +115,7 @@ async def test_what_a_receipt_says(bench: Bench) -> None:
     assert (said["inclusion"]["leaf_index"], said["inclusion"]["tree_size"]) == (4, 12)
 
 
-async def test_every_read_is_audited_and_none_that_gave_nothing(bench: Bench, client: httpx.AsyncClient) -> None:
+async def test_every_read_is_audited_and_none_that_gave_nothing(bench: IntakeBench, client: httpx.AsyncClient) -> None:
     document = archived(bench)
     assert (await client.get(path_of(document.id), headers=bearer())).status_code == 409
     assert bench.database.audited() == []
@@ -125,7 +125,7 @@ async def test_every_read_is_audited_and_none_that_gave_nothing(bench: Bench, cl
     assert (line.action, line.entity_id, line.tenant) == ("document.receipt.read", str(document.id), "acme")
 
 
-async def test_the_proof_may_be_still_to_come(bench: Bench, client: httpx.AsyncClient) -> None:
+async def test_the_proof_may_be_still_to_come(bench: IntakeBench, client: httpx.AsyncClient) -> None:
     document = archived(bench)
     chain = chain_with(document)
     for _ in range(2):
@@ -139,14 +139,14 @@ async def test_the_proof_may_be_still_to_come(bench: Bench, client: httpx.AsyncC
     assert (await client.get(path_of(document.id), headers=bearer())).status_code == 200
 
 
-async def sign_rest(bench: Bench) -> None:
-    made = await bench.trees.fix("acme", bench.trees.of("acme").size, NOW)
+async def sign_rest(bench: IntakeBench) -> None:
+    made = await bench.trees.record_next("acme", bench.trees.of("acme").size, NOW)
     assert made is not None
-    await bench.trees.finish(signed(made, bench.signer))
+    await bench.trees.record_signed(signed(made, bench.signer))
 
 
 @pytest.mark.parametrize("status", [Status.STORED, Status.VALIDATED])
-async def test_what_is_not_archived_has_none(bench: Bench, client: httpx.AsyncClient, status: Status) -> None:
+async def test_what_is_not_archived_has_none(bench: IntakeBench, client: httpx.AsyncClient, status: Status) -> None:
     document = a_document(bench.dossier, status)
     bench.database.put(document)
     response = await client.get(path_of(document.id), headers=bearer())
@@ -154,7 +154,7 @@ async def test_what_is_not_archived_has_none(bench: Bench, client: httpx.AsyncCl
     assert "retry-after" not in response.headers
 
 
-async def test_what_is_erased_has_none_any_more(bench: Bench, client: httpx.AsyncClient) -> None:
+async def test_what_is_erased_has_none_any_more(bench: IntakeBench, client: httpx.AsyncClient) -> None:
     document = archived(bench)
     await sign(bench, chain_with(document), 12)
     for status in (Status.ERASING, Status.ERASED):
@@ -162,7 +162,7 @@ async def test_what_is_erased_has_none_any_more(bench: Bench, client: httpx.Asyn
         assert_problem(await client.get(path_of(document.id), headers=bearer()), 410, "document_erased")
 
 
-async def test_who_may_have_it(bench: Bench, client: httpx.AsyncClient) -> None:
+async def test_who_may_have_it(bench: IntakeBench, client: httpx.AsyncClient) -> None:
     document = archived(bench)
     await sign(bench, chain_with(document), 12)
     for roles, tenant, status in (
@@ -177,7 +177,7 @@ async def test_who_may_have_it(bench: Bench, client: httpx.AsyncClient) -> None:
     assert_problem(await client.get(path_of(uuid4()), headers=bearer()), 404, "document_not_found")
 
 
-async def test_a_signer_that_is_away_is_told_with_a_time(bench: Bench, client: httpx.AsyncClient) -> None:
+async def test_a_signer_that_is_away_is_told_with_a_time(bench: IntakeBench, client: httpx.AsyncClient) -> None:
     document = archived(bench)
     await sign(bench, chain_with(document), 12)
     bench.signer.away = 1
@@ -186,7 +186,7 @@ async def test_a_signer_that_is_away_is_told_with_a_time(bench: Bench, client: h
     assert "retry-after" in response.headers
 
 
-async def test_altered_tables_give_no_receipt(bench: Bench, client: httpx.AsyncClient) -> None:
+async def test_altered_tables_give_no_receipt(bench: IntakeBench, client: httpx.AsyncClient) -> None:
     document = archived(bench)
     await sign(bench, chain_with(document), 12)
     mine = bench.trees.archivings[document.id]
@@ -216,7 +216,7 @@ async def test_altered_tables_give_no_receipt(bench: Bench, client: httpx.AsyncC
     ],
 )
 async def test_what_was_not_audited_is_not_signed(
-    bench: Bench, client: httpx.AsyncClient, changes: dict[str, Any]
+    bench: IntakeBench, client: httpx.AsyncClient, changes: dict[str, Any]
 ) -> None:
     """Somebody edits the document's row after it was archived."""
     document = archived(bench)
@@ -226,26 +226,28 @@ async def test_what_was_not_audited_is_not_signed(
     assert bench.signer.signed == []
 
 
-async def test_another_documents_entry_proves_nothing(bench: Bench, client: httpx.AsyncClient) -> None:
+async def test_another_documents_entry_proves_nothing(bench: IntakeBench, client: httpx.AsyncClient) -> None:
     document, other = archived(bench), archived(bench)
     await sign(bench, chain_with(other), 12)
     bench.trees.archivings[document.id] = bench.trees.archivings[other.id]
     assert_problem(await client.get(path_of(document.id), headers=bearer()), 500, "checkpoint_conflict")
 
 
-async def test_a_checkpoint_that_the_database_made_up_gives_no_receipt(bench: Bench, client: httpx.AsyncClient) -> None:
+async def test_a_checkpoint_that_the_database_made_up_gives_no_receipt(
+    bench: IntakeBench, client: httpx.AsyncClient
+) -> None:
     """Entry, tiles and checkpoint fit each other, and nobody ever signed them."""
     document = archived(bench)
     chain = chain_with(document)
     bench.trees.chained(chain)
-    made = await bench.trees.fix("acme", 0, NOW)
+    made = await bench.trees.record_next("acme", 0, NOW)
     assert made is not None
-    await bench.trees.finish(replace(signed(made, bench.signer), signature=bytes(64)))
+    await bench.trees.record_signed(replace(signed(made, bench.signer), signature=bytes(64)))
     assert_problem(await client.get(path_of(document.id), headers=bearer()), 500, "checkpoint_conflict")
     assert bench.signer.signed == []
 
 
-async def test_an_extended_retention_changes_no_receipt(bench: Bench) -> None:
+async def test_an_extended_retention_changes_no_receipt(bench: IntakeBench) -> None:
     document = archived(bench)
     await sign(bench, chain_with(document), 12)
     before = await bench.receipts.receipt(bench.caller(), document.id)
@@ -253,7 +255,7 @@ async def test_an_extended_retention_changes_no_receipt(bench: Bench) -> None:
     assert await bench.receipts.receipt(bench.caller(), document.id) == before
 
 
-async def test_an_entry_that_names_no_content_proves_none(bench: Bench, tmp_path: Path, capsys: Any) -> None:
+async def test_an_entry_that_names_no_content_proves_none(bench: IntakeBench, tmp_path: Path, capsys: Any) -> None:
     """Those of releases before receipts: the archiving is proven, and what was archived is said not to be."""
     document = archived(bench)
     details = {"ged_id": document.ged_id, "ged_path": document.ged_path, "retention_years": 10}
@@ -275,7 +277,7 @@ async def test_an_entry_that_names_no_content_proves_none(bench: Bench, tmp_path
 # --- forged receipts -------------------------------------------------------------------------------------------------
 
 
-async def test_any_changed_character_is_found(bench: Bench, tmp_path: Path, capsys: Any) -> None:
+async def test_any_changed_character_is_found(bench: IntakeBench, tmp_path: Path, capsys: Any) -> None:
     document = archived(bench)
     await sign(bench, chain_with(document), 12)
     receipt = await bench.receipts.receipt(bench.caller(), document.id)
@@ -293,7 +295,7 @@ async def test_any_changed_character_is_found(bench: Bench, tmp_path: Path, caps
 
 
 async def test_a_receipt_signed_over_something_that_is_not_so_is_found(
-    bench: Bench, tmp_path: Path, capsys: Any
+    bench: IntakeBench, tmp_path: Path, capsys: Any
 ) -> None:
     """Even with the signing key: content, place and log must fit each other."""
     document = archived(bench)
@@ -332,7 +334,7 @@ async def test_a_receipt_signed_over_something_that_is_not_so_is_found(
         assert code == (1 if change else 0), (change, answer)
 
 
-async def test_a_receipt_is_a_checkpoint_that_its_holder_kept(bench: Bench, tmp_path: Path, capsys: Any) -> None:
+async def test_a_receipt_is_a_checkpoint_that_its_holder_kept(bench: IntakeBench, tmp_path: Path, capsys: Any) -> None:
     document = archived(bench)
     await sign(bench, chain_with(document), 12)
     file, keys, forked = tmp_path / "r.jws", kept_keys(tmp_path, bench.signer), tmp_path / "forked.json"

@@ -16,7 +16,7 @@ from processors.retention.purge import Purge
 from runtime.processes import erasure_jobs as erasing
 from tests.support.builders import NOW, FixedClock, a_document, a_type
 from tests.support.memory import MemoryDatabase
-from tests.support.memory_erasure import MemoryDueDocuments, MemoryRegularWork
+from tests.support.memory_erasure import MemoryDueDocuments, MemoryPeriodicJobs
 
 DAY = 86_400.0
 
@@ -29,13 +29,13 @@ class Bench:
         self.database = MemoryDatabase(self.clock)
         due = a_document(status=Status.ARCHIVED, expires_at=NOW - timedelta(days=1))
         self.database.put(due, a_type())
-        self.work = MemoryRegularWork(self.clock)
+        self.work = MemoryPeriodicJobs(self.clock)
         self.chosen = False
         self.checks = 0
         purge = Purge(self.database, MemoryDueDocuments(self.database), self.clock)
         monkeypatch.setattr(erasing, "create_purge", lambda _: purge)
-        monkeypatch.setattr(erasing, "PostgresRegularWork", lambda _: self.work)
-        monkeypatch.setattr(erasing, "PURGE_LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(erasing, "PostgresPeriodicJobs", lambda _: self.work)
+        monkeypatch.setattr(erasing, "PURGE_CHECK_SECONDS", 0.01)
 
     async def until(self, reached: Callable[[], bool], interval: float) -> None:
         """Run the job, as a process whose place changes, until ``reached``."""
@@ -48,7 +48,7 @@ class Bench:
             settings=settings, metrics=self.metrics, postgres=None, codec=SimpleNamespace(check=check)
         )
         stopping = asyncio.Event()
-        job = asyncio.create_task(erasing.keep_purging(site, stopping, lambda: self.chosen))
+        job = asyncio.create_task(erasing.run_purges(site, stopping, lambda: self.chosen))
         async with asyncio.timeout(5):
             while not reached():
                 await asyncio.sleep(0.005)
@@ -68,7 +68,7 @@ async def test_who_is_chosen_after_its_start_purges_soon_and_not_an_interval_lat
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = Bench(monkeypatch)
-    await bench.work.done("purge")
+    await bench.work.mark_done("purge")
     bench.clock.move(DAY)
     looked = 0
 

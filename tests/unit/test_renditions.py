@@ -26,7 +26,7 @@ from processors.events.renditions import RenditionProcessor
 from rendering.child import PDF as PDF_TYPE
 from rendering.images import FORMATS
 from tests.support.fakes_content import collect
-from tests.support.fakes_intake import PDF, Bench
+from tests.support.fakes_intake import PDF, IntakeBench
 
 
 def rendered(**metadata: Any) -> Rendered:
@@ -76,7 +76,7 @@ class Desk:
     """The processor over a bench that holds one verified document."""
 
     def __init__(self) -> None:
-        self.bench = Bench()
+        self.bench = IntakeBench()
         self.renderer = FakeRenderer()
         self.extended = FakeExtended()
         self.processor = self.with_limit(1 << 20)

@@ -7,15 +7,15 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 
 import pytest
 
-from domain.antivirus import Finding, Verdict
+from domain.antivirus import ScanResult, ScanVerdict
 from domain.documents import Document
 from domain.errors import AntivirusLimitExceeded, AntivirusUnavailable, ObjectStoreUnavailable
-from processors.events import retry_limited_scanner as suspects
-from processors.events.retry_limited_scanner import TRIES, SuspectsScanner
+from processors.events import retry_limited_scanner
+from processors.events.retry_limited_scanner import MAX_FAILURES, RetryLimitedScanner
 from tests.support.builders import a_document
 from tests.support.fakes_content import pieces
 
-CLEAN = Verdict(Finding.CLEAN)
+CLEAN = ScanVerdict(ScanResult.CLEAN)
 HOSTILE, HARMLESS = b"hostile", b"harmless"
 
 
@@ -28,7 +28,7 @@ class Engine:
         self.seen: list[bytes] = []
         self.under_way = self.most_under_way = 0
 
-    async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
+    async def scan(self, content: AsyncIterable[bytes]) -> ScanVerdict:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
@@ -50,7 +50,7 @@ def fails_with(error: type[AntivirusUnavailable]) -> Callable[[bytes], Exception
     return lambda said: error() if said == HOSTILE else None
 
 
-async def scan(scanner: SuspectsScanner, document: Document, content: bytes = HOSTILE) -> Verdict:
+async def scan(scanner: RetryLimitedScanner, document: Document, content: bytes = HOSTILE) -> ScanVerdict:
     return await scanner.scan(pieces(content), document)
 
 
@@ -61,7 +61,7 @@ def hostile() -> Document:
 @pytest.mark.parametrize(
     ("error", "tries", "code"),
     [
-        (AntivirusUnavailable, TRIES, "antivirus_unavailable"),
+        (AntivirusUnavailable, MAX_FAILURES, "antivirus_unavailable"),
         (AntivirusLimitExceeded, 1, "antivirus_limit_exceeded"),
     ],
 )
@@ -69,11 +69,11 @@ async def test_a_document_that_the_engine_fails_with_each_time_is_unscannable(
     error: type[AntivirusUnavailable], tries: int, code: str
 ) -> None:
     engine, document = Engine(fails_with(error)), hostile()
-    scanner = SuspectsScanner(engine)
+    scanner = RetryLimitedScanner(engine)
     for _ in range(tries):
         with pytest.raises(error):
             await scan(scanner, document)
-    assert await scan(scanner, document) == Verdict(Finding.UNSCANNABLE, code)
+    assert await scan(scanner, document) == ScanVerdict(ScanResult.UNSCANNABLE, code)
     # Before each try that counts the engine did well with as many zeros.
     assert engine.seen == [HOSTILE, *[bytes(len(HOSTILE)), HOSTILE] * tries]
     with pytest.raises(error):
@@ -82,28 +82,28 @@ async def test_a_document_that_the_engine_fails_with_each_time_is_unscannable(
 
 async def test_an_engine_that_fails_with_zeros_too_condemns_nothing() -> None:
     for error in (AntivirusUnavailable, AntivirusLimitExceeded):
-        scanner, document = SuspectsScanner(Engine(lambda _, error=error: error())), hostile()
-        for _ in range(4 * TRIES):
+        scanner, document = RetryLimitedScanner(Engine(lambda _, error=error: error())), hostile()
+        for _ in range(4 * MAX_FAILURES):
             with pytest.raises(error):
                 await scan(scanner, document)
 
 
 async def test_an_engine_that_finds_something_in_zeros_condemns_nothing() -> None:
     class Odd(Engine):
-        async def scan(self, content: AsyncIterable[bytes]) -> Verdict:
+        async def scan(self, content: AsyncIterable[bytes]) -> ScanVerdict:
             await super().scan(content)
-            return Verdict(Finding.INFECTED, "Zeros")
+            return ScanVerdict(ScanResult.INFECTED, "Zeros")
 
-    scanner, document = SuspectsScanner(Odd(fails_with(AntivirusUnavailable))), hostile()
-    for _ in range(4 * TRIES):
+    scanner, document = RetryLimitedScanner(Odd(fails_with(AntivirusUnavailable))), hostile()
+    for _ in range(4 * MAX_FAILURES):
         with pytest.raises(AntivirusUnavailable):
             await scan(scanner, document)
 
 
 async def test_a_failure_before_the_documents_end_does_not_count() -> None:
     engine = Engine(lambda said: AntivirusUnavailable() if said and any(said) else None, reads=1)
-    scanner, document = SuspectsScanner(engine), hostile()
-    for _ in range(4 * TRIES):
+    scanner, document = RetryLimitedScanner(engine), hostile()
+    for _ in range(4 * MAX_FAILURES):
         with pytest.raises(AntivirusUnavailable):
             await scanner.scan(pieces(HOSTILE, b"more"), document)
 
@@ -113,28 +113,28 @@ async def test_what_the_source_raises_does_not_count() -> None:
         yield HOSTILE
         raise ObjectStoreUnavailable
 
-    scanner, document = SuspectsScanner(Engine(fails_with(AntivirusUnavailable))), hostile()
-    for _ in range(4 * TRIES):
+    scanner, document = RetryLimitedScanner(Engine(fails_with(AntivirusUnavailable))), hostile()
+    for _ in range(4 * MAX_FAILURES):
         with pytest.raises(ObjectStoreUnavailable):
             await scanner.scan(breaks(), document)
 
 
 async def test_one_success_begins_anew_and_documents_count_apart() -> None:
-    scanner, document, other = SuspectsScanner(Engine(fails_with(AntivirusUnavailable))), hostile(), hostile()
-    for _ in range(TRIES):
+    scanner, document, other = RetryLimitedScanner(Engine(fails_with(AntivirusUnavailable))), hostile(), hostile()
+    for _ in range(MAX_FAILURES):
         for one in (document, other):
             with pytest.raises(AntivirusUnavailable):
                 await scan(scanner, one)
     assert await scan(scanner, other, HARMLESS) == CLEAN
-    assert (await scan(scanner, document)).finding is Finding.UNSCANNABLE
-    for _ in range(TRIES):
+    assert (await scan(scanner, document)).finding is ScanResult.UNSCANNABLE
+    for _ in range(MAX_FAILURES):
         with pytest.raises(AntivirusUnavailable):
             await scan(scanner, other)
 
 
 async def test_suspects_are_tried_one_at_a_time_and_others_meanwhile() -> None:
     engine = Engine(fails_with(AntivirusUnavailable))
-    scanner, documents = SuspectsScanner(engine), [hostile() for _ in range(5)]
+    scanner, documents = RetryLimitedScanner(engine), [hostile() for _ in range(5)]
     first = await asyncio.gather(*(scan(scanner, one) for one in documents), return_exceptions=True)
     assert [type(one) for one in first] == [AntivirusUnavailable] * 5
     assert engine.most_under_way == 5
@@ -144,8 +144,8 @@ async def test_suspects_are_tried_one_at_a_time_and_others_meanwhile() -> None:
 
 
 async def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suspects, "SUSPECTS", 3)
-    scanner = SuspectsScanner(Engine(fails_with(AntivirusUnavailable)))
+    monkeypatch.setattr(retry_limited_scanner, "MAX_TRACKED_DOCUMENTS", 3)
+    scanner = RetryLimitedScanner(Engine(fails_with(AntivirusUnavailable)))
     for _ in range(10):
         with pytest.raises(AntivirusUnavailable):
             await scan(scanner, hostile())

@@ -14,24 +14,30 @@ import pytest
 
 from domain.errors import RevocationsUnavailable
 from domain.refusals import MetadataInvalid, Unauthenticated
-from domain.revocations import Claim, Revocation, mark_of
+from domain.revocations import RevocableClaim, Revocation, mark_of
 from ingest_api.jwks import Jwks
 from ingest_api.tokens import ClaimRules, TokenAuthenticator
-from processors.documents import revocations as revoking
-from processors.documents.revocations import LOOK_SECONDS, MAX_AGE_SECONDS, SPARE, WHOLE_SECONDS, RevokedTokens
+from processors.documents import revocations
+from processors.documents.revocations import (
+    EXPIRY_MARGIN,
+    FULL_READ_SECONDS,
+    MAX_AGE_SECONDS,
+    REFRESH_TIMEOUT_SECONDS,
+    RevokedTokens,
+)
 from tests.support.api import a_client, an_app, assert_problem, bearer
 from tests.support.builders import ManualSeconds
-from tests.support.fakes_intake import LONGEST_SESSION, LONGEST_TOKEN, Bench
+from tests.support.fakes_intake import LONGEST_SESSION, LONGEST_TOKEN, IntakeBench
 from tests.support.jwks import public_jwks
 from tests.support.memory_revocations import MemoryRevocations
 from tests.unit.test_api_tokens import AUDIENCE, ISSUER, KEYS, Serving, claims, pem
 
 API = "/api/v1"
-A, B, S = mark_of(Claim.TOKEN, "a"), mark_of(Claim.SESSION, "b"), mark_of(Claim.SESSION, "s")
+A, B, S = mark_of(RevocableClaim.TOKEN, "a"), mark_of(RevocableClaim.SESSION, "b"), mark_of(RevocableClaim.SESSION, "s")
 
 
 @pytest.fixture
-def store(bench: Bench) -> MemoryRevocations:
+def store(bench: IntakeBench) -> MemoryRevocations:
     return bench.revocations
 
 
@@ -40,17 +46,19 @@ def copy(store: MemoryRevocations, clock: ManualSeconds) -> RevokedTokens:
     return RevokedTokens(store, clock)
 
 
-async def revoke(bench: Bench, mark: str, seconds: float = 100.0) -> None:
+async def revoke(bench: IntakeBench, mark: str, seconds: float = 100.0) -> None:
     await bench.revocations.add([Revocation(mark, bench.clock.now() + timedelta(seconds=seconds))])
 
 
 def test_the_promise_of_five_seconds_adds_up() -> None:
-    assert MAX_AGE_SECONDS + LOOK_SECONDS < 5.0
-    assert revoking.POLL_SECONDS + LOOK_SECONDS < MAX_AGE_SECONDS  # one look that hangs, and nobody has noticed
+    assert MAX_AGE_SECONDS + REFRESH_TIMEOUT_SECONDS < 5.0
+    assert (
+        revocations.POLL_SECONDS + REFRESH_TIMEOUT_SECONDS < MAX_AGE_SECONDS
+    )  # one look that hangs, and nobody has noticed
 
 
 async def test_the_store_is_not_asked_at_each_request(
-    bench: Bench, store: MemoryRevocations, copy: RevokedTokens, clock: ManualSeconds
+    bench: IntakeBench, store: MemoryRevocations, copy: RevokedTokens, clock: ManualSeconds
 ) -> None:
     assert not await copy.any_of([A, B])
     await revoke(bench, A)
@@ -64,32 +72,32 @@ async def test_the_store_is_not_asked_at_each_request(
 
 
 async def test_nothing_is_read_while_nothing_changes(
-    bench: Bench, store: MemoryRevocations, copy: RevokedTokens, clock: ManualSeconds
+    bench: IntakeBench, store: MemoryRevocations, copy: RevokedTokens, clock: ManualSeconds
 ) -> None:
-    await copy.look()
+    await copy.refresh()
     for _ in range(5):
         clock.now += 1
-        await copy.look()
+        await copy.refresh()
     assert store.reads == 1
     await revoke(bench, A)
-    await copy.look()
+    await copy.refresh()
     assert store.reads == 2
-    clock.now += WHOLE_SECONDS
-    await copy.look()
+    clock.now += FULL_READ_SECONDS
+    await copy.refresh()
     assert store.reads == 3
 
 
 @pytest.mark.parametrize("away", ["refuses", "hangs"])
 async def test_a_copy_that_is_too_old_decides_nothing(
     away: str,
-    bench: Bench,
+    bench: IntakeBench,
     store: MemoryRevocations,
     copy: RevokedTokens,
     clock: ManualSeconds,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(revoking, "LOOK_SECONDS", 0.2)
-    await copy.look()
+    monkeypatch.setattr(revocations, "REFRESH_TIMEOUT_SECONDS", 0.2)
+    await copy.refresh()
     store.away = away
     clock.now += MAX_AGE_SECONDS
     assert not await copy.any_of([A])
@@ -117,7 +125,7 @@ async def test_what_nobody_knows_yet_is_refused(store: MemoryRevocations, copy: 
 # --- The act ----------------------------------------------------------------------------------------------------------
 
 
-async def test_revoking_over_http_is_audited_before_it_counts(bench: Bench) -> None:
+async def test_revoking_over_http_is_audited_before_it_counts(bench: IntakeBench) -> None:
     async with a_client(an_app(bench)) as client:
         body = {"token_id": "secret-jti", "session_id": "secret-sid"}
         done = await client.post(f"{API}/revocations", headers=bearer("operator", tenant="bank"), json=body)
@@ -131,13 +139,13 @@ async def test_revoking_over_http_is_audited_before_it_counts(bench: Bench) -> N
     lines = bench.audited()
     assert {line.action for line in lines} == {"token.revoked"}
     assert {line.entity_id for line in lines} == {
-        mark_of(Claim.TOKEN, "secret-jti").partition(":")[2],
-        mark_of(Claim.SESSION, "secret-sid").partition(":")[2],
+        mark_of(RevocableClaim.TOKEN, "secret-jti").partition(":")[2],
+        mark_of(RevocableClaim.SESSION, "secret-sid").partition(":")[2],
     }
     assert len(lines) == 6
     assert "secret" not in repr(lines)
     bench.revocations.away = None
-    assert await bench.revoked.any_of([mark_of(Claim.SESSION, "secret-sid")])
+    assert await bench.revoked.any_of([mark_of(RevocableClaim.SESSION, "secret-sid")])
 
 
 @pytest.mark.parametrize(
@@ -152,29 +160,29 @@ async def test_revoking_over_http_is_audited_before_it_counts(bench: Bench) -> N
         {"token_id": "x", "more": 1},
     ],
 )
-async def test_what_names_nothing_is_refused(bench: Bench, body: dict[str, Any]) -> None:
+async def test_what_names_nothing_is_refused(bench: IntakeBench, body: dict[str, Any]) -> None:
     async with a_client(an_app(bench)) as client:
         refused = await client.post(f"{API}/revocations", headers=bearer("operator"), json=body)
         assert_problem(refused, 422, "metadata_invalid")
     assert not bench.audited()
 
 
-async def test_a_revocation_ends_after_its_token_and_never_lasts_for_ever(bench: Bench) -> None:
+async def test_a_revocation_ends_after_its_token_and_never_lasts_for_ever(bench: IntakeBench) -> None:
     caller = bench.caller()
     now = bench.clock.at
-    claims_named = {Claim.TOKEN: "x"}
-    soon = await bench.revoking.by_caller(caller, claims_named, now + timedelta(hours=2))
-    assert soon == now + timedelta(hours=2) + SPARE
+    claims_named = {RevocableClaim.TOKEN: "x"}
+    soon = await bench.revocation.revoke_for_caller(caller, claims_named, now + timedelta(hours=2))
+    assert soon == now + timedelta(hours=2) + EXPIRY_MARGIN
     for until in (None, now + timedelta(days=900)):
-        end = await bench.revoking.by_caller(caller, claims_named, until)
-        assert abs(end - now - timedelta(seconds=LONGEST_TOKEN) - SPARE) < timedelta(seconds=1)
-    past = await bench.revoking.by_caller(caller, claims_named, now - timedelta(days=1))
+        end = await bench.revocation.revoke_for_caller(caller, claims_named, until)
+        assert abs(end - now - timedelta(seconds=LONGEST_TOKEN) - EXPIRY_MARGIN) < timedelta(seconds=1)
+    past = await bench.revocation.revoke_for_caller(caller, claims_named, now - timedelta(days=1))
     assert past > now
     with pytest.raises(MetadataInvalid):
-        await bench.revoking.by_caller(caller, {})
+        await bench.revocation.revoke_for_caller(caller, {})
 
 
-async def test_a_session_s_revocation_outlives_the_token_that_named_it(bench: Bench) -> None:
+async def test_a_session_s_revocation_outlives_the_token_that_named_it(bench: IntakeBench) -> None:
     """A refresh token goes on making tokens of the session, the last one at its end."""
     now = bench.clock.at
     body = {"session_id": "s", "token_id": "t", "expires_at": (now + timedelta(hours=2)).isoformat()}
@@ -184,7 +192,9 @@ async def test_a_session_s_revocation_outlives_the_token_that_named_it(bench: Be
     assert datetime.fromisoformat(done.json()["until"]) > now + longest
     for at, expected in ((timedelta(hours=2, minutes=-1), [True, True]), (longest, [False, True])):
         bench.clock.at = now + at
-        assert [mark in (await bench.revocations.active()).until for mark in (mark_of(Claim.TOKEN, "t"), S)] == expected
+        assert [
+            mark in (await bench.revocations.active()).until for mark in (mark_of(RevocableClaim.TOKEN, "t"), S)
+        ] == expected
 
 
 # --- Tokens -----------------------------------------------------------------------------------------------------------
@@ -208,23 +218,25 @@ def checking(key_file: Path, copy: RevokedTokens, **rules: Any) -> TokenAuthenti
 
 @pytest.mark.parametrize(("claim", "kept"), [("jti", "sid"), ("sid", "jti")])
 async def test_a_remembered_token_is_refused_once_it_is_revoked(
-    claim: str, kept: str, key_file: Path, bench: Bench, copy: RevokedTokens, clock: ManualSeconds
+    claim: str, kept: str, key_file: Path, bench: IntakeBench, copy: RevokedTokens, clock: ManualSeconds
 ) -> None:
     check = checking(key_file, copy)
     one = signed(key_file, **{claim: "gone", kept: "k1"})
     other = signed(key_file, **{claim: "good", kept: "k2"})
     for token in (one, other):
         await check.authenticate(token)
-    await revoke(bench, mark_of(Claim(claim), "gone"))
+    await revoke(bench, mark_of(RevocableClaim(claim), "gone"))
     clock.now += 1
-    await copy.look()
+    await copy.refresh()
     with pytest.raises(Unauthenticated, match="revoked"):
         await check.authenticate(one)
     await check.authenticate(other)
 
 
-async def test_a_tokens_and_a_sessions_ids_are_not_mixed_up(key_file: Path, bench: Bench, copy: RevokedTokens) -> None:
-    await revoke(bench, mark_of(Claim.SESSION, "same"))
+async def test_a_tokens_and_a_sessions_ids_are_not_mixed_up(
+    key_file: Path, bench: IntakeBench, copy: RevokedTokens
+) -> None:
+    await revoke(bench, mark_of(RevocableClaim.SESSION, "same"))
     await checking(key_file, copy).authenticate(signed(key_file, jti="same"))
 
 
@@ -244,7 +256,7 @@ async def test_a_token_that_is_valid_for_too_long_is_refused(key_file: Path, cop
         await check.authenticate(signed(key_file, jti="b", exp=now + 3700))
 
 
-async def test_revoked_over_http_and_refused_over_http(key_file: Path, bench: Bench) -> None:
+async def test_revoked_over_http_and_refused_over_http(key_file: Path, bench: IntakeBench) -> None:
     check = checking(key_file, bench.revoked)
     async with a_client(an_app(bench, authenticator=check)) as client:
         thief = {"Authorization": f"Bearer {signed(key_file, jti='stolen')}"}
@@ -252,6 +264,6 @@ async def test_revoked_over_http_and_refused_over_http(key_file: Path, bench: Be
         assert (await client.get(f"{API}/dossiers", headers=thief)).status_code == 200
         done = await client.post(f"{API}/revocations", headers=operator, content=json.dumps({"token_id": "stolen"}))
         assert done.status_code == 200
-        await bench.revoked.look()
+        await bench.revoked.refresh()
         refused: httpx.Response = await client.get(f"{API}/dossiers", headers=thief)
         assert_problem(refused, 401, "unauthenticated")

@@ -16,11 +16,11 @@ import pytest
 
 from domain.documents import Document, Dossier, Role
 from domain.lifecycle import Status
-from ingest_api import route_authorization as access
-from ingest_api.route_authorization import ACCESS, Open, Rule, rule_of
+from ingest_api import route_authorization
+from ingest_api.route_authorization import ACCESS, PublicRoute, RouteRule, rule_of
 from tests.support.api import FORM_END, FORM_TYPE, assert_problem, bearer, form_head, metadata_of
 from tests.support.builders import a_rendition
-from tests.support.fakes_intake import PDF, Bench
+from tests.support.fakes_intake import PDF, IntakeBench
 
 API = "/api/v1"
 OTHERS = "other"
@@ -31,7 +31,7 @@ DOCUMENT, DOSSIER = "document_not_found", "dossier_not_found"
 class Place:
     """What one tenant has."""
 
-    bench: Bench
+    bench: IntakeBench
     tenant: str
     document: Document
     dossier: Dossier
@@ -102,11 +102,11 @@ ASKED: dict[str, Ask] = {
 }
 #: Routes by which other tenants' documents are changed, by whom the table lets.
 CHANGING = {"erase_document", "extend_retention"}
-GUARDED = [name for name, rule in ACCESS.items() if isinstance(rule, Rule)]
-OPEN = [name for name, rule in ACCESS.items() if isinstance(rule, Open)]
+GUARDED = [name for name, rule in ACCESS.items() if isinstance(rule, RouteRule)]
+OPEN = [name for name, rule in ACCESS.items() if isinstance(rule, PublicRoute)]
 
 
-async def a_place(bench: Bench, tenant: str) -> Place:
+async def a_place(bench: IntakeBench, tenant: str) -> Place:
     """A dossier of ``tenant`` with a verified document that has a thumbnail."""
     dossier = bench.add_dossier(tenant, "D-7")
     receipt = await bench.receive(caller=bench.caller(tenant=tenant), dossier_id=dossier.id)
@@ -143,7 +143,7 @@ def test_every_row_is_asked_about() -> None:
 
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("name", GUARDED)
-async def test_own_tenant(client: httpx.AsyncClient, bench: Bench, name: str, role: Role) -> None:
+async def test_own_tenant(client: httpx.AsyncClient, bench: IntakeBench, name: str, role: Role) -> None:
     place = await a_place(bench, "acme")
     response = await asked(client, ASKED[name], place, bearer(role.value))
     if role in rule_of(name).own:
@@ -154,7 +154,7 @@ async def test_own_tenant(client: httpx.AsyncClient, bench: Bench, name: str, ro
 
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("name", GUARDED)
-async def test_other_tenant(client: httpx.AsyncClient, bench: Bench, name: str, role: Role) -> None:
+async def test_other_tenant(client: httpx.AsyncClient, bench: IntakeBench, name: str, role: Role) -> None:
     place = await a_place(bench, OTHERS)
     rule, ask = rule_of(name), ASKED[name]
     before = dict(bench.database.rows.documents)
@@ -173,7 +173,7 @@ async def test_other_tenant(client: httpx.AsyncClient, bench: Bench, name: str, 
 
 @pytest.mark.parametrize("name", GUARDED)
 async def test_who_sees_all_elsewhere_sees_its_own_tenant_here(
-    client: httpx.AsyncClient, bench: Bench, name: str
+    client: httpx.AsyncClient, bench: IntakeBench, name: str
 ) -> None:
     """One caller with every role: content of others stays hidden, whatever else it may see."""
     place = await a_place(bench, OTHERS)
@@ -186,7 +186,7 @@ async def test_who_sees_all_elsewhere_sees_its_own_tenant_here(
 
 
 @pytest.mark.parametrize("name", GUARDED)
-async def test_no_token_and_no_role(client: httpx.AsyncClient, bench: Bench, name: str) -> None:
+async def test_no_token_and_no_role(client: httpx.AsyncClient, bench: IntakeBench, name: str) -> None:
     place = await a_place(bench, "acme")
     for header in ({}, {"Authorization": "Basic eDp5"}, {"Authorization": "Bearer "}, {"Authorization": "Bearer x"}):
         refused = await asked(client, ASKED[name], place, header)
@@ -196,13 +196,13 @@ async def test_no_token_and_no_role(client: httpx.AsyncClient, bench: Bench, nam
 
 
 @pytest.mark.parametrize("name", OPEN)
-async def test_open_routes_ask_for_nothing(client: httpx.AsyncClient, bench: Bench, name: str) -> None:
+async def test_open_routes_ask_for_nothing(client: httpx.AsyncClient, bench: IntakeBench, name: str) -> None:
     place = await a_place(bench, "acme")
     for header in ({}, {"Authorization": "Bearer x"}):
         assert (await asked(client, ASKED[name], place, header)).status_code == ASKED[name].good
 
 
-async def test_nothing_is_done_for_who_may_not(client: httpx.AsyncClient, bench: Bench) -> None:
+async def test_nothing_is_done_for_who_may_not(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     place = await a_place(bench, "acme")
     before = bench.database.rows
     for name in GUARDED:
@@ -212,24 +212,24 @@ async def test_nothing_is_done_for_who_may_not(client: httpx.AsyncClient, bench:
 
 
 async def test_a_row_can_narrow_what_the_use_cases_show(
-    client: httpx.AsyncClient, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, bench: IntakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = await a_place(bench, OTHERS)
-    narrow = {**ACCESS, "get_document": Rule(frozenset(Role)), "list_documents": Rule(frozenset(Role))}
-    monkeypatch.setattr(access, "ACCESS", narrow)
+    narrow = {**ACCESS, "get_document": RouteRule(frozenset(Role)), "list_documents": RouteRule(frozenset(Role))}
+    monkeypatch.setattr(route_authorization, "ACCESS", narrow)
     assert_problem(await asked(client, ASKED["get_document"], place, bearer("operator")), 404, DOCUMENT)
     assert (await asked(client, ASKED["list_documents"], place, bearer("auditor"))).json()["items"] == []
 
 
 def test_the_table_is_checked_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    access.check_table(ACCESS)
+    route_authorization.check_access_table(ACCESS)
     with pytest.raises(ValueError, match="new_route"):
-        access.check_table([*ACCESS, "new_route"])
+        route_authorization.check_access_table([*ACCESS, "new_route"])
     with pytest.raises(ValueError, match="livez"):
-        access.check_table(set(ACCESS) - {"livez"})
-    assert access.roles_of("no_such_route") == access.roles_of("livez") == frozenset()
+        route_authorization.check_access_table(set(ACCESS) - {"livez"})
+    assert route_authorization.roles_of("no_such_route") == route_authorization.roles_of("livez") == frozenset()
     portal = frozenset({Role.PORTAL})
-    for wide in (Rule(portal, portal), Rule(portal, frozenset({Role.AUDITOR}))):
-        monkeypatch.setattr(access, "ACCESS", {**ACCESS, "get_document": wide})
+    for wide in (RouteRule(portal, portal), RouteRule(portal, frozenset({Role.AUDITOR}))):
+        monkeypatch.setattr(route_authorization, "ACCESS", {**ACCESS, "get_document": wide})
         with pytest.raises(ValueError, match="get_document"):
-            access.check_table(ACCESS)
+            route_authorization.check_access_table(ACCESS)

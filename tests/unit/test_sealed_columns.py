@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from crypto.encoding import to_text
 from crypto.sealed_columns import SealedColumns
 from domain.errors import KeyringUnavailable, PersonalKeyMissing, WrongKey
-from domain.personal_texts import PersonalField, Place
+from domain.personal_texts import PersonalField, TextContext
 
 OLD, NEW = b"o" * 32, b"n" * 32
 LOOKUP, NEXT_LOOKUP = b"l" * 32, b"m" * 32
 DOCUMENT = UUID("6f9619ff-8b86-d011-b42d-00c04fc964ff")
-NAME = Place("acme", DOCUMENT, PersonalField.FILE_NAME)
+NAME = TextContext("acme", DOCUMENT, PersonalField.FILE_NAME)
 
 
 def write(path: Path, *keys: bytes) -> Path:
@@ -38,7 +38,7 @@ def keys(tmp_path: Path) -> SealedColumns:
     return SealedColumns.from_files(write(tmp_path / "column.key", OLD), write(tmp_path / "lookup.key", LOOKUP))
 
 
-def seal(keys: SealedColumns, text: str, place: Place = NAME) -> str:
+def seal(keys: SealedColumns, text: str, place: TextContext = NAME) -> str:
     return keys.seal(place, text, keys.current().sealing)
 
 
@@ -52,13 +52,13 @@ def test_what_is_sealed_opens_where_it_belongs(keys: SealedColumns, text: str) -
 @pytest.mark.parametrize(
     "other",
     [
-        Place("other", DOCUMENT, PersonalField.FILE_NAME),
-        Place("acme", UUID(int=1), PersonalField.FILE_NAME),
-        Place("acme", DOCUMENT, PersonalField.EMAIL),
-        Place("acme", DOCUMENT, PersonalField.NOTE),
+        TextContext("other", DOCUMENT, PersonalField.FILE_NAME),
+        TextContext("acme", UUID(int=1), PersonalField.FILE_NAME),
+        TextContext("acme", DOCUMENT, PersonalField.EMAIL),
+        TextContext("acme", DOCUMENT, PersonalField.NOTE),
     ],
 )
-def test_it_opens_nowhere_else(keys: SealedColumns, other: Place) -> None:
+def test_it_opens_nowhere_else(keys: SealedColumns, other: TextContext) -> None:
     sealed = seal(keys, "a.pdf")
     with pytest.raises(WrongKey):
         keys.open(other, sealed)

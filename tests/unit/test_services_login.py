@@ -8,8 +8,8 @@ import pytest
 
 from deploy.native import site
 from deploy.native.parts import vault
-from runtime.processes.health_ports import services_of
-from runtime.processes.local import Services
+from runtime.processes.health_ports import pipeline_processes_of
+from runtime.processes.local import PipelineProcesses
 from tests.support.settings import settings_of
 
 OPENS = {"api", "worker-integrity", "worker-renditions", "worker-archiving"}
@@ -32,8 +32,8 @@ def test_who_is_let_in(
     site.load_or_create("logins", "full")
     monkeypatch.setattr(vault, "hand_out", lambda _, name: tmp_path / name)
     settings = settings_of(stack_name="logins", keyring=keyring, signer=signer)
-    services = Services(settings)
-    for service in services_of(settings):
+    services = PipelineProcesses(settings)
+    for service in pipeline_processes_of(settings):
         environment = services._command(service).environment
         handed = environment.get("DPJ_VAULT_WRAPPED_SECRET_ID_FILE")
         assert handed == (str(tmp_path / service.name) if service.name in logged_in else None)

@@ -11,11 +11,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.errors import ClaimLost, DatabaseUnavailable
-from processors.documents.transitions import SharedCommit, nothing
+from processors.documents.transitions import NOTHING_TO_COMMIT, SharedCommit
 from processors.ports.work import Commit
-from streams.delivery import Claim
-from streams.shared_transaction import POLICY, Together
-from tests.support.fakes_streams import Bench, FakeDatabase, FakeInbox, an_event
+from streams.delivery import ClaimOutcome
+from streams.shared_transaction import POLICY, SharedTransaction
+from tests.support.fakes_streams import DeliveryBench, FakeDatabase, FakeInbox, an_event
 
 
 class CountedDatabase(FakeDatabase):
@@ -41,7 +41,7 @@ class Group:
     def __init__(self) -> None:
         self.inbox = FakeInbox()
         self.database = CountedDatabase(self.inbox)
-        self.together = Together(self.database, "c")
+        self.together = SharedTransaction(self.database, "c")
 
     async def claimed(self) -> tuple[UUID, UUID]:
         event, owner = uuid4(), uuid4()
@@ -155,13 +155,13 @@ async def test_who_comes_just_when_a_writer_ends_is_written(group: Group) -> Non
 
 @pytest.mark.parametrize("owes", [True, False])
 async def test_delivery_writes_shared_commits_together(owes: bool) -> None:
-    bench = Bench()
+    bench = DeliveryBench()
     database = CountedDatabase(bench.inbox)
-    bench.delivery._together = Together(database, "scripted")
+    bench.delivery._shared_transaction = SharedTransaction(database, "scripted")
     process = bench.processor.process
 
     async def shared(event: Any) -> Commit:
-        return SharedCommit(await process(event)) if owes else nothing
+        return SharedCommit(await process(event)) if owes else NOTHING_TO_COMMIT
 
     bench.processor.process = shared  # type: ignore[method-assign]
     events = [an_event(), an_event()]
@@ -178,7 +178,7 @@ async def test_delivery_writes_shared_commits_together(owes: bool) -> None:
 
 
 async def test_a_drained_lane_is_fetched_again_without_waiting_for_the_next_commit() -> None:
-    bench = Bench()
+    bench = DeliveryBench()
     for _ in range(4):
         bench.send(an_event())
     async with asyncio.timeout(5):
@@ -190,12 +190,12 @@ async def test_a_drained_lane_is_fetched_again_without_waiting_for_the_next_comm
 
 
 async def test_a_shared_commit_whose_claim_is_gone_is_tried_again() -> None:
-    bench = Bench()
+    bench = DeliveryBench()
     event = an_event()
 
     async def steal() -> None:
         bench.inbox.rows["scripted", event.event_id] = ("CLAIMED", uuid4())
-        bench.inbox.answers = [Claim.BUSY]
+        bench.inbox.answers = [ClaimOutcome.BUSY]
 
     process = bench.processor.process
     bench.processor.steps = [steal]

@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from deploy.native import certificates, site
 from deploy.native.certificates import Pair
-from deploy.native.site import Site
+from deploy.native.site import StackSite
 from tests.support.tls_handshakes import serving, shake_hands, trusting
 
 NAMES = ("api", "kafka")
@@ -28,19 +28,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def made(name: str = "mine", now: datetime | None = None) -> Site:
+def made(name: str = "mine", now: datetime | None = None) -> StackSite:
     here = site.load_or_create(name, "full")
     here.identity["tls"] = True
     certificates.ensure(here, NAMES, now)
     return here
 
 
-def server(here: Site, name: str = "kafka") -> ssl.SSLContext:
+def server(here: StackSite, name: str = "kafka") -> ssl.SSLContext:
     ours = certificates.pair(here, name)
     return serving(ours.certificate, ours.key)
 
 
-def contents(here: Site) -> dict[str, bytes]:
+def contents(here: StackSite) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((here.folder / "tls").iterdir())}
 
 

@@ -13,12 +13,12 @@ from deploy.native.errors import StackError
 from deploy.native.parts import ALL, of, redis
 from deploy.native.parts.kafka import _properties
 from deploy.native.parts.toxiproxy import NAME, UPSTREAMS, listening_port
-from deploy.native.site import Site
+from deploy.native.site import StackSite
 from deploy.native.stack import PORTS
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StackSite:
     monkeypatch.setenv("DPJ_HOME", str(tmp_path))
     made = site.load_or_create("mine", "full")
     made.identity["ports"] = {name: 20_000 + 100 * i for i, name in enumerate(PORTS)}
@@ -32,7 +32,7 @@ def test_no_profile_has_it() -> None:
     assert NAME in {part.name for part in of("full", (NAME,))}
 
 
-def test_every_other_server_has_a_line_of_its_own(here: Site) -> None:
+def test_every_other_server_has_a_line_of_its_own(here: StackSite) -> None:
     others = {part.port for part in of("full", ())} - {"mongo"}  # the cluster below FerretDB is FerretDB's business
     assert set(UPSTREAMS) == others
     addresses = {listening_port(here, name) for name in UPSTREAMS}
@@ -41,7 +41,7 @@ def test_every_other_server_has_a_line_of_its_own(here: Site) -> None:
     assert len(addresses) == len(UPSTREAMS)
 
 
-def test_kafka_tells_each_client_the_way_it_came(here: Site) -> None:
+def test_kafka_tells_each_client_the_way_it_came(here: StackSite) -> None:
     assert "PROXIED://" not in str(_properties(here)["advertised.listeners"])
     here.identity["extras"] = [NAME]
     told = str(_properties(here)["advertised.listeners"])
@@ -50,7 +50,7 @@ def test_kafka_tells_each_client_the_way_it_came(here: Site) -> None:
     assert f"PROXIED://{here.address('kafka_proxied')}" in str(_properties(here)["listeners"])
 
 
-def test_it_is_remembered_and_not_added_under_running_servers(here: Site) -> None:
+def test_it_is_remembered_and_not_added_under_running_servers(here: StackSite) -> None:
     with pytest.raises(StackError, match="bring it down first"):
         stack._add_extras(here, [NAME], ["kafka"])
     stack._add_extras(here, [NAME], [])
@@ -62,7 +62,7 @@ def test_it_is_remembered_and_not_added_under_running_servers(here: Site) -> Non
     assert again.extras == {NAME}
 
 
-def test_a_release_may_add_ports_to_a_stack_that_runs(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_may_add_ports_to_a_stack_that_runs(here: StackSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "free", lambda port: True)
     before = dict(here.ports)
     del here.identity["ports"]["kafka_proxied"], here.identity["ports"]["toxiproxy_listeners"]
@@ -78,7 +78,7 @@ def test_only_what_is_there_can_be_added() -> None:
     assert "toxiproxy" in refused.output
 
 
-def test_redis_is_told_to_keep_what_it_is_told(here: Site) -> None:
+def test_redis_is_told_to_keep_what_it_is_told(here: StackSite) -> None:
     part = redis.Redis()
     part.prepare(here)
     config = (here.folder / "config" / "redis.conf").read_text().splitlines()
@@ -88,7 +88,7 @@ def test_redis_is_told_to_keep_what_it_is_told(here: Site) -> None:
     assert here.secret("redis") not in " ".join(part.command(here).arguments)
 
 
-def test_only_a_stack_with_redis_keeps_revocations_there(here: Site) -> None:
+def test_only_a_stack_with_redis_keeps_revocations_there(here: StackSite) -> None:
     here.profile = "embedded"
     assert "DPJ_REDIS_URL" not in settings_file.values(here)
     here.identity["extras"] = [redis.NAME]
@@ -100,7 +100,7 @@ def test_only_a_stack_with_redis_keeps_revocations_there(here: Site) -> None:
     }
 
 
-def test_the_program_is_asked_for_where_it_is_needed(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_is_asked_for_where_it_is_needed(here: StackSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.native.prerequisites.shutil.which", lambda *_, **__: None)
     assert prerequisites.REDIS in redis.Redis().lacks(here)
     assert prerequisites.REDIS not in [item for part in of("full", ()) for item in part.lacks(here)]

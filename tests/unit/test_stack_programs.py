@@ -17,7 +17,7 @@ from deploy.native.parts.postgres import Postgres
 from deploy.native.parts.redis import Redis
 from deploy.native.programs import GO_WHEEL, JAVA_WHEEL, POSTGRES_WHEEL, Program
 from deploy.native.report import Silent
-from deploy.native.site import Site
+from deploy.native.site import StackSite
 from deploy.native.stack import _lacking
 
 DEBIANS = Program(Path("/usr/lib/postgresql/15/bin"), "15.13")
@@ -41,7 +41,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def here() -> Site:
+def here() -> StackSite:
     return site.load_or_create("mine", "embedded")
 
 
@@ -153,7 +153,7 @@ def test_wheels_are_taken_where_they_are_preferred(monkeypatch: pytest.MonkeyPat
         programs.java()
 
 
-def test_a_stack_with_tls_takes_the_systems_postgres_even_so(monkeypatch: pytest.MonkeyPatch, here: Site) -> None:
+def test_a_stack_with_tls_takes_the_systems_postgres_even_so(monkeypatch: pytest.MonkeyPatch, here: StackSite) -> None:
     monkeypatch.setenv("DPJ_STACK_PREFER", "wheels")
     monkeypatch.setattr(programs, "_system_postgres", lambda: (DEBIANS,))
     assert programs.postgres(tls=True) == DEBIANS
@@ -162,7 +162,7 @@ def test_a_stack_with_tls_takes_the_systems_postgres_even_so(monkeypatch: pytest
     assert Postgres().lacks(here) == [prerequisites.POSTGRES_TLS]
 
 
-def test_data_stay_with_the_version_that_made_them(monkeypatch: pytest.MonkeyPatch, here: Site) -> None:
+def test_data_stay_with_the_version_that_made_them(monkeypatch: pytest.MonkeyPatch, here: StackSite) -> None:
     part = Postgres()
     monkeypatch.setattr(postgres.os, "geteuid", lambda: 1000)
     cluster = part._cluster(here)
@@ -182,7 +182,7 @@ def test_data_stay_with_the_version_that_made_them(monkeypatch: pytest.MonkeyPat
     assert part.lacks(here) == []
 
 
-def here_with_ports(here: Site) -> Site:
+def here_with_ports(here: StackSite) -> StackSite:
     here.identity["ports"] = {"postgres": 20_000}
     return here
 
@@ -196,7 +196,7 @@ def here_with_ports(here: Site) -> Site:
     ],
 )
 def test_root_gives_the_server_an_account(
-    monkeypatch: pytest.MonkeyPatch, here: Site, accounts: list[str], owner: str | None, expected: str
+    monkeypatch: pytest.MonkeyPatch, here: StackSite, accounts: list[str], owner: str | None, expected: str
 ) -> None:
     entries = {
         name: postgres.pwd.struct_passwd((name, "x", 500 + i, 500, "", "/", "")) for i, name in enumerate(accounts)
@@ -215,7 +215,7 @@ def test_root_gives_the_server_an_account(
 
 
 @pytest.mark.usefixtures("bare")
-def test_all_that_is_missing_is_a_line_with_its_next_step(here: Site) -> None:
+def test_all_that_is_missing_is_a_line_with_its_next_step(here: StackSite) -> None:
     with pytest.raises(Missing) as error:
         prerequisites.ensure(lambda: _lacking(here, of("full", ("redis",))), Silent())
     first, *lines = str(error.value).splitlines()
@@ -229,7 +229,7 @@ def test_all_that_is_missing_is_a_line_with_its_next_step(here: Site) -> None:
         assert f"apt-get install {package}" in str(error.value)
 
 
-def test_nothing_is_missing_where_the_wheels_are_for(monkeypatch: pytest.MonkeyPatch, here: Site) -> None:
+def test_nothing_is_missing_where_the_wheels_are_for(monkeypatch: pytest.MonkeyPatch, here: StackSite) -> None:
     for name in ("_system_java", "_system_go"):
         monkeypatch.setattr(programs, name, lambda: None)
     monkeypatch.setattr(programs, "_system_postgres", lambda: ())
@@ -239,12 +239,14 @@ def test_nothing_is_missing_where_the_wheels_are_for(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.usefixtures("bare")
-def test_go_is_asked_for_only_if_something_is_to_be_built(monkeypatch: pytest.MonkeyPatch, here: Site) -> None:
+def test_go_is_asked_for_only_if_something_is_to_be_built(monkeypatch: pytest.MonkeyPatch, here: StackSite) -> None:
     monkeypatch.setattr(Recipe, "built", lambda self: True)
     assert prerequisites.GO not in _lacking(here, of("full", ()))
 
 
-def test_apt_installs_for_root_what_no_wheel_has_and_nothing_else(monkeypatch: pytest.MonkeyPatch, here: Site) -> None:
+def test_apt_installs_for_root_what_no_wheel_has_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, here: StackSite
+) -> None:
     installed: list[str] = []
     monkeypatch.setattr(prerequisites.os, "geteuid", lambda: 0)
     monkeypatch.setattr(
@@ -276,6 +278,6 @@ def test_what_was_just_installed_is_found(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("bare")
-def test_the_antivirus_is_needed_by_the_full_profile_alone(here: Site) -> None:
+def test_the_antivirus_is_needed_by_the_full_profile_alone(here: StackSite) -> None:
     assert prerequisites.CLAMD not in _lacking(here, of("embedded", ()))
     assert prerequisites.CLAMD in _lacking(here, of("full", ()))

@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 from deploy.native import settings_file, site, stack
 from deploy.native.errors import StackError
 from deploy.native.parts import of
-from deploy.native.site import Profile, Site
+from deploy.native.site import Profile, StackSite
 from deploy.native.stack import PORTS
 from runtime.config.settings import Settings
 
@@ -24,7 +24,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-def made(profile: Profile) -> Site:
+def made(profile: Profile) -> StackSite:
     here = site.load_or_create("mine", profile)
     here.identity["ports"] = {name: 20_000 + 100 * i for i, name in enumerate(PORTS)}
     here.identity["secrets"] |= {"vault_role_id": "role", "vault_secret_id": "secret"}

@@ -28,7 +28,7 @@ from deploy.native.parts.postgres import Postgres
 from deploy.native.parts.redis import Redis
 from deploy.native.parts.smtp import Smtp
 from deploy.native.parts.vault import Vault
-from deploy.native.site import Site
+from deploy.native.site import StackSite
 from deploy.native.stack import PORTS, _certify, _choose_tls
 from deploy.native.supervisor import Tracked
 from runtime.config.cleartext import in_clear
@@ -36,7 +36,7 @@ from runtime.config.settings import Settings
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StackSite:
     monkeypatch.setenv("DPJ_HOME", str(tmp_path / "it's a home"))  # with what addresses have to escape
     made = site.load_or_create("mine", "full")
     made.identity |= {"ports": {name: 20_000 + 100 * i for i, name in enumerate(PORTS)}, "tls": True}
@@ -47,7 +47,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return made
 
 
-def test_every_setting_is_one_of_the_pipelines(here: Site) -> None:
+def test_every_setting_is_one_of_the_pipelines(here: StackSite) -> None:
     written = dotenv_values(settings_file.write(here))
     assert written == settings_file.values(here)
     assert set(written) <= {f"DPJ_{name}".upper() for name in Settings.model_fields}
@@ -61,7 +61,7 @@ def test_every_setting_is_one_of_the_pipelines(here: Site) -> None:
     assert loaded.clamd_address.startswith("unix:/")
 
 
-def test_the_same_settings_with_other_hosts_would_do_in_production(here: Site) -> None:
+def test_the_same_settings_with_other_hosts_would_do_in_production(here: StackSite) -> None:
     """Nothing is protected only because it stays on this machine, but for clamd, which is reached over a socket."""
     settings_file.write(here)
     moved = {
@@ -72,13 +72,13 @@ def test_the_same_settings_with_other_hosts_would_do_in_production(here: Site) -
     assert in_clear(Settings(**changed, _env_file=None)) == []  # type-checked by pydantic
 
 
-def test_no_setting_holds_a_key_of_the_authority(here: Site) -> None:
+def test_no_setting_holds_a_key_of_the_authority(here: StackSite) -> None:
     text = settings_file.write(here).read_text()
     assert "PRIVATE KEY" not in text
     assert "tls-ca.key" not in text
 
 
-def test_the_vendors_clients_understand_their_addresses(here: Site) -> None:
+def test_the_vendors_clients_understand_their_addresses(here: StackSite) -> None:
     ca = str(certificates.authority_file(here))
     values = settings_file.values(here)
     mongo: Mapping[str, Any] = parse_uri(values["DPJ_MONGO_URL"])["options"]
@@ -99,7 +99,7 @@ def test_the_vendors_clients_understand_their_addresses(here: Site) -> None:
     assert len(parameters.ssl.get_ca_certs()) == 1
 
 
-def test_kafka_has_no_listener_without_tls(here: Site) -> None:
+def test_kafka_has_no_listener_without_tls(here: StackSite) -> None:
     here.identity["extras"] = ["toxiproxy"]
     told = {name: str(value) for name, value in _properties(here).items()}
     assert "PLAINTEXT" not in " ".join(told.values())
@@ -108,7 +108,7 @@ def test_kafka_has_no_listener_without_tls(here: Site) -> None:
 
 
 @pytest.mark.parametrize("part", [Kafka(), Ged(), MinIO(), Vault(), Smtp(), FerretDB(), Redis(), Postgres(), Clamd()])
-def test_without_tls_nothing_of_it_is_said(part: Any, here: Site) -> None:
+def test_without_tls_nothing_of_it_is_said(part: Any, here: StackSite) -> None:
     here.identity["tls"] = False
     text = " ".join([*settings_file.values(here).values(), *(str(value) for value in _properties(here).values())])
     if part.recipe is not None:
@@ -118,7 +118,7 @@ def test_without_tls_nothing_of_it_is_said(part: Any, here: Site) -> None:
     assert not re.search(r"\bSSL\b", text)  # as a word: secrets are random letters
 
 
-def test_a_running_stack_does_not_change_its_mind(here: Site) -> None:
+def test_a_running_stack_does_not_change_its_mind(here: StackSite) -> None:
     _choose_tls(here, ["kafka"], tls=None)
     _choose_tls(here, ["kafka"], tls=True)
     with pytest.raises(StackError, match="runs with TLS: bring it down first"):
@@ -133,7 +133,7 @@ def test_a_running_stack_does_not_change_its_mind(here: Site) -> None:
 
 
 def test_only_servers_that_run_with_a_replaced_certificate_are_started_again(
-    here: Site, monkeypatch: pytest.MonkeyPatch
+    here: StackSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began = {"kafka": 100.0, "registry": 200.0, "clamd": 100.0}
     monkeypatch.setattr(Tracked, "older_than", lambda process, moment: began[process.part] < moment)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from crypto.personal_data import PersonalDataKeys
 from crypto.subject_keys import SubjectKeys
 from domain.errors import WrongKey
-from domain.subjects import Field, Subject, SubjectKey
+from domain.subjects import SealedAuditField, Subject, SubjectKey
 
 SITE, OLDER = bytes(range(32)), b"o" * 32
 SUBJECT = Subject("acme", uuid4())
@@ -43,9 +43,9 @@ def prefixed(*texts: str) -> bytes:
 def test_what_is_sealed_opens(text: str) -> None:
     keys = site()
     wrapped = keys.new(SUBJECT)
-    sealed = keys.seal(wrapped, SUBJECT, {Field.IP: text})[Field.IP]
-    assert keys.unseal(wrapped, SUBJECT, Field.IP, sealed) == text
-    assert sealed != keys.seal(wrapped, SUBJECT, {Field.IP: text})[Field.IP]
+    sealed = keys.seal(wrapped, SUBJECT, {SealedAuditField.IP: text})[SealedAuditField.IP]
+    assert keys.unseal(wrapped, SUBJECT, SealedAuditField.IP, sealed) == text
+    assert sealed != keys.seal(wrapped, SUBJECT, {SealedAuditField.IP: text})[SealedAuditField.IP]
     assert keys.is_of_subject(sealed)
     assert not keys.is_of_subject(PersonalDataKeys([SITE], b"p" * 32).seal(text))
 
@@ -57,7 +57,9 @@ def test_the_published_forms() -> None:
     assert prefix == f"k1.{key_id(SITE)}"
     key = AESGCM(SITE).decrypt(nonce, body, prefixed(prefix, "acme", str(SUBJECT.id)))
     assert len(key) == 32
-    prefix, nonce, body = parts(keys.seal(wrapped, SUBJECT, {Field.USER_AGENT: "é"})[Field.USER_AGENT])
+    prefix, nonce, body = parts(
+        keys.seal(wrapped, SUBJECT, {SealedAuditField.USER_AGENT: "é"})[SealedAuditField.USER_AGENT]
+    )
     assert prefix == f"s1.{key_id(key)}"
     associated = prefixed(prefix, "acme", str(SUBJECT.id), "user_agent")
     assert AESGCM(key).decrypt(nonce, body, associated) == "é".encode()
@@ -66,13 +68,13 @@ def test_the_published_forms() -> None:
 def test_each_subject_has_a_key_of_its_own_and_each_field_its_place() -> None:
     keys, other = site(), Subject("acme", uuid4())
     wrapped, others = keys.new(SUBJECT), keys.new(other)
-    sealed = keys.seal(wrapped, SUBJECT, {Field.IP: "192.0.2.7"})[Field.IP]
+    sealed = keys.seal(wrapped, SUBJECT, {SealedAuditField.IP: "192.0.2.7"})[SealedAuditField.IP]
     for key, subject, field in (
-        (others, other, Field.IP),
-        (wrapped, other, Field.IP),
-        (wrapped, Subject("other", SUBJECT.id), Field.IP),
-        (wrapped, SUBJECT, Field.USER_AGENT),
-        (keys.new(SUBJECT), SUBJECT, Field.IP),
+        (others, other, SealedAuditField.IP),
+        (wrapped, other, SealedAuditField.IP),
+        (wrapped, Subject("other", SUBJECT.id), SealedAuditField.IP),
+        (wrapped, SUBJECT, SealedAuditField.USER_AGENT),
+        (keys.new(SUBJECT), SUBJECT, SealedAuditField.IP),
     ):
         with pytest.raises(WrongKey):
             keys.unseal(key, subject, field, sealed)
@@ -81,10 +83,10 @@ def test_each_subject_has_a_key_of_its_own_and_each_field_its_place() -> None:
 def test_every_altered_character_is_refused() -> None:
     keys = site()
     wrapped = keys.new(SUBJECT)
-    sealed = keys.seal(wrapped, SUBJECT, {Field.IP: "192.0.2.7"})[Field.IP]
+    sealed = keys.seal(wrapped, SUBJECT, {SealedAuditField.IP: "192.0.2.7"})[SealedAuditField.IP]
     for text, look in (
-        (sealed, lambda altered: keys.unseal(wrapped, SUBJECT, Field.IP, altered)),
-        (wrapped, lambda altered: keys.seal(altered, SUBJECT, {Field.IP: "x"})),
+        (sealed, lambda altered: keys.unseal(wrapped, SUBJECT, SealedAuditField.IP, altered)),
+        (wrapped, lambda altered: keys.seal(altered, SUBJECT, {SealedAuditField.IP: "x"})),
     ):
         for place in range(len(text) - 1):
             other = "A" if text[place] != "A" else "B"
@@ -97,12 +99,12 @@ def test_every_altered_character_is_refused() -> None:
 
 def test_the_sites_older_keys_still_open_and_one_that_is_gone_opens_nothing() -> None:
     wrapped = site().new(SUBJECT)
-    sealed = site().seal(wrapped, SUBJECT, {Field.IP: "x"})[Field.IP]
+    sealed = site().seal(wrapped, SUBJECT, {SealedAuditField.IP: "x"})[SealedAuditField.IP]
     rotated = site(OLDER, SITE)
-    assert rotated.unseal(wrapped, SUBJECT, Field.IP, sealed) == "x"
+    assert rotated.unseal(wrapped, SUBJECT, SealedAuditField.IP, sealed) == "x"
     assert parts(rotated.new(SUBJECT))[0] == f"k1.{key_id(OLDER)}"
     with pytest.raises(WrongKey):
-        site(OLDER).unseal(wrapped, SUBJECT, Field.IP, sealed)
+        site(OLDER).unseal(wrapped, SUBJECT, SealedAuditField.IP, sealed)
 
 
 def test_a_wrapped_key_fits_its_column_and_stands_in_no_repr() -> None:

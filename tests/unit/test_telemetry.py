@@ -9,13 +9,13 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
-from processors.resilience.circuit_breakers import State
-from runtime.observability.telemetry import REMEMBERED, CircuitMetrics, RepeatedLines, WatchdogMetrics, _SaidOnce
+from processors.resilience.circuit_breakers import CircuitState
+from runtime.observability.telemetry import REMEMBERED, CircuitMetrics, RepeatedLines, WatchdogMetrics, _RepeatedEvents
 
 
 def test_what_is_said_at_every_try_is_said_once_a_minute() -> None:
     now = [100.0]
-    once = _SaidOnce(lambda: now[0])
+    once = _RepeatedEvents(lambda: now[0])
 
     def says(event: str, **fields: str) -> bool:
         try:
@@ -70,7 +70,14 @@ def test_a_circuits_state_and_openings_are_metrics() -> None:
 
     metrics.known("ged")
     assert seen() == (0, 0)
-    states = [State.CLOSED, State.OPEN, State.HALF_OPEN, State.OPEN, State.HALF_OPEN, State.CLOSED]
+    states = [
+        CircuitState.CLOSED,
+        CircuitState.OPEN,
+        CircuitState.HALF_OPEN,
+        CircuitState.OPEN,
+        CircuitState.HALF_OPEN,
+        CircuitState.CLOSED,
+    ]
     values = []
     for previous, state in pairwise(states):
         metrics.changed("ged", state, previous)

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from domain.errors import ObjectStoreUnavailable
 from domain.objects import StoredObject
-from storage.clients.worker_threads import Threads, parts_of
+from storage.clients.worker_threads import ObjectStoreThreads, parts_of
 from tests.support.fakes_content import collect, cut, pieces
 from tests.support.waiting import until
 
@@ -65,8 +65,8 @@ class Counting:
 
 
 @pytest.fixture
-async def threads() -> AsyncIterator[Threads]:
-    made = Threads("test", 2, 5, bound=3)
+async def threads() -> AsyncIterator[ObjectStoreThreads]:
+    made = ObjectStoreThreads("test", 2, 5, bound=3)
     yield made
     await made.aclose()
 
@@ -83,7 +83,7 @@ async def test_parts_are_full_but_the_last(size: int, lengths: list[int], piece:
     assert b"".join(part for part, _ in parts) == content
 
 
-async def test_a_put_sends_its_parts_in_order(threads: Threads) -> None:
+async def test_a_put_sends_its_parts_in_order(threads: ObjectStoreThreads) -> None:
     written = Written()
     stored = await threads.write(written, pieces(b"0123456789", b"abc"), 5)
     assert written.parts == [b"01234", b"56789", b"abc"]
@@ -92,7 +92,7 @@ async def test_a_put_sends_its_parts_in_order(threads: Threads) -> None:
 
 
 @pytest.mark.parametrize("failing", ["add", "finish"])
-async def test_a_put_that_fails_is_undone(threads: Threads, failing: str) -> None:
+async def test_a_put_that_fails_is_undone(threads: ObjectStoreThreads, failing: str) -> None:
     written = Written()
     written.failures[failing] = ObjectStoreUnavailable("away")
     with pytest.raises(ObjectStoreUnavailable, match="away"):
@@ -101,7 +101,7 @@ async def test_a_put_that_fails_is_undone(threads: Threads, failing: str) -> Non
     assert written.calls.count("undo") == 1
 
 
-async def test_nothing_sent_nothing_undone(threads: Threads) -> None:
+async def test_nothing_sent_nothing_undone(threads: ObjectStoreThreads) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"x"
         raise ConnectionResetError
@@ -112,7 +112,7 @@ async def test_nothing_sent_nothing_undone(threads: Threads) -> None:
     assert written.calls == []
 
 
-async def test_the_put_s_error_is_told_when_the_undoing_fails_too(threads: Threads) -> None:
+async def test_the_put_s_error_is_told_when_the_undoing_fails_too(threads: ObjectStoreThreads) -> None:
     written = Written()
     written.failures = {"finish": ObjectStoreUnavailable("first"), "undo": ObjectStoreUnavailable("second")}
     with capture_logs() as logs, pytest.raises(ObjectStoreUnavailable, match="first"):
@@ -121,7 +121,7 @@ async def test_the_put_s_error_is_told_when_the_undoing_fails_too(threads: Threa
 
 
 async def test_a_put_that_is_stuck_ends_at_its_deadline_and_is_undone_later() -> None:
-    threads = Threads("test", 2, 0.3)  # waited for in real time: what is stuck is a thread
+    threads = ObjectStoreThreads("test", 2, 0.3)  # waited for in real time: what is stuck is a thread
     written = Written()
     written.gate = threading.Event()
     started = asyncio.get_running_loop().time()
@@ -134,7 +134,7 @@ async def test_a_put_that_is_stuck_ends_at_its_deadline_and_is_undone_later() ->
     assert written.calls == ["finish", "undo"]
 
 
-async def test_a_put_that_is_cancelled_waits_for_its_undoing(threads: Threads) -> None:
+async def test_a_put_that_is_cancelled_waits_for_its_undoing(threads: ObjectStoreThreads) -> None:
     written = Written()
     written.gate = threading.Event()
     putting = asyncio.create_task(threads.write(written, pieces(b"x"), 5))
@@ -148,7 +148,7 @@ async def test_a_put_that_is_cancelled_waits_for_its_undoing(threads: Threads) -
     assert written.calls == ["finish", "undo"]
 
 
-async def test_too_many_calls_are_refused_at_once(threads: Threads) -> None:
+async def test_too_many_calls_are_refused_at_once(threads: ObjectStoreThreads) -> None:
     gate = threading.Event()
     running = [asyncio.create_task(threads.run(gate.wait, 5)) for _ in range(3)]
     await asyncio.sleep(0)  # each has asked for its thread
@@ -159,7 +159,7 @@ async def test_too_many_calls_are_refused_at_once(threads: Threads) -> None:
     assert await threads.run(gate.is_set)
 
 
-async def test_a_call_left_by_its_caller_ends_unseen(threads: Threads) -> None:
+async def test_a_call_left_by_its_caller_ends_unseen(threads: ObjectStoreThreads) -> None:
     gate = threading.Event()
 
     begun = threading.Event()
@@ -178,13 +178,13 @@ async def test_a_call_left_by_its_caller_ends_unseen(threads: Threads) -> None:
     assert await threads.run(gate.is_set)
 
 
-async def test_a_reading_gives_its_pieces(threads: Threads) -> None:
+async def test_a_reading_gives_its_pieces(threads: ObjectStoreThreads) -> None:
     reading = Counting()
     assert await collect(threads.stream(reading)) == b"ac"
     assert not reading.closed.is_set()  # it closed itself, as the last piece says
 
 
-async def test_a_reading_that_is_left_is_closed(threads: Threads) -> None:
+async def test_a_reading_that_is_left_is_closed(threads: ObjectStoreThreads) -> None:
     reading = Counting()
     stream = threads.stream(reading)
     assert await anext(stream) == b"a"
@@ -192,7 +192,7 @@ async def test_a_reading_that_is_left_is_closed(threads: Threads) -> None:
     assert await asyncio.to_thread(reading.closed.wait, 5)
 
 
-async def test_a_reading_left_after_the_end_of_the_pool_is_fine(threads: Threads) -> None:
+async def test_a_reading_left_after_the_end_of_the_pool_is_fine(threads: ObjectStoreThreads) -> None:
     stream = threads.stream(Counting())
     await anext(stream)
     await threads.aclose()
@@ -226,7 +226,7 @@ async def endless(taken: list[int]) -> AsyncIterator[bytes]:
 
 
 async def test_parts_go_at_once_and_a_stalled_store_is_not_fed_on() -> None:
-    threads = Threads("test", 8, 5)
+    threads = ObjectStoreThreads("test", 8, 5)
     written, taken = Gated(), list[int]()
     putting = asyncio.create_task(threads.write(written, endless(taken), 5, at_once=3))
     # Three under way, one full, and one that shows it was not the last.
@@ -245,7 +245,7 @@ async def test_parts_go_at_once_and_a_stalled_store_is_not_fed_on() -> None:
 
 async def test_all_puts_together_share_what_goes_beyond_their_first_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("storage.clients.worker_threads.EXTRA_PARTS", 1)
-    threads = Threads("test", 8, 5)
+    threads = ObjectStoreThreads("test", 8, 5)
     several = [Gated() for _ in range(3)]
     putting = [asyncio.create_task(threads.write(one, endless([]), 5, at_once=3)) for one in several]
     await until(lambda: sum(one.under_way for one in several) == 4)
@@ -258,7 +258,7 @@ async def test_all_puts_together_share_what_goes_beyond_their_first_parts(monkey
 
 
 async def test_a_put_is_undone_after_all_its_parts_have_ended() -> None:
-    threads = Threads("test", 8, 5)
+    threads = ObjectStoreThreads("test", 8, 5)
     written = Gated()
     putting = asyncio.create_task(threads.write(written, endless([]), 5, at_once=2))
     await until(lambda: written.under_way == 2)
@@ -272,7 +272,7 @@ async def test_a_put_is_undone_after_all_its_parts_have_ended() -> None:
     await threads.aclose()
 
 
-async def test_one_piece_is_read_ahead(threads: Threads) -> None:
+async def test_one_piece_is_read_ahead(threads: ObjectStoreThreads) -> None:
     reading = Counting()
     stream = threads.stream(reading)
     assert await anext(stream) == b"a"

@@ -19,7 +19,7 @@ from deploy.native.certificates import Pair
 from domain.errors import GedUnavailable, RegistryUnavailable
 from runtime.cli.failures import describe
 from runtime.cli.main import main
-from runtime.config.certificate_errors import CertificateUnusable, distrust
+from runtime.config.certificate_errors import CertificateUnusable, certificate_error
 from runtime.config.transport import (
     ServerCertificate,
     client_tls,
@@ -30,7 +30,7 @@ from runtime.config.transport import (
 )
 from runtime.observability.dependencies import Dependencies
 from runtime.processes.serving import api_server
-from streams.librdkafka import note_tls
+from streams.librdkafka import log_tls_error
 from tests.support.settings import BASE, settings_of
 from tests.support.tls_handshakes import serving, shake_hands, trusting
 
@@ -217,16 +217,16 @@ async def test_a_new_certificate_is_taken_up_whole_or_not_at_all(
     assert certificate is not None
     both = (first_ca, second_ca)
     with capture_logs() as logs:
-        await certificate.look()
+        await certificate.refresh()
         assert logs == []
         place.key.write_bytes(second.key.read_bytes())  # whoever renews writes one file after the other
-        await certificate.look()
+        await certificate.refresh()
         assert shown(certificate, *both) == serial(first)
         place.certificate.unlink()
-        await certificate.look()
+        await certificate.refresh()
         assert shown(certificate, *both) == serial(first)
         place.certificate.write_bytes(second.certificate.read_bytes())
-        await certificate.look()
+        await certificate.refresh()
         assert shown(certificate, *both) == serial(second)
     assert [line["event"] for line in logs] == ["api_certificate_unusable"] * 2 + ["api_certificate_renewed"]
 
@@ -282,7 +282,7 @@ def unavailable(cause: OSError) -> RegistryUnavailable:
 
 def test_the_reason_is_found_behind_our_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = unavailable(refused(tmp_path, monkeypatch))
-    assert distrust(ours) == "unable to get local issuer certificate"
+    assert certificate_error(ours) == "unable to get local issuer certificate"
     told = describe(ours)
     assert told.code == "registry_unavailable"
     assert "certificate is refused: unable to get local issuer certificate" in told.message
@@ -298,13 +298,13 @@ def test_the_reason_is_found_behind_our_errors(tmp_path: Path, monkeypatch: pyte
     ],
 )
 def test_clients_that_pass_on_words_are_understood(text: str, reason: bool) -> None:
-    assert distrust(unavailable(OSError(text))) == ("certificate has expired" if reason else "")
+    assert certificate_error(unavailable(OSError(text))) == ("certificate has expired" if reason else "")
 
 
 def test_a_chain_that_bites_its_tail_comes_to_an_end() -> None:
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
-    assert distrust(first) == ""
+    assert certificate_error(first) == ""
 
 
 async def test_the_log_says_that_it_is_the_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,11 +316,11 @@ async def test_the_log_says_that_it_is_the_certificate(tmp_path: Path, monkeypat
     async def away() -> None:
         raise GedUnavailable
 
-    dependencies.need("registry", check)
-    dependencies.need("ged", away)
+    dependencies.add("registry", check)
+    dependencies.add("ged", away)
     with capture_logs() as logs:
         for name in ("registry", "ged"):
-            dependencies._note(name, *await dependencies._asked(name))
+            dependencies._note(name, *await dependencies._run_check(name))
     registry, ged = logs
     assert (registry["code"], registry["certificate"]) == (
         "registry_unavailable",
@@ -334,7 +334,7 @@ def test_what_librdkafka_says_of_tls_is_logged_without_addresses() -> None:
         "ssl://10.1.2.3:9093/bootstrap: SSL handshake failed: x.c:1889: certificate verify failed: broker certificate"
     )
     with capture_logs() as logs:
-        note_tls(KafkaError(KafkaError._SSL, text))
-        note_tls(KafkaError(KafkaError._TRANSPORT, "ssl://10.1.2.3:9093: Connection refused"))
+        log_tls_error(KafkaError(KafkaError._SSL, text))
+        log_tls_error(KafkaError(KafkaError._TRANSPORT, "ssl://10.1.2.3:9093: Connection refused"))
     assert logs == [{"event": "kafka_tls_failed", "log_level": "warning", "reason": "certificate verify failed"}]
     assert "10.1.2.3" not in json.dumps(logs)

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from antivirus.clamd import ClamdScanner
 from crypto.encoding import to_text
-from domain.antivirus import Finding
+from domain.antivirus import ScanResult
 from domain.documents import Language
 from domain.errors import AntivirusUnavailable, RendererUnavailable, Transient
 from domain.lifecycle import CHECKED, READABLE
@@ -23,8 +23,8 @@ from runtime.wiring.site import Site
 from runtime.wiring.untrusted_files import (
     ParserMetrics,
     ParsersUnconfined,
+    check_confinement,
     create_scanner,
-    look_at_parsers,
     operators_of,
 )
 from tests.support.builders import a_document
@@ -53,7 +53,7 @@ async def test_no_antivirus_is_said_aloud_and_passes_everything() -> None:
     with capture_logs() as logs:
         scanner = create_scanner(settings_of(), registry, unguarded)
     assert [(line["event"], line["log_level"]) for line in logs] == [("antivirus_off", "warning")]
-    assert (await scanner.scan(pieces(b"a", b"b"), a_document())).finding is Finding.NOT_SCANNED
+    assert (await scanner.scan(pieces(b"a", b"b"), a_document())).finding is ScanResult.NOT_SCANNED
     assert registry.get_sample_value("dpj_antivirus_enabled") == 0
     assert registry.get_sample_value("dpj_antivirus_verdicts_total", {"finding": "not_scanned"}) == 1
 
@@ -100,13 +100,13 @@ def test_operators_are_addresses_apart_by_commas(text: str, addresses: tuple[str
 async def test_a_demanded_filter_that_is_not_to_be_had_ends_the_worker() -> None:
     weak = Pool(Layer.LANDLOCK, Layer.NAMESPACES, starts=False)
     with pytest.raises(ParsersUnconfined):
-        await look_at_parsers(weak, settings_of(render_confinement="required"))
-    await look_at_parsers(weak, settings_of())
+        await check_confinement(weak, settings_of(render_confinement="required"))
+    await check_confinement(weak, settings_of())
 
 
 async def test_a_parser_that_does_not_start_for_another_reason_does_not() -> None:
     for pool in (Pool(starts=False, seen=False), Pool(*Layer, starts=False), Pool(*Layer)):
-        await look_at_parsers(pool, settings_of(render_confinement="required"))
+        await check_confinement(pool, settings_of(render_confinement="required"))
 
 
 def test_metrics_say_what_holds_now_and_what_was_lost() -> None:
@@ -120,5 +120,5 @@ def test_metrics_say_what_holds_now_and_what_was_lost() -> None:
     assert [holds(layer) for layer in Layer] == [0, 0, 0]
     pool.confinement = frozenset({Layer.SECCOMP})
     assert [holds(layer) for layer in Layer] == [float(layer is Layer.SECCOMP) for layer in Layer]
-    metrics.lost(NoThumbnail.FORBIDDEN_CALL)
+    metrics.count_lost(NoThumbnail.FORBIDDEN_CALL)
     assert registry.get_sample_value("dpj_parsers_lost_total", {"reason": "FORBIDDEN_CALL"}) == 1

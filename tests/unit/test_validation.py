@@ -11,14 +11,14 @@ from domain.events import DocumentRejected, DocumentUploaded, DocumentValidated
 from domain.lifecycle import Status
 from domain.refusals import DocumentNotFound, MetadataInvalid, TransitionRefused
 from processors.events.integrity import IntegrityProcessor
-from tests.support.fakes_intake import Bench
+from tests.support.fakes_intake import IntakeBench
 
 
-def validator(bench: Bench, **changes: str):
+def validator(bench: IntakeBench, **changes: str):
     return bench.caller(Role.VALIDATOR, **{"subject": "v1", **changes})
 
 
-async def test_validating_a_verified_document_takes_effect_at_once(bench: Bench) -> None:
+async def test_validating_a_verified_document_takes_effect_at_once(bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     decided = await bench.validation.validate(validator(bench), document.id, "  fine ")
     assert (decided.pending, decided.document.status) == (False, Status.VALIDATED)
@@ -34,7 +34,7 @@ async def test_validating_a_verified_document_takes_effect_at_once(bench: Bench)
     assert "fine" not in repr(bench.database.rows.outbox)
 
 
-async def test_rejecting_keeps_the_reason(bench: Bench) -> None:
+async def test_rejecting_keeps_the_reason(bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     decided = await bench.validation.reject(validator(bench), document.id, "unreadable")
     assert decided.document.status is Status.REJECTED
@@ -44,7 +44,7 @@ async def test_rejecting_keeps_the_reason(bench: Bench) -> None:
     assert isinstance(bench.events()[-1], DocumentRejected)
 
 
-async def test_a_decision_on_a_stored_document_waits_for_its_verification(bench: Bench) -> None:
+async def test_a_decision_on_a_stored_document_waits_for_its_verification(bench: IntakeBench) -> None:
     document = await bench.stored()
     decided = await bench.validation.validate(validator(bench), document.id, None)
     assert (decided.pending, decided.document.status) == (True, Status.STORED)
@@ -61,7 +61,7 @@ async def test_a_decision_on_a_stored_document_waits_for_its_verification(bench:
     assert row.validator_id == decided.document.pending_decision.actor
 
 
-async def test_the_same_decision_again_changes_nothing(bench: Bench) -> None:
+async def test_the_same_decision_again_changes_nothing(bench: IntakeBench) -> None:
     document = await bench.stored()
     await bench.validation.reject(validator(bench), document.id, "why")
     before = bench.database.rows
@@ -71,7 +71,7 @@ async def test_the_same_decision_again_changes_nothing(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("other", ["validate", "reason", "person"])
-async def test_a_different_decision_while_one_waits_is_refused(bench: Bench, other: str) -> None:
+async def test_a_different_decision_while_one_waits_is_refused(bench: IntakeBench, other: str) -> None:
     document = await bench.stored()
     await bench.validation.reject(validator(bench), document.id, "why")
     calls = {
@@ -84,7 +84,7 @@ async def test_a_different_decision_while_one_waits_is_refused(bench: Bench, oth
 
 
 @pytest.mark.parametrize("status", sorted(set(Status) - {Status.STORED, Status.VERIFIED}, key=lambda one: one.value))
-async def test_other_states_refuse(bench: Bench, status: Status) -> None:
+async def test_other_states_refuse(bench: IntakeBench, status: Status) -> None:
     document = await bench.stored(status)
     error = DocumentNotFound if status in {Status.PENDING, Status.ABANDONED} else TransitionRefused
     written = list(bench.database.rows.outbox)
@@ -95,7 +95,7 @@ async def test_other_states_refuse(bench: Bench, status: Status) -> None:
     assert bench.database.rows.outbox == written
 
 
-async def test_another_tenants_document_does_not_exist(bench: Bench) -> None:
+async def test_another_tenants_document_does_not_exist(bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     for caller in (validator(bench, tenant="other"), bench.caller(Role.VALIDATOR, Role.OPERATOR, tenant="other")):
         with pytest.raises(DocumentNotFound):
@@ -104,7 +104,7 @@ async def test_another_tenants_document_does_not_exist(bench: Bench) -> None:
         await bench.validation.validate(validator(bench), uuid4(), None)
 
 
-async def test_notes_are_bounded_and_reasons_are_not_blank(bench: Bench) -> None:
+async def test_notes_are_bounded_and_reasons_are_not_blank(bench: IntakeBench) -> None:
     document = await bench.stored(Status.VERIFIED)
     with pytest.raises(MetadataInvalid):
         await bench.validation.reject(validator(bench), document.id, " \n")

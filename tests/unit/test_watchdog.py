@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from domain.errors import BrokerUnavailable
 from operations.kafka.lag import PartitionLag
-from operations.kafka.watchdog import Place, Stall, StallDetector, Watchdog
+from operations.kafka.watchdog import PartitionKey, Stall, StallDetector, Watchdog
 from tests.support.builders import ManualSeconds
 
 
@@ -74,7 +74,7 @@ class Surroundings:
         self.said: Mapping[str, object] | None = {}
         self.asked: list[str] = []
         self.restarts: list[str] = []
-        self.alarms: dict[Place, bool] = {}
+        self.alarms: dict[PartitionKey, bool] = {}
         self.counted: list[str] = []
 
     async def measure(self) -> Sequence[PartitionLag]:
@@ -89,7 +89,7 @@ class Surroundings:
     async def restart(self, consumer: str) -> None:
         self.restarts.append(consumer)
 
-    def stalled(self, place: Place, *, stalled: bool) -> None:
+    def stalled(self, place: PartitionKey, *, stalled: bool) -> None:
         self.alarms[place] = stalled
 
     def restarted(self, consumer: str) -> None:
@@ -108,7 +108,7 @@ class Surroundings:
 
     async def look(self, watchdog: Watchdog, after: float = 0) -> None:
         self.clock.now += after
-        await watchdog.look()
+        await watchdog.check()
 
 
 @pytest.fixture

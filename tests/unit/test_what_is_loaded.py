@@ -30,11 +30,11 @@ PROCESSES = {
         (*NEVER, *KAFKA_STREAMS, *MAIL, *PARSERS, "confluent_kafka", "pymongo", "operations.kafka.lag"),
     ),
     "relay": (
-        "site.relay(), create_eraser(site), site.sweep(), site.housekeeping(), site.reconcile()",
+        "site.relay(), create_erasure_executor(site), site.sweep(), site.housekeeping(), site.reconcile()",
         (*NEVER, *KAFKA_STREAMS, *HTTP_FRAMEWORK, *MAIL, *PARSERS),
     ),
     "watchdog": (
-        "site, lag, Watchdog, Services",
+        "site, lag, Watchdog, PipelineProcesses",
         (*NEVER, *KAFKA_STREAMS, *HTTP_FRAMEWORK, *MAIL, *PARSERS, "asyncpg", "pymongo", "fastavro", "cryptography"),
     ),
     **{
@@ -56,10 +56,10 @@ PROCESSES = {
 #: As ``runtime.processes.run`` has it for each process.
 IMPORTS = {
     "api": "from ingest_api.app import create_app; from ingest_api.openapi import document_of; from runtime.wiring.http_api import api_dependencies; from runtime.processes.serving import api_server",
-    "relay": "from runtime.processes.erasure_jobs import create_eraser; from runtime.processes import reconcile_jobs",
+    "relay": "from runtime.processes.erasure_jobs import create_erasure_executor; from runtime.processes import reconcile_jobs",
     "watchdog": (
         "from operations.kafka import lag; from operations.kafka.watchdog import Watchdog;"
-        "from runtime.processes.local import Services"
+        "from runtime.processes.local import PipelineProcesses"
     ),
 }
 

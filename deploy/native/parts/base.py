@@ -12,7 +12,7 @@ from deploy.native.cache import Recipe
 from deploy.native.errors import PartFailed, StackError
 from deploy.native.prerequisites import Prerequisite
 from deploy.native.programs import Program
-from deploy.native.site import Profile, Site
+from deploy.native.site import Profile, StackSite
 from deploy.native.supervisor import Command, environment
 
 QUESTION_SECONDS = 5.0  # one readiness question; a server that needs longer is not ready
@@ -25,7 +25,7 @@ class NotReady(Exception):
 
 
 class Part(ABC):
-    """One server of the stack. Stateless: everything it knows of a stack comes with the ``Site``."""
+    """One server of the stack. Stateless: everything it knows of a stack comes with the ``StackSite``."""
 
     name: ClassVar[str]
     port: ClassVar[str]  # name of the port it is reached at
@@ -45,47 +45,47 @@ class Part(ABC):
             raise LookupError(self.name)
         return self.recipe.place()
 
-    def version(self, site: Site) -> str:
+    def version(self, site: StackSite) -> str:
         return self.recipe.version if self.recipe else ""
 
-    def programs(self, site: Site) -> tuple[Program | None, ...]:
+    def programs(self, site: StackSite) -> tuple[Program | None, ...]:
         """What it runs by, beside its recipe: of the system, or of a wheel. None for what can't be had (``lacks`` says so)."""
         return ()
 
-    def recipes(self, site: Site) -> tuple[Recipe, ...]:
+    def recipes(self, site: StackSite) -> tuple[Recipe, ...]:
         """What has to be in the cache before it starts."""
         own = (self.recipe,) if self.recipe else ()
         return (*own, *(program.recipe for program in self.programs(site) if program and program.recipe))
 
-    def lacks(self, site: Site) -> list[Prerequisite]:
+    def lacks(self, site: StackSite) -> list[Prerequisite]:
         """What the machine has not and no wheel brings."""
         if self.recipe and self.recipe.tool == "go" and not self.recipe.built() and programs.go() is None:
             return [prerequisites.GO]
         return []
 
-    def address(self, site: Site) -> str:
+    def address(self, site: StackSite) -> str:
         """As shown to the user."""
         return site.address(self.port)
 
-    def prepare(self, site: Site) -> None:  # noqa: B027 - most parts have nothing to prepare
+    def prepare(self, site: StackSite) -> None:  # noqa: B027 - most parts have nothing to prepare
         """Make data folders and configuration; leaves what is there."""
 
     @abstractmethod
-    def command(self, site: Site) -> Command:
+    def command(self, site: StackSite) -> Command:
         """How to start the server."""
 
     @abstractmethod
-    def ask(self, site: Site) -> None:
+    def ask(self, site: StackSite) -> None:
         """One real request. Raises NotReady."""
 
-    def set_up(self, site: Site) -> None:  # noqa: B027 - most parts have nothing to set up
+    def set_up(self, site: StackSite) -> None:  # noqa: B027 - most parts have nothing to set up
         """Databases, users, buckets, keys: what the running server must hold. Repeatable."""
 
-    def wipe(self, site: Site) -> None:  # noqa: B027 - data mostly lies in the stack's folder
+    def wipe(self, site: StackSite) -> None:  # noqa: B027 - data mostly lies in the stack's folder
         """Delete what lies outside the stack's folder."""
 
 
-def run_tool(site: Site, part: str, command: Command, seconds: float) -> None:
+def run_tool(site: StackSite, part: str, command: Command, seconds: float) -> None:
     """Run a part's own tool to its end. Raises PartFailed with the last lines it wrote."""
     program = Path(command.arguments[0]).name
     try:

@@ -23,7 +23,7 @@ from deploy.native.parts.base import FULL, QUESTION_SECONDS, NotReady, Part
 from deploy.native.ports import LOOPBACK
 from deploy.native.prerequisites import Prerequisite
 from deploy.native.programs import output
-from deploy.native.site import Profile, Site
+from deploy.native.site import Profile, StackSite
 from deploy.native.supervisor import Command
 
 NAME = "clamd"
@@ -40,20 +40,20 @@ class Clamd(Part):
     profiles: ClassVar[frozenset[Profile]] = FULL
     certified: ClassVar[bool] = False
 
-    def lacks(self, site: Site) -> list[Prerequisite]:
+    def lacks(self, site: StackSite) -> list[Prerequisite]:
         return [] if prerequisites.clamd() else [prerequisites.CLAMD]
 
-    def version(self, site: Site) -> str:
+    def version(self, site: StackSite) -> str:
         return _version()
 
-    def address(self, site: Site) -> str:
+    def address(self, site: StackSite) -> str:
         return "local socket" if site.tls else super().address(site)
 
-    def reached_at(self, site: Site) -> str:
+    def reached_at(self, site: StackSite) -> str:
         """For the application."""
         return f"unix:{self._socket(site)}" if site.tls else site.address(self.port)
 
-    def prepare(self, site: Site) -> None:
+    def prepare(self, site: StackSite) -> None:
         database = files.private_folder(site.data("clamd") / "signatures")
         test_file = eicar()
         digest = hashlib.md5(test_file, usedforsecurity=False).hexdigest()
@@ -63,10 +63,10 @@ class Clamd(Part):
         files.private_folder(self._scratch(site))
         files.write_private(self._config(site), "".join(f"{name} {value}\n" for name, value in self._settings(site)))
 
-    def command(self, site: Site) -> Command:
+    def command(self, site: StackSite) -> Command:
         return Command((_program(), f"--config-file={self._config(site)}"), {}, site.data("clamd"))
 
-    def ask(self, site: Site) -> None:
+    def ask(self, site: StackSite) -> None:
         try:
             with self._reached(site) as asked:
                 asked.sendall(b"zPING\0")
@@ -76,10 +76,10 @@ class Clamd(Part):
         if answer != b"PONG\0":
             raise NotReady("answers, but not as clamd does")
 
-    def wipe(self, site: Site) -> None:
+    def wipe(self, site: StackSite) -> None:
         shutil.rmtree(self._scratch(site), ignore_errors=True)
 
-    def _reached(self, site: Site) -> socket.socket:
+    def _reached(self, site: StackSite) -> socket.socket:
         if not site.tls:
             return socket.create_connection((LOOPBACK, site.ports[self.port]), timeout=QUESTION_SECONDS)
         line = socket.socket(socket.AF_UNIX)
@@ -91,7 +91,7 @@ class Clamd(Part):
             raise
         return line
 
-    def _settings(self, site: Site) -> list[tuple[str, str | int]]:
+    def _settings(self, site: StackSite) -> list[tuple[str, str | int]]:
         over_tcp: list[tuple[str, str | int]] = [("TCPAddr", LOOPBACK), ("TCPSocket", site.ports[self.port])]
         local: list[tuple[str, str | int]] = [("LocalSocket", str(self._socket(site))), ("LocalSocketMode", "600")]
         return [
@@ -114,14 +114,14 @@ class Clamd(Part):
             ("LogTime", "yes"),
         ]
 
-    def _config(self, site: Site) -> Path:
+    def _config(self, site: StackSite) -> Path:
         return site.folder / "config" / "clamd.conf"
 
-    def _socket(self, site: Site) -> Path:
+    def _socket(self, site: StackSite) -> Path:
         # Not below the stack's folder, whose name may be longer than the 107 bytes of a socket's (unix(7)).
         return self._scratch(site) / "clamd.sock"
 
-    def _scratch(self, site: Site) -> Path:
+    def _scratch(self, site: StackSite) -> Path:
         if os.access(IN_MEMORY, os.W_OK):
             return IN_MEMORY / f"dpj-{site.id}-clamd"
         return site.data("clamd") / "scratch"

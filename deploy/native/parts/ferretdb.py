@@ -16,7 +16,7 @@ from deploy.native import certificates
 from deploy.native.cache import Recipe
 from deploy.native.parts.base import FULL, QUESTION_SECONDS, NotReady, Part
 from deploy.native.parts.postgres import MongoPostgres
-from deploy.native.site import Profile, Site
+from deploy.native.site import Profile, StackSite
 from deploy.native.supervisor import Command
 
 
@@ -33,13 +33,13 @@ class FerretDB(Part):
     )
     needs: ClassVar[tuple[str, ...]] = (MongoPostgres.name,)
 
-    def url(self, site: Site) -> str:
+    def url(self, site: StackSite) -> str:
         """For the application. FerretDB hands user and password on to PostgreSQL: no client gets in without them."""
         user, password = MongoPostgres.role, site.secret(MongoPostgres.port)
         trust = f"&tls=true&tlsCAFile={quote(str(certificates.authority_file(site)))}" if site.tls else ""
         return f"mongodb://{user}:{password}@{site.address(self.port)}/?authMechanism=PLAIN{trust}"
 
-    def command(self, site: Site) -> Command:
+    def command(self, site: StackSite) -> Command:
         arguments, mode = ["-listen", site.address(self.port)], "disable"
         if site.tls:
             ours = certificates.pair(site, self.name)
@@ -50,7 +50,7 @@ class FerretDB(Part):
         environment = {"FERRETDB_POSTGRESQL_URL": database}
         return Command((str(self.built / "ferretdb"), *arguments), environment, site.data("ferretdb"))
 
-    def ask(self, site: Site) -> None:
+    def ask(self, site: StackSite) -> None:
         milliseconds = int(QUESTION_SECONDS * 1000)
         client: MongoClient[dict[str, Any]] = MongoClient(
             self.url(site),

@@ -19,7 +19,7 @@ from deploy.native.parts.base import NotReady, Part, java_program
 from deploy.native.ports import LOOPBACK
 from deploy.native.prerequisites import Prerequisite
 from deploy.native.programs import Program
-from deploy.native.site import Site
+from deploy.native.site import StackSite
 from deploy.native.supervisor import Command
 
 REPOSITORY = "A1"
@@ -32,22 +32,22 @@ class Ged(Part):
     recipe: ClassVar[Recipe | None] = Recipe("ged", "1.1.0", "jars", "maven/ged")
     patience: ClassVar[float] = 90.0
 
-    def programs(self, site: Site) -> tuple[Program | None, ...]:
+    def programs(self, site: StackSite) -> tuple[Program | None, ...]:
         return (programs.java(),)
 
-    def lacks(self, site: Site) -> list[Prerequisite]:
+    def lacks(self, site: StackSite) -> list[Prerequisite]:
         return [] if programs.java() else [prerequisites.JAVA]
 
-    def url(self, site: Site) -> str:
+    def url(self, site: StackSite) -> str:
         return f"{site.scheme}://{site.address('ged')}/cmis/browser"
 
-    def prepare(self, site: Site) -> None:
+    def prepare(self, site: StackSite) -> None:
         if site.tls:
             _prepare_tls(site)
         shutil.rmtree(site.data("ged"))  # temporary files of a former run; the documents were in memory
         files.private_folder(site.folder / "data" / "ged")
 
-    def command(self, site: Site) -> Command:
+    def command(self, site: StackSite) -> Command:
         folder = site.data("ged")
         # The heap holds every document; it grows only as they come. A 60 MB one needs 200 MB while it arrives.
         java = (
@@ -68,13 +68,13 @@ class Ged(Part):
         runner = ("-jar", str(self.built / "jetty-runner.jar"), *connector)
         return Command((*java, *quiet, *runner, "--path", "/cmis", str(self.built / "webapp")), {}, folder)
 
-    def ask(self, site: Site) -> None:
+    def ask(self, site: StackSite) -> None:
         repositories = http.get_json(self.url(site), certificates.trusting(site), auth=(USER, site.secret("ged")))
         if REPOSITORY not in repositories:
             raise NotReady(f"no repository {REPOSITORY}")
 
 
-def _prepare_tls(site: Site) -> None:
+def _prepare_tls(site: StackSite) -> None:
     """A key store as Java reads it, under a password that is good until the next start, and Jetty's only connector."""
     ours, password = certificates.pair(site, Ged.name), secrets.token_urlsafe(24)
     key = serialization.load_pem_private_key(ours.key.read_bytes(), None)

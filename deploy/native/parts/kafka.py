@@ -15,7 +15,7 @@ from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part, java_prog
 from deploy.native.ports import LOOPBACK
 from deploy.native.prerequisites import Prerequisite
 from deploy.native.programs import Program
-from deploy.native.site import Site
+from deploy.native.site import StackSite
 from deploy.native.supervisor import Command
 
 FORMAT_SECONDS = 60.0
@@ -29,13 +29,13 @@ class Kafka(Part):
     port: ClassVar[str] = "kafka"
     recipe: ClassVar[Recipe | None] = Recipe("kafka", "4.1.0", "jars", "maven/kafka")
 
-    def programs(self, site: Site) -> tuple[Program | None, ...]:
+    def programs(self, site: StackSite) -> tuple[Program | None, ...]:
         return (programs.java(),)
 
-    def lacks(self, site: Site) -> list[Prerequisite]:
+    def lacks(self, site: StackSite) -> list[Prerequisite]:
         return [] if programs.java() else [prerequisites.JAVA]
 
-    def prepare(self, site: Site) -> None:
+    def prepare(self, site: StackSite) -> None:
         config = site.folder / "config"
         if site.tls:
             ours = certificates.pair(site, self.name)
@@ -52,14 +52,14 @@ class Kafka(Part):
             command = Command((*java, "kafka.tools.StorageTool", "format", *options), {}, site.data("kafka"))
             run_tool(site, self.name, command, FORMAT_SECONDS)
 
-    def command(self, site: Site) -> Command:
+    def command(self, site: StackSite) -> Command:
         config = site.folder / "config"
         logging = f"-Dlog4j2.configurationFile={config / 'kafka-log4j2.properties'}"
         # No -Dcom.sun.management.*: a JMX agent would listen on every address of the machine.
         java = _java(self.built, "-Xms256m", "-Xmx512m", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", logging)
         return Command((*java, "kafka.Kafka", str(config / "kafka.properties")), {}, site.data("kafka"))
 
-    def ask(self, site: Site) -> None:
+    def ask(self, site: StackSite) -> None:
         silent: dict[str, str | int | float | bool] = {
             "bootstrap.servers": site.address("kafka"),
             "log_level": 0,
@@ -92,11 +92,11 @@ def _java(built: Path, *flags: str) -> list[str]:
     return [java_program(), "-XX:-UsePerfData", "-Djava.awt.headless=true", *flags, "-cp", f"{built / 'libs'}/*"]
 
 
-def _key_store(site: Site) -> Path:
+def _key_store(site: StackSite) -> Path:
     return site.folder / "config" / "kafka-keystore.pem"
 
 
-def _tls(site: Site) -> dict[str, str | int]:
+def _tls(site: StackSite) -> dict[str, str | int]:
     """Key and trust in PEM (KIP-651), for clients and for the broker's own way to its controller alike."""
     return {
         "ssl.keystore.type": "PEM",
@@ -108,7 +108,7 @@ def _tls(site: Site) -> dict[str, str | int]:
     }
 
 
-def _properties(site: Site) -> dict[str, str | int]:
+def _properties(site: StackSite) -> dict[str, str | int]:
     broker, controller = site.address("kafka"), site.address("kafka_controller")
     spoken = "SSL" if site.tls else "PLAINTEXT"  # the listener's name is its protocol's
     listeners, advertised = f"{spoken}://{broker},CONTROLLER://{controller}", f"{spoken}://{broker}"

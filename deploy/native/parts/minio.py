@@ -21,7 +21,7 @@ from deploy.native.cache import Recipe
 from deploy.native.errors import PartFailed
 from deploy.native.parts import http
 from deploy.native.parts.base import FULL, QUESTION_SECONDS, Part
-from deploy.native.site import Profile, Site
+from deploy.native.site import Profile, StackSite
 from deploy.native.supervisor import Command
 
 ADMIN = "dpj-admin"
@@ -39,13 +39,13 @@ class MinIO(Part):
     profiles: ClassVar[frozenset[Profile]] = FULL
     recipe: ClassVar[Recipe | None] = Recipe("minio", "2026-02-12", "go", "go/minio", "github.com/minio/minio")
 
-    def prepare(self, site: Site) -> None:
+    def prepare(self, site: StackSite) -> None:
         if site.tls:
             ours, folder = certificates.pair(site, self.name), files.private_folder(_certificates(site))
             files.write_private(folder / "public.crt", ours.certificate.read_bytes())
             files.write_private(folder / "private.key", ours.key.read_bytes())
 
-    def command(self, site: Site) -> Command:
+    def command(self, site: StackSite) -> Command:
         environment = {
             "MINIO_ROOT_USER": ADMIN,
             "MINIO_ROOT_PASSWORD": site.secret("minio_admin"),
@@ -57,10 +57,10 @@ class MinIO(Part):
         arguments = ("server", "--quiet", *tls, "--address", site.address("minio"), str(site.data("minio") / "drive"))
         return Command((str(self.built / "minio"), *arguments), environment, site.data("minio"))
 
-    def ask(self, site: Site) -> None:
+    def ask(self, site: StackSite) -> None:
         http.get_ok(f"{site.scheme}://{site.address('minio')}/minio/health/ready", certificates.trusting(site))
 
-    def set_up(self, site: Site) -> None:
+    def set_up(self, site: StackSite) -> None:
         pool = urllib3.PoolManager(timeout=QUESTION_SECONDS * 2, retries=False, ssl_context=certificates.trusting(site))
         try:
             admin = MinioAdmin(
@@ -93,11 +93,11 @@ class MinIO(Part):
             pool.clear()
 
 
-def _certificates(site: Site) -> Path:
+def _certificates(site: StackSite) -> Path:
     return site.folder / "config" / "minio-certs"
 
 
-def _lock(site: Site, pool: urllib3.PoolManager) -> None:
+def _lock(site: StackSite, pool: urllib3.PoolManager) -> None:
     """The bucket of checkpoints. What is in it stays, whoever asks: COMPLIANCE mode has no way out."""
     root = Minio(
         endpoint=site.address("minio"),

@@ -26,7 +26,7 @@ from deploy.native.parts.base import FULL, QUESTION_SECONDS, NotReady, Part, run
 from deploy.native.ports import LOOPBACK
 from deploy.native.prerequisites import Prerequisite
 from deploy.native.programs import Program
-from deploy.native.site import Profile, Site
+from deploy.native.site import Profile, StackSite
 from deploy.native.supervisor import Command
 
 INIT_SECONDS = 120.0
@@ -45,14 +45,14 @@ class Postgres(Part):
     role: ClassVar[str] = "dpj"
     connections: ClassVar[int] = 200
 
-    def version(self, site: Site) -> str:
+    def version(self, site: StackSite) -> str:
         found = self._program(site)
         return found.version if found else ""
 
-    def programs(self, site: Site) -> tuple[Program | None, ...]:
+    def programs(self, site: StackSite) -> tuple[Program | None, ...]:
         return (self._program(site),)
 
-    def lacks(self, site: Site) -> list[Prerequisite]:
+    def lacks(self, site: StackSite) -> list[Prerequisite]:
         major = self._major(site)
         if self._program(site):
             return []
@@ -60,7 +60,7 @@ class Postgres(Part):
             return [prerequisites.postgres_of(major, site.name)]
         return [prerequisites.POSTGRES_TLS if site.tls and programs.postgres() else prerequisites.POSTGRES]
 
-    def dsn(self, site: Site) -> str:
+    def dsn(self, site: StackSite) -> str:
         """For the application, with its password."""
         trust = ""
         if site.tls:
@@ -68,14 +68,14 @@ class Postgres(Part):
             trust = f"?sslmode=verify-full&sslrootcert={ca}&ssl_min_protocol_version=TLSv1.3"
         return f"postgresql://{self.role}:{site.secret(self.port)}@{site.address(self.port)}/{self.role}{trust}"
 
-    def prepare(self, site: Site) -> None:
+    def prepare(self, site: StackSite) -> None:
         cluster = self._cluster(site)
         if not (cluster / "PG_VERSION").exists():
             self._initialise(site, cluster)
         if site.tls:
             self._prepare_tls(site, cluster)
 
-    def _prepare_tls(self, site: Site, cluster: Path) -> None:
+    def _prepare_tls(self, site: StackSite, cluster: Path) -> None:
         """What the server reads is in the cluster's own folder: its account may enter no other of ours."""
         ours = certificates.pair(site, self.name)
         contents = {
@@ -88,7 +88,7 @@ class Postgres(Part):
             files.write_private(cluster / name, content)
             _give_away(cluster / name, site)
 
-    def _initialise(self, site: Site, cluster: Path) -> None:
+    def _initialise(self, site: StackSite, cluster: Path) -> None:
         # Built beside its place: an initdb that was interrupted must not count.
         unfinished = cluster.with_name(f"{cluster.name}.new")
         password = cluster.with_name(f"{cluster.name}.password")
@@ -104,7 +104,7 @@ class Postgres(Part):
             password.unlink(missing_ok=True)
         unfinished.rename(cluster)
 
-    def command(self, site: Site) -> Command:
+    def command(self, site: StackSite) -> Command:
         cluster = self._cluster(site)
         settings = {
             "listen_addresses": LOOPBACK,
@@ -134,13 +134,13 @@ class Postgres(Part):
             stop=signal.SIGINT,  # "fast": ends clients' sessions instead of waiting for them
         )
 
-    def ask(self, site: Site) -> None:
+    def ask(self, site: StackSite) -> None:
         try:
             asyncio.run(self._select_one(site))
         except (asyncpg.PostgresError, OSError, TimeoutError) as error:
             raise NotReady(type(error).__name__) from None
 
-    def set_up(self, site: Site) -> None:
+    def set_up(self, site: StackSite) -> None:
         try:
             asyncio.run(self._create(site))
         except (asyncpg.PostgresError, OSError, TimeoutError) as error:
@@ -148,11 +148,11 @@ class Postgres(Part):
                 self.name, f"its role and database can't be created ({type(error).__name__})", ""
             ) from None
 
-    def wipe(self, site: Site) -> None:
+    def wipe(self, site: StackSite) -> None:
         if os.geteuid() == 0:
             shutil.rmtree(OF_ROOT / site.id, ignore_errors=True)
 
-    async def _connect(self, site: Site, database: str) -> asyncpg.Connection[asyncpg.Record]:
+    async def _connect(self, site: StackSite, database: str) -> asyncpg.Connection[asyncpg.Record]:
         return await asyncpg.connect(
             host=LOOPBACK,
             port=site.ports[self.port],
@@ -164,14 +164,14 @@ class Postgres(Part):
             command_timeout=QUESTION_SECONDS * 6,
         )
 
-    async def _select_one(self, site: Site) -> None:
+    async def _select_one(self, site: StackSite) -> None:
         connection = await self._connect(site, "postgres")
         try:
             await connection.fetchval("SELECT 1")
         finally:
             await connection.close(timeout=QUESTION_SECONDS)
 
-    async def _create(self, site: Site) -> None:
+    async def _create(self, site: StackSite) -> None:
         connection = await self._connect(site, "postgres")
         try:
             verb = (
@@ -186,7 +186,7 @@ class Postgres(Part):
         finally:
             await connection.close(timeout=QUESTION_SECONDS)
 
-    def _cluster(self, site: Site) -> Path:
+    def _cluster(self, site: StackSite) -> Path:
         if os.geteuid() != 0:
             return site.data(self.port) / "cluster"
         OF_ROOT.mkdir(parents=True, exist_ok=True)
@@ -197,17 +197,17 @@ class Postgres(Part):
             _chown(folder, account)
         return folder / self.port
 
-    def _major(self, site: Site) -> int | None:
+    def _major(self, site: StackSite) -> int | None:
         """Of the data that are there; None if there are none."""
         try:
             return int((self._cluster(site) / "PG_VERSION").read_text("ascii"))
         except FileNotFoundError:
             return None
 
-    def _program(self, site: Site) -> Program | None:
+    def _program(self, site: StackSite) -> Program | None:
         return programs.postgres(self._major(site), tls=site.tls)
 
-    def _path(self, site: Site, name: str) -> str:
+    def _path(self, site: StackSite, name: str) -> str:
         found = self._program(site)
         if found is None:
             raise StackError("no PostgreSQL server")
@@ -224,7 +224,7 @@ class MongoPostgres(Postgres):
     connections: ClassVar[int] = 100
 
 
-def _account(site: Site) -> str | None:
+def _account(site: StackSite) -> str | None:
     """Whom the server runs as; None: as ourselves. Data that are there belong to whom they were made by."""
     if os.geteuid() != 0:
         return None
@@ -239,7 +239,7 @@ def _account(site: Site) -> str | None:
     return found
 
 
-def _give_away(path: Path, site: Site) -> None:
+def _give_away(path: Path, site: StackSite) -> None:
     account = _account(site)
     if account is not None:
         _chown(path, account)

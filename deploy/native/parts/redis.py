@@ -12,7 +12,7 @@ from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part, write_con
 from deploy.native.ports import LOOPBACK
 from deploy.native.prerequisites import Prerequisite
 from deploy.native.programs import output
-from deploy.native.site import Site
+from deploy.native.site import StackSite
 from deploy.native.supervisor import Command
 
 NAME = "redis"
@@ -24,20 +24,20 @@ class Redis(Part):
     port: ClassVar[str] = "redis"
     on_request: ClassVar[bool] = True
 
-    def lacks(self, site: Site) -> list[Prerequisite]:
+    def lacks(self, site: StackSite) -> list[Prerequisite]:
         return prerequisites.program(PROGRAM, prerequisites.REDIS)
 
-    def version(self, site: Site) -> str:
+    def version(self, site: StackSite) -> str:
         words = output(PROGRAM, "--version").split()
         return next((word.removeprefix("v=") for word in words if word.startswith("v=")), "")
 
-    def url(self, site: Site) -> str:
+    def url(self, site: StackSite) -> str:
         place = f":{site.secret('redis')}@{site.address(self.port)}/0"
         if not site.tls:
             return f"redis://{place}"
         return f"rediss://{place}?ssl_ca_certs={quote(str(certificates.authority_file(site)))}"
 
-    def prepare(self, site: Site) -> None:
+    def prepare(self, site: StackSite) -> None:
         write_config(
             site.folder / "config" / "redis.conf",
             {
@@ -53,7 +53,7 @@ class Redis(Part):
             between=" ",
         )
 
-    def _listening(self, site: Site) -> dict[str, str | int]:
+    def _listening(self, site: StackSite) -> dict[str, str | int]:
         if not site.tls:
             return {"port": site.ports[self.port]}
         ours = certificates.pair(site, self.name)
@@ -66,11 +66,11 @@ class Redis(Part):
             "tls-protocols": '"TLSv1.3"',
         }
 
-    def command(self, site: Site) -> Command:
+    def command(self, site: StackSite) -> Command:
         program = shutil.which(PROGRAM) or PROGRAM
         return Command((program, str(site.folder / "config" / "redis.conf")), {}, site.data(NAME))
 
-    def ask(self, site: Site) -> None:
+    def ask(self, site: StackSite) -> None:
         try:
             with self._reached(site) as line:
                 line.sendall(f"AUTH {site.secret('redis')}\r\nPING\r\n".encode())
@@ -85,7 +85,7 @@ class Redis(Part):
         if b"+PONG" not in answered:
             raise NotReady("answers something else than PONG")
 
-    def _reached(self, site: Site) -> socket.socket:
+    def _reached(self, site: StackSite) -> socket.socket:
         line = socket.create_connection((LOOPBACK, site.ports[self.port]), timeout=QUESTION_SECONDS)
         tls = certificates.trusting(site)
         try:

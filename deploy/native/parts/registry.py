@@ -8,7 +8,7 @@ from deploy.native import certificates
 from deploy.native.cache import Recipe
 from deploy.native.parts import http
 from deploy.native.parts.base import FULL, NotReady, Part
-from deploy.native.site import Profile, Site
+from deploy.native.site import Profile, StackSite
 from deploy.native.supervisor import Command
 
 
@@ -18,10 +18,10 @@ class Registry(Part):
     profiles: ClassVar[frozenset[Profile]] = FULL
     recipe: ClassVar[Recipe | None] = Recipe("registry", "1.8.0", "go", "go/registry")
 
-    def url(self, site: Site) -> str:
+    def url(self, site: StackSite) -> str:
         return f"{site.scheme}://{site.address('registry')}"
 
-    def command(self, site: Site) -> Command:
+    def command(self, site: StackSite) -> Command:
         data = site.data("registry")
         arguments = ["-listen", site.address("registry"), "-state", str(data / "state.json")]
         if site.tls:
@@ -29,6 +29,6 @@ class Registry(Part):
             arguments += ["-certificate", str(ours.certificate), "-key", str(ours.key)]
         return Command((str(self.built / "registry"), *arguments), {}, data)
 
-    def ask(self, site: Site) -> None:
+    def ask(self, site: StackSite) -> None:
         if not isinstance(http.get_json(f"{self.url(site)}/subjects", certificates.trusting(site)), list):
             raise NotReady("no list of subjects")

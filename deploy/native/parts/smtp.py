@@ -13,7 +13,7 @@ from deploy.native import certificates
 from deploy.native.files import CHECKOUT
 from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part
 from deploy.native.ports import LOOPBACK
-from deploy.native.site import Site
+from deploy.native.site import StackSite
 from deploy.native.supervisor import Command
 
 
@@ -21,13 +21,13 @@ class Smtp(Part):
     name: ClassVar[str] = "smtp"
     port: ClassVar[str] = "smtp"
 
-    def version(self, site: Site) -> str:
+    def version(self, site: StackSite) -> str:
         return version("aiosmtpd")
 
-    def maildir(self, site: Site) -> Path:
+    def maildir(self, site: StackSite) -> Path:
         return site.data("smtp") / "maildir"
 
-    def command(self, site: Site) -> Command:
+    def command(self, site: StackSite) -> Command:
         arguments = ["-m", "deploy.native.smtp_receiver", site.address("smtp"), str(self.maildir(site))]
         if site.tls:
             ours = certificates.pair(site, self.name)
@@ -35,7 +35,7 @@ class Smtp(Part):
         path = os.pathsep.join([str(CHECKOUT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(os.pathsep)
         return Command((sys.executable, *arguments), {"PYTHONPATH": path}, site.data("smtp"))
 
-    def ask(self, site: Site) -> None:
+    def ask(self, site: StackSite) -> None:
         try:
             with self._reached(site) as client:
                 code, _ = client.noop()
@@ -44,7 +44,7 @@ class Smtp(Part):
         if code != 250:  # RFC 5321: "requested mail action okay"
             raise NotReady(f"answers {code}")
 
-    def _reached(self, site: Site) -> smtplib.SMTP:
+    def _reached(self, site: StackSite) -> smtplib.SMTP:
         place, tls = (LOOPBACK, site.ports["smtp"], "localhost"), certificates.trusting(site)
         if tls is None:
             return smtplib.SMTP(*place, timeout=QUESTION_SECONDS)

@@ -15,7 +15,7 @@ from deploy.native.errors import PartFailed
 from deploy.native.parts import http
 from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part
 from deploy.native.ports import LOOPBACK
-from deploy.native.site import Site
+from deploy.native.site import StackSite
 from deploy.native.supervisor import Command
 
 NAME = "toxiproxy"
@@ -34,7 +34,7 @@ UPSTREAMS = {
 }
 
 
-def listening_port(site: Site, server: str) -> int:
+def listening_port(site: StackSite, server: str) -> int:
     """Where the proxy of ``server`` is reached."""
     return site.ports["toxiproxy_listeners"] + list(UPSTREAMS).index(server)
 
@@ -48,19 +48,19 @@ class Toxiproxy(Part):
         NAME, "2.5.0", "go", "go/toxiproxy", "github.com/Shopify/toxiproxy/v2/cmd/server"
     )
 
-    def url(self, site: Site) -> str:
+    def url(self, site: StackSite) -> str:
         """Of its HTTP API."""
         return f"http://{site.address(self.port)}"
 
-    def command(self, site: Site) -> Command:
+    def command(self, site: StackSite) -> Command:
         arguments = ("-host", LOOPBACK, "-port", str(site.ports[self.port]))
         return Command((str(self.built / NAME), *arguments), {"LOG_LEVEL": "warn"}, site.data(NAME))
 
-    def ask(self, site: Site) -> None:
+    def ask(self, site: StackSite) -> None:
         if not isinstance(http.get_json(f"{self.url(site)}/proxies"), dict):
             raise NotReady("no list of proxies")
 
-    def set_up(self, site: Site) -> None:
+    def set_up(self, site: StackSite) -> None:
         """One open proxy per server; what an earlier call or test had set is undone."""
         proxies = [
             {

@@ -15,7 +15,7 @@ from deploy.native.cache import Recipe
 from deploy.native.errors import PartFailed
 from deploy.native.parts import http
 from deploy.native.parts.base import FULL, QUESTION_SECONDS, Part
-from deploy.native.site import Profile, Site
+from deploy.native.site import Profile, StackSite
 from deploy.native.supervisor import Command
 
 ROLE = "dpj"
@@ -42,10 +42,10 @@ class Vault(Part):
     profiles: ClassVar[frozenset[Profile]] = FULL
     recipe: ClassVar[Recipe | None] = Recipe("vault", "1.19.0", "go", "go/vault")
 
-    def url(self, site: Site) -> str:
+    def url(self, site: StackSite) -> str:
         return f"{site.scheme}://{site.address('vault')}"
 
-    def command(self, site: Site) -> Command:
+    def command(self, site: StackSite) -> Command:
         data = site.data("vault")
         arguments = ["-listen", site.address("vault"), "-data", str(data)]
         if site.tls:
@@ -53,17 +53,17 @@ class Vault(Part):
             arguments += ["-certificate", str(ours.certificate), "-key", str(ours.key)]
         return Command((str(self.built / "vault"), *arguments), {}, data)
 
-    def ask(self, site: Site) -> None:
+    def ask(self, site: StackSite) -> None:
         http.get_json(f"{self.url(site)}/v1/sys/health", certificates.trusting(site), statuses=ANSWERS)
 
-    def set_up(self, site: Site) -> None:
+    def set_up(self, site: StackSite) -> None:
         try:
             with _session(site) as session:
                 self._set_up(site, session)
         except (VaultError, requests.RequestException) as error:
             raise PartFailed(self.name, f"it can't be set up ({type(error).__name__})", "") from None
 
-    def _set_up(self, site: Site, session: requests.Session) -> None:
+    def _set_up(self, site: StackSite, session: requests.Session) -> None:
         client = hvac.Client(url=self.url(site), session=session, timeout=QUESTION_SECONDS * 2)
         keys = self._unsealed(site, client)
         client.token = keys["root_token"]
@@ -87,7 +87,7 @@ class Vault(Part):
             files.write_json(operator_file(site), {"role_id": role_id, "secret_id": secret_id})
         self._prove(site, client)
 
-    def _unsealed(self, site: Site, client: hvac.Client) -> dict[str, str]:
+    def _unsealed(self, site: StackSite, client: hvac.Client) -> dict[str, str]:
         """Initialise at the first start, unseal at every one. The unseal key never leaves this file."""
         file = site.folder / "keys" / "vault.json"
         if not client.sys.is_initialized():
@@ -101,19 +101,19 @@ class Vault(Part):
             client.sys.submit_unseal_key(keys["unseal_key"])
         return keys
 
-    def _prove(self, site: Site, client: hvac.Client) -> None:
+    def _prove(self, site: StackSite, client: hvac.Client) -> None:
         """Log in as the pipeline does."""
         client.auth.approle.login(site.secret("vault_role_id"), site.secret("vault_secret_id"), use_token=True)
         client.auth.token.lookup_self()
         client.auth.token.revoke_self()
 
 
-def operator_file(site: Site) -> Path:
+def operator_file(site: StackSite) -> Path:
     """The operators' role id and secret id, which no process of the pipeline reads."""
     return site.folder / "keys" / "vault-operator.json"
 
 
-def hand_out(site: Site, process: str) -> Path:
+def hand_out(site: StackSite, process: str) -> Path:
     """A file with a response-wrapped secret id of the pipeline's role, for the one start of ``process`` that is to come.
 
     Issued under the issuer's policy, which allows nothing else. Raises PartFailed if Vault does not serve.
@@ -133,7 +133,7 @@ def hand_out(site: Site, process: str) -> Path:
     return path
 
 
-def _session(site: Site) -> requests.Session:
+def _session(site: StackSite) -> requests.Session:
     session = requests.Session()
     session.trust_env = False
     if site.tls:

@@ -53,8 +53,8 @@ class PostgresAuditChains:
         )
 
 
-class PostgresAuditWaiting:
-    """See ``processors.audit.chaining.WaitingLines``. Every method raises DatabaseUnavailable."""
+class PostgresUnchainedLines:
+    """See ``processors.audit.chaining.UnchainedLines``. Every method raises DatabaseUnavailable."""
 
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres
@@ -174,8 +174,8 @@ def _line_of_bytes(kept: bytes) -> AuditRecorded:
     )
 
 
-class PostgresAuditPending:
-    """See ``processors.audit.chaining.PendingEntries``. Every method raises DatabaseUnavailable."""
+class PostgresUnflushedEntries:
+    """See ``processors.audit.chaining.UnflushedEntries``. Every method raises DatabaseUnavailable."""
 
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres

@@ -13,7 +13,7 @@ from domain.audit_chain import ChainEntry, genesis
 from domain.checkpoints import AuditTree, Checkpoint, SignedCheckpoint, checkpoint_of, next_checkpoint
 from domain.errors import CheckpointConflict, DocumentBusy
 from domain.merkle import RightEdge, TileId, grown, leaf_hash, proof_tiles, split, unfinished_tiles
-from domain.receipts import Archiving, Inclusion, archiving_of
+from domain.receipts import ArchivingEntry, InclusionProof, archiving_entry_of
 from storage.postgres.connections import Connections
 
 #: Rows of leaves read at once; a checkpoint takes rows until it has LEAVES, so that its memory and its time are bounded.
@@ -26,9 +26,9 @@ def leaves_of(entries: Sequence[ChainEntry]) -> bytes:
     return b"".join(leaf_hash(entry.body) for entry in entries)
 
 
-def archivings_of(entries: Sequence[ChainEntry]) -> list[Archiving]:
+def archivings_of(entries: Sequence[ChainEntry]) -> list[ArchivingEntry]:
     """What receipts will be about."""
-    return [found for entry in entries if (found := archiving_of(entry)) is not None]
+    return [found for entry in entries if (found := archiving_entry_of(entry)) is not None]
 
 
 class PostgresAuditTrees:
@@ -98,7 +98,7 @@ class PostgresAuditTrees:
                 [one.entry for one in archivings],
             )
 
-    async def fix(self, tenant: str, size: int, at: datetime) -> Checkpoint | None:
+    async def record_next(self, tenant: str, size: int, at: datetime) -> Checkpoint | None:
         """Add the leaves that follow ``size`` and put the checkpoint over them on record, in one transaction: from then on that size
         has this checkpoint and no other. None if no leaf follows.
 
@@ -124,7 +124,7 @@ class PostgresAuditTrees:
             await _record(connection, made, b"".join(tree.edge.hashes), last_hash)
         return made
 
-    async def finish(self, signed: SignedCheckpoint) -> None:
+    async def record_signed(self, signed: SignedCheckpoint) -> None:
         """The checkpoint store has it."""
         made = signed.checkpoint
         async with self._postgres.connection() as connection:
@@ -156,23 +156,23 @@ class PostgresAuditTrees:
         return found
 
 
-class PostgresInclusions:
-    """See ``processors.audit.receipts.Inclusions``. Every method raises DatabaseUnavailable."""
+class PostgresInclusionProofs:
+    """See ``processors.audit.receipts.InclusionProofs``. Every method raises DatabaseUnavailable."""
 
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres
 
-    async def archiving(self, document_id: UUID) -> Archiving | None:
+    async def archiving(self, document_id: UUID) -> ArchivingEntry | None:
         """The entry that archived the document; None while it has no place in the chain."""
         async with self._postgres.connection() as connection:
             row = await connection.fetchrow(
                 "SELECT tenant, seq, entry FROM audit_archivings WHERE document_id = $1", document_id
             )
-        return row and Archiving(
+        return row and ArchivingEntry(
             document_id=document_id, tenant=row["tenant"], seq=row["seq"], entry=bytes(row["entry"])
         )
 
-    async def inclusion(self, archiving: Archiving) -> Inclusion | None:
+    async def inclusion(self, archiving: ArchivingEntry) -> InclusionProof | None:
         """In the first signed checkpoint that covers the entry; None while there is none. Reads a few tiles, however long the chain.
 
         Raises CheckpointConflict if checkpoint or tiles are not what was written.
@@ -191,7 +191,7 @@ class PostgresInclusions:
             signed = _signed(row)
             needed = proof_tiles(archiving.seq - 1, signed.checkpoint.size)
             tiles = await _tiles(connection, archiving.tenant, needed)
-        return Inclusion.of_tiles(archiving, signed, tiles)
+        return InclusionProof.of_tiles(archiving, signed, tiles)
 
 
 async def _tree(connection: Any, tenant: str) -> AuditTree:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from domain.dead_letters import HeldEvent, Holding, Mark, Place
+from domain.dead_letters import HeldEvent, HeldEventStatus, OperatorMark, RecordPosition
 from storage.postgres.connections import Connections
 from storage.postgres.delivery.inbox import column_text
 
@@ -22,7 +22,7 @@ class PostgresDeadLetterMarks:
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self._connection = connection
 
-    async def mark(self, place: Place, act: str, actor: str, reason: str | None) -> bool:
+    async def mark(self, place: RecordPosition, act: str, actor: str, reason: str | None) -> bool:
         # Waits for another operator's transaction on the same letter, and then finds its mark.
         marked = await self._connection.fetchval(
             """
@@ -40,8 +40,8 @@ class PostgresDeadLetterMarks:
         return bool(marked)
 
 
-class PostgresHeldOrders:
-    """See ``processors.ports.operators.HeldOrders``."""
+class PostgresGiveUpOrders:
+    """See ``processors.ports.operators.GiveUpOrders``."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self._connection = connection
@@ -65,13 +65,13 @@ class PostgresHeldOrders:
         )
 
 
-class PostgresOperations:
+class PostgresOperatorQueries:
     """What operators ask, outside transactions. Raises DatabaseUnavailable."""
 
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres
 
-    async def marks(self, places: Sequence[Place]) -> Mapping[Place, Mark]:
+    async def marks(self, places: Sequence[RecordPosition]) -> Mapping[RecordPosition, OperatorMark]:
         """Of these letters, those that have a mark."""
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(
@@ -87,13 +87,13 @@ class PostgresOperations:
                 [place.written_ms for place in places],
             )
         return {
-            Place(row["topic"], row["partition"], row["offset"], row["written_ms"]): Mark(
+            RecordPosition(row["topic"], row["partition"], row["offset"], row["written_ms"]): OperatorMark(
                 row["act"], row["actor"], row["reason"], row["marked_at"]
             )
             for row in rows
         }
 
-    async def held(self, limit: int) -> Sequence[Holding]:
+    async def held(self, limit: int) -> Sequence[HeldEventStatus]:
         """What workers hold now, longest held first."""
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(
@@ -108,7 +108,7 @@ class PostgresOperations:
                 limit,
             )
         return [
-            Holding(
+            HeldEventStatus(
                 event=_event(row),
                 since=row["held_since"],
                 noted_at=row["noted_at"],
@@ -119,7 +119,7 @@ class PostgresOperations:
         ]
 
 
-class PostgresHeld:
+class PostgresHeldEventList:
     """See ``streams.delivery.Held``. Raises DatabaseUnavailable."""
 
     def __init__(self, postgres: Connections) -> None:

@@ -13,14 +13,14 @@ from uuid import UUID
 import asyncpg
 
 from domain.errors import ClaimLost, DPJError
-from domain.shared.micro_batcher import BatchPolicy, MicroBatcher, Waiting
+from domain.shared.micro_batcher import BatchItem, BatchPolicy, MicroBatcher
 from storage.postgres.connections import Connections
 
 MAX_DOCUMENT_KEY: Final = 128
 #: One statement at a time, with so many claims at most.
 ROUNDS: Final = BatchPolicy(size=256)
 
-_Place = tuple[str, UUID, UUID]
+_ClaimKey = tuple[str, UUID, UUID]
 
 
 class ClaimResult(Enum):
@@ -76,7 +76,7 @@ class PostgresInboxMarks:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _RequestedClaim:
     """A claim that is asked for."""
 
     consumer: str
@@ -86,7 +86,7 @@ class _Wanted:
     lease_seconds: float
 
     @property
-    def place(self) -> _Place:
+    def key(self) -> _ClaimKey:
         return self.consumer, self.event_id, self.owner
 
 
@@ -99,23 +99,23 @@ class PostgresInbox:
 
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres
-        self._batcher: MicroBatcher[_Wanted, ClaimResult | None] = MicroBatcher(self._claim_batch, ROUNDS)
+        self._batcher: MicroBatcher[_RequestedClaim, ClaimResult | None] = MicroBatcher(self._claim_batch, ROUNDS)
 
     async def claim(
         self, consumer: str, event_id: UUID, document_key: str, owner: UUID, lease_seconds: float
     ) -> ClaimResult:
-        wanted = _Wanted(consumer, event_id, column_text(document_key), owner, lease_seconds)
-        return await self._batcher.submit(wanted) or await self._claim_alone(wanted)
+        wanted = _RequestedClaim(consumer, event_id, column_text(document_key), owner, lease_seconds)
+        return await self._batcher.submit(wanted) or await self._claim_single(wanted)
 
-    async def _claim_batch(self, batch: Sequence[Waiting[_Wanted, ClaimResult | None]]) -> None:
-        answers = await self._claim_together([waiting.item for waiting in batch])
+    async def _claim_batch(self, batch: Sequence[BatchItem[_RequestedClaim, ClaimResult | None]]) -> None:
+        answers = await self._claim_free([waiting.item for waiting in batch])
         for waiting in batch:
             if waiting.is_over:
-                await self._give_back(waiting.item)
+                await self._release_unwanted(waiting.item)
             else:
-                waiting.answer(answers.get(waiting.item.place))
+                waiting.answer(answers.get(waiting.item.key))
 
-    async def _claim_together(self, batch: Sequence[_Wanted]) -> dict[_Place, ClaimResult]:
+    async def _claim_free(self, batch: Sequence[_RequestedClaim]) -> dict[_ClaimKey, ClaimResult]:
         """Claim what is free, say what is done already; answers by place, none where something stands in the way."""
         # One of each document, and in one order for all workers: a statement that holds a document's row and then waits
         # for another claim's event of that document would stand in a ring with it.
@@ -150,11 +150,11 @@ class PostgresInbox:
             )
         done = {(row["consumer"], row["event_id"]) for row in rows}
         for wanted in batch:
-            if wanted.place not in answers and (wanted.consumer, wanted.event_id) in done:
-                answers[wanted.place] = ClaimResult.DONE
+            if wanted.key not in answers and (wanted.consumer, wanted.event_id) in done:
+                answers[wanted.key] = ClaimResult.DONE
         return answers
 
-    async def _claim_alone(self, wanted: _Wanted) -> ClaimResult:
+    async def _claim_single(self, wanted: _RequestedClaim) -> ClaimResult:
         claim = (wanted.consumer, wanted.event_id, wanted.document_key, wanted.owner, wanted.lease_seconds)
         async with self._postgres.connection() as connection:
             state = await self._take(connection, *claim)
@@ -164,7 +164,7 @@ class PostgresInbox:
             return ClaimResult.ACQUIRED
         return ClaimResult.BUSY if state is None else ClaimResult.DONE
 
-    async def _give_back(self, wanted: _Wanted) -> None:
+    async def _release_unwanted(self, wanted: _RequestedClaim) -> None:
         """Who asked was cancelled meanwhile: what was claimed for them need not wait for its lease to end; best effort."""
         with suppress(DPJError):
             await self.release(wanted.consumer, wanted.event_id, wanted.owner)

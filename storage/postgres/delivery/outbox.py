@@ -143,7 +143,7 @@ class PostgresOutbox:
 
 
 @dataclass(frozen=True, slots=True)
-class OutboxRow:
+class PostgresOutboxRow:
     """See ``streams.outbox_relay.OutboxRow``."""
 
     id: int
@@ -187,7 +187,7 @@ class PostgresOutboxReader:
 
     async def fetch_unpublished(
         self, limit: int, max_bytes: int = 4 << 20, known: Collection[int] = (), away: Collection[str] = ()
-    ) -> Sequence[OutboxRow]:
+    ) -> Sequence[PostgresOutboxRow]:
         """The oldest rows to publish but those ``known`` and those of topics ``away``, with what follows them of their documents:
         at most ``limit``, and no more once ``max_bytes`` are passed."""
         self._woken.clear()
@@ -196,7 +196,7 @@ class PostgresOutboxReader:
                 rows = await self._connection.fetch(_OTHER_TOPICS, limit, max_bytes, list(known), list(away))
             else:
                 rows = await self._connection.fetch(_ALL_TOPICS, limit, max_bytes, list(known))
-        return [OutboxRow(**dict(row)) for row in rows]
+        return [PostgresOutboxRow(**dict(row)) for row in rows]
 
     async def mark_published(self, ids: Sequence[int]) -> None:
         with translated():

@@ -49,7 +49,7 @@ class PostgresRefusedRows:
         return None if row is None else _row(row)
 
 
-class PostgresRefusals:
+class PostgresRefusedRowQueries:
     """What operators ask, outside transactions. Raises DatabaseUnavailable."""
 
     def __init__(self, postgres: Connections) -> None:

@@ -1,4 +1,4 @@
-"""The keys that a keyring must open to vouch for itself: one for each version of a key-encryption key."""
+"""Canaries: wrapped keys that a keyring must open, one for each version of a key-encryption key."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from domain.key_encryption_keys import Canary
 from domain.keys import WrappedKey
 from storage.postgres.connections import Connections
-from storage.postgres.keys.wrapped_keys import retired_is_told
+from storage.postgres.keys.wrapped_keys import translated_retirement
 
 
 class PostgresCanaries:
-    """See ``processors.resilience.canary_keyring.Canaries`` and ``processors.operators.keys.KeptCanaries``."""
+    """See ``processors.resilience.canary_keyring.Canaries`` and ``processors.operators.keys.MovableCanaries``."""
 
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres
@@ -30,9 +30,9 @@ class PostgresCanaries:
             )
         return None if row is None else _canary(row)
 
-    async def keep(self, canary: Canary) -> Canary:
+    async def put_if_absent(self, canary: Canary) -> Canary:
         wrapped = canary.wrapped
-        with retired_is_told():
+        with translated_retirement():
             async with self._postgres.connection() as connection:
                 await connection.execute(
                     """
@@ -47,7 +47,7 @@ class PostgresCanaries:
                 )
         return await self.find(wrapped) or canary
 
-    async def some(self, limit: int) -> Sequence[Canary]:
+    async def sample(self, limit: int) -> Sequence[Canary]:
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(
                 """
@@ -70,7 +70,7 @@ class PostgresCanaries:
         return [_canary(row) for row in rows]
 
     async def move(self, old: Canary, new: Canary) -> None:
-        await self.keep(new)
+        await self.put_if_absent(new)
         async with self._postgres.connection() as connection:
             await connection.execute(
                 "DELETE FROM keyring_canaries WHERE scheme = $1 AND key_name = $2 AND key_version = $3 AND ciphertext = $4",

@@ -11,11 +11,11 @@ from uuid import UUID
 import asyncpg
 
 from domain.documents import Document
-from domain.personal_texts import AnswerPlace, ColumnUse, KeptTexts
+from domain.personal_texts import AnswerCursor, ColumnUse, StoredTexts
 from domain.refusals import PersonalKeyInUse
 from storage.postgres.connections import Connections
 from storage.postgres.documents import document_columns, document_of
-from storage.postgres.keys.wrapped_keys import LOCK_MILLISECONDS, retired_is_told
+from storage.postgres.keys.wrapped_keys import LOCK_MILLISECONDS, translated_retirement
 
 #: What resealing writes, with the types that PostgreSQL is told.
 _TYPES: Final = {
@@ -39,7 +39,7 @@ _ANSWERED: Final = ("file_name", "tags", "metadata")
 
 
 class PostgresPersonalColumns:
-    """See ``processors.operators.personal_text_keys.KeptColumns``."""
+    """See ``processors.operators.personal_text_keys.SealedColumnRows``."""
 
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres
@@ -54,7 +54,7 @@ class PostgresPersonalColumns:
             )
         return [ColumnUse(row["cle_personnelle"], row["cle_index"], row["lignes"]) for row in rows]
 
-    async def page(self, use: ColumnUse, after: UUID | None, limit: int) -> Sequence[KeptTexts]:
+    async def page(self, use: ColumnUse, after: UUID | None, limit: int) -> Sequence[StoredTexts]:
         values: list[Any] = [after or UUID(int=0), limit]
         conditions = [_HAS_TEXTS, "id > $1"]
         for column, value in (("cle_personnelle", use.key), ("cle_index", use.lookup)):
@@ -69,9 +69,9 @@ class PostgresPersonalColumns:
         )
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(query, *values)
-        return [KeptTexts(document_of(row), row["ecrite"]) for row in rows]
+        return [StoredTexts(document_of(row), row["ecrite"]) for row in rows]
 
-    async def replace(self, pairs: Sequence[tuple[KeptTexts, Document]]) -> int:
+    async def replace(self, pairs: Sequence[tuple[StoredTexts, Document]]) -> int:
         columns = [document_columns(new) for _, new in pairs]
         lists = [[one[name] for one in columns] for name in _TYPES]
         given = ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(_TYPES.values(), 3))
@@ -91,7 +91,7 @@ class PostgresPersonalColumns:
             SELECT count(*) FROM sealed
             """  # noqa: S608 - names of our own columns
         ids, versions = [kept.document.id for kept, _ in pairs], [kept.version for kept, _ in pairs]
-        with retired_is_told():
+        with translated_retirement():
             async with self._postgres.connection() as connection:
                 return int(await connection.fetchval(statement, ids, versions, *lists))
 
@@ -105,7 +105,7 @@ class PostgresPersonalColumns:
             except asyncpg.LockNotAvailableError:
                 raise PersonalKeyInUse("Something slow is writing documents just now; try again.") from None
 
-    async def forget_answers(self, after: AnswerPlace | None, limit: int) -> tuple[int, AnswerPlace | None]:
+    async def forget_answers(self, after: AnswerCursor | None, limit: int) -> tuple[int, AnswerCursor | None]:
         begin = after or (datetime(1, 1, 1, tzinfo=UTC), "", "", "")
         async with self._postgres.connection() as connection, connection.transaction():
             rows = await connection.fetch(

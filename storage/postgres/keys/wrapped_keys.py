@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from domain.errors import KeyVersionRetired
-from domain.key_encryption_keys import KeptKey, KeyState, KeyUse
+from domain.key_encryption_keys import KeyState, KeyUse, StoredWrappedKey
 from domain.keys import WrappedKey
 from domain.refusals import KeyVersionInUse
 from storage.postgres.connections import Connections
@@ -23,7 +23,7 @@ LOCK_MILLISECONDS: Final = 2000
 
 
 @contextmanager
-def retired_is_told() -> Iterator[None]:
+def translated_retirement() -> Iterator[None]:
     """A wrapped key that the server refuses, because its version was retired, becomes KeyVersionRetired."""
     try:
         yield
@@ -53,7 +53,7 @@ class PostgresWrappedKeys:
             KeyUse(row["cle_schema"], row["cle_nom"], row["cle_version"], row["tenant"], row["lignes"]) for row in rows
         ]
 
-    async def page(self, use: KeyUse, after: UUID | None, limit: int) -> Sequence[KeptKey]:
+    async def page(self, use: KeyUse, after: UUID | None, limit: int) -> Sequence[StoredWrappedKey]:
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(
                 """
@@ -69,11 +69,13 @@ class PostgresWrappedKeys:
                 limit,
             )
         return [
-            KeptKey(row["id"], use.tenant, WrappedKey(use.scheme, use.name, use.version, row["cle_enveloppee"]))
+            StoredWrappedKey(
+                row["id"], use.tenant, WrappedKey(use.scheme, use.name, use.version, row["cle_enveloppee"])
+            )
             for row in rows
         ]
 
-    async def replace(self, pairs: Sequence[tuple[KeptKey, WrappedKey]]) -> int:
+    async def replace(self, pairs: Sequence[tuple[StoredWrappedKey, WrappedKey]]) -> int:
         # A row that somebody holds now is passed over: waiting for it, with others held, could be waited for in turn.
         statement = """
             WITH free AS (
@@ -90,7 +92,7 @@ class PostgresWrappedKeys:
             )
             SELECT count(*) FROM moved
             """
-        with retired_is_told():
+        with translated_retirement():
             async with self._postgres.connection() as connection:
                 moved = await connection.fetchval(
                     statement,

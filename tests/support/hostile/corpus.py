@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.support.hostile import documents, images, mutations, names, polyglots
 from tests.support.hostile.cases import Case
-from tests.support.hostile.run import a_gauntlet
+from tests.support.hostile.run import a_case_runner
 
 RECORD = Path(__file__).with_name("ends.json")
 GROUPS = {
@@ -38,7 +38,7 @@ def recorded() -> dict[str, str]:
 
 async def _record(only: str) -> None:
     ends = recorded() if RECORD.exists() else {}
-    async with a_gauntlet() as (gauntlet, client):
+    async with a_case_runner() as (gauntlet, client):
         for group, cases in all_cases().items():
             for case in cases:
                 if only not in (group, "all"):

@@ -17,14 +17,14 @@ import httpx
 from domain.documents import Document
 from domain.events import DocumentQuarantined, DocumentUploaded, DocumentVerified, Event
 from domain.lifecycle import Status
-from domain.personal_texts import Texts
+from domain.personal_texts import ClearTexts
 from domain.renderings import RENDERED_TYPES
 from ingest_api.sniffing import MagicSniffer
 from processors.events.integrity import IntegrityProcessor
 from processors.events.renditions import RenditionProcessor
 from rendering.pool import RenderPool
 from tests.support.api import BOUNDARY, FORM_END, FORM_TYPE, a_client, an_app, bearer, metadata_of
-from tests.support.fakes_intake import Bench, a_rule
+from tests.support.fakes_intake import IntakeBench, a_rule
 from tests.support.hostile.cases import THUMBNAIL, Case, refused, without
 from tests.support.rendering import offspring
 
@@ -49,21 +49,21 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CaseResult:
     """``end`` as ``Case.end``; ``seconds`` from the upload's first byte to the end; what is kept of the upload's ``texts``, in the
     clear, and of the parsers' ``facts``: nothing of what was refused."""
 
     end: str
     seconds: float
-    texts: Texts | None
+    texts: ClearTexts | None
     facts: Mapping[str, Any]
 
 
-class Gauntlet:
+class CaseRunner:
     """The way of a document over memory, with real parsers and the real sniffer."""
 
     def __init__(self, pool: RenderPool) -> None:
-        self.bench = bench = Bench()
+        self.bench = bench = IntakeBench()
         bench.intake = bench.an_intake(MagicSniffer())
         bench.database.rows.types["CNI"] = a_rule(allowed_formats=RENDERED_TYPES, max_size_bytes=200 << 20)
         self.facts = Facts()
@@ -72,27 +72,27 @@ class Gauntlet:
         self.peak = 0
         self.pool = pool
 
-    async def run(self, client: httpx.AsyncClient, case: Case) -> Result:
+    async def run(self, client: httpx.AsyncClient, case: Case) -> CaseResult:
         began = time.monotonic()
         answer = await self._post(client, case)
         if answer.status_code != 201:
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.status_code < 500, answer.text
-            return Result(refused(answer.json()["code"]), time.monotonic() - began, None, {})
+            return CaseResult(refused(answer.json()["code"]), time.monotonic() - began, None, {})
         document_id = UUID(answer.json()["id"])
         event = self._event(DocumentUploaded, document_id)
         await self._commit(self.integrity, event)
         if self._row(document_id).status is Status.QUARANTINED:
             said = self._event(DocumentQuarantined, document_id)
             end = f"QUARANTINED: {said.reason_code}"
-            return Result(end, time.monotonic() - began, self._texts(document_id), {})
+            return CaseResult(end, time.monotonic() - began, self._texts(document_id), {})
         await self._commit(self.renditions, self._event(DocumentVerified, document_id))
         document = self._row(document_id)
         assert document.status is Status.VERIFIED
         end = THUMBNAIL if document.thumbnail_note is None else without(document.thumbnail_note)
         facts = self.facts.held.get(document_id, {})
         self._forget(document)
-        return Result(end, time.monotonic() - began, self._texts(document_id), facts)
+        return CaseResult(end, time.monotonic() - began, self._texts(document_id), facts)
 
     async def _post(self, client: httpx.AsyncClient, case: Case) -> httpx.Response:
         said = json.dumps(metadata_of(self.bench, **case.metadata)).encode()
@@ -118,7 +118,7 @@ class Gauntlet:
     def _row(self, document_id: UUID) -> Document:
         return self.bench.database.rows.documents[document_id]
 
-    def _texts(self, document_id: UUID) -> Texts:
+    def _texts(self, document_id: UUID) -> ClearTexts:
         return self.bench.texts.shown(self._row(document_id)).texts
 
     def _forget(self, document: Document) -> None:
@@ -145,9 +145,9 @@ def peak_of(pid: int) -> int:
 
 
 @asynccontextmanager
-async def a_gauntlet(**limits: Any) -> AsyncIterator[tuple[Gauntlet, httpx.AsyncClient]]:
+async def a_case_runner(**limits: Any) -> AsyncIterator[tuple[CaseRunner, httpx.AsyncClient]]:
     pool = RenderPool(**{"children": 1, "timeout": TIMEOUT, "memory_bytes": MEMORY_BYTES, "confined": True, **limits})
-    gauntlet = Gauntlet(pool)
+    gauntlet = CaseRunner(pool)
     watching = asyncio.create_task(gauntlet.watch())
     try:
         async with a_client(an_app(gauntlet.bench, body_timeout=60.0)) as client:
