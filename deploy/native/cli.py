@@ -53,6 +53,9 @@ def up(
     extras: Annotated[
         list[str] | None, typer.Option("--with", help="A part that no profile has by itself: redis or toxiproxy.")
     ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="A part of the profile to do without: clamd.")
+    ] = None,
     tls: Annotated[
         bool | None,
         typer.Option(
@@ -66,10 +69,15 @@ def up(
     offered = [part.name for part in ALL if part.on_request]
     if unknown := set(extras or ()) - set(offered):
         raise typer.BadParameter(f"no such part to add: {', '.join(sorted(unknown))}; there is {', '.join(offered)}")
+    spared = [part.name for part in ALL if part.optional]
+    if unknown := set(without or ()) - set(spared):
+        raise typer.BadParameter(f"can't do without {', '.join(sorted(unknown))}, only without {', '.join(spared)}")
     try:
         chosen = profile.value if profile else stack.profile_of(name) or "embedded"
         with _reporter(errors, silent=as_json) as reporter:
-            result = stack.up(name, chosen, port_base=port_base, reporter=reporter, extras=extras or (), tls=tls)
+            result = stack.up(
+                name, chosen, port_base=port_base, reporter=reporter, extras=extras or (), tls=tls, without=without
+            )
     except StackError as error:
         _fail(error, as_json=as_json)
     except KeyboardInterrupt:

@@ -127,11 +127,11 @@ def values(site: StackSite) -> dict[str, str]:
             "DPJ_VAULT_SECRET_ID": site.secret("vault_secret_id"),
             "DPJ_VAULT_OPERATOR_FILE": str(vault.operator_file(site)),
             "DPJ_VAULT_TRANSIT_KEY": vault.TRANSIT_KEY,
-            "DPJ_ANTIVIRUS": "clamd",
-            "DPJ_CLAMD_ADDRESS": clamd.Clamd().reached_at(site),
             "DPJ_RENDER_CONFINEMENT": "required",
             "DPJ_VAULT_SIGNING_KEY": vault.SIGNING_KEY,
         }
+    if site.profile == "full" and clamd.NAME not in site.left_out:
+        found |= {"DPJ_ANTIVIRUS": "clamd", "DPJ_CLAMD_ADDRESS": clamd.Clamd().reached_at(site)}
     return found
 
 

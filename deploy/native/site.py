@@ -37,6 +37,11 @@ class StackSite:
         return frozenset(self.identity.get("extras", ()))
 
     @property
+    def left_out(self) -> frozenset[str]:
+        """Names of the parts of its profile that this stack does without."""
+        return frozenset(self.identity.get("left_out", ()))
+
+    @property
     def tls(self) -> bool:
         """Whether this stack's servers speak TLS, and nothing else."""
         return bool(self.identity.get("tls", False))

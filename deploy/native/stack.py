@@ -69,6 +69,7 @@ def up(
     reporter: Reporter | None = None,
     extras: Collection[str] = (),
     tls: bool | None = None,
+    without: Collection[str] | None = None,
     then: Mapping[str, Callable[[], None]] | None = None,
 ) -> Stack:
     """Start what does not run yet and wait until every part has answered a real request.
@@ -76,9 +77,10 @@ def up(
     The servers outlive the caller. ``port_base`` numbers the ports from there on instead of choosing free ones. ``extras``
     names parts to have from now on that no profile has by itself; other servers depend on them from their start. ``tls``: whether
     all of them speak TLS alone from now on; None: as before. Certificates that are nearly over are made anew, and their servers
-    started again. ``then`` (embedded profile alone): what to do as soon as a part is ready, by its name, beside the start of the
-    others; the settings are written by then. On any failure, Ctrl-C and SIGTERM included, what this call started is ended before the exception goes on. Raises StackError
-    (Missing, BuildFailed, PartFailed with the part's name and last log lines).
+    started again. ``without`` names optional parts that it does without from now on; None: as before.
+    ``then`` (embedded profile alone): what to do as soon as a part is ready, by its name, beside the start of the
+    others; the settings are written by then. On any failure, Ctrl-C and SIGTERM included, what this call started is ended before
+    the exception goes on. Raises StackError (Missing, BuildFailed, PartFailed with the part's name and last log lines).
     """
     began = time.monotonic()
     reporter = reporter or Silent()
@@ -90,7 +92,10 @@ def up(
         running = supervisor.running()
         _add_extras(here, extras, running)
         _choose_tls(here, running, tls=tls)
-        parts = of(here.profile, here.extras)
+        if without is not None:
+            here.identity["left_out"] = sorted(without)
+            here.save()
+        parts = of(here.profile, here.extras, here.left_out)
         for outdated in _certify(here, parts, running):
             reporter.note(f"{outdated} is started again: it has a new certificate")
             supervisor.stop([outdated])
@@ -144,7 +149,7 @@ def status(name: str) -> Stack | None:
     supervisor = Supervisor(here.folder)
     running = supervisor.running()
     rows = []
-    for part in of(here.profile, here.extras):
+    for part in of(here.profile, here.extras, here.left_out):
         state = "down"
         if part.name in running:
             state = "ready"

@@ -18,6 +18,7 @@ import pytest
 from dotenv import dotenv_values
 
 from tests.support.pipeline import ROOT, Pipeline, metadata, sample, wait_for
+from tests.support.programs import needs_full_tls_stack
 
 NAME = f"tls-way-{os.getpid()}"
 CONTRACT = "contrat-pret.pdf"
@@ -32,6 +33,7 @@ def dpj(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def secured() -> Iterator[Pipeline]:
     """A pipeline whose processes know of TLS what the stack's settings file says, and nothing else."""
+    needs_full_tls_stack()
     pipeline: Pipeline | None = None
     try:
         up = dpj("up", "--profile", "full", "--tls", "--stack", NAME, "--json")

@@ -26,6 +26,7 @@ from processors.events.retry_limited_scanner import RetryLimitedScanner
 from tests.support.builders import a_document
 from tests.support.fakes_content import cut, pieces
 from tests.support.hostile.cases import page, pdf, stream
+from tests.support.programs import needs_clamd
 from tests.support.rendering import plain
 
 
@@ -48,6 +49,7 @@ def started(part: Clamd, home: Path, name: str) -> tuple[StackSite, Supervisor]:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    needs_clamd()
     home = tmp_path_factory.mktemp("home")
     before = os.environ.get("DPJ_HOME")
     os.environ["DPJ_HOME"] = str(home)

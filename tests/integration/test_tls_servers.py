@@ -43,6 +43,7 @@ from storage.redis.rate_limit_counts import RedisCallCounter
 from streams.apps import ConsumerSettings
 from streams.consumer import ConsumerRunner
 from streams.librdkafka import create_producer
+from tests.support.programs import needs_full_tls_stack, needs_redis
 from tests.support.tls_handshakes import POSTGRES_ASKS_FOR_TLS, serving, speak, trusting
 
 NAME = f"tls-{os.getpid()}"
@@ -89,6 +90,8 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
+    needs_full_tls_stack()
+    needs_redis()
     try:
         up = native.up(NAME, "full", extras=["redis", "toxiproxy"], tls=True)
         here = site.load(NAME)

@@ -12,6 +12,7 @@ from typing import Self
 from deploy.native import prerequisites
 from deploy.native.parts.redis import PROGRAM
 from deploy.native.report import Silent
+from tests.support.programs import needs_redis
 
 SECONDS = 30.0
 
@@ -29,6 +30,7 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def __enter__(self) -> Self:
+        needs_redis()
         # No profile of the local stack has it, so that nobody else saw to it.
         prerequisites.ensure(lambda: prerequisites.program(PROGRAM, prerequisites.REDIS), Silent())
         self.start()

@@ -34,6 +34,10 @@ ALL: tuple[Part, ...] = (
 )
 
 
-def of(profile: Profile, extras: Collection[str]) -> list[Part]:
-    """The parts of a stack; ``extras`` names those it has on request."""
-    return [part for part in ALL if profile in part.profiles and (not part.on_request or part.name in extras)]
+def of(profile: Profile, extras: Collection[str], left_out: Collection[str] = ()) -> list[Part]:
+    """The parts of a stack; ``extras`` names those it has on request, ``left_out`` those it does without."""
+    return [
+        part
+        for part in ALL
+        if profile in part.profiles and (not part.on_request or part.name in extras) and part.name not in left_out
+    ]

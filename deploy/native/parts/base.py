@@ -30,6 +30,7 @@ class Part(ABC):
     name: ClassVar[str]
     port: ClassVar[str]  # name of the port it is reached at
     profiles: ClassVar[frozenset[Profile]] = BOTH
+    optional: ClassVar[bool] = False  # a stack can do without
     on_request: ClassVar[bool] = False  # only in stacks that were asked to have it
     recipe: ClassVar[Recipe | None] = None
     needs: ClassVar[tuple[str, ...]] = ()  # parts that must be set up before this one starts

@@ -39,6 +39,7 @@ class Clamd(Part):
     port: ClassVar[str] = "clamd"
     profiles: ClassVar[frozenset[Profile]] = FULL
     certified: ClassVar[bool] = False
+    optional: ClassVar[bool] = True
 
     def lacks(self, site: StackSite) -> list[Prerequisite]:
         return [] if prerequisites.clamd() else [prerequisites.CLAMD]
