@@ -306,7 +306,7 @@ async def test_a_flusher_that_is_killed_at_work_loses_and_doubles_nothing(
     async with database.transaction() as work:
         for _ in range(LINES):
             await work.audit_chains.append(a_line())
-    while await AuditChainer(PostgresUnchainedLines(postgres)).move():
+    while await AuditChainer(PostgresUnchainedLines(postgres)).run_once():
         pass
     place = log._place if isinstance(log, MongoLog) else ("", "")
     arguments = [sys.executable, "-m", "tests.support.flushing", kind, database_dsn, *place]
