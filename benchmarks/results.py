@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,8 @@ from benchmarks.report import BenchReport, Chart, Ratio, figure
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 RESULTS: Final = REPOSITORY / "benchmarks" / "results"
 PAGE: Final = REPOSITORY / "docs" / "benchmarks.md"
+#: The longest line of prose on it.
+WIDTH: Final = 120
 _MARKED: Final = re.compile(r"(<!-- bench:(?P<name>[a-z_-]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 
 
@@ -51,9 +54,18 @@ def publish(folder: Path = RESULTS, page: Path = PAGE) -> None:
             lines = _section(documents[name])
         else:
             lines = ["Not measured yet.", ""]
-        return place[1] + "\n".join(lines) + "\n" + place[3]
+        return place[1] + "\n".join(map(_wrapped, lines)) + "\n" + place[3]
 
     page.write_text(_MARKED.sub(filled, page.read_text("utf-8")), "utf-8")
+
+
+def _wrapped(line: str) -> str:
+    """Prose in lines of the page's width; rows of tables and pictures stay whole."""
+    if len(line) <= WIDTH or line.startswith(("|", "!")):
+        return line
+    indent = "  " if line.startswith("- ") else ""
+    end = "\n" if line.endswith("\n") else ""
+    return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) + end
 
 
 def _all(folder: Path) -> dict[str, dict[str, Any]]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 Node = Mapping[str, Any]
+
+#: The longest line of prose; rows of tables and headings stay whole.
+WIDTH: Final = 120
 
 
 def page_of(document: Node) -> str:
@@ -21,7 +25,15 @@ def page_of(document: Node) -> str:
     lines += ["## Schemas", ""]
     for name, schema in sorted(document["components"]["schemas"].items()):
         lines += [f"### {name}", "", *_fields(schema), ""]
-    return "\n".join(lines).rstrip() + "\n"
+    text = "\n".join(lines).rstrip()
+    return "\n".join(_wrapped(line) for line in text.split("\n")) + "\n"
+
+
+def _wrapped(line: str) -> str:
+    if len(line) <= WIDTH or line.startswith(("|", "#")):
+        return line
+    indent = "  " if line.startswith(("- ", "* ")) else ""
+    return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _parameters(operation: Node) -> Iterator[str]:

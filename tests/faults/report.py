@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from tests.faults.faults import GROUPS
 from tests.faults.schedule import MANY
 
 P95 = 0.95
+#: The longest line of prose.
+WIDTH = 120
 #: Violations of one kind and round that are told one by one.
 TOLD = 5
 
@@ -21,7 +24,15 @@ TOLD = 5
 def write(path: Path, state: Mapping[str, Any]) -> None:
     """Write the report of the rounds in ``state``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(_lines(state)) + "\n", "utf-8")
+    path.write_text("\n".join(map(_wrapped, _lines(state))) + "\n", "utf-8")
+
+
+def _wrapped(line: str) -> str:
+    """Prose in lines of 120 characters; rows of tables stay whole."""
+    if len(line) <= WIDTH or line.startswith("|"):
+        return line
+    indent = "  " if line.startswith("* ") else ""
+    return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _lines(state: Mapping[str, Any]) -> Iterable[str]:
