@@ -7,7 +7,7 @@ set -eu
 stack=$1
 percent=$2
 bin=.venv/bin
-workers=${DPJ_TEST_WORKERS:-2}
+workers=${DPJ_TEST_WORKERS:-3}
 options=${DPJ_TEST_OPTIONS:-}
 logs=$(mktemp -d)
 
