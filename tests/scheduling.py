@@ -14,12 +14,16 @@ PIPELINE = "e2e"
 #: Longest first, so that no worker begins a long group when the others have ended. What is not named comes after, as collected.
 FIRST = (
     PIPELINE,
-    "integration/test_stack.py",
-    "integration/test_tls_servers.py",
-    "e2e/test_demo.py",
-    "e2e/test_tls_end_to_end.py",
     "integration/test_hostile_corpus.py",
+    "integration/test_startup_and_shutdown.py",
+    "e2e/test_tls_end_to_end.py",
     "integration/test_api_fuzzed.py",
+    "contract/test_audit_stores.py",
+    "integration/test_tls_servers.py",
+    "integration/test_races.py",
+    "e2e/test_demo.py",
+    "integration/test_relay_failover.py",
+    "integration/test_stack.py",
 )
 #: Files with a stack or a demonstration of their own: they need no running pipeline.
 ALONE = {"e2e/test_demo.py", "e2e/test_tls_end_to_end.py"}
