@@ -28,7 +28,7 @@ each() {
 
 # shellcheck disable=SC2086 -- options are words
 up() { DPJ_STACK_NO_FSYNC=1 "$bin/dpj" stack up --profile full $without --name "$1"; }
-down() { "$bin/dpj" stack down --wipe --name "$1" >/dev/null; }
+down() { "$bin/dpj" stack down --wipe --name "$1" >/dev/null || true; }
 
 finish() {
     status=$?
@@ -37,7 +37,7 @@ finish() {
         kill "$building" 2>/dev/null || true
         wait "$building" 2>/dev/null || true
     fi
-    each down || true
+    each down
     rm -rf "$logs"
     exit "$status"
 }

@@ -6,11 +6,9 @@ together in one worker is said in ``tests.scheduling``.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pytest
 from dotenv import dotenv_values
 
 from tests.scheduling import GroupScheduling, place_of
+from tests.support.own_loop import run_beside
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NEEDS_SERVERS = {"contract", "integration", "e2e", "faults"}
@@ -64,15 +63,10 @@ def _register_schemas(url: str) -> None:
     from schemas.registry import SchemaRegistry, register_all
 
     async def register() -> None:
-        registry = SchemaRegistry(url)
-        try:
+        async with SchemaRegistry(url) as registry:
             await register_all(registry)
-        finally:
-            await registry.close()
 
-    # In a thread of its own: the loop of the test that comes first must not be touched.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(lambda: asyncio.run(register())).result()
+    run_beside(register())
 
 
 @pytest.fixture(scope="session")

@@ -30,23 +30,22 @@ ALONE = {"e2e/test_demo.py", "e2e/test_tls_end_to_end.py"}
 SHARED_OUT = {"integration/test_hostile_corpus.py"}
 
 
-def file_of(nodeid: str) -> str:
-    return nodeid.partition("::")[0].removeprefix("tests/")
+def _files(nodeid: str) -> str:
+    """The file of a test of ``nodeid`` ("tests/folder/file.py::name"), or the name of the files that it stays together with."""
+    file = nodeid.partition("::")[0].removeprefix("tests/")
+    return PIPELINE if file.startswith("e2e/") and file not in ALONE else file
 
 
 def group_of(nodeid: str) -> str:
-    """The group of a test of ``nodeid``, "tests/folder/file.py::name"; one that is shared out is its own."""
-    file = file_of(nodeid)
-    if file in SHARED_OUT:
-        return nodeid
-    return PIPELINE if file.startswith("e2e/") and file not in ALONE else file
+    """The group of a test; one that is shared out is its own."""
+    files = _files(nodeid)
+    return nodeid if files in SHARED_OUT else files
 
 
 def place_of(nodeid: str) -> int:
     """What tests are sorted by; those of one place stay in their order."""
-    file = file_of(nodeid)
-    group = PIPELINE if file.startswith("e2e/") and file not in ALONE else file
-    return FIRST.index(group) if group in FIRST else len(FIRST)
+    files = _files(nodeid)
+    return FIRST.index(files) if files in FIRST else len(FIRST)
 
 
 class GroupScheduling(LoadScopeScheduling):

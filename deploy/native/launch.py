@@ -33,7 +33,7 @@ class Launch:
         reporter: Reporter,
         parts: list[Part],
         running: frozenset[str],
-        then: Mapping[str, Callable[[], None]] | None = None,
+        then: Mapping[str, Callable[[], object]] | None = None,
     ) -> None:
         self._site = site
         self._supervisor = supervisor

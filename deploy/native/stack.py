@@ -70,7 +70,7 @@ def up(
     extras: Collection[str] = (),
     tls: bool | None = None,
     without: Collection[str] | None = None,
-    then: Mapping[str, Callable[[], None]] | None = None,
+    then: Mapping[str, Callable[[], object]] | None = None,
 ) -> Stack:
     """Start what does not run yet and wait until every part has answered a real request.
 

@@ -94,7 +94,7 @@ class PipelineProcesses:
             self._processes.start(service.name, self._command(service))
         return [service.name for service in missing]
 
-    def wait_until_ready(self, tell: Callable[[str], None]) -> None:
+    def wait_until_ready(self, report: Callable[[str], None]) -> None:
         """Wait for all of it as long as it lives and something moves; what it waits for is told.
 
         Raises CommandFailed naming what is not ready, what runs all the same, and whether it helps to try again.
@@ -111,7 +111,7 @@ class PipelineProcesses:
                 health = health_of(service.health, self._tls)
                 if health is not None and health.ready:
                     del waiting[service]
-                    tell(f"{service.name} is ready")
+                    report(f"{service.name} is ready")
                     continue
                 waits_for = () if health is None else health.waits_for
                 answer = None if health is None else " ".join(waits_for)
@@ -120,7 +120,7 @@ class PipelineProcesses:
                     raise self._failed(service, over + _for(waits_for), _WAIT if waits_for else _HANGS)
                 if waits_for and waits_for != told.get(service.name) and time.monotonic() - began > TELL_SECONDS:
                     told[service.name] = waits_for
-                    tell(f"{service.name} waits for {', '.join(waits_for)}")
+                    report(f"{service.name} waits for {', '.join(waits_for)}")
             time.sleep(POLL_SECONDS)
 
     def restart(self, name: str) -> None:
@@ -131,16 +131,14 @@ class PipelineProcesses:
 
     def end(self, names: Sequence[str]) -> None:
         """End some of them."""
-        self._processes.stop(
-            [name for name in names if name == WATCHDOG]
-        )  # first, or it might start one of the others anew
+        # The watchdog first, or it might start one of the others anew.
+        self._processes.stop([name for name in names if name == WATCHDOG])
         self._processes.stop(list(names))
 
     def stop(self) -> list[str]:
         """End them in good order; names of those that ran."""
         running = list(self._processes.running())
-        self._processes.stop([WATCHDOG])  # first, or it might start one of the others anew
-        self._processes.stop(list(self._processes.tracked()))
+        self.end(list(self._processes.tracked()))
         self._processes.stop_strays()
         return running
 

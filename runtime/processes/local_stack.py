@@ -47,38 +47,37 @@ def bring_up(
 class _Beginning:
     """The part of ``bring_up`` that is ours: what the database is enough for, and what needs the other servers."""
 
-    def __init__(self, stack: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, stack: str, report: Callable[[str], None]) -> None:
         self._stack = stack
-        self._tell = tell
-        self._services: PipelineProcesses | None = None
-        self._begun: list[str] = []
+        self._report = report
+        self._processes: PipelineProcesses | None = None
+        self._started: list[str] = []
 
-    def begin(self) -> None:
+    def begin(self) -> PipelineProcesses:
         """Tables, schemas, keys, object store; then our processes are started, and not waited for."""
         from runtime.config.settings import load_settings
         from runtime.processes.local import PipelineProcesses
 
         settings = load_settings(self._stack)
-        prepare_data(settings, self._tell)
-        self._services = PipelineProcesses(settings)
-        self._begun = self._services.begin()
+        prepare_data(settings, self._report)
+        self._processes = PipelineProcesses(settings)
+        self._started = self._processes.begin()
+        return self._processes
 
     def finish(self) -> Settings:
         """Topics, and whatever ``begin`` has not done yet; then every process is ready."""
         from runtime.config.settings import load_settings
 
         settings = load_settings(self._stack)
-        if self._services is None:
-            self.begin()
-        prepare_topics(settings, self._tell)
-        if self._services is not None:
-            self._services.wait_until_ready(self._tell)
+        processes = self._processes or self.begin()
+        prepare_topics(settings, self._report)
+        processes.wait_until_ready(self._report)
         return settings
 
     def undo(self) -> None:
         """End the processes that ``begin`` started."""
-        if self._services is not None:
-            self._services.end(self._begun)
+        if self._processes is not None:
+            self._processes.end(self._started)
 
 
 def prepare(settings: Settings, report: Callable[[str], None], tenant: str = DEFAULT_TENANT) -> None:
@@ -87,21 +86,21 @@ def prepare(settings: Settings, report: Callable[[str], None], tenant: str = DEF
     prepare_topics(settings, report)
 
 
-def prepare_data(settings: Settings, tell: Callable[[str], None], tenant: str = DEFAULT_TENANT) -> None:
+def prepare_data(settings: Settings, report: Callable[[str], None], tenant: str = DEFAULT_TENANT) -> None:
     """Tables, schemas, object store, and the key of the one tenant that a local stack has; safe to repeat."""
     from runtime.wiring.provisioning import create_tenant_key, migrate, prepare_object_store, register_schemas
 
     asyncio.run(migrate(settings))
-    tell("tables are there")
+    report("tables are there")
     asyncio.run(register_schemas(settings))
-    tell("schemas are registered" if settings.schema_registry == "server" else "schemas have their ids")
+    report("schemas are registered" if settings.schema_registry == "server" else "schemas have their ids")
     asyncio.run(create_tenant_key(settings, tenant, getpass.getuser()))
-    tell(f"tenant {tenant} has a key")
+    report(f"tenant {tenant} has a key")
     asyncio.run(prepare_object_store(settings))
-    tell("object store is ready")
+    report("object store is ready")
 
 
-def prepare_topics(settings: Settings, tell: Callable[[str], None]) -> None:
+def prepare_topics(settings: Settings, report: Callable[[str], None]) -> None:
     """Raises CommandFailed if topics that are there differ from what the settings say."""
     from operations.kafka.topics import ensure_topics, planned_topics
     from runtime.config.transport import kafka_security
@@ -111,8 +110,8 @@ def prepare_topics(settings: Settings, tell: Callable[[str], None]) -> None:
         replication=settings.topic_replication,
         retention_days=settings.topic_retention_days,
     )
-    reports = ensure_topics(settings.kafka_bootstrap, plans, security=kafka_security(settings))
-    differing = [asdict(report) for report in reports if report.differences]
+    topics = ensure_topics(settings.kafka_bootstrap, plans, security=kafka_security(settings))
+    differing = [asdict(topic) for topic in topics if topic.differences]
     if differing:
         raise CommandFailed(
             f"Topics are not as the settings say: {', '.join(str(one['name']) for one in differing)}.",
@@ -120,4 +119,4 @@ def prepare_topics(settings: Settings, tell: Callable[[str], None]) -> None:
             code="topics_differ",
             document={"topics": differing},
         )
-    tell("topics are there")
+    report("topics are there")

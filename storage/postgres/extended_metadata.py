@@ -14,7 +14,7 @@ from storage.postgres.json_texts import storable_json
 
 
 class PostgresExtendedMetadata:
-    """See ``processors.events.renditions.ExtendedMetadata``. One row per document id. Raises DatabaseUnavailable."""
+    """See ``processors.ports.metadata.ExtendedMetadata``. One row per document id. Raises DatabaseUnavailable."""
 
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres

@@ -5,12 +5,11 @@ The commands themselves are proven elsewhere. Where a command is what dies, or w
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tests.support.own_loop import run_beside
 from tests.support.pipeline import TENANT, Pipeline
 
 if TYPE_CHECKING:
@@ -81,8 +80,7 @@ class SiteOperator:
             finally:
                 await site.aclose()
 
-        with ThreadPoolExecutor(1) as beside:  # the caller's thread may be in an event loop of its own
-            return beside.submit(asyncio.run, done()).result()
+        return run_beside(done())
 
 
 class SitePipeline(Pipeline):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -16,6 +14,7 @@ from domain.events import EVENT_TYPES
 from schemas.codec import EventCodec
 from storage.migrate import upgrade
 from storage.postgres.database import Postgres, PostgresDatabase
+from tests.support.own_loop import run_beside
 
 
 class NoRegistry:
@@ -51,12 +50,6 @@ async def drop(dsn: str, name: str) -> None:
                 return
 
 
-def _run(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-    # In a thread of its own: the loop of the test that comes first must not be touched.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(lambda: asyncio.run(work())).result()
-
-
 @pytest.fixture(scope="session")
 def server_dsn(stack: Mapping[str, str]) -> str:
     """The database that the stack runs on: only for creating others beside it."""
@@ -72,9 +65,9 @@ def migrated_template(server_dsn: str) -> Iterator[str]:
         await on_server(server_dsn, f"CREATE DATABASE {name}")
         await upgrade(renamed(server_dsn, name))
 
-    _run(create)
+    run_beside(create())
     yield name
-    _run(lambda: drop(server_dsn, name))
+    run_beside(drop(server_dsn, name))
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from ingest_api.tokens import issue_token
 from operations.export.anonymised_export import PAGE
 from processors.audit.chaining import AuditChainer, AuditFlusher
 from runtime.wiring.site import Site
-from schemas.registry import SchemaRegistry, register_all
 from storage.mongodb.audit import MongoAuditStore
 from storage.postgres.audit.chain import PostgresUnchainedLines, PostgresUnflushedEntries
 from storage.postgres.export import PostgresExportRows
@@ -166,8 +165,6 @@ class Production:
 
 @pytest.fixture
 async def production(stack: Mapping[str, str], database_dsn: str) -> Any:
-    async with SchemaRegistry(stack["DPJ_REGISTRY_URL"]) as registry:
-        await register_all(registry)
     name = f"export-{uuid4().hex[:12]}"
     made = Production(stack, database_dsn, name)
     await made.site.codec.check()

@@ -20,7 +20,6 @@ import pytest
 from domain.errors import DatabaseUnavailable
 from domain.keys import EncryptionContext
 from runtime.wiring.site import Site
-from schemas.registry import SchemaRegistry, register_all
 from tests.support.api_processes import ROOT, settings_with
 from tests.support.builders import a_document, a_dossier
 
@@ -52,9 +51,6 @@ class Operator:
 
 @pytest.fixture
 async def site(stack: Mapping[str, str], database_dsn: str) -> AsyncIterator[Site]:
-    registry = SchemaRegistry(stack["DPJ_REGISTRY_URL"])
-    await register_all(registry)
-    await registry.close()
     made = Site(settings_with(stack, postgres_dsn=database_dsn))
     await made.codec.check()
     yield made

@@ -17,22 +17,9 @@ from domain.refusals import UploadSuperseded
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.delivery.inbox import ClaimResult, PostgresInbox
 from storage.postgres.housekeeping import PostgresHousekeeping
-from tests.support.builders import a_document, a_dossier
+from tests.support.builders import a_claim, a_document, a_dossier
 
 SCOPE = ("acme", "u-portal", "key-1")
-
-
-def claim_of(document: Document) -> IdempotencyRecord:
-    """A claim of the document's upload."""
-    return IdempotencyRecord(
-        document_id=document.id,
-        object_key=document.object_key,
-        metadata_fingerprint="f" * 64,
-        content_sha256=None,
-        done=False,
-        expired=False,
-        response=None,
-    )
 
 
 async def claim(
@@ -42,7 +29,7 @@ async def claim(
     dossier = a_dossier(tenant=scope[0])
     document = a_document(dossier, Status.PENDING)
     async with database.transaction() as work:
-        held = await work.idempotency.claim(scope, claim_of(document), lease)
+        held = await work.idempotency.claim(scope, a_claim(document), lease)
         if held is None:
             await work.dossiers.add(dossier)
             await work.uploads.begin(document, lease)
@@ -67,7 +54,7 @@ async def test_a_claim_that_rolls_back_lets_the_one_that_waits_have_the_key(data
 
     async def fails() -> None:
         async with database.transaction() as work:
-            assert await work.idempotency.claim(SCOPE, claim_of(a_document()), 60) is None
+            assert await work.idempotency.claim(SCOPE, a_claim(a_document()), 60) is None
             claimed.set()
             await asyncio.sleep(0.2)
             raise KeyError
@@ -89,7 +76,7 @@ async def test_keys_are_the_callers_own(database: PostgresDatabase) -> None:
 
 async def test_an_expired_lease_frees_the_key(database: PostgresDatabase) -> None:
     first, _ = await claim(database, 0.2)
-    assert (await claim(database))[1] == claim_of(first)
+    assert (await claim(database))[1] == a_claim(first)
     await asyncio.sleep(0.3)
     second, held = await claim(database)
     assert held is None
@@ -99,7 +86,7 @@ async def test_an_expired_lease_frees_the_key(database: PostgresDatabase) -> Non
         with pytest.raises(UploadSuperseded):
             await work.idempotency.renew(SCOPE, first.object_key, 60)
         await work.idempotency.release(SCOPE, first.object_key)
-    assert (await claim(database))[1] == claim_of(second)
+    assert (await claim(database))[1] == a_claim(second)
 
 
 async def test_a_renewed_lease_keeps_the_key(database: PostgresDatabase) -> None:
@@ -107,7 +94,7 @@ async def test_a_renewed_lease_keeps_the_key(database: PostgresDatabase) -> None
     async with database.transaction() as work:
         await work.idempotency.renew(SCOPE, first.object_key, 60)
     await asyncio.sleep(0.4)
-    assert (await claim(database))[1] == claim_of(first)
+    assert (await claim(database))[1] == a_claim(first)
 
 
 async def test_an_abandoned_upload_frees_the_key(database: PostgresDatabase, postgres: Postgres) -> None:
@@ -144,7 +131,7 @@ async def test_a_completed_key_gives_its_answer_for_good(database: PostgresDatab
     assert held.response is not None
     assert list(held.response["body"]) == ["text", "status", "id"]  # the same text again, not only the same values
     assert replace(held, expired=False) == replace(
-        claim_of(first), done=True, content_sha256="a" * 64, response=response
+        a_claim(first), done=True, content_sha256="a" * 64, response=response
     )
 
 

@@ -15,7 +15,6 @@ import pytest
 from deploy.native import site
 from deploy.native.parts.vault import hand_out
 from ingest_api.readiness import KEEP_SECONDS
-from schemas.registry import SchemaRegistry, register_all
 from tests.support.api_processes import PDF, TENANT, ApiProcesses
 from tests.support.keyrings import create_vault_key
 from tests.support.tcp_proxy import Proxy
@@ -62,9 +61,6 @@ async def line(stack: Mapping[str, str]) -> AsyncIterator[Proxy]:
 async def api(stack: Mapping[str, str], database_dsn: str, vault: Vault, line: Proxy) -> AsyncIterator[ApiProcesses]:
     """One process, whose secret id was handed to it wrapped."""
     create_vault_key(stack, TENANT)
-    registry = SchemaRegistry(stack["DPJ_REGISTRY_URL"])
-    await register_all(registry)
-    await registry.close()
     changes = {
         "vault_addr": f"http://{line.endpoint}",
         "vault_secret_id": "",

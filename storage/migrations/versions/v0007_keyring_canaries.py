@@ -1,4 +1,4 @@
-"""What tells a damaged document from a keyring that is not this site's; see ``processors.vouching``."""
+"""What tells a damaged document from a keyring that is not this site's; see ``processors.resilience.canary_keyring``."""
 
 from __future__ import annotations
 

@@ -53,6 +53,22 @@ class PostgresAuditChains:
         )
 
 
+async def tenants_in(connection: asyncpg.Connection[Any], table: str) -> Sequence[str]:
+    """Tenants with rows in ``table``, which has an index that begins with them: one look-up each, however many rows there are."""
+    rows = await connection.fetch(
+        f"""
+        WITH RECURSIVE known (tenant) AS (
+            SELECT min(tenant) FROM {table}
+            UNION ALL
+            SELECT (SELECT min(tenant) FROM {table} WHERE {table}.tenant > known.tenant)
+            FROM known WHERE known.tenant IS NOT NULL
+        )
+        SELECT tenant FROM known WHERE tenant IS NOT NULL
+        """  # noqa: S608 - the callers name tables of ours
+    )
+    return [row["tenant"] for row in rows]
+
+
 class PostgresUnchainedLines:
     """See ``processors.audit.chaining.UnchainedLines``. Every method raises DatabaseUnavailable."""
 
@@ -62,18 +78,7 @@ class PostgresUnchainedLines:
     async def tenants(self) -> Sequence[str]:
         """Those with lines that wait; one index look-up each, however many lines there are."""
         async with self._postgres.connection() as connection:
-            rows = await connection.fetch(
-                """
-                WITH RECURSIVE known (tenant) AS (
-                    SELECT min(tenant) FROM audit_waiting
-                    UNION ALL
-                    SELECT (SELECT min(tenant) FROM audit_waiting WHERE audit_waiting.tenant > known.tenant)
-                    FROM known WHERE known.tenant IS NOT NULL
-                )
-                SELECT tenant FROM known WHERE tenant IS NOT NULL
-                """
-            )
-        return [row["tenant"] for row in rows]
+            return await tenants_in(connection, "audit_waiting")
 
     async def chain(self, tenant: str, limit: int) -> int:
         """One transaction under the tenant's head row; nothing is done, and 0 given, while another chainer holds that."""

@@ -14,6 +14,7 @@ import asyncpg
 
 from domain.audit_chain import ChainEntry, StoredEntry
 from domain.errors import AuditConflict
+from storage.postgres.audit.chain import tenants_in
 from storage.postgres.connections import Connections
 from storage.postgres.json_texts import kept_text, same_json, storable_json
 
@@ -57,7 +58,7 @@ Row = dict[str, Any]
 
 
 class PostgresAuditStore:
-    """See ``processors.audit.chaining.AuditStore``, ``processors.audit.reading.EntriesOfEntity`` and ``operations.audit.verify.AuditReader``.
+    """See ``processors.ports.audit.AuditStore``, ``processors.audit.reading.EntriesOfEntity`` and ``operations.audit.verify.AuditReader``.
     Raises DatabaseUnavailable."""
 
     def __init__(self, postgres: Connections) -> None:
@@ -115,18 +116,7 @@ class PostgresAuditStore:
     async def tenants(self) -> Sequence[str]:
         """Those with entries; one index look-up each, however many entries there are."""
         async with self._postgres.connection() as connection:
-            rows = await connection.fetch(
-                """
-                WITH RECURSIVE known (tenant) AS (
-                    SELECT min(tenant) FROM audit_logs
-                    UNION ALL
-                    SELECT (SELECT min(tenant) FROM audit_logs WHERE audit_logs.tenant > known.tenant)
-                    FROM known WHERE known.tenant IS NOT NULL
-                )
-                SELECT tenant FROM known WHERE tenant IS NOT NULL
-                """
-            )
-        return sorted(row["tenant"] for row in rows)
+            return sorted(await tenants_in(connection, "audit_logs"))
 
 
 async def _compare(connection: Any, entries: Sequence[ChainEntry]) -> None:

@@ -120,7 +120,7 @@ class PostgresOperatorQueries:
 
 
 class PostgresHeldEventList:
-    """See ``streams.delivery.Held``. Raises DatabaseUnavailable."""
+    """See ``streams.held_events.HeldEventList``. Raises DatabaseUnavailable."""
 
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres

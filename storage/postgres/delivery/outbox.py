@@ -144,7 +144,7 @@ class PostgresOutbox:
 
 @dataclass(frozen=True, slots=True)
 class PostgresOutboxRow:
-    """See ``streams.outbox_relay.OutboxRow``."""
+    """See ``streams.in_flight_rows.OutboxRow``."""
 
     id: int
     topic: str
