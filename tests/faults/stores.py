@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 
 import asyncpg
 import httpx
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from fastavro import parse_schema, schemaless_reader
 from minio import Minio
@@ -48,6 +48,8 @@ FRAME = 5
 READ_SECONDS = 60
 MAX_CHILDREN = 1000
 KAFKA_SECONDS = 60.0
+#: An answer of the broker that does not come in time is asked for again, by a new client.
+ADMIN_SECONDS, ADMIN_TRIES = 15.0, 4
 
 
 class Stores:
@@ -244,25 +246,12 @@ class Stores:
 
     def lag(self) -> dict[tuple[str, str, int], int]:
         """Records not committed, per (group, topic, partition)."""
-        admin = self._admin()
-        places = [TopicPartition(*place) for place in _partitions(admin)]
-        committed = {
-            group: admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group]
-            for group in (f"dpj.{name}" for name in CONSUMERS)
-        }
-        lows = admin.list_offsets({place: OffsetSpec.earliest() for place in places})
-        highs = admin.list_offsets({place: OffsetSpec.latest() for place in places})
-        found = {}
-        for name, topics in CONSUMERS.items():
-            group = f"dpj.{name}"
-            answer = committed[group].result(KAFKA_SECONDS).topic_partitions
-            done = {(place.topic, place.partition): place.offset for place in answer}
-            for place in places:
-                if place.topic in topics:
-                    low, high = (looked[place].result(KAFKA_SECONDS).offset for looked in (lows, highs))
-                    committed_to = done.get((place.topic, place.partition), 0)
-                    found[group, place.topic, place.partition] = high - max(low, committed_to)
-        return found
+        for _ in range(ADMIN_TRIES - 1):
+            try:
+                return _lag(self._admin())
+            except (KafkaException, TimeoutError):
+                self._forget_admin()
+        return _lag(self._admin())
 
     def _admin(self) -> AdminClient:
         """One for all looks: rest is looked for twice a second."""
@@ -270,6 +259,33 @@ class Stores:
             if self._kafka_admin is None:
                 self._kafka_admin = AdminClient({"bootstrap.servers": self._settings["DPJ_KAFKA_BOOTSTRAP"]})
             return self._kafka_admin
+
+    def _forget_admin(self) -> None:
+        """After a broker came back a client may wait for ever for the coordinator that it knew (librdkafka's issue 5511)."""
+        with self._lock:
+            self._kafka_admin = None
+
+
+def _lag(admin: AdminClient) -> dict[tuple[str, str, int], int]:
+    places = [TopicPartition(*place) for place in _partitions(admin)]
+    groups = {name: f"dpj.{name}" for name in CONSUMERS}
+    patience = {"request_timeout": ADMIN_SECONDS}
+    asked = {
+        name: admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], **patience)[group]
+        for name, group in groups.items()
+    }
+    lows = admin.list_offsets({place: OffsetSpec.earliest() for place in places}, **patience)
+    highs = admin.list_offsets({place: OffsetSpec.latest() for place in places}, **patience)
+    found = {}
+    for name, topics in CONSUMERS.items():
+        answer = asked[name].result(2 * ADMIN_SECONDS).topic_partitions
+        done = {(place.topic, place.partition): place.offset for place in answer}
+        for place in places:
+            if place.topic in topics:
+                low, high = (looked[place].result(2 * ADMIN_SECONDS).offset for looked in (lows, highs))
+                committed_to = done.get((place.topic, place.partition), 0)
+                found[groups[name], place.topic, place.partition] = high - max(low, committed_to)
+    return found
 
 
 class GedReader:
