@@ -70,8 +70,8 @@ class Launch:
 
     def _bring_up(self, part: Part) -> None:
         if part.name in self._running:
+            # Also set up: the call that started it may have been killed before it got there.
             self._until_ready(part, self._supervisor.running()[part.name], time.monotonic())
-            self._set_up(part)  # the call that started it may have been killed before it got there
         else:
             self._start(part)
         self._ready[part.name].set()
@@ -90,14 +90,7 @@ class Launch:
         self._started.append(part.name)
         process = self._supervisor.start(part.name, part.command(self._site))
         self._until_ready(part, process, began)
-        self._set_up(part)
         self.seconds[part.name] = time.monotonic() - began
-
-    def _set_up(self, part: Part) -> None:
-        try:
-            part.set_up(self._site)
-        except PartFailed as error:
-            raise self._failure(part, error.reason) from error
 
     def _build(self, part: Part) -> None:
         lacking = [recipe for recipe in part.recipes(self._site) if not recipe.built()]
@@ -108,6 +101,7 @@ class Launch:
             list(pool.map(self._builder.ensure, lacking))
 
     def _until_ready(self, part: Part, process: Tracked, began: float) -> None:
+        """It answers, and holds what it must."""
         patience, log = Patience(still=part.patience), self._supervisor.log(part.name)
         told = began
         while True:
@@ -116,7 +110,10 @@ class Launch:
                 raise self._failure(part, "ended right after its start")
             try:
                 part.ask(self._site)
+                part.set_up(self._site)
                 return
+            except PartFailed as error:
+                raise self._failure(part, error.reason) from error
             except NotReady as reason:
                 over = patience.over(sign_of(process.pid, log))
                 if over is not None:

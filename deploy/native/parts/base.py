@@ -80,7 +80,10 @@ class Part(ABC):
         """One real request. Raises NotReady."""
 
     def set_up(self, site: StackSite) -> None:  # noqa: B027 - most parts have nothing to set up
-        """Databases, users, buckets, keys: what the running server must hold. Repeatable."""
+        """Databases, users, buckets, keys: what the running server must hold. Repeatable.
+
+        Raises NotReady for what may pass, and is then tried again, as ``ask`` is; PartFailed for what does not.
+        """
 
     def wipe(self, site: StackSite) -> None:  # noqa: B027 - data mostly lies in the stack's folder
         """Delete what lies outside the stack's folder."""

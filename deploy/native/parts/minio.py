@@ -5,6 +5,7 @@ Its lowest version of TLS is 1.2, whatever it is told (``newTLSConfig`` in its c
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ import urllib3
 from minio import Minio
 from minio.commonconfig import COMPLIANCE
 from minio.credentials.providers import StaticProvider
-from minio.error import MinioAdminException, MinioException
+from minio.error import MinioAdminException, MinioException, S3Error
 from minio.minioadmin import MinioAdmin
 from minio.objectlockconfig import YEARS, ObjectLockConfig
 
@@ -20,7 +21,7 @@ from deploy.native import certificates, files
 from deploy.native.cache import Recipe
 from deploy.native.errors import PartFailed
 from deploy.native.parts import http
-from deploy.native.parts.base import FULL, QUESTION_SECONDS, Part
+from deploy.native.parts.base import FULL, QUESTION_SECONDS, NotReady, Part
 from deploy.native.site import Profile, StackSite
 from deploy.native.supervisor import Command
 
@@ -87,10 +88,25 @@ class MinIO(Part):
             )
             if not client.bucket_exists(bucket_name=BUCKET):
                 client.make_bucket(bucket_name=BUCKET)
-        except (MinioException, urllib3.exceptions.HTTPError) as error:
-            raise PartFailed(self.name, f"its user and bucket can't be created ({type(error).__name__})", "") from None
+        except (MinioException, MinioAdminException, urllib3.exceptions.HTTPError) as error:
+            status, reason = _status_and_code(error)
+            if 400 <= status < 500:
+                raise PartFailed(self.name, f"its users and buckets can't be created ({reason})", "") from None
+            # It says that it is ready before it knows its users; on a busy machine that takes some seconds.
+            raise NotReady(f"its users and buckets can't be created yet ({reason})") from None
         finally:
             pool.clear()
+
+
+def _status_and_code(error: Exception) -> tuple[int, str]:
+    """The answer's status, 0 where none came, and the server's code: the rest of an answer may hold a user's secret."""
+    if isinstance(error, MinioAdminException):
+        # Its text: "admin request failed; Status: 503, Body: {"Code": ...}".
+        status, code = re.search(r"Status: (\d+)", str(error)), re.search(r'"Code":\s*"(\w+)"', str(error))
+        return int(status[1]) if status else 0, code[1] if code else type(error).__name__
+    if isinstance(error, S3Error):
+        return error.response.status, str(error.code)
+    return 0, type(error).__name__
 
 
 def _certificates(site: StackSite) -> Path:

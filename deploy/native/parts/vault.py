@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import hvac
 import requests
-from hvac.exceptions import VaultError
+from hvac.exceptions import BadGateway, InternalServerError, VaultDown, VaultError
 
 from deploy.native import certificates, files
 from deploy.native.cache import Recipe
 from deploy.native.errors import PartFailed
 from deploy.native.parts import http
-from deploy.native.parts.base import FULL, QUESTION_SECONDS, Part
+from deploy.native.parts.base import FULL, QUESTION_SECONDS, NotReady, Part
 from deploy.native.site import Profile, StackSite
 from deploy.native.supervisor import Command
 
@@ -34,6 +34,8 @@ WRAPPED_SECONDS = 300
 LIFETIMES = {"token_ttl": "1h", "token_max_ttl": "24h", "secret_id_ttl": "0"}
 # sys/health: ready, not initialised, sealed. All three are Vault's own answers; set_up leads to the first.
 ANSWERS = frozenset({200, 501, 503})
+#: What it says while it unseals.
+PASSING = (InternalServerError, VaultDown, BadGateway)
 
 
 class Vault(Part):
@@ -60,6 +62,8 @@ class Vault(Part):
         try:
             with _session(site) as session:
                 self._set_up(site, session)
+        except (*PASSING, requests.ConnectionError, requests.Timeout) as error:
+            raise NotReady(f"it can't be set up yet ({type(error).__name__})") from None
         except (VaultError, requests.RequestException) as error:
             raise PartFailed(self.name, f"it can't be set up ({type(error).__name__})", "") from None
 
