@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from deploy.native import certificates, files, prerequisites, programs
+from deploy.native import certificates, files, java_classes, prerequisites, programs
 from deploy.native.cache import Recipe
 from deploy.native.parts import http
 from deploy.native.parts.base import NotReady, Part, java_program
@@ -57,6 +57,7 @@ class Ged(Part):
             "-Xmx1536m",
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
+            *java_classes.options(self.name, self.built, java_program()),
         )
         quiet = (
             "-Dorg.eclipse.jetty.util.log.class=org.eclipse.jetty.util.log.StdErrLog",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from deploy.native import certificates, files, prerequisites, programs
+from deploy.native import certificates, files, java_classes, prerequisites, programs
 from deploy.native.cache import Recipe
 from deploy.native.parts import toxiproxy
 from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part, java_program, run_tool, write_config
@@ -56,7 +57,11 @@ class Kafka(Part):
         config = site.folder / "config"
         logging = f"-Dlog4j2.configurationFile={config / 'kafka-log4j2.properties'}"
         # No -Dcom.sun.management.*: a JMX agent would listen on every address of the machine.
-        java = _java(self.built, "-Xms256m", "-Xmx512m", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", logging)
+        collector = ("-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20")
+        if os.environ.get(java_classes.BRIEF):
+            collector = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+        classes = java_classes.options(self.name, self.built, java_program())
+        java = _java(self.built, "-Xms256m", "-Xmx512m", *collector, *classes, logging)
         return Command((*java, "kafka.Kafka", str(config / "kafka.properties")), {}, site.data("kafka"))
 
     def ask(self, site: StackSite) -> None:
