@@ -18,25 +18,25 @@ FINISHED_SECONDS: Final = 300.0
 #: By id, whatever their state, so that a slice costs the same however many rows wait to be published. A row set aside and dropped by
 #: an operator (``refused_at``) is owed to nobody. ``over``: nobody must finish it any more, and its time is over.
 _SLICE: Final = """
+    WITH slice AS MATERIALIZED (
+        SELECT id, topic, key, event_id, consumer, published_at, published_partition, published_offset, re_emissions,
+               event_id IS NOT NULL AND refused_at IS NULL AND topic = ANY($3::text[]) AS is_read
+        FROM outbox WHERE {which} ORDER BY id LIMIT $2
+    ), judged AS MATERIALIZED (
+        SELECT slice.*, CASE WHEN is_read AND published_at IS NOT NULL THEN (
+            SELECT array_agg(r.consumer ORDER BY r.consumer)
+            FROM unnest($3::text[], $4::text[]) AS r (topic, consumer)
+            WHERE r.topic = slice.topic AND (slice.consumer IS NULL OR slice.consumer = r.consumer) AND (
+                SELECT i.state FROM inbox i
+                WHERE i.consumer = r.consumer AND i.event_id = slice.event_id AND i.state <> 'CLAIMED') IS NULL
+        ) END AS owed
+        FROM slice
+    )
     SELECT id, topic, key, event_id, published_at, published_partition, published_offset, re_emissions, owed,
            published_at IS NOT NULL AS published,
-           owed IS NULL AND published_at < now() - make_interval(secs => CASE WHEN read THEN $5 ELSE $6 END) AS over
-    FROM (
-        SELECT o.*, is_event AND EXISTS (SELECT FROM unnest($3::text[]) AS t (topic) WHERE t.topic = o.topic) AS read,
-               CASE WHEN published_at IS NOT NULL AND is_event THEN (
-                   SELECT array_agg(r.consumer ORDER BY r.consumer)
-                   FROM unnest($3::text[], $4::text[]) AS r (topic, consumer)
-                   WHERE r.topic = o.topic AND (o.consumer IS NULL OR o.consumer = r.consumer) AND NOT EXISTS (
-                       SELECT FROM inbox i
-                       WHERE i.consumer = r.consumer AND i.event_id = o.event_id AND i.state <> 'CLAIMED')
-               ) END AS owed
-        FROM (
-            SELECT id, topic, key, event_id, consumer, published_at, published_partition, published_offset, re_emissions,
-                   event_id IS NOT NULL AND refused_at IS NULL AS is_event
-            FROM outbox WHERE {which} ORDER BY id LIMIT $2
-        ) o
-    ) rows
-    ORDER BY id
+           owed IS NULL
+               AND published_at < now() - make_interval(secs => CASE WHEN is_read THEN $5::float8 ELSE $6::float8 END) AS over
+    FROM judged ORDER BY id
 """
 _FROM_ID: Final = _SLICE.format(which="id > $1")
 _OF_KEY: Final = _SLICE.format(which="key = $1")
