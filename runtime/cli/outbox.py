@@ -123,9 +123,12 @@ def re_emit(
 ) -> None:
     """Have events published again that Kafka has lost, for whom they are owed to. A dry run without --apply."""
     from domain.consumers import CONSUMERS
+    from runtime.observability.telemetry import configure_logging
 
     if consumer is not None and consumer not in CONSUMERS:
         raise CommandFailed(f"No consumer is named {consumer}.", f"Name one of: {', '.join(CONSUMERS)}.", code="usage")
+
+    configure_logging("outbox", level="CRITICAL")  # the result says it all
 
     async def work(site: Site) -> tuple[OwedReport, int]:
         await site.codec.check()

@@ -14,6 +14,7 @@ from processors.reconcile.owed_events import ACTOR, OwedReport
 from runtime.processes.lifetime import repeat
 from runtime.wiring.site import Site
 
+#: The longest time between two looks.
 LOOK_SECONDS: Final = 60.0
 #: Lost events are sent again at this rate: consumers have other work, too.
 EVENTS_PER_SECOND: Final = 100.0
@@ -58,7 +59,7 @@ class OwedMetrics:
 
 
 async def watch_owed_events(site: Site, stopping: asyncio.Event, is_chosen: Callable[[], bool]) -> None:
-    """Every minute, wherever ``is_chosen`` says so. What is lost is sent again, unless the site is not to do so by itself, or it was
+    """Once a minute at least, wherever ``is_chosen`` says so. What is lost is sent again, unless the site is not to do so by itself, or it was
     ``MOST_RE_EMISSIONS`` times already; all of it is told."""
     settings, metrics, owed = site.settings, OwedMetrics(site.metrics), site.owed_events()
     found: dict[str, int] = {}
@@ -77,4 +78,4 @@ async def watch_owed_events(site: Site, stopping: asyncio.Event, is_chosen: Call
             await site.codec.check()
             metrics.sent(await owed.re_emit(lost, ACTOR, reason="lost", rate=EVENTS_PER_SECOND))
 
-    await unless_stopped(stopping, repeat(stopping, "owed_events", LOOK_SECONDS, once))
+    await unless_stopped(stopping, repeat(stopping, "owed_events", min(LOOK_SECONDS, settings.events_lost_after), once))
