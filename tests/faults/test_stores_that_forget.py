@@ -101,6 +101,12 @@ class Drill:
         assert checked.findings.documents == DOCUMENTS
         assert checked.findings.states == {"ARCHIVED": DOCUMENTS}
 
+    async def waits(self, deposit: Deposit) -> list[dict[str, Any]]:
+        """What ``dpj doc show`` says that a document waits for."""
+        words = ("doc", "show", str(deposit.document_id), "--tenant", deposit.tenant, "--json")
+        found: list[dict[str, Any]] = json.loads(await asyncio.to_thread(self.site.dpj, *words))["waits"]
+        return found
+
     async def told(self) -> dict[str, Any]:
         """What ``dpj outbox owed`` says now."""
         words = ("outbox", "owed", "--json")
@@ -148,14 +154,19 @@ async def test_what_moved_offsets_passed_is_told_and_published_again(drill: Dril
     for name in ("relay", "relay-2"):
         await asyncio.to_thread(drill.site.process(name).stop)
         await asyncio.to_thread(drill.site.process(name).start, DPJ_EVENTS_RE_EMIT="false")
-    await drill.deposit()
+    deposits = await drill.deposit()
     await drill.published()
+    assert {wait["state"] for wait in await drill.waits(deposits[0])} == {"on its way"}
     await asyncio.to_thread(drill.move_offsets_to_the_end)
     await drill.workers("start")
     await asyncio.sleep(float(drill.site.setting("DPJ_EVENTS_LOST_AFTER")))
     told = await drill.told()
     assert told["count"].keys() == {"integrity", "archiving", "notification", "audit"}
     assert told["count"]["integrity"] == DOCUMENTS
+    lost = await drill.waits(deposits[0])
+    assert {(wait["consumer"], wait["state"]) for wait in lost if wait["topic"] == "dpj.document.uploaded"} == {
+        (consumer, "lost") for consumer in ("integrity", "archiving", "notification")
+    }
     again = json.loads(await asyncio.to_thread(drill.site.dpj, "outbox", "re-emit", "--apply", "--json"))
     assert again["events"] == len(told["owed"]) >= 3 * DOCUMENTS
     await drill.all_hold()

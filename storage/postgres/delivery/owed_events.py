@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,7 +20,7 @@ FINISHED_SECONDS: Final = 300.0
 #: an operator (``refused_at``) is owed to nobody. ``over``: nobody must finish it any more, and its time is over.
 _SLICE: Final = """
     WITH slice AS MATERIALIZED (
-        SELECT id, topic, key, event_id, consumer, published_at, published_partition, published_offset, re_emissions,
+        SELECT id, topic, key, event_id, consumer, created_at, published_at, published_partition, published_offset, re_emissions,
                event_id IS NOT NULL AND refused_at IS NULL AND topic = ANY($3::text[]) AS is_read
         FROM outbox WHERE {which} ORDER BY id LIMIT $2
     ), judged AS MATERIALIZED (
@@ -32,7 +33,7 @@ _SLICE: Final = """
         ) END AS owed
         FROM slice
     )
-    SELECT id, topic, key, event_id, published_at, published_partition, published_offset, re_emissions, owed,
+    SELECT id, topic, key, event_id, created_at, published_at, published_partition, published_offset, re_emissions, owed,
            published_at IS NOT NULL AS published,
            owed IS NULL
                AND published_at < now() - make_interval(secs => CASE WHEN is_read THEN $5::float8 ELSE $6::float8 END) AS over
@@ -55,6 +56,14 @@ class OutboxSlice:
     owed: tuple[OwedEvent, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class DocumentOutbox:
+    """A document's rows. ``unpublished``: topics and times of those that wait for the relay; ``owed``: see ``OutboxSlice``."""
+
+    unpublished: tuple[tuple[str, datetime], ...]
+    owed: tuple[OwedEvent, ...]
+
+
 class PostgresOwedEvents:
     """See ``processors.reconcile.owed_events.OwedRows``. ``reads``: the consumers of each topic. Raises DatabaseUnavailable."""
 
@@ -74,14 +83,15 @@ class PostgresOwedEvents:
             owed=tuple(_owed(row) for row in rows if row["owed"]),
         )
 
-    async def of_document(self, document_id: UUID) -> Sequence[OwedEvent]:
-        """What is owed of a document's events, oldest first."""
+    async def of_document(self, document_id: UUID) -> DocumentOutbox:
+        """What of a document's events waits to be published, is refused, or is owed, oldest first."""
         key = str(document_id).encode()
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(
                 _OF_KEY, key, OF_DOCUMENT, *self._columns, FINISHED_SECONDS, self._keep_seconds
             )
-        return [_owed(row) for row in rows if row["owed"]]
+        unpublished = tuple((row["topic"], row["created_at"]) for row in rows if not row["published"])
+        return DocumentOutbox(unpublished, tuple(_owed(row) for row in rows if row["owed"]))
 
     async def remove(self, row_ids: Sequence[int]) -> None:
         async with self._postgres.connection() as connection:
