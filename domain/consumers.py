@@ -43,3 +43,9 @@ def topics_of(consumer: str) -> tuple[str, ...]:
 def groups() -> dict[str, tuple[str, ...]]:
     """The topics of every consumer group."""
     return {group_of(consumer): topics_of(consumer) for consumer in CONSUMERS}
+
+
+def readers() -> dict[str, tuple[str, ...]]:
+    """The consumers of every topic that has any: who must finish an event of it."""
+    topics = {topic for consumer in CONSUMERS for topic in topics_of(consumer)}
+    return {topic: tuple(name for name in CONSUMERS if topic in topics_of(name)) for topic in sorted(topics)}

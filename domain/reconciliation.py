@@ -1,4 +1,4 @@
-"""What reconciling compares and what it may find: rows, objects, the GED's copies."""
+"""What reconciling compares and what it may find: rows, objects, the GED's copies, events."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ class DiscrepancyKind(Enum):
     GED_MISSING = "ged_missing"
     LEFT_COPY = "left_copy"
     LEFT_METADATA = "left_metadata"
+    EVENT_LOST = "event_lost"
 
     @property
     def repair(self) -> Repair:
@@ -59,6 +60,7 @@ _REPAIRS: Final[Mapping[DiscrepancyKind, Repair]] = {
     DiscrepancyKind.GED_DOUBLE: Repair.SAFE,
     DiscrepancyKind.LEFT_COPY: Repair.SAFE,
     DiscrepancyKind.LEFT_METADATA: Repair.SAFE,
+    DiscrepancyKind.EVENT_LOST: Repair.SAFE,
 }
 
 
@@ -109,7 +111,7 @@ class InventoryRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcileFinding:
-    """One disagreement. ``place``: an object's key, or the id of a copy in the GED."""
+    """One disagreement. ``place``: an object's key, the id of a copy in the GED, or an event's topic and id."""
 
     fault: DiscrepancyKind
     document_id: UUID | None

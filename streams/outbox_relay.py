@@ -17,6 +17,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -42,9 +43,8 @@ RETRY_SECONDS: Final = 1.0
 METADATA_SECONDS: Final = 2.0
 #: Without a confirmation for so long, we are waiting for the broker.
 SILENCE_SECONDS: Final = 2.0
-PRUNE_EVERY_SECONDS: Final = 60.0
-#: Pause between two slices of a clean-up that is not done yet, so that publishing goes on.
-PRUNE_PAUSE_SECONDS: Final = 0.25
+#: How often refused rows are counted anew: operators settle some.
+RECOUNT_SECONDS: Final = 60.0
 
 #: Errors that are about the row, and stay however often it is sent.
 ROW_ERRORS: Final = frozenset(
@@ -62,7 +62,18 @@ ROW_ERRORS: Final = frozenset(
     }
 )
 
-DeliveryReport = tuple[OutboxRow, KafkaError | None]
+
+@dataclass(frozen=True, slots=True)
+class PlacedRow:
+    """A row that Kafka confirmed, by its id, and where it stands in its topic, as far as Kafka told."""
+
+    id: int
+    partition: int | None
+    offset: int | None
+
+
+#: ``message`` says where the row was put, if it was.
+DeliveryReport = tuple[OutboxRow, KafkaError | None, Message]
 
 
 class LeaderSession(Protocol):
@@ -94,17 +105,15 @@ class UnpublishedRows(Protocol):
         behind one of a topic away. At least one, if there is one."""
         ...
 
-    async def mark_published(self, ids: Sequence[int]) -> None: ...
+    async def mark_published(self, placed: Sequence[PlacedRow]) -> None:
+        """Kafka has them, and where."""
+        ...
 
     async def refuse(self, row_id: int, code: str) -> None:
         """Set a row aside for an operator; the later ones of its key wait behind it."""
         ...
 
     async def count_refused(self) -> int: ...
-
-    async def prune(self, older_than_hours: float) -> bool:
-        """Remove one slice of old published rows; whether there may be more."""
-        ...
 
 
 class OutboxReader(LeaderSession, UnpublishedRows, Protocol):
@@ -136,15 +145,13 @@ class OutboxRelay:
         *,
         batch: int = 500,
         batch_bytes: int = 4 << 20,
-        keep_hours: float = 24.0,
     ) -> None:
         self._source = source
         self._new_producer = new_producer
         self._metrics = metrics
         self._batch: Final = batch
         self._batch_bytes: Final = batch_bytes
-        self._keep_hours: Final = keep_hours
-        self._prune_at = time.monotonic() + PRUNE_EVERY_SECONDS
+        self._recount_at = 0.0
         self.state = "connecting"
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -179,7 +186,7 @@ class OutboxRelay:
                 return
         log.info("relay_leading")
         self._metrics.leading(leader=True)
-        self._metrics.refused(await reader.count_refused())
+        self._recount_at = 0.0
         producer = self._new_producer()
         try:
             await _Publishing(self, reader, producer).run(stopping)
@@ -188,13 +195,10 @@ class OutboxRelay:
             producer.purge(in_queue=True, in_flight=True, blocking=False)
             await asyncio.to_thread(producer.flush, FLUSH_SLICE_SECONDS)
 
-    async def prune_if_due(self, reader: OutboxReader) -> None:
-        """One slice at a time, a backlog being published or not."""
-        if time.monotonic() < self._prune_at:
-            return
-        more = await reader.prune(self._keep_hours)
-        self._prune_at = time.monotonic() + (PRUNE_PAUSE_SECONDS if more else PRUNE_EVERY_SECONDS)
-        if not more:
+    async def recount_if_due(self, reader: OutboxReader) -> None:
+        """Tell how many rows are set aside, from time to time."""
+        if time.monotonic() >= self._recount_at:
+            self._recount_at = time.monotonic() + RECOUNT_SECONDS
             self._metrics.refused(await reader.count_refused())
 
     @property
@@ -227,7 +231,7 @@ class _Publishing:
         while not stopping.is_set():
             await self._recheck_topics()
             await self._refill()
-            await self._relay.prune_if_due(self._reader)
+            await self._relay.recount_if_due(self._reader)
             if not await self._still_leading():
                 return
             if len(self._rows):
@@ -312,7 +316,7 @@ class _Publishing:
         return refused
 
     def _on_delivery(self, row: OutboxRow) -> Callable[[KafkaError | None, Message], None]:
-        return lambda error, _: self._reports.append((row, error))
+        return lambda error, message: self._reports.append((row, error, message))
 
     def _collect_reports(self) -> None:
         """Wait for confirmations; those that come one by one are settled together."""
@@ -326,12 +330,12 @@ class _Publishing:
         """Mark what is confirmed; gives what is refused for good. Raises KafkaException after a fatal error of the producer."""
         reports, self._reports = self._reports, []
         alone = self._rows.is_alone
-        confirmed: list[int] = []
+        confirmed: list[PlacedRow] = []
         refused: list[tuple[OutboxRow, KafkaError]] = []
-        for row, error in reports:
+        for row, error, message in reports:
             if error is None:
                 self._rows.confirm(row)
-                confirmed.append(row.id)
+                confirmed.append(PlacedRow(row.id, message.partition(), message.offset()))
             elif error.fatal():
                 raise KafkaException(error)
             elif error.code() not in ROW_ERRORS:
@@ -347,7 +351,7 @@ class _Publishing:
             reach("relay.confirmed")
             await self._reader.mark_published(confirmed)
             reach("relay.marked")
-            self._rows.forget(confirmed)
+            self._rows.forget([placed.id for placed in confirmed])
             self._relay.metrics.published(len(confirmed))
         elif time.monotonic() - self._last_confirmed_at > SILENCE_SECONDS and not refused:
             self._relay.state = "waiting_for_broker"

@@ -27,12 +27,13 @@ _LINE: Final = "  {topic:<24} {partition:>3} {end:>11} {committed:>11} {lag:>10}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionLag:
-    """``end`` is the next offset to be written; ``committed`` None if the group has none yet; ``behind`` is how many
+    """``start`` is the first offset that is kept, ``end`` the next to be written; ``committed`` None if the group has none yet; ``behind`` is how many
     seconds ago the first unconsumed record was written, None if there is none or it could not be read in time."""
 
     group: str
     topic: str
     partition: int
+    start: int
     end: int
     committed: int | None
     lag: int
@@ -100,6 +101,7 @@ def measure(
                     group=group,
                     topic=topic,
                     partition=number,
+                    start=span.start,
                     end=span.end,
                     committed=consumed,
                     lag=span.end - position,

@@ -89,7 +89,8 @@ class OperatorActions:
             if event is not None:
                 await _reopen(work, consumer, event)
                 note = await reinstate(work, consumer, event, self._origin(event))
-            await work.outbox.add_record(topic, letter.key, letter.value, _redriven_headers(letter, consumer))
+            owed = None if event is None else (event.event_id, consumer)
+            await work.outbox.add_record(topic, letter.key, letter.value, _redriven_headers(letter, consumer), owed)
             await self._audit(work, letter, event, "dead_letter.redriven", {"replays": letter.replays + 1})
             return note
 

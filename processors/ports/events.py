@@ -18,8 +18,15 @@ class Outbox(Protocol):
         self, consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
     ) -> None: ...
 
-    async def add_record(self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]) -> None:
-        """A record as it is, byte for byte, for any topic."""
+    async def add_record(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Mapping[str, str],
+        owed: tuple[UUID, str] | None = None,
+    ) -> None:
+        """A record as it is, byte for byte, for any topic. ``owed``: the event that it carries, and the one consumer that must finish it."""
         ...
 
 

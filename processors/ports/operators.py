@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -37,4 +38,12 @@ class RefusedRows(Protocol):
 
     async def drop(self, row_id: int) -> RefusedRow | None:
         """Never send it; what waits for it goes on."""
+        ...
+
+
+class ReEmissions(Protocol):
+    """Published outbox rows that are to be published again."""
+
+    async def re_emit(self, row_ids: Sequence[int]) -> int:
+        """Have the relay send them again; gives how many are, without those that wait already."""
         ...

@@ -15,7 +15,7 @@ from processors.ports.events import AuditChains, Inbox, Outbox
 from processors.ports.ged import GedAttempts
 from processors.ports.links import Links
 from processors.ports.mail import Notifications
-from processors.ports.operators import DeadLetterMarks, GiveUpOrders, RefusedRows
+from processors.ports.operators import DeadLetterMarks, GiveUpOrders, ReEmissions, RefusedRows
 from processors.ports.subjects import SubjectKeyRows
 from processors.ports.uploads import IdempotencyKeys, Uploads
 
@@ -105,6 +105,11 @@ class HasRefusedRows(Protocol):
     def refused(self) -> RefusedRows: ...
 
 
+class HasReEmissions(Protocol):
+    @property
+    def re_emissions(self) -> ReEmissions: ...
+
+
 class HasLinks(Protocol):
     @property
     def links(self) -> Links: ...
@@ -141,6 +146,7 @@ class Work(
     HasDeadLetterMarks,
     HasHeldOrders,
     HasRefusedRows,
+    HasReEmissions,
     HasLinks,
     HasSubjectKeyRows,
     Protocol,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
+from uuid import UUID
 
 import typer
 
 from runtime.cli.failures import describe
+from runtime.cli.operator_options import on_site
 from runtime.cli.output import AsJson, Stack, print_note, print_result, settings_of
 from runtime.cli.progress import progress_bars
 from runtime.errors import CommandFailed
@@ -72,7 +75,22 @@ def show(
     with api(stack, "operator", tenant) as client:
         document = client.document(document_id)
         events = client.events(document_id)["items"]
-    print_result({**document, "events": events}, _described(document, events), as_json=as_json)
+    waits, unknown = _waits(document["id"], stack)
+    shown = {**document, "events": events, "waits": waits}
+    print_result(shown, _described(document, events, waits, unknown), as_json=as_json)
+
+
+def _waits(document_id: str, stack: str | None) -> tuple[list[dict[str, Any]] | None, str]:
+    """What the document waits for, or None and why that is not known: it is asked of the site, which may be another machine's."""
+    from domain.errors import DPJError
+    from runtime.cli.document_waits import waits_of
+
+    try:
+        return asyncio.run(on_site(stack, lambda site: waits_of(site, UUID(document_id)))), ""
+    except DPJError as error:
+        return None, error.code
+    except (OSError, ValueError, CommandFailed):
+        return None, "the site is not at hand"
 
 
 @app.command(name="list")
@@ -200,7 +218,11 @@ def _row(document: dict[str, Any]) -> str:
     return _ROW.format(id=document["id"], status=document["status"], type=document["type"][:17], size=size)
 
 
-def _described(document: dict[str, Any], events: list[dict[str, Any]]) -> Iterator[str]:
+def _described(
+    document: dict[str, Any], events: list[dict[str, Any]], waits: list[dict[str, Any]] | None, unknown: str
+) -> Iterator[str]:
+    from runtime.cli.document_waits import lines_of
+
     facts = {
         "Document": document["id"],
         "State": document["status"],
@@ -215,6 +237,9 @@ def _described(document: dict[str, Any], events: list[dict[str, Any]]) -> Iterat
     for name, value in facts.items():
         if value is not None:
             yield f"{name:<11} {value}"
+    yield from lines_of(waits or [])
+    if waits is None:
+        yield f"Waits       unknown ({unknown})"
     yield ""
     for event in events:
         details = " ".join(f"{name}={value}" for name, value in event["details"].items() if value is not None)

@@ -24,7 +24,7 @@ _COMMANDS: Final[Mapping[str, LazyCommand]] = {
     "reconcile": LazyCommand(
         "runtime.cli.reconcile",
         "reconcile",
-        "Compare rows, object store and GED; repair with --apply. Exit status 1 if something is wrong afterwards.",
+        "Compare rows, object store, GED and Kafka; repair with --apply. Exit status 1 if something is wrong afterwards.",
     ),
     "token": LazyCommand(
         "runtime.cli.administration", "token", "Issue a token with the local stack's own signing key."

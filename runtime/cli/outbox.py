@@ -1,4 +1,4 @@
-"""``dpj outbox``: rows that Kafka refuses for good, and what an operator does about them."""
+"""``dpj outbox``: rows that Kafka refuses for good, events that it lost, and what an operator does about them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from runtime.cli.operator_options import (
     table,
 )
 from runtime.cli.output import AsJson, Stack, print_result
+from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
     from processors.operators.dead_letters import ActionResult
+    from processors.reconcile.owed_events import LostEvent, OwedReport
     from runtime.wiring.site import Site
 
 app = typer.Typer(help="The outbox: events on their way to Kafka.", no_args_is_help=True)
@@ -93,3 +95,71 @@ def drop(rows: Rows, reason: Reason, apply: Apply = False, stack: Stack = None, 
 
     results = asyncio.run(on_site(stack, work))
     report_results(results, "dropped" if apply else "would be dropped", apply=apply, as_json=as_json)
+
+
+@app.command()
+def owed(stack: Stack = None, as_json: AsJson = False) -> None:
+    """Events that a consumer must still finish and that Kafka brings no more. Exit status 1 if there are any."""
+    report = asyncio.run(on_site(stack, _look))
+    lines = ["Nothing is lost: what is owed is on its way."]
+    if report.count:
+        rows = [
+            (consumer, str(count), ago(report.oldest[consumer].isoformat()))
+            for consumer, count in sorted(report.count.items())
+        ]
+        lines = [*table(("CONSUMER", "EVENTS", "OLDEST"), rows), "", "Have them published again: dpj outbox re-emit"]
+    print_result({"owed": [_shown(one) for one in report.lost], "count": dict(report.count)}, lines, as_json=as_json)
+    if report.count:
+        raise typer.Exit(1)
+
+
+@app.command(name="re-emit")
+def re_emit(
+    rate: Annotated[float, typer.Option(min=1, max=10_000, help="Events a second.")] = 100.0,
+    consumer: Annotated[str | None, typer.Option(help="Only what is owed to this one.")] = None,
+    apply: Apply = False,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have events published again that Kafka has lost, for whom they are owed to. A dry run without --apply."""
+    from domain.consumers import CONSUMERS
+    from runtime.observability.telemetry import configure_logging
+
+    if consumer is not None and consumer not in CONSUMERS:
+        raise CommandFailed(f"No consumer is named {consumer}.", f"Name one of: {', '.join(CONSUMERS)}.", code="usage")
+
+    configure_logging("outbox", level="CRITICAL")  # the result says it all
+
+    async def work(site: Site) -> tuple[OwedReport, int]:
+        await site.codec.check()
+        report = await _look(site)
+        wanted = [one for one in report.lost if consumer is None or consumer in one.consumers]
+        events = site.owed_events()
+        return report, await events.re_emit(wanted, operator_name(), reason="operator", rate=rate, apply=apply)
+
+    report, sent = asyncio.run(on_site(stack, work))
+    word = "are published again" if apply else "would be published again; --apply does it"
+    lines = [f"{sent} events {word}." if sent else "Nothing is lost."]
+    print_result({"applied": apply, "events": sent, "count": dict(report.count)}, lines, as_json=as_json)
+
+
+async def _look(site: Site) -> OwedReport:
+    from domain.errors import BrokerUnavailable
+
+    report = await site.owed_events().look(after_seconds=site.settings.events_lost_after)
+    if not report.known:
+        raise BrokerUnavailable
+    return report
+
+
+def _shown(lost: LostEvent) -> dict[str, Any]:
+    event = lost.event
+    return {
+        "row": event.row_id,
+        "event_id": str(event.event_id),
+        "topic": event.topic,
+        "key": event.key,
+        "consumers": list(lost.consumers),
+        "published_at": event.published_at.isoformat(),
+        "re_emissions": event.re_emissions,
+    }

@@ -1,4 +1,4 @@
-"""What rows, object store and GED say of each other."""
+"""What rows, object store, GED and Kafka say of each other."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ _MEANINGS: Final = {
     "ged_double": "documents with more than one copy in the GED",
     "left_copy": "copies in the GED of documents that were erased",
     "left_metadata": "metadata of documents that were erased",
+    "event_lost": "events that Kafka lost before all had finished them",
     "ged_missing": "ARCHIVED DOCUMENTS THAT THE GED DOES NOT HAVE",
 }
 
@@ -48,7 +49,7 @@ def reconcile(
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare rows, object store and GED; repair with --apply. Exit status 1 if something is wrong afterwards."""
+    """Compare rows, object store, GED and Kafka; repair with --apply. Exit status 1 if something is wrong afterwards."""
     import asyncio
 
     from runtime.observability.telemetry import configure_logging

@@ -191,6 +191,9 @@ class DeliverySettings(BaseModel):
     stall_seconds: float = Field(default=90.0, gt=0)
     stall_restart: bool = False
     relay_batch: int = Field(default=2_000, ge=1, le=10_000)
+    #: Longer than a rebalance and a retry of the relay; what a consumer holds is not lost, however long it is held.
+    events_lost_after: float = Field(default=120.0, ge=10)
+    events_re_emit: bool = True
 
 
 class RetentionSettings(BaseModel):

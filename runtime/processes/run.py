@@ -88,6 +88,7 @@ def run_api(settings: Settings) -> None:
 def run_relay(settings: Settings) -> None:
     """Publish the outbox, carry out erasures, and tidy up: abandoned uploads, inbox rows and idempotency keys past their time."""
     from runtime.processes.erasure_jobs import create_erasure_executor, run_erasures, run_purges
+    from runtime.processes.owed_events_job import watch_owed_events
     from runtime.processes.reconcile_jobs import run_reconciliations
 
     configure_logging("relay", log_format=settings.log_format, level=settings.log_level)
@@ -107,6 +108,7 @@ def run_relay(settings: Settings) -> None:
             repeat(stopping, "sweep", min(SWEEP_SECONDS, settings.upload_lease), site.sweep().run_once),
             repeat(stopping, "prune", PRUNE_SECONDS, site.housekeeping().run_once),
             run_reconciliations(site, stopping, lambda: relay.state == "leading"),
+            watch_owed_events(site, stopping, lambda: relay.state == "leading"),
             run_erasures(site, eraser, stopping),
             run_purges(site, stopping, lambda: relay.state == "leading"),
             site.log_in(stopping),

@@ -5,6 +5,7 @@ Each part's modules are loaded when it is made: no process loads the framework, 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from runtime.config.transport import client_tls, kafka_security, kafka_tls
 from runtime.wiring.adapters import Adapters
 
 if TYPE_CHECKING:
+    from domain.owed_events import Progress
     from processors.audit.chaining import AuditStep
     from processors.documents.revocations import TokenRevocation
     from processors.documents.search import DocumentSearch
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
     from processors.operators.dead_letters import OperatorActions
     from processors.operators.keys import KeyAdministration
     from processors.ports.processor import Processor
+    from processors.reconcile.owed_events import OwedEvents
     from processors.reconcile.run import Comparison, Reconciliation
     from storage.postgres.delivery.dead_letters import PostgresOperatorQueries
+    from storage.postgres.delivery.owed_events import PostgresOwedEvents
     from storage.postgres.delivery.refused_rows import PostgresRefusedRowQueries
     from storage.postgres.housekeeping import PostgresHousekeeping
     from streams.apps import ConsumerOffsets
@@ -168,6 +172,36 @@ class Site(Adapters):
 
         return PostgresRefusedRowQueries(self.postgres)
 
+    def owed_rows(self) -> PostgresOwedEvents:
+        """Published outbox rows against the inbox."""
+        from domain.consumers import readers
+        from storage.postgres.delivery.owed_events import PostgresOwedEvents
+
+        return PostgresOwedEvents(self.postgres, readers(), keep_hours=self.settings.outbox_keep_hours)
+
+    def owed_events(self) -> OwedEvents:
+        """Await ``codec.check`` before events are sent again: that is audited."""
+        from processors.reconcile.owed_events import OwedEvents
+
+        return OwedEvents(self.owed_rows(), self.read_progress, self.database, self.clock)
+
+    async def read_progress(self) -> Progress:
+        """How far every group is. Raises BrokerUnavailable."""
+        from domain.consumers import groups
+        from domain.owed_events import PartitionProgress
+        from operations.kafka.lag import measure
+
+        settings = self.settings
+        rows = await asyncio.to_thread(
+            measure, settings.kafka_bootstrap, groups(), ages=False, security=kafka_security(settings)
+        )
+        return {
+            (row.group.removeprefix("dpj."), row.topic, row.partition): PartitionProgress(
+                row.start, row.end, row.committed
+            )
+            for row in rows
+        }
+
     def revocation(self) -> TokenRevocation:
         """Await ``codec.check`` before: acts are audited, and audit lines encoded."""
         from processors.documents.revocations import TokenRevocation
@@ -207,6 +241,7 @@ class Site(Adapters):
         from processors.events.archive_copies import CopyRemover
         from processors.reconcile.erased import ErasedDocumentsCheck
         from processors.reconcile.ged import GedCopiesCheck
+        from processors.reconcile.lost_events import LostEventsCheck
         from processors.reconcile.object_store import check_stored_objects
         from processors.reconcile.run import Reconciliation
         from processors.reconcile.uploads import check_expired_uploads, check_unfinished_puts
@@ -221,6 +256,7 @@ class Site(Adapters):
             "uploads": check_expired_uploads,
             "unfinished puts": check_unfinished_puts,
             "objects": check_stored_objects,
+            "events": LostEventsCheck(self.owed_events(), after_seconds=settings.events_lost_after).check,
         }
         if hours > 0:
             parts["GED"] = GedCopiesCheck(self.ged_repository, hours=hours)
@@ -296,7 +332,6 @@ class Site(Adapters):
             lambda: create_producer(settings.kafka_bootstrap, kafka_security(settings)),
             RelayMetrics(self.metrics),
             batch=settings.relay_batch,
-            keep_hours=settings.outbox_keep_hours,
         )
 
 

@@ -28,6 +28,7 @@ from storage.postgres.connections import (
 from storage.postgres.delivery.dead_letters import PostgresDeadLetterMarks, PostgresGiveUpOrders
 from storage.postgres.delivery.inbox import PostgresInboxMarks
 from storage.postgres.delivery.outbox import PostgresOutbox
+from storage.postgres.delivery.owed_events import PostgresReEmissions
 from storage.postgres.delivery.refused_rows import PostgresRefusedRows
 from storage.postgres.documents import PostgresDocuments, PostgresUploads
 from storage.postgres.dossiers import PostgresDocumentTypes, PostgresDossiers
@@ -256,6 +257,7 @@ class PostgresWork:
         self.links = PostgresLinks(connection)
         self.held = PostgresGiveUpOrders(connection)
         self.refused = PostgresRefusedRows(connection)
+        self.re_emissions = PostgresReEmissions(connection)
         self.subjects = PostgresSubjectKeys(connection)
 
 

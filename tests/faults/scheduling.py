@@ -11,7 +11,13 @@ from xdist.scheduler.loadscope import LoadScopeScheduling
 from tests.faults.crashes import BY_POINT, group_of
 
 #: Files in the order in which their tests begin: what takes longest first, so that sites end at about the same time.
-ORDER = ("test_random_faults.py", "test_checker_on_servers.py", "test_pairs.py", "test_crash_points.py")
+ORDER = (
+    "test_random_faults.py",
+    "test_stores_that_forget.py",
+    "test_checker_on_servers.py",
+    "test_pairs.py",
+    "test_crash_points.py",
+)
 
 
 def scope_of(nodeid: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -56,6 +57,12 @@ class Server:
                 raise AssertionError(f"{self.name} is still there after SIGKILL")
             time.sleep(0.02)
         self._supervisor.stop([self.name])  # it is no longer remembered
+
+    def wipe(self) -> None:
+        """Delete what it has on disk, as if the disk had been lost. It has to be down."""
+        if self._tracked() is not None:
+            raise RuntimeError(f"{self.name} runs")
+        shutil.rmtree(self._here.data(self.name))
 
     def start(self) -> None:
         """Start it where it is down; returns once it answers (Vault unsealed). Raises AssertionError with its log's end."""

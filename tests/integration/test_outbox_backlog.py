@@ -19,6 +19,7 @@ from operations.kafka.lag import measure
 from operations.kafka.topics import TopicPlan, ensure_topics
 from storage.postgres.database import Postgres
 from storage.postgres.delivery import outbox as outbox_postgres
+from storage.postgres.delivery import owed_events as owed_postgres
 from storage.postgres.delivery.outbox import PostgresOutboxSource
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -111,18 +112,29 @@ async def test_a_backlog_of_100_000_rows_is_drained_in_bounded_memory(
     assert sum(row.end for row in rows) >= ROWS
 
 
+#: Who reads what, as two columns.
+READS = "ARRAY['dpj.document.uploaded', 'dpj.document.uploaded'], ARRAY['integrity', 'archiving']"
+
+
 async def test_with_a_million_published_rows_the_relays_statements_look_at_few(
     database_dsn: str, postgres: Postgres
 ) -> None:
     async with postgres.connection() as connection:
         await connection.execute(
             """
-            INSERT INTO outbox (topic, key, body, headers, published_at)
-            SELECT 't', convert_to('d' || n / 4, 'UTF8'), '\\x00', '{}',
+            INSERT INTO outbox (topic, key, body, headers, event_id, published_at)
+            SELECT CASE WHEN n <= 20000 THEN 'dpj.document.uploaded' ELSE 't' END, convert_to('d' || n / 4, 'UTF8'), '\\x00',
+                   '{}', CASE WHEN n <= 20000 THEN gen_random_uuid() END,
                    now() - CASE WHEN n <= 20000 THEN interval '2 days' ELSE interval '1 hour' END
             FROM generate_series(1, 1000000) n
             """,
             timeout=240,
+        )
+        await connection.execute(
+            """
+            INSERT INTO inbox (consumer, event_id, document_key, state, owner, lease_until)
+            SELECT 'integrity', event_id, 'd', 'DONE', gen_random_uuid(), now() FROM outbox WHERE event_id IS NOT NULL
+            """
         )
         await connection.execute(
             """
@@ -136,12 +148,18 @@ async def test_with_a_million_published_rows_the_relays_statements_look_at_few(
             if known:
                 await connection.execute("ANALYZE outbox", timeout=60)
             everything = await connection.fetchval("SELECT pg_relation_size('outbox') / 8192")
-            for name, statement, values in (
-                ("fetch", outbox_postgres._ALL_TOPICS, "2000, 4194304, ARRAY[1000001, 1000002]::bigint[]"),
-                ("prune", outbox_postgres._PRUNE, "24, 5000"),
-                ("count", "SELECT count(*) FROM outbox WHERE published_at IS NULL AND refused_at IS NOT NULL", ""),
+            for name, statement, kinds, values in (
+                (
+                    *("fetch", outbox_postgres._ALL_TOPICS),
+                    *("(int, bigint, bigint[])", "(2000, 4194304, ARRAY[1000001, 1000002]::bigint[])"),
+                ),
+                (
+                    *("owed", owed_postgres._FROM_ID, "(bigint, int, text[], text[], float8, float8)"),
+                    f"(0, 5000, {READS}, 300, 86400)",
+                ),
+                ("count", "SELECT count(*) FROM outbox WHERE published_at IS NULL AND refused_at IS NOT NULL", "", ""),
             ):
-                plan = await _explained(connection, statement, values)
+                plan = await _explained(connection, statement, kinds, values)
                 blocks = plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
                 took = plan["Execution Time"]
                 print(f"{name}, {'' if known else 'not '}analysed: {blocks} of {everything} blocks, {took:.1f} ms")
@@ -151,14 +169,12 @@ async def test_with_a_million_published_rows_the_relays_statements_look_at_few(
                 assert took < 1_000, name
 
 
-async def _explained(connection: Any, statement: str, values: str) -> dict[str, Any]:
+async def _explained(connection: Any, statement: str, kinds: str, values: str) -> dict[str, Any]:
     """The plan that a prepared statement gets once it is used often, with what it read."""
-    kinds = "(int, bigint, bigint[])" if values.count(",") > 1 else "(float8, int)" if values else ""
     await connection.execute("SET plan_cache_mode = force_generic_plan")
     await connection.execute(f"PREPARE asked {kinds} AS {statement}")
-    arguments = f"({values})" if values else ""
     async with connection.transaction():
-        plan = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE asked {arguments}")
+        plan = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE asked {values}")
     await connection.execute("DEALLOCATE asked")
     found: dict[str, Any] = plan[0]
     return found

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -18,6 +19,7 @@ from schemas.codec import EventCodec
 from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.delivery.outbox import PostgresOutboxReader, PostgresOutboxSource
+from streams.outbox_relay import PlacedRow
 from tests.support.builders import NOW, a_document, a_dossier
 
 
@@ -176,31 +178,25 @@ async def test_waiting_ends_without_any_writer(reader: PostgresOutboxReader) -> 
         await reader.wait(0.1)
 
 
-async def test_reading_marking_and_pruning_are_bounded(
+def placed(*rows: Any) -> list[PlacedRow]:
+    """As Kafka put them: each at the offset of its id."""
+    return [PlacedRow(row.id, 3, row.id) for row in rows]
+
+
+async def test_reading_and_marking_are_bounded(
     database: PostgresDatabase, reader: PostgresOutboxReader, postgres: Postgres
 ) -> None:
     await add(database, *(an_event(uuid4()) for _ in range(25)))
     first = await reader.fetch_unpublished(10)
     assert len(first) == 10
-    await reader.mark_published([row.id for row in first])
+    await reader.mark_published(placed(*first))
     second = await reader.fetch_unpublished(100)
     assert len(second) == 15
     assert first[-1].id < second[0].id
     await reader.mark_published([])
     async with postgres.connection() as connection:
-        await connection.execute(
-            "UPDATE outbox SET published_at = now() - interval '25 hours' WHERE id <= $1", first[4].id
-        )
-        await connection.execute(
-            """
-            INSERT INTO outbox (topic, headers, published_at)
-            SELECT 't', '{}', now() - interval '2 days' FROM generate_series(1, 11000)
-            """
-        )
-    assert [await reader.prune(24.0) for _ in range(4)] == [True, True, False, False]
-    assert [row.id for row in await reader.fetch_unpublished(100)] == [row.id for row in second]
-    async with postgres.connection() as connection:
-        assert await connection.fetchval("SELECT count(*) FROM outbox") == 20
+        rows = await connection.fetch("SELECT id, published_partition, published_offset FROM outbox WHERE id <= 10")
+    assert {tuple(row) for row in rows} == {(row.id, 3, row.id) for row in first if row.id <= 10}
 
 
 async def _end_leader(postgres: Postgres) -> None:
@@ -231,7 +227,7 @@ async def test_the_second_reader_leads_within_seconds_of_the_firsts_end(database
                 await asyncio.sleep(0.05)
         with pytest.raises(DatabaseUnavailable):
             await first.lead()
-        for call in (first.fetch_unpublished(1), first.mark_published([1]), first.prune(24.0)):
+        for call in (first.fetch_unpublished(1), first.mark_published([PlacedRow(1, 0, 0)]), first.count_refused()):
             with pytest.raises(DatabaseUnavailable):
                 await call
         async with asyncio.timeout(2):

@@ -397,7 +397,14 @@ class MemoryOutbox:
     ) -> None:
         await self.add_record(dead_letter_topic(consumer), key, value, headers)
 
-    async def add_record(self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]) -> None:
+    async def add_record(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Mapping[str, str],
+        owed: tuple[UUID, str] | None = None,
+    ) -> None:
         self._rows.append(MemoryDeadLetter(topic, key, value, dict(headers)))
 
 

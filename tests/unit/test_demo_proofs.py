@@ -194,7 +194,7 @@ def test_unknown_and_missing_objects(tmp_path: Path, known: set[str], stored: se
 
 
 def _lag(lag: int) -> PartitionLag:
-    return PartitionLag(group="g", topic="t", partition=0, end=9, committed=9 - lag, lag=lag, behind=None)
+    return PartitionLag(group="g", topic="t", partition=0, start=0, end=9, committed=9 - lag, lag=lag, behind=None)
 
 
 @pytest.mark.parametrize(

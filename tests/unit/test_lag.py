@@ -37,6 +37,7 @@ def _rows() -> list[PartitionLag]:
             group=group,
             topic=topic,
             partition=partition,
+            start=0,
             end=99_999_999_999,
             committed=None if partition == 0 else 89_999_999_999,
             lag=9_999_999_999,

@@ -25,6 +25,7 @@ from runtime.observability.telemetry import (
     WatchdogMetrics,
 )
 from runtime.processes.erasure_jobs import ErasureMetrics, PurgeMetrics
+from runtime.processes.owed_events_job import OwedMetrics
 from runtime.wiring.untrusted_files import AntivirusMetrics, ParserMetrics
 from streams.dead_letter_headers import GiveUpReason, dead_letter_headers
 from streams.lanes import Partition, Record
@@ -62,6 +63,7 @@ def test_every_metric_of_ours_is_explained() -> None:
     ReconcileMetrics(registry)
     ErasureMetrics(registry)
     PurgeMetrics(registry)
+    OwedMetrics(registry)
     ApiMetrics(registry)
     AntivirusMetrics(registry, enabled=True)
     ParserMetrics(registry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,10 +29,9 @@ class Reader:
     def __init__(self, rows: Sequence[Any], stopping: asyncio.Event) -> None:
         self.rows = list(rows)
         self.marked: list[int] = []
+        self.places: list[tuple[int, int]] = []
         self.refused: dict[int, str] = {}
         self.fetches: list[int] = []
-        self.pruned = 0
-        self.prunes_left = 0
         self.leads = 0
         self.failures: list[Exception] = []
         self.woken = False
@@ -61,8 +61,9 @@ class Reader:
                 behind.add(row.key)
         return found
 
-    async def mark_published(self, ids: Sequence[int]) -> None:
-        self.marked += ids
+    async def mark_published(self, placed: Sequence[Any]) -> None:
+        self.marked += [row.id for row in placed]
+        self.places += [(row.partition, row.offset) for row in placed]
 
     async def refuse(self, row_id: int, code: str) -> None:
         self.refused[row_id] = code
@@ -74,11 +75,6 @@ class Reader:
         if not self._open():
             self._stopping.set()
         await asyncio.sleep(0.01)
-
-    async def prune(self, older_than_hours: float) -> bool:
-        self.pruned += 1
-        self.prunes_left -= 1
-        return self.prunes_left > 0
 
     async def close(self) -> None: ...
 
@@ -94,6 +90,7 @@ class Broker:
         self.room = room
         self.most = 0
         self.missing: dict[str, int] = {}
+        self._offset = 0
 
     def produce(self, topic: str, *, on_delivery: Callable[[KafkaError | None, Any], None], **record: Any) -> None:
         if len(self._waiting) >= self.room:
@@ -120,7 +117,9 @@ class Broker:
         if waiting:
             self.batches.append([topic for topic, _ in waiting])
         for topic, on_delivery in waiting:
-            on_delivery(self.answers[topic].pop(0) if self.answers.get(topic) else None, None)
+            self._offset += 1
+            placed = SimpleNamespace(partition=lambda: 7, offset=partial(int, self._offset))
+            on_delivery(self.answers[topic].pop(0) if self.answers.get(topic) else None, placed)
         return len(waiting)
 
 
@@ -277,14 +276,9 @@ async def test_a_lost_database_ends_the_term_and_the_next_goes_on(monkeypatch: A
     assert (bench.terms, bench.reader.marked) == (2, [1])
 
 
-async def test_old_rows_are_pruned_slice_by_slice_while_a_backlog_is_published(monkeypatch: Any) -> None:
-    monkeypatch.setattr(outbox_relay, "PRUNE_PAUSE_SECONDS", 0.0)
-    bench = Bench(*(a_row(number) for number in range(20)))
-    bench.reader.prunes_left = 3
-    bench.relay._prune_at = 0.0
-    await bench.run()
-    assert bench.reader.pruned == 3
-    assert sorted(bench.reader.marked) == list(range(20))
+async def test_where_kafka_put_a_row_is_noted_with_it() -> None:
+    bench = await Bench(a_row(1, b"a"), a_row(2, b"b"), a_row(3, b"c")).run()
+    assert sorted(zip(bench.reader.marked, bench.reader.places, strict=True)) == [(1, (7, 1)), (2, (7, 2)), (3, (7, 3))]
 
 
 async def test_the_session_is_used_at_every_heartbeat(monkeypatch: Any) -> None:

@@ -19,6 +19,7 @@ def row(committed: int | None, lag: int, *, consumer: str = "audit", partition: 
         group=f"dpj.{consumer}",
         topic="topic",
         partition=partition,
+        start=0,
         end=(committed or 0) + lag,
         committed=committed,
         lag=lag,

@@ -141,7 +141,7 @@ sys.argv = ["dpj"]
 from runtime.cli.main import main
 if {words!r} == ["lag"]:  # all but the broker's answer
     from operations.kafka import lag
-    lag.measure = lambda *_, **__: [lag.PartitionLag(group="g", topic="t", partition=0, end=0, committed=0, lag=0, behind=None)]
+    lag.measure = lambda *_, **__: [lag.PartitionLag(group="g", topic="t", partition=0, start=0, end=0, committed=0, lag=0, behind=None)]
 assert main({words!r}) == 0
 print()
 print([name for name in {foreign!r} if name in sys.modules])

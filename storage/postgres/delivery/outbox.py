@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import asyncpg
@@ -20,7 +20,6 @@ from storage.postgres.connections import connect, translated
 
 CHANNEL: Final = "dpj_outbox"
 LEADER_LOCK: Final = 0x64706A_6F7574  # "dpjout"
-PRUNE_ROWS: Final = 5_000
 LEAD_SECONDS: Final = 3.0
 
 #: A leader that is frozen, or whose machine or network is gone, loses its session, and with it the lock, within 3 s: the
@@ -63,22 +62,13 @@ _OTHER_TOPICS: Final = _UNPUBLISHED.format(
                 WHERE w.published_at IS NULL AND w.topic = ANY($4) AND w.key = outbox.key AND w.id < outbox.id)"""
 )
 
-#: One slice: of the oldest published rows those past their time. The first have the lowest ids, so that no more is looked at.
-_PRUNE: Final = """
-    DELETE FROM outbox WHERE id = ANY (ARRAY(
-        SELECT id FROM (
-            SELECT id, published_at FROM outbox WHERE published_at IS NOT NULL ORDER BY id LIMIT $2
-        ) oldest
-        WHERE published_at < now() - make_interval(secs => $1 * 3600)))
-"""
-
 
 class NewRows:
     """Rows to be, column by column: a statement takes each column as an array."""
 
     def __init__(self, encode: Callable[[Event], bytes]) -> None:
         self._encode = encode
-        self._rows: list[tuple[str, bytes | None, bytes | None, dict[str, str], UUID | None]] = []
+        self._rows: list[tuple[str, bytes | None, bytes | None, dict[str, str], UUID | None, str | None]] = []
 
     def __bool__(self) -> bool:
         return bool(self._rows)
@@ -90,15 +80,27 @@ class NewRows:
             "correlation-id": str(event.correlation_id),
             "traceparent": current_traceparent.get() or new_traceparent(),
         }
-        self._rows.append((event.TOPIC, event.key.encode(), self._encode(event), headers, event.event_id))
+        self._rows.append((event.TOPIC, event.key.encode(), self._encode(event), headers, event.event_id, None))
 
-    def add_record(self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]) -> None:
+    def add_record(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Mapping[str, str],
+        owed: tuple[UUID, str] | None = None,
+    ) -> None:
+        event_id, consumer = owed or (None, None)
         # Headers may come from a stranger's record, and jsonb holds no NUL.
         writable = {name.replace("\0", ""): text.replace("\0", "") for name, text in headers.items()}
-        self._rows.append((topic, key, value, writable, None))
+        self._rows.append((topic, key, value, writable, event_id, consumer))
 
     def columns(self) -> list[Sequence[Any]]:
         """Topics, keys, bodies, headers, event ids."""
+        return self.all_columns()[:-1]
+
+    def all_columns(self) -> list[Sequence[Any]]:
+        """Those, and the single consumer of each."""
         return list(zip(*self._rows, strict=True))
 
 
@@ -118,8 +120,15 @@ class PostgresOutbox:
     ) -> None:
         await self.add_record(dead_letter_topic(consumer), key, value, headers)
 
-    async def add_record(self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]) -> None:
-        self._rows.add_record(topic, key, value, headers)
+    async def add_record(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Mapping[str, str],
+        owed: tuple[UUID, str] | None = None,
+    ) -> None:
+        self._rows.add_record(topic, key, value, headers, owed)
 
     async def flush(self) -> None:
         """Write the rows, in the order they were added, and wake the relay when the transaction commits."""
@@ -129,16 +138,16 @@ class PostgresOutbox:
         await self._connection.execute(
             """
             WITH added AS (
-                INSERT INTO outbox (topic, key, body, headers, event_id)
-                SELECT topic, key, body, headers, event_id
-                FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::jsonb[], $5::uuid[]) WITH ORDINALITY
-                     AS rows (topic, key, body, headers, event_id, place)
+                INSERT INTO outbox (topic, key, body, headers, event_id, consumer)
+                SELECT topic, key, body, headers, event_id, consumer
+                FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::jsonb[], $5::uuid[], $6::text[]) WITH ORDINALITY
+                     AS rows (topic, key, body, headers, event_id, consumer, place)
                 ORDER BY place
                 RETURNING 1
             )
             SELECT pg_notify('dpj_outbox', '') FROM (SELECT count(*) FROM added) AS done
             """,
-            *rows.columns(),
+            *rows.all_columns(),
         )
 
 
@@ -152,6 +161,19 @@ class PostgresOutboxRow:
     body: bytes | None = field(repr=False)
     headers: Mapping[str, str]
     event_id: UUID | None
+
+
+class PlacedRow(Protocol):
+    """See ``streams.outbox_relay.PlacedRow``."""
+
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def partition(self) -> int | None: ...
+
+    @property
+    def offset(self) -> int | None: ...
 
 
 class PostgresOutboxReader:
@@ -198,10 +220,17 @@ class PostgresOutboxReader:
                 rows = await self._connection.fetch(_ALL_TOPICS, limit, max_bytes, list(known))
         return [PostgresOutboxRow(**dict(row)) for row in rows]
 
-    async def mark_published(self, ids: Sequence[int]) -> None:
+    async def mark_published(self, placed: Sequence[PlacedRow]) -> None:
         with translated():
             await self._connection.execute(
-                "UPDATE outbox SET published_at = now() WHERE id = ANY($1::bigint[])", list(ids)
+                """
+                UPDATE outbox SET published_at = now(), published_partition = placed.partition, published_offset = placed.place
+                FROM unnest($1::bigint[], $2::int[], $3::bigint[]) AS placed (id, partition, place)
+                WHERE outbox.id = placed.id
+                """,
+                [row.id for row in placed],
+                [row.partition for row in placed],
+                [row.offset for row in placed],
             )
 
     async def wait(self, timeout: float) -> None:
@@ -222,13 +251,6 @@ class PostgresOutboxReader:
                 "SELECT count(*) FROM outbox WHERE published_at IS NULL AND refused_at IS NOT NULL"
             )
         return count
-
-    async def prune(self, older_than_hours: float) -> bool:
-        """Remove one slice of rows published so long ago; whether there may be more."""
-        with translated():
-            status = await self._connection.execute(_PRUNE, older_than_hours, PRUNE_ROWS)
-        # Among the oldest may be some that were published late.
-        return int(status.split()[-1]) > PRUNE_ROWS // 2
 
     async def close(self) -> None:
         with translated():

@@ -1,0 +1,135 @@
+"""Published outbox rows against the inbox: which events are finished by all that must finish them, and which are still owed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from domain.owed_events import OwedEvent
+from storage.postgres.connections import Connections
+
+#: A finished row stays so long, for who looks at what has just happened.
+FINISHED_SECONDS: Final = 300.0
+
+#: By id, whatever their state, so that a slice costs the same however many rows wait to be published. A row set aside and dropped by
+#: an operator (``refused_at``) is owed to nobody. ``over``: nobody must finish it any more, and its time is over.
+_SLICE: Final = """
+    WITH slice AS MATERIALIZED (
+        SELECT id, topic, key, event_id, consumer, created_at, published_at, published_partition, published_offset, re_emissions,
+               event_id IS NOT NULL AND refused_at IS NULL AND topic = ANY($3::text[]) AS is_read
+        FROM outbox WHERE {which} ORDER BY id LIMIT $2
+    ), judged AS MATERIALIZED (
+        SELECT slice.*, CASE WHEN is_read AND published_at IS NOT NULL THEN (
+            SELECT array_agg(r.consumer ORDER BY r.consumer)
+            FROM unnest($3::text[], $4::text[]) AS r (topic, consumer)
+            WHERE r.topic = slice.topic AND (slice.consumer IS NULL OR slice.consumer = r.consumer) AND (
+                SELECT i.state FROM inbox i
+                WHERE i.consumer = r.consumer AND i.event_id = slice.event_id AND i.state <> 'CLAIMED') IS NULL
+        ) END AS owed
+        FROM slice
+    )
+    SELECT id, topic, key, event_id, created_at, published_at, published_partition, published_offset, re_emissions, owed,
+           published_at IS NOT NULL AS published,
+           owed IS NULL
+               AND published_at < now() - make_interval(secs => CASE WHEN is_read THEN $5::float8 ELSE $6::float8 END) AS over
+    FROM judged ORDER BY id
+"""
+_FROM_ID: Final = _SLICE.format(which="id > $1")
+_OF_KEY: Final = _SLICE.format(which="key = $1")
+#: What one document has in the outbox, at most.
+OF_DOCUMENT: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxSlice:
+    """Some rows of the outbox in the order of their ids. ``last``: the id of the last one, None after the end; ``finished``: ids of
+    those that may go; ``owed``: those that somebody must still finish; ``published``: whether any was published."""
+
+    last: int | None
+    published: bool
+    finished: tuple[int, ...]
+    owed: tuple[OwedEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentOutbox:
+    """A document's rows. ``unpublished``: topics and times of those that wait for the relay; ``owed``: see ``OutboxSlice``."""
+
+    unpublished: tuple[tuple[str, datetime], ...]
+    owed: tuple[OwedEvent, ...]
+
+
+class PostgresOwedEvents:
+    """See ``processors.reconcile.owed_events.OwedRows``. ``reads``: the consumers of each topic. Raises DatabaseUnavailable."""
+
+    def __init__(self, postgres: Connections, reads: Mapping[str, Sequence[str]], *, keep_hours: float) -> None:
+        self._postgres = postgres
+        pairs = [(topic, consumer) for topic, consumers in reads.items() for consumer in consumers]
+        self._columns = [topic for topic, _ in pairs], [consumer for _, consumer in pairs]
+        self._keep_seconds = keep_hours * 3600.0
+
+    async def slice(self, after: int, limit: int) -> OutboxSlice:
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(_FROM_ID, after, limit, *self._columns, FINISHED_SECONDS, self._keep_seconds)
+        return OutboxSlice(
+            last=rows[-1]["id"] if rows else None,
+            published=any(row["published"] for row in rows),
+            finished=tuple(row["id"] for row in rows if row["over"]),
+            owed=tuple(_owed(row) for row in rows if row["owed"]),
+        )
+
+    async def of_document(self, document_id: UUID) -> DocumentOutbox:
+        """What of a document's events waits to be published, is refused, or is owed, oldest first."""
+        key = str(document_id).encode()
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                _OF_KEY, key, OF_DOCUMENT, *self._columns, FINISHED_SECONDS, self._keep_seconds
+            )
+        unpublished = tuple((row["topic"], row["created_at"]) for row in rows if not row["published"])
+        return DocumentOutbox(unpublished, tuple(_owed(row) for row in rows if row["owed"]))
+
+    async def remove(self, row_ids: Sequence[int]) -> None:
+        async with self._postgres.connection() as connection:
+            await connection.execute(
+                "DELETE FROM outbox WHERE id = ANY($1::bigint[]) AND published_at IS NOT NULL", list(row_ids)
+            )
+
+
+class PostgresReEmissions:
+    """See ``processors.ports.operators.ReEmissions``."""
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self._connection = connection
+
+    async def re_emit(self, row_ids: Sequence[int]) -> int:
+        # Somebody else may have had the row sent again since it was looked at: it is unpublished then.
+        status = await self._connection.execute(
+            """
+            UPDATE outbox SET published_at = NULL, published_partition = NULL, published_offset = NULL,
+                              re_emissions = least(re_emissions, 32000) + 1
+            WHERE id = ANY($1::bigint[]) AND published_at IS NOT NULL AND refused_at IS NULL
+            """,
+            list(row_ids),
+        )
+        await self._connection.execute("SELECT pg_notify('dpj_outbox', '')")
+        return int(status.split()[-1])
+
+
+def _owed(row: Any) -> OwedEvent:
+    key: bytes | None = row["key"]
+    return OwedEvent(
+        row_id=row["id"],
+        event_id=row["event_id"],
+        topic=row["topic"],
+        key="" if key is None else key.decode("utf-8", "replace"),
+        consumers=tuple(row["owed"]),
+        published_at=row["published_at"],
+        partition=row["published_partition"],
+        offset=row["published_offset"],
+        re_emissions=row["re_emissions"],
+    )

@@ -1,0 +1,172 @@
+"""A store forgets, or goes on from another place: every accepted document comes to rest all the same, once, and it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from domain.consumers import CONSUMERS, groups
+from tests.faults.checker import Checker, report
+from tests.faults.journal import Deposit, Writer
+from tests.faults.site import FaultSite
+from tests.faults.traffic import Clients
+
+DOCUMENTS = 12
+AT_ONCE = 4
+WAIT_SECONDS = 180.0
+GROUP_SECONDS = 60.0
+#: What only Kafka's records tell: those of events that were finished are gone with them, and are owed to nobody.
+OF_RECORDS = frozenset({"gap", "audit"})
+
+
+class Drill:
+    """A tenant of the drill's own, with documents on their way."""
+
+    def __init__(self, site: FaultSite, writer: Writer) -> None:
+        self.site, self.writer = site, writer
+        self.checker = Checker(site.pipeline)
+        self.clients: Clients | None = None
+
+    async def open(self) -> None:
+        await self.checker.prepare()
+        settled, waiting = await self.checker.settle()
+        assert settled is not None, waiting
+
+    async def begin(self) -> None:
+        """The tenant, its key and its dossiers."""
+        tenant = f"forget-{secrets.token_hex(4)}"
+        self.clients = self.checker.clients(tenant, self.writer, secrets.randbits(32), poison=0.0)
+        await self.clients.prepare()
+
+    async def workers(self, act: str) -> None:
+        """``stop`` or ``start`` them all."""
+        for consumer in CONSUMERS:
+            await asyncio.to_thread(getattr(self.site.process(f"worker-{consumer}"), act))
+
+    async def deposit(self) -> list[Deposit]:
+        """Documents that are to be archived, some of them at once."""
+        await self.begin()
+        clients = self.clients
+        assert clients is not None
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def one() -> Deposit:
+            async with gate:
+                deposit = clients.new("pdf")
+                await clients.deposit(deposit)
+                await clients.decide(deposit, "validate")
+                return deposit
+
+        return list(await asyncio.gather(*(one() for _ in range(DOCUMENTS))))
+
+    async def published(self) -> None:
+        """Until all that is in the outbox is in Kafka."""
+        ends = time.monotonic() + WAIT_SECONDS
+        while (await self.checker.stores.query("SELECT count(*) FROM outbox WHERE published_at IS NULL"))[0][0]:
+            assert time.monotonic() < ends, "the relay stands still"
+            await asyncio.sleep(0.2)
+
+    def lose_kafka(self) -> None:
+        """The broker's disk is lost; an operator starts it again and makes its topics."""
+        kafka = self.site.server("kafka")
+        kafka.kill()
+        kafka.wipe()
+        kafka.start()
+        self.site.dpj("topics", "create")
+
+    def move_offsets_to_the_end(self) -> None:
+        """As ``kafka-consumer-groups --reset-offsets --to-latest`` does, for every group."""
+        admin = AdminClient({"bootstrap.servers": self.site.settings["DPJ_KAFKA_BOOTSTRAP"]})
+        ends = self.checker.stores.ends()
+        for group, topics in groups().items():
+            places = [TopicPartition(*place, offset) for place, offset in ends.items() if place[0] in topics]
+            asked = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)])
+            asked[group].result(GROUP_SECONDS)
+
+    async def all_hold(self, *, but: frozenset[str] = frozenset()) -> None:
+        """Every promise, once all is at rest."""
+        checked = await self.checker.check(self.writer)
+        assert checked.settled is not None, checked.waiting
+        broken = [one for one in checked.violations if one.code not in but]
+        assert not broken, report(checked, self.writer.journal)
+        assert checked.findings.documents == DOCUMENTS
+        assert checked.findings.states == {"ARCHIVED": DOCUMENTS}
+
+    async def waits(self, deposit: Deposit) -> list[dict[str, Any]]:
+        """What ``dpj doc show`` says that a document waits for."""
+        words = ("doc", "show", str(deposit.document_id), "--tenant", deposit.tenant, "--json")
+        found: list[dict[str, Any]] = json.loads(await asyncio.to_thread(self.site.dpj, *words))["waits"]
+        return found
+
+    async def told(self) -> dict[str, Any]:
+        """What ``dpj outbox owed`` says now."""
+        words = ("outbox", "owed", "--json")
+        found: dict[str, Any] = json.loads(await asyncio.to_thread(self.site.dpj, *words, status=1))
+        return found
+
+
+@pytest.fixture
+async def drill(site: FaultSite, tmp_path: Path) -> AsyncIterator[Drill]:
+    await asyncio.to_thread(site.calm)
+    with Writer(tmp_path / "forget.jsonl") as writer:
+        made = Drill(site, writer)
+        await made.open()
+        try:
+            yield made
+        finally:
+            if made.clients is not None:
+                await made.clients.aclose()
+            await asyncio.to_thread(site.calm)
+
+
+async def test_what_a_lost_broker_had_is_published_again(drill: Drill) -> None:
+    """Nobody had consumed any of it: so nobody could know of it but PostgreSQL."""
+    await drill.workers("stop")
+    await drill.deposit()
+    await drill.published()
+    await asyncio.to_thread(drill.lose_kafka)
+    await drill.workers("start")
+    await drill.all_hold()
+
+
+async def test_a_broker_lost_under_way_loses_no_document(drill: Drill) -> None:
+    """All processes run on: the events are anywhere between an upload and its last mail."""
+    depositing = asyncio.create_task(drill.deposit())
+    await asyncio.sleep(1.0)
+    await asyncio.to_thread(drill.lose_kafka)
+    await depositing
+    await asyncio.to_thread(drill.site.wait_ready)
+    await drill.all_hold(but=OF_RECORDS)
+
+
+async def test_what_moved_offsets_passed_is_told_and_published_again(drill: Drill) -> None:
+    # The relay waits for nobody's order else; here an operator is to see it first.
+    await drill.workers("stop")
+    for name in ("relay", "relay-2"):
+        await asyncio.to_thread(drill.site.process(name).stop)
+        await asyncio.to_thread(drill.site.process(name).start, DPJ_EVENTS_RE_EMIT="false")
+    deposits = await drill.deposit()
+    await drill.published()
+    assert {wait["state"] for wait in await drill.waits(deposits[0])} == {"on its way"}
+    await asyncio.to_thread(drill.move_offsets_to_the_end)
+    await drill.workers("start")
+    await asyncio.sleep(float(drill.site.setting("DPJ_EVENTS_LOST_AFTER")))
+    told = await drill.told()
+    assert told["count"].keys() == {"integrity", "archiving", "notification", "audit"}
+    assert told["count"]["integrity"] == DOCUMENTS
+    lost = await drill.waits(deposits[0])
+    assert {(wait["consumer"], wait["state"]) for wait in lost if wait["topic"] == "dpj.document.uploaded"} == {
+        (consumer, "lost") for consumer in ("integrity", "archiving", "notification")
+    }
+    again = json.loads(await asyncio.to_thread(drill.site.dpj, "outbox", "re-emit", "--apply", "--json"))
+    assert again["events"] == len(told["owed"]) >= 3 * DOCUMENTS
+    await drill.all_hold()

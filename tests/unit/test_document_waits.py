@@ -1,0 +1,100 @@
+"""What an operator is told that a document waits for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+from domain.dead_letters import HeldEvent, HeldEventStatus
+from domain.owed_events import OwedEvent, PartitionProgress
+from runtime.cli.document_waits import lines_of, waits_of
+
+DOCUMENT = UUID("0b0f2ac4-2f0c-4c3e-8d65-5a7c4c0c1f57")
+THEN = datetime.now(UTC) - timedelta(minutes=12)
+UPLOADED = "dpj.document.uploaded"
+
+
+def owed(*consumers: str, offset: int = 7) -> OwedEvent:
+    return OwedEvent(
+        row_id=1,
+        event_id=uuid4(),
+        topic=UPLOADED,
+        key=str(DOCUMENT),
+        consumers=consumers,
+        published_at=THEN,
+        partition=0,
+        offset=offset,
+        re_emissions=0,
+    )
+
+
+def held(event: OwedEvent, consumer: str) -> HeldEventStatus:
+    said = HeldEvent(
+        consumer=consumer,
+        event_id=event.event_id,
+        document_key=event.key,
+        tenant="acme",
+        topic=event.topic,
+        partition=0,
+        offset=7,
+        code="ged_unavailable",
+        waiting_for="ged",
+        attempts=41,
+    )
+    return HeldEventStatus(event=said, since=THEN, noted_at=THEN, given_up_by=None, given_up_reason=None)
+
+
+async def waits(outbox: list[Any], events: list[OwedEvent], holds: list[HeldEventStatus], committed: int) -> list[Any]:
+    async def held_events(_: int) -> list[HeldEventStatus]:
+        return holds
+
+    async def progress() -> Any:
+        names = ("integrity", "archiving", "notification")
+        return {(name, UPLOADED, 0): PartitionProgress(0, 100, committed) for name in names}
+
+    async def rows(_: UUID) -> Any:
+        return SimpleNamespace(unpublished=outbox, owed=events)
+
+    site: Any = SimpleNamespace(
+        operations=lambda: SimpleNamespace(held=held_events),
+        read_progress=progress,
+        owed_rows=lambda: SimpleNamespace(of_document=rows),
+    )
+    return await waits_of(site, DOCUMENT)
+
+
+async def test_each_way_of_waiting_is_told_with_what_comes_next() -> None:
+    event = owed("archiving", "integrity")
+    other = replace(held(event, "archiving").event, document_key="another")
+    found = await waits(
+        [("dpj.document.validated", THEN)],
+        [event, owed("notification", offset=3)],
+        [held(event, "archiving"), replace(held(event, "notification"), event=other)],
+        5,
+    )
+    assert [(wait["state"], wait["consumer"]) for wait in found] == [
+        ("outbox", None),
+        ("held", "archiving"),
+        ("on its way", "integrity"),
+        ("lost", "notification"),
+    ]
+    lines = list(lines_of(found))
+    assert lines == [
+        "Waits       document.validated: outbox, since 12 min",
+        "            next: the relay publishes it",
+        "Waits       document.uploaded for archiving: held, since 12 min",
+        "            for ged, 41 tries; next: the consumer tries again",
+        "Waits       document.uploaded for integrity: on its way, since 12 min",
+        "            next: the consumer reads it",
+        "Waits       document.uploaded for notification: lost, since 12 min",
+        "            next: published again by itself, else: dpj outbox re-emit",
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+async def test_a_document_at_rest_waits_for_nothing() -> None:
+    assert await waits([], [], [], 5) == []
+    assert list(lines_of([])) == []
