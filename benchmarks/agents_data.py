@@ -215,7 +215,7 @@ def _send(site: Site, topic: str, events: list[DocumentUploaded]) -> None:
     for event in events:
         headers: list[tuple[str, str | bytes | None]] = [("traceparent", new_traceparent())]
         headers += [("event-id", str(event.event_id)), ("correlation-id", str(event.correlation_id))]
-        producer.produce(topic, site.codec.encode(event), key=event.key.encode(), headers=headers)
+        producer.produce(topic, site.codec.encode(event).body, key=event.key.encode(), headers=headers)
         producer.poll(0)
     if producer.flush(60):
         raise RuntimeError("the broker did not take the events")

@@ -51,7 +51,7 @@ async def ours(task: Task, site: Site, progress: BenchProgress) -> None:
     metrics.progress = progress
     inbox = PostgresInbox(site.postgres)
 
-    async def decode(_: str, value: bytes) -> Event:
+    async def decode(_: str, value: bytes, __: str | None = None) -> Event:
         progress.begin()
         return await site.codec.decode(TOPIC, value)
 

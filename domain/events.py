@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Final
 from uuid import UUID
 
 
@@ -155,3 +155,7 @@ TOPICS: dict[str, type[Event]] = {event_type.TOPIC: event_type for event_type in
 def dead_letter_topic(consumer: str) -> str:
     """Where a consumer's dead letters go."""
     return f"dpj.dlq.{consumer}"
+
+
+#: Header of a record: the fingerprint of the schema that wrote it (``schemas.catalog.fingerprint_of``).
+SCHEMA_HEADER: Final = "schema"

@@ -1,5 +1,7 @@
 """Events to bytes and back, in Confluent's wire format: 0x00, the writer's schema id (u32, big endian), the Avro body.
 
+A record of ours also has the writer's schema's fingerprint in a header: a registry that was lost and gives other ids strands no event.
+
 Source: https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
 An event is read with the schema its writer used, resolved to ours: that is what lets releases differ between the two.
 """
@@ -10,7 +12,7 @@ import asyncio
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from io import BytesIO
 from typing import Any, Final, Protocol
 
@@ -18,7 +20,7 @@ from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
 from domain.errors import EventUndecodable, SchemaMissing
 from domain.events import EVENT_TYPES, TOPICS, Event
-from schemas.catalog import schema_of
+from schemas.catalog import fingerprint_of, known_schemas, schema_of
 
 #: Below Kafka's default limit of 1 MB for a record, so that what was encoded can always be sent.
 MAX_EVENT_BYTES: Final = 512 * 1024
@@ -35,6 +37,14 @@ class SchemaSource(Protocol):
     async def schema_by_id(self, schema_id: int) -> str: ...
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedEvent:
+    """``body`` in the wire format; ``schema``: the fingerprint of the schema that it was written with."""
+
+    body: bytes
+    schema: str
+
+
 class EventCodec:
     """Encodes with this release's schemas, decodes whatever a registered schema wrote.
 
@@ -45,19 +55,22 @@ class EventCodec:
         self._source = source
         self._readers: dict[str, Any] = {}
         self._headers: dict[str, bytes] = {}
+        self._fingerprints: dict[str, str] = {}
         self._names: dict[str, tuple[str, ...]] = {}
         self._ours: dict[int, Any] = {}
+        self._released: dict[str | None, Any] = {}
         self._fetched: dict[int, Any] = {}
         self._fetching = asyncio.Lock()
         for event_type in EVENT_TYPES:
             topic, schema_id = event_type.TOPIC, ids[event_type.TOPIC]
             parsed = parse_schema(schema_of(event_type))
             self._readers[topic] = parsed
-            self._ours[schema_id] = parsed
+            self._fingerprints[topic] = fingerprint_of(schema_of(event_type))
+            self._ours[schema_id] = self._released[self._fingerprints[topic]] = parsed
             self._headers[topic] = _HEADER.pack(_MAGIC, schema_id)
             self._names[topic] = tuple(field.name for field in fields(event_type))
 
-    def encode(self, event: Event) -> bytes:
+    def encode(self, event: Event) -> EncodedEvent:
         """Raises ValueError if the event is not one that the schema can hold or is larger than MAX_EVENT_BYTES."""
         topic = event.TOPIC
         if event.occurred_at.tzinfo is None:
@@ -67,10 +80,11 @@ class EventCodec:
         schemaless_writer(body, self._readers[topic], {name: getattr(event, name) for name in self._names[topic]})
         if body.tell() > MAX_EVENT_BYTES:
             raise ValueError(f"{event.SCHEMA} is larger than {MAX_EVENT_BYTES} bytes")
-        return body.getvalue()
+        return EncodedEvent(body.getvalue(), self._fingerprints[topic])
 
-    async def decode(self, topic: str, value: bytes) -> Event:
-        """The event in a record of ``topic``.
+    async def decode(self, topic: str, value: bytes, schema: str | None = None) -> Event:
+        """The event in a record of ``topic``. ``schema``: the fingerprint in its header; one that no release of ours had is no help, and
+        then the id in the record counts.
 
         Raises EventUndecodable (these bytes will never be an event) or RegistryUnavailable (their schema can't be had now).
         """
@@ -82,11 +96,20 @@ class EventCodec:
         magic, schema_id = _HEADER.unpack_from(value)
         if magic != _MAGIC:
             raise EventUndecodable("The record does not start with the magic byte.")
-        writer = self._ours.get(schema_id) or self._fetched.get(schema_id) or await self._fetch(schema_id)
+        writer = self._known(schema) or self._ours.get(schema_id)
+        writer = writer or self._fetched.get(schema_id) or await self._fetch(schema_id)
         reader = self._readers[topic]
         if writer["name"] != reader["name"]:
             raise EventUndecodable("The record was written with the schema of something else.")
         return _build(event_type, _read(value, writer, reader))
+
+    def _known(self, fingerprint: str | None) -> Any:
+        if fingerprint not in self._released:
+            known = known_schemas().get(fingerprint or "")
+            if known is None:
+                return None
+            self._released[fingerprint] = parse_schema(known[1])
+        return self._released[fingerprint]
 
     async def _fetch(self, schema_id: int) -> Any:
         async with self._fetching:

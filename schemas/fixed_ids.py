@@ -9,17 +9,16 @@ what a release or an earlier commit lists is not listed alike.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from domain.events import EVENT_TYPES
-from schemas.catalog import CURRENT, RELEASED, subject_of, text_of
+from schemas.catalog import CURRENT, RELEASED, digest_of, subject_of, text_of
 
 IDS: Final = "ids.json"
 _GIT_SECONDS: Final = 60
@@ -45,11 +44,6 @@ def fixed_ids(text: str) -> Sequence[FixedId]:
     if not found:
         raise ValueError(f"{IDS} is no list of schema ids: it is empty")
     return found
-
-
-def digest_of(schema: Any) -> str:
-    """SHA-256 of a parsed schema's text, lower-case hex."""
-    return hashlib.sha256(text_of(schema).encode()).hexdigest()
 
 
 def texts_in(current: Path, released: Path) -> Iterator[tuple[str, str]]:

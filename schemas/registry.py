@@ -19,7 +19,7 @@ import httpx
 from domain.errors import RegistryUnavailable, SchemaMissing, SchemaRefused
 from domain.events import EVENT_TYPES, Event
 from schemas.catalog import schema_text, subject_of
-from schemas.codec import EventCodec
+from schemas.codec import EncodedEvent, EventCodec
 
 COMPATIBILITY: Final = "BACKWARD_TRANSITIVE"
 MAX_ANSWER_BYTES: Final = 1024 * 1024
@@ -142,19 +142,19 @@ class RegistryCodec:
             if self._codec is None:
                 self._codec = await load_codec(self._registry)
 
-    def encode(self, event: Event) -> bytes:
+    def encode(self, event: Event) -> EncodedEvent:
         """See ``EventCodec.encode``. Raises RegistryUnavailable before the codec is loaded."""
         if self._codec is None:
             raise RegistryUnavailable("The event schemas are not loaded yet.")
         return self._codec.encode(event)
 
-    async def decode(self, topic: str, value: bytes) -> Event:
+    async def decode(self, topic: str, value: bytes, schema: str | None = None) -> Event:
         """See ``EventCodec.decode``. Raises RegistryUnavailable or SchemaMissing while the codec can't be loaded."""
         if self._codec is None:
             await self.check()
         if self._codec is None:
             raise RegistryUnavailable("The event schemas are not loaded yet.")
-        return await self._codec.decode(topic, value)
+        return await self._codec.decode(topic, value, schema)
 
 
 async def register_all(registry: Registry) -> dict[str, int]:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from domain.errors import SchemaMissing, SchemaRefused
 from domain.events import EVENT_TYPES
-from schemas.catalog import CURRENT, RELEASED, schema_text, subject_of
+from schemas.catalog import CURRENT, RELEASED, digest_of, schema_text, subject_of
 from schemas.codec import EventCodec
-from schemas.fixed_ids import IDS, FixedId, digest_of, fixed_ids, texts_in
+from schemas.fixed_ids import IDS, FixedId, fixed_ids, texts_in
 
 
 class RepositoryRegistry:

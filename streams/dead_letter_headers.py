@@ -8,7 +8,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from domain.dead_letters import CUT_BYTES, REPLAYS, HeldEvent
 from domain.errors import DPJError, Transient, UnexpectedFailure
-from domain.events import Event
+from domain.events import SCHEMA_HEADER, Event
 from domain.shared.correlation import current_traceparent
 from streams.lanes import Record
 
@@ -71,7 +71,7 @@ def dead_letter_headers(record: Record, consumer: str, event_id: UUID, give_up_r
         "traceparent": current_traceparent.get() or "",
         **{
             name: record.headers[name][:MAX_HEADER_CHARACTERS]
-            for name in ("traceparent", "correlation-id", REPLAYS)
+            for name in ("traceparent", "correlation-id", SCHEMA_HEADER, REPLAYS)
             if name in record.headers
         },
         **({CUT_BYTES: str(_size(record))} if _size(record) > MAX_DEAD_LETTER_BYTES else {}),

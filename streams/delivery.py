@@ -40,7 +40,7 @@ from domain.errors import (
     Transient,
     UnexpectedFailure,
 )
-from domain.events import Event
+from domain.events import SCHEMA_HEADER, Event
 from domain.shared.correlation import continue_trace, current_traceparent, trace_id
 from domain.shared.crash_points import reach
 from processors.documents.transitions import SharedCommit
@@ -92,7 +92,8 @@ class DeliveryObserver(Protocol):
     def retried(self, consumer: str, code: str) -> None: ...
 
 
-Decode = Callable[[str, bytes], Awaitable[Event]]
+#: Topic, value, and the fingerprint of the writer's schema if the record has one.
+Decode = Callable[[str, bytes, str | None], Awaitable[Event]]
 CommitOffsets = Callable[[Mapping[Partition, int]], Awaitable[bool]]
 #: Waits so many seconds before the next try, or less if the dependency of that name comes back.
 RetryPause = Callable[[str, float], Awaitable[None]]
@@ -245,7 +246,7 @@ class Delivery:
         while True:
             try:
                 if give_up_reason is None:
-                    event = await self._decode(record.partition.topic, record.value or b"")  # (2)
+                    event = await self._decoded(record)  # (2)
                     outcome = await self._process_once(event, owner)  # (3) (4) (5)
                 else:
                     outcome = await self._write_dead_letter(record, give_up_reason, owner)
@@ -274,6 +275,9 @@ class Delivery:
                 else:
                     defects = 0  # the dead letter has tries of its own
 
+    async def _decoded(self, record: Record) -> Event:
+        return await self._decode(record.partition.topic, record.value or b"", record.headers.get(SCHEMA_HEADER))
+
     async def _process_once(self, event: Event, owner: UUID) -> str:
         """Claim, process, write. Returns ``duplicate`` for an event already done, else ``done``."""
 
@@ -295,7 +299,7 @@ class Delivery:
         """One transaction: document state (as the processor says), inbox DEAD, dead letter in the outbox."""
         event: Event | None = None
         try:
-            event = await self._decode(record.partition.topic, record.value or b"")
+            event = await self._decoded(record)
         except Transient:
             # Whoever orders an event to be given up does not want to wait for what would read it.
             if give_up_reason.code != GivenUpByOperator.code:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -134,8 +134,16 @@ class RelayObserver(Protocol):
     def leading(self, *, leader: bool) -> None: ...
 
 
+#: The body that a row is sent with, by the one that it was written with and its headers.
+Rewrite = Callable[[bytes | None, Mapping[str, str]], bytes | None]
+
+
+def _as_it_is(body: bytes | None, _: Mapping[str, str]) -> bytes | None:
+    return body
+
+
 class OutboxRelay:
-    """Publishes until told to stop. ``state`` is one of connecting, standby, leading, waiting_for_broker, stopped."""
+    """Publishes until told to stop. ``rewrite`` has the last word on a body, as schema ids may be others by then. ``state`` is one of connecting, standby, leading, waiting_for_broker, stopped."""
 
     def __init__(
         self,
@@ -145,12 +153,14 @@ class OutboxRelay:
         *,
         batch: int = 500,
         batch_bytes: int = 4 << 20,
+        rewrite: Rewrite = _as_it_is,
     ) -> None:
         self._source = source
         self._new_producer = new_producer
         self._metrics = metrics
         self._batch: Final = batch
         self._batch_bytes: Final = batch_bytes
+        self._rewrite = rewrite
         self._recount_at = 0.0
         self.state = "connecting"
 
@@ -200,6 +210,14 @@ class OutboxRelay:
         if time.monotonic() >= self._recount_at:
             self._recount_at = time.monotonic() + RECOUNT_SECONDS
             self._metrics.refused(await reader.count_refused())
+
+    def record(self, row: OutboxRow) -> dict[str, Any]:
+        """What the producer is given."""
+        return {
+            "key": row.key,
+            "value": self._rewrite(row.body, row.headers),
+            "headers": [(name, value.encode()) for name, value in row.headers.items()],
+        }
 
     @property
     def metrics(self) -> RelayObserver:
@@ -304,7 +322,7 @@ class _Publishing:
                 self._rows.drop(row)
                 continue
             try:
-                self._producer.produce(row.topic, **_record(row), on_delivery=self._on_delivery(row))
+                self._producer.produce(row.topic, **self._relay.record(row), on_delivery=self._on_delivery(row))
             except BufferError:
                 self._rows.return_unsent(row)
                 break
@@ -362,11 +380,3 @@ class _Publishing:
         log.warning("relay_row_not_taken", code=error.name(), topic=row.topic)
         self._unavailable_topics[row.topic] = time.monotonic() + RETRY_SECONDS
         self._rows.drop(row)
-
-
-def _record(row: OutboxRow) -> dict[str, Any]:
-    return {
-        "key": row.key,
-        "value": row.body,
-        "headers": [(name, value.encode()) for name, value in row.headers.items()],
-    }

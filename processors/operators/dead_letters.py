@@ -19,7 +19,15 @@ from domain.audit_chain import SYSTEM_TENANT
 from domain.dead_letters import REDRIVEN_FOR, REPLAYS, DeadLetter, HeldEvent, RefusedRow
 from domain.documents import Document
 from domain.errors import DPJError, Transient
-from domain.events import TOPICS, DocumentEvent, DocumentUploaded, DocumentValidated, Event, dead_letter_topic
+from domain.events import (
+    SCHEMA_HEADER,
+    TOPICS,
+    DocumentEvent,
+    DocumentUploaded,
+    DocumentValidated,
+    Event,
+    dead_letter_topic,
+)
 from domain.lifecycle import ERASURE_STATES, Status, is_allowed
 from domain.refusals import DocumentNotFound
 from processors.documents.transitions import Origin, audit_line, transition, update_fields
@@ -32,11 +40,11 @@ DISCARDED: Final = "DISCARDED"
 #: Whose audit chain holds acts on what names no tenant: a record that can't be decoded.
 REPLAY_CAP: Final = 3
 #: Headers of a letter that its redriven record keeps.
-_KEPT: Final = ("traceparent", "correlation-id")
+_KEPT: Final = ("traceparent", "correlation-id", SCHEMA_HEADER)
 
 
 class Decoder(Protocol):
-    async def decode(self, topic: str, value: bytes) -> Event:
+    async def decode(self, topic: str, value: bytes, schema: str | None = None) -> Event:
         """Raises EventUndecodable, or RegistryUnavailable."""
         ...
 
@@ -112,7 +120,7 @@ class OperatorActions:
         if letter.value is None or letter.origin_topic not in TOPICS:
             return None
         try:
-            return await self._decoder.decode(letter.origin_topic, letter.value)
+            return await self._decoder.decode(letter.origin_topic, letter.value, letter.headers.get(SCHEMA_HEADER))
         except Transient:
             raise
         except Exception:  # noqa: BLE001 - what made it a letter may be a decoder's defect

@@ -90,6 +90,7 @@ def run_relay(settings: Settings) -> None:
     from runtime.processes.erasure_jobs import create_erasure_executor, run_erasures, run_purges
     from runtime.processes.owed_events_job import watch_owed_events
     from runtime.processes.reconcile_jobs import run_reconciliations
+    from runtime.processes.schema_ids_job import watch_schema_ids
 
     configure_logging("relay", log_format=settings.log_format, level=settings.log_level)
 
@@ -109,6 +110,7 @@ def run_relay(settings: Settings) -> None:
             repeat(stopping, "prune", PRUNE_SECONDS, site.housekeeping().run_once),
             run_reconciliations(site, stopping, lambda: relay.state == "leading"),
             watch_owed_events(site, stopping, lambda: relay.state == "leading"),
+            watch_schema_ids(site, stopping),
             run_erasures(site, eraser, stopping),
             run_purges(site, stopping, lambda: relay.state == "leading"),
             site.log_in(stopping),

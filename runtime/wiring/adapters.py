@@ -136,12 +136,18 @@ class Adapters:
         return postgres
 
     @cached_property
+    def registry(self) -> Registry:
+        """Where schemas have their ids."""
+        registry = create_registry(self.settings)
+        self.closed_with_us(registry.close)
+        return registry
+
+    @cached_property
     def codec(self) -> RegistryCodec:
         from schemas.registry import RegistryCodec
         from schemas.repository import RepositoryRegistry
 
-        registry = create_registry(self.settings)
-        self.closed_with_us(registry.close)
+        registry = self.registry
         if isinstance(registry, RepositoryRegistry):
             return RegistryCodec(registry, registry.codec())  # nothing to wait for
         codec = RegistryCodec(registry)

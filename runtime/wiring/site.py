@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from domain.errors import GedUnavailable, MailUnavailable, PersonalKeyMissing
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from processors.ports.processor import Processor
     from processors.reconcile.owed_events import OwedEvents
     from processors.reconcile.run import Comparison, Reconciliation
+    from schemas.current_ids import CurrentSchemaIds
     from storage.postgres.delivery.dead_letters import PostgresOperatorQueries
     from storage.postgres.delivery.owed_events import PostgresOwedEvents
     from storage.postgres.delivery.refused_rows import PostgresRefusedRowQueries
@@ -332,7 +334,15 @@ class Site(Adapters):
             lambda: create_producer(settings.kafka_bootstrap, kafka_security(settings)),
             RelayMetrics(self.metrics),
             batch=settings.relay_batch,
+            rewrite=self.schema_ids.with_current_id,
         )
+
+    @cached_property
+    def schema_ids(self) -> CurrentSchemaIds:
+        """The ids that the registry has now."""
+        from schemas.current_ids import CurrentSchemaIds
+
+        return CurrentSchemaIds(self.registry)
 
 
 _PROCESSORS: Final[dict[str, Callable[[Site], Processor]]] = {

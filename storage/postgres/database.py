@@ -14,7 +14,6 @@ from typing import Any, Final, cast
 import asyncpg
 
 from domain.errors import DatabaseUnavailable, DocumentBusy
-from domain.events import Event
 from storage.postgres.audit.chain import PostgresAuditChains
 from storage.postgres.connections import (
     AWAY,
@@ -27,7 +26,7 @@ from storage.postgres.connections import (
 )
 from storage.postgres.delivery.dead_letters import PostgresDeadLetterMarks, PostgresGiveUpOrders
 from storage.postgres.delivery.inbox import PostgresInboxMarks
-from storage.postgres.delivery.outbox import PostgresOutbox
+from storage.postgres.delivery.outbox import Encode, PostgresOutbox
 from storage.postgres.delivery.owed_events import PostgresReEmissions
 from storage.postgres.delivery.refused_rows import PostgresRefusedRows
 from storage.postgres.documents import PostgresDocuments, PostgresUploads
@@ -238,7 +237,7 @@ async def _take(connection: Any, name: str, wait_seconds: float) -> None:
 class PostgresWork:
     """One transaction's repositories; see ``processors.ports.work.Work``."""
 
-    def __init__(self, connection: asyncpg.Connection[Any], encode: Callable[[Event], bytes]) -> None:
+    def __init__(self, connection: asyncpg.Connection[Any], encode: Encode) -> None:
         self.documents = PostgresDocuments(connection)
         self.uploads = PostgresUploads(connection)
         self.dossiers = PostgresDossiers(connection)
@@ -264,7 +263,7 @@ class PostgresWork:
 class PostgresDatabase:
     """Transactions over ``Postgres``. ``encode`` turns an event into the bytes that Kafka will carry."""
 
-    def __init__(self, postgres: Postgres, encode: Callable[[Event], bytes]) -> None:
+    def __init__(self, postgres: Postgres, encode: Encode) -> None:
         self._postgres = postgres
         self._encode = encode
         self.uploads = PostgresUploadRecords(postgres, encode)

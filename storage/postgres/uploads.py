@@ -6,7 +6,7 @@ runs and no longer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -18,7 +18,7 @@ from domain.events import Event
 from domain.records import IdempotencyRecord, UploadReferences
 from domain.refusals import TypeUnknown, UploadSuperseded
 from storage.postgres.connections import Connections
-from storage.postgres.delivery.outbox import NewRows
+from storage.postgres.delivery.outbox import Encode, NewRows
 from storage.postgres.documents import document_columns
 from storage.postgres.dossiers import type_of
 from storage.postgres.keys.wrapped_keys import translated_retirement
@@ -56,7 +56,7 @@ _SURROUNDINGS: Final = """
 class PostgresUploadRecords:
     """See ``processors.ports.uploads.UploadRecords``. The server's clock alone decides whether a lease has run out."""
 
-    def __init__(self, connections: Connections, encode: Callable[[Event], bytes]) -> None:
+    def __init__(self, connections: Connections, encode: Encode) -> None:
         self._batcher = StatementBatcher(connections)
         self._encode = encode
 

@@ -12,9 +12,9 @@ import pytest
 
 from domain.errors import EventUndecodable, RegistryUnavailable, SchemaMissing, SchemaRefused
 from domain.events import EVENT_TYPES, DocumentErased
-from schemas.catalog import schema_of, schema_text, subject_of
+from schemas.catalog import digest_of, schema_of, schema_text, subject_of
 from schemas.codec import EventCodec
-from schemas.fixed_ids import FixedId, digest_of
+from schemas.fixed_ids import FixedId
 from schemas.registry import COMPATIBILITY, Registry, RegistryCodec, SchemaRegistry, load_codec, register_all
 from schemas.repository import RepositoryRegistry
 
@@ -109,7 +109,7 @@ async def test_events_go_through_the_registered_schemas(holding: Holding) -> Non
             with pytest.raises(RegistryUnavailable):
                 codec.encode(ERASED)
             await codec.check()
-        frame = codec.encode(ERASED)
+        frame = codec.encode(ERASED).body
         schema_id = await registry.lookup(subject_of(DocumentErased), schema_text(DocumentErased))
         assert frame[:5] == b"\0" + schema_id.to_bytes(4, "big")
         assert await codec.decode(ERASED.TOPIC, frame) == ERASED
@@ -121,7 +121,7 @@ async def test_an_event_of_another_release_is_read_with_its_writers_schema(holdi
     theirs_is = (a_subject(), json.dumps(newer))
     registry = await holding([*THIS_RELEASE, theirs_is])
     ours = await load_codec(registry)
-    frame = ours.encode(ERASED)
+    frame = ours.encode(ERASED).body
     their_id = await registry.lookup(*theirs_is)
     # Their record: their id, and the field they have before ours (Avro string of length 1: 0x02, then "x").
     theirs = b"\0" + their_id.to_bytes(4, "big") + b"\x02x" + frame[5:]
@@ -157,7 +157,7 @@ async def test_the_two_can_read_each_others_events(stack: Mapping[str, str]) -> 
         from_server = await load_codec(server)
     repository = RepositoryRegistry.of_this_release()
     from_repository = repository.codec()
-    frames = [codec.encode(ERASED) for codec in (from_server, from_repository)]
+    frames = [codec.encode(ERASED).body for codec in (from_server, from_repository)]
     assert frames[0][5:] == frames[1][5:]
     with_their_ids = EventCodec({one.TOPIC: ids[subject_of(one)] for one in EVENT_TYPES}, repository)
     assert await with_their_ids.decode(ERASED.TOPIC, frames[0]) == ERASED
@@ -167,7 +167,7 @@ async def test_every_schema_of_this_release_has_an_id_in_the_repository() -> Non
     repository = RepositoryRegistry.of_this_release()
     ids = await register_all(repository)
     codec = RegistryCodec(repository, repository.codec())
-    frame = codec.encode(ERASED)
+    frame = codec.encode(ERASED).body
     assert int.from_bytes(frame[1:5], "big") == ids[subject_of(DocumentErased)]
     assert await codec.decode(ERASED.TOPIC, frame) == ERASED
 

@@ -10,13 +10,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from domain.consumers import CONSUMERS, groups
+from domain.events import EVENT_TYPES
+from runtime.processes.schema_ids_job import ASK_SECONDS
 from tests.faults.checker import Checker, report
 from tests.faults.journal import Deposit, Writer
+from tests.faults.plain_http import NO_TLS
 from tests.faults.site import FaultSite
 from tests.faults.traffic import Clients
 
@@ -24,6 +28,10 @@ DOCUMENTS = 12
 AT_ONCE = 4
 WAIT_SECONDS = 180.0
 GROUP_SECONDS = 60.0
+#: Other people's schemas in a registry.
+OTHERS = 20
+#: Longer than relays take to ask for the ids again.
+SCHEMA_IDS_SECONDS = ASK_SECONDS + 5
 #: What only Kafka's records tell: those of events that were finished are gone with them, and are owed to nobody.
 OF_RECORDS = frozenset({"gap", "audit"})
 
@@ -54,7 +62,8 @@ class Drill:
 
     async def deposit(self) -> list[Deposit]:
         """Documents that are to be archived, some of them at once."""
-        await self.begin()
+        if self.clients is None:
+            await self.begin()
         clients = self.clients
         assert clients is not None
         gate = asyncio.Semaphore(AT_ONCE)
@@ -92,14 +101,43 @@ class Drill:
             asked = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)])
             asked[group].result(GROUP_SECONDS)
 
-    async def all_hold(self, *, but: frozenset[str] = frozenset()) -> None:
+    def lose_registry(self) -> None:
+        """Its disk is lost. What comes first gets the first ids then: an operator registers our schemas after somebody else's."""
+        registry, url = self.site.server("registry"), self.site.settings["DPJ_REGISTRY_URL"]
+        registry.stop()
+        registry.wipe()
+        registry.start()
+        for number in range(OTHERS):
+            schema = json.dumps({"type": "record", "name": f"Other{number}", "fields": []})
+            body = {"schemaType": "AVRO", "schema": schema}
+            httpx.post(f"{url}/subjects/other-{number}/versions", json=body, verify=NO_TLS).raise_for_status()
+        self.site.dpj("schemas", "register")
+
+    def newest_ids(self, places: list[Any]) -> list[tuple[str, str]]:
+        """The topic of each of these records (offset, partition, topic), and the schema that the registry has under the id in it."""
+        url = f"{self.site.settings['DPJ_REGISTRY_URL']}/schemas/ids"
+        consumer = Consumer({"bootstrap.servers": self.site.settings["DPJ_KAFKA_BOOTSTRAP"], "group.id": "drill"})
+        found = []
+        try:
+            for offset, partition, topic in places:
+                consumer.assign([TopicPartition(topic, partition, offset)])
+                record = consumer.poll(30.0)
+                assert record is not None
+                assert record.error() is None
+                answer = httpx.get(f"{url}/{int.from_bytes(record.value()[1:5], 'big')}", verify=NO_TLS)
+                found.append((topic, json.loads(answer.raise_for_status().json()["schema"])["name"]))
+        finally:
+            consumer.close()
+        return found
+
+    async def all_hold(self, *, but: frozenset[str] = frozenset(), documents: int = DOCUMENTS) -> None:
         """Every promise, once all is at rest."""
         checked = await self.checker.check(self.writer)
         assert checked.settled is not None, checked.waiting
         broken = [one for one in checked.violations if one.code not in but]
         assert not broken, report(checked, self.writer.journal)
-        assert checked.findings.documents == DOCUMENTS
-        assert checked.findings.states == {"ARCHIVED": DOCUMENTS}
+        assert checked.findings.documents == documents
+        assert checked.findings.states == {"ARCHIVED": documents}
 
     async def waits(self, deposit: Deposit) -> list[dict[str, Any]]:
         """What ``dpj doc show`` says that a document waits for."""
@@ -170,3 +208,22 @@ async def test_what_moved_offsets_passed_is_told_and_published_again(drill: Dril
     again = json.loads(await asyncio.to_thread(drill.site.dpj, "outbox", "re-emit", "--apply", "--json"))
     assert again["events"] == len(told["owed"]) >= 3 * DOCUMENTS
     await drill.all_hold()
+
+
+async def test_a_registry_that_comes_back_with_other_ids_strands_no_event(drill: Drill) -> None:
+    """Events of before are read by consumers of before and after; the API and the relays run on and write the new ids."""
+    await drill.workers("stop")
+    await drill.deposit()
+    await drill.published()
+    await asyncio.to_thread(drill.lose_registry)
+    await drill.workers("start")
+    await asyncio.sleep(SCHEMA_IDS_SECONDS)
+    await drill.deposit()
+    await drill.all_hold(documents=2 * DOCUMENTS)
+    newest = """
+        SELECT max(published_offset), published_partition, topic FROM outbox
+        WHERE event_id IS NOT NULL AND published_offset IS NOT NULL AND created_at > now() - interval '20 seconds'
+        GROUP BY 2, 3"""
+    found = await asyncio.to_thread(drill.newest_ids, await drill.checker.stores.query(newest))
+    assert {("dpj.document.archived", "DocumentArchived"), ("dpj.audit.recorded", "AuditRecorded")} <= set(found)
+    assert {(event_type.TOPIC, event_type.SCHEMA) for event_type in EVENT_TYPES} >= set(found)

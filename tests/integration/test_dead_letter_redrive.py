@@ -108,7 +108,7 @@ async def test_an_event_that_holds_is_given_up_and_redriven_once_its_cause_is_me
                 await asyncio.sleep(0.01)
 
     place, key = Partition(event.TOPIC, 0), event.key.encode()
-    delivery.accept(Record(place, 0, key, codec.encode(event), {}, time.time()))
+    delivery.accept(Record(place, 0, key, codec.encode(event).body, {}, time.time()))
     async with asyncio.timeout(20):
         while not (held := await PostgresOperatorQueries(postgres).held(10)):
             await asyncio.sleep(0.02)

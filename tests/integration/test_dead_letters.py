@@ -48,7 +48,7 @@ def a_letter(event: DocumentValidated, codec: EventCodec, offset: int = 0, **hea
     return DeadLetter(
         RecordPosition("dpj.dlq.archiving", 0, offset, 1_700_000_000_000),
         event.key.encode(),
-        codec.encode(event),
+        codec.encode(event).body,
         {
             "dpj-consumer": "archiving",
             "dpj-code": "archive_refused",

@@ -196,7 +196,7 @@ class DeliveryBench:
             policy=policy,
         )
 
-    async def decode(self, topic: str, value: bytes) -> Event:
+    async def decode(self, topic: str, value: bytes, schema: str | None = None) -> Event:
         if self.decode_failures:
             raise self.decode_failures.pop(0)
         if value not in self.events:

@@ -93,7 +93,7 @@ def test_there_is_a_schema_file_for_every_event_and_no_other() -> None:
 @pytest.mark.parametrize("event_type", EVENT_TYPES)
 async def test_an_event_survives_the_round_trip_in_the_confluent_form(event_type: type[Event]) -> None:
     event = sample(event_type)
-    data = codec().encode(event)
+    data = codec().encode(event).body
     assert data[0] == 0
     assert int.from_bytes(data[1:5], "big") == IDS[event_type.TOPIC]
     assert await codec().decode(event_type.TOPIC, data) == event
@@ -101,7 +101,7 @@ async def test_an_event_survives_the_round_trip_in_the_confluent_form(event_type
 
 async def test_absent_audit_fields_stay_absent() -> None:
     event = replace(sample(AuditRecorded), old_state=None, ip_sealed=None)
-    assert await codec().decode(AuditRecorded.TOPIC, codec().encode(event)) == event
+    assert await codec().decode(AuditRecorded.TOPIC, codec().encode(event).body) == event
 
 
 async def test_writers_schema_is_fetched_once_and_resolved_to_ours() -> None:
@@ -158,7 +158,7 @@ async def test_a_writer_that_lacks_a_field_is_undecodable() -> None:
 
 @pytest.mark.parametrize("damage", ["empty", "header only", "magic", "truncated", "trailing", "too large"])
 async def test_damaged_records_are_undecodable(damage: str) -> None:
-    good = codec().encode(sample(DocumentUploaded))
+    good = codec().encode(sample(DocumentUploaded)).body
     bad = {
         "empty": b"",
         "header only": good[:5],
@@ -172,7 +172,7 @@ async def test_damaged_records_are_undecodable(damage: str) -> None:
 
 
 async def test_another_topics_event_or_topic_is_undecodable() -> None:
-    data = codec().encode(sample(AuditRecorded))
+    data = codec().encode(sample(AuditRecorded)).body
     with pytest.raises(EventUndecodable):
         await codec().decode(DocumentUploaded.TOPIC, data)
     with pytest.raises(EventUndecodable):

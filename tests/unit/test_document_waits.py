@@ -13,8 +13,11 @@ from domain.owed_events import OwedEvent, PartitionProgress
 from runtime.cli.document_waits import lines_of, waits_of
 
 DOCUMENT = UUID("0b0f2ac4-2f0c-4c3e-8d65-5a7c4c0c1f57")
-THEN = datetime.now(UTC) - timedelta(minutes=12)
 UPLOADED = "dpj.document.uploaded"
+
+
+def then() -> datetime:
+    return datetime.now(UTC) - timedelta(minutes=12)
 
 
 def owed(*consumers: str, offset: int = 7) -> OwedEvent:
@@ -24,7 +27,7 @@ def owed(*consumers: str, offset: int = 7) -> OwedEvent:
         topic=UPLOADED,
         key=str(DOCUMENT),
         consumers=consumers,
-        published_at=THEN,
+        published_at=then(),
         partition=0,
         offset=offset,
         re_emissions=0,
@@ -44,7 +47,7 @@ def held(event: OwedEvent, consumer: str) -> HeldEventStatus:
         waiting_for="ged",
         attempts=41,
     )
-    return HeldEventStatus(event=said, since=THEN, noted_at=THEN, given_up_by=None, given_up_reason=None)
+    return HeldEventStatus(event=said, since=then(), noted_at=then(), given_up_by=None, given_up_reason=None)
 
 
 async def waits(outbox: list[Any], events: list[OwedEvent], holds: list[HeldEventStatus], committed: int) -> list[Any]:
@@ -70,7 +73,7 @@ async def test_each_way_of_waiting_is_told_with_what_comes_next() -> None:
     event = owed("archiving", "integrity")
     other = replace(held(event, "archiving").event, document_key="another")
     found = await waits(
-        [("dpj.document.validated", THEN)],
+        [("dpj.document.validated", then())],
         [event, owed("notification", offset=3)],
         [held(event, "archiving"), replace(held(event, "notification"), event=other)],
         5,

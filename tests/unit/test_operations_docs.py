@@ -26,6 +26,7 @@ from runtime.observability.telemetry import (
 )
 from runtime.processes.erasure_jobs import ErasureMetrics, PurgeMetrics
 from runtime.processes.owed_events_job import OwedMetrics
+from runtime.processes.schema_ids_job import SchemaMetrics
 from runtime.wiring.untrusted_files import AntivirusMetrics, ParserMetrics
 from streams.dead_letter_headers import GiveUpReason, dead_letter_headers
 from streams.lanes import Partition, Record
@@ -64,6 +65,7 @@ def test_every_metric_of_ours_is_explained() -> None:
     ErasureMetrics(registry)
     PurgeMetrics(registry)
     OwedMetrics(registry)
+    SchemaMetrics(registry)
     ApiMetrics(registry)
     AntivirusMetrics(registry, enabled=True)
     ParserMetrics(registry)

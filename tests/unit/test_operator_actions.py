@@ -57,7 +57,7 @@ class Site:
         self.operator_actions = OperatorActions(self.database, self, self.database.clock, "p:operator")
         self.offset = 0
 
-    async def decode(self, topic: str, value: bytes) -> Event:
+    async def decode(self, topic: str, value: bytes, schema: str | None = None) -> Event:
         if self.decoder_fails:
             raise self.decoder_fails
         if value not in self.events:

@@ -90,11 +90,13 @@ class Broker:
         self.room = room
         self.most = 0
         self.missing: dict[str, int] = {}
+        self.values: list[bytes | None] = []
         self._offset = 0
 
     def produce(self, topic: str, *, on_delivery: Callable[[KafkaError | None, Any], None], **record: Any) -> None:
         if len(self._waiting) >= self.room:
             raise BufferError
+        self.values.append(record["value"])
         self._real.produce(topic, **record)  # refuses on the spot what the real one refuses
         self._real.purge(in_queue=True)
         self._waiting.append((topic, on_delivery))
@@ -274,6 +276,13 @@ async def test_a_lost_database_ends_the_term_and_the_next_goes_on(monkeypatch: A
     bench.reader.failures = [DatabaseUnavailable()]
     await bench.run()
     assert (bench.terms, bench.reader.marked) == (2, [1])
+
+
+async def test_a_row_is_sent_with_the_body_that_it_has_now() -> None:
+    bench = Bench(a_row(1, b"a"))
+    bench.relay._rewrite = lambda body, headers: b"today" if body == b"x" * 10 and not headers else body
+    await bench.run()
+    assert bench.broker.values == [b"today"]
 
 
 async def test_where_kafka_put_a_row_is_noted_with_it() -> None:

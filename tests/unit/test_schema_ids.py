@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from schemas import fixed_ids
-from schemas.catalog import CURRENT, RELEASED
-from schemas.fixed_ids import IDS, digest_of, problems
+from schemas.catalog import CURRENT, RELEASED, digest_of
+from schemas.fixed_ids import IDS, problems
 
 Listed = list[dict[str, Any]]
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from domain.events import Event, dead_letter_topic
+from domain.events import SCHEMA_HEADER, Event, dead_letter_topic
 from domain.shared.correlation import current_traceparent, new_traceparent
 from domain.shared.waiting import pause
 from storage.postgres.connections import connect, translated
@@ -63,10 +63,23 @@ _OTHER_TOPICS: Final = _UNPUBLISHED.format(
 )
 
 
+class EncodedEvent(Protocol):
+    """See ``schemas.codec.EncodedEvent``."""
+
+    @property
+    def body(self) -> bytes: ...
+
+    @property
+    def schema(self) -> str: ...
+
+
+Encode = Callable[[Event], EncodedEvent]
+
+
 class NewRows:
     """Rows to be, column by column: a statement takes each column as an array."""
 
-    def __init__(self, encode: Callable[[Event], bytes]) -> None:
+    def __init__(self, encode: Encode) -> None:
         self._encode = encode
         self._rows: list[tuple[str, bytes | None, bytes | None, dict[str, str], UUID | None, str | None]] = []
 
@@ -75,12 +88,14 @@ class NewRows:
 
     def add(self, event: Event) -> None:
         """Encode an event, for the trace that we are in."""
+        encoded = self._encode(event)
         headers = {
+            SCHEMA_HEADER: encoded.schema,
             "event-id": str(event.event_id),
             "correlation-id": str(event.correlation_id),
             "traceparent": current_traceparent.get() or new_traceparent(),
         }
-        self._rows.append((event.TOPIC, event.key.encode(), self._encode(event), headers, event.event_id, None))
+        self._rows.append((event.TOPIC, event.key.encode(), encoded.body, headers, event.event_id, None))
 
     def add_record(
         self,
@@ -107,7 +122,7 @@ class NewRows:
 class PostgresOutbox:
     """See ``processors.ports.events.Outbox``. Rows are held back until ``flush``, and then go out as one statement."""
 
-    def __init__(self, connection: asyncpg.Connection[Any], encode: Callable[[Event], bytes]) -> None:
+    def __init__(self, connection: asyncpg.Connection[Any], encode: Encode) -> None:
         self._connection = connection
         self._encode = encode
         self._rows = NewRows(encode)
