@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 from domain.documents import Document, TimelineEntry
 from domain.events import AuditRecorded, DocumentEvent
@@ -18,11 +18,17 @@ from processors.ports.work import Commit, HasDocuments, StateWork, Work
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Who caused something, when, and in which conversation. ``actor`` is pseudonymous; address and agent come sealed."""
+    """Who caused something, when, and in which conversation. ``actor`` is pseudonymous; address and agent come sealed.
+
+    ``cause``: the event whose processing this is. What follows from an event has ids that derive from it, so that a history that is
+    played again, from a database that was restored to before, says the same things and no new ones. None: an act of somebody, which is
+    new each time.
+    """
 
     actor: str
     at: datetime
     correlation_id: UUID
+    cause: UUID | None = None
     ip_sealed: str | None = field(default=None, repr=False)
     user_agent_sealed: str | None = field(default=None, repr=False)
 
@@ -81,7 +87,7 @@ def plan_transition(
         details=dict(details or {}),
     )
     first = document.sequence + 1
-    owed = [build(_common(document, origin, sequence)) for sequence, build in enumerate(events, first)]
+    owed = [build(_common(document, to, origin, sequence)) for sequence, build in enumerate(events, first)]
     audit = audit_line(
         origin,
         document.tenant,
@@ -96,9 +102,9 @@ def plan_transition(
     return Transition(document, moved, entry, (*owed, audit))
 
 
-def _common(document: Document, origin: Origin, sequence: int) -> dict[str, Any]:
+def _common(document: Document, to: Status, origin: Origin, sequence: int) -> dict[str, Any]:
     return {
-        "event_id": uuid4(),
+        "event_id": _id_of(origin, f"{to.value}/{sequence}"),
         "sequence": sequence,
         "occurred_at": origin.at,
         "correlation_id": origin.correlation_id,
@@ -106,6 +112,12 @@ def _common(document: Document, origin: Origin, sequence: int) -> dict[str, Any]
         "document_id": document.id,
         "actor": origin.actor,
     }
+
+
+def _id_of(origin: Origin, what: str) -> UUID:
+    """RFC 9562, version 5, in the name space of the cause: the number in the document's sequence tells what a repeated try does anew from
+    what a repeated history does again."""
+    return uuid4() if origin.cause is None else uuid5(origin.cause, what)
 
 
 def audit_line(
@@ -122,7 +134,7 @@ def audit_line(
 ) -> AuditRecorded:
     """One line for the audit log; an action that changes no state (a read) has sequence 0."""
     return AuditRecorded(
-        event_id=uuid4(),
+        event_id=_id_of(origin, f"{entity_type}/{entity_id}/{action}/{sequence}"),
         sequence=sequence,
         occurred_at=origin.at,
         correlation_id=origin.correlation_id,

@@ -129,7 +129,7 @@ class ArchivingProcessor:
             await work.ged_attempts.end(document.id, copy.attempt)
         # The type's rule may have been made shorter since we read it; the document then has its years in its own row.
         years = max(years, document.retention_years or 0)
-        origin = Origin(actor=ACTOR, at=self._clock.now(), correlation_id=event.correlation_id)
+        origin = Origin(actor=ACTOR, at=self._clock.now(), correlation_id=event.correlation_id, cause=event.event_id)
         await transition(
             work,
             document,
@@ -165,7 +165,7 @@ class ArchivingProcessor:
         document = await work.documents.lock(event.document_id)
         if document.status is not Status.VALIDATED:
             return
-        origin = Origin(actor=ACTOR, at=self._clock.now(), correlation_id=event.correlation_id)
+        origin = Origin(actor=ACTOR, at=self._clock.now(), correlation_id=event.correlation_id, cause=event.event_id)
         await transition(work, document, Status.ARCHIVE_FAILED, origin, details={"code": code}, failure_code=code)
 
 

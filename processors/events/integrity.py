@@ -117,7 +117,7 @@ class IntegrityProcessor:
         document = await work.documents.lock(_document_id(event))
         if document.status is not Status.STORED:
             return
-        origin = Origin(actor=ACTOR, at=self._clock.now(), correlation_id=event.correlation_id)
+        origin = Origin(actor=ACTOR, at=self._clock.now(), correlation_id=event.correlation_id, cause=event.event_id)
         decision = document.pending_decision
         verified = await transition(
             work,
@@ -139,7 +139,9 @@ class IntegrityProcessor:
         )
         if decision is not None:
             # The decision is the person's: their pseudonym goes on record, with the time at which it takes effect.
-            decided = Origin(actor=decision.actor, at=origin.at, correlation_id=event.correlation_id)
+            decided = Origin(
+                actor=decision.actor, at=origin.at, correlation_id=event.correlation_id, cause=event.event_id
+            )
             await apply_decision(work, verified, decision, decided)
 
     async def _quarantine(self, event: Event, code: str, work: StateWork) -> None:
@@ -150,7 +152,7 @@ class IntegrityProcessor:
             work,
             document,
             Status.QUARANTINED,
-            Origin(actor=ACTOR, at=self._clock.now(), correlation_id=event.correlation_id),
+            Origin(actor=ACTOR, at=self._clock.now(), correlation_id=event.correlation_id, cause=event.event_id),
             events=[lambda common: DocumentQuarantined(**common, reason_code=code)],
             details={"code": code},
             failure_code=code,
