@@ -121,6 +121,30 @@ def entry_of(event: AuditRecorded, head: ChainHead) -> ChainEntry:
     return ChainEntry(tenant=event.tenant, seq=head.seq + 1, event_id=event.event_id, body=body, hash=hash_of(body))
 
 
+def event_of(entry: ChainEntry) -> AuditRecorded:
+    """The event that ``entry_of`` made the entry of. Raises ValueError if it is not one of ours."""
+    fields = entry.fields()
+    try:
+        return AuditRecorded(
+            event_id=UUID(fields["event_id"]),
+            sequence=fields["event_sequence"],
+            occurred_at=datetime.fromisoformat(fields["at"]),
+            correlation_id=UUID(fields["correlation_id"]),
+            tenant=fields["tenant"],
+            actor=fields["actor"],
+            **{name: fields[name] for name in _SAME},
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError("an entry of another form") from error
+
+
+#: Fields that an entry has under the names and in the form that the event has them.
+_SAME: Final = (
+    *("entity_type", "entity_id", "action", "details"),
+    *("old_state", "new_state", "ip_sealed", "user_agent_sealed"),
+)
+
+
 def hash_of(body: bytes) -> str:
     """An entry's hash."""
     return hashlib.sha256(body).hexdigest()

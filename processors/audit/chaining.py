@@ -32,6 +32,8 @@ log = structlog.get_logger()
 BATCH: Final = 1_000
 IDLE_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 2.0
+#: What a step waits for that trying again does not mend.
+FOR_OPERATOR: Final = "operator"
 
 
 class UnchainedLines(Protocol):
@@ -94,6 +96,10 @@ class AuditStep(ABC):
         self._refused: Final = refused
         self.waiting_for: str | None = None
 
+    def needs_operator(self) -> bool:
+        """Whether it stands until somebody has looked."""
+        return self.waiting_for == FOR_OPERATOR
+
     @abstractmethod
     async def run_once(self) -> int:
         """Move what waits now; gives how much moved."""
@@ -118,10 +124,10 @@ class AuditStep(ABC):
             self.waiting_for = error.waiting_for
             seconds = RETRY_SECONDS
         except DPJError:
-            self.waiting_for = "operator"
+            self.waiting_for = FOR_OPERATOR
             seconds = RETRY_SECONDS
         except Exception as error:  # noqa: BLE001 - what waits stays where it is; the other steps go on meanwhile
-            self.waiting_for = "operator"
+            self.waiting_for = FOR_OPERATOR
             log.error("audit_step_failed", step=self._step, error=type(error).__name__)
             seconds = RETRY_SECONDS
         return seconds

@@ -26,12 +26,13 @@ from typing import Final, Protocol
 import structlog
 
 from domain.audit_chain import ChainCheck, ChainEntry, ChainHead, StoredEntry
-from domain.checkpoints import AuditTree, Checkpoint, SignedCheckpoint, first_previous, signed_checkpoint_of
+from domain.checkpoints import AuditTree, Checkpoint, SignedCheckpoint, first_previous
 from domain.errors import CheckpointConflict
 from domain.merkle import RightEdge, TileId, edge_tiles, edge_within, leaf_tiles, leaves_within
 from domain.shared.crash_points import reach
 from processors.audit.chaining import AuditStep
-from processors.audit.signing import VerifySignature, is_ours
+from processors.audit.signing import VerifySignature
+from processors.audit.stored_checkpoints import CheckpointStore, load_stored
 from processors.ports.clock import Clock
 from processors.ports.database import Locks
 from processors.ports.signing import Signer
@@ -83,22 +84,6 @@ class CheckpointRows(Protocol):
 
 class AuditTrees(TreeTiles, CheckpointRows, Protocol):
     """The trees, as the database has them."""
-
-
-class CheckpointStore(Protocol):
-    """Where checkpoints stay and can't be rewritten, by tenant and size. Raises CheckpointStoreUnavailable."""
-
-    async def put(self, tenant: str, size: int, content: bytes) -> None:
-        """Keep it, durably, for good. One of that size that is there stays what it is, whatever it says."""
-        ...
-
-    async def sizes(self, tenant: str, first: int, limit: int) -> Sequence[int]:
-        """The sizes kept, from ``first`` on, in order, at most ``limit``."""
-        ...
-
-    async def contents(self, tenant: str, size: int) -> Sequence[bytes]:
-        """All that was ever put under that size and differs, oldest first: one, if all is well; none if there is none."""
-        ...
 
 
 class AuditLogReader(Protocol):
@@ -259,18 +244,7 @@ class AuditCheckpointer(AuditStep):
         return kept if kept is not None and kept.checkpoint == made else None
 
     async def _load_stored(self, tenant: str, size: int) -> SignedCheckpoint | None:
-        """What the store has of that size; None if nothing. Raises CheckpointConflict for what is not one checkpoint that we signed."""
-        try:
-            found = [signed_checkpoint_of(content) for content in await self._store.contents(tenant, size)]
-        except ValueError:
-            raise CheckpointConflict("What the checkpoint store holds is no checkpoint.") from None
-        for one in found:
-            made = one.checkpoint
-            if (made.tenant, made.size) != (tenant, size) or made != found[0].checkpoint:
-                raise CheckpointConflict("The checkpoint store holds another checkpoint of this size.")
-            if not await is_ours(self._signer, self._verifies, one):
-                raise CheckpointConflict("The checkpoint store holds a checkpoint that no key of ours signed.")
-        return found[0] if found else None
+        return await load_stored(self._store, self._signer, self._verifies, tenant, size)
 
     async def _backfill_leaves(self, tree: AuditTree) -> None:
         """Leaves for entries that were chained before there were trees. Raises CheckpointConflict where they don't follow."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from processors.ports.audit import ChainRebuild
 from processors.ports.documents import Documents, DocumentTypes, Dossiers, Renditions, Timeline
 from processors.ports.erasure import Erasures, LegalHolds
 from processors.ports.events import AuditChains, Inbox, Outbox
@@ -110,6 +111,11 @@ class HasReEmissions(Protocol):
     def re_emissions(self) -> ReEmissions: ...
 
 
+class HasChainRebuild(Protocol):
+    @property
+    def chain_rebuild(self) -> ChainRebuild: ...
+
+
 class HasLinks(Protocol):
     @property
     def links(self) -> Links: ...
@@ -147,6 +153,7 @@ class Work(
     HasHeldOrders,
     HasRefusedRows,
     HasReEmissions,
+    HasChainRebuild,
     HasLinks,
     HasSubjectKeyRows,
     Protocol,

@@ -109,6 +109,38 @@ def audit_verify(
         raise typer.Exit(1)
 
 
+@audit.command("resume")
+def audit_resume(
+    reason: Annotated[
+        str, typer.Option(help="A code or ticket for the audit log, e.g. INC-1234; no sentence, no name.")
+    ],
+    tenant: Annotated[str | None, typer.Option(help="One tenant only.")] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Do it; else only say what would be done.")] = False,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """After PostgreSQL was restored to before: have chains go on behind the log's last entry. A dry run without --apply."""
+    from dataclasses import asdict
+
+    from runtime.cli.audit import resume
+    from runtime.cli.operator_options import checked_reason, operator_name
+    from runtime.observability.telemetry import configure_logging
+
+    configure_logging("audit", level="CRITICAL")  # the answer says it all
+    found = asyncio.run(resume(settings_of(stack), tenant, operator_name(), checked_reason(reason), apply=apply))
+    refused = [one for one in found if isinstance(one, tuple)]
+    lines = [f"{one[0]}: REFUSED: {one[1]}" if isinstance(one, tuple) else one.line for one in found]
+    if not apply and any(not isinstance(one, tuple) and one.needed for one in found):
+        lines.append("(dry run: --apply does it)")
+    document = [
+        {"tenant": one[0], "refused": one[1]} if isinstance(one, tuple) else {**asdict(one), "needed": one.needed}
+        for one in found
+    ]
+    print_result({"applied": apply, "chains": document}, lines or ["There is no audit chain yet."], as_json=as_json)
+    if refused:
+        raise typer.Exit(1)
+
+
 @audit.command("show")
 def audit_show(
     document_id: Annotated[str, typer.Argument(metavar="ID")],

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from operations.audit.export import AuditExport
     from operations.audit.verify import AuditReport
     from processors.audit.reading import OpenedAuditEntry
+    from processors.audit.resumption import Resumption
     from runtime.config.settings import Settings
     from runtime.wiring.site import Site
     from storage.mongodb.audit import MongoAuditStore
@@ -72,6 +73,28 @@ async def export(settings: Settings, tenant: str, folder: Path) -> AuditExport:
         keys = await site.signing.signer.public_keys()
         pending = PostgresUnflushedEntries(site.postgres)
         return await export_audit(tenant, folder, history, pending, site.signing.checkpoints, keys)
+
+
+async def resume(
+    settings: Settings, tenant: str | None, operator: str, reason: str, *, apply: bool
+) -> list[Resumption | tuple[str, str]]:
+    """What became of each chain, or (tenant, why it was refused). Raises what says that a server is away."""
+    from domain.errors import Permanent
+    from storage.postgres.audit.chain import PostgresUnflushedEntries
+
+    async with _opened(settings) as (site, history):
+        await site.codec.check()
+        resumption = site.audit_resumption(operator)
+        names = {tenant} if tenant is not None else set(await history.tenants())
+        if tenant is None:
+            names |= {head.tenant for head in await PostgresUnflushedEntries(site.postgres).heads()}
+        found: list[Resumption | tuple[str, str]] = []
+        for name in sorted(names):
+            try:
+                found.append(await resumption.resume(name, reason, apply=apply))
+            except Permanent as error:
+                found.append((name, error.detail or error.code))
+        return found
 
 
 def create_key(settings: Settings) -> None:

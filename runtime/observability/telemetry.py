@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import orjson
@@ -200,6 +200,15 @@ class RelayMetrics:
 
     def leading(self, *, leader: bool) -> None:
         self._leader.set(int(leader))
+
+
+class AuditStepMetrics:
+    """Whether a step of the audit log stands until an operator has looked; label: step. ``needs_operator``: asked at each scrape."""
+
+    def __init__(self, registry: CollectorRegistry, needs_operator: Mapping[str, Callable[[], bool]]) -> None:
+        stopped = Gauge("dpj_audit_stopped", "1 while audit lines wait for an operator", ["step"], registry=registry)
+        for step, needs in needs_operator.items():
+            stopped.labels(step).set_function(needs)
 
 
 class WatchdogMetrics:

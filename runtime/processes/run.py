@@ -18,7 +18,7 @@ from runtime.config.settings import Settings
 from runtime.config.transport import kafka_security, server_certificate
 from runtime.errors import CommandFailed
 from runtime.observability.health import serve_health, serve_until
-from runtime.observability.telemetry import WatchdogMetrics, configure_logging
+from runtime.observability.telemetry import AuditStepMetrics, WatchdogMetrics, configure_logging
 from runtime.processes.health_ports import health_port, waiting_for_of
 from runtime.processes.lifetime import repeat, run_all, run_process, tune_garbage_collector
 from runtime.wiring.site import Site
@@ -131,6 +131,7 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
                 await unless_stopped(stopping, _check_parsers(site))
             runners = {name: site.consumer(name, scratch) for name in names}
             audit = site.audit_steps() if "audit" in runners else {}
+            AuditStepMetrics(site.metrics, {name: step.needs_operator for name, step in audit.items()})
 
             def health() -> tuple[bool, dict[str, Any]]:
                 states = {name: runner.state for name, runner in runners.items()}
@@ -142,6 +143,8 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
                 for step, mover in audit.items():
                     if mover.waiting_for:
                         waiting[f"audit {step}: {mover.waiting_for}"] = 1
+                # A chain that only a person can get going again is no outage that passes.
+                ready = ready and not any(mover.needs_operator() for mover in audit.values())
                 return ready, {"consumers": states, "waiting_for": waiting, **_facts(site)}
 
             jobs: list[Awaitable[None]] = [runner.run(stopping) for runner in runners.values()]

@@ -17,6 +17,7 @@ from runtime.wiring.adapters import Adapters
 if TYPE_CHECKING:
     from domain.owed_events import Progress
     from processors.audit.chaining import AuditStep
+    from processors.audit.resumption import AuditResumption
     from processors.documents.revocations import TokenRevocation
     from processors.documents.search import DocumentSearch
     from processors.documents.upload_attempts import AbandonedSweep
@@ -173,6 +174,15 @@ class Site(Adapters):
         from storage.postgres.delivery.refused_rows import PostgresRefusedRowQueries
 
         return PostgresRefusedRowQueries(self.postgres)
+
+    def audit_resumption(self, operator: str) -> AuditResumption:
+        """Await ``codec.check`` before: what it does is audited."""
+        from crypto.signatures import verifies
+        from processors.audit.resumption import AuditResumption
+
+        signing, actor = self.signing, self.operator(operator)
+        parts = (self.database, self.audit_log, signing.checkpoints, signing.signer, verifies, self.clock)
+        return AuditResumption(*parts, actor)
 
     def owed_rows(self) -> PostgresOwedEvents:
         """Published outbox rows against the inbox."""

@@ -125,11 +125,11 @@ class MongoAuditStore:
             raise AuditConflict("The audit log holds another entry in this place.")
 
     async def _insert(self, documents: Sequence[Document]) -> bool:
-        """False if a place is taken; others may then have been inserted or not."""
+        """False if a place is taken; those before it are there then. In order: what follows a place that another chain has taken must not get in behind it."""
 
         async def inserted(collection: Collection) -> bool:
             try:
-                await collection.insert_many(documents, ordered=False)
+                await collection.insert_many(documents, ordered=True)
             except BulkWriteError as error:
                 failures = (error.details or {}).get("writeErrors", [])
                 if failures and all(failure["code"] == _DUPLICATE_KEY for failure in failures):

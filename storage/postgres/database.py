@@ -15,6 +15,7 @@ import asyncpg
 
 from domain.errors import DatabaseUnavailable, DocumentBusy
 from storage.postgres.audit.chain import PostgresAuditChains
+from storage.postgres.audit.rebuild import PostgresChainRebuild
 from storage.postgres.connections import (
     AWAY,
     CONNECT_SECONDS,
@@ -257,6 +258,7 @@ class PostgresWork:
         self.held = PostgresGiveUpOrders(connection)
         self.refused = PostgresRefusedRows(connection)
         self.re_emissions = PostgresReEmissions(connection)
+        self.chain_rebuild = PostgresChainRebuild(connection)
         self.subjects = PostgresSubjectKeys(connection)
 
 

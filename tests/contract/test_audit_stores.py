@@ -186,6 +186,22 @@ async def test_a_place_taken_by_another_event_is_a_conflict(log: AuditLog) -> No
         await log.store.add(chain)
 
 
+@pytest.mark.parametrize("shared", [0, 3])
+async def test_a_chain_that_forked_leaves_nothing_behind_the_log(log: AuditLog, shared: int) -> None:
+    """As a database does that was restored to before: its new entries begin in the log's places and end behind them."""
+    chain = a_chain(10)
+    await log.store.add(chain)
+    head, fork = (head_after(chain[shared - 1]) if shared else genesis("acme")), list(chain[:shared])
+    for _ in range(20):
+        fork.append(entry_of(a_line(), head))
+        head = head_after(fork[-1])
+    for _ in range(2):
+        with pytest.raises(AuditConflict):
+            await log.store.add(fork)
+    assert await read(log) == chain
+    assert await log.store.outside("acme", 10) is None
+
+
 @pytest.mark.parametrize("seq", [4, 0, -5])
 async def test_what_is_filed_beside_the_chain_is_found(log: AuditLog, seq: int) -> None:
     chain = a_chain(3)

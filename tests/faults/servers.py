@@ -8,12 +8,14 @@ import shutil
 import signal
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import httpx
 
 from deploy.native import site as native_site
 from deploy.native.parts import ALL
 from deploy.native.parts.base import NotReady, Part
+from deploy.native.parts.postgres import Postgres
 from deploy.native.supervisor import Supervisor, Tracked
 from tests.faults.plain_http import NO_TLS
 
@@ -58,11 +60,18 @@ class Server:
             time.sleep(0.02)
         self._supervisor.stop([self.name])  # it is no longer remembered
 
+    @property
+    def data(self) -> Path:
+        """What it has on disk."""
+        if isinstance(self._part, Postgres):
+            return self._part._cluster(self._here)
+        return self._here.folder / "data" / self.name
+
     def wipe(self) -> None:
         """Delete what it has on disk, as if the disk had been lost. It has to be down."""
         if self._tracked() is not None:
             raise RuntimeError(f"{self.name} runs")
-        shutil.rmtree(self._here.data(self.name))
+        shutil.rmtree(self.data)
 
     def start(self) -> None:
         """Start it where it is down; returns once it answers (Vault unsealed). Raises AssertionError with its log's end."""

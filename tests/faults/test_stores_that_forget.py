@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import shutil
+import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,55 @@ class Drill:
             places = [TopicPartition(*place, offset) for place, offset in ends.items() if place[0] in topics]
             asked = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)])
             asked[group].result(GROUP_SECONDS)
+
+    def back_up_postgresql(self) -> Path:
+        """A copy of its data folder while it is down."""
+        postgres = self.site.server("postgres")
+        postgres.stop()
+        copy = postgres.data.with_name(f"{postgres.data.name}-backup")
+        shutil.rmtree(copy, ignore_errors=True)
+        subprocess.run(["cp", "-a", postgres.data, copy], check=True)
+        postgres.start()
+        return copy
+
+    def restore_postgresql(self, copy: Path) -> None:
+        postgres = self.site.server("postgres")
+        postgres.stop()
+        shutil.rmtree(postgres.data)
+        copy.rename(postgres.data)
+        postgres.start()
+
+    @property
+    def tenant(self) -> str:
+        assert self.clients is not None
+        return self.clients.tenant
+
+    async def dossier(self) -> None:
+        """One more, which leaves a line in the audit log."""
+        assert self.clients is not None
+        await self.clients.prepare(100)
+
+    async def until(self, look: Callable[[], object]) -> None:
+        ends = time.monotonic() + WAIT_SECONDS
+        while not await asyncio.to_thread(look):
+            assert time.monotonic() < ends
+            await asyncio.sleep(0.5)
+
+    def log_length(self, tenant: str) -> int:
+        """Entries in the audit log."""
+        stores = self.checker.stores
+        with stores.mongo() as client:
+            log = client[self.site.settings["DPJ_MONGO_DATABASE"]]["audit_logs"]
+            return log.count_documents({"tenant": tenant})
+
+    async def verified_entries(self, tenant: str) -> int:
+        """What ``dpj audit verify`` says of the chain, which is intact and all of it in the log."""
+        words = ("audit", "verify", "--tenant", tenant, "--json")
+        found = json.loads(await asyncio.to_thread(self.site.dpj, *words))
+        assert found["intact"], found
+        (chain,) = found["chains"]
+        assert chain["signed"] > 0
+        return int(chain["verified"])
 
     def lose_registry(self) -> None:
         """Its disk is lost. What comes first gets the first ids then: an operator registers our schemas after somebody else's."""
@@ -227,3 +278,30 @@ async def test_a_registry_that_comes_back_with_other_ids_strands_no_event(drill:
     found = await asyncio.to_thread(drill.newest_ids, await drill.checker.stores.query(newest))
     assert {("dpj.document.archived", "DocumentArchived"), ("dpj.audit.recorded", "AuditRecorded")} <= set(found)
     assert {(event_type.TOPIC, event_type.SCHEMA) for event_type in EVENT_TYPES} >= set(found)
+
+
+async def test_the_audit_log_goes_on_after_a_restore_of_postgresql(drill: Drill) -> None:
+    """Documents of after the backup are gone from PostgreSQL, and are in the log: which stays, and is gone on with."""
+    await drill.deposit()
+    await drill.all_hold()
+    backup = await asyncio.to_thread(drill.back_up_postgresql)
+    await drill.deposit()
+    await drill.all_hold(documents=2 * DOCUMENTS)
+    tenant = drill.tenant
+    before = await drill.verified_entries(tenant)
+    await asyncio.to_thread(drill.restore_postgresql, backup)
+    await drill.dossier()  # what is new since gets a number that the log has given already
+    await drill.until(lambda: not drill.site.process("worker-audit").is_ready)
+    words = ("audit", "resume", "--reason", "DRILL-1", "--json")
+    planned = json.loads(await asyncio.to_thread(drill.site.dpj, *words))
+    assert not planned["applied"]
+    done = json.loads(await asyncio.to_thread(drill.site.dpj, *words, "--apply"))
+    (mine,) = [one for one in done["chains"] if one["tenant"] == tenant]
+    assert mine["needed"]
+    assert (mine["last"], mine["known"]) == (before, 0)
+    assert 0 < mine["handed_over"] < before
+    await asyncio.to_thread(drill.site.wait_ready)
+    await drill.until(lambda: drill.log_length(tenant) > before + 1)
+    assert await drill.verified_entries(tenant) > before + 1
+    again = json.loads(await asyncio.to_thread(drill.site.dpj, *words, "--apply"))
+    assert [one for one in again["chains"] if one.get("needed")] == []

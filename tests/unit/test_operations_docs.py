@@ -18,6 +18,7 @@ from ingest_api.metrics import ApiMetrics
 from rendering.confinement import Layer
 from runtime.config.settings import Settings
 from runtime.observability.telemetry import (
+    AuditStepMetrics,
     CircuitMetrics,
     DeliveryMetrics,
     ReconcileMetrics,
@@ -65,6 +66,7 @@ def test_every_metric_of_ours_is_explained() -> None:
     ErasureMetrics(registry)
     PurgeMetrics(registry)
     OwedMetrics(registry)
+    AuditStepMetrics(registry, {"flush": lambda: False})
     SchemaMetrics(registry)
     ApiMetrics(registry)
     AntivirusMetrics(registry, enabled=True)

@@ -49,7 +49,7 @@ class PostgresAuditChains:
             """,
             [line.tenant for line in lines],
             [line.event_id for line in lines],
-            [_line_to_bytes(line) for line in lines],
+            [line_to_bytes(line) for line in lines],
         )
 
 
@@ -120,6 +120,15 @@ async def _hold_head(connection: Any, tenant: str) -> ChainHead | None:
     return row and _head_of(row)
 
 
+async def hold_head(connection: Any, tenant: str) -> ChainHead:
+    """The head, locked until the transaction ends; waits for whoever holds it."""
+    row = await connection.fetchrow("SELECT tenant, seq, hash FROM audit_heads WHERE tenant = $1 FOR UPDATE", tenant)
+    if row is None:
+        found = await _hold_head(connection, tenant)
+        return found or genesis(tenant)
+    return _head_of(row)
+
+
 async def _write(
     connection: Any, tenant: str, entries: Sequence[ChainEntry], head: ChainHead, taken: Sequence[int]
 ) -> None:
@@ -163,7 +172,8 @@ async def _write(
     )
 
 
-def _line_to_bytes(line: AuditRecorded) -> bytes:
+def line_to_bytes(line: AuditRecorded) -> bytes:
+    """A line as it waits for its place."""
     return orjson.dumps({name: getattr(line, name) for name in _FIELDS})
 
 

@@ -117,11 +117,11 @@ class PostgresAuditTrees:
             leaves, last_hash = await _following(connection, tenant, size)
             if not leaves:
                 return None
-            await _grow(connection, tenant, size, leaves)
+            await grow(connection, tenant, size, leaves)
             for leaf in leaves:
                 tree.edge.add(leaf)
             made = next_checkpoint(tree, tree.edge, at)
-            await _record(connection, made, b"".join(tree.edge.hashes), last_hash)
+            await record(connection, made, b"".join(tree.edge.hashes), last_hash)
         return made
 
     async def record_signed(self, signed: SignedCheckpoint) -> None:
@@ -262,7 +262,7 @@ async def _following(connection: Any, tenant: str, size: int) -> tuple[list[byte
     return leaves, last_hash
 
 
-async def _grow(connection: Any, tenant: str, size: int, leaves: Sequence[bytes]) -> None:
+async def grow(connection: Any, tenant: str, size: int, leaves: Sequence[bytes]) -> None:
     """Write the tiles that ``leaves`` make, and forget the rows they came in."""
     try:
         changed = grown(size, await _tiles(connection, tenant, unfinished_tiles(size)), leaves)
@@ -284,7 +284,7 @@ async def _grow(connection: Any, tenant: str, size: int, leaves: Sequence[bytes]
     )
 
 
-async def _record(connection: Any, made: Checkpoint, edge: bytes, last_hash: str) -> None:
+async def record(connection: Any, made: Checkpoint, edge: bytes, last_hash: str) -> None:
     """The checkpoint and the tree it is about, as one statement."""
     await connection.execute(
         """
