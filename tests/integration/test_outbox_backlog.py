@@ -90,7 +90,7 @@ async def test_a_backlog_of_100_000_rows_is_drained_in_bounded_memory(
             """,
             ROWS,
             topics,
-            timeout=120,
+            timeout=600,
         )
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _CHILD, database_dsn, bootstrap, str(ROWS),
@@ -128,13 +128,14 @@ async def test_with_a_million_published_rows_the_relays_statements_look_at_few(
                    now() - CASE WHEN n <= 20000 THEN interval '2 days' ELSE interval '1 hour' END
             FROM generate_series(1, 1000000) n
             """,
-            timeout=240,
+            timeout=600,
         )
         await connection.execute(
             """
             INSERT INTO inbox (consumer, event_id, document_key, state, owner, lease_until)
             SELECT 'integrity', event_id, 'd', 'DONE', gen_random_uuid(), now() FROM outbox WHERE event_id IS NOT NULL
-            """
+            """,
+            timeout=600,
         )
         await connection.execute(
             """
@@ -146,7 +147,7 @@ async def test_with_a_million_published_rows_the_relays_statements_look_at_few(
         # As the planner finds the table between two runs of autovacuum: it knows nothing, then all.
         for known in (False, True):
             if known:
-                await connection.execute("ANALYZE outbox", timeout=60)
+                await connection.execute("ANALYZE outbox", timeout=300)
             everything = await connection.fetchval("SELECT pg_relation_size('outbox') / 8192")
             for name, statement, kinds, values in (
                 (

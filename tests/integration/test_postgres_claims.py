@@ -399,7 +399,8 @@ async def test_housekeeping_works_through_more_than_a_batch(postgres: Postgres) 
             INSERT INTO inbox (consumer, event_id, document_key, state, owner, lease_until, updated_at)
             SELECT 'c', gen_random_uuid(), n::text, 'DONE', gen_random_uuid(), now(), now() - interval '20 days'
             FROM generate_series(1, 12000) AS n
-            """
+            """,
+            timeout=300,
         )
     housekeeping = PostgresHousekeeping(postgres, keep_days=10, idempotency_hours=24, abandoned_hours=24)
     counts = await asyncio.gather(housekeeping.run_once(), housekeeping.run_once())

@@ -65,6 +65,7 @@ async def test_an_event_leaves_as_its_codec_wrote_it(
     (row,) = await reader.fetch_unpublished(10)
     assert (row.topic, row.key, row.event_id) == (event.TOPIC, str(event.document_id).encode(), event.event_id)
     assert row.headers == {
+        "schema": codec.encode(event).schema,
         "event-id": str(event.event_id),
         "correlation-id": str(event.correlation_id),
         "traceparent": trace,

@@ -89,8 +89,8 @@ async def explaining(database_dsn: str) -> AsyncIterator[_Explaining]:
     connection = await asyncpg.connect(database_dsn)
     dossier = uuid4()
     await connection.execute(_DOSSIER, dossier)
-    await connection.execute(_DOCUMENTS, dossier, ROWS)
-    await connection.execute("VACUUM ANALYZE documents")
+    await connection.execute(_DOCUMENTS, dossier, ROWS, timeout=300)  # a busy machine takes its time
+    await connection.execute("VACUUM ANALYZE documents", timeout=300)
     yield _Explaining(connection)
     await connection.close()
 
