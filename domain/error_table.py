@@ -110,6 +110,7 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
     (errors.ClaimLost, 503, "Claim lost", "Repeat the request after Retry-After."),
     (errors.WorkStuck, 503, "Work came to no end", "Repeat the request after Retry-After."),
     (errors.EventUndecodable, 500, "Undecodable event", "See the dead letters of the consumer."),
+    (errors.RecordDamaged, 500, "Damaged record", "See the dead letters of the consumer, and the broker's disks."),
     (errors.SchemaMissing, 500, "Schema not registered", "Run: dpj schemas register."),
     (errors.SchemaRefused, 500, "Schema refused", "Run: python -m schemas.compatibility, then mend the schema."),
     (errors.ObjectMissing, 500, "Stored object missing", "Report the document id to the operators."),

@@ -217,6 +217,12 @@ class EventUndecodable(Permanent):
     code = "event_undecodable"
 
 
+class RecordDamaged(Permanent):
+    """A record of Kafka is proved broken: its batch's checksum, its compression, its structure or a header's name is wrong."""
+
+    code = "record_damaged"
+
+
 class SchemaMissing(Permanent):
     """The registry does not hold the schema that this release writes; ``dpj schemas register`` does that."""
 

@@ -188,8 +188,10 @@ def _read(client: Any, start: Any, end: int, deadline: float) -> Iterator[DeadLe
 
 
 def _letter(message: Any) -> DeadLetter:
-    headers = {
-        name: value.decode("utf-8", "replace") for name, value in message.headers() or () if isinstance(value, bytes)
-    }
+    try:
+        found = message.headers() or ()
+    except (SystemError, UnicodeDecodeError):  # a stranger's record: the client takes no name that is not UTF-8
+        found = ()
+    headers = {name: value.decode("utf-8", "replace") for name, value in found if isinstance(value, bytes)}
     place = RecordPosition(message.topic(), message.partition(), message.offset(), message.timestamp()[1])
     return DeadLetter(place, message.key(), message.value(), headers)
