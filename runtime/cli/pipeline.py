@@ -74,8 +74,12 @@ def status(stack: Stack = None, as_json: AsJson = False) -> None:
     services = PipelineProcesses(settings).states()
     found = native.status(settings.stack_name)
     servers = [] if found is None else [{"name": row.part, "state": row.state, "pid": row.pid} for row in found.rows]
-    parts = [*servers, *({"name": one.name, "state": one.state, "pid": one.pid} for one in services)]
-    lines = (f"{part['name']:<20} {part['state']:<9} {part['pid'] or '-'}" for part in parts)
+    processes = [{"name": one.name, "state": one.state, "pid": one.pid, "reason": one.reason} for one in services]
+    parts = [*servers, *processes]
+    lines = [
+        f"{part['name']:<20} {part['state']:<9} {part['pid'] or '-':<8} {part.get('reason', '')}".rstrip()
+        for part in parts
+    ]
     print_result({"stack": settings.stack_name, "parts": parts}, lines, as_json=as_json)
     if any(part["state"] != "ready" for part in parts):
         raise typer.Exit(NOT_READY)

@@ -180,6 +180,32 @@ async def test_a_batch_whose_header_lies_about_its_end_ends_where_the_next_begin
     assert site.letters() == damaged(range(3), "ChecksumMismatch")
 
 
+async def test_what_is_not_proved_broken_is_not_passed_over_and_its_consumer_is_crashing_with_the_place(
+    site: BrokenSite,
+) -> None:
+    before = site.send_one_by_one(2)
+    base = await site.produce(batch_bytes(some(3)))
+    site.rewrite(base, lambda batch: batch[:23] + b"\x7f\0\0\0" + batch[27:])
+    stopping, runner = asyncio.Event(), site.member()
+    task = asyncio.create_task(runner.run(stopping))
+    try:
+        await site.until_written(before)
+        async with asyncio.timeout(60):
+            while runner.state != "crashing":
+                await asyncio.sleep(0.05)
+        crash = runner.crash
+        assert crash is not None
+        assert (crash["error"], crash["record"]) == ("FetchUnreadable", f"{site.topic}/0/2")
+        assert site.letters() == []
+        after = site.send_one_by_one(1)  # where it begins proves where the broken batch ends
+        await site.until_written(after)
+        await site.until_committed([6, -1001])
+    finally:
+        stopping.set()
+        await task
+    assert site.letters() == damaged(range(2, 5), "ChecksumMismatch")
+
+
 async def test_more_broken_records_than_one_fetch_takes(site: BrokenSite) -> None:
     await site.produce(batch_bytes([RawRecord(b"%d" % number, b"v", BAD_NAME) for number in range(450)]))
     async with site.running():
