@@ -10,6 +10,11 @@ from typing import Final, NamedTuple
 
 from domain.error_table import ERROR_TABLE
 from domain.errors import (
+    DatabaseConflict,
+    DatabaseConnectionsExhausted,
+    DatabaseFull,
+    DatabaseLocked,
+    DatabaseTimeout,
     DPJError,
     KeyringLoginRefused,
     PersonalKeyMissing,
@@ -91,8 +96,10 @@ def _advice(error: DPJError, refused: str) -> str:
         return _TRUST
     if isinstance(error, SchemaMissing):
         return "Register them: dpj schemas register."
-    if isinstance(error, Transient) and not isinstance(
-        error, TenantKeyMissing | KeyringLoginRefused | PersonalKeyMissing
-    ):
+    if isinstance(error, DatabaseFull | TenantKeyMissing | KeyringLoginRefused | PersonalKeyMissing):
+        return ERROR_TABLE[error.code].advice
+    if isinstance(error, DatabaseLocked | DatabaseTimeout | DatabaseConflict | DatabaseConnectionsExhausted):
+        return f"Run it again in {error.retry_after} seconds. Who holds what: pg_stat_activity, pg_locks."
+    if isinstance(error, Transient):
         return f"Is {error.waiting_for} running? See: dpj stack status."
     return ERROR_TABLE[error.code].advice if error.code in ERROR_TABLE else ""
