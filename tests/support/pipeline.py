@@ -33,7 +33,6 @@ import httpx
 from minio import Minio
 from pymongo import MongoClient
 
-from domain.objects import WRITE_PROBE_KEY
 from tests.support.kafka_reading import KafkaReader, Record
 from tests.support.quota_clients import QuotaKeepingTransport
 
@@ -265,7 +264,7 @@ class Pipeline:
 
     def objects(self) -> set[str]:
         listed = self.minio().list_objects(self.settings["DPJ_MINIO_BUCKET"], recursive=True)
-        return {str(one.object_name) for one in listed} - {WRITE_PROBE_KEY}  # there for a moment, seldom
+        return {str(one.object_name) for one in listed} - {"health/write-probe"}  # readiness puts and deletes it
 
     def known_objects(self) -> set[str]:
         """Object keys that the database stands by."""
