@@ -8,6 +8,8 @@ import sys
 import traceback
 from typing import Final, NamedTuple
 
+from typer.exceptions import Abort, TyperException
+
 from domain.error_table import ERROR_TABLE
 from domain.errors import (
     DatabaseConflict,
@@ -48,6 +50,12 @@ def describe(error: BaseException) -> Description:
         error = error.exceptions[0]
     if isinstance(error, CommandFailed):
         return Description(error.code, str(error), error.next_step)
+    if isinstance(error, TyperException | Abort):
+        return _of_the_command_line(error)
+    return _of_our_work(error)
+
+
+def _of_our_work(error: BaseException) -> Description:
     if isinstance(error, CertificateUnusable):
         return Description("certificate_unusable", str(error), "See docs/OPERATIONS.md, TLS.")
     name, refused = type(error).__name__, certificate_error(error)
@@ -69,6 +77,30 @@ def describe(error: BaseException) -> Description:
     )
 
 
+def _of_the_command_line(error: TyperException | Abort) -> Description:
+    if isinstance(error, Abort):
+        return Description("aborted", "Nothing was done: it was not confirmed.", "")
+    context = getattr(error, "ctx", None)
+    help_of = "dpj" if context is None else context.command_path
+    return Description("usage", error.format_message(), f"See: {help_of} --help")
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is what ended it. A library that is torn out of its work may raise an error of its own on the way."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        if isinstance(one, KeyboardInterrupt):
+            return True
+        seen.add(id(one))
+        waiting += [one.__cause__, one.__context__]
+        waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+    return False
+
+
 def report(error: Exception, *, as_json: bool) -> int:
     """Tell the person on standard error and, with ``as_json``, the program on standard output. Returns the exit code."""
     described = describe(error)
@@ -81,7 +113,7 @@ def report(error: Exception, *, as_json: bool) -> int:
         document = {"error": described._asdict()}
         found = error.document if isinstance(error, CommandFailed) else None
         sys.stdout.write(json.dumps(document if found is None else {**found, **document}, default=str) + "\n")
-    return FAILED
+    return error.exit_code if isinstance(error, TyperException) else FAILED
 
 
 def _message(error: DPJError, refused: str) -> str:

@@ -106,7 +106,11 @@ def telling_what_runs(stack: str | None) -> Iterator[None]:
     """Ctrl-C within says what of the stack runs all the same, and how to end it."""
     try:
         yield
-    except KeyboardInterrupt:
+    except BaseException as error:
+        from runtime.cli.failures import is_interrupt
+
+        if not is_interrupt(error):
+            raise
         from runtime.config.settings import settings_file
         from runtime.processes.local import running_in
 
@@ -114,4 +118,4 @@ def telling_what_runs(stack: str | None) -> Iterator[None]:
         running = running_in(name)
         end = f"still running: {', '.join(running)}; end it with: {command_name()} down --stack {name}"
         print_note(f"dpj: interrupted; {end if running else f'nothing of stack {name} runs'}")
-        raise
+        raise KeyboardInterrupt from None
