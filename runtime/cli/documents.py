@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from domain.shared.terminal_text import visible
 from runtime.cli.failures import describe
 from runtime.cli.operator_options import COLUMNS
 from runtime.cli.output import AsJson, Stack, print_note, print_result, settings_of
@@ -138,6 +139,8 @@ def content(
     with api(stack, "portal", tenant) as client:
         pieces = client.content(document_id)
         if output is None:
+            if sys.stdout.isatty():
+                raise CommandFailed("A document is not written to a terminal.", "Give --output FILE, or a pipe.")
             for piece in pieces:
                 sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
@@ -208,11 +211,12 @@ def api(stack: str | None, role: str, tenant: str) -> Iterator[ApiClient]:
 @contextmanager
 def _progress(path: Path) -> Iterator[Callable[[int], None]]:
     size = path.stat().st_size
+    from rich.markup import escape
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with progress_bars(*columns, quiet=size < PROGRESS_BYTES) as progress:
-        task = progress.add_task(path.name[:30], total=size)
+        task = progress.add_task(escape(visible(path.name[:30])), total=size)
         yield lambda count: progress.advance(task, count)
 
 

@@ -24,6 +24,7 @@ from domain.errors import (
     TenantKeyMissing,
     Transient,
 )
+from domain.shared.terminal_text import visible
 from runtime.cli.output import FAILED
 from runtime.config.certificate_errors import CertificateUnusable, certificate_error
 from runtime.errors import CommandFailed
@@ -106,9 +107,9 @@ def report(error: Exception, *, as_json: bool) -> int:
     described = describe(error)
     if os.environ.get("DPJ_DEBUG") == "1":
         traceback.print_exception(error)
-    sys.stderr.write(f"dpj: {' '.join(described.message.split())}\n")
+    sys.stderr.write(f"dpj: {visible(' '.join(described.message.split()))}\n")
     if described.next_step:
-        sys.stderr.write(f"     {' '.join(described.next_step.split())}\n")
+        sys.stderr.write(f"     {visible(' '.join(described.next_step.split()))}\n")
     if as_json:
         document = {"error": described._asdict()}
         found = error.document if isinstance(error, CommandFailed) else None
