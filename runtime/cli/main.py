@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Final
 
 import typer
 
+from domain.shared.core_dumps import forbid_core_dumps
 from runtime.cli.lazy_commands import LazyCommand, LazyGroup
 
 JSON: Final = "--json"
@@ -116,6 +117,8 @@ def root(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line. Failures are one line and a next step on standard error, and an exit status other than 0."""
+    if arguments is None:  # a process of its own, not a caller's
+        forbid_core_dumps()
     words = with_json_last(list(sys.argv[1:] if arguments is None else arguments))
     as_json = JSON in words
     try:

@@ -15,7 +15,7 @@ from typing import Final
 from deploy.native import files, site
 from deploy.native.files import home, tail
 from deploy.native.patience import Patience, sign_of
-from deploy.native.supervisor import Command, Supervisor, Tracked
+from deploy.native.supervisor import MARK, Command, Supervisor, Tracked
 from runtime.config.settings import Settings
 from runtime.config.transport import https_tls
 from runtime.errors import CommandFailed
@@ -198,7 +198,17 @@ class PipelineProcesses:
 
     def _command(self, service: PipelineProcess) -> Command:
         return Command(
-            arguments=(sys.executable, "-m", "runtime.cli.main", *service.words, "--stack", self._stack),
+            # The mark, where whoever looks for strays can read it: the environment of a process that can't be dumped is root's.
+            arguments=(
+                sys.executable,
+                "-X",
+                f"{MARK}={self._processes.state}",
+                "-m",
+                "runtime.cli.main",
+                *service.words,
+                "--stack",
+                self._stack,
+            ),
             environment={**self._others, "DPJ_HOME": str(home()), "DPJ_STACK": self._stack, **self._login(service)},
             folder=CHECKOUT,
         )
