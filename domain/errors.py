@@ -67,6 +67,40 @@ class DatabaseUnavailable(Transient):
     waiting_for = "postgresql"
 
 
+class DatabaseLocked(DatabaseUnavailable):
+    """Another transaction holds a lock on what this call needs, for longer than the call waits."""
+
+    code = "database_locked"
+    retry_after = 10
+
+
+class DatabaseTimeout(DatabaseUnavailable):
+    """The database took too long over one statement, and ended it."""
+
+    code = "database_timeout"
+    retry_after = 10
+
+
+class DatabaseConflict(DatabaseUnavailable):
+    """The database chose this transaction as the victim of a deadlock, or found it at odds with another one: nothing is written."""
+
+    code = "database_conflict"
+    retry_after = 1
+
+
+class DatabaseConnectionsExhausted(DatabaseUnavailable):
+    """Every connection is in use: the server's (its ``max_connections``) or this process's own."""
+
+    code = "database_connections_exhausted"
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """The database's disk is full."""
+
+    code = "database_full"
+    retry_after = 30
+
+
 class ObjectStoreUnavailable(Transient):
     code = "object_store_unavailable"
     waiting_for = "object_store"
@@ -215,6 +249,12 @@ class WorkStuck(Transient):
 
 class EventUndecodable(Permanent):
     code = "event_undecodable"
+
+
+class RecordDamaged(Permanent):
+    """A record of Kafka is proved broken: its batch's checksum, its compression, its structure or a header's name is wrong."""
+
+    code = "record_damaged"
 
 
 class SchemaMissing(Permanent):

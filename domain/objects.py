@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
+
+#: The one object that is no document's: put and deleted again to see whether the store takes writes. Reconciling looks below
+#: ``documents/`` only.
+WRITE_PROBE_KEY: Final = "health/write-probe"
 
 
 @dataclass(frozen=True, slots=True)

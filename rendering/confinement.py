@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from domain.shared.core_dumps import forbid_core_dumps
 from rendering import landlock, seccomp
 
 OPEN_FILES: Final = 32
@@ -78,6 +79,7 @@ def confine(
         (resource.RLIMIT_NPROC, 0, 0),
     ):
         resource.setrlimit(limit, (soft, hard))
+    forbid_core_dumps()  # here, where a document is about to come; the child that forks us has none
     if sys.platform != "linux":
         return frozenset()
     held = set(fenced)

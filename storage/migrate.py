@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from domain.errors import DatabaseUnavailable
+from storage.postgres.connections import AWAY, unavailable
 
 CONNECT_SECONDS: Final = 10.0
 _LOCK: Final = 0x64706A_6D6967  # "dpjmig"
@@ -38,15 +39,28 @@ async def upgrade(dsn: str, revision: str = "head") -> str:
             # A second migration waits here, and then finds nothing to do.
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
             await connection.run_sync(_run, revision)
-    except (OSError, TimeoutError) as error:
-        raise DatabaseUnavailable("The database does not answer.") from error
+    except AWAY as error:
+        if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+            raise  # the driver refuses the DSN
+        raise unavailable(error) from error
     except DBAPIError as error:
+        cause = _cause(error)
+        if cause is not None:
+            raise unavailable(cause) from error
         if error.connection_invalidated:
             raise DatabaseUnavailable("The database does not answer.") from error
         raise
     finally:
         await engine.dispose()
     return latest_revision()
+
+
+def _cause(error: DBAPIError) -> BaseException | None:
+    """What the driver raised below SQLAlchemy's error, if it means that the database can't do it now."""
+    cause: BaseException | None = error.orig
+    while cause is not None and not isinstance(cause, AWAY):
+        cause = cause.__cause__
+    return cause
 
 
 def latest_revision() -> str:

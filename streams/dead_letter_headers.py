@@ -7,7 +7,7 @@ from typing import Final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from domain.dead_letters import CUT_BYTES, REPLAYS, HeldEvent
-from domain.errors import DPJError, Transient, UnexpectedFailure
+from domain.errors import DPJError, RecordDamaged, Transient, UnexpectedFailure
 from domain.events import SCHEMA_HEADER, Event
 from domain.shared.correlation import current_traceparent
 from streams.lanes import Record
@@ -28,9 +28,12 @@ class GiveUpReason:
     given_up: bool
 
     @classmethod
-    def of(cls, error: Exception, *, attempts: int, given_up: bool) -> GiveUpReason:
+    def of(cls, error: Exception, *, attempts: int, after: GiveUpReason | None) -> GiveUpReason:
+        """``after``: why it was to be given up before ``error`` came in between. A broken record stays one."""
+        if after is not None and after.code == RecordDamaged.code:
+            return after
         code = error.code if isinstance(error, DPJError) else UnexpectedFailure.code
-        return cls(code, type(error).__name__, attempts, given_up)
+        return cls(code, type(error).__name__, attempts, given_up=after is not None)
 
 
 def record_id(record: Record) -> UUID:

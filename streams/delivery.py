@@ -37,6 +37,7 @@ from domain.errors import (
     DPJError,
     ErrorKind,
     GivenUpByOperator,
+    RecordDamaged,
     Transient,
     UnexpectedFailure,
 )
@@ -235,11 +236,10 @@ class Delivery:
         started = asyncio.get_running_loop().time()
         trace = continue_trace(record.headers.get("traceparent"))
         current_traceparent.set(trace)
-        if record.headers.get(REDRIVEN_FOR, self._consumer) != self._consumer:
-            self._metrics.finished(self._consumer, "passed", "none", 0.0)
+        if self._has_nothing_for_us(record):
             return
         event: Event | None = None
-        give_up_reason: GiveUpReason | None = None
+        give_up_reason = self._damage(record, trace)
         note = HeldEventEntry(self._held_events, every=self._policy.note_interval)
         holds = defects = 0
         owner = uuid4()  # of all tries: a claim whose answer was lost is still ours at the next one
@@ -268,7 +268,7 @@ class Delivery:
                     self._log_defect(record, error, trace, defects)
                     await self._wait_before_retry(error, defects)
                     continue
-                give_up_reason = GiveUpReason.of(error, attempts=holds + defects, given_up=give_up_reason is not None)
+                give_up_reason = GiveUpReason.of(error, attempts=holds + defects, after=give_up_reason)
                 self._log_defect(record, error, trace, defects)
                 if give_up_reason.given_up:
                     await self._wait_before_retry(error, defects)
@@ -299,7 +299,9 @@ class Delivery:
         """One transaction: document state (as the processor says), inbox DEAD, dead letter in the outbox."""
         event: Event | None = None
         try:
-            event = await self._decoded(record)
+            # What a broken record says is not acted on, nor taken for the event's name: another record may have the same event.
+            if record.damage is None:
+                event = await self._decoded(record)
         except Transient:
             # Whoever orders an event to be given up does not want to wait for what would read it.
             if give_up_reason.code != GivenUpByOperator.code:
@@ -393,6 +395,31 @@ class Delivery:
             await self._drain.pause(self._pause(dependency, self._policy.pause(attempt, cap)))
         finally:
             self._metrics.waiting(self._consumer, dependency, -1)
+
+    def _has_nothing_for_us(self, record: Record) -> bool:
+        """No record stands there, or it was redriven for another consumer; what a broken record's headers say does not count."""
+        if record.gap:
+            return True
+        if record.damage is not None or record.headers.get(REDRIVEN_FOR, self._consumer) == self._consumer:
+            return False
+        self._metrics.finished(self._consumer, "passed", "none", 0.0)
+        return True
+
+    def _damage(self, record: Record, trace: str) -> GiveUpReason | None:
+        """Why a record is given up before anything is tried, or None."""
+        if record.damage is None:
+            return None
+        log.error(
+            "record_damaged",
+            consumer=self._consumer,
+            topic=record.partition.topic,
+            partition=record.partition.number,
+            offset=record.offset,
+            error=record.damage,
+            code=RecordDamaged.code,
+            trace_id=trace_id(trace),
+        )
+        return GiveUpReason(RecordDamaged.code, record.damage, attempts=1, given_up=True)
 
     def _log_defect(self, record: Record, error: Exception, trace: str, attempt: int) -> None:
         log.error(

@@ -27,6 +27,7 @@ from faust.transport.drivers.aiokafka import Consumer
 from mode.utils.queues import ThrowableQueue
 
 from domain.shared.waiting import pause
+from streams.consumer_thread import ConsumerThread
 from streams.lanes import Partition, Record
 
 FETCH_SECONDS: Final = 1.0
@@ -72,6 +73,9 @@ class FetchConsumer(Consumer):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._wanted = asyncio.Event()
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def on_buffer_drop(self, tp: Any) -> None:
         super().on_buffer_drop(tp)
@@ -126,7 +130,9 @@ class FetchConsumer(Consumer):
 
 
 def to_record(record: Any) -> Record:
-    """The Kafka client's record as delivery's."""
+    """The Kafka client's record as delivery's; ``streams.consumer_thread`` makes delivery's itself."""
+    if isinstance(record, Record):
+        return record
     return Record(
         partition=Partition(record.topic, record.partition),
         offset=record.offset,

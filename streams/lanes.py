@@ -29,7 +29,11 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A Kafka record as delivery needs it. ``timestamp`` in seconds since the epoch."""
+    """A Kafka record as delivery needs it. ``timestamp`` in seconds since the epoch.
+
+    ``damage`` says why the record is proved broken: then key, value and headers are what could be read of it, and nothing acts on
+    them. A ``gap`` is no record: nothing is to be done up to its offset.
+    """
 
     partition: Partition
     offset: int
@@ -37,6 +41,8 @@ class Record:
     value: bytes | None
     headers: Mapping[str, str] = field(default_factory=dict)
     timestamp: float = 0.0
+    damage: str | None = None
+    gap: bool = False
 
 
 @dataclass(slots=True)

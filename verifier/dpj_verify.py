@@ -20,6 +20,7 @@ import base64
 import hashlib
 import json
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -588,7 +589,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             result = verify_receipt(given.place, keys, given.document, known)
     except CanNotVerify as error:
-        sys.stderr.write(f"dpj_verify: {error}\n")
+        sys.stderr.write(f"dpj_verify: {_visible(str(error))}\n")
         return 2
     if given.json:
         document = {
@@ -597,14 +598,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "limits": result.limits,
             "findings": [asdict(one) for one in result.findings],
         }
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(document) + "\n")
     else:
         facts = ", ".join(f"{name} {value}" for name, value in result.facts.items())
         verdict = "VERIFIED IN PART" if result.limits else "VERIFIED"
         told = [one.line for one in result.findings] or [f"{verdict}: {facts}"]
         told += [f"NOT PROVEN: {one}" for one in result.limits]
-        sys.stdout.write("".join(f"{line}\n" for line in told))
+        sys.stdout.write("".join(f"{_visible(line)}\n" for line in told))
     return 1 if result.findings else 0
+
+
+def _visible(text: str) -> str:
+    """``text`` with what a terminal would obey, or not show, spelt out: what is verified may be a stranger's."""
+    hidden = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+    return "".join(one if unicodedata.category(one) not in hidden else ascii(one)[1:-1] for one in text)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from deploy.native import stack
 from deploy.native.errors import PartFailed, StackError
 from deploy.native.parts import ALL
 from deploy.native.report import LiveTable, Plain, Reporter, Silent
+from domain.shared.terminal_text import visible_lines
 
 app = typer.Typer(
     help="The local stack: the real servers, without containers.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -140,7 +141,7 @@ def logs(
         if part is None and text:
             typer.secho(f"== {each}", bold=True)
         if text:
-            typer.echo(text)
+            typer.echo(visible_lines(text))
 
 
 @contextlib.contextmanager
@@ -178,9 +179,10 @@ def _show(found: stack.Stack, *, as_json: bool) -> None:
 def _fail(error: StackError, *, as_json: bool) -> NoReturn:
     """Say it on standard error and, with ``as_json``, in the shape of every ``dpj`` command's failure on standard output."""
     console = Console(stderr=True)
-    console.print(f"{error}", style="red", markup=False, soft_wrap=True)
+    console.print(visible_lines(f"{error}"), style="red", markup=False, soft_wrap=True)
     if isinstance(error, PartFailed) and error.log_tail:
-        console.print(f"Last lines of {error.part}:\n{error.log_tail}", markup=False, highlight=False, soft_wrap=True)
+        told = visible_lines(f"Last lines of {error.part}:\n{error.log_tail}")
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
     if as_json:
         typer.echo(json.dumps({"error": {"code": "stack_failed", "message": str(error), "next_step": ""}}))
     raise typer.Exit(1) from None

@@ -2,7 +2,8 @@
 
 A process is known by its id *and* its start time (and the machine's boot), because ids are reused. Each server leads a
 session of its own, so that Ctrl-C in the terminal never reaches it, and carries ``DPJ_STACK_STATE`` in its environment,
-by which ``down`` finds even those that a killed ``up`` had no time to write down.
+by which ``down`` finds even those that a killed ``up`` had no time to write down. Where a process keeps its environment to
+itself, the same mark may stand among its arguments.
 """
 
 from __future__ import annotations
@@ -77,6 +78,11 @@ class Supervisor:
         self._file = state / "processes.json"
         self._lock = threading.Lock()
 
+    @property
+    def state(self) -> Path:
+        """The state folder, which marks what was started from here."""
+        return self._state
+
     def tracked(self) -> dict[str, Tracked]:
         try:
             rows = json.loads(self._file.read_text("utf-8"))
@@ -139,11 +145,19 @@ class Supervisor:
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                variables = (folder / "environ").read_bytes().split(b"\0")
+                variables = _variables(folder)
                 pid = int(folder.name)
                 if mark in variables and pid != os.getpid():
                     found.append(Tracked("stray", pid, _start_time(pid) or 0, _boot(), _stop_signal(variables)))
         return found
+
+
+def _variables(folder: Path) -> list[bytes]:
+    """The environment of the process in /proc, or its arguments if that is not ours to read."""
+    try:
+        return (folder / "environ").read_bytes().split(b"\0")
+    except PermissionError:
+        return (folder / "cmdline").read_bytes().split(b"\0")
 
 
 def _end(processes: list[Tracked]) -> None:

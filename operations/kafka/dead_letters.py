@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import call
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -188,8 +189,12 @@ def _read(client: Any, start: Any, end: int, deadline: float) -> Iterator[DeadLe
 
 
 def _letter(message: Any) -> DeadLetter:
-    headers = {
-        name: value.decode("utf-8", "replace") for name, value in message.headers() or () if isinstance(value, bytes)
-    }
+    # For a name that is not UTF-8 (a stranger's record) confluent-kafka 2 returns half-made headers, whose use ends the process,
+    # with the error set beside them. ``call`` looks whether one is set; Python's own fast call of a method does not.
+    try:
+        found = call(message.headers) or ()
+    except (SystemError, UnicodeDecodeError):
+        found = ()
+    headers = {name: value.decode("utf-8", "replace") for name, value in found if isinstance(value, bytes)}
     place = RecordPosition(message.topic(), message.partition(), message.offset(), message.timestamp()[1])
     return DeadLetter(place, message.key(), message.value(), headers)

@@ -1,14 +1,16 @@
 """The stall watchdog: from outside the workers, whether each partition's committed offset moves while it has a lag.
 
-A worker's own word is not asked for the alarm, only before it is ended: one that says what it waits for is left alone,
-because a restart would not bring that back.
+A worker's own word is not asked for the alarm. It is asked which record it can't get past: one record may make a consumer crash
+again and again, and then every partition of that consumer stands. The alarm is for the partition of that record, and the others
+are told of as held up by it. A worker is asked once more before it is ended: one that says what it waits for is left alone, because
+a restart would not bring that back.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import structlog
@@ -35,13 +37,15 @@ PartitionKey = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """A partition whose group has not moved for ``seconds`` though ``lag`` records wait."""
+    """A partition whose group has not moved for ``seconds`` though ``lag`` records wait. ``held_up_by``: the record of another
+    partition (topic/partition/offset) at which its consumer crashes."""
 
     consumer: str
     topic: str
     partition: int
     lag: int
     seconds: float
+    held_up_by: str | None = None
 
     @property
     def place(self) -> PartitionKey:
@@ -92,6 +96,8 @@ class StallObserver(Protocol):
 Measure = Callable[[], Awaitable[Sequence[PartitionLag]]]
 #: What a consumer's worker says it waits for; None if it does not answer at all.
 Ask = Callable[[str], Awaitable[Mapping[str, object] | None]]
+#: The records (topic/partition/offset) at which a consumer's worker says that it crashes; none if it does not answer.
+CrashesAt = Callable[[str], Awaitable[Sequence[str]]]
 #: Ends a consumer's worker and starts it anew.
 Restart = Callable[[str], Awaitable[None]]
 
@@ -111,6 +117,7 @@ class Watchdog:
         interval: float,
         clock: Callable[[], float],
         ask: Ask,
+        crashes_at: CrashesAt,
         restart: Restart | None = None,
     ) -> None:
         self._measure = measure
@@ -118,6 +125,7 @@ class Watchdog:
         self._metrics = metrics
         self._interval: Final = interval
         self._ask = ask
+        self._crashes_at = crashes_at
         self._restart = restart
         self._clock = clock
         self._known: dict[PartitionKey, Stall] = {}
@@ -152,27 +160,38 @@ class Watchdog:
             self._detector.forget()  # nobody can make progress without the broker
             return
         self.waiting = self._outage_logged = False
-        found = {stall.place: stall for stall in self._detector.observe(rows)}
-        for place in self._known.keys() - found.keys():
-            self._metrics.stalled(place, stalled=False)
-            log.info("stall_ended", consumer=place[0], topic=place[1], partition=place[2])
-        for place, stall in found.items():
-            if place not in self._known:
-                self._metrics.stalled(place, stalled=True)
-                log.error(
-                    "partition_stalled",
-                    consumer=place[0],
-                    topic=place[1],
-                    partition=place[2],
-                    lag=stall.lag,
-                    seconds=round(stall.seconds),
-                )
+        found = {stall.place: stall for stall in await self._blamed(self._detector.observe(rows))}
+        self._alarm(found)
         self._known = found
         stalled = {stall.consumer for stall in found.values()}
         self._patience = {consumer: times for consumer, times in self._patience.items() if consumer in stalled}
         if self._restart is not None:
             for consumer in sorted(stalled):
                 await self._restart_unless_waiting(consumer, self._restart)
+
+    async def _blamed(self, stalls: Sequence[Stall]) -> list[Stall]:
+        """``stalls``, with those held up that stand only because of a record in another partition."""
+        records = {consumer: await self._crashes_at(consumer) for consumer in {stall.consumer for stall in stalls}}
+        return [replace(stall, held_up_by=_other_than(stall, records[stall.consumer])) for stall in stalls]
+
+    def _alarm(self, found: Mapping[PartitionKey, Stall]) -> None:
+        """Raise and clear alarms, one line each."""
+        for place, stall in self._known.items():
+            if stall.held_up_by is None and (place not in found or found[place].held_up_by is not None):
+                self._metrics.stalled(place, stalled=False)
+            if place not in found:
+                log.info("stall_ended", consumer=place[0], topic=place[1], partition=place[2])
+        for place, stall in found.items():
+            known = self._known.get(place)
+            if known is not None and known.held_up_by == stall.held_up_by:
+                continue
+            where = {"consumer": place[0], "topic": place[1], "partition": place[2]}
+            lag, seconds = stall.lag, round(stall.seconds)
+            if stall.held_up_by is not None:
+                log.warning("partition_held_up", **where, lag=lag, seconds=seconds, held_up_by=stall.held_up_by)
+                continue
+            self._metrics.stalled(place, stalled=True)
+            log.error("partition_stalled", **where, lag=lag, seconds=seconds)
 
     async def _restart_unless_waiting(self, consumer: str, restart: Restart) -> None:
         not_before, patience = self._patience.get(consumer, (self._clock(), START_SECONDS))
@@ -187,3 +206,9 @@ class Watchdog:
         await restart(consumer)
         self._metrics.restarted(consumer)
         self._patience[consumer] = (self._clock() + patience, min(2 * patience, MAX_PATIENCE * START_SECONDS))
+
+
+def _other_than(stall: Stall, records: Sequence[str]) -> str | None:
+    """The first of ``records`` if none is of the stalled partition itself."""
+    own = f"{stall.topic}/{stall.partition}/"
+    return None if any(record.startswith(own) for record in records) else next(iter(records), None)

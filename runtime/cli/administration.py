@@ -212,8 +212,9 @@ def lag(
     else:
         stalled = stalled_places(settings)
         stalled_lines = [
-            f"STALLED: {consumer}, {topic} partition {partition}: no progress for {seconds:.0f} s"
-            for (consumer, topic, partition), seconds in stalled.items()
+            f"{'held up' if held_up_by else 'STALLED'}: {consumer}, {topic} partition {partition}: "
+            f"no progress for {seconds:.0f} s{f', because of {held_up_by}' if held_up_by else ''}"
+            for (consumer, topic, partition), (seconds, held_up_by) in stalled.items()
         ]
         document = [
             {**asdict(row), "stalled": (row.group.removeprefix("dpj."), row.topic, row.partition) in stalled}

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from domain.shared.terminal_text import visible
+
 if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
@@ -185,7 +187,7 @@ def _opened_document(opened: OpenedAuditField) -> dict[str, Any]:
 def _opened_text(opened: OpenedAuditField) -> str:
     """One line, whatever a client called itself."""
     if opened.text is not None:
-        return "".join(character if character.isprintable() else "?" for character in opened.text)
+        return visible(opened.text)
     if opened.erased_at is not None:
         return f"[erased {opened.erased_at:%Y-%m-%d}]"
     return {"ABSENT": "-"}.get(opened.legibility.value, "[unreadable]")

@@ -90,9 +90,12 @@ def list_letters(
         ("ADDRESS\nAGE", "EVENT\nDOCUMENT", "CODE\nERROR CLASS"),
         [
             (
-                f"{row['address']}\n{ago(row['written_at'])}{'  ' + row['handled']['act'].lower() if row['handled'] else ''}",
-                f"{row['event_id'] or '-'}\n{row['document'] or '-'}",
-                f"{row['code'] or '-'}\n{row['error_class'] or '-'}",
+                (
+                    row["address"],
+                    ago(row["written_at"]) + ("  " + row["handled"]["act"].lower() if row["handled"] else ""),
+                ),
+                (row["event_id"] or "-", row["document"] or "-"),
+                (row["code"] or "-", row["error_class"] or "-"),
             )
             for row in rows
         ],
@@ -199,9 +202,9 @@ def held(
         ("CONSUMER\nCODE", "EVENT\nDOCUMENT", "HELD", "TRIES"),
         [
             (
-                f"{row['consumer']}\n{row['code']}",
-                f"{row['event_id']}\n{row['document']}",
-                f"{ago(row['since'], past=False)}\n{'giving up' if row['given_up_reason'] else ''}",
+                (row["consumer"], row["code"]),
+                (row["event_id"], row["document"]),
+                (ago(row["since"], past=False), "giving up" if row["given_up_reason"] else ""),
                 str(row["attempts"]),
             )
             for row in rows

@@ -8,13 +8,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 import typer
 
+from domain.shared.terminal_text import visible
 from runtime.cli.failures import describe
-from runtime.cli.operator_options import on_site
+from runtime.cli.operator_options import COLUMNS, on_site
 from runtime.cli.output import AsJson, Stack, print_note, print_result, settings_of
 from runtime.cli.progress import progress_bars
 from runtime.errors import CommandFailed
@@ -31,7 +33,9 @@ DocumentId = Annotated[str, typer.Argument(metavar="ID")]
 #: Smaller files are sent before a progress bar could be read.
 PROGRESS_BYTES: Final = 5_000_000
 
-_ROW: Final = "{id:<36} {status:<14} {type:<17} {size:>10}"
+_ROW: Final = "{id:<36}  {status:<14}  {size:>14}"
+#: Where a document's type begins, in its second line.
+_TYPE_AT: Final = 27
 
 
 @app.command()
@@ -53,7 +57,9 @@ def submit(
         raise CommandFailed("An Idempotency-Key stands for one document.", "Send the files one by one.")
     sent: list[dict[str, Any]] = []
     with api(stack, "portal", tenant) as client:
+        is_new = dossier is None
         if dossier is None:
+            check_before(client, files[0], type_code, email, language)
             dossier = client.create_dossier(new_dossier())["id"]
             print_note(f"New dossier {dossier}")
         metadata = {"type": type_code, "dossier_id": dossier, "depositor": {"email": email, "language": language}}
@@ -62,9 +68,11 @@ def submit(
                 try:
                     sent.append(client.submit(path, metadata, key=key, advance=advance))
                 except Exception as error:
+                    if is_new and not sent:
+                        print_note(f"The dossier is empty; send to it again with: --dossier {dossier}")
                     _say_what_was_sent(error, sent, as_json=as_json)
                     raise
-    print_result(sent, map(_row, sent), as_json=as_json)
+    print_result(sent, _listing(sent), as_json=as_json)
 
 
 @app.command()
@@ -108,8 +116,7 @@ def list_documents(
     filters = {name: value for name, value in given.items() if value is not None}
     with api(stack, "portal", tenant) as client:
         found = [document for document, _ in zip(client.documents(**filters), range(limit), strict=False)]
-    heading = _ROW.format(id="ID", status="STATE", type="TYPE", size="BYTES")
-    print_result(found, [heading, *map(_row, found)], as_json=as_json)
+    print_result(found, () if as_json else _listing(found), as_json=as_json)
 
 
 @app.command()
@@ -149,6 +156,8 @@ def content(
     with api(stack, "portal", tenant) as client:
         pieces = client.content(document_id)
         if output is None:
+            if sys.stdout.isatty():
+                raise CommandFailed("A document is not written to a terminal.", "Give --output FILE, or a pipe.")
             for piece in pieces:
                 sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
@@ -171,6 +180,38 @@ def new_dossier() -> dict[str, Any]:
     return {"number": number, "client_id": "cli", "journey_type": "DEPOSIT"}
 
 
+def check_before(client: ApiClient, file: Path, type_code: str, email: str, language: str) -> None:
+    """Raise what the API would refuse the first file with, before a dossier is made for it that would stay empty."""
+    from uuid import UUID
+
+    from pydantic import ValidationError
+
+    from domain.refusals import FileEmpty, FileTooLarge, MetadataInvalid, TypeInactive, TypeUnknown
+    from ingest_api.models import UploadMetadata
+    from ingest_api.sniffing import MagicSniffer
+    from processors.documents.media_types import media_type
+
+    depositor = {"email": email, "language": language}
+    try:
+        UploadMetadata.model_validate({"type": type_code, "dossier_id": UUID(int=0), "depositor": depositor})
+    except ValidationError as error:
+        names = sorted({".".join(map(str, one["loc"])) for one in error.errors()})
+        raise MetadataInvalid(f"Not as they have to be: {', '.join(names)}.") from None
+    rule = next((one for one in client.types() if one["code"] == type_code), None)
+    if rule is None:
+        raise TypeUnknown(f"There is no document type {type_code}.")
+    if not rule["active"]:
+        raise TypeInactive("The document type is not in use.")
+    size = file.stat().st_size
+    if size == 0:
+        raise FileEmpty("The file has no content.")
+    if size > rule["max_size"]:
+        raise FileTooLarge(f"The document type takes at most {rule['max_size']} bytes.")
+    sniffer = MagicSniffer()
+    with file.open("rb") as opened:
+        media_type(None, sniffer.sniff(opened.read(sniffer.wanted)), frozenset(rule["formats"]))
+
+
 @contextmanager
 def api(stack: str | None, role: str, tenant: str) -> Iterator[ApiClient]:
     """A client of the stack's API in ``role``: with DPJ_TOKEN if that is set, else with a token of the stack's own key."""
@@ -187,18 +228,19 @@ def api(stack: str | None, role: str, tenant: str) -> Iterator[ApiClient]:
 @contextmanager
 def _progress(path: Path) -> Iterator[Callable[[int], None]]:
     size = path.stat().st_size
+    from rich.markup import escape
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with progress_bars(*columns, quiet=size < PROGRESS_BYTES) as progress:
-        task = progress.add_task(path.name[:30], total=size)
+        task = progress.add_task(escape(visible(path.name[:30])), total=size)
         yield lambda count: progress.advance(task, count)
 
 
 def _say_what_was_sent(error: Exception, sent: list[dict[str, Any]], *, as_json: bool) -> None:
     """What was taken before a later file failed must not be lost with the error."""
     if not as_json:
-        print_result(None, map(_row, sent), as_json=False)
+        print_result(None, _listing(sent) if sent else (), as_json=False)
         return
     if sent:
         described = describe(error)
@@ -213,9 +255,20 @@ def _decided(decided: dict[str, Any], *, as_json: bool) -> None:
     print_result(decided, [f"{decided['id']}  {waiting}"], as_json=as_json)
 
 
-def _row(document: dict[str, Any]) -> str:
-    size = "-" if document["size"] is None else document["size"]
-    return _ROW.format(id=document["id"], status=document["status"], type=document["type"][:17], size=size)
+def _listing(found: list[dict[str, Any]]) -> Iterator[str]:
+    """Two lines for each document, within 80 columns; a type that is too long for its line goes on below. Nothing is cut."""
+    yield _ROW.format(id="ID", status="STATE", size="BYTES")
+    yield f"  {'SENT':<23}  TYPE"
+    for one in found:
+        yield _ROW.format(id=one["id"], status=one["status"], size="-" if one["size"] is None else one["size"])
+        first, *more = wrap(one["type"], COLUMNS - _TYPE_AT) or [""]
+        yield f"  {moment_text(one['created_at']):<23}  {first}"
+        yield from (" " * _TYPE_AT + rest for rest in more)
+
+
+def moment_text(at: str) -> str:
+    """A moment of the API, to the second, in UTC as it is given."""
+    return f"{at[:10]} {at[11:19]} UTC"
 
 
 def _described(

@@ -8,8 +8,15 @@ import sys
 import traceback
 from typing import Final, NamedTuple
 
+from typer.exceptions import Abort, TyperException
+
 from domain.error_table import ERROR_TABLE
 from domain.errors import (
+    DatabaseConflict,
+    DatabaseConnectionsExhausted,
+    DatabaseFull,
+    DatabaseLocked,
+    DatabaseTimeout,
     DPJError,
     KeyringLoginRefused,
     PersonalKeyMissing,
@@ -17,6 +24,7 @@ from domain.errors import (
     TenantKeyMissing,
     Transient,
 )
+from domain.shared.terminal_text import visible
 from runtime.cli.output import FAILED
 from runtime.config.certificate_errors import CertificateUnusable, certificate_error
 from runtime.errors import CommandFailed
@@ -43,6 +51,12 @@ def describe(error: BaseException) -> Description:
         error = error.exceptions[0]
     if isinstance(error, CommandFailed):
         return Description(error.code, str(error), error.next_step)
+    if isinstance(error, TyperException | Abort):
+        return _of_the_command_line(error)
+    return _of_our_work(error)
+
+
+def _of_our_work(error: BaseException) -> Description:
     if isinstance(error, CertificateUnusable):
         return Description("certificate_unusable", str(error), "See docs/OPERATIONS.md, TLS.")
     name, refused = type(error).__name__, certificate_error(error)
@@ -64,19 +78,43 @@ def describe(error: BaseException) -> Description:
     )
 
 
+def _of_the_command_line(error: TyperException | Abort) -> Description:
+    if isinstance(error, Abort):
+        return Description("aborted", "Nothing was done: it was not confirmed.", "")
+    context = getattr(error, "ctx", None)
+    help_of = "dpj" if context is None else context.command_path
+    return Description("usage", error.format_message(), f"See: {help_of} --help")
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is what ended it. A library that is torn out of its work may raise an error of its own on the way."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        if isinstance(one, KeyboardInterrupt):
+            return True
+        seen.add(id(one))
+        waiting += [one.__cause__, one.__context__]
+        waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+    return False
+
+
 def report(error: Exception, *, as_json: bool) -> int:
     """Tell the person on standard error and, with ``as_json``, the program on standard output. Returns the exit code."""
     described = describe(error)
     if os.environ.get("DPJ_DEBUG") == "1":
         traceback.print_exception(error)
-    sys.stderr.write(f"dpj: {' '.join(described.message.split())}\n")
+    sys.stderr.write(f"dpj: {visible(' '.join(described.message.split()))}\n")
     if described.next_step:
-        sys.stderr.write(f"     {' '.join(described.next_step.split())}\n")
+        sys.stderr.write(f"     {visible(' '.join(described.next_step.split()))}\n")
     if as_json:
         document = {"error": described._asdict()}
         found = error.document if isinstance(error, CommandFailed) else None
         sys.stdout.write(json.dumps(document if found is None else {**found, **document}, default=str) + "\n")
-    return FAILED
+    return error.exit_code if isinstance(error, TyperException) else FAILED
 
 
 def _message(error: DPJError, refused: str) -> str:
@@ -91,8 +129,10 @@ def _advice(error: DPJError, refused: str) -> str:
         return _TRUST
     if isinstance(error, SchemaMissing):
         return "Register them: dpj schemas register."
-    if isinstance(error, Transient) and not isinstance(
-        error, TenantKeyMissing | KeyringLoginRefused | PersonalKeyMissing
-    ):
+    if isinstance(error, DatabaseFull | TenantKeyMissing | KeyringLoginRefused | PersonalKeyMissing):
+        return ERROR_TABLE[error.code].advice
+    if isinstance(error, DatabaseLocked | DatabaseTimeout | DatabaseConflict | DatabaseConnectionsExhausted):
+        return f"Run it again in {error.retry_after} seconds. Who holds what: pg_stat_activity, pg_locks."
+    if isinstance(error, Transient):
         return f"Is {error.waiting_for} running? See: dpj stack status."
     return ERROR_TABLE[error.code].advice if error.code in ERROR_TABLE else ""

@@ -126,9 +126,9 @@ def status(stack: Stack = None, as_json: AsJson = False) -> None:
         ("TENANT\nKEY", "VERSIONS", "DOCUMENTS", "OLDEST\nIN USE", "MIN. OPENED"),
         [
             (
-                f"{row['tenant'] or '(single key)'}\n{row['key']}",
+                (row["tenant"] or "(single key)", row["key"]),
                 f"{row['min_decryption_version']} to {row['latest_version']}",
-                "\n".join(f"v{one['version']}: {one['documents']}" for one in row["uses"]) or "none",
+                tuple(f"v{one['version']}: {one['documents']}" for one in row["uses"]) or "none",
                 str(row["oldest_in_use"] or "-"),
                 str(row["min_decryption_version"]),
             )

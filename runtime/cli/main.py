@@ -8,7 +8,10 @@ from typing import Annotated, ClassVar, Final
 
 import typer
 
+from domain.shared.core_dumps import forbid_core_dumps
 from runtime.cli.lazy_commands import LazyCommand, LazyGroup
+
+JSON: Final = "--json"
 
 #: The words after the command go to another command line, ``--help`` among them.
 _HANDED_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -114,9 +117,14 @@ def root(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line. Failures are one line and a next step on standard error, and an exit status other than 0."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # a process of its own, not a caller's
+        forbid_core_dumps()
+    words = with_json_last(list(sys.argv[1:] if arguments is None else arguments))
+    as_json = JSON in words
     try:
-        app(args=words, prog_name="dpj")
+        # Left alone, the library tells of wrong usage in its own way, which is no JSON.
+        ended_with = app(args=words, prog_name="dpj", standalone_mode=not as_json)
+        return ended_with if isinstance(ended_with, int) else 0
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except KeyboardInterrupt:
@@ -125,10 +133,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0  # whoever read our output has seen enough
     except Exception as error:  # noqa: BLE001 - whatever it is, the person at the terminal gets one clear line
-        from runtime.cli.failures import report
+        from runtime.cli.failures import is_interrupt, report
 
-        return report(error, as_json="--json" in words)
-    return 0
+        if is_interrupt(error):
+            sys.stderr.write("dpj: interrupted\n")
+            return 130
+        return report(error, as_json=as_json)
+
+
+def with_json_last(words: list[str]) -> list[str]:
+    """``--json`` before the command means the same as after it; what follows a ``--`` is no option."""
+    command = next((place for place, word in enumerate(words) if not word.startswith("-")), None)
+    if command is None or JSON not in words[:command] or "--" in words[:command]:
+        return words
+    rest = [word for word in words[:command] if word != JSON] + words[command:]
+    end = rest.index("--") if "--" in rest else len(rest)
+    return rest if JSON in rest[:end] else [*rest[:end], JSON, *rest[end:]]
 
 
 if __name__ == "__main__":

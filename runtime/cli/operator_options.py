@@ -13,6 +13,7 @@ from uuid import UUID
 
 import typer
 
+from domain.shared.terminal_text import visible
 from runtime.cli.output import print_result, settings_of
 from runtime.errors import CommandFailed
 
@@ -129,8 +130,12 @@ def report_results(results: Sequence[tuple[str, ActionResult]], done: str, *, ap
         raise typer.Exit(1)
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of at most 80 columns; cells may have several lines, and what is too long is folded."""
+#: One line, or several.
+Cell = str | tuple[str, ...]
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> list[str]:
+    """Lines of at most 80 columns; what is too long is folded. What a terminal would obey in a cell is spelt out."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -139,7 +144,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     for heading in headings:
         drawn.add_column(heading, overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
+        drawn.add_row(*(Text("\n".join(map(visible, (cell,) if isinstance(cell, str) else cell))) for cell in row))
     out = io.StringIO()
     console: Any = Console(file=out, width=COLUMNS, color_system=None, legacy_windows=False)
     console.print(drawn)

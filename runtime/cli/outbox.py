@@ -59,9 +59,9 @@ def refused(
         ("ROW\nAGE", "DOCUMENT\nTOPIC", "CODE\nBYTES", "WAITING"),
         [
             (
-                f"{row['row']}\n{ago(row['refused_at'])}",
-                f"{row['key'] or '-'}\n{row['topic']}",
-                f"{row['code']}\n{row['bytes']}",
+                (str(row["row"]), ago(row["refused_at"])),
+                (row["key"] or "-", row["topic"]),
+                (row["code"], str(row["bytes"])),
                 str(row["waiting"]),
             )
             for row in rows

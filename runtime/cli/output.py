@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from domain.shared.terminal_text import visible
 from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
@@ -62,19 +63,19 @@ def settings_of(stack: str | None) -> Settings:
 
 
 def print_result(document: Any, lines: Iterable[str], *, as_json: bool) -> None:
-    """The command's result: the document for programs, or the lines for a person. The document is ASCII: what strangers wrote in it
-    may be read on a terminal, where some characters are commands."""
+    """The command's result: the document for programs, or the lines for a person. What strangers wrote in it may be read on a
+    terminal, where some characters are commands: the document is ASCII, and in a line they are spelt out."""
     if as_json:
         sys.stdout.write(json.dumps(document, default=str) + "\n")
     else:
         for line in lines:
-            sys.stdout.write(line + "\n")
+            sys.stdout.write(visible(line) + "\n")
     sys.stdout.flush()
 
 
 def print_note(text: str) -> None:
     """A message on the way; never on standard output."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(visible(text) + "\n")
     sys.stderr.flush()
 
 

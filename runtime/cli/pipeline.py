@@ -74,8 +74,12 @@ def status(stack: Stack = None, as_json: AsJson = False) -> None:
     services = PipelineProcesses(settings).states()
     found = native.status(settings.stack_name)
     servers = [] if found is None else [{"name": row.part, "state": row.state, "pid": row.pid} for row in found.rows]
-    parts = [*servers, *({"name": one.name, "state": one.state, "pid": one.pid} for one in services)]
-    lines = (f"{part['name']:<20} {part['state']:<9} {part['pid'] or '-'}" for part in parts)
+    processes = [{"name": one.name, "state": one.state, "pid": one.pid, "reason": one.reason} for one in services]
+    parts = [*servers, *processes]
+    lines = [
+        f"{part['name']:<20} {part['state']:<9} {part['pid'] or '-':<8} {part.get('reason', '')}".rstrip()
+        for part in parts
+    ]
     print_result({"stack": settings.stack_name, "parts": parts}, lines, as_json=as_json)
     if any(part["state"] != "ready" for part in parts):
         raise typer.Exit(NOT_READY)
@@ -102,7 +106,11 @@ def telling_what_runs(stack: str | None) -> Iterator[None]:
     """Ctrl-C within says what of the stack runs all the same, and how to end it."""
     try:
         yield
-    except KeyboardInterrupt:
+    except BaseException as error:
+        from runtime.cli.failures import is_interrupt
+
+        if not is_interrupt(error):
+            raise
         from runtime.config.settings import settings_file
         from runtime.processes.local import running_in
 
@@ -110,4 +118,4 @@ def telling_what_runs(stack: str | None) -> Iterator[None]:
         running = running_in(name)
         end = f"still running: {', '.join(running)}; end it with: {command_name()} down --stack {name}"
         print_note(f"dpj: interrupted; {end if running else f'nothing of stack {name} runs'}")
-        raise
+        raise KeyboardInterrupt from None

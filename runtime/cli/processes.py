@@ -17,7 +17,8 @@ def stack(context: typer.Context) -> None:
 
     # Both names of the option work everywhere: here it is the stack itself that is named.
     words = ["--name" if word == "--stack" else word.replace("--stack=", "--name=") for word in context.args]
-    app(args=words, prog_name="dpj stack")
+    ended_with = app(args=words, prog_name="dpj stack", standalone_mode="--json" not in words)
+    raise typer.Exit(ended_with if isinstance(ended_with, int) else 0)
 
 
 def api(stack: Stack = None) -> None:

@@ -162,6 +162,12 @@ class DeliveryMetrics:
         self._retried = Counter(
             "dpj_event_retries_total", "Tries that failed and were repeated", ["consumer", "code"], registry=registry
         )
+        self._crashes = Counter(
+            "dpj_consumer_crashes_total", "Times a consumer crashed and was built anew", ["consumer"], registry=registry
+        )
+        self._crashing = Gauge(
+            "dpj_consumer_crashing", "1 while a consumer crashes again and again", ["consumer"], registry=registry
+        )
         self._known: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self.waiting_now: dict[str, int] = {}
 
@@ -180,6 +186,14 @@ class DeliveryMetrics:
 
     def retried(self, consumer: str, code: str) -> None:
         self._retried.labels(consumer, code).inc()
+
+    def crashed(self, consumer: str) -> None:
+        self._crashes.labels(consumer).inc()
+
+    def watch(self, consumer: str, is_crashing: Callable[[], bool]) -> None:
+        """Show whether a consumer is crashing, asked whenever metrics are read."""
+        self._crashes.labels(consumer)
+        self._crashing.labels(consumer).set_function(is_crashing)
 
 
 class RelayMetrics:

@@ -62,6 +62,16 @@ class Health:
     waits_for: tuple[str, ...]
     body: Mapping[str, Any]
 
+    @property
+    def crashes(self) -> tuple[str, ...]:
+        """Each consumer in it that crashes again and again, with the class of error, and its record or its place in the code."""
+        crashing = dict(self.body.get("crashing") or {})
+        return tuple(
+            f"{name}: {crash['error']} at {crash['record'] or next(reversed(crash['where']), 'an unknown place')}"
+            f", {crash['crashes']} times"
+            for name, crash in crashing.items()
+        )
+
 
 def health_of(url: str, tls: ssl.SSLContext | None = None) -> Health | None:
     """The answer at ``url``; None if there is none. ``tls`` says whom to trust, if it is an https address.
@@ -93,8 +103,18 @@ def waiting_for_of(port: int) -> dict[str, object] | None:
     return None if found is None else dict(found.body["waiting_for"])
 
 
-def stalled_places(settings: Settings) -> dict[tuple[str, str, int], float]:
-    """Seconds without progress by consumer, topic and partition, as this machine's watchdog sees it; empty without one."""
+def crash_records_of(port: int) -> list[str]:
+    """The records (topic/partition/offset) at which consumers of the process behind a health port crash again and again."""
+    found = health_of(f"http://127.0.0.1:{port}/readyz")
+    crashing = {} if found is None else dict(found.body.get("crashing") or {})
+    return [str(crash["record"]) for crash in crashing.values() if crash["record"]]
+
+
+def stalled_places(settings: Settings) -> dict[tuple[str, str, int], tuple[float, str | None]]:
+    """Seconds without progress, and the record of another partition that holds it up, by consumer, topic and partition, as this
+    machine's watchdog sees it; empty without one."""
     found = health_of(f"http://127.0.0.1:{health_port(settings, WATCHDOG)}/readyz")
     stalled = [] if found is None else found.body.get("stalled", [])
-    return {(one["consumer"], one["topic"], one["partition"]): one["seconds"] for one in stalled}
+    return {
+        (one["consumer"], one["topic"], one["partition"]): (one["seconds"], one.get("held_up_by")) for one in stalled
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import sys
 import time
@@ -11,20 +12,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from deploy.native import site
+from deploy.native import files, site
 from deploy.native.files import home, tail
 from deploy.native.patience import Patience, sign_of
-from deploy.native.supervisor import Command, Supervisor, Tracked
+from deploy.native.supervisor import MARK, Command, Supervisor, Tracked
 from runtime.config.settings import Settings
 from runtime.config.transport import https_tls
 from runtime.errors import CommandFailed
-from runtime.processes.health_ports import WATCHDOG, Health, PipelineProcess, health_of, pipeline_processes_of
+from runtime.processes.health_ports import WATCHDOG, PipelineProcess, health_of, pipeline_processes_of
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 POLL_SECONDS: Final = 0.1
 #: What a process waits for is told when it has done so for this long.
 TELL_SECONDS: Final = 5.0
 LOG_LINES: Final = 8
+#: A process that ended by itself within so many seconds, and was started anew, is told of; and so many of its ends are kept.
+ENDS_SECONDS: Final = 600.0
+MOST_ENDS: Final = 100
 
 #: Whether it helps to run the command again, by what went wrong.
 _MEND: Final = "Running it again helps once that is mended; what runs is kept."
@@ -38,12 +42,14 @@ _WITH_SIGNER: Final = frozenset({"api", "worker-audit", "relay"})
 
 @dataclass(frozen=True, slots=True)
 class ProcessState:
-    """``state`` is ready, starting (runs, but says it is not ready), or down."""
+    """``state`` is ready, starting (runs, but says it is not ready), crashing (ends, or a consumer in it does, again and again) or
+    down. ``reason``: why it is not ready, as far as it is known."""
 
     name: str
     state: str
     pid: int | None
     health: str
+    reason: str = ""
 
 
 class _Processes(Supervisor):
@@ -76,6 +82,7 @@ class PipelineProcesses:
                 "On a cluster, run dpj api, dpj relay and dpj worker yourself.",
             )
         self._processes = _Processes(self._folder)
+        self._ends = _Ends(self._folder / "services" / "ended.json")
         self._settings = settings
         self.services = pipeline_processes_of(settings)
 
@@ -90,6 +97,8 @@ class PipelineProcesses:
         self._processes.stop(self._distrusting())
         running = self._processes.running()
         missing = [service for service in self.services if service.name not in running]
+        if missing:
+            self._ends.forget()
         for service in missing:
             self._processes.start(service.name, self._command(service))
         return [service.name for service in missing]
@@ -113,6 +122,8 @@ class PipelineProcesses:
                     del waiting[service]
                     report(f"{service.name} is ready")
                     continue
+                if health is not None and health.crashes:
+                    raise self._failed(service, f"is crashing ({'; '.join(health.crashes)})", _MEND)
                 waits_for = () if health is None else health.waits_for
                 answer = None if health is None else " ".join(waits_for)
                 over = patience.over(sign_of(process.pid, self._processes.log(service.name), answer))
@@ -126,11 +137,14 @@ class PipelineProcesses:
     def restart(self, name: str) -> None:
         """End a service, by force if it does not go, and start it anew; does not wait until it is ready."""
         service = next(one for one in self.services if one.name == name)
+        if name in self._processes.tracked() and name not in self._processes.running():
+            self._ends.add(name)
         self._processes.stop([name])
         self._processes.start(name, self._command(service))
 
     def end(self, names: Sequence[str]) -> None:
         """End some of them."""
+        self._ends.forget()
         # The watchdog first, or it might start one of the others anew.
         self._processes.stop([name for name in names if name == WATCHDOG])
         self._processes.stop(list(names))
@@ -148,9 +162,27 @@ class PipelineProcesses:
         found = []
         for service in self.services:
             process = running.get(service.name)
-            state = "down" if process is None else "ready" if self._is_ready(service) else "starting"
-            found.append(ProcessState(service.name, state, process.pid if process else None, service.health))
+            state, reason = self._state(service, process)
+            found.append(ProcessState(service.name, state, process.pid if process else None, service.health, reason))
         return found
+
+    def _state(self, service: PipelineProcess, process: Tracked | None) -> tuple[str, str]:
+        """State and reason of a process that runs, or of one that does not."""
+        ended = self._ends.recent(service.name)
+        if process is None:
+            if ended:
+                return "crashing", f"ended by itself again, {_times(ended)} before of late"
+            return "down", "ended by itself" if service.name in self._processes.tracked() else ""
+        health = health_of(service.health, self._tls)
+        if health is None:
+            return (
+                ("crashing", f"ended by itself {_times(ended)}") if ended > 1 else ("starting", "does not answer yet")
+            )
+        if health.crashes:
+            return "crashing", "; ".join(health.crashes)
+        if health.ready:
+            return "ready", ""
+        return "starting", f"waits for {', '.join(health.waits_for)}" if health.waits_for else ""
 
     def _distrusting(self) -> list[str]:
         """Those that were started under another authority than the stack has now, and so trust none of its servers."""
@@ -164,13 +196,19 @@ class PipelineProcesses:
         """For the only service whose health is behind TLS."""
         return https_tls(self._settings, self._settings.api_url)
 
-    def _is_ready(self, service: PipelineProcess) -> bool:
-        health: Health | None = health_of(service.health, self._tls)
-        return health is not None and health.ready
-
     def _command(self, service: PipelineProcess) -> Command:
         return Command(
-            arguments=(sys.executable, "-m", "runtime.cli.main", *service.words, "--stack", self._stack),
+            # The mark, where whoever looks for strays can read it: the environment of a process that can't be dumped is root's.
+            arguments=(
+                sys.executable,
+                "-X",
+                f"{MARK}={self._processes.state}",
+                "-m",
+                "runtime.cli.main",
+                *service.words,
+                "--stack",
+                self._stack,
+            ),
             environment={**self._others, "DPJ_HOME": str(home()), "DPJ_STACK": self._stack, **self._login(service)},
             folder=CHECKOUT,
         )
@@ -199,6 +237,35 @@ class PipelineProcesses:
             f"{advice} {runs}Read {log}.",
             code="not_ready",
         )
+
+
+class _Ends:
+    """When processes were found ended by themselves, kept in a file: who restarts them is not who tells of them."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def add(self, name: str) -> None:
+        kept = {**self._read(), name: [*self._read().get(name, []), time.time()][-MOST_ENDS:]}
+        files.write_json(self._file, kept)
+
+    def forget(self) -> None:
+        """Somebody ends or starts them: count anew."""
+        self._file.unlink(missing_ok=True)
+
+    def recent(self, name: str) -> int:
+        """How often in the last ``ENDS_SECONDS``."""
+        return sum(moment > time.time() - ENDS_SECONDS for moment in self._read().get(name, []))
+
+    def _read(self) -> dict[str, list[float]]:
+        try:
+            return dict(json.loads(self._file.read_text("utf-8")))
+        except (FileNotFoundError, ValueError):
+            return {}
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def _for(waits_for: tuple[str, ...]) -> str:

@@ -19,7 +19,7 @@ from runtime.config.transport import kafka_security, server_certificate
 from runtime.errors import CommandFailed
 from runtime.observability.health import serve_health, serve_until
 from runtime.observability.telemetry import AuditStepMetrics, WatchdogMetrics, configure_logging
-from runtime.processes.health_ports import health_port, waiting_for_of
+from runtime.processes.health_ports import crash_records_of, health_port, waiting_for_of
 from runtime.processes.lifetime import repeat, run_all, run_process, tune_garbage_collector
 from runtime.wiring.site import Site
 
@@ -145,7 +145,8 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
                         waiting[f"audit {step}: {mover.waiting_for}"] = 1
                 # A chain that only a person can get going again is no outage that passes.
                 ready = ready and not any(mover.needs_operator() for mover in audit.values())
-                return ready, {"consumers": states, "waiting_for": waiting, **_facts(site)}
+                crashing = {name: runner.crash for name, runner in runners.items() if runner.crash}
+                return ready, {"consumers": states, "crashing": crashing, "waiting_for": waiting, **_facts(site)}
 
             jobs: list[Awaitable[None]] = [runner.run(stopping) for runner in runners.values()]
             jobs += [mover.run(stopping) for mover in audit.values()]
@@ -170,6 +171,9 @@ def run_watchdog(settings: Settings) -> None:
     async def ask(consumer: str) -> Mapping[str, object] | None:
         return await asyncio.to_thread(waiting_for_of, health_port(settings, f"worker-{consumer}"))
 
+    async def crashes_at(consumer: str) -> Sequence[str]:
+        return await asyncio.to_thread(crash_records_of, health_port(settings, f"worker-{consumer}"))
+
     async def restart(consumer: str) -> None:
         if services is not None:
             await asyncio.to_thread(services.restart, f"worker-{consumer}")
@@ -188,6 +192,7 @@ def run_watchdog(settings: Settings) -> None:
             interval=min(max(settings.stall_seconds / 6, 1.0), WATCH_SECONDS),
             clock=time.monotonic,
             ask=ask,
+            crashes_at=crashes_at,
             restart=restart if services else None,
         )
 

@@ -16,6 +16,7 @@ from processors.documents.links import DocumentLinks
 from processors.documents.reading import DocumentReader
 from processors.documents.upload_attempts import UploadAttempts
 from processors.documents.validation import Validation
+from processors.resilience.write_probe import WriteProbe
 from processors.retention.erasure_request import ErasureRequests
 from processors.retention.legal_holds import RetentionActions
 from runtime.wiring.access import rate_limits, token_authenticator
@@ -73,7 +74,7 @@ def api_dependencies(site: Site) -> ApiDependencies:
         limits=rate_limits(settings, site.closed_with_us),
         readiness={
             "postgresql": site.postgres.check,
-            "object_store": site.objects.check,
+            "object_store": WriteProbe(site.object_store, site.objects.check).check,
             "keyring": site.keyring.check,
             PersonalKeyMissing.waiting_for: site.texts.check,
             **registry,

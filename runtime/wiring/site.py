@@ -330,7 +330,9 @@ class Site(Adapters):
             security=kafka_security(settings),
             tls=kafka_tls(settings),
         )
-        return ConsumerRunner(name, AGENTS[name].topics, consumer_settings, create_delivery)
+        return ConsumerRunner(
+            name, AGENTS[name].topics, consumer_settings, create_delivery, observer=self.delivery_metrics
+        )
 
     def relay(self) -> OutboxRelay:
         from runtime.observability.telemetry import RelayMetrics

@@ -12,6 +12,7 @@ as far as the disk keeps the promise of fsync. One file system holds the whole r
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator
@@ -391,4 +392,5 @@ def _translated() -> Iterator[None]:
         yield
     except OSError as error:
         log.warning("object_store_failed", error=type(error).__name__, errno=error.errno)
-        raise ObjectStoreUnavailable from None
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise ObjectStoreUnavailable("The object store is full." if full else "") from None

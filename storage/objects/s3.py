@@ -34,6 +34,7 @@ from minio.helpers import DictType
 from domain.errors import ObjectMissing, ObjectStoreUnavailable
 from domain.objects import StoredObject, UnfinishedPut
 from domain.refusals import FileTooLarge
+from storage.clients.s3_errors import refusal
 from storage.clients.s3_errors import translated as _translated
 from storage.clients.worker_threads import ObjectStoreThreads
 from storage.objects.object_keys import check_key, check_prefix
@@ -370,8 +371,9 @@ async def _from(start: bytearray, pieces: AsyncIterator[bytes]) -> AsyncGenerato
 
 def _refused(answer: S3Response) -> ObjectStoreUnavailable:
     """Whatever is not a clear "no such object" is an outage: it must not condemn a document."""
-    log.warning("object_store_refused", code=_code_of(answer) or str(answer.status))
-    return ObjectStoreUnavailable()
+    code = _code_of(answer)
+    log.warning("object_store_refused", code=code or str(answer.status))
+    return refusal(code)
 
 
 def _code_of(answer: S3Response) -> str | None:

@@ -13,13 +13,14 @@ from typing import Any, Final, cast
 
 import asyncpg
 
-from domain.errors import DatabaseUnavailable, DocumentBusy
+from domain.errors import DatabaseConnectionsExhausted, DatabaseUnavailable, DocumentBusy
 from storage.postgres.audit.chain import PostgresAuditChains
 from storage.postgres.audit.rebuild import PostgresChainRebuild
 from storage.postgres.connections import (
     AWAY,
     CONNECT_SECONDS,
     SERVER_SETTINGS,
+    SERVER_STATEMENT_SECONDS,
     STATEMENT_SECONDS,
     of_the_driver,
     prepare_connection,
@@ -88,8 +89,13 @@ class Postgres:
     async def borrow(self) -> asyncpg.Connection[Any]:
         """A connection, to be given back. Those at rest stay out of the pool, whose hand-over costs as much as a statement."""
         if self._free.locked():
-            async with asyncio.timeout(ACQUIRE_SECONDS):
-                await self._free.acquire()
+            try:
+                async with asyncio.timeout(ACQUIRE_SECONDS):
+                    await self._free.acquire()
+            except TimeoutError:
+                raise DatabaseConnectionsExhausted(
+                    "All connections of this process are in use.", outage=False
+                ) from None
         else:
             await self._free.acquire()
         try:
@@ -224,9 +230,10 @@ async def _keep_session(_: Any) -> None:
 
 async def _take(connection: Any, name: str, wait_seconds: float) -> None:
     try:
-        # PostgreSQL 14 and later; giving the connection back resets both.
+        # PostgreSQL 14 and later; giving the connection back resets them.
         await connection.execute(
-            f"SET lock_timeout = {int(wait_seconds * 1000)}; SET idle_session_timeout = {int(LOCK_SILENCE_SECONDS * 1000)}"
+            f"SET lock_timeout = {int(wait_seconds * 1000)}; SET idle_session_timeout = {int(LOCK_SILENCE_SECONDS * 1000)};"
+            f"SET statement_timeout = {int((wait_seconds + SERVER_STATEMENT_SECONDS) * 1000)}"
         )
         await connection.fetchval(
             "SELECT pg_advisory_lock(hashtextextended($1, 0))", name, timeout=wait_seconds + STATEMENT_SECONDS

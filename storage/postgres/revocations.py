@@ -8,8 +8,6 @@ from domain.errors import DatabaseUnavailable, RevocationsUnavailable
 from domain.revocations import Revocation, RevocationSnapshot
 from storage.postgres.connections import Connections
 
-AWAY = "The database does not answer."
-
 
 class PostgresRevocations:
     """``postgres`` should be connections of its own: those that wait for a place in a busy pool would know too little."""
@@ -30,15 +28,15 @@ class PostgresRevocations:
                     """,
                     [(one.mark, one.until) for one in revocations],
                 )
-        except DatabaseUnavailable:
-            raise RevocationsUnavailable(AWAY) from None
+        except DatabaseUnavailable as error:
+            raise RevocationsUnavailable(error.detail) from None
 
     async def version(self) -> int:
         try:
             async with self._postgres.connection() as connection:
                 return int(await connection.fetchval("SELECT version FROM token_revocation_version"))
-        except DatabaseUnavailable:
-            raise RevocationsUnavailable(AWAY) from None
+        except DatabaseUnavailable as error:
+            raise RevocationsUnavailable(error.detail) from None
 
     async def active(self) -> RevocationSnapshot:
         try:
@@ -49,8 +47,8 @@ class PostgresRevocations:
                     LEFT JOIN token_revocations ON until > now()
                     """
                 )
-        except DatabaseUnavailable:
-            raise RevocationsUnavailable(AWAY) from None
+        except DatabaseUnavailable as error:
+            raise RevocationsUnavailable(error.detail) from None
         return RevocationSnapshot(
             rows[0]["version"], {row["mark"]: row["until"] for row in rows if row["mark"] is not None}
         )

@@ -83,6 +83,9 @@ def _unanswered(ended: QueueFull | DeadlineExceeded | BatcherClosed) -> Database
 
 
 def _is_rolled_back(error: Exception) -> bool:
-    """Whether the server has certainly undone the round: it refused a row, or chose the transaction as a deadlock's victim."""
+    """Whether the server has certainly undone the round: it refused a row, found one locked, or chose the transaction as a
+    deadlock's victim."""
     cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else error
-    return not isinstance(error, DatabaseUnavailable) or isinstance(cause, asyncpg.TransactionRollbackError)
+    return not isinstance(error, DatabaseUnavailable) or isinstance(
+        cause, asyncpg.TransactionRollbackError | asyncpg.LockNotAvailableError
+    )

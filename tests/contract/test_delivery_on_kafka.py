@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,7 +23,7 @@ from processors.ports.work import Commit
 from streams.apps import ConsumerOffsets, ConsumerSettings, IncompleteAssignmentDetector
 from streams.consumer import ConsumerRunner
 from streams.delivery import Delivery, Flow, Policy
-from streams.lanes import Record
+from streams.lanes import Partition, Record
 from tests.support.fakes_streams import DeliveryBench, an_event
 
 PARTITIONS = 2
@@ -41,6 +42,8 @@ class Site:
         self.held: set[UUID] = set()
         self.runs: dict[UUID, int] = {}
         self.accept_failures = 0
+        #: Off: no offset is committed, as by a process that dies before it comes to that.
+        self.committing = True
         self.process_once = self.bench.processor.process
         self.bench.processor.process = self.process  # type: ignore[method-assign]
 
@@ -59,13 +62,17 @@ class Site:
         producer = Producer({"bootstrap.servers": self.bootstrap})
         events: list[Event] = []
         for _ in range(count):
-            event = an_event()
-            value = str(event.event_id).encode()
-            self.bench.events[value] = event
-            producer.produce(self.topic, value, key=event.key.encode(), partition=partition)
+            event = self.event()
+            producer.produce(self.topic, str(event.event_id).encode(), key=event.key.encode(), partition=partition)
             events.append(event)
         assert producer.flush(20) == 0
         return events
+
+    def event(self) -> Event:
+        """An event whose record has its id as its value."""
+        event = an_event()
+        self.bench.events[str(event.event_id).encode()] = event
+        return event
 
     def committed(self) -> list[int]:
         """Committed offset per partition; -1001 means none."""
@@ -85,7 +92,7 @@ class Site:
                 decode=bench.decode,
                 inbox=bench.inbox,
                 database=bench.database,
-                commit_offsets=offsets.commit,
+                commit_offsets=partial(self.commit, offsets),
                 flow=flow,
                 metrics=bench.metrics,
                 policy=POLICY,
@@ -103,6 +110,9 @@ class Site:
 
         settings = ConsumerSettings(bootstrap=self.bootstrap, scratch=str(self.scratch))
         return ConsumerRunner(self.consumer, (self.topic,), settings, create)
+
+    async def commit(self, offsets: ConsumerOffsets, finished: Mapping[Partition, int]) -> bool:
+        return self.committing and await offsets.commit(finished)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ConsumerRunner]:

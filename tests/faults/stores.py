@@ -160,7 +160,7 @@ class Stores:
 
     def _objects(self) -> set[str]:
         listed = self.minio().list_objects(self._settings["DPJ_MINIO_BUCKET"], recursive=True)
-        return {str(one.object_name) for one in listed}
+        return {str(one.object_name) for one in listed} - {"health/write-probe"}  # readiness puts and deletes it
 
     def ged(self) -> GedReader:
         return GedReader(self._settings)

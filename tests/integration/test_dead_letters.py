@@ -28,6 +28,7 @@ from storage.postgres.delivery.inbox import PostgresInbox
 from storage.postgres.delivery.outbox import PostgresOutboxReader, PostgresOutboxRow
 from storage.postgres.delivery.refused_rows import PostgresRefusedRowQueries
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier
+from tests.support.raw_records import RawRecord, batch_bytes, produce
 
 
 def validated(document: Document) -> DocumentValidated:
@@ -340,6 +341,18 @@ def test_one_letter_by_its_address(stack: Mapping[str, str], consumer: str) -> N
     assert [read_dead_letter(bootstrap, *place) for place in ((topic, 0, 3), (topic, 2, 0), ("dpj.dlq.none", 0, 0))] == [
         None, None, None,
     ]  # fmt: skip
+
+
+def test_a_strangers_letter_with_a_header_name_that_is_no_text_hides_no_other(
+    stack: Mapping[str, str], consumer: str
+) -> None:
+    topic, bootstrap = dead_letter_topic(consumer), stack["DPJ_KAFKA_BOOTSTRAP"]
+    hostile = [RawRecord(b"key", b"value", ((b"\xff", b"v"), (b"dpj-code", b"c")))] * 100
+    other = RawRecord(b"other", b"value", ((b"dpj-code", b"c"),))
+    asyncio.run(produce(bootstrap, topic, 0, batch_bytes([*hostile, other])))
+    found = read_dead_letters(bootstrap, DeadLetterFilter(consumers=(consumer,)))
+    written = [(letter.key, dict(letter.headers)) for letter in found]
+    assert written == [(b"key", {})] * 100 + [(b"other", {"dpj-code": "c"})]
 
 
 def test_reading_goes_on_after_a_long_pause_of_its_reader(stack: Mapping[str, str], consumer: str) -> None:

@@ -79,6 +79,7 @@ async def test_a_backlog_of_100_000_rows_is_drained_in_bounded_memory(
 ) -> None:
     bootstrap = stack["DPJ_KAFKA_BOOTSTRAP"]
     async with postgres.connection() as connection:
+        await connection.execute("SET statement_timeout = 0")
         # As uploads leave it while Kafka is away: two rows of 1 KB per document, on two topics; one in 1,000 is large.
         await connection.execute(
             """
@@ -120,6 +121,7 @@ async def test_with_a_million_published_rows_the_relays_statements_look_at_few(
     database_dsn: str, postgres: Postgres
 ) -> None:
     async with postgres.connection() as connection:
+        await connection.execute("SET statement_timeout = 0")
         await connection.execute(
             """
             INSERT INTO outbox (topic, key, body, headers, event_id, published_at)

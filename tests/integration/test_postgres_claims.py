@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
+from deploy.native import site as native_site
 from domain.documents import Document
 from domain.errors import ClaimLost, DatabaseUnavailable
 from domain.lifecycle import Status
@@ -18,6 +21,15 @@ from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.delivery.inbox import ClaimResult, PostgresInbox
 from storage.postgres.housekeeping import PostgresHousekeeping
 from tests.support.builders import a_claim, a_document, a_dossier
+
+
+@pytest.fixture
+def server_log(stack: Mapping[str, str]) -> Callable[[], str]:
+    """What PostgreSQL has logged by now."""
+    here = native_site.load(stack["DPJ_STACK_NAME"])
+    assert here is not None
+    return lambda: (here.folder / "logs" / "postgres.log").read_text("utf-8", "replace")
+
 
 SCOPE = ("acme", "u-portal", "key-1")
 
@@ -394,6 +406,7 @@ async def test_housekeeping_removes_only_what_is_due(postgres: Postgres, inbox: 
 
 async def test_housekeeping_works_through_more_than_a_batch(postgres: Postgres) -> None:
     async with postgres.connection() as connection:
+        await connection.execute("SET statement_timeout = 0")
         await connection.execute(
             """
             INSERT INTO inbox (consumer, event_id, document_key, state, owner, lease_until, updated_at)
@@ -428,3 +441,30 @@ async def test_rows_of_abandoned_uploads_go_and_no_others(postgres: Postgres, da
     async with postgres.connection() as connection:
         left = await connection.fetch("SELECT id FROM documents")
     assert {row["id"] for row in left} == {document.id for document in kept}
+
+
+async def test_a_document_that_is_busy_or_done_is_no_error_in_the_servers_log(
+    postgres: Postgres, database: PostgresDatabase, server_log: Callable[[], str]
+) -> None:
+    """Each is an ordinary answer, given many times in a day: errors in the log are for what somebody should look at."""
+    inbox, document = PostgresInbox(postgres), f"busy-{uuid4()}"
+    first, second, owner = uuid4(), uuid4(), uuid4()
+    assert await inbox.claim("c", first, document, owner, 60) is ClaimResult.ACQUIRED
+    assert await inbox.claim("c", first, document, owner, 60) is ClaimResult.ACQUIRED
+    assert await inbox.claim("c", first, document, uuid4(), 60) is ClaimResult.BUSY
+    assert await inbox.claim("c", second, document, uuid4(), 60) is ClaimResult.BUSY
+    await asyncio.gather(*(inbox.claim("c", uuid4(), document, uuid4(), 60) for _ in range(5)))
+    async with database.transaction() as work:
+        await work.inbox.finish("c", first, owner, "DONE")
+    assert await inbox.claim("c", first, document, uuid4(), 60) is ClaimResult.DONE
+    assert await inbox.claim("c", second, document, uuid4(), 60) is ClaimResult.ACQUIRED
+    assert document not in server_log()
+    async with postgres.connection() as connection:
+        with pytest.raises(asyncpg.UniqueViolationError):  # an error does reach that log
+            await connection.execute(
+                "INSERT INTO inbox (consumer, event_id, document_key, state, owner, lease_until) "
+                "VALUES ('c', $1, $2, 'CLAIMED', $1, now())",
+                uuid4(),
+                document,
+            )
+    assert document in server_log()

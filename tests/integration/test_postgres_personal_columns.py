@@ -336,6 +336,7 @@ class _Planning(_Explaining):
 async def explaining(database_dsn: str) -> AsyncIterator[_Planning]:
     connection = await connect(database_dsn)
     dossier = uuid4()
+    await connection.execute("SET statement_timeout = 0")
     await connection.execute(_DOSSIER, dossier)
     await connection.execute(_DOCUMENTS, dossier, ROWS, timeout=300)  # a busy machine takes its time
     await connection.execute("VACUUM ANALYZE documents", timeout=300)

@@ -70,6 +70,9 @@ class ApiProcesses:
         self._count = count
         self.processes: list[subprocess.Popen[bytes]] = []
         self.clients: list[httpx.AsyncClient] = []
+        #: Words before the command, and the folder it is run in.
+        self.prefix: tuple[str, ...] = ()
+        self.cwd = ROOT
         self._folder = tempfile.TemporaryDirectory(prefix="dpj-api-")
 
     @asynccontextmanager
@@ -98,9 +101,9 @@ class ApiProcesses:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("DPJ_")}
         environment = {**clean, **self._stack, **named, "DPJ_SETTINGS": "/nonexistent"}
         with (Path(self._folder.name) / f"api-{number}.log").open("wb") as log:
-            command = [sys.executable, "-m", "runtime.cli.main", "api"]
+            command = [*self.prefix, sys.executable, "-m", "runtime.cli.main", "api"]
             process = await asyncio.to_thread(
-                subprocess.Popen, command, cwd=ROOT, env=environment, stdout=log, stderr=log
+                subprocess.Popen, command, cwd=self.cwd, env=environment, stdout=log, stderr=log
             )
             self.processes.append(process)
         token = self.token("portal", "validator")

@@ -264,7 +264,7 @@ class Pipeline:
 
     def objects(self) -> set[str]:
         listed = self.minio().list_objects(self.settings["DPJ_MINIO_BUCKET"], recursive=True)
-        return {str(one.object_name) for one in listed}
+        return {str(one.object_name) for one in listed} - {"health/write-probe"}  # readiness puts and deletes it
 
     def known_objects(self) -> set[str]:
         """Object keys that the database stands by."""

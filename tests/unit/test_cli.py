@@ -17,7 +17,7 @@ from domain.refusals import DossierUnknown
 from operations.api_client import ApiProblem, ApiUnreachable
 from runtime.cli import documents
 from runtime.cli.failures import describe
-from runtime.cli.main import main
+from runtime.cli.main import main, with_json_last
 from runtime.cli.output import print_result
 from runtime.errors import CommandFailed
 
@@ -143,6 +143,50 @@ def test_wrong_usage_is_told_before_anything_happens(tmp_path: Path, capsys: pyt
     assert "integrity" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--json", "nosuch"],
+        ["nosuch", "--json"],
+        ["--json"],
+        ["doc", "list", "--nope", "--json"],
+        ["--json", "doc", "list", "--limit", "none"],
+        ["doc", "nosuch", "--json"],
+        ["doc", "submit", "--json"],
+        ["stack", "nosuch", "--json"],
+        ["--json", "stack", "up", "--profile", "none"],
+    ],
+)
+def test_with_json_wrong_usage_is_one_document_too(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    error = json.loads(out)["error"]
+    assert error["code"] == "usage"
+    assert error["message"] in err
+    assert error["next_step"].endswith("--help")
+
+
+def test_json_before_the_command_is_json_after_it() -> None:
+    assert with_json_last(["--json", "doc", "list"]) == ["doc", "list", "--json"]
+    assert with_json_last(["--json", "doc", "submit", "--", "--json"]) == ["doc", "submit", "--json", "--", "--json"]
+    assert with_json_last(["doc", "--json"]) == ["doc", "--json"]
+    assert with_json_last(["--json", "lag", "--json"]) == ["lag", "--json"]
+
+
+def test_an_interrupt_that_a_library_hid_behind_its_own_error_is_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torn(*_: Any) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise BufferError("in use")
+
+    monkeypatch.setattr("runtime.cli.administration.settings_of", torn)
+    assert main(["lag"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
 def test_stack_commands_take_either_name_of_the_option(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--stack", "nope"], ["--name", "nope"], ["--stack=nope"]):
         assert main(["stack", "status", *words]) == 1
@@ -211,9 +255,19 @@ class FakeApi:
     def __init__(self) -> None:
         self.sent: list[tuple[str, dict[str, Any]]] = []
         self.role = ""
+        self.dossiers = 0
+        self.type = "RIB"
 
     def create_dossier(self, new: dict[str, Any]) -> dict[str, Any]:
+        self.dossiers += 1
         return {"id": "dossier-1"}
+
+    def types(self) -> list[dict[str, Any]]:
+        return [
+            {"code": "RIB", "active": True, "max_size": 100, "formats": ["text/plain"]},
+            {"code": "OLD", "active": False, "max_size": 100, "formats": ["text/plain"]},
+            {"code": "CNI", "active": True, "max_size": 100, "formats": ["image/png"]},
+        ]
 
     def submit(self, path: Path, metadata: dict[str, Any], **_: Any) -> dict[str, Any]:
         if "bad" in path.name:
@@ -223,7 +277,7 @@ class FakeApi:
 
     def document(self, document_id: str) -> dict[str, Any]:
         return {
-            "id": document_id, "status": "STORED", "type": "RIB", "size": 3, "media_type": "application/pdf",
+            "id": document_id, "status": "STORED", "type": self.type, "size": 3, "created_at": "2026-01-01T10:00:00.5Z", "media_type": "application/pdf",
             "sha256": "ab", "dossier_id": "dossier-1", "archive": {"ged_path": None}, "failure_code": None,
         }  # fmt: skip
 
@@ -312,13 +366,51 @@ def test_show_list_and_decide(api: FakeApi, capsys: pytest.CaptureFixture[str]) 
     assert len(json.loads(capsys.readouterr().out)) == 3
     assert main(["doc", "list", "--limit", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 6
     assert max(map(len, lines)) <= 80
+    assert lines[3].split() == ["2026-01-01", "10:00:00", "UTC", "RIB"]
     assert main(["doc", "validate", "id-1"]) == 0
     assert "once the document is verified" in capsys.readouterr().out
     assert api.role == "validator"
     assert main(["doc", "reject", "id-1", "--reason", "r"]) == 0
     assert "REJECTED" in capsys.readouterr().out
+
+
+def test_a_list_cuts_nothing_at_80_columns(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    api.type = "A_TYPE_" + "X" * 50 + "_END"
+    assert main(["doc", "list", "--limit", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert api.type in "".join(line[27:] for line in shown.splitlines()[3:])
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "code"),
+    [
+        (["--type", "NONE"], b"text", "type_unknown"),
+        (["--type", "OLD"], b"text", "type_inactive"),
+        (["--type", "RIB"], b"", "file_empty"),
+        (["--type", "RIB"], b"x" * 101, "file_too_large"),
+        (["--type", "CNI"], b"text", "format_not_allowed"),
+        (["--type", "RIB", "--email", "nobody"], b"text", "metadata_invalid"),
+        (["--type", "RIB", "--language", "xx"], b"text", "metadata_invalid"),
+    ],
+)
+def test_what_would_be_refused_makes_no_dossier(
+    api: FakeApi, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], content: bytes, code: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    assert main(["doc", "submit", str(file), *words, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == code
+    assert api.dossiers == 0
+
+
+def test_a_dossier_that_stays_empty_all_the_same_is_named(
+    api: FakeApi, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doc", "submit", files[2], "--type", "RIB"]) == 1
+    assert "send to it again with: --dossier dossier-1" in capsys.readouterr().err
 
 
 def test_content_is_there_whole_or_not_at_all(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 import streams.consumer
 from domain.errors import GedUnavailable
 from streams.apps import ConsumerOffsets, ConsumerSettings
 from streams.consumer import ConsumerRunner
+from streams.consumer_thread import FetchUnreadable
 from streams.delivery import Delivery, Flow
 from streams.lanes import Record
 from tests.support.fakes_streams import PARTITION, DeliveryBench, an_event
@@ -131,3 +134,83 @@ async def test_an_app_that_crashes_while_it_starts_is_built_anew(monkeypatch: py
     finally:
         stopping.set()
         await task
+
+
+class Crashes:
+    """An observer, and a clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.counted: list[str] = []
+        self.now = 0.0
+        self.is_crashing: Callable[[], bool] | None = None
+
+    def clock(self) -> float:
+        return self.now
+
+    def crashed(self, consumer: str) -> None:
+        self.counted.append(consumer)
+
+    def watch(self, consumer: str, is_crashing: Callable[[], bool]) -> None:
+        self.is_crashing = is_crashing
+
+
+async def test_a_consumer_that_crashes_again_and_again_is_crashing_until_it_runs_steadily(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site, crashes = Site(monkeypatch), Crashes()
+    failing = [True]
+
+    async def start(_: FakeApp) -> None:
+        if failing:
+            raise FetchUnreadable("dpj.document.uploaded", 1, 7, "UnicodeDecodeError") from ValueError(
+                "a document's text"
+            )
+
+    monkeypatch.setattr(FakeApp, "start", start)
+    settings = ConsumerSettings(bootstrap="nowhere", scratch="nowhere")
+    runner = ConsumerRunner("scripted", ("topic",), settings, site.delivery, observer=crashes, clock=crashes.clock)
+    assert crashes.is_crashing is not None
+    stopping = asyncio.Event()
+    task = asyncio.create_task(runner.run(stopping))
+    seen: set[str] = set()
+    try:
+        with capture_logs() as logs:
+            await until(lambda: seen.add(runner.state) or len(crashes.counted) >= 4)
+        assert crashes.is_crashing()
+        crash = runner.crash
+        assert crash is not None
+        assert (crash["error"], crash["record"]) == ("FetchUnreadable", "dpj.document.uploaded/1/7")
+        assert "document's" not in str(crash)
+        assert "document's" not in str(logs)
+        failing.clear()
+        await until(lambda: runner._phase == "running")
+        assert runner.state == "crashing"
+        crashes.now += 29
+        assert runner.state == "crashing"
+        crashes.now += 2
+        assert runner.state == "running"
+        assert runner.crash is None
+        assert not crashes.is_crashing()
+    finally:
+        stopping.set()
+        await task
+    assert runner.state == "stopped"
+
+
+async def test_crashes_that_come_seldom_are_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    site, crashes = Site(monkeypatch), Crashes()
+
+    async def start(_: FakeApp) -> None:
+        crashes.now += 31
+        raise RuntimeError
+
+    monkeypatch.setattr(FakeApp, "start", start)
+    settings = ConsumerSettings(bootstrap="nowhere", scratch="nowhere")
+    runner = ConsumerRunner("scripted", ("topic",), settings, site.delivery, observer=crashes, clock=crashes.clock)
+    stopping = asyncio.Event()
+    task = asyncio.create_task(runner.run(stopping))
+    states: set[str] = set()
+    await until(lambda: states.add(runner.state) or len(crashes.counted) >= 6)
+    stopping.set()
+    await task
+    assert "crashing" not in states

@@ -8,9 +8,11 @@ from uuid import UUID, uuid4
 import pytest
 import structlog
 
+from domain.dead_letters import REDRIVEN_FOR
 from domain.errors import ArchiveRefused, DatabaseUnavailable, EventUndecodable, GedUnavailable, RegistryUnavailable
 from domain.refusals import DocumentNotFound
 from domain.shared.correlation import current_traceparent
+from streams.dead_letter_headers import record_id
 from streams.delivery import ClaimOutcome, Policy
 from streams.lanes import Partition, Record
 from streams.librdkafka import create_producer
@@ -162,6 +164,35 @@ async def test_a_record_without_value_is_undecodable(bench: DeliveryBench) -> No
     bench.send(an_event())
     await until_finished(bench)
     assert bench.database.dead_letters[0][3]["dpj-code"] == "event_undecodable"
+
+
+async def test_a_damaged_record_is_a_letter_of_its_place_whatever_it_says(bench: DeliveryBench) -> None:
+    event = an_event()
+    value = str(event.event_id).encode()
+    bench.events[value] = event
+    bench.database.failures = [KeyError(), DatabaseUnavailable()]
+    for_another = {REDRIVEN_FOR: "another"}
+    damaged = Record(PARTITION, 0, b"key", value, for_another, damage="ChecksumMismatch")
+    bench.delivery.accept(damaged)
+    bench.delivery.accept(Record(PARTITION, 1, b"key", value))
+    await until_finished(bench, 2)
+    assert sorted(bench.metrics.outcomes) == [("dead_letter", "record_damaged"), ("done", "none")]
+    ((_, key, kept, headers),) = bench.database.dead_letters
+    assert (key, kept) == (b"key", value)
+    assert (headers["dpj-code"], headers["dpj-error-class"]) == ("record_damaged", "ChecksumMismatch")
+    assert headers["dpj-event-id"] == str(record_id(damaged))
+    assert bench.processor.given_up == []
+    assert bench.database.written == [event.event_id]
+
+
+async def test_a_gap_is_acknowledged_with_nothing_done(bench: DeliveryBench) -> None:
+    bench.send(an_event())
+    bench.delivery.accept(Record(PARTITION, 7, None, None, gap=True))
+    await until_finished(bench)
+    await asyncio.sleep(0.05)
+    await bench.delivery.acknowledge()
+    assert bench.committed[-1] == {PARTITION: 8}
+    assert bench.metrics.outcomes == [("done", "none")]
 
 
 async def test_when_giving_up_fails_too_the_dead_letter_is_still_written(bench: DeliveryBench) -> None:

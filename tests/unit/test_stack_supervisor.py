@@ -136,3 +136,24 @@ def test_servers_get_little_of_our_environment(
     }
     assert variables["A"] == "1"
     assert os.environ["DPJ_POSTGRES_DSN"]
+
+
+def test_a_stray_that_keeps_its_environment_to_itself_is_known_by_its_arguments(
+    supervisor: Supervisor, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_bytes = Path.read_bytes
+
+    def others_environment_is_roots(path: Path) -> bytes:
+        if path.name == "environ":
+            raise PermissionError
+        return read_bytes(path)
+
+    with (
+        subprocess.Popen(["sh", "-c", "sleep 60", f"{MARK}={state}"]) as ours,
+        subprocess.Popen(["sleep", "60"]) as other,
+    ):
+        monkeypatch.setattr(Path, "read_bytes", others_environment_is_roots)
+        supervisor.stop_strays()
+        assert ours.wait(10) == -signal.SIGTERM
+        assert other.poll() is None
+        other.kill()

@@ -73,6 +73,7 @@ class Surroundings:
         self.clock = ManualSeconds()
         self.rows: Sequence[PartitionLag] | None = [row(5, 3)]
         self.said: Mapping[str, object] | None = {}
+        self.crash_records: dict[str, Sequence[str]] = {}
         self.asked: list[str] = []
         self.restarts: list[str] = []
         self.alarms: dict[PartitionKey, bool] = {}
@@ -86,6 +87,9 @@ class Surroundings:
     async def ask(self, consumer: str) -> Mapping[str, object] | None:
         self.asked.append(consumer)
         return self.said
+
+    async def crashes_at(self, consumer: str) -> Sequence[str]:
+        return self.crash_records.get(consumer, ())
 
     async def restart(self, consumer: str) -> None:
         self.restarts.append(consumer)
@@ -104,6 +108,7 @@ class Surroundings:
             interval=0.01,
             clock=self.clock,
             ask=self.ask,
+            crashes_at=self.crashes_at,
             restart=self.restart if restarts else None,
         )
 
@@ -209,6 +214,45 @@ async def test_a_look_that_fails_is_not_the_last_one(clock: ManualSeconds) -> No
     async def ask(_: str) -> Mapping[str, object] | None:
         return None
 
-    watchdog = Watchdog(measure, StallDetector(60, clock), Surroundings(), interval=0.001, clock=clock, ask=ask)
+    around = Surroundings()
+    watchdog = Watchdog(
+        measure, StallDetector(60, clock), around, interval=0.001, clock=clock, ask=ask, crashes_at=around.crashes_at
+    )
     await asyncio.wait_for(watchdog.run(stopping), 5)
     assert looks == 2
+
+
+async def test_the_alarm_is_for_the_partition_of_the_record_that_a_consumer_crashes_at(around: Surroundings) -> None:
+    around.rows = [row(5, 3), row(5, 1, partition=1), row(5, 3, partition=2), row(5, 3, consumer="integrity")]
+    around.crash_records["audit"] = ["topic/1/5"]
+    watchdog = around.watchdog(restarts=False)
+    with capture_logs() as logs:
+        for after in (0, 60, 10):
+            await around.look(watchdog, after)
+    stuck, other = ("audit", "topic", 1), ("integrity", "topic", 0)
+    assert around.alarms == {stuck: True, other: True}
+    assert {stall.place: stall.held_up_by for stall in watchdog.stalls} == {
+        PLACE: "topic/1/5", stuck: None, ("audit", "topic", 2): "topic/1/5", other: None,
+    }  # fmt: skip
+    told = sorted((line["event"], line["consumer"], line["partition"]) for line in logs)
+    assert told == [
+        ("partition_held_up", "audit", 0),
+        ("partition_held_up", "audit", 2),
+        ("partition_stalled", "audit", 1),
+        ("partition_stalled", "integrity", 0),
+    ]
+
+
+async def test_whose_cause_becomes_known_later_is_alarmed_no_more(around: Surroundings) -> None:
+    around.rows = [row(5, 3), row(5, 1, partition=1)]
+    watchdog = around.watchdog(restarts=False)
+    for after in (0, 60):
+        await around.look(watchdog, after)
+    assert around.alarms == {PLACE: True, ("audit", "topic", 1): True}
+    around.crash_records["audit"] = ["topic/1/5"]
+    await around.look(watchdog, 10)
+    assert around.alarms == {PLACE: False, ("audit", "topic", 1): True}
+    around.crash_records.clear()
+    around.rows = [row(9, 0), row(5, 1, partition=1)]
+    await around.look(watchdog, 10)
+    assert around.alarms == {PLACE: False, ("audit", "topic", 1): True}

@@ -199,27 +199,32 @@ class PostgresInbox:
         connection: Any, consumer: str, event_id: UUID, document_key: str, owner: UUID, lease_seconds: float
     ) -> str | None:
         """The event's state once the claim was tried: CLAIMED if by us; None if someone is in the way."""
-        try:
-            row = await connection.fetchrow(
-                """
-                INSERT INTO inbox AS held (consumer, event_id, document_key, state, owner, lease_until)
-                VALUES ($1, $2, $3, 'CLAIMED', $4, clock_timestamp() + make_interval(secs => $5))
-                ON CONFLICT (consumer, event_id) DO UPDATE
-                    SET owner = excluded.owner, lease_until = excluded.lease_until, claims = held.claims + 1,
-                        updated_at = now()
-                    WHERE held.state = 'CLAIMED' AND (held.lease_until < clock_timestamp() OR held.owner = $4)
+        # DO NOTHING, with no index named, covers both ways to be in the way: the event's own row, and the claim on another event of
+        # its document. A violated index would be caught just as well, but each one is an error in the server's log.
+        state = await connection.fetchval(
+            """
+            WITH again AS (
+                UPDATE inbox SET owner = $4, lease_until = clock_timestamp() + make_interval(secs => $5),
+                    claims = claims + 1, updated_at = now()
+                WHERE consumer = $1 AND event_id = $2 AND state = 'CLAIMED'
+                    AND (lease_until < clock_timestamp() OR owner = $4)
                 RETURNING state
-                """,
-                consumer,
-                event_id,
-                document_key,
-                owner,
-                lease_seconds,
+            ), new AS (
+                INSERT INTO inbox (consumer, event_id, document_key, state, owner, lease_until)
+                SELECT $1, $2, $3, 'CLAIMED', $4, clock_timestamp() + make_interval(secs => $5)
+                WHERE NOT EXISTS (SELECT FROM again)
+                ON CONFLICT DO NOTHING RETURNING state
             )
-        except asyncpg.UniqueViolationError:
-            return None  # another event of the document is being worked on
-        if row is not None:
-            return str(row["state"])
+            SELECT state FROM again UNION ALL SELECT state FROM new
+            """,
+            consumer,
+            event_id,
+            document_key,
+            owner,
+            lease_seconds,
+        )
+        if state is not None:
+            return str(state)
         state = await connection.fetchval(
             "SELECT state FROM inbox WHERE consumer = $1 AND event_id = $2", consumer, event_id
         )
