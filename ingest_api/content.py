@@ -10,8 +10,9 @@ from starlette.responses import Response
 
 from domain.personal_texts import ClearDocument
 from domain.refusals import RangeNotSatisfiable
+from ingest_api.file_names import attachment
 from ingest_api.ranges import is_current, requested_span
-from ingest_api.streaming import ContentResponse, attachment
+from ingest_api.streaming import ContentResponse
 
 #: The clear bytes of a span (start, end exclusive), or all of them.
 ReadSpan = Callable[[tuple[int, int] | None], Awaitable[AsyncIterator[bytes]]]

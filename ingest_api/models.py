@@ -53,7 +53,7 @@ _PLAIN: Final[dict[str, JsonValue]] = {"pattern": rf"^[^\u0000-\u001f\u007f-\u00
 _LINES: Final[dict[str, JsonValue]] = {
     "pattern": rf"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f{_TURNING}]*$"
 }
-#: Kept without what is invisible, and without a path (``ingest_api.uploads.clean_file_name``).
+#: Kept without what is invisible, and without a path (``ingest_api.file_names.clean_file_name``).
 FileName = Annotated[
     str, Field(min_length=1, max_length=255, json_schema_extra=_BARE), AfterValidator(_without_controls)
 ]

@@ -37,9 +37,9 @@ def wrong_in(case: Case, result: CaseResult, ends: dict[str, str]) -> str | None
 
 
 def is_plain(text: str) -> bool:
-    """No path, nothing invisible, nothing that turns the reading direction, and not too long."""
-    unseen = {"Cc", "Cf", "Cs"}
-    return len(text) <= 255 and "/" not in text[:1] and not any(unicodedata.category(c) in unseen for c in text)
+    """No path, nothing invisible but joiners, nothing that turns the reading direction, and not too long."""
+    unseen, seen = {"Cc", "Cf", "Cs"}, set(text) - {"\u200c", "\u200d"}
+    return len(text) <= 255 and "/" not in text[:1] and not any(unicodedata.category(c) in unseen for c in seen)
 
 
 def is_harmless(text: str) -> bool:

@@ -46,6 +46,19 @@ FILE_NAMES: dict[bytes, str] = {
     b"{{7*7}}${7*7}.pdf": THUMBNAIL,
     b"=cmd|'/c calc'!A1.pdf": THUMBNAIL,
     b"a;b=c;filename=d.pdf": THUMBNAIL,
+    b"x.pdf\"; filename*=utf-8''..%2F..%2Fetc%2Fcron.d%2Fx; a=\"": THUMBNAIL,
+    b"x.pdf\"; filename*=utf-8''x%00%0D%0ASet-Cookie%3A%20a%3Db.pdf; a=\"": THUMBNAIL,
+    b"x.pdf\"; filename*=utf-8''facture%E2%80%AEfdp.exe; a=\"": THUMBNAIL,
+    b"x.pdf\"; filename*=utf-8''%ED%A0%80%ED%B0%80.pdf; a=\"": THUMBNAIL,
+    b"x.pdf\"; filename*=utf-7''+AC8-.pdf; a=\"": THUMBNAIL,
+    b'x.pdf"; ' + b"".join(b"filename*%d*=%%41; " % n for n in range(99)) + b'a="': THUMBNAIL,
+    b"x.pdf\"; filename*=utf-8''" + b"%41" * 1_200 + b'; a="': THUMBNAIL,
+    b'x.pdf"; filename*=' + b"'" * 3_900 + b'; a="': THUMBNAIL,
+    b"=?utf-8?Q?facture=E2=80=AEfdp.exe?=": THUMBNAIL,
+    b"=?utf-8?B?Li4vLi4vZXRjL3Bhc3N3ZA==?=": THUMBNAIL,
+    b"=?unicode_escape?Q?=5Cu202e?=.pdf": THUMBNAIL,
+    b"=?utf-8?Q?" * 400: THUMBNAIL,
+    ("\u0645" + "\u200c" * 500 + "\u0645.pdf").encode(): THUMBNAIL,
 }
 
 
