@@ -74,6 +74,7 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
     (refusals.TypeInactive, 422, "Inactive document type", "See GET /api/v1/document-types."),
     (refusals.FormatNotAllowed, 415, "Format not allowed", "See the formats that the document type allows."),
     (refusals.ContentMismatch, 415, "Content is not what was declared", "Declare the real media type; send it whole."),
+    (refusals.ExtensionMismatch, 415, "Name does not fit the content", "Give the name the ending of its media type."),
     (refusals.ChecksumMismatch, 422, "Checksum mismatch", "Compute the SHA-256 of the bytes sent, or send them again."),
     (refusals.UploadSuperseded, 409, "Upload superseded", "Send the document again with the same Idempotency-Key."),
     (refusals.IdempotencyKeyInvalid, 400, "Invalid Idempotency-Key", "Use 1 to 128 visible ASCII characters."),

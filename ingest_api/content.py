@@ -34,8 +34,8 @@ async def content_response(
     if is_current(request.headers, etag):
         await record_outcome(NOT_MODIFIED)
         return Response(status_code=304, headers=headers)
-    headers["Content-Type"] = document.mime_type or "application/octet-stream"
-    headers["Content-Disposition"] = attachment(shown.texts.file_name)
+    headers["Content-Type"] = media_type = document.mime_type or "application/octet-stream"
+    headers["Content-Disposition"] = attachment(shown.texts.file_name, media_type)
     try:
         span = requested_span(request.headers, size, etag)
     except RangeNotSatisfiable as beyond:

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote_to_bytes
 from anyascii import anyascii
 
 from domain.shared.visible_text import without_unseen
+from processors.documents.file_extensions import download_name
 
 MAX_FILE_NAME: Final = 255
 MAX_FALLBACK: Final = 120
@@ -62,8 +63,12 @@ def clean_file_name(name: str | None) -> str:
     return _shortened(plain, MAX_FILE_NAME)
 
 
-def attachment(file_name: str) -> str:
-    """A Content-Disposition (RFC 6266) that is safe for any name: a readable ASCII form, and the exact one percent-encoded."""
+def attachment(file_name: str, media_type: str) -> str:
+    """A Content-Disposition (RFC 6266) that is safe for any name: a readable ASCII form, and the exact one percent-encoded.
+
+    Both end as the media type says, whatever the name ends in.
+    """
+    file_name = download_name(file_name, media_type)
     return f"attachment; filename=\"{_ascii(file_name)}\"; filename*=UTF-8''{quote(file_name, safe='')}"
 
 

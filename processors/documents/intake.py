@@ -34,6 +34,7 @@ from domain.refusals import (
     ContentMismatch,
     DocumentGone,
     DossierUnknown,
+    ExtensionMismatch,
     FileTooLarge,
     IdempotencyInProgress,
     IdempotencyKeyInvalid,
@@ -45,6 +46,7 @@ from domain.refusals import (
 from domain.shared.crash_points import reach
 from domain.subjects import Subject
 from processors.documents.callers import Caller, Origins
+from processors.documents.file_extensions import fits
 from processors.documents.hashing_upload_stream import HashingUploadStream
 from processors.documents.media_types import media_type
 from processors.documents.personal_texts import PersonalTexts
@@ -188,7 +190,10 @@ class Intake:
         personal: PersonalData,
         texts: PersonalTexts,
         clock: Clock,
+        *,
+        match_extension: bool = False,
     ) -> None:
+        """``match_extension``: a name that ends as files of another type do is refused."""
         self._database = database
         self._content = content
         self._attempts = attempts
@@ -197,6 +202,7 @@ class Intake:
         self._texts = texts
         self._clock = clock
         self._origins = Origins(personal, clock)
+        self._match_extension = match_extension
 
     async def receive(self, caller: Caller, upload: Upload, build_answer: BuildAnswer) -> UploadResult:
         """Take the upload in and answer; ``build_answer`` makes the answer's body, which the Idempotency-Key keeps, personal texts apart.
@@ -319,6 +325,8 @@ class Intake:
         head = await stream.head(self._sniffer.wanted)
         sniffed = self._sniffer.sniff(head)
         mime_type = media_type(upload.declared_type, sniffed, rule.allowed_formats)
+        if self._match_extension and not fits(upload.file_name, mime_type):
+            raise ExtensionMismatch(f"The file's name does not end as one of {mime_type} may.")
         context = EncryptionContext(document.tenant, document.id)
         key, wrapped = await self._content.new_key(context)
         with key:

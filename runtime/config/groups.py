@@ -147,6 +147,7 @@ class ApiSettings(BaseModel):
     send_timeout: float = Field(default=60.0, gt=0)
     trusted_proxies: str = ""
     upload_lease: float = 60.0
+    upload_match_extension: bool = False
     link_key_file: Path | None = None
     link_longest_seconds: int = Field(default=86_400, ge=1, le=30 * 86_400)
 

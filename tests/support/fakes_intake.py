@@ -132,9 +132,9 @@ class IntakeBench:
         for rule in (a_rule(), a_rule("OLD", active=False), a_rule("SMALL", max_size_bytes=len(PDF))):
             self.database.rows.types[rule.code] = rule
 
-    def an_intake(self, sniffer: Sniffer) -> Intake:
+    def an_intake(self, sniffer: Sniffer, **options: Any) -> Intake:
         return Intake(
-            self.database, self.content, self.attempts, sniffer, self.personal, self.texts, self.clock
+            self.database, self.content, self.attempts, sniffer, self.personal, self.texts, self.clock, **options
         )  # fmt: skip
 
     def add_dossier(self, tenant: str, number: str) -> Dossier:

@@ -143,7 +143,7 @@ def test_content_disposition_is_one_safe_line(name: str) -> None:
         name.encode()
     except UnicodeEncodeError:
         return
-    header = attachment(name)
+    header = attachment(name, "application/pdf")
     assert header.isascii()
     assert header.isprintable()
     assert header.count('"') == 2
@@ -167,7 +167,19 @@ def test_content_disposition_is_one_safe_line(name: str) -> None:
     ],
 )
 def test_the_fallback_name_is_readable(name: str, fallback: str) -> None:
-    found = re.fullmatch(r"attachment; filename=\"(.*)\"; filename\*=UTF-8''(.*)", attachment(name))
+    found = re.fullmatch(
+        r"attachment; filename=\"(.*)\"; filename\*=UTF-8''(.*)", attachment(name, "application/x-unknown")
+    )
     assert found is not None
     assert found[1] == fallback
     assert httpx.URL(f"http://x/{found[2]}").path == f"/{name}"
+
+
+@pytest.mark.parametrize(
+    "name", ["facture.scr", "\u0645\u06cc\u200c\u062e\u0648.hta", "документ.html", "x" * 250 + ".exe", ""]
+)
+def test_both_names_end_as_the_type_says(name: str) -> None:
+    found = re.fullmatch(r"attachment; filename=\"(.*)\"; filename\*=UTF-8''(.*)", attachment(name, "application/pdf"))
+    assert found is not None
+    assert found[1].endswith(".pdf")
+    assert found[2].endswith(".pdf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from collections.abc import Iterator
 
@@ -20,6 +21,8 @@ from tests.support.hostile.cases import (
     Case,
     page,
     pdf,
+    png_chunk,
+    png_head,
     refused,
 )
 from tests.support.rendering import plain
@@ -41,6 +44,29 @@ def a_zip(size: int = 1 << 20, name: str = "../../../../etc/cron.d/x") -> bytes:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(name, bytes(size))
     return out.getvalue()
+
+
+def two_in_one(whole: dict[str, bytes]) -> dict[bytes, tuple[bytes, str]]:
+    """Files that are whole as what is declared and as what their names say."""
+    jar = a_zip(64, "META-INF/MANIFEST.MF")
+    page_of = b"<!--" + SCRIPT + b"-->"
+    comment = b"\xff\xfe" + struct.pack(">H", 2 + len(SCRIPT)) + SCRIPT
+    return {
+        b"facture.scr": (whole[PDF], PDF),
+        b"a.html": (whole[PDF] + page_of, PDF),
+        b"x.hta": (whole[PDF].replace(b"%PDF-1.7\n", b"%PDF-1.7\n%<script>x()</script>\n"), PDF),
+        b"x.jar": (whole[PDF] + jar, PDF),
+        b"gifar.jar": (whole[GIF] + jar, GIF),
+        b"photo.php": (whole[JPEG][:2] + comment + whole[JPEG][2:], JPEG),
+        b"photo.jpg.js": (whole[JPEG], JPEG),
+        b"picture.svg": (whole[PNG] + SVG, PNG),
+        b"picture.html": (png_head(1, 1) + png_chunk(b"tEXt", b"Comment\0" + SCRIPT) + whole[PNG][33:], PNG),
+        b"x.zip": (whole[WEBP] + a_zip(64), WEBP),
+        b"x.exe": (whole[TIFF] + b"MZ" + bytes(512), TIFF),
+        b"x.pdf.lnk": (whole[PDF], PDF),
+        b"x.hta. . ": (whole[PDF], PDF),
+        b"x.settingcontent-ms": (whole[PDF], PDF),
+    }
 
 
 def _end_of(text: bytes) -> str:
@@ -110,6 +136,16 @@ FROM_THE_FIELD = {
 }
 
 
+def _pdfs_in_company(paper: bytes) -> Iterator[Case]:
+    for name, front in BEFORE_A_PDF.items():
+        yield Case(f"pdf with {name} before it", lambda f=front: f + paper, PDF, MISMATCH)
+    for name, text in NAMES_A_PDF.items():
+        yield Case(f"{name} that names a pdf", lambda t=text: t, PDF, MISMATCH)
+        yield Case(f"{name} that names a pdf and says nothing", lambda t=text: t, OCTETS, _end_of(text))
+    for name, front in FROM_THE_FIELD.items():
+        yield Case(f"pdf behind {name}", lambda f=front: f + paper, PDF, THUMBNAIL)
+
+
 def cases() -> Iterator[Case]:
     paper = pdf(page())
     whole = {PDF: paper, PNG: plain("PNG"), JPEG: plain(), GIF: plain("GIF"), TIFF: plain("TIFF"), WEBP: plain("WEBP")}
@@ -154,13 +190,9 @@ def cases() -> Iterator[Case]:
     yield Case("gif that is a script", lambda: b"GIF89a=1/*" + SCRIPT + b"*/;", GIF)
     yield Case("pdf header alone before a program", lambda: b"%PDF-1.7\nMZ" + bytes(4096), PDF, MISMATCH)
     yield Case("pdf of zeros", lambda: b"%PDF-1.7\n" + bytes(4 << 20), PDF, MISMATCH)
-    for name, front in BEFORE_A_PDF.items():
-        yield Case(f"pdf with {name} before it", lambda f=front: f + paper, PDF, MISMATCH)
-    for name, text in NAMES_A_PDF.items():
-        yield Case(f"{name} that names a pdf", lambda t=text: t, PDF, MISMATCH)
-        yield Case(f"{name} that names a pdf and says nothing", lambda t=text: t, OCTETS, _end_of(text))
-    for name, front in FROM_THE_FIELD.items():
-        yield Case(f"pdf behind {name}", lambda f=front: f + paper, PDF, THUMBNAIL)
+    yield from _pdfs_in_company(paper)
+    for name, (content, mime_type) in two_in_one(whole).items():
+        yield Case(f"{name.decode()} that is also {mime_type}", lambda c=content: c, mime_type, THUMBNAIL, name)
     yield Case("pdf in a stored zip", lambda: a_stored_zip(paper), PDF, MISMATCH)
     yield Case("pdf with 100 KB of script behind it", lambda: paper + SCRIPT * 2000, PDF, MISMATCH)
     yield Case("nothing", lambda: b"", PDF, refused("file_empty"))
