@@ -21,6 +21,8 @@ class NoThumbnail(Enum):
 
     UNSUPPORTED_TYPE = "UNSUPPORTED_TYPE"
     UNDECODABLE = "UNDECODABLE"
+    #: It opens for who has its password, which nobody gave us.
+    PASSWORD = "PASSWORD"  # noqa: S105 - a reason
     LIMIT_SIZE = "LIMIT_SIZE"
     LIMIT_PIXELS = "LIMIT_PIXELS"
     LIMIT_MEMORY = "LIMIT_MEMORY"

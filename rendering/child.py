@@ -23,7 +23,7 @@ from PIL import Image
 from domain.renderings import THUMBNAIL_BOXES, NoThumbnail
 from rendering.confinement import Layer, Limits, confine, fence
 from rendering.images import FORMATS, TooManyPixels, encode, render_image
-from rendering.pdf import PdfUndecodable, render_pdf
+from rendering.pdf import PdfUndecodable, PdfUnderPassword, render_pdf
 from rendering.protocol import (
     ABORT,
     LENGTH,
@@ -73,6 +73,8 @@ def render(content: io.BytesIO, mime_type: str, max_pixels: int) -> tuple[dict[s
         return _none(NoThumbnail.LIMIT_PIXELS, refused.metadata)
     except Image.DecompressionBombError:
         return _none(NoThumbnail.LIMIT_PIXELS)
+    except PdfUnderPassword:
+        return _none(NoThumbnail.PASSWORD, {"encrypted": True})
     except PdfUndecodable as refused:
         return _none(NoThumbnail.UNDECODABLE, refused.metadata)
     except MemoryError:

@@ -5,7 +5,19 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-from tests.support.hostile.cases import MISMATCH, PDF, THUMBNAIL, UNDECODABLE, Case, deflated, page, pdf, stream
+from tests.support.encrypted_pdf import encrypted_pdf
+from tests.support.hostile.cases import (
+    MISMATCH,
+    PDF,
+    THUMBNAIL,
+    UNDECODABLE,
+    Case,
+    deflated,
+    page,
+    pdf,
+    stream,
+    without,
+)
 
 MEGA = bytes(1 << 20)
 FLATE = b"/Filter /FlateDecode"
@@ -170,6 +182,8 @@ def structure_cases() -> Iterator[Case]:
         PDF,
         UNDECODABLE,
     )
+    yield Case("pdf under a password", lambda: encrypted_pdf(b"secret"), PDF, without("PASSWORD"))
+    yield Case("pdf under its owner's password", lambda: encrypted_pdf(b""), PDF, THUMBNAIL)
     yield Case(
         "pdf encrypted by an unknown handler", lambda: pdf(page(), trailer=b"/Encrypt << /Filter /Other /V 9 >>"), PDF
     )
