@@ -214,6 +214,7 @@ class UntrustedFileSettings(BaseModel):
 
     render_children: int = Field(default=2, ge=1, le=32)
     render_timeout: float = 20.0
+    render_memory: int = Field(default=1 << 30, ge=256 << 20, le=16 << 30)
     render_confinement: Literal["preferred", "required"] = "preferred"
     antivirus: Literal["off", "clamd"] = "off"
     clamd_address: str = "127.0.0.1:3310"

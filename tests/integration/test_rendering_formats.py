@@ -300,7 +300,7 @@ async def test_a_decompression_bomb_is_not_decoded(pool: RenderPool):
 
 
 async def test_the_pixel_limit_is_exact():
-    async with a_pool(max_pixels=640 * 480) as pool:
+    async with a_pool(picture_bytes=640 * 480 * 4) as pool:
         assert (await pool.render(stream(plain(size=(640, 480))), "image/jpeg")).reason is None
         over = await pool.render(stream(plain(size=(641, 480))), "image/jpeg")
         assert over.reason is NoThumbnail.LIMIT_PIXELS
