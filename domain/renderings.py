@@ -12,7 +12,10 @@ THUMBNAIL_BOXES: tuple[int, ...] = (256, 1024)
 
 #: Media types that thumbnails are made of.
 RENDERED_TYPES: frozenset[str] = frozenset(
-    {"application/pdf", "image/jpeg", "image/png", "image/webp", "image/tiff", "image/gif"}
+    {
+        *("application/pdf", "image/jpeg", "image/png", "image/webp", "image/tiff", "image/gif"),
+        *("image/heic", "image/avif"),
+    }
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from ingest_api import pdf_structure
+from ingest_api.heif_structure import heif_type
 from ingest_api.libmagic import TABLE, magic
 
 HEAD_SIZE: Final = 8192
@@ -34,6 +35,9 @@ _PLAIN: Final = (
 )
 
 _PDF: Final = "application/pdf"
+_BY_STRUCTURE: Final = frozenset(
+    {"image/heic", "image/heif", "image/heic-sequence", "image/heif-sequence", "image/avif"}
+)
 
 
 class MagicSniffer:
@@ -56,10 +60,14 @@ class MagicSniffer:
         """A media type; application/octet-stream for what nobody knows or libmagic can't parse."""
         if pdf_structure.header_at(head) >= 0:
             return _PDF
+        if (still := heif_type(head)) is not None:
+            return still
         for start, media_type in _PLAIN:
             if head.startswith(start):
                 return media_type
         found = self._ask(head)
+        if found in _BY_STRUCTURE:  # it names the format, and has not got it
+            return "application/octet-stream"
         # A text that names the header: what it is beside that.
         return self._ask(head.replace(b"%PDF-", b"%pdf ")) if found == _PDF else found
 

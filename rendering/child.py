@@ -16,6 +16,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, NoReturn
 
 from PIL import Image
@@ -41,6 +42,11 @@ from rendering.protocol import (
 PDF: Final = "application/pdf"
 #: What texts in documents are written in.
 CODECS: Final = ("ascii", "latin-1", "cp1252", "mac-roman", "utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
+#: Small files of the types that we can't write: pi-heif only reads, and writing AVIF takes threads.
+_KEPT: Final = {
+    mime_type: Path(__file__).with_name(name).read_bytes()
+    for mime_type, name in (("image/heic", "warm_up.heic"), ("image/avif", "warm_up.avif"))
+}
 #: How a document's process ends if it has not answered: there was no job, or it could not do one.
 NO_MORE: Final = 10
 FAILED: Final = 11
@@ -155,9 +161,10 @@ def _warm_up(max_bytes: int) -> None:
     for name in CODECS:
         codecs.lookup(name)
     for mime_type, form in {**FORMATS, PDF: "PDF"}.items():
-        out = io.BytesIO()
-        Image.new("RGB", (300, 200)).save(out, form)
-        answer, _ = render(io.BytesIO(out.getvalue()), mime_type, max_bytes)
+        content = io.BytesIO(_KEPT.get(mime_type, b""))
+        if mime_type not in _KEPT:
+            Image.new("RGB", (300, 200)).save(content, form)
+        answer, _ = render(content, mime_type, max_bytes)
         if answer["reason"] is not None:
             raise RuntimeError(mime_type)
 

@@ -37,7 +37,12 @@ def _png(*chunks: bytes, size: tuple[int, int] = (8, 8), rows: bytes | None = No
 
 def png_cases() -> Iterator[Case]:
     for side in (10_001, 16_000, 30_000):
-        yield Case(f"png bomb 1 bit {side}", lambda side=side: _flat_png(side), PNG, THUMBNAIL if side < 12_000 else LIMIT_PIXELS)
+        yield Case(
+            f"png bomb 1 bit {side}",
+            lambda side=side: _flat_png(side),
+            PNG,
+            THUMBNAIL if side < 12_000 else LIMIT_PIXELS,
+        )
     yield Case("png bomb below the pixel limit", lambda: _flat_png(9_900), PNG, THUMBNAIL)
     for width, height in ((0x7FFF_FFFF, 0x7FFF_FFFF), (0x7FFF_FFFF, 1), (1, 0x7FFF_FFFF), (100_001, 1_000)):
         head = png_head(width, height)
