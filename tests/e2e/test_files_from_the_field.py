@@ -7,7 +7,6 @@ import io
 import pytest
 from PIL import Image
 
-from tests.support.encrypted_pdf import encrypted_pdf
 from tests.support.grey_pictures import a_16_bit_png
 from tests.support.pipeline import Pipeline, metadata, small_pdf, wait_for
 from tests.support.rendering import encoded
@@ -37,12 +36,6 @@ def test_a_file_has_its_thumbnail_and_its_name(
     served = pipeline.get(taken["id"], "/content")
     assert served.content == content
     assert f'filename="{download}"' in served.headers["content-disposition"]
-
-
-def test_a_pdf_under_a_password_says_so(pipeline: Pipeline) -> None:
-    taken = pipeline.upload(encrypted_pdf(b"secret"), metadata(pipeline.dossier(), "DIVERS"))
-    wait_for(lambda: "NO_THUMBNAIL" in pipeline.timeline(taken["id"]), "the reason", 30)
-    assert pipeline.get(taken["id"]).json()["thumbnail_note"] == "PASSWORD"
 
 
 def test_a_mail_goes_to_a_domain_in_letters(pipeline: Pipeline) -> None:
