@@ -99,9 +99,9 @@ class _Transfers:
             f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="metadata"\r\n'
             f"Content-Type: application/json\r\n\r\n{json.dumps(metadata)}\r\n"
             f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="large.pdf"\r\n'
-            "Content-Type: application/pdf\r\n\r\n%PDF-1.7\n"
+            "Content-Type: application/pdf\r\n\r\n%PDF-1.7\n1 0 obj\nnull\nendobj\n"
         )
-        tail = f"\r\n--{BOUNDARY}--\r\n"
+        tail = f"\ntrailer\n<<>>\n%%EOF\n\r\n--{BOUNDARY}--\r\n"
         head = (
             f"POST /api/v1/documents HTTP/1.1\r\nHost: api\r\nAuthorization: Bearer {self._token}\r\n"
             f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nIdempotency-Key: {uuid4()}\r\n"

@@ -98,8 +98,9 @@ class _Tally:
 
 
 def file_content(size: int) -> bytes:
-    """``size`` bytes that begin like a PDF and do not compress."""
-    return (b"%PDF-1.7\n" + os.urandom(size))[:size]
+    """``size`` bytes that begin and end like a PDF and do not compress."""
+    begin, end = b"%PDF-1.7\n1 0 obj\nnull\nendobj\n", b"\ntrailer\n<<>>\n%%EOF\n"
+    return begin + os.urandom(size - len(begin) - len(end)) + end
 
 
 def uploads(plan: dict[str, Any]) -> tuple[Callable[[], Request], int]:

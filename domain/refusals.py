@@ -211,6 +211,12 @@ class ContentMismatch(Refused):
     code = "content_mismatch"
 
 
+class ExtensionMismatch(Refused):
+    """The file's name ends as files of another type do."""
+
+    code = "extension_mismatch"
+
+
 class ChecksumMismatch(Refused):
     """The SHA-256 that the portal announced is not that of the bytes received."""
 

@@ -12,7 +12,10 @@ THUMBNAIL_BOXES: tuple[int, ...] = (256, 1024)
 
 #: Media types that thumbnails are made of.
 RENDERED_TYPES: frozenset[str] = frozenset(
-    {"application/pdf", "image/jpeg", "image/png", "image/webp", "image/tiff", "image/gif"}
+    {
+        *("application/pdf", "image/jpeg", "image/png", "image/webp", "image/tiff", "image/gif"),
+        *("image/heic", "image/avif"),
+    }
 )
 
 
@@ -21,6 +24,8 @@ class NoThumbnail(Enum):
 
     UNSUPPORTED_TYPE = "UNSUPPORTED_TYPE"
     UNDECODABLE = "UNDECODABLE"
+    #: It opens for who has its password, which nobody gave us.
+    PASSWORD = "PASSWORD"  # noqa: S105 - a reason
     LIMIT_SIZE = "LIMIT_SIZE"
     LIMIT_PIXELS = "LIMIT_PIXELS"
     LIMIT_MEMORY = "LIMIT_MEMORY"

@@ -10,8 +10,9 @@ from starlette.responses import Response
 
 from domain.personal_texts import ClearDocument
 from domain.refusals import RangeNotSatisfiable
+from ingest_api.file_names import attachment
 from ingest_api.ranges import is_current, requested_span
-from ingest_api.streaming import ContentResponse, attachment
+from ingest_api.streaming import ContentResponse
 
 #: The clear bytes of a span (start, end exclusive), or all of them.
 ReadSpan = Callable[[tuple[int, int] | None], Awaitable[AsyncIterator[bytes]]]
@@ -33,8 +34,8 @@ async def content_response(
     if is_current(request.headers, etag):
         await record_outcome(NOT_MODIFIED)
         return Response(status_code=304, headers=headers)
-    headers["Content-Type"] = document.mime_type or "application/octet-stream"
-    headers["Content-Disposition"] = attachment(shown.texts.file_name)
+    headers["Content-Type"] = media_type = document.mime_type or "application/octet-stream"
+    headers["Content-Disposition"] = attachment(shown.texts.file_name, media_type)
     try:
         span = requested_span(request.headers, size, etag)
     except RangeNotSatisfiable as beyond:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
+from ingest_api.mail_addresses import mailable
 from processors.documents.pagination import DEFAULT_LIMIT, MAX_LIMIT
 
 MAX_METADATA_ENTRIES: Final = 32
@@ -53,7 +54,7 @@ _PLAIN: Final[dict[str, JsonValue]] = {"pattern": rf"^[^\u0000-\u001f\u007f-\u00
 _LINES: Final[dict[str, JsonValue]] = {
     "pattern": rf"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f{_TURNING}]*$"
 }
-#: Kept without what is invisible, and without a path (``ingest_api.uploads.clean_file_name``).
+#: Kept without what is invisible, and without a path (``ingest_api.file_names.clean_file_name``).
 FileName = Annotated[
     str, Field(min_length=1, max_length=255, json_schema_extra=_BARE), AfterValidator(_without_controls)
 ]
@@ -63,9 +64,11 @@ Note = Annotated[str, Field(max_length=2000, json_schema_extra=_LINES), AfterVal
 #: Integers stay within what every JSON reader keeps exact (RFC 8259, section 6).
 Whole = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
 Value = Annotated[str, Field(max_length=1000), AfterValidator(_writable)] | bool | Whole | float | None
-Email = Annotated[
+Email = Annotated[str, Field(max_length=254, json_schema_extra={"format": "idn-email"}), AfterValidator(mailable)]
+#: An address to look for: documents from before may have one that is refused by now.
+GivenEmail = Annotated[
     str,
-    Field(max_length=254, pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$"),
+    Field(max_length=254, pattern=r"^[^\u0000-\u0020\u007f-\u00a0@]{1,64}@[^\u0000-\u0020\u007f-\u00a0@]{1,253}$"),
 ]
 
 
@@ -108,7 +111,7 @@ class SearchInput(Input):
     )
 
     file_name: FileName | None = Field(default=None, repr=False)
-    depositor_email: Email | None = Field(default=None, repr=False)
+    depositor_email: GivenEmail | None = Field(default=None, repr=False)
     cursor: Annotated[str, Field(max_length=128)] | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT), BeforeValidator(_whole)] = DEFAULT_LIMIT
 

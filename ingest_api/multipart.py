@@ -14,6 +14,7 @@ from python_multipart.multipart import parse_options_header
 
 from domain.refusals import BodyMalformed, BodyTruncated
 from ingest_api.body import Body
+from ingest_api.file_names import disposition_file_name
 
 MAX_METADATA_BYTES: Final = 64 * 1024
 MAX_PART_HEADERS: Final = 8
@@ -66,8 +67,8 @@ class UploadForm:
     async def file(self) -> FileHead:
         """The headers of part ``file``, which must follow."""
         headers, options = await self._part("file")
-        name = options.get(b"filename")
-        return FileHead(None if name is None else name.decode("utf-8", "replace"), headers.get("content-type"))
+        name = disposition_file_name(headers["content-disposition"], options.get(b"filename"))
+        return FileHead(name, headers.get("content-type"))
 
     async def content(self) -> AsyncIterator[bytes]:
         """The bytes of part ``file``; ends only once the whole body is known to be complete."""

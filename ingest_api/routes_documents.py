@@ -16,12 +16,13 @@ from ingest_api import models
 from ingest_api.body import read_json
 from ingest_api.content import NOT_MODIFIED, content_response
 from ingest_api.dependencies import AppState, Authorised, InjectedState
+from ingest_api.file_names import clean_file_name
 from ingest_api.openapi_annotations import RANGES, RAW_BODIES, RECEIPT, json_body, problems
 from ingest_api.presenters import API, document_body, document_view, event_view, type_view
 from ingest_api.ranges import is_current
 from ingest_api.responses import json_response, json_value_response
 from ingest_api.streaming import ContentResponse
-from ingest_api.uploads import clean_file_name, read_upload
+from ingest_api.uploads import read_upload
 from processors.documents.pagination import DEFAULT_LIMIT, MAX_LIMIT, Page
 from processors.documents.validation import Decided
 

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import suppress
-from typing import Final
-from urllib.parse import quote
 
 import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from domain.errors import DPJError
-
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._ -]")
 
 _log = structlog.get_logger()
 
@@ -66,10 +60,3 @@ class ContentResponse(Response):
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def attachment(file_name: str) -> str:
-    """A Content-Disposition (RFC 6266) that is safe for any name: an ASCII form, and the exact one percent-encoded."""
-    plain = unicodedata.normalize("NFKD", file_name).encode("ascii", "ignore").decode()
-    fallback = _UNSAFE.sub("_", plain).strip(" .") or "document"
-    return f"attachment; filename=\"{fallback}\"; filename*=UTF-8''{quote(file_name, safe='')}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import unicodedata
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +18,7 @@ from python_multipart.multipart import parse_options_header
 from domain.documents import Language
 from domain.refusals import BodyMalformed, MediaTypeUnsupported
 from ingest_api.body import Body, parse_json
+from ingest_api.file_names import clean_file_name
 from ingest_api.models import UploadMetadata
 from ingest_api.multipart import MAX_OVERHEAD_BYTES, FileHead, UploadForm
 from processors.documents.intake import Upload
@@ -26,8 +26,6 @@ from processors.documents.intake import Upload
 METADATA_HEADER: Final = "x-dpj-metadata"
 IDEMPOTENCY_HEADER: Final = "idempotency-key"
 MAX_METADATA_HEADER: Final = 16 * 1024
-MAX_FILE_NAME: Final = 255
-UNNAMED: Final = "document"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +91,6 @@ def _from_raw(body: Body, headers: Mapping[str, str], media_type: str) -> _Parts
     except (binascii.Error, ValueError):
         raise BodyMalformed("The header X-DPJ-Metadata is not base64url.") from None
     return _Parts(parse_json(content, UploadMetadata), FileHead(None, media_type), aiter(body), 0)
-
-
-def clean_file_name(name: str | None) -> str:
-    """The last component of a name, without control characters, at most MAX_FILE_NAME characters, its ending kept."""
-    last = (name or "").replace("\\", "/").rpartition("/")[2]
-    plain = "".join(character for character in last if unicodedata.category(character) not in {"Cc", "Cf", "Cs"})
-    plain = unicodedata.normalize("NFC", plain).strip()
-    if plain in {"", ".", ".."}:
-        return UNNAMED
-    if len(plain) <= MAX_FILE_NAME:
-        return plain
-    stem, dot, ending = plain.rpartition(".")
-    keep = f"{dot}{ending}" if dot and len(ending) <= 16 else ""
-    return (stem if keep else plain)[: MAX_FILE_NAME - len(keep)] + keep
 
 
 def _content_length(headers: Mapping[str, str]) -> int:

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select
 
 from domain.documents import Language
 from domain.mail import RenderedMail
+from domain.shared.visible_text import JOINERS, without_unseen
 
 _LINE_LIMIT: Final = 80
 _TEXT_LIMIT: Final = 2000
@@ -108,7 +109,10 @@ def _one_line(text: str) -> str:
 
 def _clean(text: str, *, keep_lines: bool, limit: int) -> str:
     """Without control and direction-changing characters, which can make a text look like another one, and bounded."""
-    lines = ["".join(c for c in line if unicodedata.category(c)[0] != "C") for line in text.splitlines()]
+    lines = [
+        "".join(c for c in without_unseen(line) if c in JOINERS or unicodedata.category(c)[0] != "C")
+        for line in text.splitlines()
+    ]
     cleaned = "\n".join(line.rstrip() for line in lines) if keep_lines else " ".join(" ".join(lines).split())
     cleaned = cleaned.strip()
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1].rstrip() + "…"

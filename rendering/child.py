@@ -1,4 +1,4 @@
-"""What runs inside a rendering child: ``python -I -m rendering.child MEMORY_BYTES MAX_PIXELS CPU_SECONDS``.
+"""What runs inside a rendering child: ``python -I -m rendering.child MEMORY_BYTES MAX_BYTES CPU_SECONDS``.
 
 Started with an empty environment and no open file but its three standard ones; see ``rendering.protocol`` for what it hears and
 says. It loads the decoders and forks a process for each document, which confines itself (``rendering.confinement``) before
@@ -16,6 +16,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, NoReturn
 
 from PIL import Image
@@ -23,7 +24,7 @@ from PIL import Image
 from domain.renderings import THUMBNAIL_BOXES, NoThumbnail
 from rendering.confinement import Layer, Limits, confine, fence
 from rendering.images import FORMATS, TooManyPixels, encode, render_image
-from rendering.pdf import PdfUndecodable, render_pdf
+from rendering.pdf import PdfUndecodable, PdfUnderPassword, render_pdf
 from rendering.protocol import (
     ABORT,
     LENGTH,
@@ -41,6 +42,11 @@ from rendering.protocol import (
 PDF: Final = "application/pdf"
 #: What texts in documents are written in.
 CODECS: Final = ("ascii", "latin-1", "cp1252", "mac-roman", "utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
+#: Small files of the types that we can't write: pi-heif only reads, and writing AVIF takes threads.
+_KEPT: Final = {
+    mime_type: Path(__file__).with_name(name).read_bytes()
+    for mime_type, name in (("image/heic", "warm_up.heic"), ("image/avif", "warm_up.avif"))
+}
 #: How a document's process ends if it has not answered: there was no job, or it could not do one.
 NO_MORE: Final = 10
 FAILED: Final = 11
@@ -59,13 +65,13 @@ class Aborted(Exception):
     """The worker gave up on this document while sending it."""
 
 
-def render(content: io.BytesIO, mime_type: str, max_pixels: int) -> tuple[dict[str, Any], list[bytes]]:
+def render(content: io.BytesIO, mime_type: str, max_bytes: int) -> tuple[dict[str, Any], list[bytes]]:
     """The answer's frame and the thumbnails' bytes. Any file gets an answer; only a dying process gives none."""
     try:
         if mime_type == PDF:
             pictures, facts = render_pdf(content)
         elif mime_type in FORMATS:
-            pictures, facts = render_image(content, mime_type, max_pixels)
+            pictures, facts = render_image(content, mime_type, max_bytes)
         else:
             return _none(NoThumbnail.UNSUPPORTED_TYPE)
         images = [encode(picture) for picture in pictures]
@@ -73,6 +79,8 @@ def render(content: io.BytesIO, mime_type: str, max_pixels: int) -> tuple[dict[s
         return _none(NoThumbnail.LIMIT_PIXELS, refused.metadata)
     except Image.DecompressionBombError:
         return _none(NoThumbnail.LIMIT_PIXELS)
+    except PdfUnderPassword:
+        return _none(NoThumbnail.PASSWORD, {"encrypted": True})
     except PdfUndecodable as refused:
         return _none(NoThumbnail.UNDECODABLE, refused.metadata)
     except MemoryError:
@@ -92,7 +100,7 @@ def _none(reason: NoThumbnail, metadata: Mapping[str, Any] | None = None) -> tup
     return {"reason": reason.value, "metadata": dict(metadata or {}), "thumbnails": []}, []
 
 
-def serve(source: BinaryIO, sink: BinaryIO, max_pixels: int) -> bool:
+def serve(source: BinaryIO, sink: BinaryIO, max_bytes: int) -> bool:
     """Answer one job, or take one that is aborted; False if ``source`` ends first. Raises ProtocolViolated if the worker does not
     keep to the protocol."""
     if not (prefix := source.read(LENGTH.size)):
@@ -105,7 +113,7 @@ def serve(source: BinaryIO, sink: BinaryIO, max_pixels: int) -> bool:
     if content is None:
         answer, images = _none(NoThumbnail.LIMIT_MEMORY)
     else:
-        answer, images = render(content, str(job["mime_type"]), max_pixels)
+        answer, images = render(content, str(job["mime_type"]), max_bytes)
     _write_parts(sink, [frame(answer), *images])
     return True
 
@@ -147,20 +155,21 @@ def _exactly(source: BinaryIO, length: int) -> bytes:
     return data
 
 
-def _warm_up(max_pixels: int) -> None:
+def _warm_up(max_bytes: int) -> None:
     """Render one small file of each type. Before we are confined it loads what is loaded at its first use; afterwards it proves
     that nothing is missing: else every document would look damaged. Raises RuntimeError."""
     for name in CODECS:
         codecs.lookup(name)
     for mime_type, form in {**FORMATS, PDF: "PDF"}.items():
-        out = io.BytesIO()
-        Image.new("RGB", (300, 200)).save(out, form)
-        answer, _ = render(io.BytesIO(out.getvalue()), mime_type, max_pixels)
+        content = io.BytesIO(_KEPT.get(mime_type, b""))
+        if mime_type not in _KEPT:
+            Image.new("RGB", (300, 200)).save(content, form)
+        answer, _ = render(content, mime_type, max_bytes)
         if answer["reason"] is not None:
             raise RuntimeError(mime_type)
 
 
-def _one_document(fenced: frozenset[Layer], limits: Limits, max_pixels: int, pipes: Pipes, *, first: bool) -> NoReturn:
+def _one_document(fenced: frozenset[Layer], limits: Limits, max_bytes: int, pipes: Pipes, *, first: bool) -> NoReturn:
     """In a process of its own: confine ourselves, answer one job, end. The first one proves that it can, and says so."""
     status = FAILED
     try:
@@ -169,14 +178,14 @@ def _one_document(fenced: frozenset[Layer], limits: Limits, max_pixels: int, pip
         source = os.fdopen(pipes.source, "rb", buffering=1 << 16, closefd=False)
         sink = os.fdopen(pipes.sink, "wb", buffering=1 << 16, closefd=False)
         if first:
-            _warm_up(max_pixels)
+            _warm_up(max_bytes)
             _write_parts(sink, [greeting(held)])
-        status = os.EX_OK if serve(source, sink, max_pixels) else NO_MORE
+        status = os.EX_OK if serve(source, sink, max_bytes) else NO_MORE
     finally:
         os._exit(status)
 
 
-def fork_per_document(limits: Limits, max_pixels: int, pipes: Pipes) -> NoReturn:
+def fork_per_document(limits: Limits, max_bytes: int, pipes: Pipes) -> NoReturn:
     """Fork a process for each document, the next one once the last one has ended, and die as it did if it did not end well.
 
     No document ever meets what another has left behind, in memory or worse: we ourselves never read a byte of one, and the worker
@@ -191,7 +200,7 @@ def fork_per_document(limits: Limits, max_pixels: int, pipes: Pipes) -> NoReturn
             os.write(descriptor, mark)
         pid = os.fork()
         if pid == 0:
-            _one_document(fenced, limits, max_pixels, pipes, first=first)
+            _one_document(fenced, limits, max_bytes, pipes, first=first)
         first = False
         _, status = os.waitpid(pid, 0)
         if os.WIFSIGNALED(status):
@@ -202,7 +211,7 @@ def fork_per_document(limits: Limits, max_pixels: int, pipes: Pipes) -> NoReturn
 
 def main() -> NoReturn:
     """Take over the standard streams, load the decoders, fork for each document."""
-    memory_bytes, max_pixels, cpu_seconds = (int(text) for text in sys.argv[1:4])
+    memory_bytes, max_bytes, cpu_seconds = (int(text) for text in sys.argv[1:4])
     pipes = Pipes(os.getpid(), os.dup(0), os.dup(1), os.dup(2))
     silence = os.open(os.devnull, os.O_RDWR)
     # Libraries print to the standard streams, and what they print may quote the document: it goes nowhere.
@@ -214,10 +223,10 @@ def main() -> NoReturn:
     Image.MAX_IMAGE_PIXELS = None
     # All plugins now, while files may still be opened freely; which of them see a document is decided per document.
     Image.init()
-    _warm_up(max_pixels)
+    _warm_up(max_bytes)
     gc.collect()
     gc.freeze()
-    fork_per_document(Limits(memory_bytes, cpu_seconds), max_pixels, pipes)
+    fork_per_document(Limits(memory_bytes, cpu_seconds), max_bytes, pipes)
 
 
 if __name__ == "__main__":

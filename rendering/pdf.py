@@ -25,6 +25,10 @@ _DATE: Final = re.compile(r"D:\d{4,14}(?:Z|[+-]\d{2}'?\d{2}'?)?")
 _MAX_POINTS: Final = 1e7
 
 
+class PdfUnderPassword(Exception):
+    """The PDF opens with its user's password only."""
+
+
 class PdfUndecodable(Exception):
     """PDFium can't open the file or its first page. ``cause_code`` is a word of ours, ``metadata`` what is known."""
 
@@ -34,15 +38,20 @@ class PdfUndecodable(Exception):
 
 
 def render_pdf(content: io.BytesIO) -> tuple[list[Image.Image], dict[str, Any]]:
-    """Thumbnails of page 1 for ``THUMBNAIL_BOXES`` and the file's facts. Raises PdfUndecodable or MemoryError."""
+    """Thumbnails of page 1 for ``THUMBNAIL_BOXES`` and the file's facts. Raises PdfUndecodable, PdfUnderPassword or MemoryError.
+
+    One that opens without a password, and has one for its owner only, is rendered as any.
+    """
     view = content.getbuffer()
     # A view of the buffer, not a copy: the document may be large, and PDFium reads it in place.
     window = (c_ubyte * len(view)).from_buffer(view)
     try:
         document = pypdfium2.PdfDocument(window)
     except pypdfium2.PdfiumError as error:
-        if error.err_code in {pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY}:
-            raise PdfUndecodable("PASSWORD", {"encrypted": True}) from error
+        if error.err_code == pdfium.FPDF_ERR_PASSWORD:
+            raise PdfUnderPassword from error
+        if error.err_code == pdfium.FPDF_ERR_SECURITY:
+            raise PdfUndecodable("SECURITY", {"encrypted": True}) from error
         raise PdfUndecodable("DAMAGED") from error
     try:
         facts = _facts(document)

@@ -44,6 +44,8 @@ REAP_SECONDS: Final = 5.0
 #: A child may take this many times its processor time by the clock: a busy machine says nothing about the document.
 CLOCK_FACTOR: Final = 6
 _READ_BUFFER: Final = 1 << 16
+#: Of a process's memory: what a picture may take. The rest is for the file itself, up to 128 MB, and for the decoders.
+PICTURE_SHARE: Final = 5 / 8
 
 _CRASHES: Final = (signal.SIGSEGV, signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGFPE, signal.SIGBUS)
 #: What the signal that ended a child says of its document.
@@ -197,7 +199,8 @@ class RenderPool:
 
     ``timeout`` is the processor time of one document, in seconds; by the clock it may take ``CLOCK_FACTOR`` times as long, from
     the moment a child has the whole of it. ``memory_bytes`` is the address space a child may have, the document included;
-    images of more than ``max_pixels`` are not decoded; after ``jobs_per_child`` documents a child is replaced. Children start
+    a picture that would take more than ``picture_bytes`` while it is decoded and made small is not (None: a share of
+    ``memory_bytes``); after ``jobs_per_child`` documents a child is replaced. Children start
     when first needed. With ``confined``, a child that has no system call filter over it gets no document.
     """
 
@@ -210,7 +213,7 @@ class RenderPool:
         children: int = 2,
         timeout: float = 20.0,
         memory_bytes: int = 1 << 30,
-        max_pixels: int = 100_000_000,
+        picture_bytes: int | None = None,
         jobs_per_child: int = 200,
         confined: bool = False,
         on_lost: Callable[[NoThumbnail], None] = lambda _reason: None,
@@ -218,7 +221,7 @@ class RenderPool:
         self._cpu_seconds = math.ceil(timeout)
         self._patience = CLOCK_FACTOR * timeout
         self._memory_bytes = memory_bytes
-        self._max_pixels = max_pixels
+        self._picture_bytes = int(memory_bytes * PICTURE_SHARE) if picture_bytes is None else picture_bytes
         self._jobs_per_child = jobs_per_child
         self._confined = confined
         self._on_lost = on_lost
@@ -337,7 +340,7 @@ class RenderPool:
 
     async def _start(self) -> _Child:
         # An empty environment: what the worker was given (passwords among it) is no business of a decoder.
-        limits = (self._memory_bytes, self._max_pixels, self._cpu_seconds)
+        limits = (self._memory_bytes, self._picture_bytes, self._cpu_seconds)
         command = (sys.executable, *self.program, *map(str, limits))
         async with self._starting:
             if self._closed:

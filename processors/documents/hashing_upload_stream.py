@@ -14,20 +14,25 @@ from processors.documents.upload_attempts import UploadLease
 #: many more at most wait for it.
 THREADED_FROM_BYTES: Final = 4 << 20
 HASH_BATCH_BYTES: Final = 1 << 20
+#: What files are filled up with behind their end: it is no part of the tail.
+_PADDING: Final = b"\0 \t\r\n"
 
 
 class HashingUploadStream:
     """Counts and hashes a stream in one pass; stops where the limit or the lease ends.
 
-    ``sha256`` holds once ``chunks`` has ended. Pieces must not change after they were given.
+    ``sha256`` and ``tail`` hold once ``chunks`` has ended. Pieces must not change after they were given. ``limit`` and
+    ``tail_wanted`` in bytes: no more than twice as many are kept for the tail.
     """
 
-    def __init__(self, content: AsyncIterable[bytes], limit: int, lease: UploadLease) -> None:
+    def __init__(self, content: AsyncIterable[bytes], limit: int, lease: UploadLease, *, tail_wanted: int = 0) -> None:
         self._source = aiter(content)
         self._limit = limit
         self._lease = lease
         self._digest = hashlib.sha256()
         self._head = bytearray()
+        self._tail = bytearray()
+        self._tail_wanted = tail_wanted
         self._unhashed: list[bytes] = []
         self._unhashed_size = 0
         self._hashing: asyncio.Future[None] | None = None
@@ -36,6 +41,11 @@ class HashingUploadStream:
     @property
     def sha256(self) -> str:
         return self._digest.hexdigest()
+
+    @property
+    def tail(self) -> bytes:
+        """The last bytes, padding left out."""
+        return bytes(self._tail[-self._tail_wanted :]) if self._tail_wanted else b""
 
     async def head(self, wanted: int) -> bytes:
         """The first ``wanted`` bytes, fewer if there are no more. Raises FileEmpty or FileTooLarge."""
@@ -64,12 +74,19 @@ class HashingUploadStream:
             else:
                 await self._hash_in_thread(piece)
             if piece:
+                self._keep_tail(piece)
                 return piece
         if self._hashing is not None:
             await self._hashing
         self._update(self._unhashed)
         self._unhashed = []
         return b""
+
+    def _keep_tail(self, piece: bytes) -> None:
+        if self._tail_wanted:
+            self._tail += piece.rstrip(_PADDING)[-self._tail_wanted :]
+            if len(self._tail) > 2 * self._tail_wanted:
+                del self._tail[: -self._tail_wanted]
 
     async def _hash_in_thread(self, piece: bytes) -> None:
         self._unhashed.append(piece)

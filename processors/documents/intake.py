@@ -2,7 +2,7 @@
 
 1. the intent: row PENDING with this attempt's random object key and a lease, the Idempotency-Key claimed with it;
 2. one pass over the stream: sniff, count, SHA-256, encrypt, put; no clear byte touches a disk;
-3. what the store says it holds is compared with what was sent;
+3. the end of the content is looked at, and what the store says it holds compared with what was sent;
 4. one transaction, only while the lease is held: STORED, wrapped key, DocumentUploaded, audit line and the key that it is sealed
    under, Idempotency-Key completed;
 5. the answer.
@@ -31,8 +31,10 @@ from domain.personal_texts import ClearDocument, ClearTexts, UploadedTexts
 from domain.records import IdempotencyRecord, UploadReferences
 from domain.refusals import (
     ChecksumMismatch,
+    ContentMismatch,
     DocumentGone,
     DossierUnknown,
+    ExtensionMismatch,
     FileTooLarge,
     IdempotencyInProgress,
     IdempotencyKeyInvalid,
@@ -44,6 +46,7 @@ from domain.refusals import (
 from domain.shared.crash_points import reach
 from domain.subjects import Subject
 from processors.documents.callers import Caller, Origins
+from processors.documents.file_extensions import fits
 from processors.documents.hashing_upload_stream import HashingUploadStream
 from processors.documents.media_types import media_type
 from processors.documents.personal_texts import PersonalTexts
@@ -62,14 +65,23 @@ _log = structlog.get_logger()
 
 
 class Sniffer(Protocol):
-    """Tells a file's media type from its first bytes."""
+    """Tells a file's media type from its first bytes, and from its last ones whether it is a whole file of that type."""
 
     @property
     def wanted(self) -> int:
-        """How many bytes it looks at."""
+        """How many of the first bytes it looks at."""
+        ...
+
+    @property
+    def tail_wanted(self) -> int:
+        """How many of the last bytes it looks at."""
         ...
 
     def sniff(self, head: bytes) -> str: ...
+
+    def is_whole(self, media_type: str, head: bytes, tail: bytes) -> bool:
+        """``media_type`` is what ``sniff`` said of ``head``."""
+        ...
 
 
 class ContentWriter(Protocol):
@@ -178,7 +190,10 @@ class Intake:
         personal: PersonalData,
         texts: PersonalTexts,
         clock: Clock,
+        *,
+        match_extension: bool = False,
     ) -> None:
+        """``match_extension``: a name that ends as files of another type do is refused."""
         self._database = database
         self._content = content
         self._attempts = attempts
@@ -187,6 +202,7 @@ class Intake:
         self._texts = texts
         self._clock = clock
         self._origins = Origins(personal, clock)
+        self._match_extension = match_extension
 
     async def receive(self, caller: Caller, upload: Upload, build_answer: BuildAnswer) -> UploadResult:
         """Take the upload in and answer; ``build_answer`` makes the answer's body, which the Idempotency-Key keeps, personal texts apart.
@@ -305,9 +321,12 @@ class Intake:
         build_answer: BuildAnswer,
     ) -> UploadResult:
         document, rule = begun.attempt.document, begun.rule
-        stream = HashingUploadStream(upload.content, rule.max_size_bytes, lease)
-        sniffed = self._sniffer.sniff(await stream.head(self._sniffer.wanted))
+        stream = HashingUploadStream(upload.content, rule.max_size_bytes, lease, tail_wanted=self._sniffer.tail_wanted)
+        head = await stream.head(self._sniffer.wanted)
+        sniffed = self._sniffer.sniff(head)
         mime_type = media_type(upload.declared_type, sniffed, rule.allowed_formats)
+        if self._match_extension and not fits(upload.file_name, mime_type):
+            raise ExtensionMismatch(f"The file's name does not end as one of {mime_type} may.")
         context = EncryptionContext(document.tenant, document.id)
         key, wrapped = await self._content.new_key(context)
         with key:
@@ -315,6 +334,10 @@ class Intake:
         reach("intake.stored")
         if upload.sha256 is not None and upload.sha256 != stream.sha256:
             raise ChecksumMismatch("The bytes received do not have the announced SHA-256.")
+        if not self._sniffer.is_whole(sniffed, head, stream.tail):
+            raise ContentMismatch(
+                f"The content begins as {mime_type} and does not end so: it is something else, or cut off."
+            )
         await self._content.verify_stored(stored, stream.size)  # 3
         reach("intake.checked")
         facts = {

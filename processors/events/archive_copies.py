@@ -46,6 +46,7 @@ _EXTENSIONS: Final = {
     "image/gif": "gif",
     "image/webp": "webp",
     "image/heic": "heic",
+    "image/avif": "avif",
     "text/plain": "txt",
     "text/csv": "csv",
     "application/xml": "xml",

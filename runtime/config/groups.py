@@ -147,6 +147,7 @@ class ApiSettings(BaseModel):
     send_timeout: float = Field(default=60.0, gt=0)
     trusted_proxies: str = ""
     upload_lease: float = 60.0
+    upload_match_extension: bool = False
     link_key_file: Path | None = None
     link_longest_seconds: int = Field(default=86_400, ge=1, le=30 * 86_400)
 
@@ -216,6 +217,7 @@ class UntrustedFileSettings(BaseModel):
 
     render_children: int = Field(default=2, ge=1, le=32)
     render_timeout: float = 20.0
+    render_memory: int = Field(default=1 << 30, ge=256 << 20, le=16 << 30)
     render_confinement: Literal["preferred", "required"] = "preferred"
     antivirus: Literal["off", "clamd"] = "off"
     clamd_address: str = "127.0.0.1:3310"

@@ -35,7 +35,16 @@ def api_dependencies(site: Site) -> ApiDependencies:
     # Schemas of the repository are there or the process is not.
     registry = {"schema_registry": site.codec.check} if settings.schema_registry == "server" else {}
     return ApiDependencies(
-        intake=Intake(site.database, site.content, attempts, MagicSniffer(), site.personal, site.texts, site.clock),
+        intake=Intake(
+            site.database,
+            site.content,
+            attempts,
+            MagicSniffer(),
+            site.personal,
+            site.texts,
+            site.clock,
+            match_extension=settings.upload_match_extension,
+        ),
         reading=DocumentReader(
             site.database,
             PostgresQueries(site.postgres),

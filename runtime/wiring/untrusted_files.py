@@ -81,6 +81,7 @@ def create_render_pool(settings: Settings, registry: CollectorRegistry) -> Rende
     pool = RenderPool(
         children=settings.render_children,
         timeout=settings.render_timeout,
+        memory_bytes=settings.render_memory,
         confined=settings.render_confinement == REQUIRED,
         on_lost=metrics.count_lost,
     )

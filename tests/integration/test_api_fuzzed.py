@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.support.api_processes import PDF, ApiProcesses
+from tests.support.api_processes import ApiProcesses, a_pdf
 from tests.support.fuzzing import fuzz
 
 SECONDS = 60
@@ -27,7 +27,7 @@ async def test_whatever_is_sent_the_answer_is_as_described(
     quick = {"rate_failures": "0", "rate_tokens": "0", "link_longest_seconds": MONTH, "body_timeout": "5"}
     async with ApiProcesses(stack, database_dsn, **embedded, **quick).up() as processes:
         dossier = await processes.dossier()
-        posted = [await processes.post(PDF + uuid4().bytes, dossier) for _ in range(3)]
+        posted = [await processes.post(a_pdf(uuid4().bytes), dossier) for _ in range(3)]
         documents = [str(answer.json()["id"]) for answer in posted]
         url = str(processes.clients[0].base_url).removesuffix("/api/v1/")
         token = processes.token("portal", "validator", "operator", "auditor")

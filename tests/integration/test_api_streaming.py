@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
 MARKER = b"clear-bytes-of-a-document."
 BLOCK = (MARKER * (MIB // len(MARKER) + 1))[:MIB]
-HEAD = b"%PDF-1.7\n"
+HEAD = b"%PDF-1.7\n1 0 obj\nnull\nendobj\n"
+END = b"\ntrailer\n<<>>\n%%EOF\n"
 ALLOWED_GROWTH = 64 * MIB
 
 
@@ -122,8 +123,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def a_form(server: Server, size: int, digest: Any = None) -> Iterator[bytes]:
     """A multipart body whose file has ``size`` bytes, made as it is sent."""
     yield form_head(server.metadata())
-    left = size
-    for block in (HEAD, *[BLOCK] * (size // MIB + 1)):
+    left = size - len(END)
+    for block in (HEAD, *[BLOCK] * (size // MIB + 1), END):
+        left += len(END) if block is END else 0
         piece = block[:left]
         left -= len(piece)
         if digest is not None:

@@ -19,6 +19,9 @@ SLACK = 60.0
 #: Processor time, in seconds, of what is to be stopped for it: the sooner that is, the stricter.
 SHORT_TIMEOUT = 5.0
 
+#: Of the types that are taken here: nothing is saved under another one.
+ENDINGS = (".pdf", ".jpg", ".jpeg", ".png", ".gif", ".tif", ".tiff", ".webp", ".heic", ".avif")
+
 
 def wrong_in(case: Case, result: CaseResult, ends: dict[str, str]) -> str | None:
     """What is wrong with how a case ended, if anything is."""
@@ -31,15 +34,17 @@ def wrong_in(case: Case, result: CaseResult, ends: dict[str, str]) -> str | None
         return f"{case.name}: keeps a name that is not plain"
     if result.texts is not None and not all(map(is_harmless, labels_of(result.texts))):
         return f"{case.name}: keeps tags or metadata that are not harmless"
+    if result.download and not result.download.lower().endswith(ENDINGS):
+        return f"{case.name}: is saved under {result.download}"
     if not all(is_plain(text) for text in texts_of(result.facts)):
         return f"{case.name}: keeps facts that are not plain"
     return None
 
 
 def is_plain(text: str) -> bool:
-    """No path, nothing invisible, nothing that turns the reading direction, and not too long."""
-    unseen = {"Cc", "Cf", "Cs"}
-    return len(text) <= 255 and "/" not in text[:1] and not any(unicodedata.category(c) in unseen for c in text)
+    """No path, nothing invisible but joiners, nothing that turns the reading direction, and not too long."""
+    unseen, seen = {"Cc", "Cf", "Cs"}, set(text) - {"\u200c", "\u200d"}
+    return len(text) <= 255 and "/" not in text[:1] and not any(unicodedata.category(c) in unseen for c in seen)
 
 
 def is_harmless(text: str) -> bool:

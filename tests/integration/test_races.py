@@ -15,7 +15,7 @@ import pytest
 
 from domain.errors import DPJError
 from processors.reconcile.run import RepairMode
-from tests.support.api_processes import PDF, ApiProcesses
+from tests.support.api_processes import PDF, ApiProcesses, a_pdf
 
 MIB = 1 << 20
 LEASE = 3.0
@@ -40,7 +40,7 @@ def _codes(answers: list[httpx.Response]) -> Counter[tuple[int, str]]:
 
 async def test_of_racing_uploads_with_one_key_one_document_comes(two: ApiProcesses) -> None:
     for _ in range(4):
-        dossier, key, content = await two.dossier(), uuid4().hex, PDF + os.urandom(200_000)
+        dossier, key, content = await two.dossier(), uuid4().hex, a_pdf(os.urandom(200_000))
         answers = await asyncio.gather(*(two.post(content, dossier, at=at, key=key) for at in range(8)))
         codes = _codes(answers)
         assert set(codes) <= {(201, ""), (409, "idempotency_in_progress")}
@@ -123,7 +123,7 @@ async def test_racing_versions_of_one_document_have_numbers_of_their_own(two: Ap
     assert refused.status_code == 415
     key = uuid4().hex
     answers = await asyncio.gather(
-        *(two.post(PDF + bytes([at]), dossier, at=at, parent_id=parent) for at in range(8)),
+        *(two.post(a_pdf(bytes([at])), dossier, at=at, parent_id=parent) for at in range(8)),
         *(two.post(PDF, dossier, at=at, parent_id=parent, key=key) for at in range(4)),
     )
     assert set(_codes(answers)) <= {(201, ""), (409, "idempotency_in_progress")}
@@ -134,7 +134,7 @@ async def test_racing_versions_of_one_document_have_numbers_of_their_own(two: Ap
 
 
 async def test_a_slow_upload_outlives_every_reconciliation(hasty: ApiProcesses) -> None:
-    content = PDF + os.urandom(12 * MIB)
+    content = a_pdf(os.urandom(12 * MIB))
 
     async def slowly() -> AsyncIterator[bytes]:
         for start in range(0, len(content), MIB):
@@ -162,7 +162,7 @@ async def test_an_upload_that_stalled_past_its_lease_is_told_so_and_leaves_nothi
 ) -> None:
     """The whole process stands still, as on a machine that swaps or is suspended, while its upload is abandoned."""
     dossier, key, go_on = await hasty.dossier(), uuid4().hex, asyncio.Event()
-    content = PDF + os.urandom(sent)
+    content = a_pdf(os.urandom(sent))
 
     async def in_two() -> AsyncIterator[bytes]:
         yield content
@@ -203,7 +203,7 @@ async def _is_empty(apis: ApiProcesses) -> bool:
 
 async def test_a_killed_upload_leaves_nothing_once_its_lease_ran_out(hasty: ApiProcesses) -> None:
     async def endless() -> AsyncIterator[bytes]:
-        yield PDF + os.urandom(9 * MIB)
+        yield a_pdf(os.urandom(9 * MIB))
         await asyncio.sleep(60)
 
     uploading = asyncio.create_task(hasty.post(endless(), await hasty.dossier(), key="k"))

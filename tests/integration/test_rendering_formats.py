@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageCms
 from domain.renderings import NoThumbnail
 from operations.demo.sample_documents import PdfWriter, large_pdf
 from rendering.pool import RenderPool
+from tests.support.encrypted_pdf import encrypted_pdf
 from tests.support.rendering import a_pdf, a_pool, bomb, close_to, encoded, opened, plain, stream
 
 SAMPLES = Path(__file__).resolve().parent.parent.parent / "samples"
@@ -274,6 +275,18 @@ async def test_damaged_files_are_undecodable(pool: RenderPool, content: bytes, m
     assert rendered.thumbnails == ()
 
 
+async def test_a_pdf_under_a_password_says_so(pool: RenderPool):
+    rendered = await pool.render(stream(encrypted_pdf(b"secret")), "application/pdf")
+    assert (rendered.reason, rendered.thumbnails) == (NoThumbnail.PASSWORD, ())
+    assert rendered.metadata == {"encrypted": True}
+
+
+async def test_a_pdf_with_a_password_for_its_owner_only_is_rendered(pool: RenderPool):
+    rendered = await pool.render(stream(encrypted_pdf(b"")), "application/pdf")
+    assert rendered.metadata["encrypted"] is True
+    assert close_to(opened(rendered).convert("RGB").getpixel((100, 100)), (255, 0, 0))
+
+
 async def test_other_types_have_no_thumbnail(pool: RenderPool):
     assert (await pool.render(stream(b"hello"), "text/plain")).reason is NoThumbnail.UNSUPPORTED_TYPE
 
@@ -287,7 +300,7 @@ async def test_a_decompression_bomb_is_not_decoded(pool: RenderPool):
 
 
 async def test_the_pixel_limit_is_exact():
-    async with a_pool(max_pixels=640 * 480) as pool:
+    async with a_pool(picture_bytes=640 * 480 * 4) as pool:
         assert (await pool.render(stream(plain(size=(640, 480))), "image/jpeg")).reason is None
         over = await pool.render(stream(plain(size=(641, 480))), "image/jpeg")
         assert over.reason is NoThumbnail.LIMIT_PIXELS

@@ -130,13 +130,20 @@ async def test_the_message_id_is_the_same_each_time(port: int, handler: Handler)
 
 
 @pytest.mark.parametrize(
-    "address", ["a" * 60 + "@" + ".".join(["b" * 40] * 4) + ".example", "o'neil+x=y@example.org", "x@straße.example"]
+    "address",
+    [
+        *("a" * 60 + "@" + ".".join(["b" * 40] * 4) + ".example", "o'neil+x=y@example.org", "x@straße.example"),
+        *("jean@münchen.example", "x@例子.example", "x@xn--mnchen-3ya.example"),
+    ],
 )
 async def test_long_and_odd_addresses_arrive(port: int, handler: Handler, address: str) -> None:
     await _sender(port).send(_mail(address))
     (reached,) = handler.taken[0].rcpt_tos
     assert [str(shown.addr_spec) for shown in handler.message()["To"].addresses] == [reached]
-    assert reached == address.replace("straße", "xn--strae-oqa")
+    in_ascii = {"straße": "xn--strae-oqa", "münchen": "xn--mnchen-3ya", "例子": "xn--fsqu00a"}
+    for label, ascii_label in in_ascii.items():
+        address = address.replace(label, ascii_label)
+    assert reached == address
 
 
 @pytest.mark.parametrize(

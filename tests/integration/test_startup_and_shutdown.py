@@ -298,7 +298,7 @@ class Uploads:
 
 
 TENANT = "banque-start"
-CONTENT = small_pdf("startup") + b"%" * 300_000
+CONTENT = small_pdf("startup" + "%" * 300_000)
 
 
 class Unfinished:

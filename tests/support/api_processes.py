@@ -29,7 +29,14 @@ from runtime.wiring.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
 TENANT = "races"
-PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
+
+
+def a_pdf(payload: bytes = b"") -> bytes:
+    """What begins and ends as a PDF does; ``payload`` is somewhere in it."""
+    return b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\nnull\nendobj\n" + payload + b"\ntrailer\n<<>>\n%%EOF\n"
+
+
+PDF = a_pdf()
 
 
 def settings_with(stack: Mapping[str, str], **changes: str) -> Settings:

@@ -42,7 +42,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LONGEST_TOKEN = 86_400.0
 LONGEST_SESSION = 30 * 86_400.0
 LONGEST_LINK = 3_600
-PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + b"content of a paper\n" * 20
+PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n" + b"content of a paper\n" * 20 + b"endobj\ntrailer\n<<>>\n%%EOF\n"
 
 
 def opened(bench: IntakeBench, line: AuditRecorded) -> tuple[str, str]:
@@ -70,12 +70,17 @@ class PrefixSniffer:
     """Knows PDF and PNG; the rest is octets."""
 
     wanted = 16
+    tail_wanted = 16
 
     def sniff(self, head: bytes) -> str:
         assert len(head) <= self.wanted
         if head.startswith(b"%PDF"):
             return "application/pdf"
         return "image/png" if head.startswith(b"\x89PNG") else "application/octet-stream"
+
+    def is_whole(self, media_type: str, head: bytes, tail: bytes) -> bool:
+        assert len(tail) <= self.tail_wanted
+        return not tail.endswith(b"(cut off")
 
 
 def a_rule(code: str = "CNI", **changes: Any) -> DocumentType:
@@ -127,9 +132,9 @@ class IntakeBench:
         for rule in (a_rule(), a_rule("OLD", active=False), a_rule("SMALL", max_size_bytes=len(PDF))):
             self.database.rows.types[rule.code] = rule
 
-    def an_intake(self, sniffer: Sniffer) -> Intake:
+    def an_intake(self, sniffer: Sniffer, **options: Any) -> Intake:
         return Intake(
-            self.database, self.content, self.attempts, sniffer, self.personal, self.texts, self.clock
+            self.database, self.content, self.attempts, sniffer, self.personal, self.texts, self.clock, **options
         )  # fmt: skip
 
     def add_dossier(self, tenant: str, number: str) -> Dossier:

@@ -18,8 +18,7 @@ from ingest_api.models import UploadMetadata
 from ingest_api.multipart import MAX_METADATA_BYTES, UploadForm
 from ingest_api.problems import InvalidFields
 from ingest_api.ranges import is_current, requested_span
-from ingest_api.streaming import attachment
-from ingest_api.uploads import clean_file_name, read_upload
+from ingest_api.uploads import read_upload
 from tests.support.builders import ManualSeconds
 
 BOUNDARY = b"--X-boundary"
@@ -276,46 +275,6 @@ def test_if_range_and_if_none_match() -> None:
     assert is_current({"if-none-match": "*"}, '"e"')
     assert not is_current({"if-none-match": '"x"'}, '"e"')
     assert not is_current({}, '"e"')
-
-
-@pytest.mark.parametrize(
-    ("name", "clean"),
-    [
-        ("a.pdf", "a.pdf"),
-        ("../../etc/passwd", "passwd"),
-        ("C:\\Users\\x\\scan.pdf", "scan.pdf"),
-        ("a\r\nb\0.pdf", "ab.pdf"),
-        ("..", "document"),
-        ("dir/", "document"),
-        (None, "document"),
-        ("e\u0301.pdf", "é.pdf"),
-        ("safe\u202efdp.exe", "safefdp.exe"),
-        ("n" * 300 + ".pdf", "n" * 251 + ".pdf"),
-        ("n" * 300, "n" * 255),
-        ("." + "n" * 300, "." + "n" * 254),
-    ],
-)
-def test_file_names_are_cleaned(name: str | None, clean: str) -> None:
-    assert clean_file_name(name) == clean
-
-
-@given(st.text(max_size=60))
-def test_content_disposition_is_one_safe_line(name: str) -> None:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return
-    header = attachment(name)
-    assert header.isascii()
-    assert header.isprintable()
-    assert header.count('"') == 2
-    assert "/" not in header
-
-
-def test_content_disposition_keeps_the_name() -> None:
-    assert attachment('pièce "1".pdf') == (
-        "attachment; filename=\"piece _1_.pdf\"; filename*=UTF-8''pi%C3%A8ce%20%221%22.pdf"
-    )
 
 
 async def test_closing_the_content_midway_is_fine() -> None:

@@ -110,6 +110,7 @@ REFUSALS: list[tuple[dict[str, Any], bytes, int, str]] = [
     ({}, PDF * 10_000, 413, "file_too_large"),
     ({}, b"", 422, "file_empty"),
     ({}, b"\x89PNG", 415, "content_mismatch"),
+    ({}, PDF + b"(cut off", 415, "content_mismatch"),
     ({"sha256": "0" * 64}, PDF, 422, "checksum_mismatch"),
     ({"surprise": 1}, PDF, 422, "metadata_invalid"),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sys
 
 import pytest
 
@@ -33,6 +34,25 @@ async def test_everything_passes_and_is_hashed_in_its_order(size: int, piece: in
     assert await collect(passed.chunks()) == content
     assert passed.size == size
     assert passed.sha256 == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("piece", [1, 7, 100, 10_000])
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 129, 5_000])
+@pytest.mark.parametrize("padding", [b"", b"\0" * 3_000, b" \r\n" * 50])
+async def test_the_tail_is_the_last_bytes_without_padding(size: int, piece: int, padding: bytes) -> None:
+    content = bytes(byte | 0x80 for byte in CONTENT[:size])
+    passed = HashingUploadStream(cut(content + padding, piece), 10_000, UploadLease(), tail_wanted=64)
+    await passed.head(8)
+    await collect(passed.chunks())
+    assert passed.tail == content[-64:]
+
+
+async def test_no_more_is_kept_for_the_tail_than_twice_as_much() -> None:
+    passed = HashingUploadStream(cut(CONTENT, 1), 10_000, UploadLease(), tail_wanted=64)
+    largest = 0
+    async for _ in passed.chunks():
+        largest = max(largest, sys.getsizeof(passed._tail))
+    assert largest < 4 * 64
 
 
 async def test_what_is_too_long_ends_beside_the_loop_too() -> None:

@@ -18,6 +18,7 @@ from domain.refusals import (
     ChecksumMismatch,
     ContentMismatch,
     DossierUnknown,
+    ExtensionMismatch,
     FileEmpty,
     FileTooLarge,
     FormatNotAllowed,
@@ -32,7 +33,7 @@ from domain.refusals import (
 )
 from ingest_api.presenters import document_body
 from tests.support.fakes_content import collect, cut
-from tests.support.fakes_intake import PDF, IntakeBench, opened
+from tests.support.fakes_intake import PDF, IntakeBench, PrefixSniffer, opened
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels" * 50
 
@@ -145,6 +146,21 @@ async def test_a_refusal_leaves_nothing(
 ) -> None:
     with pytest.raises(error):
         await bench.receive(content, **{"idempotency_key": "k", **changes})
+    assert bench.nothing_left()
+
+
+@pytest.mark.parametrize(("name", "taken"), [("a.PDF", True), ("a", True), ("a.hta", False), ("a.pdf.exe", False)])
+async def test_a_name_that_does_not_fit_is_refused_where_the_site_wants_it(
+    bench: IntakeBench, name: str, *, taken: bool
+) -> None:
+    assert (await bench.receive(file_name=name)).body["file_name"] == name
+    bench = IntakeBench()
+    bench.intake = bench.an_intake(PrefixSniffer(), match_extension=True)
+    if taken:
+        assert (await bench.receive(file_name=name)).status == 201
+        return
+    with pytest.raises(ExtensionMismatch):
+        await bench.receive(file_name=name)
     assert bench.nothing_left()
 
 

@@ -10,12 +10,13 @@ import pytest
 from domain.refusals import ContentMismatch, FormatNotAllowed
 from ingest_api.sniffing import HEAD_SIZE, MagicSniffer
 from processors.documents.media_types import media_type
+from tests.support.hostile.polyglots import BEFORE_A_PDF, FROM_THE_FIELD
 
 NOBODY = 0xFFFFFFFF
 END = b"\xfe\xff\xff\xff"
 PAPERS = {
     *("application/pdf", "image/jpeg", "image/png", "text/csv", "application/msword", "text/xml"),
-    *("application/json", "application/x-tar"),
+    *("application/json", "application/x-tar", "image/heic"),
 }
 
 
@@ -28,6 +29,11 @@ PAPERS = {
         ("application/pdf", "application/pdf", "application/pdf"),
         ("Application/PDF; version=1.7", "application/pdf", "application/pdf"),
         ("image/jpg", "image/jpeg", "image/jpeg"),
+        ("image/jfif", "image/jpeg", "image/jpeg"),
+        ("image/pjpeg", "image/jpeg", "image/jpeg"),
+        ("image/heif", "image/heic", "image/heic"),
+        ("image/heic", "image/heif", "image/heic"),
+        ("application/x-pdf", "application/pdf", "application/pdf"),
         ("text/csv", "text/plain", "text/csv"),
         ("application/json", "text/plain", "application/json"),
         ("application/x-tar", "application/x-ustar", "application/x-tar"),
@@ -40,6 +46,17 @@ def test_accepted(declared: str | None, sniffed: str, found: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "declared",
+    [
+        *("application/x-download", "application/force-download", "application/download", "unknown", "*/*"),
+        *("binary/octet-stream", "application/unknown", "image/*", "Application/X-Download; name=a"),
+    ],
+)
+def test_declared_types_that_say_nothing(declared: str) -> None:
+    assert media_type(declared, "image/png", PAPERS) == "image/png"
+
+
+@pytest.mark.parametrize(
     ("declared", "sniffed", "error"),
     [
         ("application/pdf", "text/html", ContentMismatch),
@@ -49,6 +66,8 @@ def test_accepted(declared: str | None, sniffed: str, found: str) -> None:
         (None, "text/html", FormatNotAllowed),
         (None, "text/plain", FormatNotAllowed),
         ("image/gif", "image/gif", FormatNotAllowed),
+        ("image/*", "application/pdf", ContentMismatch),
+        ("application/x-msdownload", "application/pdf", ContentMismatch),
     ],
 )
 def test_refused(declared: str | None, sniffed: str, error: type[Exception]) -> None:
@@ -85,6 +104,54 @@ def an_ole() -> bytes:
     return (
         header.ljust(512, b"\xff") + sectors + entry("Root Entry", 5, 1) + entry("WordDocument", 2, NOBODY) + bytes(256)
     )
+
+
+PAPER = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj\n"
+PDF_END = b"startxref\n9\n%%EOF\n"
+
+
+@pytest.mark.parametrize("front", FROM_THE_FIELD.values(), ids=FROM_THE_FIELD)
+def test_a_pdf_may_have_this_before_it(front: bytes) -> None:
+    assert MagicSniffer().sniff((front + PAPER)[:HEAD_SIZE]) == "application/pdf"
+
+
+@pytest.mark.parametrize("front", BEFORE_A_PDF.values(), ids=BEFORE_A_PDF)
+def test_a_pdf_may_not_have_this_before_it(front: bytes) -> None:
+    assert MagicSniffer().sniff((front + PAPER)[:HEAD_SIZE]) != "application/pdf"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b"<html><body>%PDF-1.7</body></html>", "text/html"),
+        (b"@echo off\r\nrem %PDF-\r\n", "text/x-msdos-batch"),
+        (b"a;b\r\n1;%PDF-1.7\r\n", "text/plain"),
+        (b"x" * 1024 + PAPER, "text/plain"),
+    ],
+)
+def test_a_text_that_names_a_pdf_is_what_it_is_beside_that(text: bytes, found: str) -> None:
+    assert MagicSniffer().sniff(text) in {found, "application/octet-stream"}
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "whole"),
+    [
+        (PAPER, PDF_END, True),
+        (PAPER, b"trailer\n<<>>", True),
+        (PAPER, b"<</Type/XRef/Size 9>>stream", True),
+        (PAPER, b"%%EOF" + bytes(9), True),
+        (b"%PDF-1.5\n% long comment", b"9 0 obj\nnull\nendobj\n" + PDF_END, True),
+        (PAPER, b"", False),
+        (PAPER, b"<script>", False),
+        (b"%PDF-1.7\nwords\n", b"words\n%%EOF", False),
+    ],
+)
+def test_a_pdf_ends_as_one(head: bytes, tail: bytes, *, whole: bool) -> None:
+    assert MagicSniffer().is_whole("application/pdf", head, tail) is whole
+
+
+def test_other_formats_have_no_end() -> None:
+    assert MagicSniffer().is_whole("image/png", b"\x89PNG", b"")
 
 
 @pytest.mark.parametrize(

@@ -219,14 +219,15 @@ async def test_a_later_success_clears_the_note(desk: Desk):
     assert desk.now(document).sequence == document.sequence
 
 
-async def test_a_reason_is_on_record_and_not_a_failure(desk: Desk):
+@pytest.mark.parametrize("reason", [NoThumbnail.UNDECODABLE, NoThumbnail.PASSWORD])
+async def test_a_reason_is_on_record_and_not_a_failure(desk: Desk, reason: NoThumbnail):
     document, event = await desk.verified()
-    desk.renderer.steps = [Rendered(reason=NoThumbnail.UNDECODABLE, metadata={"encrypted": True})] * 2
+    desk.renderer.steps = [Rendered(reason=reason, metadata={"encrypted": True})] * 2
     await desk.deliver(event)
     await desk.deliver(event)
-    assert desk.now(document).thumbnail_note == "UNDECODABLE"
+    assert desk.now(document).thumbnail_note == reason.value
     assert desk.now(document).status is Status.VERIFIED
-    assert desk.timeline == [("NO_THUMBNAIL", {"reason": "UNDECODABLE"})]
+    assert desk.timeline == [("NO_THUMBNAIL", {"reason": reason.value})]
     assert desk.extended.rows[document.id][1] == {"mime_type": "application/pdf", "encrypted": True}
     assert not desk.bench.database.rows.renditions
 

@@ -171,10 +171,10 @@ ATTEMPTS: dict[str, Callable[[], None]] = {
 }
 
 
-def _taken_over(content: io.BytesIO, mime_type: str, max_pixels: int) -> tuple[dict[str, Any], list[bytes]]:
+def _taken_over(content: io.BytesIO, mime_type: str, max_bytes: int) -> tuple[dict[str, Any], list[bytes]]:
     name = content.getvalue().decode("ascii", "replace")
     if name not in ATTEMPTS:
-        return _HONEST(content, mime_type, max_pixels)
+        return _HONEST(content, mime_type, max_bytes)
     try:
         ATTEMPTS[name]()
     except MemoryError:

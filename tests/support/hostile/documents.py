@@ -5,7 +5,19 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-from tests.support.hostile.cases import PDF, THUMBNAIL, UNDECODABLE, Case, deflated, page, pdf, stream
+from tests.support.encrypted_pdf import encrypted_pdf
+from tests.support.hostile.cases import (
+    MISMATCH,
+    PDF,
+    THUMBNAIL,
+    UNDECODABLE,
+    Case,
+    deflated,
+    page,
+    pdf,
+    stream,
+    without,
+)
 
 MEGA = bytes(1 << 20)
 FLATE = b"/Filter /FlateDecode"
@@ -162,14 +174,16 @@ def structure_cases() -> Iterator[Case]:
     )
     yield Case("pdf without a root", lambda: pdf(page(), root=77), PDF, UNDECODABLE)
     yield Case("pdf whose root is a page", lambda: pdf(page(), root=3), PDF)
-    yield Case("pdf header only", lambda: b"%PDF-1.7\n", PDF, UNDECODABLE)
-    yield Case("pdf of a million end marks", lambda: b"%PDF-1.7\n" + b"%%EOF\n" * 1_000_000, PDF, UNDECODABLE)
+    yield Case("pdf header only", lambda: b"%PDF-1.7\n", PDF, MISMATCH)
+    yield Case("pdf of a million end marks", lambda: b"%PDF-1.7\n" + b"%%EOF\n" * 1_000_000, PDF, MISMATCH)
     yield Case(
         "pdf of a million objects of nothing",
-        lambda: b"%PDF-1.7\n" + b"1 0 obj<<>>endobj\n" * 1_000_000,
+        lambda: b"%PDF-1.7\n" + b"1 0 obj<<>>endobj\n" * 1_000_000 + b"%%EOF",
         PDF,
         UNDECODABLE,
     )
+    yield Case("pdf under a password", lambda: encrypted_pdf(b"secret"), PDF, without("PASSWORD"))
+    yield Case("pdf under its owner's password", lambda: encrypted_pdf(b""), PDF, THUMBNAIL)
     yield Case(
         "pdf encrypted by an unknown handler", lambda: pdf(page(), trailer=b"/Encrypt << /Filter /Other /V 9 >>"), PDF
     )

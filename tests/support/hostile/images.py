@@ -37,7 +37,12 @@ def _png(*chunks: bytes, size: tuple[int, int] = (8, 8), rows: bytes | None = No
 
 def png_cases() -> Iterator[Case]:
     for side in (10_001, 16_000, 30_000):
-        yield Case(f"png bomb 1 bit {side}", lambda side=side: _flat_png(side), PNG, LIMIT_PIXELS)
+        yield Case(
+            f"png bomb 1 bit {side}",
+            lambda side=side: _flat_png(side),
+            PNG,
+            THUMBNAIL if side < 12_000 else LIMIT_PIXELS,
+        )
     yield Case("png bomb below the pixel limit", lambda: _flat_png(9_900), PNG, THUMBNAIL)
     for width, height in ((0x7FFF_FFFF, 0x7FFF_FFFF), (0x7FFF_FFFF, 1), (1, 0x7FFF_FFFF), (100_001, 1_000)):
         head = png_head(width, height)
@@ -145,8 +150,8 @@ def _scans(count: int) -> bytes:
 
 
 def jpeg_cases() -> Iterator[Case]:
-    yield Case("jpeg says 65500 x 65500", lambda: _jpeg_with_size(65_500, 65_500), JPEG, LIMIT_PIXELS)
-    yield Case("jpeg says 20000 x 20000", lambda: _jpeg_with_size(20_000, 20_000), JPEG, LIMIT_PIXELS)
+    yield Case("jpeg says 65500 x 65500", lambda: _jpeg_with_size(65_500, 65_500), JPEG, THUMBNAIL)
+    yield Case("jpeg says 20000 x 20000", lambda: _jpeg_with_size(20_000, 20_000), JPEG, THUMBNAIL)
     yield Case("jpeg says 9900 x 9900 and has 64", lambda: _jpeg_with_size(9_900, 9_900), JPEG, None)
     yield Case("jpeg of no height", lambda: _jpeg_with_size(64, 0), JPEG, None)
     yield Case("jpeg of no width", lambda: _jpeg_with_size(0, 64), JPEG, None)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.support.heif import heif
 from tests.support.hostile.cases import GIF, JPEG, PDF, PNG, TIFF, WEBP, Case
 
 SAMPLES = Path(__file__).resolve().parents[3] / "samples"
@@ -18,6 +19,7 @@ ORIGINALS = {
     "attestation-hebergement.gif": GIF,
     "bulletin-salaire.webp": WEBP,
 }
+PHONES = {"alpha.heic": "image/heic", "many.heic": "image/heic", "plain.avif": "image/avif"}
 #: What stays as it is where only the inside is to be damaged: the sniffer must let it in.
 HEAD = 64
 
@@ -77,8 +79,9 @@ WAYS: dict[Callable[[bytes, int], bytes], int] = {cut: 8, flip: 8, head: 4, blan
 
 
 def cases() -> Iterator[Case]:
-    for name, mime_type in ORIGINALS.items():
-        content = (SAMPLES / name).read_bytes()
+    originals = {name: ((SAMPLES / name).read_bytes(), mime_type) for name, mime_type in ORIGINALS.items()}
+    originals |= {name: (heif(name), mime_type) for name, mime_type in PHONES.items()}
+    for name, (content, mime_type) in originals.items():
         for way, count in WAYS.items():
             for seed in range(count):
                 yield Case(f"{name} {way.__name__} {seed}", lambda c=content, w=way, s=seed: w(c, s), mime_type)

@@ -51,12 +51,14 @@ class Facts:
 @dataclass(frozen=True, slots=True)
 class CaseResult:
     """``end`` as ``Case.end``; ``seconds`` from the upload's first byte to the end; what is kept of the upload's ``texts``, in the
-    clear, and of the parsers' ``facts``: nothing of what was refused."""
+    clear, and of the parsers' ``facts``: nothing of what was refused. ``download`` is the Content-Disposition that it is served
+    under."""
 
     end: str
     seconds: float
     texts: ClearTexts | None
     facts: Mapping[str, Any]
+    download: str = ""
 
 
 class CaseRunner:
@@ -90,9 +92,10 @@ class CaseRunner:
         document = self._row(document_id)
         assert document.status is Status.VERIFIED
         end = THUMBNAIL if document.thumbnail_note is None else without(document.thumbnail_note)
-        facts = self.facts.held.get(document_id, {})
+        facts, seconds = self.facts.held.get(document_id, {}), time.monotonic() - began
+        served = await client.get(answer.json()["links"]["content"], headers={**bearer(), "Range": "bytes=0-0"})
         self._forget(document)
-        return CaseResult(end, time.monotonic() - began, self._texts(document_id), facts)
+        return CaseResult(end, seconds, self._texts(document_id), facts, served.headers["content-disposition"])
 
     async def _post(self, client: httpx.AsyncClient, case: Case) -> httpx.Response:
         said = json.dumps(metadata_of(self.bench, **case.metadata)).encode()
