@@ -134,7 +134,7 @@ def event_of(entry: ChainEntry) -> AuditRecorded:
             actor=fields["actor"],
             **{name: fields[name] for name in _SAME},
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("an entry of another form") from error
 
 
