@@ -72,6 +72,12 @@ class Health:
             for name, crash in crashing.items()
         )
 
+    @property
+    def lost(self) -> str:
+        """How many events are owed to whom that Kafka brings no more; empty if none, or nobody knows."""
+        owed = dict(self.body.get("events_owed") or {})
+        return ", ".join(f"{name} {count}" for name, count in sorted(owed.items()))
+
 
 def health_of(url: str, tls: ssl.SSLContext | None = None) -> Health | None:
     """The answer at ``url``; None if there is none. ``tls`` says whom to trust, if it is an https address.

@@ -77,6 +77,10 @@ def test_a_process_says_what_it_waits_for_or_why_it_crashes(site: Site) -> None:
     assert site.state() == ("crashing", "archiving: KeyError at streams.x:12, 5 times")
     site.answer = health(ready=True, crashing={})
     assert site.state() == ("ready", "")
+    site.answer = health(ready=True, events_owed={"integrity": 12, "audit": 3})
+    assert site.state() == ("ready", "events lost: audit 3, integrity 12")
+    site.answer = health(ready=True, events_owed={})
+    assert site.state() == ("ready", "")
 
 
 def test_a_process_that_ends_again_and_again_is_crashing_until_somebody_starts_it(site: Site) -> None:
