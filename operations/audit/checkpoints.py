@@ -1,7 +1,8 @@
 """A tenant's checkpoints, held against each other and against the keys; and a chain held against them.
 
 The kinds of findings are those of ``verifier/dpj_verify.py``: EDITED, DELETED, INSERTED, REORDERED, TRUNCATED, REWRITTEN, FORKED and
-CHECKPOINT_*; beside them HEAD_MISSING and UNSIGNED (``operations.audit.overdue``), for what an export does not have.
+CHECKPOINT_*; beside them HEAD_MISSING, UNSIGNED (``operations.audit.overdue``) and ENTRY_MISSING (``operations.audit.timelines``), for what an
+export does not have.
 """
 
 from __future__ import annotations
@@ -133,8 +134,12 @@ class SignedCheck(ChainCheck):
     """A chain check that knows what was signed: links that hold are not enough. The fault is then REWRITTEN, at the first entry after
     the last checkpoint that does hold."""
 
-    def __init__(self, start: ChainHead, checkpoints: Sequence[Checkpoint]) -> None:
+    def __init__(
+        self, start: ChainHead, checkpoints: Sequence[Checkpoint], observe: Callable[[ChainEntry], None] | None = None
+    ) -> None:
+        """``observe`` gets every entry that holds."""
         super().__init__(start)
+        self._observe = observe
         self._coming = [made for made in reversed(checkpoints) if made.size > start.seq]
         self._tree = RightEdge()
         self._held = start.seq
@@ -142,6 +147,8 @@ class SignedCheck(ChainCheck):
     def add(self, entry: ChainEntry, *, faithful: bool = True) -> ChainFault | None:
         fault = super().add(entry, faithful=faithful)
         if fault is None:
+            if self._observe is not None:
+                self._observe(entry)
             self._tree.add(leaf_hash(entry.body))
             while self._coming and self._coming[-1].size == self._tree.size:
                 made = self._coming.pop()

@@ -7,15 +7,19 @@ rewrites both is found out too.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from domain.audit_chain import ChainBreak, ChainCheck, ChainEntry, ChainFault, ChainHead, StoredEntry, genesis
 from operations.audit.checkpoints import NOTHING_SIGNED, AuditFinding, SignedCheck, SignedHistory
 from operations.audit.overdue import OverdueCheck
+from operations.audit.timelines import GRACE, TimelineCheck, Timelines
+from operations.external_sort import ExternalSort
 
 PAGE: Final = 1_000
 TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
@@ -144,13 +148,15 @@ async def verify_audit(
     tenant: str | None = None,
     signed: Mapping[str, SignedHistory] | None = None,
     overdue: OverdueCheck | None = None,
+    timelines: Timelines | None = None,
 ) -> AuditReport:
     """Verify the chain of ``tenant``, or all, and hold it against what was ``signed``, which must have been read before; with
-    ``overdue``, also say where nothing is signed any more.
+    ``overdue``, also say where nothing is signed any more; with ``timelines``, which states of documents have no entry.
 
     May run beside writers: what is added meanwhile is left for the next time. Raises AuditStoreUnavailable or DatabaseUnavailable.
     """
     signed = signed or {}
+    settled = await timelines.settled_before(GRACE) if timelines is not None else None
     # In this order: what is in the store had its head before, and what had its head waited for its place before.
     unplaced = await heads.unplaced()
     stored = set(await reader.tenants())
@@ -160,8 +166,15 @@ async def verify_audit(
         if tenant in {None, name}:
             proof = signed.get(name, NOTHING_SIGNED)
             head = known.get(name) or (None if name in stored else genesis(name))
-            report = _headless(name) if head is None else await _verify_chain(reader, heads, head, proof)
-            findings = [*await _named(reader, report, proof), *proof.findings]
+            with ExternalSort(Path(tempfile.gettempdir())) as sorting:
+                check = None
+                if timelines is not None and settled is not None:
+                    check = TimelineCheck(name, timelines, settled, sorting)
+                report = await _report(reader, heads, name, head, proof, check)
+                findings = [*await _named(reader, report, proof), *proof.findings]
+                # A chain that breaks was not read to its end.
+                missing = await check.finding() if check is not None and report.fault is None else None
+                findings += [missing] if missing is not None else []
             late = overdue and await overdue.finding(name, report.expected, proof)
             findings += [late] if late else []
             reports.append(
@@ -175,6 +188,20 @@ async def verify_audit(
                 )
             )
     return AuditReport(tuple(reports))
+
+
+async def _report(
+    reader: AuditReader,
+    heads: ChainHeads,
+    name: str,
+    head: ChainHead | None,
+    proof: SignedHistory,
+    timeline: TimelineCheck | None,
+) -> ChainReport:
+    if head is None:
+        return _headless(name)
+    observe = None if timeline is None else timeline.observe
+    return await _verify_chain(reader, heads, head, SignedCheck(genesis(name), proof.checkpoints, observe))
 
 
 async def _named(reader: AuditReader, report: ChainReport, proof: SignedHistory) -> list[AuditFinding]:
@@ -230,8 +257,7 @@ def _headless(tenant: str) -> ChainReport:
     return ChainReport(tenant=tenant, verified=0, expected=0, waiting=0, fault=fault)
 
 
-async def _verify_chain(reader: AuditReader, heads: ChainHeads, head: ChainHead, proof: SignedHistory) -> ChainReport:
-    check = SignedCheck(genesis(head.tenant), proof.checkpoints)
+async def _verify_chain(reader: AuditReader, heads: ChainHeads, head: ChainHead, check: SignedCheck) -> ChainReport:
     waited = 0
     while check.fault is None and check.head.seq < head.seq:
         before = check.head.seq

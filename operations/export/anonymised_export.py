@@ -24,7 +24,7 @@ from domain.anonymising import FORMAT, Anonymiser, DocumentRow, Line, Pseudonyms
 from domain.audit_chain import ChainHead
 from domain.errors import AuditConflict
 from operations.audit.export import EntryReader, UnflushedEntryReader, entries_of
-from operations.export.external_sort import RUN_BYTES, ExternalSort
+from operations.external_sort import RUN_BYTES, ExternalSort
 from processors.documents.transitions import Origin, audit_line
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions

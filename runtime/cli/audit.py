@@ -29,8 +29,10 @@ async def verify(settings: Settings, tenant: str | None) -> AuditReport:
     from crypto.signatures import verifies
     from operations.audit.checkpoints import read_signed
     from operations.audit.overdue import OverdueCheck
+    from operations.audit.timelines import RECORDED
     from operations.audit.verify import verify_audit
     from storage.postgres.audit.chain import PostgresUnflushedEntries
+    from storage.postgres.audit.timelines import PostgresTimelines
     from storage.postgres.audit.tree import PostgresAuditTrees
 
     async with _opened(settings) as (site, history):
@@ -45,7 +47,8 @@ async def verify(settings: Settings, tenant: str | None) -> AuditReport:
         }
         pending = PostgresUnflushedEntries(site.postgres)
         overdue = OverdueCheck(checkpoints, history, pending, site.clock, seconds=settings.checkpoint_seconds)
-        return await verify_audit(history, pending, tenant, signed, overdue)
+        timelines = PostgresTimelines(site.postgres, [status.value for status in RECORDED.values()])
+        return await verify_audit(history, pending, tenant, signed, overdue, timelines)
 
 
 async def read(settings: Settings, tenant: str, document_id: UUID, reason: str) -> Sequence[OpenedAuditEntry]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.export.external_sort import ExternalSort
+from operations.external_sort import ExternalSort
 
 
 @pytest.mark.parametrize(("run_bytes", "fan_in"), [(1, 2), (1, 3), (500, 2), (5_000, 64), (1 << 20, 64)])
