@@ -100,7 +100,7 @@ def audit_verify(
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:
-    """Walk every tenant's audit chain and compare it with its head and with the signed checkpoints."""
+    """Walk every tenant's audit chain and compare it with its head, the signed checkpoints and the timelines."""
     from runtime.cli.audit import verify
 
     found = asyncio.run(verify(settings_of(stack), tenant))

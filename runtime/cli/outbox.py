@@ -99,7 +99,7 @@ def drop(rows: Rows, reason: Reason, apply: Apply = False, stack: Stack = None, 
 
 @app.command()
 def owed(stack: Stack = None, as_json: AsJson = False) -> None:
-    """Events that a consumer must still finish and that Kafka brings no more. Exit status 1 if there are any."""
+    """Lost events: a consumer must still finish them, and Kafka brings them no more. Exit status 1 if there are any."""
     report = asyncio.run(on_site(stack, _look))
     lines = ["Nothing is lost: what is owed is on its way."]
     if report.count:
@@ -121,7 +121,7 @@ def re_emit(
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have events published again that Kafka has lost, for whom they are owed to. A dry run without --apply."""
+    """Have lost events published again; who has finished one passes over it. A dry run without --apply."""
     from domain.consumers import CONSUMERS
     from runtime.observability.telemetry import configure_logging
 
