@@ -329,7 +329,7 @@ async def test_the_longest_texts_that_the_api_takes_fit(database: PostgresDataba
         {
             "type": "CNI",
             "dossier_id": dossier.id,
-            "depositor": {"email": f"{'a' * 64}@{'b' * 185}.fr"},
+            "depositor": {"email": f"{'a' * 64}@{'b' * 61}.{'b' * 61}.{'b' * 62}.fr"},
             "file_name": wide,
             "tags": [label] * 20,
             "metadata": {f"{number:02}{'é' * 62}": "🦊" * 1000 for number in range(31)} | {"float": -1.7e308},
