@@ -275,9 +275,10 @@ def _date(form: re.Pattern[str]) -> Check:
         found = form.fullmatch(value) if isinstance(value, str) else None
         if found is None:
             return None
-        year, month, day, *time = (int(part or least) for part, least in zip(found.groups(), _FIRST, strict=True))
+        parts = (int(part or least) for part, least in zip(found.groups(), _FIRST, strict=True))
+        year, month, day, hour, minute, second = parts
         try:
-            at = datetime(year, month, day, *time)  # noqa: DTZ001 - only whether there is one
+            at = datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - only whether there is one
         except ValueError:
             return None
         return value if at.year in _YEARS else None
