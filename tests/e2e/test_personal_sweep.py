@@ -360,8 +360,11 @@ def everything_else(pipeline: Pipeline) -> dict[str, bytes]:
         "api": pipeline.url,
         **{str(place): f"http://127.0.0.1:{base + place}" for place in range(7)},
     }.items():
-        for below in ("metrics", "readyz", "livez"):
+        for below in ("readyz", "livez") if name == "api" else ("metrics", "readyz", "livez"):
             places[f"{below} {name}"] = httpx.get(f"{url}/{below}", timeout=10, trust_env=False).content
+    own = httpx.get(f"http://127.0.0.1:{base + 7}/metrics", timeout=10, trust_env=False)
+    assert "dpj_upload_bytes_total" in own.text
+    places["metrics api"] = own.content
     for path in (pipeline.home / "logs").iterdir():
         places[f"log {path.name}"] = path.read_bytes()
     return places
