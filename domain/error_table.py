@@ -67,6 +67,12 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
     (refusals.BodyMalformed, 400, "Malformed body", "Send well-formed multipart: part metadata, then part file."),
     (refusals.BodyTruncated, 400, "Truncated body", "Send the body again, whole, with the same Idempotency-Key."),
     (refusals.BodyTooSlow, 408, "Body too slow", "Send the body again over a faster connection."),
+    (
+        refusals.TokenAlreadyExpired,
+        422,
+        "Token has expired already",
+        "Leave expires_at out if it is not known, or name when the token expires.",
+    ),
     (refusals.MetadataInvalid, 422, "Invalid metadata", "Correct the fields named in errors."),
     (refusals.FileEmpty, 422, "Empty file", "Send a file with content."),
     (refusals.FileTooLarge, 413, "File too large", "See the maximum size of the document type."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -40,6 +40,8 @@ class IdempotencyRecord:
     done: bool
     expired: bool
     response: Mapping[str, Any] | None
+    #: Of a claim only: the key as the client sent it, which releases before this one named its row by. Never written.
+    clear_key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,6 +158,12 @@ class ParameterInvalid(Refused):
     code = "parameter_invalid"
 
 
+class TokenAlreadyExpired(Refused):
+    """A revocation names a time that has passed: the token counts no longer by itself, or the time is wrong."""
+
+    code = "token_already_expired"
+
+
 # --- The upload itself -----------------------------------------------------------------------------------------------
 
 

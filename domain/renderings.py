@@ -55,7 +55,8 @@ class Thumbnail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """Thumbnails, smallest box first, or else ``reason``. ``metadata`` holds technical facts only, nothing personal."""
+    """Thumbnails, smallest box first, or else ``reason``. ``metadata`` is what the file says of itself, and may hold
+    its texts: what is kept of it is ``domain.file_facts.known_facts``."""
 
     thumbnails: tuple[Thumbnail, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -87,27 +87,48 @@ async def _fetch_file(path: Path) -> bytes:
 
 
 def parse_jwks(content: bytes, algorithms: AbstractSet[str] = ALGORITHMS) -> Mapping[str, VerificationKey]:
-    """Usable signature keys by id; others are left out. Raises IdentityUnavailable if it is no key set."""
+    """Usable signature keys by id; others are left out, and one that is no JWK is logged (RFC 7517, section 5: a member that is not
+    understood is ignored). Raises IdentityUnavailable if it is no key set."""
     try:
         entries = json.loads(content)["keys"]
         if not isinstance(entries, list):
             raise TypeError
-        found = {str(entry["kid"]): _verification_key(entry, algorithms) for entry in entries if "kid" in entry}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise IdentityUnavailable("The key set is not a JWK Set.") from None
-    return {kid: key for kid, key in found.items() if key is not None}
+    found: dict[str, VerificationKey] = {}
+    for place, entry in enumerate(entries):
+        try:
+            if "kid" in entry and (key := _verification_key(entry, algorithms)) is not None:
+                found[_text(entry["kid"])] = key
+        except Exception as error:  # noqa: BLE001 - one member, of whatever form, takes no other key away
+            _log.warning("jwks_key_not_used", place=place, error=type(error).__name__)
+    return found
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _may_verify(entry: Mapping[str, Any]) -> bool:
+    """By ``use`` and ``key_ops`` (RFC 7517, sections 4.2 and 4.3), where they are given. Raises TypeError for what is neither."""
+    operations = entry.get("key_ops", ["verify"])
+    if not isinstance(operations, list):
+        raise TypeError
+    return "verify" in operations and entry.get("use", "sig") == "sig"
 
 
 def _verification_key(entry: Mapping[str, Any], allowed: AbstractSet[str]) -> VerificationKey | None:
+    """None for a key that is not for us. Raises anything for what is no JWK."""
     fitting = _FITTING.get((str(entry.get("kty")), entry.get("crv")), ())
     algorithm = entry.get("alg", fitting[0] if fitting else None)
-    if algorithm not in fitting or algorithm not in allowed or entry.get("use", "sig") != "sig":
+    if algorithm is not None:
+        _text(algorithm)
+    if algorithm not in fitting or algorithm not in allowed or not _may_verify(entry):
         return None
     public = {name: value for name, value in entry.items() if name not in {"d", "p", "q", "dp", "dq", "qi"}}
-    try:
-        key = jwt.PyJWK(public, algorithm=algorithm).key
-    except jwt.PyJWTError:
-        return None
+    key = jwt.PyJWK(public, algorithm=algorithm).key
     if entry["kty"] == "RSA" and key.key_size < MIN_RSA_BITS:
         return None
     return VerificationKey(algorithm, key)

@@ -31,7 +31,7 @@ LINGER_BYTES: Final = 16 * 1024 * 1024
 LINGER_SECONDS: Final = 2.0
 _UNMATCHED: Final = "unmatched"
 #: Asked every few seconds, by machines.
-_HEALTH: Final = frozenset({"/livez", "/readyz", "/metrics"})
+_HEALTH: Final = frozenset({"/livez", "/readyz"})
 
 SECURITY_HEADERS: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",

@@ -164,7 +164,7 @@ class LinkView(BaseModel):
 class RevocationInput(Input):
     """What no longer counts: one token by its claim ``jti``, a whole session by its claim ``sid``, or both.
 
-    ``expires_at`` is when the token expires by itself, if that is known; its revocation is kept until then, and for as long as a
+    ``expires_at`` is when the token expires by itself, if that is known and still to come; its revocation is kept until then, and for as long as a
     link that it made may be good. A session's is kept for as long as the identity provider may issue tokens of it.
     """
 

@@ -77,7 +77,6 @@ ACCESS: Final[Mapping[str, RouteRule | PublicRoute]] = {
     "openapi": PublicRoute(QuotaName.CLIENT),
     "livez": PublicRoute(),
     "readyz": PublicRoute(),
-    "metrics": PublicRoute(),
 }
 
 

@@ -1,10 +1,10 @@
-"""Routes for those who run the service; no token, and nothing in them but names and numbers."""
+"""Routes for those who run the service; no token, and nothing in them but names. Metrics are none of them: what they count of one
+tenant is nothing for another, so they have a port of their own (``runtime.observability.health``)."""
 
 from __future__ import annotations
 
 import orjson
 from fastapi import APIRouter, Request
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from ingest_api.dependencies import Admitted, InjectedState
@@ -30,12 +30,6 @@ async def readyz(state: InjectedState) -> Response:
         "circuits": state.deps.circuits(),
     }
     return Response(orjson.dumps(body), 200 if ready else 503, media_type="application/json")
-
-
-@router.get("/metrics", name="metrics")
-async def metrics(state: InjectedState) -> Response:
-    """Prometheus text."""
-    return Response(generate_latest(state.deps.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get(f"{API}/openapi.json", name="openapi", dependencies=[Admitted])

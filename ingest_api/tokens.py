@@ -37,6 +37,8 @@ _HEADER_TYPES: Final = frozenset({"jwt", "at+jwt"})
 #: What Keycloak's access tokens say in a claim of that name; its ID and refresh tokens say ``ID`` and ``Refresh``.
 _BEARER: Final = "Bearer"
 _MAX_CLAIM: Final = 255
+#: What a token that is none may raise: JSON that is nested too deep, numbers beyond any time, texts that are none, and the library's own.
+_MALFORMED: Final = (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError)
 _OUR_NAMES: Final = {role.value: role for role in Role}
 
 
@@ -142,12 +144,15 @@ class TokenAuthenticator:
     async def _claims(self, token: str) -> dict[str, Any]:
         try:
             header = jwt.get_unverified_header(token)
-            if str(header.get("typ", "JWT")).lower().removeprefix("application/") not in _HEADER_TYPES:
-                raise Unauthenticated("The token is no access token.")
-            kid = header.get("kid")
-            if not isinstance(kid, str):
-                raise Unauthenticated("The token names no key.")
-            key = await self._keys.key(kid)
+        except _MALFORMED:
+            raise Unauthenticated("The token is not valid.") from None
+        if str(header.get("typ", "JWT")).lower().removeprefix("application/") not in _HEADER_TYPES:
+            raise Unauthenticated("The token is no access token.")
+        kid = header.get("kid")
+        if not isinstance(kid, str):
+            raise Unauthenticated("The token names no key.")
+        key = await self._keys.key(kid)
+        try:
             claims: dict[str, Any] = jwt.decode(
                 token,
                 key.key,
@@ -157,9 +162,11 @@ class TokenAuthenticator:
                 leeway=LEEWAY_SECONDS,
                 options={"require": _REQUIRED},
             )
+            # JSON can spell half of a character, which is no text: nothing can hash, seal or answer it.
+            json.dumps(claims, ensure_ascii=False).encode()
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("The token has expired.") from None
-        except jwt.PyJWTError:
+        except _MALFORMED:
             raise Unauthenticated("The token is not valid.") from None
         if claims.get("typ", _BEARER) != _BEARER:
             raise Unauthenticated("The token is no access token.")

@@ -26,6 +26,7 @@ KEYRING = "keyring.json"
 SIGNING_KEY = "signing.json"
 PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./?-]*\Z")
 AUDIT_STORES: Final[Mapping[Profile, str]] = {"embedded": "postgresql", "full": "mongodb"}
+SEALED_ONLY = "DPJ_COLUMNS_SEALED_ONLY"
 JWT_ISSUER = "https://login.dpj.example"
 
 
@@ -35,12 +36,18 @@ def path(site: StackSite) -> Path:
 
 def audit_store(site: StackSite) -> str | None:
     """Where the stack's audit log is, by the settings that were written last; None if there are none yet."""
+    written = _written(site)
+    # Earlier releases had it in MongoDB whatever the profile, and no such line.
+    return None if written is None else written.get("DPJ_AUDIT_STORE", "mongodb")
+
+
+def _written(site: StackSite) -> dict[str, str] | None:
+    """The settings that were written last, as they stand there; None if there are none yet."""
     try:
-        written = path(site).read_text("utf-8").splitlines()
+        lines = path(site).read_text("utf-8").splitlines()
     except FileNotFoundError:
         return None
-    # Earlier releases had it in MongoDB whatever the profile, and no such line.
-    return next((line.partition("=")[2] for line in written if line.startswith("DPJ_AUDIT_STORE=")), "mongodb")
+    return {name: value.strip("'\"") for name, _, value in (line.partition("=") for line in lines)}
 
 
 def write(site: StackSite) -> Path:
@@ -92,6 +99,10 @@ def values(site: StackSite) -> dict[str, str]:
         "DPJ_JWKS": str(keys / "jwks.json"),
         "DPJ_JWT_PRIVATE_KEY_FILE": str(keys / "jwt.pem"),
     }
+    written = _written(site)
+    if written is None or SEALED_ONLY in written:
+        # A stack of an earlier release may have texts that are not sealed: whoever has sealed them says so there.
+        found[SEALED_ONLY] = "true" if written is None else written[SEALED_ONLY]
     if site.tls:
         api = certificates.pair(site, certificates.API)
         found |= {

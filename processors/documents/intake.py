@@ -210,7 +210,7 @@ class Intake:
         Raises what ``domain.refusals`` lists under "the upload itself", and the transient errors of the dependencies.
         """
         origin = self._origins.bare(caller)
-        scope = _scope(caller, origin, upload.idempotency_key)
+        scope = self._scope(caller, origin, upload.idempotency_key)
         fingerprint = self._fingerprint(upload)
         begun = await self._begin(caller, upload, origin, scope, fingerprint)  # 1
         if isinstance(begun, _ExistingUpload):
@@ -241,6 +241,7 @@ class Intake:
             done=False,
             expired=False,
             response=None,
+            clear_key=upload.idempotency_key,
         )
         references = await self._database.uploads.references(
             caller.tenant, upload.type_code, upload.dossier_id, upload.step_id, upload.parent_id
@@ -389,6 +390,15 @@ class Intake:
         await self._database.uploads.complete(change, attempt.scope, {"status": CREATED, "body": kept})
         return body
 
+    def _scope(self, caller: Caller, origin: Origin, key: str | None) -> Scope | None:
+        """The key is kept as a keyed hash: clients make them of what they have, file names and addresses too."""
+        if key is None:
+            return None
+        if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY or not all("!" <= character <= "~" for character in key):
+            raise IdempotencyKeyInvalid("An Idempotency-Key has 1 to 128 visible ASCII characters.")
+        hashed = self._personal.pseudonym("idempotency-key", f"{caller.tenant} {origin.actor} {key}")
+        return caller.tenant, origin.actor, hashed
+
     def _fingerprint(self, upload: Upload) -> str:
         """Keyed, because a description holds an e-mail address and could otherwise be guessed from its hash."""
         digest = hashlib.sha256(upload.description().encode()).hexdigest()
@@ -412,14 +422,6 @@ async def _replay(held: _ExistingUpload, upload: Upload, fingerprint: str) -> Up
     return UploadResult(
         int(record.response["status"]), {**record.response["body"], **upload.answer_fields()}, replayed=True
     )
-
-
-def _scope(caller: Caller, origin: Origin, key: str | None) -> Scope | None:
-    if key is None:
-        return None
-    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY or not all("!" <= character <= "~" for character in key):
-        raise IdempotencyKeyInvalid("An Idempotency-Key has 1 to 128 visible ASCII characters.")
-    return caller.tenant, origin.actor, key
 
 
 def _refusal(upload: Upload, references: UploadReferences) -> DPJError | None:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from domain.errors import RevocationsUnavailable
-from domain.refusals import MetadataInvalid
+from domain.refusals import MetadataInvalid, TokenAlreadyExpired
 from domain.revocations import RevocableClaim, Revocation, RevocationSnapshot, mark_of
 from processors.documents.callers import Caller, Origins
 from processors.documents.transitions import Origin, audit_line
@@ -29,7 +29,8 @@ REFRESH_TIMEOUT_SECONDS: Final = 1.5
 #: The whole copy is read this often even if the store says that nothing changed: it forgets what is over.
 FULL_READ_SECONDS: Final = 60.0
 MAX_CLAIM: Final = 255
-#: A token is taken a little beyond its expiry, because clocks differ; its revocation is kept for longer than that.
+#: A token is taken for so long beyond its expiry, because clocks differ. Its revocation is taken for as long, and kept for longer.
+TAKEN_BEYOND_EXPIRY: Final = timedelta(seconds=5)
 EXPIRY_MARGIN: Final = timedelta(seconds=60)
 
 
@@ -131,7 +132,10 @@ class TokenRevocation:
     async def revoke_for_caller(
         self, caller: Caller, claims: Mapping[RevocableClaim, str], until: datetime | None = None
     ) -> datetime:
-        """Revoke tokens for an operator of the API; when the revocation ends. Raises MetadataInvalid."""
+        """Revoke tokens for an operator of the API; when the revocation ends. Raises MetadataInvalid, or TokenAlreadyExpired where
+        ``until`` has passed: who names such a time by mistake shall not think that a token is refused for as long as it counts."""
+        if until is not None and until + TAKEN_BEYOND_EXPIRY <= self._clock.now():
+            raise TokenAlreadyExpired("The time expires_at has passed.")
         return await self.revoke(self._origins.of(caller), caller.tenant, claims, until)
 
     async def revoke(

@@ -64,17 +64,18 @@ class Validation:
             document = await work.documents.lock(document_id)
             if document.tenant != caller.tenant or document.status in ATTEMPTS:
                 raise DocumentNotFound
+            if document.status not in {Status.VERIFIED, Status.STORED}:
+                # Said here and not by the table: it lets ARCHIVE_FAILED become VALIDATED, which is an operator's re-drive. And before
+                # the note is sealed: an erased document has no key for it.
+                raise TransitionRefused(f"A document that is {document.status.value} cannot become {to.value}.")
             origin = await self._origins.sealed(work, document, caller, origin)
             decision = Decision(to=to, actor=origin.actor, at=origin.at, note=self._texts.note(document, note))
             if document.status is Status.VERIFIED:
                 decided = Decided(await apply_decision(work, document, decision, origin), pending=False)
-            elif document.status is Status.STORED and self._is_recorded(document, decision, note):
+            elif self._is_recorded(document, decision, note):
                 decided = Decided(document, pending=True)
-            elif document.status is Status.STORED:
-                decided = Decided(await _record(work, document, decision, origin), pending=True)
             else:
-                # Said here and not by the table: it lets ARCHIVE_FAILED become VALIDATED, which is an operator's re-drive.
-                raise TransitionRefused(f"A document that is {document.status.value} cannot become {to.value}.")
+                decided = Decided(await _record(work, document, decision, origin), pending=True)
         reach("decision.committed")
         return decided
 

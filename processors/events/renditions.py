@@ -18,6 +18,7 @@ import structlog
 from domain.documents import Document, Rendition, TimelineEntry
 from domain.errors import DocumentBusy, DPJError, Permanent
 from domain.events import DocumentVerified, Event
+from domain.file_facts import known_facts
 from domain.lifecycle import ERASURE_STATES, READABLE, Status
 from domain.objects import StoredObject
 from domain.renderings import RENDERED_TYPES, THUMBNAIL_BOXES, NoThumbnail, Rendered, Thumbnail
@@ -100,8 +101,8 @@ class RenditionProcessor:
         try:
             rendered = await self._rendered(document)
             # Facts first: while their store is away, nothing is put into the other one again and again.
-            if rendered.metadata:
-                facts = {"mime_type": document.mime_type, **rendered.metadata}
+            if facts := known_facts(rendered.metadata):
+                facts = {"mime_type": document.mime_type, **facts}
                 await self._extended.put(document.id, document.tenant, facts)
             reach("renditions.described")
             if rendered.thumbnails:

@@ -32,7 +32,11 @@ class Uploads(Protocol):
 
 
 class IdempotencyKeys(Protocol):
-    """Rows by (tenant, caller, key)."""
+    """Rows by (tenant, caller, key). The key is a keyed hash of what the client sent.
+
+    Rows of releases before are named by what it sent, until they expire: a ``clear_key`` of a claim is looked for too, and what stands
+    there counts as what stands under the hash.
+    """
 
     async def claim(
         self, scope: tuple[str, str, str], record: IdempotencyRecord, lease_seconds: float

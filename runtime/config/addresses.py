@@ -59,6 +59,14 @@ def _without_port(address: str) -> str:
     return address.rpartition(":")[0] if address.count(":") == 1 else address
 
 
+def is_any_address(host: str) -> bool:
+    """Whether a server that listens there listens on all addresses of the machine."""
+    try:
+        return not host or ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def is_here(host: str) -> bool:
     """Whether what is sent there stays on this machine: loopback, or a socket's path."""
     if host == "localhost" or host.startswith("/"):

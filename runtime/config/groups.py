@@ -138,6 +138,8 @@ class ApiSettings(BaseModel):
 
     api_host: str = "127.0.0.1"
     api_port: int = 8082
+    api_metrics_host: str = "127.0.0.1"
+    api_metrics_port: int = Field(default=0, ge=0, le=65_535)
     api_tls_cert_file: Path | None = None
     api_tls_key_file: Path | None = None
     api_connections: int = Field(default=500, ge=1, le=100_000)

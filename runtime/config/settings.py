@@ -15,6 +15,7 @@ from pydantic import model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ingest_api.client_addresses import proxy_networks
+from runtime.config.addresses import is_any_address, is_here
 from runtime.config.cleartext import in_clear
 from runtime.config.groups import SettingGroups
 
@@ -31,16 +32,9 @@ class Settings(SettingGroups, BaseSettings):
     def _fit_together(self) -> Self:
         """Raises ValueError where one setting forbids another."""
         if self.environment == "production":
-            if self.jwt_private_key_file is not None:
-                raise ValueError("DPJ_JWT_PRIVATE_KEY_FILE is set: the local issuer has no place in production")
-            if not self.jwks.startswith("https://"):
-                raise ValueError("DPJ_JWKS must be an https URL of the identity provider in production")
-            if not self.jwt_require_id:
-                raise ValueError("DPJ_JWT_REQUIRE_ID must be true in production: other tokens can't be revoked")
-            if named_by := in_clear(self):
-                raise ValueError(
-                    f"{', '.join(named_by)}: not over a network without TLS and verified certificates in production"
-                )
+            self._fit_for_production()
+        if self.api_metrics_port == self.api_port:
+            raise ValueError("DPJ_API_METRICS_PORT is DPJ_API_PORT: the API's metrics have a port of their own")
         if (self.api_tls_cert_file is None) != (self.api_tls_key_file is None):
             raise ValueError("DPJ_API_TLS_CERT_FILE and DPJ_API_TLS_KEY_FILE go together")
         if not (named := {name.strip() for name in self.jwt_algorithms.split(",")}) <= JWT_ALGORITHMS:
@@ -52,6 +46,29 @@ class Settings(SettingGroups, BaseSettings):
         if unset := list(self._addresses_unset()):
             raise ValueError(f"{', '.join(unset)} is not set, and something is to be kept there")
         return self
+
+    def _fit_for_production(self) -> None:
+        if self.jwt_private_key_file is not None:
+            raise ValueError("DPJ_JWT_PRIVATE_KEY_FILE is set: the local issuer has no place in production")
+        if not self.jwks.startswith("https://"):
+            raise ValueError("DPJ_JWKS must be an https URL of the identity provider in production")
+        if not self.jwt_require_id:
+            raise ValueError("DPJ_JWT_REQUIRE_ID must be true in production: other tokens can't be revoked")
+        if self._metrics_are_public():
+            raise ValueError(
+                "DPJ_API_METRICS_HOST must be an address that DPJ_API_HOST is not, and none for all addresses, in production: "
+                "metrics tell whoever reads them of every upload's size and time"
+            )
+        if named_by := in_clear(self):
+            raise ValueError(
+                f"{', '.join(named_by)}: not over a network without TLS and verified certificates in production"
+            )
+
+    def _metrics_are_public(self) -> bool:
+        """Whether the API's metrics would be served where its clients are. One machine's own port is not."""
+        if is_here(self.api_metrics_host):
+            return False
+        return is_any_address(self.api_metrics_host) or self.api_metrics_host == self.api_host
 
     def _addresses_unset(self) -> Iterator[str]:
         """Servers that others of the settings call for, by the name of their address."""

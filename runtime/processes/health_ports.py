@@ -54,6 +54,15 @@ def health_port(settings: Settings, name: str) -> int:
     return settings.worker_port_base and settings.worker_port_base + list(_BESIDE).index(name)
 
 
+def api_metrics_port(settings: Settings) -> int:
+    """Where the API serves its metrics: the port that is set, else the first after the watchdog's that is not the API's own; 0 if none
+    is set."""
+    if settings.api_metrics_port or not settings.worker_port_base:
+        return settings.api_metrics_port
+    after_all = settings.worker_port_base + len(_BESIDE)
+    return after_all + (after_all == settings.api_port)
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """What a process says at /readyz: whether it does its work, what it ``waits_for``, and all of it as it came."""

@@ -17,9 +17,9 @@ from domain.shared.waiting import unless_stopped
 from runtime.config.settings import Settings
 from runtime.config.transport import kafka_security, server_certificate
 from runtime.errors import CommandFailed
-from runtime.observability.health import serve_health, serve_until
+from runtime.observability.health import serve_health, serve_metrics, serve_until
 from runtime.observability.telemetry import AuditStepMetrics, WatchdogMetrics, configure_logging
-from runtime.processes.health_ports import crash_records_of, health_port, waiting_for_of
+from runtime.processes.health_ports import api_metrics_port, crash_records_of, health_port, waiting_for_of
 from runtime.processes.lifetime import repeat, run_all, run_process, tune_garbage_collector
 from runtime.wiring.site import Site
 
@@ -73,6 +73,7 @@ def run_api(settings: Settings) -> None:
             stopping,
             *renewing,
             serve_until(server, stopping),
+            serve_metrics(settings.api_metrics_host, api_metrics_port(settings), site.metrics, stopping),
             site.log_in(stopping),
             repeat(stopping, "revocations", POLL_SECONDS, site.revoked_tokens.refresh),
             repeat(stopping, "signing_keys", SIGNING_KEYS_SECONDS, site.signing_keys.renew),

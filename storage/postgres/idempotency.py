@@ -21,6 +21,16 @@ class PostgresIdempotencyKeys:
         self._connection = connection
 
     async def claim(self, scope: Scope, record: IdempotencyRecord, lease_seconds: float) -> IdempotencyRecord | None:
+        if record.clear_key is not None:
+            # A row of a release before. One that is free goes: whoever had it is superseded.
+            former = (scope[0], scope[1], record.clear_key)
+            held = await self._held(former)
+            if held is not None and _is_in_use(held):
+                return _record_of(held)
+            if held is not None:
+                await self._connection.execute(
+                    "DELETE FROM idempotency_keys WHERE tenant = $1 AND caller = $2 AND key = $3", *former
+                )
         # A key that another transaction is claiming makes the INSERT wait for that transaction's end.
         taken = await self._connection.fetchval(
             """
@@ -36,17 +46,10 @@ class PostgresIdempotencyKeys:
         )
         if taken:
             return None
-        held = await self._connection.fetchrow(
-            """
-            SELECT *, lease_until <= clock_timestamp() AS expired,
-                   EXISTS (SELECT FROM documents WHERE id = document_id AND statut = 'PENDING') AS pending
-            FROM idempotency_keys WHERE tenant = $1 AND caller = $2 AND key = $3 FOR UPDATE
-            """,
-            *scope,
-        )
+        held = await self._held(scope)
         if held is None:
             return await self.claim(scope, record, lease_seconds)  # it was released meanwhile
-        if held["done"] or (held["pending"] and not held["expired"]):
+        if _is_in_use(held):
             return _record_of(held)
         await self._connection.execute(
             """
@@ -90,6 +93,17 @@ class PostgresIdempotencyKeys:
             object_key,
         )
 
+    async def _held(self, scope: Scope) -> Mapping[str, Any] | None:
+        found: Mapping[str, Any] | None = await self._connection.fetchrow(
+            """
+            SELECT *, lease_until <= clock_timestamp() AS expired,
+                   EXISTS (SELECT FROM documents WHERE id = document_id AND statut = 'PENDING') AS pending
+            FROM idempotency_keys WHERE tenant = $1 AND caller = $2 AND key = $3 FOR UPDATE
+            """,
+            *scope,
+        )
+        return found
+
     async def _change(self, update: str, scope: Scope, object_key: str, *values: Any) -> None:
         changed = await self._connection.fetchval(
             f"{update} WHERE tenant = $1 AND caller = $2 AND key = $3 AND object_key = $4 AND NOT done RETURNING true",
@@ -99,6 +113,10 @@ class PostgresIdempotencyKeys:
         )
         if not changed:
             raise UploadSuperseded
+
+
+def _is_in_use(row: Mapping[str, Any]) -> bool:
+    return bool(row["done"] or (row["pending"] and not row["expired"]))
 
 
 def _record_of(row: Mapping[str, Any]) -> IdempotencyRecord:

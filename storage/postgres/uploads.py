@@ -80,7 +80,7 @@ class PostgresUploadRecords:
         columns = {name: value for name, value in document_columns(document).items() if value is not None}
         values = [lease_seconds, *columns.values()]
         if scope is not None:
-            values += [*scope, claim.document_id, claim.object_key, claim.metadata_fingerprint]
+            values += [*scope, claim.document_id, claim.object_key, claim.metadata_fingerprint, claim.clear_key]
         with translated_retirement():
             row = await self._batcher.fetch_row(_beginning(tuple(columns), claims=scope is not None), *values)
         return bool(row["begun"])
@@ -110,19 +110,24 @@ class PostgresUploadRecords:
 
 @lru_cache(maxsize=64)
 def _beginning(columns: tuple[str, ...], *, claims: bool) -> str:
-    """$1 the lease's seconds, then the columns' values, then tenant, caller, key, document, object and fingerprint of the claim."""
+    """$1 the lease's seconds, then the columns' values, then tenant, caller, key, document, object and fingerprint of the claim, and
+    its clear key, which a row of a release before may have."""
     places = [f"${place}" for place in range(2, len(columns) + 2)]
     lease = "clock_timestamp() + make_interval(secs => $1)"
     insert = f"INSERT INTO documents (bail_expire_a, {', '.join(columns)})"
     if not claims:
         return f"{insert} VALUES ({lease}, {', '.join(places)}) RETURNING 1 AS begun"
-    keyed = ", ".join(f"${place}" for place in range(len(columns) + 2, len(columns) + 8))
+    first = len(columns) + 2
+    keyed = ", ".join(f"${place}" for place in range(first, first + 6))
     # The row refers to nothing of the claim, but is only made where there is one.
     return f"""
         WITH claimed AS (
             INSERT INTO idempotency_keys
                 (tenant, caller, key, document_id, object_key, metadata_fingerprint, lease_until)
-            VALUES ({keyed}, {lease})
+            SELECT {keyed}, {lease}
+            WHERE NOT EXISTS (
+                SELECT FROM idempotency_keys WHERE tenant = ${first}::varchar AND caller = ${first + 1}::varchar AND key = ${first + 6}
+            )
             ON CONFLICT DO NOTHING RETURNING 1
         ), added AS (
             {insert}

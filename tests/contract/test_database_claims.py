@@ -74,6 +74,38 @@ async def test_an_expired_or_abandoned_attempt_loses_its_key(site: DatabaseBacke
         assert await work.idempotency.claim(SCOPE, a_claim(a_document(site.dossier)), LONG) is None
 
 
+async def test_a_key_that_a_release_before_holds_in_clear_counts(site: DatabaseBackend) -> None:
+    first = await _begun(site)
+    hashed = ("acme", "portal-1", "5" * 32)
+    new = a_document(site.dossier, Status.PENDING)
+    claim = replace(a_claim(new), clear_key=SCOPE[2])
+    async with site.database.transaction() as work:
+        assert await work.idempotency.claim(hashed, claim, LONG) == a_claim(first)
+        other = ("acme", "portal-2", "5" * 32)
+        assert await work.idempotency.claim(other, replace(claim, object_key="o"), LONG) is None
+        await work.idempotency.complete(SCOPE, first.object_key, "a" * 64, {})
+    assert not await site.database.uploads.begin(new, hashed, claim, LONG)
+    async with site.database.transaction() as work:
+        held = await work.idempotency.claim(hashed, claim, LONG)
+    assert held is not None
+    assert (held.done, held.document_id) == (True, first.id)
+
+
+async def test_a_clear_key_that_is_free_gives_way_to_its_hash(site: DatabaseBackend) -> None:
+    first = await _begun(site, GONE)
+    hashed = ("acme", "portal-1", "5" * 32)
+    new = a_document(site.dossier, Status.PENDING)
+    async with site.database.transaction() as work:
+        assert await work.idempotency.claim(hashed, replace(a_claim(new), clear_key=SCOPE[2]), LONG) is None
+        await work.uploads.begin(new, LONG)
+    async with site.database.transaction() as work:
+        with pytest.raises(UploadSuperseded):
+            await work.idempotency.complete(SCOPE, first.object_key, "a" * 64, {})
+    async with site.database.transaction() as work:
+        held = await work.idempotency.claim(hashed, a_claim(a_document(site.dossier)), LONG)
+    assert held == a_claim(new)
+
+
 async def test_of_many_claims_at_once_one_wins(site: DatabaseBackend) -> None:
     async def claim() -> bool:
         document = a_document(site.dossier, Status.PENDING)

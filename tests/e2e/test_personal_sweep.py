@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from tests.e2e.test_confidentiality import dump, forms_of
 from tests.e2e.test_malware import infected_pdf
 from tests.support.interruptible_proxies import free_ports
 from tests.support.pipeline import ROOT, TENANT, Pipeline, metadata, small_pdf, wait_for
+from tests.support.planted_words import planted_pdf, planted_pictures
 from tests.support.refusing_servers import refusing_ged, refusing_mail_server
 
 TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -61,6 +62,11 @@ class Person:
         word = f"{kind}{uuid4().hex[:14]}"
         self.secrets.append(word)
         return word
+
+    def inside(self, media_type: str) -> Callable[[str], str]:
+        """Makes words for places within a file: each is named after its place and holds the file's secret."""
+        secret = self._new(f"dans{media_type.rpartition('/')[2]}")
+        return lambda place: f"{place.lower()}{secret}"
 
     def said(self, dossier: str, type_code: str = "JUSTIFICATIF_DOMICILE") -> dict[str, Any]:
         said = metadata(dossier, type_code, email=self.email, language="en")
@@ -114,6 +120,7 @@ def test_a_person_s_words_stand_nowhere(pipeline: Pipeline, tmp_path: Path) -> N
         **refused_mail(pipeline, person, dossier, tmp_path / "refused-mail.log"),
         **refused_archive(pipeline, person, dossier, tmp_path / "refused-archive.log"),
         **bad_ends(pipeline, person, dossier),
+        **planted(pipeline, person, dossier),
     }
     invalid(pipeline, person, dossier)
     poison(pipeline)
@@ -190,6 +197,33 @@ def bad_ends(pipeline: Pipeline, person: Person, dossier: str) -> dict[str, str]
     assert pipeline.client("operator").post(f"/documents/{erased}/erase", json=body).status_code == 202
     assert pipeline.reaches(erased, "ERASED", 60)["file_name"] == ""
     return {"quarantined": quarantined, "rejected": rejected, "erased": erased}
+
+
+def planted(pipeline: Pipeline, person: Person, dossier: str) -> dict[str, str]:
+    """A file of each format that is rendered and can be written here, full of words; its facts are kept without them."""
+    kind = "JUSTIFICATIF_DOMICILE"
+    allow = "UPDATE types_documents SET formats_autorises = $2 WHERE code_type = $1"
+    (before,) = pipeline.sql("SELECT formats_autorises FROM types_documents WHERE code_type = $1", kind)[0]
+    files = {"application/pdf": planted_pdf(person.inside("application/pdf"))}
+    for media_type in planted_pictures(str, 0):
+        shade = uuid4().bytes[0]
+        files[media_type] = planted_pictures(person.inside(media_type), shade)[media_type]
+    ids = {}
+    try:
+        pipeline.sql(allow, kind, list(files))
+        for media_type, content in files.items():
+            taken = pipeline.upload(content, person.said(dossier), name=person.file, media_type=media_type)
+            ids[media_type] = taken["id"]
+    finally:
+        pipeline.sql(allow, kind, before)
+    for media_type, taken in ids.items():
+        wait_for(lambda at=taken: "THUMBNAILS_READY" in pipeline.timeline(at), f"{media_type} is rendered", 60)
+        (held,) = pipeline.mongo("documents_metadata", {"_id": taken})
+        facts = held["metadata"]
+        # They were read: what is known of them is kept.
+        named = [facts.get("producer"), facts.get("creator_tool"), *(facts.get("exif") or {}).values()]
+        assert named.count("other") == (0 if media_type == "image/gif" else 2), facts
+    return ids
 
 
 def refused_mail(pipeline: Pipeline, person: Person, dossier: str, log: Path) -> dict[str, str]:
@@ -326,8 +360,11 @@ def everything_else(pipeline: Pipeline) -> dict[str, bytes]:
         "api": pipeline.url,
         **{str(place): f"http://127.0.0.1:{base + place}" for place in range(7)},
     }.items():
-        for below in ("metrics", "readyz", "livez"):
+        for below in ("readyz", "livez") if name == "api" else ("metrics", "readyz", "livez"):
             places[f"{below} {name}"] = httpx.get(f"{url}/{below}", timeout=10, trust_env=False).content
+    own = httpx.get(f"http://127.0.0.1:{base + 7}/metrics", timeout=10, trust_env=False)
+    assert "dpj_upload_bytes_total" in own.text
+    places["metrics api"] = own.content
     for path in (pipeline.home / "logs").iterdir():
         places[f"log {path.name}"] = path.read_bytes()
     return places

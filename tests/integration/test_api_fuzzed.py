@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.api_processes import ApiProcesses, a_pdf
 from tests.support.fuzzing import fuzz
+from tests.support.interruptible_proxies import free_ports
 
 SECONDS = 60
 MONTH = str(30 * 86_400)
@@ -25,7 +26,8 @@ async def test_whatever_is_sent_the_answer_is_as_described(
     embedded = {"object_store": "filesystem", "objects_dir": str(tmp_path / "objects"), "keyring": "local"}
     (tmp_path / "objects").mkdir()
     quick = {"rate_failures": "0", "rate_tokens": "0", "link_longest_seconds": MONTH, "body_timeout": "5"}
-    async with ApiProcesses(stack, database_dsn, **embedded, **quick).up() as processes:
+    place = free_ports(1)
+    async with ApiProcesses(stack, database_dsn, **embedded, **quick, api_metrics_port=str(place)).up() as processes:
         dossier = await processes.dossier()
         posted = [await processes.post(a_pdf(uuid4().bytes), dossier) for _ in range(3)]
         documents = [str(answer.json()["id"]) for answer in posted]
@@ -35,7 +37,7 @@ async def test_whatever_is_sent_the_answer_is_as_described(
             fuzz, url, token, tmp_path, documents=documents, dossiers=[dossier], seconds=SECONDS
         )
         async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
-            metrics = (await client.get(f"{url}/metrics")).text
+            metrics = (await client.get(f"http://127.0.0.1:{place}/metrics")).text
         log = processes.log()
     assert status == 0, output[-12_000:]
     assert "request_failed" not in log, log

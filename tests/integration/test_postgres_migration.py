@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import asyncpg
 import pytest
@@ -78,3 +79,22 @@ async def test_document_types_come_with_their_rules(database: PostgresDatabase) 
     assert contract.retention_years == 30
     assert (cheque.active, identity.active) == (False, True)
     assert (photo.archived, identity.archived) == (False, True)
+
+
+async def test_texts_of_files_leave_the_facts_that_are_there(empty_dsn: str) -> None:
+    await upgrade(empty_dsn, "0017")
+    connection = await asyncpg.connect(empty_dsn)
+    held: list[object] = [
+        {"pages": 3, "producer": "Camille", "creator_tool": "Durand", "creation_date": "D:0612345678"},
+        {"width": 4, "exif": {"make": "Camille", "model": "Durand", "iso": 200, "date_time_original": "x"}},
+        "a text of Camille's that no jsonb held as it is",
+        {"pages": 1},
+    ]
+    for facts in held:
+        await connection.execute(
+            "INSERT INTO metadonnees_etendues VALUES (gen_random_uuid(), 'acme', $1::text::jsonb)", json.dumps(facts)
+        )
+    await connection.close()
+    await upgrade(empty_dsn)
+    left = {row[0] for row in await _rows(empty_dsn, "SELECT metadonnees::text FROM metadonnees_etendues")}
+    assert left == {'{"pages": 3}', '{"exif": {"iso": 200}, "width": 4}', "{}", '{"pages": 1}'}

@@ -13,7 +13,7 @@ SEED = 20_260_301
 PATIENCE = 120.0
 
 #: Refusals of requests that the description allows, because no schema can say what is asked for: a cursor of ours; a document
-#: of an existing dossier whose bytes are what they are called, part metadata first; a reason that is not blank; a year below 9000.
+#: of an existing dossier whose bytes are what they are called, part metadata first; a reason that is not blank; a year below 9000; a time to come.
 _REFUSED_BY_MEANING = {
     "list_documents": [400],
     "list_dossiers": [400],
@@ -21,6 +21,7 @@ _REFUSED_BY_MEANING = {
     "upload_document": [400, 415, 422],
     "reject_document": [422],
     "extend_retention": [422],
+    "revoke_token": [422],
 }
 _ACCEPTED = ["2xx", "3xx", 401, 403, 404, 409, 410, 429]
 

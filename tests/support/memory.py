@@ -239,7 +239,7 @@ class MemoryUploadRecords:
     async def begin(
         self, document: Document, scope: Scope | None, claim: IdempotencyRecord, lease_seconds: float
     ) -> bool:
-        if scope is not None and scope in self._database.rows.keys:
+        if scope is not None and {scope, (*scope[:2], claim.clear_key)} & self._database.rows.keys.keys():
             return False
         async with self._database.transaction() as work:
             if scope is not None:
@@ -450,13 +450,17 @@ class MemoryIdempotencyKeys:
         self._clock = clock
 
     async def claim(self, scope: Scope, record: IdempotencyRecord, lease_seconds: float) -> IdempotencyRecord | None:
-        if scope in self._rows:
-            held, until = self._rows[scope]
+        former = (*scope[:2], record.clear_key or "")
+        for place in (former, scope):
+            if place not in self._rows:
+                continue
+            held, until = self._rows[place]
             row = self._documents.get(held.document_id)
             expired = until <= self._clock.at
             if held.done or (not expired and row is not None and row.status is Status.PENDING):
                 return replace(held, expired=expired)
-        free = replace(record, done=False, content_sha256=None, response=None)
+        self._rows.pop(former, None)
+        free = replace(record, done=False, content_sha256=None, response=None, clear_key=None)
         self._rows[scope] = (free, self._clock.at + timedelta(seconds=lease_seconds))
         return None
 

@@ -10,11 +10,13 @@ import jwt
 import pytest
 from pydantic import ValidationError
 
+from deploy.native.ports import WORKER_PORTS
 from domain.documents import Role
 from domain.revocations import RevocableClaim
 from runtime.cli.main import main
 from runtime.cli.tokens import _named
 from runtime.errors import CommandFailed
+from runtime.processes.health_ports import api_metrics_port, health_port, pipeline_processes_of
 from tests.support.settings import BASE, settings_of
 
 
@@ -31,11 +33,31 @@ def test_production_takes_a_providers_keys() -> None:
         ({"jwks": "file:///x/jwks.json"}, "DPJ_JWKS"),
         ({"jwks": "http://login.example/jwks"}, "DPJ_JWKS"),
         ({"jwt_require_id": False}, "DPJ_JWT_REQUIRE_ID"),
+        ({"api_metrics_host": "0.0.0.0"}, "DPJ_API_METRICS_HOST"),  # noqa: S104
+        ({"api_metrics_host": "::"}, "DPJ_API_METRICS_HOST"),
+        ({"api_metrics_host": ""}, "DPJ_API_METRICS_HOST"),
+        ({"api_metrics_host": "192.0.2.7", "api_host": "192.0.2.7"}, "DPJ_API_METRICS_HOST"),
+        ({"api_metrics_host": "api.example", "api_host": "api.example"}, "DPJ_API_METRICS_HOST"),
     ],
 )
 def test_production_refuses_a_developments_means(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         settings_of(environment="production", **changes)
+
+
+def test_metrics_have_a_place_of_their_own() -> None:
+    on_a_cluster = {"api_metrics_host": "192.0.2.7", "api_metrics_port": 9102, "api_host": "127.0.0.1"}
+    assert api_metrics_port(settings_of(environment="production", **on_a_cluster)) == 9102
+    assert settings_of(api_metrics_host="0.0.0.0").api_metrics_host == "0.0.0.0"  # noqa: S104
+    assert api_metrics_port(settings_of()) == 0
+    beside = settings_of(worker_port_base=7000)
+    ports = [health_port(beside, process.name) for process in pipeline_processes_of(beside) if process.name != "api"]
+    assert api_metrics_port(beside) == max(ports) + 1
+    assert api_metrics_port(beside) < 7000 + WORKER_PORTS
+    crowded = settings_of(worker_port_base=7000, api_port=api_metrics_port(beside))
+    assert api_metrics_port(crowded) == api_metrics_port(beside) + 1
+    with pytest.raises(ValidationError, match="DPJ_API_METRICS_PORT"):
+        settings_of(api_port=8082, api_metrics_port=8082)
 
 
 @pytest.mark.parametrize("proxies", ["*", "0.0.0.0/0", "::/0", "gateway.example", "10.0.0.1/8"])

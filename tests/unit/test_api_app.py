@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from ingest_api import middleware, route_authorization
 from ingest_api.app import routes_only
@@ -106,12 +106,15 @@ async def test_metrics_count_by_route_and_never_by_id(bench: IntakeBench) -> Non
         await post_document(client, bench)
         await client.get(f"{API}/documents/{uuid4()}", headers=bearer())
         await client.request("BREW", f"/{uuid4()}")
-        text = (await client.get("/metrics")).text
+        nowhere = await client.get("/metrics")
+    assert_problem(nowhere, 404, "route_not_found")
+    assert "dpj_" not in nowhere.text
+    text = generate_latest(registry).decode()
     assert f"dpj_upload_bytes_total {float(len(PDF))}" in text
     assert 'dpj_http_requests_total{method="POST",route="/api/v1/documents",status="201"} 1.0' in text
     assert 'dpj_http_problems_total{code="document_not_found",route="/api/v1/documents/{document_id}"} 1.0' in text
     assert 'dpj_http_requests_total{method="OTHER",route="unmatched",status="404"} 1.0' in text
-    assert "dpj_http_in_flight 1.0" in text
+    assert "dpj_http_in_flight 0.0" in text
 
 
 async def test_health(bench: IntakeBench) -> None:

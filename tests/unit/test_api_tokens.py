@@ -12,6 +12,7 @@ from typing import Any
 
 import jwt
 import pytest
+import structlog
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -210,7 +211,106 @@ def test_only_usable_signature_keys_are_taken(tmp_path: Path) -> None:
     assert set(parse_jwks(json.dumps({"keys": keys}).encode())) == {good["kid"]}
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"keys": 3}', b'{"keys": "abc"}', b'{"keys": [3]}'])
+DEEP = b'{"keys": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        3,
+        None,
+        "kid",
+        [],
+        {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "k"},
+        {"kty": "RSA", "n": 3, "e": "AQAB", "kid": "k"},
+        {"kty": "RSA", "n": "", "e": "", "kid": "k"},
+        {"kty": "OKP", "crv": ["Ed25519"], "x": "AA", "kid": "k"},
+        {"kty": "OKP", "crv": "Ed25519", "x": "\ud800", "kid": "k"},
+        {"kty": "OKP", "crv": "Ed25519", "x": "AA", "alg": ["EdDSA"], "kid": "k"},
+        ("kid", 3),
+        ("kid", ["k"]),
+        ("key_ops", "verify"),
+        ("key_ops", 3),
+    ],
+)
+def test_a_bad_member_takes_no_good_key_away(bad: Any, tmp_path: Path) -> None:
+    good = public_jwks(pem(tmp_path, KEYS["EdDSA"]))["keys"][0]
+    if isinstance(bad, tuple):
+        bad = {**good, "kid": "k", bad[0]: bad[1]}
+    with structlog.testing.capture_logs() as log:
+        found = parse_jwks(json.dumps({"keys": [bad, good]}).encode())
+    assert set(found) == {good["kid"]}
+    if isinstance(bad, dict):
+        assert [(line["event"], line["place"]) for line in log] == [("jwks_key_not_used", 0)]
+
+
+def test_a_key_for_other_operations_verifies_nothing(tmp_path: Path) -> None:
+    good = public_jwks(pem(tmp_path, KEYS["EdDSA"]))["keys"][0]
+    operations: list[list[Any]] = [["verify"], ["sign", "verify"], ["sign"], ["encrypt"], []]
+    keys = [{**good, "kid": str(number), "key_ops": given} for number, given in enumerate(operations)]
+    assert set(parse_jwks(json.dumps({"keys": keys}).encode())) == {"0", "1"}
+
+
+async def test_a_set_that_is_nested_too_deep_is_no_set_and_good_keys_stay(key_file: Path) -> None:
+    now = [0.0]
+    known = public_jwks(key_file)
+    served = [json.dumps(known).encode(), DEEP]
+
+    async def fetch() -> bytes:
+        return served.pop(0)
+
+    keys = Jwks(fetch, min_interval=10, monotonic=lambda: now[0])
+    await keys.key(known["keys"][0]["kid"])
+    now[0] = 20.0
+    with pytest.raises(IdentityUnavailable):
+        await keys.key("other")
+    await keys.key(known["keys"][0]["kid"])
+
+
+def raw_token(header: bytes, payload: bytes) -> str:
+    """Signed as any other, whatever is in it."""
+    parts = [urlsafe_b64encode(part).rstrip(b"=") for part in (header, payload)]
+    signature = KEYS["EdDSA"].sign(b".".join(parts))
+    return b".".join([*parts, urlsafe_b64encode(signature).rstrip(b"=")]).decode()
+
+
+@pytest.mark.parametrize("claim", ["sub", "jti", "sid", "tenant", "roles", "name"])
+async def test_half_a_character_in_a_claim_is_refused(claim: str, key_file: Path) -> None:
+    half = ["\ud800"] if claim == "roles" else "\ud800"
+    with pytest.raises(Unauthenticated):
+        await authenticator(public_jwks(key_file)).authenticate(signed(key_file, claims(**{claim: half})))
+
+
+@pytest.mark.parametrize(
+    ("changes", "replaced"),
+    [
+        ({}, (b'"u-1"', b'"u-1", "deep": ' + b"[" * 2500 + b"]" * 2500)),
+        ({"exp": 7}, (b'"exp": 7', b'"exp": 1e999')),
+        ({"exp": 7}, (b'"exp": 7', b'"exp": NaN')),
+        ({"exp": 7}, (b'"exp": 7', b'"exp": [1]')),
+        ({"nbf": 7}, (b'"nbf": 7', b'"nbf": -1e999')),
+        ({"iat": 7}, (b'"iat": 7', b'"iat": 1e999')),
+        ({"exp": 7}, (b'"exp": 7', b'"exp": ' + b"9" * 4000)),
+    ],
+)
+async def test_claims_that_no_library_reads_are_refused(
+    changes: dict[str, Any], replaced: tuple[bytes, bytes], key_file: Path
+) -> None:
+    known = public_jwks(key_file)
+    header = json.dumps({"alg": "EdDSA", "kid": known["keys"][0]["kid"]}).encode()
+    said = json.dumps(claims(**{"sub": "u-1", **changes})).encode()
+    assert replaced[0] in said
+    with pytest.raises(Unauthenticated):
+        await authenticator(known).authenticate(raw_token(header, said.replace(*replaced)))
+
+
+async def test_a_header_that_is_nested_too_deep_is_refused(key_file: Path) -> None:
+    deep = b'{"alg": "EdDSA", "kid": ' + b"[" * 2500 + b"]" * 2500 + b"}"
+    with pytest.raises(Unauthenticated):
+        await authenticator(public_jwks(key_file)).authenticate(raw_token(deep, b"{}"))
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"keys": 3}', b'{"keys": "abc"}', DEEP])
 def test_what_is_no_key_set_is_refused(content: bytes) -> None:
     with pytest.raises(IdentityUnavailable):
         parse_jwks(content)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -298,6 +299,25 @@ async def test_what_is_kept_for_a_key_has_no_personal_text(bench: IntakeBench) -
     assert "urand" not in str(kept.response)
     again = await bench.receive(idempotency_key="k", **said)
     assert (again.body, list(again.body), again.replayed) == (first.body, list(first.body), True)
+
+
+async def test_a_key_is_kept_as_a_hash_of_its_tenant_and_caller(bench: IntakeBench) -> None:
+    for caller in (bench.caller(), bench.caller(subject="u2")):
+        await bench.receive(idempotency_key="Durand.pdf", caller=caller)
+    keys = [key for _, _, key in bench.database.rows.keys]
+    assert len(set(keys)) == 2
+    assert all(re.fullmatch("[0-9a-f]{32}", key) for key in keys)
+    assert "Durand" not in str(bench.database.rows.keys)
+
+
+async def test_a_key_in_clear_of_a_release_before_is_known(bench: IntakeBench) -> None:
+    first = await bench.receive(idempotency_key="k")
+    ((tenant, caller, _),) = bench.database.rows.keys
+    bench.database.rows.keys[tenant, caller, "k"] = bench.database.rows.keys.popitem()[1]
+    again = await bench.receive(idempotency_key="k")
+    assert (again.body, again.replayed) == (first.body, True)
+    with pytest.raises(IdempotencyKeyReused):
+        await bench.receive(idempotency_key="k", file_name="other.pdf")
 
 
 async def test_the_answer_stays_the_first_one_when_the_document_moves_on(bench: IntakeBench) -> None:

@@ -417,3 +417,16 @@ async def test_content_may_be_any_stream(desk: Desk):
     processor = RenditionProcessor(bench.database, content, desk.renderer, desk.extended, bench.clock)
     await desk.deliver(event, processor)
     assert desk.renderer.seen == [("application/pdf", PDF)]
+
+
+async def test_no_text_of_the_file_is_kept(desk: Desk):
+    document, event = await desk.verified()
+    facts = {"pages": 1, "producer": "Camille Durand", "creator_tool": "Word"}
+    desk.renderer.steps = [Rendered(reason=NoThumbnail.UNDECODABLE, metadata=facts)]
+    await desk.deliver(event)
+    assert desk.extended.rows[document.id][1] == {
+        "mime_type": "application/pdf",
+        "pages": 1,
+        "producer": "other",
+        "creator_tool": "Microsoft Word",
+    }

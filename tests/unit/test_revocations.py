@@ -16,13 +16,14 @@ from domain.errors import RevocationsUnavailable
 from domain.refusals import MetadataInvalid, Unauthenticated
 from domain.revocations import RevocableClaim, Revocation, mark_of
 from ingest_api.jwks import Jwks
-from ingest_api.tokens import ClaimRules, TokenAuthenticator
+from ingest_api.tokens import LEEWAY_SECONDS, ClaimRules, TokenAuthenticator
 from processors.documents import revocations
 from processors.documents.revocations import (
     EXPIRY_MARGIN,
     FULL_READ_SECONDS,
     MAX_AGE_SECONDS,
     REFRESH_TIMEOUT_SECONDS,
+    TAKEN_BEYOND_EXPIRY,
     RevokedTokens,
 )
 from tests.support.api import a_client, an_app, assert_problem, bearer
@@ -176,10 +177,25 @@ async def test_a_revocation_ends_after_its_token_and_never_lasts_for_ever(bench:
     for until in (None, now + timedelta(days=900)):
         end = await bench.revocation.revoke_for_caller(caller, claims_named, until)
         assert abs(end - now - timedelta(seconds=LONGEST_TOKEN) - EXPIRY_MARGIN) < timedelta(seconds=1)
-    past = await bench.revocation.revoke_for_caller(caller, claims_named, now - timedelta(days=1))
-    assert past > now
     with pytest.raises(MetadataInvalid):
         await bench.revocation.revoke_for_caller(caller, {})
+
+
+async def test_a_time_that_has_passed_is_refused(bench: IntakeBench) -> None:
+    now = bench.clock.at
+    async with a_client(an_app(bench)) as client:
+        for named in ({"token_id": "t"}, {"session_id": "s"}):
+            for past in (timedelta(seconds=5), timedelta(days=400)):
+                body = {**named, "expires_at": (now - past).isoformat()}
+                refused = await client.post(f"{API}/revocations", headers=bearer("operator"), json=body)
+                assert_problem(refused, 422, "token_already_expired")
+        assert not bench.audited()
+        assert not (await bench.revocations.active()).until
+        # A token is taken a little beyond its expiry: it can be revoked for as long.
+        body = {"token_id": "t", "expires_at": (now - timedelta(seconds=4)).isoformat()}
+        done = await client.post(f"{API}/revocations", headers=bearer("operator"), json=body)
+        assert done.status_code == 200
+    assert TAKEN_BEYOND_EXPIRY.total_seconds() == LEEWAY_SECONDS
 
 
 async def test_a_session_s_revocation_outlives_the_token_that_named_it(bench: IntakeBench) -> None:

@@ -98,7 +98,6 @@ ASKED: dict[str, Ask] = {
     "openapi": Ask("GET", lambda _: f"{API}/openapi.json", 200),
     "livez": Ask("GET", lambda _: "/livez", 200),
     "readyz": Ask("GET", lambda _: "/readyz", 200),
-    "metrics": Ask("GET", lambda _: "/metrics", 200),
 }
 #: Routes by which other tenants' documents are changed, by whom the table lets.
 CHANGING = {"erase_document", "extend_retention"}

@@ -79,6 +79,21 @@ def test_a_stack_of_an_earlier_release_has_its_audit_log_in_mongodb() -> None:
         stack._refuse_other_stores("mine", "embedded")
 
 
+@pytest.mark.parametrize("profile", ["embedded", "full"])
+def test_a_new_stack_reads_sealed_texts_only_and_an_old_one_what_it_had(profile: Profile) -> None:
+    here = made(profile)
+    for _ in range(2):
+        path = settings_file.write(here)
+        assert Settings(_env_file=path).columns_sealed_only
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if "SEALED_ONLY" not in line), "utf-8")
+    for _ in range(2):
+        assert not Settings(_env_file=settings_file.write(here)).columns_sealed_only
+    for said, told in (("'true'", True), ("false", False)):
+        path.write_text("".join([*lines, f"DPJ_COLUMNS_SEALED_ONLY={said}\n"]), "utf-8")
+        assert Settings(_env_file=settings_file.write(here)).columns_sealed_only is told
+
+
 def test_tokens_signed_with_the_key_verify_with_the_published_half() -> None:
     settings = Settings(_env_file=settings_file.write(made("embedded")))
     assert settings.jwt_private_key_file is not None

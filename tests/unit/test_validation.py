@@ -10,6 +10,8 @@ from domain.documents import Role
 from domain.events import DocumentRejected, DocumentUploaded, DocumentValidated
 from domain.lifecycle import Status
 from domain.refusals import DocumentNotFound, MetadataInvalid, TransitionRefused
+from processors.documents.personal_texts import PersonalTexts
+from processors.documents.validation import Validation
 from processors.events.integrity import IntegrityProcessor
 from tests.support.fakes_intake import IntakeBench
 
@@ -93,6 +95,14 @@ async def test_other_states_refuse(bench: IntakeBench, status: Status) -> None:
     with pytest.raises(error):
         await bench.validation.reject(validator(bench), document.id, "why")
     assert bench.database.rows.outbox == written
+
+
+async def test_an_erased_document_has_no_decision_where_all_texts_are_sealed(bench: IntakeBench) -> None:
+    document = await bench.stored(Status.ERASED, personal_key=None)
+    texts = PersonalTexts(bench.columns, bench.personal, sealed_only=True)
+    validation = Validation(bench.database, bench.personal, texts, bench.clock)
+    with pytest.raises(TransitionRefused):
+        await validation.reject(validator(bench), document.id, "why")
 
 
 async def test_another_tenants_document_does_not_exist(bench: IntakeBench) -> None:
