@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -78,10 +79,29 @@ async def read_json(request: Request, model: type[M], *, timeout: float) -> M:
 def parse_json(content: bytes, model: type[M]) -> M:
     """``content`` as ``model``, strictly. Raises MetadataInvalid naming the fields, without what they held."""
     try:
-        return model.model_validate_json(content, strict=True)
+        parsed = model.model_validate_json(content, strict=True)
     except ValidationError as invalid:
         errors = invalid.errors(include_url=False, include_context=False, include_input=False)
         raise InvalidFields([_field_error(model, error["loc"], error["type"]) for error in errors]) from None
+
+    _refuse_duplicates(content, model)
+    return parsed
+
+
+def _refuse_duplicates(content: bytes, model: type[BaseModel]) -> None:
+    """RFC 8259 leaves open which of two values counts; whoever looks at the text before us may take the other."""
+    names = _field_names(model)
+
+    def seen(pairs: list[tuple[str, Any]]) -> None:
+        keys: set[str] = set()
+        for name, _ in pairs:
+            if name in keys:
+                shown = name if name in names else "*"
+                raise InvalidFields([FieldError(shown, "duplicate", "The name stands twice in one object.")])
+            keys.add(name)
+
+    # Numbers stay texts: nothing is computed from what was already read.
+    json.loads(content, object_pairs_hook=seen, parse_int=str, parse_float=str)
 
 
 def _field_error(model: type[BaseModel], location: tuple[int | str, ...], code: str) -> FieldError:

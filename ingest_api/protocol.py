@@ -7,11 +7,14 @@
   the last answer, so that the client knows what to send again.
 * An answer that its client leaves unread is cut, also after the connection was told to close.
 * An address has so many open connections at most.
+* A request of HTTP/1.1 names one Host, and no transfer coding but ``chunked``: what servers on its way may read in two ways is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -48,6 +51,15 @@ class Refusal:
 
 
 MALFORMED: Final = Refusal(400, "request_malformed", "Malformed request", "Send HTTP/1.1 as RFC 9112 has it.")
+HOST_INVALID: Final = Refusal(
+    400, "host_invalid", "Host missing or invalid", "Send one header Host, with the name and port that you call."
+)
+TRANSFER_CODING_UNSUPPORTED: Final = Refusal(
+    501,
+    "transfer_coding_unsupported",
+    "Unsupported transfer coding",
+    "Send the body with Content-Length, or with Transfer-Encoding: chunked and no other coding.",
+)
 TOO_SLOW: Final = Refusal(408, "head_too_slow", "Headers too slow", "Send a request's headers at once.")
 HEAD_TOO_LARGE: Final = Refusal(
     431, "head_too_large", "Headers too large", f"Request line and headers have at most {MAX_HEAD_BYTES} bytes."
@@ -62,6 +74,9 @@ TOO_MANY_CONNECTIONS: Final = Refusal(
 OVERLOADED: Final = Refusal(
     503, "overloaded", "Too many clients", "Send the request again after the time in Retry-After.", RETRY_AFTER
 )
+
+#: A name, an IPv4 address, or an IPv6 address in brackets, then perhaps a port (RFC 9110, section 7.2); RFC 9112 allows an empty one.
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
 
 _log = structlog.get_logger()
 
@@ -96,6 +111,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         #: Too much came ahead: nothing more is taken.
         self._reading_stopped = False
         self._limiter_key = ""
+        #: What is answered once the parser has given up.
+        self._refusal = MALFORMED
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         inner = cast("asyncio.Transport", transport)
@@ -168,6 +185,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._reading_stopped = True
             self.cycle.keep_alive = False  # the last one that waits: its answer says that it is the last
             raise ValueError("too many requests ahead of their answers")
+        refusal = _refusal_of(self.headers, self.parser.get_http_version())
+        if refusal is not None:
+            self._refusal = refusal
+            raise ValueError(refusal.code)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -182,7 +203,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - what the parser says of the client's bytes stays here
         """What uvicorn calls when the parser gave up."""
         if not self._reading_stopped:
-            self._refuse(HEAD_TOO_LARGE if self._fields > MAX_HEAD_BYTES else MALFORMED)
+            self._refuse(HEAD_TOO_LARGE if self._fields > MAX_HEAD_BYTES else self._refusal)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
@@ -226,6 +247,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             if begun is None or begun.response_complete or not begun.response_started:
                 self.transport.write(_answer(refusal, over_tls=self.scheme == "https"))
             self.transport.close()
+
+
+def _refusal_of(headers: Sequence[tuple[bytes, bytes]], version: str) -> Refusal | None:
+    """What is wrong with a head (RFC 9112, sections 3.2 and 6.1) that the parser lets pass. Names are in lower case."""
+    hosts = [value for name, value in headers if name == b"host"]
+    if len(hosts) > 1 or (not hosts and version == "1.1") or not all(_HOST.fullmatch(host.strip()) for host in hosts):
+        return HOST_INVALID
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    return None if codings in ([], [b"chunked"]) else TRANSFER_CODING_UNSUPPORTED
 
 
 def bounded_protocol(bounds: Bounds) -> type[BoundedHttpProtocol]:

@@ -16,7 +16,7 @@ from ingest_api import models
 from ingest_api.body import read_json
 from ingest_api.content import NOT_MODIFIED, content_response
 from ingest_api.dependencies import AppState, Authorised, InjectedState
-from ingest_api.file_names import clean_file_name
+from ingest_api.file_names import searched_file_name
 from ingest_api.openapi_annotations import RANGES, RAW_BODIES, RECEIPT, json_body, problems
 from ingest_api.presenters import API, document_body, document_view, event_view, type_view
 from ingest_api.ranges import is_current
@@ -97,7 +97,7 @@ async def search_documents(request: Request, caller: Authorised, state: Injected
     body = await read_json(request, models.SearchInput, timeout=state.deps.body_timeout)
     page = await state.deps.search.page(
         caller,
-        file_name=clean_file_name(body.file_name) if body.file_name else None,
+        file_name=None if body.file_name is None else searched_file_name(body.file_name),
         depositor_email=body.depositor_email,
         cursor=body.cursor,
         limit=body.limit,

@@ -16,7 +16,7 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 
 from domain.documents import Language
-from domain.refusals import BodyMalformed, MediaTypeUnsupported
+from domain.refusals import BodyMalformed, IdempotencyKeyInvalid, MediaTypeUnsupported
 from ingest_api.body import Body, parse_json
 from ingest_api.file_names import clean_file_name
 from ingest_api.models import UploadMetadata
@@ -39,10 +39,15 @@ class _Parts:
 async def read_upload(request: Request, *, timeout: float) -> Upload:
     """The upload that ``request`` carries; its content is still to come and is read as intake asks for it.
 
-    Raises MediaTypeUnsupported, BodyMalformed, BodyTruncated, BodyTooSlow or MetadataInvalid.
+    Raises MediaTypeUnsupported, IdempotencyKeyInvalid, BodyMalformed, BodyTruncated, BodyTooSlow or MetadataInvalid.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise MediaTypeUnsupported("Send the body without Content-Encoding.")
+    if len(set(request.headers.getlist(IDEMPOTENCY_HEADER))) > 1:
+        raise IdempotencyKeyInvalid("The request has several Idempotency-Key headers that differ; send one.")
+    key = request.headers.get(IDEMPOTENCY_HEADER)
+    if len(set(request.headers.getlist(METADATA_HEADER))) > 1:
+        raise BodyMalformed("The request has several X-DPJ-Metadata headers that differ; send one.")
     declared, options = parse_options_header(request.headers.get("content-type"))
     body = Body(request.receive, timeout=timeout)
     if declared == b"multipart/form-data":
@@ -66,7 +71,7 @@ async def read_upload(request: Request, *, timeout: float) -> Upload:
         metadata=metadata.metadata,
         sha256=metadata.sha256.lower() if metadata.sha256 else None,
         declared_type=parts.head.media_type,
-        idempotency_key=request.headers.get(IDEMPOTENCY_HEADER),
+        idempotency_key=key,
         at_least=max(0, _content_length(request.headers) - parts.overhead),
     )
 

@@ -327,3 +327,58 @@ def test_what_is_no_proxy(text: str) -> None:
 def test_proxies_are_addresses_and_networks() -> None:
     assert proxy_networks(" ") == ()
     assert [str(network) for network in proxy_networks("10.0.0.1, 2001:db8::/32")] == ["10.0.0.1/32", "2001:db8::/32"]
+
+
+# --- Heads that could be read in two ways -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "code"),
+    [
+        (b"GET /x HTTP/1.1\r\n\r\n", 400, "host_invalid"),
+        (b"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "host_invalid"),
+        (b"GET /x HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400, "host_invalid"),
+        (b"GET /x HTTP/1.1\r\nHost: a b\r\n\r\n", 400, "host_invalid"),
+        (b"GET /x HTTP/1.1\r\nHost: a/b\r\n\r\n", 400, "host_invalid"),
+        (b"GET /x HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400, "host_invalid"),
+        (
+            b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            501,
+            "transfer_coding_unsupported",
+        ),
+        (
+            b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            501,
+            "transfer_coding_unsupported",
+        ),
+        (b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", 501, "transfer_coding_unsupported"),
+        (b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "transfer_coding_unsupported"),
+    ],
+)
+async def test_an_ambiguous_head_is_refused(
+    app: Application, connect: Connect, head: bytes, status: int, code: str
+) -> None:
+    line = Line()
+    connect(line).data_received(head)
+    await soon(lambda: line.closing)
+    answer, _, body = line.written.partition(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+    assert json.loads(body)["code"] == code
+    assert not app.begun
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /x HTTP/1.0\r\n\r\n",
+        b"GET /x HTTP/1.1\r\nHost:\r\n\r\n",
+        b"GET /x HTTP/1.1\r\nHost: [::1]:8082\r\n\r\n",
+        b"GET /x HTTP/1.1\r\nHost: api.example:8082\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+async def test_a_plain_head_is_taken(app: Application, connect: Connect, head: bytes) -> None:
+    line = Line()
+    connect(line).data_received(head)
+    app.may_answer.set()
+    await soon(lambda: ANSWERED in line.written)
