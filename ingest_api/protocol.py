@@ -285,7 +285,7 @@ def _problem(refusal: Refusal, *, over_tls: bool) -> tuple[dict[str, str], bytes
             "type": TYPE_PREFIX + refusal.code,
             "title": refusal.title,
             "status": refusal.status,
-            "detail": refusal.advice,
+            "detail": f"{refusal.title}.",
             "code": refusal.code,
             "advice": refusal.advice,
         }

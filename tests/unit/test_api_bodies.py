@@ -194,7 +194,7 @@ async def test_a_raw_body_is_the_file() -> None:
         ({}, MediaTypeUnsupported),
         ({"Content-Type": "multipart/mixed; boundary=x"}, MediaTypeUnsupported),
         ({"Content-Type": "application/x-www-form-urlencoded"}, MediaTypeUnsupported),
-        ({"Content-Type": "application/pdf"}, MediaTypeUnsupported),
+        ({"Content-Type": "application/pdf"}, BodyMalformed),
         ({"Content-Type": "application/pdf", "Content-Encoding": "gzip"}, MediaTypeUnsupported),
         ({"Content-Type": "multipart/form-data"}, BodyMalformed),
         ({"Content-Type": "application/pdf", "X-DPJ-Metadata": "???"}, BodyMalformed),

@@ -363,7 +363,9 @@ async def test_an_ambiguous_head_is_refused(
     await soon(lambda: line.closing)
     answer, _, body = line.written.partition(b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer
-    assert json.loads(body)["code"] == code
+    told = json.loads(body)
+    assert told["code"] == code
+    assert told["detail"] != told["advice"]
     assert not app.begun
 
 
