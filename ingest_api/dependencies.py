@@ -44,7 +44,7 @@ class Authenticator(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiDependencies:
     """Use cases and surroundings. ``readiness`` holds a check per dependency, ``circuits`` gives the breakers' states;
-    ``body_timeout`` is per read, in seconds.
+    ``body_timeout`` is per read, in seconds. ``public_url``: what stands before the path in links, empty for links without an address.
     """
 
     intake: Intake
@@ -64,6 +64,7 @@ class ApiDependencies:
     circuits: Callable[[], Mapping[str, str]] = dict
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     body_timeout: float = 30.0
+    public_url: str = ""
 
 
 #: Makes the OpenAPI document of an application.

@@ -26,6 +26,8 @@ CORRELATION_HEADER: Final = "correlation-id"
 CORRELATION_STATE: Final = "dpj.correlation_id"
 #: Where the state of the client's quota is left for the answer.
 QUOTA_STATE: Final = "dpj.quota"
+#: True in the scope of a HEAD request, which the routes answer as a GET.
+HEAD_STATE: Final = "dpj.head"
 #: After a refusal the rest of the body is read for this long, in bytes and seconds, so that the client gets to our answer.
 LINGER_BYTES: Final = 16 * 1024 * 1024
 LINGER_SECONDS: Final = 2.0
@@ -52,6 +54,7 @@ class _Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         self._scope = scope
+        self._head = scope["method"] == "HEAD"
         self._receive = receive
         self._send = send
         self._expects = headers.get("expect", "").lower() == "100-continue"
@@ -87,6 +90,8 @@ class _Exchange:
             if not await self._linger():
                 headers["Connection"] = "close"
         elif message["type"] == "http.response.body":
+            if self._head:
+                message = {**message, "body": b""}
             self.sent += len(message.get("body", b""))
         await self._send(message)
 
@@ -105,7 +110,7 @@ class _Exchange:
 
 
 class ExchangeMiddleware:
-    """The outermost of our layers; nothing that a route raises passes it.
+    """The outermost of our layers; nothing that a route raises passes it. A HEAD is answered as a GET, without its body.
 
     ``fast_paths`` holds applications for the requests of one method and path, which they get instead of ``app``.
     """
@@ -123,6 +128,10 @@ class ExchangeMiddleware:
             return
         exchange = _Exchange(scope, receive, send)
         scope.setdefault("state", {})[CORRELATION_STATE] = exchange.correlation_id
+        method = scope["method"]
+        if method == "HEAD":
+            # A copy: the server goes by the method in its own.
+            scope = {**scope, "method": "GET", HEAD_STATE: True}
         token = current_traceparent.set(exchange.traceparent)
         started = time.perf_counter()
         self._metrics.begun()
@@ -135,18 +144,18 @@ class ExchangeMiddleware:
             if not exchange.status:
                 await problems.unexpected()(scope, exchange.receive, exchange.send)
         finally:
-            self._note(scope, exchange, time.perf_counter() - started)
+            self._note(scope, method, exchange, time.perf_counter() - started)
             current_traceparent.reset(token)
 
-    def _note(self, scope: Scope, exchange: _Exchange, seconds: float) -> None:
+    def _note(self, scope: Scope, method: str, exchange: _Exchange, seconds: float) -> None:
         code = scope["state"].get(problems.CODE_STATE)
         route = getattr(scope.get("route"), "path", _UNMATCHED)
-        self._metrics.finished(route, scope["method"], exchange.status, seconds, code)
+        self._metrics.finished(route, method, exchange.status, seconds, code)
         log_request = _log.debug if route in _HEALTH else _log.info
         log_request(
             "request",
             route=route,
-            method=scope["method"],
+            method=method,
             status=exchange.status,
             code=code,
             seconds=round(seconds, 4),

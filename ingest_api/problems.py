@@ -125,12 +125,12 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> set[str]:
-    """The methods of all routes that have the request's path."""
+    """The methods of all routes that have the request's path; HEAD is wherever GET is (``ingest_api.middleware``)."""
     found: set[str] = set()
     for route in request.app.state.routes:
         if route.matches(request.scope)[0] is not Match.NONE:
             found |= route.methods or set()
-    return found
+    return found | {"HEAD"} if "GET" in found else found
 
 
 async def _on_parameters(request: Request, error: Exception) -> Response:

@@ -14,7 +14,7 @@ from ingest_api import models_erasure as models
 from ingest_api.body import read_json
 from ingest_api.dependencies import Authorised, InjectedState
 from ingest_api.openapi_annotations import RECEIPT, json_body, problems
-from ingest_api.presenters import API
+from ingest_api.presenters import API, absolute
 from ingest_api.responses import json_response
 from processors.retention.legal_holds import DocumentRetention
 
@@ -42,7 +42,7 @@ async def erase_document(request: Request, document_id: UUID, caller: Authorised
     view = models.ErasureView(
         document_id=document_id,
         status=asked.document.status.value,
-        links={"document": me, "receipt": f"{me}/erasure-receipt"},
+        links=absolute({"document": me, "receipt": f"{me}/erasure-receipt"}, state.deps.public_url),
     )
     return json_response(view, 200 if asked.complete else 202)
 

@@ -138,6 +138,9 @@ class ApiSettings(BaseModel):
 
     api_host: str = "127.0.0.1"
     api_port: int = 8082
+    api_public_url: str = Field(
+        default="", pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-])?)?$"
+    )
     api_tls_cert_file: Path | None = None
     api_tls_key_file: Path | None = None
     api_connections: int = Field(default=500, ge=1, le=100_000)

@@ -93,4 +93,5 @@ def api_dependencies(site: Site) -> ApiDependencies:
         circuits=lambda: site.dependencies.circuits,
         registry=site.metrics,
         body_timeout=settings.body_timeout,
+        public_url=settings.api_public_url,
     )

@@ -63,8 +63,8 @@ async def test_unknown_routes_and_methods_are_problems(client: httpx.AsyncClient
     assert_problem(await client.get(f"{API}/documents/"), 404, "route_not_found")
     response = await client.delete(f"{API}/documents")
     assert_problem(response, 405, "method_not_allowed")
-    assert response.headers["allow"] == "GET, POST"
-    assert (await client.put(f"{API}/documents/{uuid4()}")).headers["allow"] == "GET"
+    assert response.headers["allow"] == "GET, HEAD, POST"
+    assert (await client.put(f"{API}/documents/{uuid4()}")).headers["allow"] == "GET, HEAD"
 
 
 async def test_traces_and_correlations_are_continued(client: httpx.AsyncClient, bench: IntakeBench) -> None:

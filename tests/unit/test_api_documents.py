@@ -308,7 +308,9 @@ async def test_thumbnails(client: httpx.AsyncClient, bench: IntakeBench) -> None
     assert same.status_code == 304
     told = [json.loads(line.details) for line in reads(bench)]
     assert told == [{"role": "thumbnail-256"}, {"role": "thumbnail-256", "outcome": "not_modified"}]
-    assert_problem(await client.get(url, headers=bearer(), params={"size": 100}), 404, "thumbnail_not_found")
+    for size in ("100", "x", "", "-256", "9" * 99):
+        refused = await client.get(url, headers=bearer(), params={"size": size})
+        assert "256, 1024" in assert_problem(refused, 422, "thumbnail_size_invalid")["detail"]
 
 
 async def test_lists_events_and_types(client: httpx.AsyncClient, bench: IntakeBench) -> None:
