@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
+from domain.lifecycle import Status
 from ingest_api.mail_addresses import mailable
 from processors.documents.pagination import DEFAULT_LIMIT, MAX_LIMIT
 
@@ -199,7 +200,7 @@ class RevocationView(BaseModel):
 class DecisionView(BaseModel):
     """A validation or rejection; ``by`` is a pseudonym."""
 
-    status: str
+    status: Status
     by: str
     at: datetime
     note: str | None
@@ -219,7 +220,7 @@ class DocumentView(BaseModel):
     """A document. ``size`` in bytes, ``sha256`` of the clear bytes in lower-case hex, times in UTC."""
 
     id: UUID
-    status: str
+    status: Status
     tenant: str
     dossier_id: UUID
     step_id: UUID | None

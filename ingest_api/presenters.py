@@ -30,7 +30,7 @@ def document_view(shown: ClearDocument, public_url: str = "") -> DocumentView:
     document, texts = shown.document, shown.texts
     return DocumentView(
         id=document.id,
-        status=document.status.value,
+        status=document.status,
         tenant=document.tenant,
         dossier_id=document.dossier_id,
         step_id=document.step_id,
@@ -126,7 +126,7 @@ def _decision(document: Document, note: str | None) -> DecisionView | None:
         return None
     rejected = document.rejection_reason is not None
     return DecisionView(
-        status=(Status.REJECTED if rejected else Status.VALIDATED).value,
+        status=Status.REJECTED if rejected else Status.VALIDATED,
         by=document.validator_id,
         at=document.decided_at,
         note=note,
@@ -136,7 +136,7 @@ def _decision(document: Document, note: str | None) -> DecisionView | None:
 def _pending(decision: Decision | None, note: str | None) -> DecisionView | None:
     if decision is None:
         return None
-    return DecisionView(status=decision.to.value, by=decision.actor, at=decision.at, note=note or None)
+    return DecisionView(status=decision.to, by=decision.actor, at=decision.at, note=note or None)
 
 
 def _links(document: Document) -> dict[str, str]:

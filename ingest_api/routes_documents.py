@@ -20,7 +20,7 @@ from ingest_api.content import HEADERS_ONLY, NOT_MODIFIED, content_response
 from ingest_api.dependencies import AppState, Authorised, InjectedState
 from ingest_api.file_names import searched_file_name
 from ingest_api.middleware import HEAD_STATE
-from ingest_api.openapi_annotations import RANGES, RAW_BODIES, RECEIPT, json_body, problems
+from ingest_api.openapi_annotations import RANGES, RAW_BODIES, RECEIPT, THUMBNAIL, json_body, problems
 from ingest_api.presenters import API, absolute, document_body, document_view, event_view, type_view
 from ingest_api.ranges import is_current
 from ingest_api.responses import json_response, json_value_response
@@ -159,7 +159,7 @@ async def get_document_content(
     "/documents/{document_id}/thumbnail",
     name="get_document_thumbnail",
     response_class=Response,
-    responses=problems(401, 403, 404, 409, 410, 422, 429, 503),
+    responses={**THUMBNAIL, **problems(400, 401, 403, 404, 409, 410, 422, 429, 503)},
 )
 async def get_document_thumbnail(
     request: Request, document_id: UUID, caller: Authorised, state: InjectedState, size: Box = 256

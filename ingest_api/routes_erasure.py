@@ -41,7 +41,7 @@ async def erase_document(request: Request, document_id: UUID, caller: Authorised
     me = f"{API}/documents/{document_id}"
     view = models.ErasureView(
         document_id=document_id,
-        status=asked.document.status.value,
+        status=asked.document.status,
         links=absolute({"document": me, "receipt": f"{me}/erasure-receipt"}, state.deps.public_url),
     )
     return json_response(view, 200 if asked.complete else 202)
@@ -120,7 +120,7 @@ def _kept(retention: DocumentRetention) -> Response:
     return json_response(
         models.RetentionView(
             document_id=retention.document.id,
-            status=retention.document.status.value,
+            status=retention.document.status,
             until=retention.until,
             held=any(hold.lifted_at is None for hold in retention.holds),
             holds=[

@@ -10,10 +10,12 @@ import httpx
 import pytest
 import structlog
 from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
 
-from ingest_api import middleware, route_authorization
+from ingest_api import middleware, models, models_erasure, route_authorization
 from ingest_api.app import routes_only
-from ingest_api.openapi import document_of
+from ingest_api.body import parse_json
+from ingest_api.openapi import EXAMPLES, document_of
 from ingest_api.presenters import API
 from tests.support.api import (
     FORM_TYPE,
@@ -294,9 +296,37 @@ async def test_the_openapi_document_is_whole(client: httpx.AsyncClient) -> None:
             if int(status) >= 400:
                 assert list(answer["content"]) == ["application/problem+json"], (name, status)
     upload = operations["upload_document"]
-    assert set(upload["requestBody"]["content"]) == {"multipart/form-data", "*/*"}
+    assert list(upload["requestBody"]["content"]) == ["multipart/form-data", "*/*"]
     assert {parameter["name"] for parameter in upload["parameters"]} == {"Idempotency-Key", "X-DPJ-Metadata"}
     assert "HTTPValidationError" not in schemas
+    assert schemas["DocumentView"]["properties"]["status"] == {"$ref": "#/components/schemas/Status"}
+    tags = {tag["name"] for tag in document["tags"]}
+    assert {tag for operation in operations.values() for tag in operation["tags"]} == tags
+    assert document["servers"][0]["url"] == "/"
+
+
+async def test_the_description_names_what_answers_carry(client: httpx.AsyncClient, bench: IntakeBench) -> None:
+    document = (await client.get(f"{API}/openapi.json")).json()
+
+    def described(path: str, method: str, status: int) -> set[str]:
+        answers: dict[str, Any] = document["paths"][f"{API}{path}"][method]["responses"]
+        return {name.lower() for name in answers[str(status)]["headers"]}
+
+    made = await post_document(client, bench, key="k")
+    again = await post_document(client, bench, key="k")
+    assert {"location", "idempotent-replayed"} <= described("/documents", "post", 201) & set(again.headers)
+    content = made.json()["links"]["content"]
+    part = await client.get(content, headers={**bearer(), "Range": "bytes=0-0"})
+    of_parts = {"etag", "content-range", "content-disposition", "accept-ranges"}
+    assert of_parts <= described("/documents/{document_id}/content", "get", 206) & set(part.headers)
+    assert {"retry-after", "ratelimit"} <= described("/documents", "get", 429)
+    assert "retry-after" in described("/documents", "get", 503)
+
+
+def test_examples_are_what_the_api_takes() -> None:
+    inputs: dict[str, type[BaseModel]] = {**vars(models), **vars(models_erasure)}
+    for name, example in EXAMPLES.items():
+        assert parse_json(json.dumps(example).encode(), inputs[name])
 
 
 def test_the_openapi_document_prints_without_a_server(capsys: pytest.CaptureFixture[str]) -> None:
