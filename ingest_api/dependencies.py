@@ -45,6 +45,7 @@ class Authenticator(Protocol):
 class ApiDependencies:
     """Use cases and surroundings. ``readiness`` holds a check per dependency, ``circuits`` gives the breakers' states;
     ``body_timeout`` is per read, in seconds. ``public_url``: what stands before the path in links, empty for links without an address.
+    ``cors_origins``: origins whose pages may call the API from a browser.
     """
 
     intake: Intake
@@ -65,6 +66,7 @@ class ApiDependencies:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     body_timeout: float = 30.0
     public_url: str = ""
+    cors_origins: tuple[str, ...] = ()
 
 
 #: Makes the OpenAPI document of an application.

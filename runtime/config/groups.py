@@ -6,7 +6,7 @@ Times in seconds, sizes in bytes unless the name says otherwise.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, Field, SecretStr
 
@@ -133,11 +133,16 @@ class MailSettings(BaseModel):
     operators_language: Literal["fr", "en"] = "fr"
 
 
+#: Scheme, host and port of pages (RFC 6454).
+_ORIGIN: Final = r"https?://[A-Za-z0-9.\[\]:-]+"
+
+
 class ApiSettings(BaseModel):
     """The HTTP server: its address, its bounds on clients, uploads and links."""
 
     api_host: str = "127.0.0.1"
     api_port: int = 8082
+    api_cors_origins: str = Field(default="", pattern=rf"^({_ORIGIN}( *, *{_ORIGIN})*)?$")
     api_public_url: str = Field(
         default="", pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-])?)?$"
     )

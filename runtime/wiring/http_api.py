@@ -94,4 +94,5 @@ def api_dependencies(site: Site) -> ApiDependencies:
         registry=site.metrics,
         body_timeout=settings.body_timeout,
         public_url=settings.api_public_url,
+        cors_origins=tuple(one.strip() for one in settings.api_cors_origins.split(",") if one.strip()),
     )
