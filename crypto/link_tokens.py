@@ -55,6 +55,8 @@ class LinkSigner:
             raw = from_text(body)
         except ValueError:
             raise LinkNotFound from None
+        if to_text(raw) != body:  # padded: a link has one spelling
+            raise LinkNotFound
         payload, mac = raw[: _PAYLOAD.size], raw[_PAYLOAD.size :]
         if len(raw) != _PAYLOAD.size + _MAC_BYTES or not hmac.compare_digest(mac, self._mac(name, payload)):
             raise LinkNotFound

@@ -30,9 +30,11 @@ class DPJError(Exception):
     code: ClassVar[str] = "internal_error"
     kind: ClassVar[ErrorKind] = ErrorKind.PERMANENT
 
-    def __init__(self, detail: str = "") -> None:
+    def __init__(self, detail: str = "", *, advice: str = "") -> None:
         super().__init__(detail or self.code)
         self.detail = detail
+        #: What to do about this one, where the table's advice for all of its code is not enough.
+        self.advice = advice
 
 
 class Refused(DPJError):

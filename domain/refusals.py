@@ -142,6 +142,12 @@ class ThumbnailNotFound(Refused):
     code = "thumbnail_not_found"
 
 
+class ThumbnailSizeInvalid(Refused):
+    """A thumbnail is asked for in a size that no document has one of."""
+
+    code = "thumbnail_size_invalid"
+
+
 class RangeNotSatisfiable(Refused):
     code = "range_not_satisfiable"
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from ingest_api import (
     problems,
@@ -33,6 +35,20 @@ _ROUTERS: Final = (
     routes_health.router,
 )
 
+#: What pages of the origins named may do. Never with cookies: the API knows none.
+_CORS: Final[dict[str, Any]] = {
+    "allow_methods": ("GET", "HEAD", "POST", "DELETE"),
+    "allow_headers": (
+        *("Authorization", "Content-Type", "Idempotency-Key", "X-DPJ-Metadata"),
+        *("If-None-Match", "If-Range", "Range", "correlation-id", "traceparent"),
+    ),
+    "expose_headers": (
+        *("Content-Disposition", "Content-Range", "ETag", "Idempotent-Replayed", "Location"),
+        *("RateLimit", "RateLimit-Policy", "Retry-After", "correlation-id", "traceparent"),
+    ),
+    "max_age": 600,
+}
+
 
 def create_app(deps: ApiDependencies, describe: Describe) -> FastAPI:
     """The application over ``deps``. ``describe`` makes its OpenAPI document when that is asked for.
@@ -44,9 +60,12 @@ def create_app(deps: ApiDependencies, describe: Describe) -> FastAPI:
     app.state.app_state = AppState(deps, metrics, Readiness(deps.readiness, deps.circuits), describe)
     problems.install(app, _api_routes())
     uploads = next(route for route in _api_routes() if route.name == "upload_document")
-    app.add_middleware(
-        ExchangeMiddleware, metrics=metrics, fast_paths={("POST", uploads.path): upload_fast_path(uploads)}
-    )
+    upload: ASGIApp = upload_fast_path(uploads)
+    if deps.cors_origins:
+        # Within the exchange, so that its answers are logged and hardened too.
+        app.add_middleware(CORSMiddleware, allow_origins=deps.cors_origins, **_CORS)
+        upload = CORSMiddleware(upload, allow_origins=deps.cors_origins, **_CORS)
+    app.add_middleware(ExchangeMiddleware, metrics=metrics, fast_paths={("POST", uploads.path): upload})
     return app
 
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.types import Receive
 
 from domain.refusals import BodyMalformed, BodyTooSlow, BodyTruncated, MediaTypeUnsupported
-from ingest_api.problems import FieldError, InvalidFields
+from ingest_api.field_errors import FieldError, field_errors, field_names
+from ingest_api.problems import InvalidFields
 
 MAX_JSON_BYTES: Final = 64 * 1024
 #: A body whose sender keeps us waiting must bring this much per second of waiting, after the first ``timeout`` seconds.
 MIN_BYTES_PER_SECOND: Final = 1024
-
-_MESSAGES: Final = {"missing": "The field is required.", "extra_forbidden": "The field is not known."}
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -66,41 +66,44 @@ async def read_json(request: Request, model: type[M], *, timeout: float) -> M:
     """
     declared = request.headers.get("content-type", "application/json")
     if declared.partition(";")[0].strip().lower() != "application/json":
-        raise MediaTypeUnsupported("Send application/json.")
+        raise MediaTypeUnsupported(
+            "The route reads JSON; the request's Content-Type says that its body is something else.",
+            advice="Send one JSON object with Content-Type: application/json.",
+        )
     content = bytearray()
     async for piece in Body(request.receive, timeout=timeout):
         content += piece
         if len(content) > MAX_JSON_BYTES:
-            raise BodyMalformed(f"The body has at most {MAX_JSON_BYTES} bytes.")
+            raise BodyMalformed(
+                f"The body has more than {MAX_JSON_BYTES} bytes.",
+                advice=f"Send at most {MAX_JSON_BYTES} bytes of JSON.",
+            )
     return parse_json(bytes(content) or b"{}", model)
 
 
 def parse_json(content: bytes, model: type[M]) -> M:
     """``content`` as ``model``, strictly. Raises MetadataInvalid naming the fields, without what they held."""
     try:
-        return model.model_validate_json(content, strict=True)
+        parsed = model.model_validate_json(content, strict=True)
     except ValidationError as invalid:
-        errors = invalid.errors(include_url=False, include_context=False, include_input=False)
-        raise InvalidFields([_field_error(model, error["loc"], error["type"]) for error in errors]) from None
+        errors = invalid.errors(include_url=False, include_input=False)
+        raise InvalidFields(field_errors(model, errors)) from None
+
+    _refuse_duplicates(content, model)
+    return parsed
 
 
-def _field_error(model: type[BaseModel], location: tuple[int | str, ...], code: str) -> FieldError:
-    message = _MESSAGES.get(code, "The value is not valid.")
-    return FieldError(".".join(_known_parts(model, location)) or "(document)", code, message)
+def _refuse_duplicates(content: bytes, model: type[BaseModel]) -> None:
+    """RFC 8259 leaves open which of two values counts; whoever looks at the text before us may take the other."""
+    names = field_names(model)
 
+    def seen(pairs: list[tuple[str, Any]]) -> None:
+        keys: set[str] = set()
+        for name, _ in pairs:
+            if name in keys:
+                shown = name if name in names else "*"
+                raise InvalidFields([FieldError(shown, "duplicate", "The name stands twice in one object.")])
+            keys.add(name)
 
-def _known_parts(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """A location with names that only the sender knows (unknown fields, keys of free maps) left out."""
-    known = _field_names(model)
-    return [str(part) if isinstance(part, int) or part in known else "*" for part in location]
-
-
-def _field_names(model: type[BaseModel]) -> set[str]:
-    names: set[str] = set()
-    for name, info in model.model_fields.items():
-        names.add(name)
-        inner = info.annotation
-        for candidate in (inner, *getattr(inner, "__args__", ())):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                names |= _field_names(candidate)
-    return names
+    # Numbers stay texts: nothing is computed from what was already read.
+    json.loads(content, object_pairs_hook=seen, parse_int=str, parse_float=str)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from domain.personal_texts import ClearDocument
 from domain.refusals import RangeNotSatisfiable
 from ingest_api.file_names import attachment
+from ingest_api.middleware import HEAD_STATE
 from ingest_api.ranges import is_current, requested_span
 from ingest_api.streaming import ContentResponse
 
@@ -21,6 +22,8 @@ ReadSpan = Callable[[tuple[int, int] | None], Awaitable[AsyncIterator[bytes]]]
 RecordOutcome = Callable[[str], Awaitable[None]]
 
 NOT_MODIFIED: Final = "not_modified"
+#: A HEAD: what is told are type, length and tag, which is the content's SHA-256. Nothing is decrypted for it.
+HEADERS_ONLY: Final = "headers_only"
 
 
 async def content_response(
@@ -36,6 +39,9 @@ async def content_response(
         return Response(status_code=304, headers=headers)
     headers["Content-Type"] = media_type = document.mime_type or "application/octet-stream"
     headers["Content-Disposition"] = attachment(shown.texts.file_name, media_type)
+    if request.scope.get(HEAD_STATE):  # a range is for GET alone (RFC 9110, section 14.2)
+        await record_outcome(HEADERS_ONLY)
+        return Response(headers={**headers, "Content-Length": str(size)})
     try:
         span = requested_span(request.headers, size, etag)
     except RangeNotSatisfiable as beyond:

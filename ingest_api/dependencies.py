@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from domain.errors import IdentityUnavailable
 from domain.refusals import Forbidden, ParameterInvalid, Unauthenticated
 from ingest_api.client_addresses import client_key
+from ingest_api.field_errors import shows
 from ingest_api.metrics import ApiMetrics
 from ingest_api.middleware import CORRELATION_STATE, QUOTA_STATE
 from ingest_api.rate_limits import UNLIMITED, QuotaName, RateLimits
@@ -43,7 +44,8 @@ class Authenticator(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiDependencies:
     """Use cases and surroundings. ``readiness`` holds a check per dependency, ``circuits`` gives the breakers' states;
-    ``body_timeout`` is per read, in seconds.
+    ``body_timeout`` is per read, in seconds. ``public_url``: what stands before the path in links, empty for links without an address.
+    ``cors_origins``: origins whose pages may call the API from a browser.
     """
 
     intake: Intake
@@ -63,6 +65,8 @@ class ApiDependencies:
     circuits: Callable[[], Mapping[str, str]] = dict
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     body_timeout: float = 30.0
+    public_url: str = ""
+    cors_origins: tuple[str, ...] = ()
 
 
 #: Makes the OpenAPI document of an application.
@@ -161,7 +165,9 @@ def _refuse_unknown_parameters(request: Request) -> None:
     known = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
     if not known.issuperset(request.query_params):
         names = ", ".join(sorted(known)) or "none"
-        raise ParameterInvalid(f"There is no such query parameter here; known: {names}.")
+        unknown = sorted(name for name in set(request.query_params) - known if shows(name))
+        named = f" ({', '.join(unknown[:8])})" if unknown else ""
+        raise ParameterInvalid(f"There is no such query parameter here{named}; known: {names}.")
 
 
 async def _app_state(request: Request) -> AppState:

@@ -56,11 +56,14 @@ def disposition_file_name(header: str, plain: bytes | None) -> str | None:
 
 def clean_file_name(name: str | None) -> str:
     """The last component of a name, without what can't be seen, at most MAX_FILE_NAME characters, its ending kept."""
-    last = (name or "").replace("\\", "/").rpartition("/")[2]
+    return searched_file_name(name or "") or UNNAMED
+
+
+def searched_file_name(name: str) -> str:
+    """As ``clean_file_name`` would have kept ``name``; empty where it is none: what documents without a name got is not looked for."""
+    last = name.replace("\\", "/").rpartition("/")[2]
     plain = unicodedata.normalize("NFC", without_unseen(last)).strip()
-    if plain in {"", ".", ".."}:
-        return UNNAMED
-    return _shortened(plain, MAX_FILE_NAME)
+    return "" if plain in {"", ".", ".."} else _shortened(plain, MAX_FILE_NAME)
 
 
 def attachment(file_name: str, media_type: str) -> str:

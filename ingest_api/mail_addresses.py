@@ -36,5 +36,5 @@ def mailable(address: str) -> str:
         found = None
     # RFC 3696, section 2: what ends in a number is an IP address and no domain.
     if found is None or found.ascii_domain.rpartition(".")[2].isdigit():
-        raise ValueError("no mail server takes this address")
+        raise ValueError("no mail server takes this address; one has the form name@example.org")
     return address if address.isascii() else found.normalized

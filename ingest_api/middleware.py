@@ -5,7 +5,6 @@ Plain ASGI, so that bodies stream through both ways with back-pressure.
 
 from __future__ import annotations
 
-import asyncio
 import time
 import traceback
 from collections.abc import Mapping
@@ -26,9 +25,12 @@ CORRELATION_HEADER: Final = "correlation-id"
 CORRELATION_STATE: Final = "dpj.correlation_id"
 #: Where the state of the client's quota is left for the answer.
 QUOTA_STATE: Final = "dpj.quota"
-#: After a refusal the rest of the body is read for this long, in bytes and seconds, so that the client gets to our answer.
-LINGER_BYTES: Final = 16 * 1024 * 1024
-LINGER_SECONDS: Final = 2.0
+#: True in the scope of a HEAD request, which the routes answer as a GET.
+HEAD_STATE: Final = "dpj.head"
+#: What is read of a body that no answer needs, so that a client that first sends all of it gets to its answer: what most types of
+#: documents take. A longer one's sender is told that the connection is closed.
+DRAIN_BYTES: Final = 64 * 1024 * 1024
+_TOO_SLOW: Final = 408
 _UNMATCHED: Final = "unmatched"
 #: Asked every few seconds, by machines.
 _HEALTH: Final = frozenset({"/livez", "/readyz"})
@@ -52,10 +54,13 @@ class _Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         self._scope = scope
+        self._head = scope["method"] == "HEAD"
         self._receive = receive
         self._send = send
         self._expects = headers.get("expect", "").lower() == "100-continue"
-        self._body_ended = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
+        length = headers.get("content-length", "0")
+        self._body_ended = "transfer-encoding" not in headers and length == "0"
+        self._too_long = not (length.isascii() and length.isdigit()) or len(length) > 18 or int(length) > DRAIN_BYTES
         self._body_begun = False
         self.traceparent = continue_trace(headers.get("traceparent"))
         self.correlation_id = _uuid(headers.get(CORRELATION_HEADER)) or uuid4()
@@ -84,28 +89,20 @@ class _Exchange:
             if quota is not None:
                 for name, value in quota.headers:
                     headers[name] = value
-            if not await self._linger():
+            # What is left of the body the server reads, within bounds (``ingest_api.protocol``). Who waits to be told to go on
+            # may send it or not, and who sends too slowly is not waited for.
+            unsure = self._too_long or self.status == _TOO_SLOW or (self._expects and not self._body_begun)
+            if not self._body_ended and unsure:
                 headers["Connection"] = "close"
         elif message["type"] == "http.response.body":
+            if self._head:
+                message = {**message, "body": b""}
             self.sent += len(message.get("body", b""))
         await self._send(message)
 
-    async def _linger(self) -> bool:
-        """Read on so that the answer is not lost to a reset connection; whether the body came to its end."""
-        if self._body_ended or (self._expects and not self._body_begun):
-            return self._body_ended
-        left = LINGER_BYTES
-        try:
-            async with asyncio.timeout(LINGER_SECONDS):
-                while not self._body_ended and left > 0:
-                    left -= len((await self.receive()).get("body", b""))
-        except TimeoutError:
-            return False
-        return self._body_ended
-
 
 class ExchangeMiddleware:
-    """The outermost of our layers; nothing that a route raises passes it.
+    """The outermost of our layers; nothing that a route raises passes it. A HEAD is answered as a GET, without its body.
 
     ``fast_paths`` holds applications for the requests of one method and path, which they get instead of ``app``.
     """
@@ -123,6 +120,10 @@ class ExchangeMiddleware:
             return
         exchange = _Exchange(scope, receive, send)
         scope.setdefault("state", {})[CORRELATION_STATE] = exchange.correlation_id
+        method = scope["method"]
+        if method == "HEAD":
+            # A copy: the server goes by the method in its own.
+            scope = {**scope, "method": "GET", HEAD_STATE: True}
         token = current_traceparent.set(exchange.traceparent)
         started = time.perf_counter()
         self._metrics.begun()
@@ -135,18 +136,18 @@ class ExchangeMiddleware:
             if not exchange.status:
                 await problems.unexpected()(scope, exchange.receive, exchange.send)
         finally:
-            self._note(scope, exchange, time.perf_counter() - started)
+            self._note(scope, method, exchange, time.perf_counter() - started)
             current_traceparent.reset(token)
 
-    def _note(self, scope: Scope, exchange: _Exchange, seconds: float) -> None:
+    def _note(self, scope: Scope, method: str, exchange: _Exchange, seconds: float) -> None:
         code = scope["state"].get(problems.CODE_STATE)
         route = getattr(scope.get("route"), "path", _UNMATCHED)
-        self._metrics.finished(route, scope["method"], exchange.status, seconds, code)
+        self._metrics.finished(route, method, exchange.status, seconds, code)
         log_request = _log.debug if route in _HEALTH else _log.info
         log_request(
             "request",
             route=route,
-            method=scope["method"],
+            method=method,
             status=exchange.status,
             code=code,
             seconds=round(seconds, 4),

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
+from domain.lifecycle import Status
 from ingest_api.mail_addresses import mailable
 from processors.documents.pagination import DEFAULT_LIMIT, MAX_LIMIT
 
@@ -47,7 +48,16 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Code = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_CODE: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_SHA256: Final = r"^[0-9a-fA-F]{64}$"
+_GIVEN_EMAIL: Final = r"^[^\u0000-\u0020\u007f-\u00a0@]{1,64}@[^\u0000-\u0020\u007f-\u00a0@]{1,253}$"
+#: Patterns in words, as they follow "The value must be".
+PATTERNS: Final[Mapping[str, str]] = {
+    _CODE: "1 to 64 letters (A-Z, a-z), digits, '.', '_' or '-', the first a letter or digit",
+    _SHA256: "64 hexadecimal digits",
+    _GIVEN_EMAIL: "an e-mail address, without spaces",
+}
+Code = Annotated[str, Field(pattern=_CODE)]
 #: What these functions ask for, as the description of the API says it.
 _BARE: Final[dict[str, JsonValue]] = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
 _PLAIN: Final[dict[str, JsonValue]] = {"pattern": rf"^[^\u0000-\u001f\u007f-\u009f{_TURNING}]*$"}
@@ -68,7 +78,7 @@ Email = Annotated[str, Field(max_length=254, json_schema_extra={"format": "idn-e
 #: An address to look for: documents from before may have one that is refused by now.
 GivenEmail = Annotated[
     str,
-    Field(max_length=254, pattern=r"^[^\u0000-\u0020\u007f-\u00a0@]{1,64}@[^\u0000-\u0020\u007f-\u00a0@]{1,253}$"),
+    Field(max_length=254, pattern=_GIVEN_EMAIL),
 ]
 
 
@@ -94,7 +104,7 @@ class UploadMetadata(Input):
     parent_id: UUID | None = None
     file_name: FileName | None = None
     tags: Annotated[list[Label], Field(max_length=20)] = []
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    sha256: Annotated[str, Field(pattern=_SHA256)] | None = None
     metadata: Annotated[dict[Label, Value], Field(max_length=MAX_METADATA_ENTRIES)] = {}
 
 
@@ -190,7 +200,7 @@ class RevocationView(BaseModel):
 class DecisionView(BaseModel):
     """A validation or rejection; ``by`` is a pseudonym."""
 
-    status: str
+    status: Status
     by: str
     at: datetime
     note: str | None
@@ -210,7 +220,7 @@ class DocumentView(BaseModel):
     """A document. ``size`` in bytes, ``sha256`` of the clear bytes in lower-case hex, times in UTC."""
 
     id: UUID
-    status: str
+    status: Status
     tenant: str
     dossier_id: UUID
     step_id: UUID | None

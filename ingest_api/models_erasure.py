@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel
 
 from domain.erasure import LegalBasis
+from domain.lifecycle import Status
 from ingest_api.models import Code, Input
 
 
@@ -41,7 +42,7 @@ class ErasureView(BaseModel):
     """``status`` is ERASING until all is deleted, then ERASED."""
 
     document_id: UUID
-    status: str
+    status: Status
     links: Mapping[str, str]
 
 
@@ -61,7 +62,7 @@ class RetentionView(BaseModel):
     """Until when the document is kept, ``held`` while a legal hold stands; all holds, oldest first."""
 
     document_id: UUID
-    status: str
+    status: Status
     until: datetime
     held: bool
     holds: list[HoldView]

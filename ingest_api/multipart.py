@@ -104,12 +104,15 @@ class UploadForm:
 
     async def _part(self, name: str) -> tuple[dict[str, str], dict[bytes, bytes]]:
         """Begin the next part, which must be named ``name``: its headers, and its Content-Disposition's parameters."""
-        if await self._another():
-            headers = await self._headers()
-            disposition, options = parse_options_header(headers.get("content-disposition"))
-            if disposition == b"form-data" and options.get(b"name") == name.encode():
-                return headers, options
-        raise BodyMalformed(f"The part {name} is missing; send metadata, then file.")
+        if not await self._another():
+            raise BodyMalformed(f"The part {name} is missing.")
+        headers = await self._headers()
+        disposition, options = parse_options_header(headers.get("content-disposition"))
+        if disposition != b"form-data" or b"name" not in options:
+            raise BodyMalformed(f"Where the part {name} is expected stands one without Content-Disposition and name.")
+        if options[b"name"] != name.encode():
+            raise BodyMalformed(f"Where the part {name} is expected stands another part.")
+        return headers, options
 
     async def _another(self) -> bool:
         """Behind a boundary: whether a part follows; False at the end of them."""

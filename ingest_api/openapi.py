@@ -23,6 +23,8 @@ from ingest_api.models import (
     ValidateInput,
 )
 from ingest_api.models_erasure import EraseInput, ExtendInput, HoldInput, LiftInput
+from ingest_api.openapi_annotations import headers_of
+from ingest_api.presenters import API
 from ingest_api.route_authorization import roles_of
 
 _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
@@ -44,7 +46,54 @@ _DESCRIPTION: Final = """Deposit documents, read them, decide about them, keep a
 
 Errors are application/problem+json (RFC 9457) with a stable `code` and the `traceId` of the request. Send `traceparent` (W3C)
 and `correlation-id` (a UUID) to have yours continued; both come back. Lists are paged by `cursor`.
+HEAD is answered wherever GET is.
 """
+
+_TAGS: Final[dict[str, str]] = {
+    "documents": "Deposit documents, read them, decide about them",
+    "dossiers": "What documents are deposited for",
+    "links": "Links that open one document's content without a token",
+    "retention": "Erase documents, keep them longer, legal holds, receipts of erasure",
+    "access": "Revoke tokens",
+}
+_TAG_BY_PART: Final[dict[str, str]] = {
+    "documents": "documents",
+    "document-search": "documents",
+    "document-types": "documents",
+    "dossiers": "dossiers",
+    "links": "links",
+    "revocations": "access",
+}
+_TAG_BY_ENDING: Final[dict[str, str]] = {
+    **dict.fromkeys(("/links", "/links/{link_id}"), "links"),
+    **dict.fromkeys(("/erase", "/erasure-receipt", "/retention", "/legal-holds", "/lift"), "retention"),
+}
+
+#: Bodies as they are sent, by the name of their schema.
+EXAMPLES: Final[dict[str, dict[str, Any]]] = {
+    "UploadMetadata": {
+        "type": "CNI",
+        "dossier_id": "123e4567-e89b-42d3-a456-426614174000",
+        "depositor": {"email": "marie@example.org", "language": "fr"},
+        "tags": ["recto"],
+        "metadata": {"numero": "X4RTBPFW4"},
+    },
+    "SearchInput": {"file_name": "carte.pdf"},
+    "DossierInput": {
+        "number": "D-2026-0042",
+        "client_id": "C-1",
+        "journey_type": "LOAN",
+        "steps": [{"code": "IDENTITY", "name": "Identity", "mandatory_documents": ["CNI"]}],
+    },
+    "ValidateInput": {"comment": "All there."},
+    "RejectInput": {"reason": "The back is missing."},
+    "LinkInput": {"purpose": "partner-review", "seconds": 900},
+    "EraseInput": {"reason": "TICKET-42", "legal_basis": "GDPR_17_1_B"},
+    "ExtendInput": {"until": "2040-01-01T00:00:00Z", "reason": "TICKET-42"},
+    "HoldInput": {"reference": "CASE-1", "reason": "LITIGATION"},
+    "LiftInput": {"reason": "CASE-CLOSED"},
+    "RevocationInput": {"session_id": "0b1c2d3e"},
+}
 
 
 def document_of(app: FastAPI) -> dict[str, Any]:
@@ -72,10 +121,29 @@ def _build(app: FastAPI) -> dict[str, Any]:
             "description": "Claims sub, tenant, roles (portal, validator, operator, auditor); RS256, ES256 or EdDSA.",
         }
     }
-    for path in document["paths"].values():
+    for name, example in EXAMPLES.items():
+        components["schemas"][name]["examples"] = [example]
+    for address, path in document["paths"].items():
         for operation in path.values():
             _complete(operation)
+            operation["tags"] = [_tag_of(address)]
+    document["tags"] = [{"name": name, "description": text} for name, text in _TAGS.items()]
+    document["servers"] = [{"url": _server_of(app), "description": "This API"}]
     return document
+
+
+def _server_of(app: FastAPI) -> str:
+    """What stands before all paths. Paths begin with /api themselves."""
+    given = getattr(app.state, "app_state", None)
+    return (given.deps.public_url if given else "") or "/"
+
+
+def _tag_of(address: str) -> str:
+    part = address.removeprefix(f"{API}/").partition("/")[0]
+    for ending, tag in _TAG_BY_ENDING.items():
+        if address.endswith(ending):
+            return tag
+    return _TAG_BY_PART[part]
 
 
 def _complete(operation: dict[str, Any]) -> None:
@@ -85,12 +153,20 @@ def _complete(operation: dict[str, Any]) -> None:
     operation["security"] = [{"bearer": roles}] if roles else []
     who = f"Roles: {', '.join(roles)}." if roles else "No token is asked for."
     operation["description"] = f"{operation.get('description', '')}\n\n{who}".strip()
+    for status, answer in operation["responses"].items():
+        if headers := headers_of(name, status):
+            answer["headers"] = headers
     answers = operation["responses"]
     if "application/json" in answers.get("422", {}).get("content", {}):
         invalid = answers.pop("422")
         problem = {"schema": {"$ref": _REF.format(model=Problem.__name__)}}
         answers.setdefault(
-            "400", {"description": invalid["description"], "content": {"application/problem+json": problem}}
+            "400",
+            {
+                "description": invalid["description"],
+                "content": {"application/problem+json": problem},
+                "headers": headers_of(name, "400"),
+            },
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -41,7 +42,58 @@ def json_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
-_CONTENT: Final[dict[str, Any]] = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+#: Bytes, in the word of OpenAPI 3.0, which is the one that generators of clients know.
+_BYTES: Final[dict[str, Any]] = {"type": "string", "format": "binary"}
+#: The first is the one that generators take; what comes has the media type of the document.
+_CONTENT: Final[dict[str, Any]] = {"application/octet-stream": {"schema": _BYTES}, "*/*": {"schema": _BYTES}}
+
+
+def _header(description: str, **schema: Any) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string", **schema}}
+
+
+_LOCATION: Final = {"Location": _header("Where what was made is; with an address if DPJ_API_PUBLIC_URL is set")}
+_ETAG: Final = {"ETag": _header("The SHA-256 of the bytes; If-None-Match takes it")}
+_RETRY_AFTER: Final = {"Retry-After": _header("Seconds until the request may be repeated", type="integer", minimum=0)}
+_NAMED: Final = {"Content-Disposition": _header("attachment, with the file's name"), **_ETAG}
+
+#: Headers of answers by operation and status, beside those that every answer of its kind has.
+_HEADERS_OF: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
+    ("upload_document", "201"): {
+        **_LOCATION,
+        "Idempotent-Replayed": _header("true where the answer is that of the same request before", enum=["true"]),
+    },
+    ("create_dossier", "201"): _LOCATION,
+    ("create_document_link", "201"): _LOCATION,
+    **{
+        (name, status): {**_NAMED, "Accept-Ranges": _header("bytes", enum=["bytes"])}
+        for name in ("get_document_content", "open_link")
+        for status in ("200", "206")
+    },
+    **{(name, "304"): _ETAG for name in ("get_document_content", "open_link", "get_document_thumbnail")},
+    ("get_document_thumbnail", "200"): _ETAG,
+    ("get_document_receipt", "409"): _RETRY_AFTER,
+    ("upload_document", "409"): _RETRY_AFTER,
+}
+_HEADERS_BY_STATUS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "206": {"Content-Range": _header("bytes FIRST-LAST/SIZE")},
+    "401": {"WWW-Authenticate": _header("Bearer")},
+    "405": {"Allow": _header("The methods that there are")},
+    "416": {"Content-Range": _header("bytes */SIZE")},
+    "429": _RETRY_AFTER,
+    "503": _RETRY_AFTER,
+}
+_RATE_LIMIT: Final = {
+    "RateLimit": _header("What is left of the client's quota (draft-ietf-httpapi-ratelimit-headers-10)"),
+    "RateLimit-Policy": _header("The quota that the request counts for"),
+}
+
+
+def headers_of(operation: str, status: str) -> dict[str, Any]:
+    """The headers that an answer of an operation may have, for its description."""
+    found = {**_HEADERS_BY_STATUS.get(status, {}), **_HEADERS_OF.get((operation, status), {})}
+    return found if status in {"401", "500", "503"} else {**found, **_RATE_LIMIT}
+
 
 RANGES: Final[Responses] = {
     200: {"description": "The whole content, in its own media type", "content": _CONTENT},
@@ -49,8 +101,18 @@ RANGES: Final[Responses] = {
     304: {"description": "The client has it already (If-None-Match)"},
 }
 
+THUMBNAIL: Final[Responses] = {
+    200: {"description": "The thumbnail", "content": _CONTENT},
+    304: {"description": "The client has it already (If-None-Match)"},
+}
+
 RECEIPT: Final[Responses] = {
     200: {"description": "The receipt, a compact JWS", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}},
+}
+
+_RAW: Final[dict[str, Any]] = {
+    **_BYTES,
+    "description": "The file itself; Content-Type is its media type, X-DPJ-Metadata says the rest.",
 }
 
 RAW_BODIES: Final[dict[str, Any]] = {
@@ -78,18 +140,13 @@ RAW_BODIES: Final[dict[str, Any]] = {
                     "description": "Two parts in this order: metadata (at most 64 KiB), then file.",
                     "properties": {
                         "metadata": {"$ref": "#/components/schemas/UploadMetadata"},
-                        "file": {"type": "string", "contentMediaType": "application/octet-stream"},
+                        "file": _BYTES,
                     },
                 },
                 "encoding": {"metadata": {"contentType": "application/json"}},
             },
-            "*/*": {
-                "schema": {
-                    "type": "string",
-                    "contentMediaType": "application/octet-stream",
-                    "description": "The file itself; Content-Type is its media type, X-DPJ-Metadata says the rest.",
-                }
-            },
+            # Under this name alone: of two bodies that openapi-python-client knows it sends the form without a boundary.
+            "*/*": {"schema": _RAW},
         },
     },
 }

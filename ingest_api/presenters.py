@@ -21,11 +21,16 @@ from ingest_api.models import (
 API: str = "/api/v1"
 
 
-def document_view(shown: ClearDocument) -> DocumentView:
+def absolute(links: Mapping[str, str], public_url: str) -> dict[str, str]:
+    """Links of ours with the address in front that clients know us by; empty: as they are, from the root."""
+    return {name: public_url + link for name, link in links.items()}
+
+
+def document_view(shown: ClearDocument, public_url: str = "") -> DocumentView:
     document, texts = shown.document, shown.texts
     return DocumentView(
         id=document.id,
-        status=document.status.value,
+        status=document.status,
         tenant=document.tenant,
         dossier_id=document.dossier_id,
         step_id=document.step_id,
@@ -55,7 +60,7 @@ def document_view(shown: ClearDocument) -> DocumentView:
         created_at=document.created_at,
         updated_at=document.updated_at,
         deposited_at=document.deposited_at,
-        links=_links(document),
+        links=absolute(_links(document), public_url),
     )
 
 
@@ -64,7 +69,7 @@ def document_body(shown: ClearDocument) -> Mapping[str, Any]:
     return document_view(shown).model_dump(mode="json")
 
 
-def dossier_view(dossier: Dossier) -> DossierView:
+def dossier_view(dossier: Dossier, public_url: str = "") -> DossierView:
     return DossierView(
         id=dossier.id,
         number=dossier.number,
@@ -87,10 +92,13 @@ def dossier_view(dossier: Dossier) -> DossierView:
         ],
         created_at=dossier.created_at,
         updated_at=dossier.updated_at,
-        links={
-            "self": f"{API}/dossiers/{dossier.id}",
-            "documents": f"{API}/documents?dossier={dossier.id}",
-        },
+        links=absolute(
+            {
+                "self": f"{API}/dossiers/{dossier.id}",
+                "documents": f"{API}/documents?dossier={dossier.id}",
+            },
+            public_url,
+        ),
     )
 
 
@@ -118,7 +126,7 @@ def _decision(document: Document, note: str | None) -> DecisionView | None:
         return None
     rejected = document.rejection_reason is not None
     return DecisionView(
-        status=(Status.REJECTED if rejected else Status.VALIDATED).value,
+        status=Status.REJECTED if rejected else Status.VALIDATED,
         by=document.validator_id,
         at=document.decided_at,
         note=note,
@@ -128,7 +136,7 @@ def _decision(document: Document, note: str | None) -> DecisionView | None:
 def _pending(decision: Decision | None, note: str | None) -> DecisionView | None:
     if decision is None:
         return None
-    return DecisionView(status=decision.to.value, by=decision.actor, at=decision.at, note=note or None)
+    return DecisionView(status=decision.to, by=decision.actor, at=decision.at, note=note or None)
 
 
 def _links(document: Document) -> dict[str, str]:

@@ -25,21 +25,13 @@ from domain.refusals import (
     Unauthenticated,
 )
 from domain.shared.correlation import current_traceparent, trace_id
+from ingest_api.field_errors import FieldError, explain
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:dpj:problem:"
 IN_PROGRESS_RETRY_AFTER: Final = 5
 #: Where a request's error code is left for metrics and the access log.
 CODE_STATE: Final = "dpj.problem_code"
-
-
-@dataclass(frozen=True, slots=True)
-class FieldError:
-    """What is wrong with one field. ``field`` is a path of known names; no value that was sent appears in it."""
-
-    field: str
-    code: str
-    message: str
 
 
 class InvalidFields(MetadataInvalid):
@@ -56,15 +48,25 @@ class _RouteFailure:
 
     code: str
     title: str
+    detail: str
     advice: str
 
 
 _METHOD_NOT_ALLOWED: Final = 405
 _ROUTE_FAILURES: Final = {
-    404: _RouteFailure("route_not_found", "No such resource", "See GET /api/v1/openapi.json."),
-    405: _RouteFailure("method_not_allowed", "Method not allowed", "Use a method that the header Allow names."),
+    404: _RouteFailure(
+        "route_not_found", "No such resource", "No resource has this path.", "See GET /api/v1/openapi.json."
+    ),
+    405: _RouteFailure(
+        "method_not_allowed",
+        "Method not allowed",
+        "The resource does not have this method.",
+        "Use a method that the header Allow names.",
+    ),
 }
-_OTHER_ROUTE_FAILURE: Final = _RouteFailure("http_error", "Request refused", "See GET /api/v1/openapi.json.")
+_OTHER_ROUTE_FAILURE: Final = _RouteFailure(
+    "http_error", "Request refused", "The request is none of this API's.", "See GET /api/v1/openapi.json."
+)
 
 
 def problem_of(error: DPJError, *, errors: Sequence[FieldError] = ()) -> Response:
@@ -83,7 +85,7 @@ def problem_of(error: DPJError, *, errors: Sequence[FieldError] = ()) -> Respons
         headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, InvalidFields):
         errors = error.fields
-    body = _body(row.http_status, error.code, row.title, error.detail or row.advice, row.advice)
+    body = _body(row.http_status, error.code, row.title, error.detail or f"{row.title}.", error.advice or row.advice)
     if errors:
         body["errors"] = [{"field": one.field, "code": one.code, "message": one.message} for one in errors]
     return _response(row.http_status, body, headers)
@@ -114,7 +116,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
         raise error
     row = _ROUTE_FAILURES.get(error.status_code, _OTHER_ROUTE_FAILURE)
     request.scope["state"][CODE_STATE] = row.code
-    body = _body(error.status_code, row.code, row.title, row.advice, row.advice)
+    body = _body(error.status_code, row.code, row.title, row.detail, row.advice)
     headers = dict(error.headers or {})
     if error.status_code == _METHOD_NOT_ALLOWED:
         # The framework names the methods of the first route of that path alone.
@@ -123,19 +125,19 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> set[str]:
-    """The methods of all routes that have the request's path."""
+    """The methods of all routes that have the request's path; HEAD is wherever GET is (``ingest_api.middleware``)."""
     found: set[str] = set()
     for route in request.app.state.routes:
         if route.matches(request.scope)[0] is not Match.NONE:
             found |= route.methods or set()
-    return found
+    return found | {"HEAD"} if "GET" in found else found
 
 
 async def _on_parameters(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     fields = [
-        FieldError(str(one["loc"][-1]), str(one["type"]), "The value is not valid.")
+        FieldError(str(one["loc"][-1]), *explain(str(one["type"]), one.get("ctx") or {}))
         for one in error.errors()
         if one["loc"]
     ]

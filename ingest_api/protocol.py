@@ -7,11 +7,16 @@
   the last answer, so that the client knows what to send again.
 * An answer that its client leaves unread is cut, also after the connection was told to close.
 * An address has so many open connections at most.
+* What is still to come of a request that was answered is read and thrown away, within DRAIN_BYTES and DRAIN_SECONDS, so that the
+  client gets to the answer. A client that ends its side after its request is answered.
+* A request of HTTP/1.1 names one Host, and no transfer coding but ``chunked``: what servers on its way may read in two ways is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -23,13 +28,18 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ingest_api.client_addresses import Network
 from ingest_api.connection_limiter import ConnectionLimiter
-from ingest_api.middleware import HSTS, SECURITY_HEADERS
+from ingest_api.middleware import DRAIN_BYTES, HSTS, SECURITY_HEADERS
 from ingest_api.problems import MEDIA_TYPE, TYPE_PREFIX
 from ingest_api.transports import ClosingTransport
 
 MAX_HEAD_BYTES: Final = 48 * 1024
 #: Requests of one connection that may wait for the one being answered.
 MAX_PIPELINED: Final = 8
+#: How long a client may go on sending a body whose answer it has: as long as a body may let us wait by default.
+DRAIN_SECONDS: Final = 30.0
+#: The same after what is no HTTP: its sender has no claim on us.
+REFUSED_SECONDS: Final = 2.0
+REFUSED_BYTES: Final = 16 * 1024 * 1024
 #: Answered whatever the load: a process with too many clients is not to be started anew for it.
 LIVENESS: Final = "/livez"
 #: What a client is told to wait, in seconds, that comes when there are too many.
@@ -48,6 +58,15 @@ class Refusal:
 
 
 MALFORMED: Final = Refusal(400, "request_malformed", "Malformed request", "Send HTTP/1.1 as RFC 9112 has it.")
+HOST_INVALID: Final = Refusal(
+    400, "host_invalid", "Host missing or invalid", "Send one header Host, with the name and port that you call."
+)
+TRANSFER_CODING_UNSUPPORTED: Final = Refusal(
+    501,
+    "transfer_coding_unsupported",
+    "Unsupported transfer coding",
+    "Send the body with Content-Length, or with Transfer-Encoding: chunked and no other coding.",
+)
 TOO_SLOW: Final = Refusal(408, "head_too_slow", "Headers too slow", "Send a request's headers at once.")
 HEAD_TOO_LARGE: Final = Refusal(
     431, "head_too_large", "Headers too large", f"Request line and headers have at most {MAX_HEAD_BYTES} bytes."
@@ -62,6 +81,9 @@ TOO_MANY_CONNECTIONS: Final = Refusal(
 OVERLOADED: Final = Refusal(
     503, "overloaded", "Too many clients", "Send the request again after the time in Retry-After.", RETRY_AFTER
 )
+
+#: A name, an IPv4 address, or an IPv6 address in brackets, then perhaps a port (RFC 9110, section 7.2); RFC 9112 allows an empty one.
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
 
 _log = structlog.get_logger()
 
@@ -96,10 +118,19 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         #: Too much came ahead: nothing more is taken.
         self._reading_stopped = False
         self._limiter_key = ""
+        #: What is answered once the parser has given up.
+        self._refusal = MALFORMED
+        #: The parser has given up: what comes is thrown away.
+        self._parser_ended = False
+        #: Bytes that may still come of a request that was answered, and until when.
+        self._drain_left = DRAIN_BYTES
+        self._drain: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         inner = cast("asyncio.Transport", transport)
-        super().connection_made(ClosingTransport(inner, self.loop, self.bounds.send, self._note_unread))
+        super().connection_made(
+            ClosingTransport(inner, self.loop, self.bounds.send, self._note_unread, self._lingering_for)
+        )
         key = self.limiter.acquire(self.client[0] if self.client else "")
         if key is None:
             self._refuse(TOO_MANY_CONNECTIONS)
@@ -109,6 +140,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._drained()
         self.resume_writing()
         self.limiter.release(self._limiter_key)
         self._limiter_key = ""
@@ -118,11 +150,22 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._answered.disconnected = True
             self._answered.message_event.set()
         super().connection_lost(exc)
-        cast("ClosingTransport", self.transport).lost()
+        self._closing.lost()
 
-    def eof_received(self) -> None:
-        """The transport closes now; by us, so that this too has its deadline."""
-        self.transport.close()
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio takes both
+        """The client ended its side: its last request is answered if it came whole. Else the transport closes; by us, so that this
+        too has its deadline. Over TLS there is no half of a connection."""
+        if self._answering and self._in_head and self.scheme == "http" and not self.transport.is_closing():
+            self.cycle.keep_alive = False
+            return True
+        self._closing.finish()
+        return None
+
+    def shutdown(self) -> None:
+        if self._closing.lingering:
+            self._closing.finish()
+        else:
+            super().shutdown()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -136,6 +179,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._unread = None
 
     def data_received(self, data: bytes) -> None:
+        if self._closing.lingering or self._drain is not None:
+            self._drain_left -= len(data)
+            if self._drain_left < 0:
+                self._closing.finish()
+                return
+        if self._parser_ended:
+            return
         if not self._reading_stopped:
             self._bytes_outside_body += len(data)
             super().data_received(data)
@@ -145,6 +195,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         # Looked at afterwards: most heads come whole, and then nothing is left to be done here.
         if (self._in_head or self._bytes_outside_body > MAX_HEAD_BYTES) and not self.transport.is_closing():
             if self._bytes_outside_body > MAX_HEAD_BYTES:
+                self._parser_ended = True
                 self._refuse(HEAD_TOO_LARGE)
             elif self._deadline is None and self._bytes_outside_body:
                 self._arm()
@@ -161,6 +212,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._bytes_outside_body = 0
         self._disarm()
+        self._unset_keepalive_if_required()
         if self._fields + len(self.url) > MAX_HEAD_BYTES:
             self._fields = MAX_HEAD_BYTES + 1
             raise ValueError("the request line is too large")
@@ -168,6 +220,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._reading_stopped = True
             self.cycle.keep_alive = False  # the last one that waits: its answer says that it is the last
             raise ValueError("too many requests ahead of their answers")
+        refusal = _refusal_of(self.headers, self.parser.get_http_version())
+        if refusal is not None:
+            self._refusal = refusal
+            raise ValueError(refusal.code)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -178,11 +234,26 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._bytes_outside_body = self._fields = 0
         super().on_message_complete()
+        if self._closing.lingering:
+            self._closing.finish()
+        elif self._drain is not None:
+            self._drained()
+            # At rest from now on, which uvicorn notes at the end of answers alone.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._in_head and not self.transport.is_closing() and not self._answering:
+            self._drain_left = DRAIN_BYTES
+            self._drain = self.loop.call_later(DRAIN_SECONDS, self._closing.finish)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - what the parser says of the client's bytes stays here
         """What uvicorn calls when the parser gave up."""
+        self._parser_ended = not self._reading_stopped
         if not self._reading_stopped:
-            self._refuse(HEAD_TOO_LARGE if self._fields > MAX_HEAD_BYTES else MALFORMED)
+            self._refuse(HEAD_TOO_LARGE if self._fields > MAX_HEAD_BYTES else self._refusal)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
@@ -207,6 +278,22 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(TOO_SLOW)
 
     @property
+    def _closing(self) -> ClosingTransport:
+        return cast("ClosingTransport", self.transport)
+
+    def _lingering_for(self) -> float:
+        """How long a close waits for the client, in seconds: while it is sending what nobody needs any more."""
+        if self._parser_ended or self._reading_stopped:
+            return REFUSED_SECONDS
+        cycle: Any = self.cycle
+        return DRAIN_SECONDS if cycle is not None and cycle.response_complete and not self._in_head else 0.0
+
+    def _drained(self) -> None:
+        if self._drain is not None:
+            self._drain.cancel()
+            self._drain = None
+
+    @property
     def _answering(self) -> bool:
         cycle: Any = self.cycle  # None before the first request, whatever its declaration says
         return cycle is not None and not cycle.response_complete
@@ -222,10 +309,24 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Answer, unless an answer has begun, and close."""
         self._disarm()
         if not self.transport.is_closing():
-            begun = self._answered
-            if begun is None or begun.response_complete or not begun.response_started:
+            begun, draining = self._answered, self._drain is not None
+            self._drain_left = REFUSED_BYTES
+            if draining:
+                self._closing.finish()  # its answer is there: a second one would be that of nothing
+            elif begun is None or begun.response_complete or not begun.response_started:
                 self.transport.write(_answer(refusal, over_tls=self.scheme == "https"))
-            self.transport.close()
+                self.transport.close()
+            else:
+                self._closing.finish()
+
+
+def _refusal_of(headers: Sequence[tuple[bytes, bytes]], version: str) -> Refusal | None:
+    """What is wrong with a head (RFC 9112, sections 3.2 and 6.1) that the parser lets pass. Names are in lower case."""
+    hosts = [value for name, value in headers if name == b"host"]
+    if len(hosts) > 1 or (not hosts and version == "1.1") or not all(_HOST.fullmatch(host.strip()) for host in hosts):
+        return HOST_INVALID
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    return None if codings in ([], [b"chunked"]) else TRANSFER_CODING_UNSUPPORTED
 
 
 def bounded_protocol(bounds: Bounds) -> type[BoundedHttpProtocol]:
@@ -255,7 +356,7 @@ def _problem(refusal: Refusal, *, over_tls: bool) -> tuple[dict[str, str], bytes
             "type": TYPE_PREFIX + refusal.code,
             "title": refusal.title,
             "status": refusal.status,
-            "detail": refusal.advice,
+            "detail": f"{refusal.title}.",
             "code": refusal.code,
             "advice": refusal.advice,
         }

@@ -7,18 +7,21 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
+from pydantic import BeforeValidator
 from starlette.responses import Response
 
 from domain.documents import Document
 from domain.lifecycle import Status
+from domain.renderings import THUMBNAIL_BOXES
 from domain.shared.jws import MEDIA_TYPE
 from ingest_api import models
 from ingest_api.body import read_json
-from ingest_api.content import NOT_MODIFIED, content_response
+from ingest_api.content import HEADERS_ONLY, NOT_MODIFIED, content_response
 from ingest_api.dependencies import AppState, Authorised, InjectedState
-from ingest_api.file_names import clean_file_name
-from ingest_api.openapi_annotations import RANGES, RAW_BODIES, RECEIPT, json_body, problems
-from ingest_api.presenters import API, document_body, document_view, event_view, type_view
+from ingest_api.file_names import searched_file_name
+from ingest_api.middleware import HEAD_STATE
+from ingest_api.openapi_annotations import RANGES, RAW_BODIES, RECEIPT, THUMBNAIL, json_body, problems
+from ingest_api.presenters import API, absolute, document_body, document_view, event_view, type_view
 from ingest_api.ranges import is_current
 from ingest_api.responses import json_response, json_value_response
 from ingest_api.streaming import ContentResponse
@@ -30,7 +33,20 @@ router = APIRouter(prefix=API)
 
 Cursor = Annotated[str | None, Query(max_length=128, description="next_cursor of the page before")]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
-Box = Annotated[int, Query(description="Pixels of the square that the thumbnail fits in: 256 or 1024")]
+
+
+def _box(text: str) -> int:
+    """Read here, because what is no size at all is answered as a size that there is not."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else 0
+
+
+Box = Annotated[
+    int,
+    BeforeValidator(_box),
+    Query(
+        description="Pixels of the square that the thumbnail fits in", json_schema_extra={"enum": list(THUMBNAIL_BOXES)}
+    ),
+]
 
 
 @router.post(
@@ -52,12 +68,14 @@ async def upload_document(request: Request, caller: Authorised, state: InjectedS
     finally:
         if isinstance(upload.content, AsyncGenerator):
             await upload.content.aclose()
-    headers = {"Location": result.body["links"]["self"]}
+    # What an Idempotency-Key keeps has no address in it, which may change.
+    links = absolute(result.body["links"], state.deps.public_url)
+    headers = {"Location": links["self"]}
     if result.replayed:
         headers["Idempotent-Replayed"] = "true"
     else:
         state.metrics.uploaded(result.body["size"])
-    return json_value_response(result.body, result.status, headers)
+    return json_value_response({**result.body, "links": links}, result.status, headers)
 
 
 @router.get(
@@ -97,7 +115,7 @@ async def search_documents(request: Request, caller: Authorised, state: Injected
     body = await read_json(request, models.SearchInput, timeout=state.deps.body_timeout)
     page = await state.deps.search.page(
         caller,
-        file_name=clean_file_name(body.file_name) if body.file_name else None,
+        file_name=None if body.file_name is None else searched_file_name(body.file_name),
         depositor_email=body.depositor_email,
         cursor=body.cursor,
         limit=body.limit,
@@ -114,7 +132,7 @@ async def search_documents(request: Request, caller: Authorised, state: Injected
 async def get_document(document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
     """One document's metadata and state."""
     document = await state.deps.reading.document(caller, document_id)
-    return json_response(document_view(state.deps.texts.shown(document)))
+    return json_response(document_view(state.deps.texts.shown(document), state.deps.public_url))
 
 
 @router.get(
@@ -141,7 +159,7 @@ async def get_document_content(
     "/documents/{document_id}/thumbnail",
     name="get_document_thumbnail",
     response_class=Response,
-    responses=problems(401, 403, 404, 409, 410, 429, 503),
+    responses={**THUMBNAIL, **problems(400, 401, 403, 404, 409, 410, 422, 429, 503)},
 )
 async def get_document_thumbnail(
     request: Request, document_id: UUID, caller: Authorised, state: InjectedState, size: Box = 256
@@ -155,6 +173,9 @@ async def get_document_thumbnail(
         await state.deps.reading.record_outcome(caller, document_id, NOT_MODIFIED, role=rendition.role)
         return Response(status_code=304, headers=headers)
     headers["Content-Type"] = rendition.mime_type
+    if request.scope.get(HEAD_STATE):
+        await state.deps.reading.record_outcome(caller, document_id, HEADERS_ONLY, role=rendition.role)
+        return Response(headers={**headers, "Content-Length": str(rendition.size)})
     stream = await state.deps.reading.read_thumbnail(caller, thumbnail)
     return await ContentResponse.begin(stream, rendition.size, headers)
 
@@ -225,9 +246,10 @@ async def list_document_types(caller: Authorised, state: InjectedState) -> Respo
 
 
 def _page(state: AppState, page: Page[Document]) -> Response:
-    items = [document_view(state.deps.texts.shown(one)) for one in page.items]
+    items = [document_view(state.deps.texts.shown(one), state.deps.public_url) for one in page.items]
     return json_response(models.DocumentPage(items=items, next_cursor=page.next_cursor))
 
 
 def _decided(state: AppState, decided: Decided) -> Response:
-    return json_response(document_view(state.deps.texts.shown(decided.document)), 202 if decided.pending else 200)
+    view = document_view(state.deps.texts.shown(decided.document), state.deps.public_url)
+    return json_response(view, 202 if decided.pending else 200)

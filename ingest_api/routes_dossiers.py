@@ -46,7 +46,7 @@ async def create_dossier(request: Request, caller: Authorised, state: InjectedSt
             for step in body.steps
         ],
     )
-    view = dossier_view(await state.deps.dossiers.create(caller, new))
+    view = dossier_view(await state.deps.dossiers.create(caller, new), state.deps.public_url)
     return json_response(view, 201, {"Location": view.links["self"]})
 
 
@@ -62,7 +62,9 @@ async def list_dossiers(
     """The tenant's dossiers, newest first."""
     page = await state.deps.dossiers.page(caller, cursor=cursor, limit=limit)
     return json_response(
-        models.DossierPage(items=[dossier_view(one) for one in page.items], next_cursor=page.next_cursor)
+        models.DossierPage(
+            items=[dossier_view(one, state.deps.public_url) for one in page.items], next_cursor=page.next_cursor
+        )
     )
 
 
@@ -74,4 +76,4 @@ async def list_dossiers(
 )
 async def get_dossier(dossier_id: UUID, caller: Authorised, state: InjectedState) -> Response:
     """One dossier with its steps."""
-    return json_response(dossier_view(await state.deps.dossiers.get(caller, dossier_id)))
+    return json_response(dossier_view(await state.deps.dossiers.get(caller, dossier_id), state.deps.public_url))

@@ -14,7 +14,7 @@ from ingest_api import models_erasure as models
 from ingest_api.body import read_json
 from ingest_api.dependencies import Authorised, InjectedState
 from ingest_api.openapi_annotations import RECEIPT, json_body, problems
-from ingest_api.presenters import API
+from ingest_api.presenters import API, absolute
 from ingest_api.responses import json_response
 from processors.retention.legal_holds import DocumentRetention
 
@@ -41,8 +41,8 @@ async def erase_document(request: Request, document_id: UUID, caller: Authorised
     me = f"{API}/documents/{document_id}"
     view = models.ErasureView(
         document_id=document_id,
-        status=asked.document.status.value,
-        links={"document": me, "receipt": f"{me}/erasure-receipt"},
+        status=asked.document.status,
+        links=absolute({"document": me, "receipt": f"{me}/erasure-receipt"}, state.deps.public_url),
     )
     return json_response(view, 200 if asked.complete else 202)
 
@@ -120,7 +120,7 @@ def _kept(retention: DocumentRetention) -> Response:
     return json_response(
         models.RetentionView(
             document_id=retention.document.id,
-            status=retention.document.status.value,
+            status=retention.document.status,
             until=retention.until,
             held=any(hold.lifted_at is None for hold in retention.holds),
             holds=[

@@ -41,7 +41,7 @@ async def create_document_link(
         id=link.id,
         document_id=link.document_id,
         purpose=link.purpose,
-        url=f"{API}/links/{token}",
+        url=f"{state.deps.public_url}{API}/links/{token}",
         created_at=link.created_at,
         expires_at=link.expires_at,
     )

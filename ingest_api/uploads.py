@@ -16,7 +16,7 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 
 from domain.documents import Language
-from domain.refusals import BodyMalformed, MediaTypeUnsupported
+from domain.refusals import BodyMalformed, IdempotencyKeyInvalid, MediaTypeUnsupported
 from ingest_api.body import Body, parse_json
 from ingest_api.file_names import clean_file_name
 from ingest_api.models import UploadMetadata
@@ -26,6 +26,8 @@ from processors.documents.intake import Upload
 METADATA_HEADER: Final = "x-dpj-metadata"
 IDEMPOTENCY_HEADER: Final = "idempotency-key"
 MAX_METADATA_HEADER: Final = 16 * 1024
+_RAW_ADVICE: Final = "Send the metadata's JSON as base64url in one header X-DPJ-Metadata, or send multipart/form-data."
+_FORM_ADVICE: Final = "Let your HTTP library set the Content-Type of the form: it knows the boundary."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +41,28 @@ class _Parts:
 async def read_upload(request: Request, *, timeout: float) -> Upload:
     """The upload that ``request`` carries; its content is still to come and is read as intake asks for it.
 
-    Raises MediaTypeUnsupported, BodyMalformed, BodyTruncated, BodyTooSlow or MetadataInvalid.
+    Raises MediaTypeUnsupported, IdempotencyKeyInvalid, BodyMalformed, BodyTruncated, BodyTooSlow or MetadataInvalid.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise MediaTypeUnsupported("Send the body without Content-Encoding.")
+        raise MediaTypeUnsupported(
+            "The body is declared as compressed.", advice="Send the body as it is, without Content-Encoding."
+        )
+    if len(set(request.headers.getlist(IDEMPOTENCY_HEADER))) > 1:
+        raise IdempotencyKeyInvalid(
+            "The request has several Idempotency-Key headers that differ.", advice="Send one Idempotency-Key."
+        )
+    key = request.headers.get(IDEMPOTENCY_HEADER)
+    if len(set(request.headers.getlist(METADATA_HEADER))) > 1:
+        raise BodyMalformed("The request has several X-DPJ-Metadata headers that differ.", advice=_RAW_ADVICE)
     declared, options = parse_options_header(request.headers.get("content-type"))
     body = Body(request.receive, timeout=timeout)
     if declared == b"multipart/form-data":
         parts = await _from_form(body, options)
     elif not declared or declared.startswith((b"multipart/", b"application/x-www-form-urlencoded")):
-        raise MediaTypeUnsupported("Send multipart/form-data, or the file itself with its media type.")
+        raise MediaTypeUnsupported(
+            "The Content-Type is missing, or that of a form of another kind.",
+            advice="Send multipart/form-data, or the file itself with its media type.",
+        )
     else:
         parts = _from_raw(body, request.headers, declared.decode("latin-1"))
     metadata = parts.metadata
@@ -66,7 +80,7 @@ async def read_upload(request: Request, *, timeout: float) -> Upload:
         metadata=metadata.metadata,
         sha256=metadata.sha256.lower() if metadata.sha256 else None,
         declared_type=parts.head.media_type,
-        idempotency_key=request.headers.get(IDEMPOTENCY_HEADER),
+        idempotency_key=key,
         at_least=max(0, _content_length(request.headers) - parts.overhead),
     )
 
@@ -74,7 +88,7 @@ async def read_upload(request: Request, *, timeout: float) -> Upload:
 async def _from_form(body: Body, options: Mapping[bytes, bytes]) -> _Parts:
     boundary = options.get(b"boundary")
     if not boundary:
-        raise BodyMalformed("The Content-Type names no boundary.")
+        raise BodyMalformed("The Content-Type names no boundary.", advice=_FORM_ADVICE)
     form = UploadForm(body, boundary)
     metadata = parse_json(await form.metadata(), UploadMetadata)
     return _Parts(metadata, await form.file(), form.content(), MAX_OVERHEAD_BYTES)
@@ -83,13 +97,18 @@ async def _from_form(body: Body, options: Mapping[bytes, bytes]) -> _Parts:
 def _from_raw(body: Body, headers: Mapping[str, str], media_type: str) -> _Parts:
     encoded = headers.get(METADATA_HEADER)
     if encoded is None:
-        raise MediaTypeUnsupported("A raw body needs the header X-DPJ-Metadata; else send multipart/form-data.")
+        raise BodyMalformed(
+            "The body is taken for the file itself, and the header X-DPJ-Metadata is missing.", advice=_RAW_ADVICE
+        )
     if len(encoded) > MAX_METADATA_HEADER:
-        raise BodyMalformed(f"The header X-DPJ-Metadata has at most {MAX_METADATA_HEADER} characters.")
+        raise BodyMalformed(
+            f"The header X-DPJ-Metadata has more than {MAX_METADATA_HEADER} characters.",
+            advice=f"Send at most {MAX_METADATA_HEADER} characters there, or multipart/form-data.",
+        )
     try:
         content = base64.b64decode(encoded.rstrip("=") + "=" * (-len(encoded.rstrip("=")) % 4), b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise BodyMalformed("The header X-DPJ-Metadata is not base64url.") from None
+        raise BodyMalformed("The header X-DPJ-Metadata is not base64url.", advice=_RAW_ADVICE) from None
     return _Parts(parse_json(content, UploadMetadata), FileHead(None, media_type), aiter(body), 0)
 
 

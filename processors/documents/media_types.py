@@ -57,9 +57,9 @@ def media_type(declared: str | None, sniffed: str, allowed: AbstractSet[str]) ->
     if said in _UNSAID or (said.endswith("/*") and seen.startswith(said[:-1])):
         said = seen
     if said != seen and said not in _REFINED.get(seen, frozenset()):
-        raise ContentMismatch("The content is not of the declared media type.")
+        raise ContentMismatch(f"The content is not of the declared media type; it looks like {seen}.")
     if said not in {_plain(name) for name in allowed}:
-        raise FormatNotAllowed(f"The document type does not allow {said}.")
+        raise FormatNotAllowed(f"The document type does not allow {said}; it allows {', '.join(sorted(allowed))}.")
     return said
 
 

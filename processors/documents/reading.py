@@ -10,7 +10,7 @@ from uuid import UUID
 from domain.documents import Document, DocumentType, Rendition, TimelineEntry
 from domain.lifecycle import CHECKED, ERASURE_STATES, READABLE, Status
 from domain.personal_texts import PersonalField
-from domain.refusals import ContentNotAvailable, DocumentGone, DocumentNotFound, ThumbnailNotFound
+from domain.refusals import ContentNotAvailable, DocumentGone, DocumentNotFound, ThumbnailNotFound, ThumbnailSizeInvalid
 from domain.renderings import THUMBNAIL_BOXES
 from processors.documents.callers import ATTEMPTS, DOCUMENTS, Caller, Origins
 from processors.documents.pagination import DEFAULT_LIMIT, Page, Position, check_limit, decode_cursor, page_of
@@ -170,10 +170,10 @@ class DocumentReader:
             await self._audit(work, caller, document, "document.content.read", details)
 
     async def thumbnail(self, caller: Caller, document_id: UUID, box: int) -> StoredThumbnail:
-        """Raises as ``readable``, or ThumbnailNotFound saying whether one is still to come."""
+        """Raises as ``readable``, ThumbnailSizeInvalid, or ThumbnailNotFound saying whether one is still to come."""
         if box not in THUMBNAIL_BOXES:
             sizes = ", ".join(map(str, THUMBNAIL_BOXES))
-            raise ThumbnailNotFound(f"There is no thumbnail of that size; sizes are {sizes}.")
+            raise ThumbnailSizeInvalid(f"Thumbnails have the sizes {sizes}.")
         async with self._database.transaction() as work:
             document = await self._readable(work, caller, document_id)
             renditions = await work.renditions.of(document_id)

@@ -61,13 +61,14 @@ class DocumentSearch:
         cursor: str | None = None,
         limit: int = DEFAULT_LIMIT,
     ) -> Page[Document]:
-        """The caller's tenant's documents that have all that is given, newest first.
+        """The caller's tenant's documents that have all that is given, newest first. An empty text is none that a document has.
 
         Raises MetadataInvalid (nothing is given), CursorInvalid, ParameterInvalid, or KeyringUnavailable.
         """
         check_limit(limit)
         wanted = _wanted(file_name, depositor_email)
-        rows = await self._rows(caller.tenant, wanted, decode_cursor(cursor), limit + 1)
+        after = decode_cursor(cursor)
+        rows = await self._rows(caller.tenant, wanted, after, limit + 1) if all(wanted.values()) else ()
         page = page_of(rows, limit, lambda row: (row.created_at, row.id))
         found = Page(self._exact_matches(page.items, wanted), page.next_cursor)
         await self._audit(self._origins.of(caller), caller.tenant, wanted, len(found.items))
@@ -82,7 +83,7 @@ class DocumentSearch:
         """
         if not is_tenant(tenant):
             raise TenantInvalid("A tenant has 1 to 63 letters, digits, '.', '_' and '-', the first a letter or digit.")
-        wanted = _wanted(file_name, depositor_email)
+        wanted = _wanted(file_name or None, depositor_email or None)
         found: list[Document] = []
         after: Position | None = None
         while rows := await self._rows(tenant, wanted, after, MAX_LIMIT):
@@ -112,7 +113,7 @@ class DocumentSearch:
 
 def _wanted(file_name: str | None, depositor_email: str | None) -> SearchCriteria:
     given = {PersonalField.FILE_NAME: file_name, PersonalField.EMAIL: depositor_email}
-    wanted = {field: text for field, text in given.items() if text}
+    wanted = {field: text for field, text in given.items() if text is not None}
     if not wanted:
         raise MetadataInvalid("Say what to look for: a file name, a depositor's e-mail address, or both.")
     return wanted

@@ -6,7 +6,7 @@ Times in seconds, sizes in bytes unless the name says otherwise.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, Field, SecretStr
 
@@ -133,6 +133,10 @@ class MailSettings(BaseModel):
     operators_language: Literal["fr", "en"] = "fr"
 
 
+#: Scheme, host and port of pages (RFC 6454).
+_ORIGIN: Final = r"https?://[A-Za-z0-9.\[\]:-]+"
+
+
 class ApiSettings(BaseModel):
     """The HTTP server: its address, its bounds on clients, uploads and links."""
 
@@ -140,6 +144,10 @@ class ApiSettings(BaseModel):
     api_port: int = 8082
     api_metrics_host: str = "127.0.0.1"
     api_metrics_port: int = Field(default=0, ge=0, le=65_535)
+    api_cors_origins: str = Field(default="", pattern=rf"^({_ORIGIN}( *, *{_ORIGIN})*)?$")
+    api_public_url: str = Field(
+        default="", pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-])?)?$"
+    )
     api_tls_cert_file: Path | None = None
     api_tls_key_file: Path | None = None
     api_connections: int = Field(default=500, ge=1, le=100_000)

@@ -93,4 +93,6 @@ def api_dependencies(site: Site) -> ApiDependencies:
         circuits=lambda: site.dependencies.circuits,
         registry=site.metrics,
         body_timeout=settings.body_timeout,
+        public_url=settings.api_public_url,
+        cors_origins=tuple(one.strip() for one in settings.api_cors_origins.split(",") if one.strip()),
     )

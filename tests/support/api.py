@@ -114,6 +114,8 @@ def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str
     assert body["status"] == status
     assert body["title"]
     assert body["detail"]
+    assert body["advice"]
+    assert body["detail"] != body["advice"]
     assert len(body["traceId"]) == 32
     assert response.headers["traceparent"].split("-")[1] == body["traceId"]
     return body

@@ -12,9 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from domain.refusals import BodyMalformed, BodyTooSlow, BodyTruncated, MediaTypeUnsupported, RangeNotSatisfiable
+from domain.refusals import (
+    BodyMalformed,
+    BodyTooSlow,
+    BodyTruncated,
+    IdempotencyKeyInvalid,
+    MediaTypeUnsupported,
+    RangeNotSatisfiable,
+)
 from ingest_api.body import Body, parse_json
-from ingest_api.models import UploadMetadata
+from ingest_api.models import LinkInput, UploadMetadata
 from ingest_api.multipart import MAX_METADATA_BYTES, UploadForm
 from ingest_api.problems import InvalidFields
 from ingest_api.ranges import is_current, requested_span
@@ -187,7 +194,7 @@ async def test_a_raw_body_is_the_file() -> None:
         ({}, MediaTypeUnsupported),
         ({"Content-Type": "multipart/mixed; boundary=x"}, MediaTypeUnsupported),
         ({"Content-Type": "application/x-www-form-urlencoded"}, MediaTypeUnsupported),
-        ({"Content-Type": "application/pdf"}, MediaTypeUnsupported),
+        ({"Content-Type": "application/pdf"}, BodyMalformed),
         ({"Content-Type": "application/pdf", "Content-Encoding": "gzip"}, MediaTypeUnsupported),
         ({"Content-Type": "multipart/form-data"}, BodyMalformed),
         ({"Content-Type": "application/pdf", "X-DPJ-Metadata": "???"}, BodyMalformed),
@@ -285,3 +292,41 @@ async def test_closing_the_content_midway_is_fine() -> None:
     assert isinstance(content, AsyncGenerator)
     assert await anext(content)
     await content.aclose()
+
+
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        ('{"purpose": "a", "purpose": "b"}', "purpose"),
+        ('{"purpose": "a", "\\u0070urpose": "a"}', "purpose"),
+    ],
+)
+def test_a_name_that_stands_twice_is_refused(content: str, field: str) -> None:
+    with pytest.raises(InvalidFields) as refused:
+        parse_json(content.encode(), LinkInput)
+    assert [(one.field, one.code) for one in refused.value.fields] == [(field, "duplicate")]
+
+
+def test_a_free_name_that_stands_twice_is_refused_and_not_told() -> None:
+    text = json.dumps({**METADATA, "metadata": {"a": 1}}).replace('{"a": 1}', f'{{"{SECRET}": 1, "{SECRET}": 2}}')
+    with pytest.raises(InvalidFields) as refused:
+        parse_json(text.encode(), UploadMetadata)
+    assert [(one.field, one.code) for one in refused.value.fields] == [("*", "duplicate")]
+    # One name in two objects is no duplicate.
+    assert parse_json(json.dumps({**METADATA, "metadata": {"type": "x"}}).encode(), UploadMetadata).metadata == {
+        "type": "x"
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("Idempotency-Key", IdempotencyKeyInvalid), ("X-DPJ-Metadata", BodyMalformed)]
+)
+async def test_headers_that_contradict_each_other_are_refused(name: str, error: type[Exception]) -> None:
+    metadata = encoded({**METADATA, "file_name": "a.pdf"})
+    asked = request({"Content-Type": "application/pdf", "X-DPJ-Metadata": metadata, "Idempotency-Key": "k"}, b"%PDF")
+    first = asked.headers[name]
+    asked.scope["headers"].append((name.lower().encode(), first.encode()))
+    assert (await read_upload(asked, timeout=30)).idempotency_key == "k"
+    asked = Request({**asked.scope, "headers": [*asked.scope["headers"], (name.lower().encode(), b"other")]})
+    with pytest.raises(error):
+        await read_upload(asked, timeout=30)

@@ -155,7 +155,7 @@ async def test_a_slow_body_leaves_nothing(bench: IntakeBench) -> None:
 @pytest.mark.parametrize(
     ("headers", "content", "status", "code"),
     [
-        ({"Content-Type": "text/plain"}, b"x", 415, "media_type_unsupported"),
+        ({"Content-Type": "text/plain"}, b"x", 400, "body_malformed"),
         ({"Content-Type": "multipart/form-data"}, b"x", 400, "body_malformed"),
         (FORM_TYPE, b"garbage" * 10, 400, "body_malformed"),
     ],
@@ -171,7 +171,7 @@ async def test_bodies_of_no_known_form(
 async def test_invalid_metadata_names_the_fields_and_echoes_nothing(
     client: httpx.AsyncClient, bench: IntakeBench
 ) -> None:
-    response = await post_document(client, bench, depositor={"email": "s3cret"}, s3cret="s3cret")
+    response = await post_document(client, bench, depositor={"email": "s3cret"}, **{"s3cret!": "s3cret"})
     body = assert_problem(response, 422, "metadata_invalid")
     assert {error["field"] for error in body["errors"]} == {"depositor.email", "*"}
     assert "s3cret" not in response.text
@@ -308,7 +308,9 @@ async def test_thumbnails(client: httpx.AsyncClient, bench: IntakeBench) -> None
     assert same.status_code == 304
     told = [json.loads(line.details) for line in reads(bench)]
     assert told == [{"role": "thumbnail-256"}, {"role": "thumbnail-256", "outcome": "not_modified"}]
-    assert_problem(await client.get(url, headers=bearer(), params={"size": 100}), 404, "thumbnail_not_found")
+    for size in ("100", "x", "", "-256", "9" * 99):
+        refused = await client.get(url, headers=bearer(), params={"size": size})
+        assert "256, 1024" in assert_problem(refused, 422, "thumbnail_size_invalid")["detail"]
 
 
 async def test_lists_events_and_types(client: httpx.AsyncClient, bench: IntakeBench) -> None:

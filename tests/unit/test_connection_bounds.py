@@ -13,7 +13,15 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from ingest_api.client_addresses import client_key, proxy_networks
-from ingest_api.protocol import MAX_PIPELINED, BoundedHttpProtocol, Bounds, bounded_protocol
+from ingest_api.middleware import DRAIN_BYTES
+from ingest_api.protocol import (
+    DRAIN_SECONDS,
+    MAX_PIPELINED,
+    REFUSED_SECONDS,
+    BoundedHttpProtocol,
+    Bounds,
+    bounded_protocol,
+)
 
 ASKED = b"GET /x HTTP/1.1\r\nHost: api\r\n\r\n"
 ANSWERED = b"HTTP/1.1 200 OK"
@@ -27,7 +35,7 @@ class Line(asyncio.Transport):
         self.written = b""
         self.reads = reads
         self.reading = True
-        self.closing = self.aborted = False
+        self.closing = self.aborted = self.ended = False
         self.protocol: BoundedHttpProtocol | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -46,6 +54,12 @@ class Line(asyncio.Transport):
     def abort(self) -> None:
         self.closing = self.aborted = True
         self._lost()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = True
 
     def pause_reading(self) -> None:
         self.reading = False
@@ -216,7 +230,7 @@ async def test_closing_has_an_end_though_nobody_reads(
     line = Line(reads=False)
     protocol = connect(line, send=0.02)
     end(protocol)
-    assert line.closing
+    assert line.closing or line.ended
     assert not line.aborted
     await soon(lambda: line.aborted)
     assert protocol not in protocol.connections
@@ -327,3 +341,195 @@ def test_what_is_no_proxy(text: str) -> None:
 def test_proxies_are_addresses_and_networks() -> None:
     assert proxy_networks(" ") == ()
     assert [str(network) for network in proxy_networks("10.0.0.1, 2001:db8::/32")] == ["10.0.0.1/32", "2001:db8::/32"]
+
+
+# --- Heads that could be read in two ways -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "code"),
+    [
+        (b"GET /x HTTP/1.1\r\n\r\n", 400, "host_invalid"),
+        (b"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "host_invalid"),
+        (b"GET /x HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400, "host_invalid"),
+        (b"GET /x HTTP/1.1\r\nHost: a b\r\n\r\n", 400, "host_invalid"),
+        (b"GET /x HTTP/1.1\r\nHost: a/b\r\n\r\n", 400, "host_invalid"),
+        (b"GET /x HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400, "host_invalid"),
+        (
+            b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            501,
+            "transfer_coding_unsupported",
+        ),
+        (
+            b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            501,
+            "transfer_coding_unsupported",
+        ),
+        (b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", 501, "transfer_coding_unsupported"),
+        (b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "transfer_coding_unsupported"),
+    ],
+)
+async def test_an_ambiguous_head_is_refused(
+    app: Application, connect: Connect, head: bytes, status: int, code: str
+) -> None:
+    line = Line()
+    connect(line).data_received(head)
+    await soon(lambda: line.closing)
+    answer, _, body = line.written.partition(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+    told = json.loads(body)
+    assert told["code"] == code
+    assert told["detail"] != told["advice"]
+    assert not app.begun
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /x HTTP/1.0\r\n\r\n",
+        b"GET /x HTTP/1.1\r\nHost:\r\n\r\n",
+        b"GET /x HTTP/1.1\r\nHost: [::1]:8082\r\n\r\n",
+        b"GET /x HTTP/1.1\r\nHost: api.example:8082\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+async def test_a_plain_head_is_taken(app: Application, connect: Connect, head: bytes) -> None:
+    line = Line()
+    connect(line).data_received(head)
+    app.may_answer.set()
+    await soon(lambda: ANSWERED in line.written)
+
+
+# --- What is still to come of a request that was answered -------------------------------------------------------------
+
+
+async def refused_early(scope: Scope, receive: Receive, send: Send) -> None:
+    """As a route that needs no body: it is answered before it came."""
+    headers = [(b"content-length", b"2"), *([(b"connection", b"close")] if scope["path"] == "/closes" else [])]
+    await send({"type": "http.response.start", "status": 401, "headers": headers})
+    await send({"type": "http.response.body", "body": b"no"})
+
+
+def upload(path: bytes, length: int) -> bytes:
+    return b"POST %s HTTP/1.1\r\nHost: api\r\nContent-Length: %d\r\n\r\n" % (path, length)
+
+
+@pytest.fixture
+def app_refuses(app: Application) -> None:
+    app.__class__ = type("Refusing", (Application,), {"__call__": staticmethod(refused_early)})
+
+
+@pytest.mark.usefixtures("app_refuses")
+async def test_what_comes_after_an_answer_is_read_and_the_connection_goes_on(connect: Connect) -> None:
+    line = Line()
+    protocol = connect(line)
+    protocol.data_received(upload(b"/x", 1_000))
+    await soon(lambda: b"401" in line.written)
+    protocol.data_received(b"x" * 999)
+    assert not line.closing
+    protocol.data_received(b"x" + ASKED)
+    await soon(lambda: len(heads(line)) == 2)
+    assert not line.closing
+    assert line.reading
+
+
+@pytest.mark.usefixtures("app_refuses")
+async def test_a_drained_connection_that_rests_is_closed(connect: Connect) -> None:
+    line = Line()
+    protocol = connect(line)
+    protocol.data_received(upload(b"/x", 10))
+    await soon(lambda: b"401" in line.written)
+    protocol.data_received(b"x" * 10)
+    await asyncio.sleep(protocol.timeout_keep_alive + 1)
+    assert line.closing
+
+
+@pytest.mark.usefixtures("app_refuses")
+@pytest.mark.parametrize("path", [b"/x", b"/closes"])
+async def test_a_body_is_drained_within_bytes_and_time(connect: Connect, path: bytes) -> None:
+    endless, slow = Line(), Line()
+    for line in (endless, slow):
+        protocol = connect(line)
+        protocol.data_received(upload(path, 10 * DRAIN_BYTES))
+        await soon(lambda line=line: b"401" in line.written)  # type: ignore[misc]
+        assert not line.closing
+        assert line.ended == (path == b"/closes")
+        assert line.reading
+        if line is endless:
+            for _ in range(DRAIN_BYTES // 2**20):
+                protocol.data_received(b"x" * 2**20)
+            assert not line.closing
+            protocol.data_received(b"x")
+        else:
+            for _ in range(int(DRAIN_SECONDS) - 1):
+                await asyncio.sleep(1)
+                protocol.data_received(b"x")
+            assert not line.closing
+            await asyncio.sleep(2)
+        assert line.closing
+
+
+@pytest.mark.usefixtures("app_refuses")
+async def test_a_close_waits_for_the_end_of_the_body_alone(connect: Connect) -> None:
+    line = Line()
+    protocol = connect(line)
+    protocol.data_received(upload(b"/closes", 10) + b"x")
+    await soon(lambda: line.ended)
+    assert not line.closing
+    protocol.data_received(b"x" * 9)
+    assert line.closing
+    assert len(heads(line)) == 1
+
+
+@pytest.mark.usefixtures("app_refuses")
+async def test_trailers_of_what_was_answered_get_no_second_answer(connect: Connect) -> None:
+    line = Line()
+    protocol = connect(line)
+    protocol.data_received(b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
+    await soon(lambda: b"401" in line.written)
+    protocol.data_received((b"X: " + b"y" * 1_000 + b"\r\n") * 60)
+    assert line.closing
+    assert len(heads(line)) == 1
+
+
+@pytest.mark.usefixtures("app_refuses")
+async def test_the_end_of_the_server_waits_for_no_client(connect: Connect) -> None:
+    line = Line()
+    protocol = connect(line)
+    protocol.data_received(upload(b"/closes", 10))
+    await soon(lambda: line.ended)
+    protocol.shutdown()
+    assert line.closing
+
+
+async def test_what_is_no_http_is_read_for_a_moment(connect: Connect) -> None:
+    line = Line()
+    protocol = connect(line)
+    protocol.data_received(b"\x16\x03\x01 no http\r\n\r\n")
+    assert b"400" in line.written
+    for _ in range(3):
+        protocol.data_received(b"GET / HTTP/1.1\r\n\r\n")
+    assert (line.closing, line.ended, line.written.count(b"HTTP/1.1 400")) == (False, True, 1)
+    await asyncio.sleep(REFUSED_SECONDS + 0.1)
+    assert line.closing
+
+
+async def test_a_client_that_ends_its_side_is_answered(app: Application, connect: Connect) -> None:
+    line = Line()
+    protocol = connect(line)
+    protocol.data_received(upload(b"/x", 2) + b"xx")
+    await soon(lambda: app.begun == 1)
+    assert protocol.eof_received()
+    app.may_answer.set()
+    await soon(lambda: line.closing)
+    assert line.written.endswith(b"ok")
+    assert b"connection: close" in line.written
+
+
+async def test_a_client_that_ends_its_side_within_a_body_is_left(app: Application, connect: Connect) -> None:
+    line = Line()
+    protocol = connect(line)
+    protocol.data_received(upload(b"/x", 2) + b"x")
+    await soon(lambda: app.begun == 1)
+    assert not protocol.eof_received()
+    assert line.closing

@@ -148,3 +148,17 @@ async def test_who_works_for_all_tenants_searches_at_a_terminal(client: httpx.As
     for role in (Role.OPERATOR, Role.AUDITOR):
         refused = await client.post(PATH, json={"file_name": "a"}, headers=bearer(role.value))
         assert_problem(refused, 403, "forbidden")
+
+
+@pytest.mark.parametrize("name", ["\u200b", "\u200b\u2060\ufeff", "..", "a/", " "])
+async def test_a_name_of_which_nothing_is_left_finds_nothing(
+    client: httpx.AsyncClient, bench: IntakeBench, name: str
+) -> None:
+    """Documents without a name are named for it; who looks for nothing is not shown them."""
+    await deposited(bench, "document", "m@example.org")
+    both = {"file_name": name, "depositor_email": "m@example.org"}
+    for wanted in ({"file_name": name}, both):
+        found = await client.post(PATH, headers=bearer(), json=wanted)
+        assert (found.status_code, found.json()["items"]) == (200, []), found.text
+    found = await client.post(PATH, headers=bearer(), json={"file_name": f"document{chr(0x200B)}"})
+    assert len(found.json()["items"]) == 1

@@ -35,6 +35,7 @@ def test_status_and_policy_fit_the_kind() -> None:
             assert row.http_status == 500
         assert row.title
         assert row.advice.endswith((".", "?"))
+        assert row.advice != f"{row.title}."  # which is the detail of one that has no other
 
 
 def test_transient_errors_name_what_they_wait_for() -> None:

@@ -277,6 +277,14 @@ def test_every_changed_bit_is_found() -> None:
             signer.verify(other)
 
 
+def test_a_link_has_one_spelling() -> None:
+    signer = LinkSigner([os.urandom(32)])
+    _, token = a_signed(signer)
+    for other in (f"{token}=", f"{token}==", f"{token}\n"):
+        with pytest.raises(LinkNotFound):
+            signer.verify(other)
+
+
 async def test_a_token_ends_by_itself(bench: IntakeBench) -> None:
     """Whatever the row says."""
     document = await bench.stored(Status.VERIFIED)
