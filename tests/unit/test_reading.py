@@ -7,7 +7,14 @@ import pytest
 
 from domain.documents import Rendition, Role
 from domain.lifecycle import ERASURE_STATES, READABLE, Status
-from domain.refusals import ContentNotAvailable, DocumentGone, DocumentNotFound, RangeNotSatisfiable, ThumbnailNotFound
+from domain.refusals import (
+    ContentNotAvailable,
+    DocumentGone,
+    DocumentNotFound,
+    RangeNotSatisfiable,
+    ThumbnailNotFound,
+    ThumbnailSizeInvalid,
+)
 from processors.documents.callers import ATTEMPTS
 from processors.documents.reading import DocumentReader
 from tests.support.builders import a_rendition
@@ -160,7 +167,7 @@ async def test_a_missing_thumbnail_says_whether_to_wait(bench: IntakeBench) -> N
     bench.database.rows.documents[document.id] = replace(document, thumbnail_note="UNDECODABLE")
     with pytest.raises(ThumbnailNotFound, match="no thumbnail: UNDECODABLE"):
         await bench.reading.thumbnail(caller, document.id, 256)
-    with pytest.raises(ThumbnailNotFound, match="256, 1024"):
+    with pytest.raises(ThumbnailSizeInvalid, match="256, 1024"):
         await bench.reading.thumbnail(caller, document.id, 512)
     quarantined = await bench.stored(Status.QUARANTINED)
     with pytest.raises(ContentNotAvailable):
