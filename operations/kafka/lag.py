@@ -21,6 +21,8 @@ POLL_SECONDS: Final = 0.2
 #: Records are read for their timestamp only: fetch as little as the broker will give.
 FETCH_BYTES: Final = 64 * 1024
 
+_LEADERLESS: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+
 _kafka: Any = kafka_admin  # the package says it is typed, but exports these names only implicitly
 _LINE: Final = "  {topic:<24} {partition:>3} {end:>11} {committed:>11} {lag:>10} {behind:>9}"
 
@@ -181,8 +183,16 @@ def _offsets(
     if not partitions:
         return {}
     asked = {TopicPartition(topic, number): which for topic, number in partitions}
-    answers = admin.list_offsets(asked, request_timeout=deadline)
-    return {(tp.topic, tp.partition): future.result(deadline).offset for tp, future in answers.items()}
+    ends = time.monotonic() + deadline
+    while True:
+        answers = admin.list_offsets(asked, request_timeout=deadline)
+        try:
+            return {(tp.topic, tp.partition): future.result(deadline).offset for tp, future in answers.items()}
+        except KafkaException as error:
+            # A topic that has just been made has no leader for a moment.
+            if error.args[0].code() not in _LEADERLESS or time.monotonic() > ends:
+                raise
+        time.sleep(POLL_SECONDS)
 
 
 def _committed(

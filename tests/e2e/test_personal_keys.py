@@ -7,12 +7,31 @@ import hashlib
 import hmac
 import json
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tests.support.pipeline import Pipeline, metadata, small_pdf, wait_for
+
+
+@pytest.fixture
+def upgraded(pipeline: Pipeline) -> Iterator[Pipeline]:
+    """A site of an earlier release: it reads texts that are not sealed, which a new one does not."""
+    path = pipeline.home / "settings.env"
+    said = path.read_text("utf-8")
+    line = re.compile(r"^DPJ_COLUMNS_SEALED_ONLY=.*$", re.MULTILINE)
+    assert line.search(said)
+    pipeline.stop()
+    path.write_text(line.sub("DPJ_COLUMNS_SEALED_ONLY=false", said), "utf-8")
+    pipeline.up()
+    yield pipeline
+    pipeline.stop()
+    path.write_text(line.sub("DPJ_COLUMNS_SEALED_ONLY=true", path.read_text("utf-8")), "utf-8")
+    pipeline.ended = True
 
 
 def as_before(pipeline: Pipeline, document: str, name: str, address: str) -> None:
@@ -37,7 +56,8 @@ def as_before(pipeline: Pipeline, document: str, name: str, address: str) -> Non
     )
 
 
-def test_keys_change_under_the_running_pipeline(pipeline: Pipeline) -> None:
+def test_keys_change_under_the_running_pipeline(upgraded: Pipeline) -> None:
+    pipeline = upgraded
     mark, dossier = uuid4().hex[:10], pipeline.dossier()
     name, address, key = f"piece-{mark}.pdf", f"marie-{mark}@client.example", uuid4().hex
     said = metadata(dossier, email=address, language="en", tags=["urgent"], metadata={"pages": 3})
