@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +17,8 @@ from runtime.wiring.site import Site
 
 #: The longest time between two looks.
 LOOK_SECONDS: Final = 60.0
+#: A look through a backlog takes a while: the next comes after so many times that, so that it takes a tenth of the time at most.
+REST: Final = 10.0
 #: Lost events are sent again at this rate: consumers have other work, too.
 EVENTS_PER_SECOND: Final = 100.0
 
@@ -59,18 +62,25 @@ class OwedMetrics:
 
 
 async def watch_owed_events(site: Site, stopping: asyncio.Event, is_chosen: Callable[[], bool]) -> None:
-    """Once a minute at least, wherever ``is_chosen`` says so. What is lost is sent again, unless the site is not to do so by itself, or it was
+    """Once a minute, more seldom where that takes long, wherever ``is_chosen`` says so. What is lost is sent again, unless the site is not to do so by itself, or it was
     ``MOST_RE_EMISSIONS`` times already; all of it is told."""
     settings, metrics, owed = site.settings, OwedMetrics(site.metrics), site.owed_events()
     found: dict[str, int] = {}
+    rests_until = 0.0
     site.readiness_facts["events_owed"] = lambda: found
 
     async def once() -> None:
-        found.clear()
+        nonlocal rests_until
         if not is_chosen():
+            found.clear()
             metrics.unknown()
             return
+        began = time.monotonic()
+        if began < rests_until:
+            return
         report = await owed.look(after_seconds=settings.events_lost_after, prune=True)
+        rests_until = time.monotonic() + REST * (time.monotonic() - began)
+        found.clear()
         found.update(report.count)
         metrics.looked(report)
         lost = [one for one in report.lost if one.goes_by_itself]
