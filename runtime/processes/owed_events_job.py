@@ -15,7 +15,7 @@ from processors.reconcile.owed_events import ACTOR, OwedReport
 from runtime.processes.lifetime import repeat
 from runtime.wiring.site import Site
 
-#: The longest time between two looks.
+#: Between two looks.
 LOOK_SECONDS: Final = 60.0
 #: A look through a backlog takes a while: the next comes after so many times that, so that it takes a tenth of the time at most.
 REST: Final = 10.0
