@@ -28,11 +28,17 @@ HANDLES: Final[Mapping[str, tuple[type[Event], ...]]] = {
 }
 
 CONSUMERS: Final = tuple(HANDLES)
+_PREFIX: Final = "dpj."
 
 
 def group_of(consumer: str) -> str:
     """The consumer group of a processor."""
-    return f"dpj.{consumer}"
+    return f"{_PREFIX}{consumer}"
+
+
+def consumer_of(group: str) -> str:
+    """The processor whose consumer group that is."""
+    return group.removeprefix(_PREFIX)
 
 
 def topics_of(consumer: str) -> tuple[str, ...]:

@@ -409,31 +409,29 @@ class Delivery:
         """Why a record is given up before anything is tried, or None."""
         if record.damage is None:
             return None
-        log.error(
-            "record_damaged",
-            consumer=self._consumer,
-            topic=record.partition.topic,
-            partition=record.partition.number,
-            offset=record.offset,
-            error=record.damage,
-            code=RecordDamaged.code,
-            trace_id=trace_id(trace),
-        )
+        log.error("record_damaged", error=record.damage, code=RecordDamaged.code, **self._about(record, trace))
         return GiveUpReason(RecordDamaged.code, record.damage, attempts=1, given_up=True)
 
     def _log_defect(self, record: Record, error: Exception, trace: str, attempt: int) -> None:
         log.error(
             "event_failed",
-            consumer=self._consumer,
-            topic=record.partition.topic,
-            partition=record.partition.number,
-            offset=record.offset,
             error=type(error).__name__,
             code=getattr(error, "code", UnexpectedFailure.code),
             attempt=attempt,
             where=error_location(error),
-            trace_id=trace_id(trace),
+            **self._about(record, trace),
         )
+
+    def _about(self, record: Record, trace: str) -> dict[str, str | int]:
+        """Which record a line in the log is about."""
+        place = record.partition
+        return {
+            "consumer": self._consumer,
+            "topic": place.topic,
+            "partition": place.number,
+            "offset": record.offset,
+            "trace_id": trace_id(trace),
+        }
 
 
 def _is_permanent(error: Exception) -> bool:

@@ -143,7 +143,10 @@ def _as_it_is(body: bytes | None, _: Mapping[str, str]) -> bytes | None:
 
 
 class OutboxRelay:
-    """Publishes until told to stop. ``rewrite`` has the last word on a body, as schema ids may be others by then. ``state`` is one of connecting, standby, leading, waiting_for_broker, stopped."""
+    """Publishes until told to stop. ``rewrite`` has the last word on a body, as schema ids may be others by then.
+
+    ``state`` is one of connecting, standby, leading, waiting_for_broker, stopped.
+    """
 
     def __init__(
         self,

@@ -18,8 +18,6 @@ from deploy.native import files
 
 #: An archive is written within seconds. One that has not changed for so long is whole, or its writer was killed.
 SETTLED_SECONDS: Final = 60.0
-#: Test stacks live for minutes: what the second compiler would win is less than what it costs.
-BRIEF: Final = "DPJ_STACK_NO_FSYNC"
 
 
 def options(part: str, built: Path, java: str) -> list[str]:

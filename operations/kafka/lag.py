@@ -29,8 +29,8 @@ _LINE: Final = "  {topic:<24} {partition:>3} {end:>11} {committed:>11} {lag:>10}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionLag:
-    """``start`` is the first offset that is kept, ``end`` the next to be written; ``committed`` None if the group has none yet; ``behind`` is how many
-    seconds ago the first unconsumed record was written, None if there is none or it could not be read in time."""
+    """``start`` is the first offset that is kept, ``end`` the next to be written; ``committed`` None if the group has none yet;
+    ``behind`` is how many seconds ago the first unconsumed record was written, None if there is none or it could not be read in time."""
 
     group: str
     topic: str

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from domain.consumers import consumer_of
 from domain.errors import BrokerUnavailable
 from domain.shared.waiting import until_stopped
 from operations.kafka.lag import PartitionLag
@@ -68,7 +69,7 @@ class StallDetector:
         for row in rows:
             if row.lag == 0:
                 continue
-            consumer = row.group.removeprefix("dpj.")
+            consumer = consumer_of(row.group)
             place = (consumer, row.topic, row.partition)
             committed, since = self._standing.get(place, (row.committed, now))
             if committed != row.committed:

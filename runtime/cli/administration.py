@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runtime.cli.operator_options import Apply, Reason, checked_reason, operator_name, uuid_of
 from runtime.cli.output import AsJson, Stack, print_result, settings_of
 from runtime.errors import CommandFailed
 
@@ -111,19 +112,14 @@ def audit_verify(
 
 @audit.command("resume")
 def audit_resume(
-    reason: Annotated[
-        str, typer.Option(help="A code or ticket for the audit log, e.g. INC-1234; no sentence, no name.")
-    ],
+    reason: Reason,
     tenant: Annotated[str | None, typer.Option(help="One tenant only.")] = None,
-    apply: Annotated[bool, typer.Option("--apply", help="Do it; else only say what would be done.")] = False,
+    apply: Apply = False,
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:
     """After PostgreSQL was restored to before: have chains go on behind the log's last entry. A dry run without --apply."""
-    from dataclasses import asdict
-
     from runtime.cli.audit import resume
-    from runtime.cli.operator_options import checked_reason, operator_name
     from runtime.observability.telemetry import configure_logging
 
     configure_logging("audit", level="CRITICAL")  # the answer says it all
@@ -145,15 +141,12 @@ def audit_resume(
 def audit_show(
     document_id: Annotated[str, typer.Argument(metavar="ID")],
     tenant: Annotated[str, typer.Option(help="Whose document.")],
-    reason: Annotated[
-        str, typer.Option(help="A code or ticket for the audit log, e.g. INC-1234; no sentence, no name.")
-    ],
+    reason: Reason,
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:
     """An auditor's look at the entries about a document, addresses unsealed where no erasure destroyed their key."""
     from runtime.cli.audit import entry_documents, entry_lines, read
-    from runtime.cli.operator_options import checked_reason, uuid_of
     from runtime.observability.telemetry import configure_logging
 
     configure_logging("audit", level="CRITICAL")  # the answer says it all
@@ -197,7 +190,7 @@ def lag(
     as_json: AsJson = False,
 ) -> None:
     """How far each consumer group is behind, per topic and partition."""
-    from domain.consumers import groups
+    from domain.consumers import consumer_of, groups
     from operations.kafka.lag import measure, table_lines, total_lines, totals
     from runtime.config.transport import kafka_security
     from runtime.processes.health_ports import stalled_places
@@ -217,8 +210,7 @@ def lag(
             for (consumer, topic, partition), (seconds, held_up_by) in stalled.items()
         ]
         document = [
-            {**asdict(row), "stalled": (row.group.removeprefix("dpj."), row.topic, row.partition) in stalled}
-            for row in rows
+            {**asdict(row), "stalled": (consumer_of(row.group), row.topic, row.partition) in stalled} for row in rows
         ]
         print_result(document, [*table_lines(rows), *stalled_lines], as_json=as_json)
 

@@ -182,8 +182,6 @@ def new_dossier() -> dict[str, Any]:
 
 def check_before(client: ApiClient, file: Path, type_code: str, email: str, language: str) -> None:
     """Raise what the API would refuse the first file with, before a dossier is made for it that would stay empty."""
-    from uuid import UUID
-
     from pydantic import ValidationError
 
     from domain.refusals import FileEmpty, FileTooLarge, MetadataInvalid, TypeInactive, TypeUnknown

@@ -62,8 +62,10 @@ class OwedMetrics:
 
 
 async def watch_owed_events(site: Site, stopping: asyncio.Event, is_chosen: Callable[[], bool]) -> None:
-    """Once a minute, more seldom where that takes long, wherever ``is_chosen`` says so. What is lost is sent again, unless the site is not to do so by itself, or it was
-    ``MOST_RE_EMISSIONS`` times already; all of it is told."""
+    """Once a minute, more seldom where that takes long, wherever ``is_chosen`` says so.
+
+    What is lost is sent again, unless the site is not to do so by itself, or it was ``MOST_RE_EMISSIONS`` times already; all of it is told.
+    """
     settings, metrics, owed = site.settings, OwedMetrics(site.metrics), site.owed_events()
     found: dict[str, int] = {}
     rests_until = 0.0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from domain.errors import BrokerUnavailable
 from domain.shared.waiting import unless_stopped
 from runtime.config.settings import Settings
-from runtime.config.transport import kafka_security, server_certificate
+from runtime.config.transport import server_certificate
 from runtime.errors import CommandFailed
 from runtime.observability.health import serve_health, serve_metrics, serve_until
 from runtime.observability.telemetry import AuditStepMetrics, WatchdogMetrics, configure_logging
@@ -161,8 +161,6 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
 
 def run_watchdog(settings: Settings) -> None:
     """Watch every group's progress from outside. Raises CommandFailed if it is to restart workers that are not ours."""
-    from domain.consumers import groups
-    from operations.kafka import lag
     from operations.kafka.watchdog import StallDetector, Watchdog
     from runtime.processes.local import PipelineProcesses
 
@@ -181,10 +179,7 @@ def run_watchdog(settings: Settings) -> None:
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
         async def measure() -> Sequence[PartitionLag]:
-            measuring = asyncio.to_thread(
-                lag.measure, settings.kafka_bootstrap, groups(), ages=False, security=kafka_security(settings)
-            )
-            return await unless_stopped(stopping, measuring) or []
+            return await unless_stopped(stopping, site.measure_lag()) or []
 
         watchdog = Watchdog(
             measure,

@@ -6,7 +6,7 @@ Each part's modules are loaded when it is made: no process loads the framework, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +16,7 @@ from runtime.wiring.adapters import Adapters
 
 if TYPE_CHECKING:
     from domain.owed_events import Progress
+    from operations.kafka.lag import PartitionLag
     from processors.audit.chaining import AuditStep
     from processors.audit.resumption import AuditResumption
     from processors.documents.revocations import TokenRevocation
@@ -197,21 +198,24 @@ class Site(Adapters):
 
         return OwedEvents(self.owed_rows(), self.read_progress, self.database, self.clock)
 
-    async def read_progress(self) -> Progress:
-        """How far every group is. Raises BrokerUnavailable."""
+    async def measure_lag(self) -> Sequence[PartitionLag]:
+        """The lag of every group, without ages. Raises BrokerUnavailable."""
         from domain.consumers import groups
-        from domain.owed_events import PartitionProgress
         from operations.kafka.lag import measure
 
         settings = self.settings
-        rows = await asyncio.to_thread(
+        return await asyncio.to_thread(
             measure, settings.kafka_bootstrap, groups(), ages=False, security=kafka_security(settings)
         )
+
+    async def read_progress(self) -> Progress:
+        """How far every group is. Raises BrokerUnavailable."""
+        from domain.consumers import consumer_of
+        from domain.owed_events import PartitionProgress
+
         return {
-            (row.group.removeprefix("dpj."), row.topic, row.partition): PartitionProgress(
-                row.start, row.end, row.committed
-            )
-            for row in rows
+            (consumer_of(row.group), row.topic, row.partition): PartitionProgress(row.start, row.end, row.committed)
+            for row in await self.measure_lag()
         }
 
     def revocation(self) -> TokenRevocation:

@@ -125,7 +125,10 @@ class MongoAuditStore:
             raise AuditConflict("The audit log holds another entry in this place.")
 
     async def _insert(self, documents: Sequence[Document]) -> bool:
-        """False if a place is taken; those before it are there then. In order: what follows a place that another chain has taken must not get in behind it."""
+        """False if a place is taken; those before it are there then.
+
+        In order: what follows a place that another chain has taken must not get in behind it.
+        """
 
         async def inserted(collection: Collection) -> bool:
             try:

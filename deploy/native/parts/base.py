@@ -16,6 +16,9 @@ from deploy.native.site import Profile, StackSite
 from deploy.native.supervisor import Command, environment
 
 QUESTION_SECONDS = 5.0  # one readiness question; a server that needs longer is not ready
+#: Set in the environment of `up`: a stack for tests, which lives for minutes, and whose rows need not outlive the machine. A server
+#: that is killed loses nothing by it: what it wrote is the kernel's by then.
+BRIEF = "DPJ_STACK_NO_FSYNC"
 BOTH: frozenset[Profile] = frozenset({"embedded", "full"})
 FULL: frozenset[Profile] = frozenset({"full"})
 

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from deploy.native import certificates, files, java_classes, prerequisites, programs
 from deploy.native.cache import Recipe
 from deploy.native.parts import toxiproxy
-from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part, java_program, run_tool, write_config
+from deploy.native.parts.base import BRIEF, QUESTION_SECONDS, NotReady, Part, java_program, run_tool, write_config
 from deploy.native.ports import LOOPBACK
 from deploy.native.prerequisites import Prerequisite
 from deploy.native.programs import Program
@@ -58,7 +58,8 @@ class Kafka(Part):
         logging = f"-Dlog4j2.configurationFile={config / 'kafka-log4j2.properties'}"
         # No -Dcom.sun.management.*: a JMX agent would listen on every address of the machine.
         collector = ("-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20")
-        if os.environ.get(java_classes.BRIEF):
+        if os.environ.get(BRIEF):
+            # What the second compiler would win in minutes is less than what it costs.
             collector = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
         classes = java_classes.options(self.name, self.built, java_program())
         java = _java(self.built, "-Xms256m", "-Xmx512m", *collector, *classes, logging)

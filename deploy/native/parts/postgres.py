@@ -22,7 +22,7 @@ import asyncpg
 from deploy.native import certificates, files, prerequisites, programs
 from deploy.native.cache import OF_ROOT
 from deploy.native.errors import PartFailed, StackError
-from deploy.native.parts.base import FULL, QUESTION_SECONDS, NotReady, Part, run_tool
+from deploy.native.parts.base import BRIEF, FULL, QUESTION_SECONDS, NotReady, Part, run_tool
 from deploy.native.ports import LOOPBACK
 from deploy.native.prerequisites import Prerequisite
 from deploy.native.programs import Program
@@ -32,9 +32,6 @@ from deploy.native.supervisor import Command
 INIT_SECONDS = 120.0
 ACCOUNTS = ("postgres", "nobody")
 ADMIN = "dpj_admin"
-#: Set in the environment of `up`: rows need not outlive the machine, as in tests. A server that is killed loses nothing by it:
-#: what it wrote is the kernel's by then.
-NO_FSYNC = "DPJ_STACK_NO_FSYNC"
 
 
 class Postgres(Part):
@@ -115,7 +112,7 @@ class Postgres(Part):
             "log_line_prefix": "%m [%p] ",
             "password_encryption": "scram-sha-256",
         }
-        if os.environ.get(NO_FSYNC):
+        if os.environ.get(BRIEF):
             # Not synchronous_commit: pages of commits that are not flushed are never all-visible, and plans differ.
             settings |= {"fsync": "off", "full_page_writes": "off"}
         if site.tls:

@@ -17,6 +17,7 @@ from domain.shared.crash_points import reach
 from storage.postgres.audit.tree import archivings_of, leaves_of
 from storage.postgres.connections import Connections
 
+_HEAD: Final = "SELECT tenant, seq, hash FROM audit_heads WHERE tenant = $1 FOR UPDATE"
 _FIELDS: Final = tuple(field.name for field in fields(AuditRecorded))
 
 
@@ -83,7 +84,7 @@ class PostgresUnchainedLines:
     async def chain(self, tenant: str, limit: int) -> int:
         """One transaction under the tenant's head row; nothing is done, and 0 given, while another chainer holds that."""
         async with self._postgres.connection() as connection, connection.transaction():
-            head = await _hold_head(connection, tenant)
+            head = await hold_head(connection, tenant)
             if head is None:
                 return 0
             # A statement of its own after the lock: it sees what the chainer before us has committed.
@@ -106,9 +107,9 @@ class PostgresUnchainedLines:
         return len(rows)
 
 
-async def _hold_head(connection: Any, tenant: str) -> ChainHead | None:
-    """The head, locked until the transaction ends; None if another holds it."""
-    select = "SELECT tenant, seq, hash FROM audit_heads WHERE tenant = $1 FOR UPDATE SKIP LOCKED"
+async def hold_head(connection: Any, tenant: str, *, wait: bool = False) -> ChainHead | None:
+    """The head, locked until the transaction ends; while another holds it, None, or what ``wait`` for that gives."""
+    select = _HEAD if wait else f"{_HEAD} SKIP LOCKED"
     row = await connection.fetchrow(select, tenant)
     if row is None:
         await connection.execute(
@@ -118,15 +119,6 @@ async def _hold_head(connection: Any, tenant: str) -> ChainHead | None:
         )
         row = await connection.fetchrow(select, tenant)
     return row and _head_of(row)
-
-
-async def hold_head(connection: Any, tenant: str) -> ChainHead:
-    """The head, locked until the transaction ends; waits for whoever holds it."""
-    row = await connection.fetchrow("SELECT tenant, seq, hash FROM audit_heads WHERE tenant = $1 FOR UPDATE", tenant)
-    if row is None:
-        found = await _hold_head(connection, tenant)
-        return found or genesis(tenant)
-    return _head_of(row)
 
 
 async def _write(
@@ -218,12 +210,7 @@ class PostgresUnflushedEntries:
                 limit,
                 after,
             )
-        return [
-            ChainEntry(
-                tenant=row["tenant"], seq=row["seq"], event_id=row["event_id"], body=row["entry"], hash=row["hash"]
-            )
-            for row in rows
-        ]
+        return [pending_entry(row) for row in rows]
 
     async def remove(self, tenant: str, up_to: int) -> None:
         """Forget the entries up to and including number ``up_to``."""
@@ -241,6 +228,13 @@ class PostgresUnflushedEntries:
         async with self._postgres.connection() as connection:
             rows = await connection.fetch("SELECT tenant, count(*) AS lines FROM audit_waiting GROUP BY tenant")
         return {row["tenant"]: row["lines"] for row in rows}
+
+
+def pending_entry(row: Mapping[str, Any]) -> ChainEntry:
+    """Of a row of ``audit_pending``."""
+    return ChainEntry(
+        tenant=row["tenant"], seq=row["seq"], event_id=row["event_id"], body=row["entry"], hash=row["hash"]
+    )
 
 
 def _head_of(row: Mapping[str, Any]) -> ChainHead:

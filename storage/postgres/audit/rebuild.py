@@ -13,7 +13,7 @@ from domain.checkpoints import SignedCheckpoint
 from domain.errors import AuditConflict, CheckpointConflict
 from domain.events import AuditRecorded
 from domain.merkle import RightEdge, leaf_hash
-from storage.postgres.audit.chain import hold_head, line_to_bytes
+from storage.postgres.audit.chain import hold_head, line_to_bytes, pending_entry
 from storage.postgres.audit.tree import archivings_of, grow, leaves_of, record
 
 
@@ -33,16 +33,13 @@ class PostgresChainRebuild:
         self._edge = RightEdge()
 
     async def hold(self, tenant: str) -> HeldChain:
-        head = await hold_head(self._connection, tenant)
+        head = await hold_head(self._connection, tenant, wait=True)
+        if head is None:
+            raise LookupError(tenant)
         rows = await self._connection.fetch(
             "SELECT tenant, seq, event_id, entry, hash FROM audit_pending WHERE tenant = $1 ORDER BY seq", tenant
         )
-        pending = [
-            ChainEntry(
-                tenant=row["tenant"], seq=row["seq"], event_id=row["event_id"], body=row["entry"], hash=row["hash"]
-            )
-            for row in rows
-        ]
+        pending = [pending_entry(row) for row in rows]
         if not pending:
             return HeldChain(head, ())
         if [entry.seq for entry in pending] != list(range(head.seq - len(pending) + 1, head.seq + 1)):
