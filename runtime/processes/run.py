@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 #: How often unfinished uploads are looked for; more often where their lease is shorter.
 SWEEP_SECONDS: Final = 15.0
 PRUNE_SECONDS: Final = 3600.0
+#: How often sessions of frozen processes are looked for.
+FROZEN_SESSIONS_SECONDS: Final = 10.0
 #: How soon a new certificate of the API is taken up.
 CERTIFICATE_SECONDS: Final = 60.0
 #: How often the API sees whether the keys that verify tokens are due to be fetched anew.
@@ -109,6 +111,8 @@ def run_relay(settings: Settings) -> None:
             relay.run(stopping),
             repeat(stopping, "sweep", min(SWEEP_SECONDS, settings.upload_lease), site.sweep().run_once),
             repeat(stopping, "prune", PRUNE_SECONDS, site.housekeeping().run_once),
+            # In every relay: the one that leads may be frozen itself.
+            repeat(stopping, "frozen_sessions", FROZEN_SESSIONS_SECONDS, site.frozen_sessions().run_once),
             run_reconciliations(site, stopping, lambda: relay.state == "leading"),
             watch_owed_events(site, stopping, lambda: relay.state == "leading"),
             watch_schema_ids(site, stopping),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from storage.postgres.delivery.dead_letters import PostgresOperatorQueries
     from storage.postgres.delivery.owed_events import PostgresOwedEvents
     from storage.postgres.delivery.refused_rows import PostgresRefusedRowQueries
+    from storage.postgres.frozen_sessions import PostgresFrozenSessions
     from storage.postgres.housekeeping import PostgresHousekeeping
     from streams.apps import ConsumerOffsets
     from streams.consumer import ConsumerRunner
@@ -231,6 +232,11 @@ class Site(Adapters):
             longest_session=self.settings.jwt_session_hours * 3600,
             longest_link=self.settings.link_longest_seconds,
         )
+
+    def frozen_sessions(self) -> PostgresFrozenSessions:
+        from storage.postgres.frozen_sessions import PostgresFrozenSessions
+
+        return PostgresFrozenSessions(self.postgres)
 
     def housekeeping(self) -> PostgresHousekeeping:
         from storage.postgres.housekeeping import PostgresHousekeeping

@@ -62,8 +62,11 @@ _CAUSES: Final[tuple[tuple[type[BaseException], type[DatabaseUnavailable], str],
 #: Of one call, not of the database.
 _OF_ONE_CALL: Final = (DatabaseLocked, DatabaseConflict, DatabaseTimeout)
 
+#: What our sessions are called, and the relay's that leads.
+APPLICATION_NAMES: Final = ("dpj", "dpj-relay")
+
 SERVER_SETTINGS: Final = {
-    "application_name": "dpj",
+    "application_name": APPLICATION_NAMES[0],
     "jit": "off",
     "lock_timeout": str(int(SERVER_LOCK_SECONDS * 1000)),
     "statement_timeout": str(int(SERVER_STATEMENT_SECONDS * 1000)),

@@ -31,7 +31,7 @@ LATENCY_MS = 60
 
 #: PostgreSQL ends a frozen worker's sessions by itself: in a transaction after 15 s, with a lock held after 20 s. Several frozen ones may
 #: wait for each other's rows, one after the other. Here their sessions end after 5 s, as if a firewall had cut them: a worker
-#: wakes up without what it believes to hold.
+#: wakes up without what it believes to hold. What froze in the middle of an exchange is left to the relay.
 END_FROZEN = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity AS session
     WHERE usename = current_user AND state_change < now() - interval '5 seconds' AND (

@@ -34,8 +34,9 @@ GROUP_SECONDS = 60.0
 OTHERS = 20
 #: Longer than relays take to ask for the ids again.
 SCHEMA_IDS_SECONDS = ASK_SECONDS + 5
-#: What only Kafka's records tell: those of events that were finished are gone with them, and are owed to nobody.
-OF_RECORDS = frozenset({"gap", "audit"})
+#: What only Kafka's records tell: those of events that were finished are gone with them, and are owed to nobody. One that is published
+#: again stands behind those of its document that came through.
+OF_RECORDS = frozenset({"gap", "audit", "order"})
 
 
 class Drill:

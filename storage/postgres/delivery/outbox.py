@@ -16,7 +16,7 @@ import asyncpg
 from domain.events import SCHEMA_HEADER, Event, dead_letter_topic
 from domain.shared.correlation import current_traceparent, new_traceparent
 from domain.shared.waiting import pause
-from storage.postgres.connections import connect, translated
+from storage.postgres.connections import APPLICATION_NAMES, connect, translated
 
 CHANNEL: Final = "dpj_outbox"
 LEADER_LOCK: Final = 0x64706A_6F7574  # "dpjout"
@@ -26,7 +26,7 @@ LEAD_SECONDS: Final = 3.0
 #: relay speaks at least every second, so the server may end a session that is silent for longer, whether the leader's
 #: kernel still answers (``idle_session_timeout``), does not (keepalives), or takes no more data (``tcp_user_timeout``).
 RELAY_SETTINGS: Final = {
-    "application_name": "dpj-relay",
+    "application_name": APPLICATION_NAMES[1],
     "idle_session_timeout": "3000",
     "tcp_user_timeout": "3000",
     "tcp_keepalives_idle": "1",
