@@ -28,6 +28,7 @@ BENCHES: Final = {
     "agents": "benchmarks.agents",
     "latency": "benchmarks.latency",
     "growth": "benchmarks.growth",
+    "owed": "benchmarks.owed",
 }
 
 

@@ -99,7 +99,18 @@ async def create_dossier(client: httpx.AsyncClient) -> str:
     return str(answer.json()["id"])
 
 
-async def _send(client: httpx.AsyncClient, database: Any, dossier: str, lease: float) -> DocumentTimes:
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A document that was deposited and validated: when its 201 came, by two clocks, and what the decision was answered with."""
+
+    document_id: UUID
+    began: float
+    answered: datetime
+    decision: int
+
+
+async def upload_and_validate(client: httpx.AsyncClient, dossier: str) -> Sent:
+    """``SAMPLE`` into ``dossier``. Raises httpx.HTTPStatusError."""
     name, media_type, type_code = SAMPLE
     data = (REPOSITORY / "samples" / name).read_bytes()
     metadata = {
@@ -119,12 +130,17 @@ async def _send(client: httpx.AsyncClient, database: Any, dossier: str, lease: f
     document_id = UUID(created.json()["id"])
     decided = await client.post(f"/documents/{document_id}/validate", json={})
     decided.raise_for_status()
-    while await database.fetchval("SELECT statut FROM documents WHERE id = $1", document_id) != "ARCHIVED":
-        if time.perf_counter() - began > GIVE_UP_SECONDS:
+    return Sent(document_id, began, answered, decided.status_code)
+
+
+async def _send(client: httpx.AsyncClient, database: Any, dossier: str, lease: float) -> DocumentTimes:
+    sent = await upload_and_validate(client, dossier)
+    while await database.fetchval("SELECT statut FROM documents WHERE id = $1", sent.document_id) != "ARCHIVED":
+        if time.perf_counter() - sent.began > GIVE_UP_SECONDS:
             raise TimeoutError("the document does not become ARCHIVED")
         await asyncio.sleep(POLL_SECONDS)
-    seconds = time.perf_counter() - began
-    return DocumentTimes(seconds, decided.status_code, await _stages(database, document_id, answered, lease))
+    seconds = time.perf_counter() - sent.began
+    return DocumentTimes(seconds, sent.decision, await _stages(database, sent.document_id, sent.answered, lease))
 
 
 async def _stages(database: Any, document_id: UUID, answered: datetime, lease: float) -> tuple[float, ...]:

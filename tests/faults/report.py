@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.faults import GROUPS
+from tests.faults.losses import LOSSES
+from tests.faults.rounds import SEVERAL
 from tests.faults.schedule import MANY
 
 P95 = 0.95
@@ -158,7 +160,7 @@ def _recovery(rounds: Sequence[Mapping[str, Any]], faults: Mapping[str, int]) ->
     yield ""
     yield "| fault | count | measured | median s | P95 s |"
     yield "|---|---:|---:|---:|---:|"
-    for group in (*GROUPS, "several at once"):
+    for group in (*GROUPS, *LOSSES, SEVERAL):
         known = sorted(seconds for seconds in times[group] if seconds is not None)
         late = len(times[group]) - len(known)
         measured = f"{len(known)}" + (f" (+{late} not in time)" if late else "")

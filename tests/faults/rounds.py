@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from tests.faults.checker import Checker
 from tests.faults.faults import KINDS
 from tests.faults.invariants import Violation
 from tests.faults.journal import Deposit, Writer
+from tests.faults.losses import MOVED, OF_RECORDS, RESTORED, WIPED, Losses
 from tests.faults.observation import CONSUMERS
 from tests.faults.patience import LONGEST_SECONDS, Patience
 from tests.faults.schedule import Episode, ScheduledFault, episode_line
@@ -33,6 +34,8 @@ FINISH_SECONDS = 600.0
 #: A server that takes longer to come back than it should (the machine may be busy) is waited for again.
 INSIST = 3
 CLIENTS = 3
+#: What an episode of more than one fault is called in the report.
+SEVERAL = "several at once"
 
 Tell = Callable[[str], None]
 
@@ -73,16 +76,21 @@ class Round:
     def __init__(self, site: FaultSite, checker: Checker, folder: Path, number: int, tenant: str, tell: Tell) -> None:
         self._site = site
         self._checker = checker
+        self._losses = Losses(site, checker)
         self._folder = folder
         self._on_progress = tell
         self.result = RoundResult(number, tenant)
 
-    async def run(self, episodes: list[Episode], seed: int) -> RoundResult:
-        """Play ``episodes`` and check. A violation is in the result, not raised."""
+    async def run(self, episodes: list[Episode], seed: int, loss: str | None = None) -> RoundResult:
+        """Play ``episodes``, have a store forget (``loss``, of ``losses.LOSSES``), and check. A violation is in the result, not raised."""
         began = time.monotonic()
         result = self.result
         result.faults = dict(Counter(fault.group for episode in episodes for fault in episode))
-        since = await asyncio.to_thread(self._checker.stores.ends)
+        if loss is not None:
+            result.faults[loss] = 1
+        if loss == RESTORED:  # before the traffic: what PostgreSQL forgets is lost to its clients, too
+            await self._lose(self._losses.go_back_and_resume(self._folder))
+        since = None if loss == WIPED else await asyncio.to_thread(self._checker.stores.ends)
         ended = {name: len(process.ends) for name, process in self._site.processes.items()}
         tally = WorkerCounters(self._site)
         self._checker.tidy = self._reconcile
@@ -91,7 +99,9 @@ class Round:
             counting = asyncio.create_task(tally.run())
             try:
                 await clients.prepare()
-                await self._traffic(clients, writer, episodes, random.Random(f"{seed}:{result.number}"))
+                await self._traffic(clients, writer, episodes, random.Random(f"{seed}:{result.number}"), loss)
+                if loss in {WIPED, MOVED}:
+                    await self._lose(self._losses.nothing_owed())
                 checked = await self._checker.check(writer, since=since)
             finally:
                 counting.cancel()
@@ -99,7 +109,8 @@ class Round:
             journal = writer.journal
         result.redeliveries, result.retries = dict(tally.redeliveries), dict(tally.retries)
         result.settled = checked.settled
-        result.violations += [str(violation) for violation in checked.violations]
+        passed = OF_RECORDS if loss == WIPED else frozenset()
+        result.violations += [str(violation) for violation in checked.violations if violation.code not in passed]
         result.violations += [str(one) for one in self._ends(ended)]
         if checked.settled is None:
             result.violations.append(f"unsettled: still under way after the deadline: {checked.waiting}")
@@ -113,16 +124,22 @@ class Round:
         result.seconds = round(time.monotonic() - began, 1)
         return result
 
-    async def _traffic(self, clients: Clients, writer: Writer, episodes: list[Episode], dice: random.Random) -> None:
+    async def _traffic(
+        self, clients: Clients, writer: Writer, episodes: list[Episode], dice: random.Random, loss: str | None
+    ) -> None:
         stopping = asyncio.Event()
         traffic = asyncio.create_task(clients.run(CLIENTS, stopping))
         try:
             for episode in episodes:
                 self._on_progress(episode_line(episode))
                 await self._play(episode)
-                await self._recover(clients, episode)
+                await self._recover(clients, episode[0].group if len(episode) == 1 else SEVERAL, episode_line(episode))
                 if traffic.done():
                     break
+            if loss in {WIPED, MOVED}:
+                self._on_progress(loss)
+                await self._lose(asyncio.to_thread(self._wipe if loss == WIPED else self._move_offsets))
+                await self._recover(clients, loss, loss)
             await asyncio.to_thread(self._poison, writer, dice)
         finally:
             stopping.set()
@@ -144,18 +161,37 @@ class Round:
             for fault in episode:
                 group.create_task(one(fault))
 
-    async def _recover(self, clients: Clients, episode: Episode) -> None:
-        """A document sent now: how long until it is at rest?"""
+    async def _lose(self, act: Awaitable[None]) -> None:
+        """Do it; what an operator would see fail is a violation."""
+        try:
+            await act
+        except AssertionError as error:
+            self.result.violations.append(str(Violation("loss", str(error))))
+
+    def _wipe(self) -> None:
+        self._site.calm()
+        self._losses.wipe_kafka()
+
+    def _move_offsets(self) -> None:
+        """No group may have a member meanwhile."""
+        self._site.calm()
+        self._losses.workers("stop")
+        try:
+            self._losses.move_offsets_to_the_end()
+        finally:
+            self._losses.workers("start")
+
+    async def _recover(self, clients: Clients, group: str, line: str) -> None:
+        """A document sent now: how long until it is at rest? ``line`` says after what."""
         canary, patience = clients.new("pdf"), Patience(RECOVERY_SECONDS)
         way = asyncio.create_task(self._to_archive(clients, canary))
         while not way.done() and not patience.is_over(await self._place(canary)):
             await asyncio.wait({way}, timeout=LOOK_SECONDS)
         seconds = round(patience.waited, 2) if way.done() and way.result() else None
         way.cancel()
-        group = episode[0].group if len(episode) == 1 else "several at once"
         self.result.recoveries.append(Recovery(group, seconds))
         if seconds is None:
-            text = f"a document sent after [{episode_line(episode)}] was not archived: {patience.told}"
+            text = f"a document sent after [{line}] was not archived: {patience.told}"
             self.result.violations.append(str(Violation("recovery", text)))
 
     @staticmethod

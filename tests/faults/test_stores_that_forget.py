@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import shutil
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,14 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, TopicPartition
 
-from domain.consumers import CONSUMERS, groups
 from domain.events import EVENT_TYPES
 from runtime.processes.schema_ids_job import ASK_SECONDS
 from tests.faults.checker import Checker, report
 from tests.faults.journal import Deposit, Writer
+from tests.faults.losses import OF_RECORDS, Losses
 from tests.faults.plain_http import NO_TLS
 from tests.faults.site import FaultSite
 from tests.faults.traffic import Clients
@@ -29,14 +26,10 @@ from tests.faults.traffic import Clients
 DOCUMENTS = 12
 AT_ONCE = 4
 WAIT_SECONDS = 180.0
-GROUP_SECONDS = 60.0
 #: Other people's schemas in a registry.
 OTHERS = 20
 #: Longer than relays take to ask for the ids again.
 SCHEMA_IDS_SECONDS = ASK_SECONDS + 5
-#: What only Kafka's records tell: those of events that were finished are gone with them, and are owed to nobody. One that is published
-#: again stands behind those of its document that came through.
-OF_RECORDS = frozenset({"gap", "audit", "order"})
 
 
 class Drill:
@@ -45,6 +38,7 @@ class Drill:
     def __init__(self, site: FaultSite, writer: Writer) -> None:
         self.site, self.writer = site, writer
         self.checker = Checker(site.pipeline)
+        self.losses = Losses(site, self.checker)
         self.clients: Clients | None = None
         #: Kafka's ends before the drill: what came earlier is other tests'. A broker that was wiped has nothing of theirs.
         self.since: dict[tuple[str, int], int] | None = None
@@ -63,8 +57,7 @@ class Drill:
 
     async def workers(self, act: str) -> None:
         """``stop`` or ``start`` them all."""
-        for consumer in CONSUMERS:
-            await asyncio.to_thread(getattr(self.site.process(f"worker-{consumer}"), act))
+        await asyncio.to_thread(self.losses.workers, act)
 
     async def deposit(self) -> list[Deposit]:
         """Documents that are to be archived, some of them at once."""
@@ -91,39 +84,9 @@ class Drill:
             await asyncio.sleep(0.2)
 
     def lose_kafka(self) -> None:
-        """The broker's disk is lost; an operator starts it again and makes its topics."""
-        kafka = self.site.server("kafka")
+        """The broker's disk is lost; what it had of others' is gone with it."""
         self.since = None
-        kafka.kill()
-        kafka.wipe()
-        kafka.start()
-        self.site.dpj("topics", "create")
-
-    def move_offsets_to_the_end(self) -> None:
-        """As ``kafka-consumer-groups --reset-offsets --to-latest`` does, for every group."""
-        admin = AdminClient({"bootstrap.servers": self.site.settings["DPJ_KAFKA_BOOTSTRAP"]})
-        ends = self.checker.stores.ends()
-        for group, topics in groups().items():
-            places = [TopicPartition(*place, offset) for place, offset in ends.items() if place[0] in topics]
-            asked = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)])
-            asked[group].result(GROUP_SECONDS)
-
-    def back_up_postgresql(self) -> Path:
-        """A copy of its data folder while it is down."""
-        postgres = self.site.server("postgres")
-        postgres.stop()
-        copy = postgres.data.with_name(f"{postgres.data.name}-backup")
-        shutil.rmtree(copy, ignore_errors=True)
-        subprocess.run(["cp", "-a", postgres.data, copy], check=True)
-        postgres.start()
-        return copy
-
-    def restore_postgresql(self, copy: Path) -> None:
-        postgres = self.site.server("postgres")
-        postgres.stop()
-        shutil.rmtree(postgres.data)
-        copy.rename(postgres.data)
-        postgres.start()
+        self.losses.wipe_kafka()
 
     @property
     def tenant(self) -> str:
@@ -251,7 +214,7 @@ async def test_what_moved_offsets_passed_is_told_and_published_again(drill: Dril
     deposits = await drill.deposit()
     await drill.published()
     assert {wait["state"] for wait in await drill.waits(deposits[0])} == {"on its way"}
-    await asyncio.to_thread(drill.move_offsets_to_the_end)
+    await asyncio.to_thread(drill.losses.move_offsets_to_the_end)
     await drill.workers("start")
     await asyncio.sleep(float(drill.site.setting("DPJ_EVENTS_LOST_AFTER")))
     told = await drill.told()
@@ -289,12 +252,12 @@ async def test_the_audit_log_goes_on_after_a_restore_of_postgresql(drill: Drill)
     """Documents of after the backup are gone from PostgreSQL, and are in the log: which stays, and is gone on with."""
     await drill.deposit()
     await drill.all_hold()
-    backup = await asyncio.to_thread(drill.back_up_postgresql)
+    backup = await asyncio.to_thread(drill.losses.back_up_postgresql)
     await drill.deposit()
     await drill.all_hold(documents=2 * DOCUMENTS)
     tenant = drill.tenant
     before = await drill.verified_entries(tenant)
-    await asyncio.to_thread(drill.restore_postgresql, backup)
+    await asyncio.to_thread(drill.losses.restore_postgresql, backup)
     await drill.dossier()  # what is new since gets a number that the log has given already
     await drill.until(lambda: not drill.site.process("worker-audit").is_ready)
     words = ("audit", "resume", "--reason", "DRILL-1", "--json")
