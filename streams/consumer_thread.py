@@ -46,6 +46,22 @@ class FetchUnreadable(Exception):
 class ConsumerThread(AIOKafkaConsumerThread):
     """Faust's consumer thread, whose fetches survive broken records."""
 
+    async def seek_to_committed(self) -> Any:
+        """Committed offset of each assigned partition, None where there is none; the next fetch begins there, or at the beginning.
+
+        aiokafka seeks nowhere where nothing is committed. A partition's first records that were fetched during a rebalance, and
+        dropped for it, would be passed then: nobody gets them until the next rebalance.
+        """
+        return await self.call_thread(self._seek_to_committed)
+
+    async def _seek_to_committed(self) -> Any:
+        consumer = self._ensure_consumer()
+        committed = await consumer.seek_to_committed()
+        none = [tp for tp, offset in committed.items() if not offset and tp in consumer.assignment()]
+        if none:
+            await consumer.seek_to_beginning(*none)
+        return committed
+
     async def _fetch_records(
         self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
     ) -> Any:

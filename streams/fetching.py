@@ -9,7 +9,8 @@ What delivery needs of the way between fetch and agent:
 - The consumer fetches again only when the agent asks for its next item, and has put the last one into the lanes: a lane that
   became full pushes its partition back before the next fetch. A consumer all of whose partitions are pushed back waits until
   one is wanted again, not Faust's whole second.
-- Nothing is handed over during a rebalance: what was fetched is sought back to, as in Faust's own loop.
+- Nothing is handed over during a rebalance: what was fetched is sought back to, as in Faust's own loop, and unlike there also
+  in a partition of which nothing was ever committed (``streams.consumer_thread``).
 - Whatever a revocation finds is in the channel, where it is dropped, or in its lane, where it is cancelled. The agent takes a
   fetch out of the channel and puts its records into the lanes without a pause in between.
 - Faust's flow control never empties the channel: it would drop records of partitions that stay ours.
@@ -18,7 +19,7 @@ What delivery needs of the way between fetch and agent:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -104,8 +105,7 @@ class FetchConsumer(Consumer):
         if found is None or self.should_stop:
             return
         if not self.flow_active:
-            with suppress(Exception):  # as in Faust's own loop: it is tried again at the next turn
-                await self.perform_seek()
+            await self._give_back(found)
             return
         try:
             fetch: list[Record] = []
@@ -117,6 +117,16 @@ class FetchConsumer(Consumer):
             return
         if fetch:
             topic.hand_over(fetch)
+
+    async def _give_back(self, found: Mapping[Any, Any]) -> None:
+        """Seek to before the records of ``found``, which nobody gets now. Whose partitions are assigned anew seeks by itself."""
+        while found and not self.should_stop:
+            with suppress(Exception):
+                await self.perform_seek()
+                return
+            if not self.assignment() & found.keys():
+                return
+            await asyncio.sleep(PUSHED_BACK_SECONDS)
 
     def _unread(self, tp: Any, batch: Iterable[Any]) -> list[Record]:
         """The records of ``batch`` that were not handed over before."""

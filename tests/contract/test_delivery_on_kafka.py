@@ -23,6 +23,7 @@ from processors.ports.work import Commit
 from streams.apps import ConsumerOffsets, ConsumerSettings, IncompleteAssignmentDetector
 from streams.consumer import ConsumerRunner
 from streams.delivery import Delivery, Flow, Policy
+from streams.fetching import FetchConsumer
 from streams.lanes import Partition, Record
 from tests.support.fakes_streams import DeliveryBench, an_event
 
@@ -323,3 +324,31 @@ async def test_partitions_that_an_assignment_left_to_nobody_are_taken(
     assert forgotten == [site.topic] * 2
     assert [line["error"] for line in logs if line["event"] == "consumer_crashed"] == ["PartitionsUnassigned"] * 2
     assert site.each_written_once(events)
+
+
+async def test_what_was_fetched_during_a_rebalance_comes_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a partition's first records, behind which no offset was ever committed."""
+    fetch = FetchConsumer._wait_next_records
+    dropped: list[Any] = []
+    due = 1
+
+    async def rebalancing(consumer: Any, seconds: float) -> Any:
+        found, active = await fetch(consumer, seconds)
+        if found and len(dropped) < due:
+            dropped.append(found)
+            consumer.stop_flow()
+            asyncio.get_running_loop().call_later(0.3, consumer.resume_flow)
+        return found, active
+
+    monkeypatch.setattr(FetchConsumer, "_wait_next_records", rebalancing)
+    async with site.running():
+        first = site.send(3, 0)
+        await site.until_written(first)
+        await site.until_committed([3, -1001])
+        assert len(dropped) == 1
+        due = 2
+        second = [*site.send(3, 0), *site.send(2, 1)]
+        await site.until_written(second)
+        await site.until_committed([6, 2])
+    assert len(dropped) == 2
+    assert site.each_written_once([*first, *second])
