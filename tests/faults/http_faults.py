@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
+from tests.support.line_server import LineServer
+
 HEAD_LIMIT = 64 * 1024
 PIECE = 64 * 1024
 CONNECT_SECONDS = 5.0
@@ -72,29 +74,27 @@ class _Head:
         return "close" in self.fields.get("connection", "")
 
 
-class HttpFaults:
+class HttpFaults(LineServer):
     """The line to ``target`` ("host:port"); clients go to ``endpoint``. Transparent until ``fail``."""
 
     def __init__(self, target: str, form: Form) -> None:
-        host, port = target.rsplit(":", 1)
-        self._target = (host, int(port))
+        super().__init__(target, limit=HEAD_LIMIT)
         self._form = form
         self._fault: _Fault | None = None
         self._dice = random.Random(0)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=f"http-faults-{port}", daemon=True)
-        self._server: asyncio.Server | None = None
-        self._lines: set[asyncio.Task[None]] = set()
-        self.endpoint = ""
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name=f"http-faults-{self._target[1]}", daemon=True
+        )
         self.answered = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(CONNECT_SECONDS)
+        asyncio.run_coroutine_threadsafe(self.open(), self._loop).result(CONNECT_SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(CONNECT_SECONDS)
+        asyncio.run_coroutine_threadsafe(self.close(), self._loop).result(CONNECT_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CONNECT_SECONDS)
         self._loop.close()
@@ -107,22 +107,7 @@ class HttpFaults:
         """Pass everything on again."""
         self._fault = None
 
-    async def _open(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=HEAD_LIMIT)
-        self.endpoint = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for line in list(self._lines):
-            line.cancel()
-        await asyncio.gather(*self._lines, return_exceptions=True)
-        await asyncio.sleep(0.01)  # an aborted transport closes its socket at the loop's next turn
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = asyncio.current_task()
-        assert line is not None
-        self._lines.add(line)
+    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         try:
             while True:
@@ -140,10 +125,8 @@ class HttpFaults:
         except (OSError, EOFError, TimeoutError, ValueError, asyncio.LimitOverrunError):
             pass  # either end has gone; the other one sees the same
         finally:
-            for end in (writer, there[1] if there else None):
-                if end is not None:
-                    end.transport.abort()
-            self._lines.discard(line)
+            if there is not None:
+                there[1].transport.abort()
 
     def _strikes(self, method: str) -> bool:
         fault = self._fault

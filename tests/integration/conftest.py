@@ -13,7 +13,9 @@ import pytest
 from domain.events import EVENT_TYPES
 from schemas.codec import EventCodec
 from storage.migrate import upgrade
+from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
+from storage.postgres.delivery.outbox import PostgresOutboxReader
 from tests.support.own_loop import run_beside
 
 
@@ -106,3 +108,13 @@ def codec() -> EventCodec:
 def database(postgres: Postgres, codec: EventCodec) -> PostgresDatabase:
     """Transactions on the test's own database."""
     return PostgresDatabase(postgres, codec.encode)
+
+
+@pytest.fixture
+async def reader(database_dsn: str) -> AsyncIterator[PostgresOutboxReader]:
+    """The outbox as a relay reads it, on an ordinary session: the server ends a relay's own when it is silent for longer than a test
+    may be."""
+    reader = PostgresOutboxReader(await connect(database_dsn))
+    await reader.listen()
+    yield reader
+    await reader.close()

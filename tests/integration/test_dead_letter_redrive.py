@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,7 +27,6 @@ from processors.events.archiving import ArchivingProcessor
 from processors.operators.dead_letters import OperatorActions
 from schemas.codec import EventCodec
 from schemas.registry import SchemaRegistry, load_codec
-from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.delivery.dead_letters import PostgresHeldEventList, PostgresOperatorQueries
 from storage.postgres.delivery.inbox import PostgresInbox
@@ -35,7 +34,7 @@ from storage.postgres.delivery.outbox import PostgresOutboxReader, PostgresOutbo
 from streams.delivery import Delivery, Policy
 from streams.lanes import Partition, Record
 from tests.integration.test_dead_letters import a_letter, validated
-from tests.support.builders import FixedClock, a_document, a_dossier
+from tests.support.builders import FixedClock, a_document, a_dossier, add_documents
 from tests.support.fakes_streams import RecordingFlow, RecordingMetrics
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -56,19 +55,8 @@ class Ged:
 async def document(database: PostgresDatabase) -> Document:
     dossier = a_dossier()
     document = a_document(dossier, Status.VALIDATED)
-    async with database.transaction() as work:
-        await work.dossiers.add(dossier)
-        await work.documents.add(document)
+    await add_documents(database, dossier, document)
     return document
-
-
-@pytest.fixture
-async def reader(database_dsn: str) -> AsyncIterator[PostgresOutboxReader]:
-    # On an ordinary session: the server ends a relay's own when it is silent for longer than a test may be.
-    reader = PostgresOutboxReader(await connect(database_dsn))
-    await reader.listen()
-    yield reader
-    await reader.close()
 
 
 async def _of_topic(reader: PostgresOutboxReader, topic: str) -> PostgresOutboxRow:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -21,7 +21,6 @@ from operations.kafka.dead_letters import DeadLetterFilter, read_dead_letter, re
 from operations.kafka.topics import TopicPlan, ensure_topics
 from processors.operators.dead_letters import OperatorActions
 from schemas.codec import EventCodec
-from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.delivery.dead_letters import PostgresHeldEventList, PostgresOperatorQueries
 from storage.postgres.delivery.inbox import PostgresInbox
@@ -79,15 +78,6 @@ async def failed(database: PostgresDatabase, postgres: Postgres) -> tuple[Docume
 @pytest.fixture
 def desk(database: PostgresDatabase, codec: EventCodec) -> OperatorActions:
     return OperatorActions(database, codec, FixedClock(), "p:operator")
-
-
-@pytest.fixture
-async def reader(database_dsn: str) -> AsyncIterator[PostgresOutboxReader]:
-    # On an ordinary session: the server ends a relay's own when it is silent for longer than a test may be.
-    reader = PostgresOutboxReader(await connect(database_dsn))
-    await reader.listen()
-    yield reader
-    await reader.close()
 
 
 async def status(database: PostgresDatabase, document: Document) -> Status:

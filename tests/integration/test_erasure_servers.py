@@ -33,7 +33,7 @@ from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.erasures import PostgresErasureQueue
 from storage.postgres.keys.wrapped_keys import PostgresWrappedKeys
 from tests.integration.test_ged_outcomes import a_repository
-from tests.support.builders import a_document, a_dossier
+from tests.support.builders import a_document, a_dossier, add_documents
 from tests.support.fakes_archiving import CONTENT, SHA256, MemoryContent, PlainSeals, validated
 from tests.support.fakes_content import pieces
 from verifier import dpj_verify
@@ -114,9 +114,7 @@ async def test_nothing_is_left_of_an_archived_document(
 ) -> None:
     document, neighbour = a_validated(), a_validated()
     dossier = a_dossier(tenant=document.tenant, id=document.dossier_id)
-    async with database.transaction() as work:
-        await work.dossiers.add(dossier)
-        await work.documents.add(document)
+    await add_documents(database, dossier, document)
     for key in (document.object_key, document.object_key, f"{document.object_key}.thumbnail-256.aa"):
         await store.put(key, pieces(b"sealed"))
     longer = f"{document.object_key}0"  # begins like it, and is another's
@@ -176,9 +174,7 @@ async def test_nothing_is_left_of_an_archived_document(
 async def test_rewrapping_brings_no_key_back(database: PostgresDatabase, postgres: Postgres) -> None:
     document = a_validated()
     assert document.wrapped_key is not None
-    async with database.transaction() as work:
-        await work.dossiers.add(a_dossier(tenant=document.tenant, id=document.dossier_id))
-        await work.documents.add(document)
+    await add_documents(database, a_dossier(tenant=document.tenant, id=document.dossier_id), document)
     wrapped = PostgresWrappedKeys(postgres)
     read = StoredWrappedKey(document.id, document.tenant, document.wrapped_key)
     assert document.tenant in {use.tenant for use in await wrapped.uses()}

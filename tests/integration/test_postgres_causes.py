@@ -26,7 +26,7 @@ from storage.postgres import database as postgres_module
 from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.statement_batcher import StatementBatcher
-from tests.support.builders import a_document, a_dossier
+from tests.support.builders import a_document, a_dossier, add_documents
 
 
 @asynccontextmanager
@@ -56,9 +56,7 @@ async def test_a_row_that_a_stranger_locks_is_locked_and_no_outage(
 ) -> None:
     dossier = a_dossier()
     document = a_document(dossier)
-    async with database.transaction() as work:
-        await work.dossiers.add(dossier)
-        await work.documents.add(document)
+    await add_documents(database, dossier, document)
     async with stranger(database_dsn, "SELECT FROM documents WHERE id = $1 FOR UPDATE", document.id):
         with pytest.raises(DatabaseLocked, match="Another transaction holds a lock") as caught:
             async with database.transaction() as work:

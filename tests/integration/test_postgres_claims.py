@@ -20,7 +20,7 @@ from domain.refusals import UploadSuperseded
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.delivery.inbox import ClaimResult, PostgresInbox
 from storage.postgres.housekeeping import PostgresHousekeeping
-from tests.support.builders import a_claim, a_document, a_dossier
+from tests.support.builders import a_claim, a_document, a_dossier, add_documents
 
 
 @pytest.fixture
@@ -432,10 +432,7 @@ async def test_rows_of_abandoned_uploads_go_and_no_others(postgres: Postgres, da
         ),  # reconciling still looks for it
         a_document(dossier, Status.STORED, created_at=old, updated_at=old),
     ]
-    async with database.transaction() as work:
-        await work.dossiers.add(dossier)
-        for document in (gone, *kept):
-            await work.documents.add(document)
+    await add_documents(database, dossier, gone, *kept)
     housekeeping = PostgresHousekeeping(postgres, keep_days=10, idempotency_hours=24, abandoned_hours=24)
     assert (await housekeeping.run_once())["documents"] == 1
     async with postgres.connection() as connection:

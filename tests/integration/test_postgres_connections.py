@@ -19,7 +19,7 @@ from schemas.codec import EventCodec
 from storage.postgres import database as postgres_module
 from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase, PostgresLock
-from tests.support.builders import a_document, a_dossier
+from tests.support.builders import a_document, a_dossier, add_documents
 from tests.support.tcp_proxy import Proxy
 
 
@@ -95,9 +95,7 @@ async def test_a_session_lost_during_a_statement(
 ) -> None:
     dossier = a_dossier()
     document = a_document(dossier)
-    async with database.transaction() as work:
-        await work.dossiers.add(dossier)
-        await work.documents.add(document)
+    await add_documents(database, dossier, document)
 
     async def waits() -> None:
         async with database.transaction() as work:

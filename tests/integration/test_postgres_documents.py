@@ -17,7 +17,7 @@ from domain.records import NotificationRecord
 from domain.refusals import DocumentNotFound, DossierExists, DossierNotFound, StateChanged, UploadSuperseded
 from ingest_api.models import DossierInput, UploadMetadata
 from storage.postgres.database import Postgres, PostgresDatabase
-from tests.support.builders import NOW, a_document, a_dossier
+from tests.support.builders import NOW, a_document, a_dossier, add_documents
 
 LATER = NOW + timedelta(days=1, microseconds=123_456)
 EVERYTHING: dict[str, Any] = {
@@ -98,9 +98,7 @@ async def test_each_field_can_be_changed_and_taken_back(database: PostgresDataba
 async def test_an_update_needs_the_state_and_the_sequence_it_saw(database: PostgresDatabase) -> None:
     dossier = a_dossier()
     document = a_document(dossier, Status.STORED)
-    async with database.transaction() as work:
-        await work.dossiers.add(dossier)
-        await work.documents.add(document)
+    await add_documents(database, dossier, document)
     verified = replace(document, status=Status.VERIFIED, sequence=3)
     for seen in (replace(document, sequence=2), replace(document, status=Status.QUARANTINED)):
         with pytest.raises(StateChanged):
@@ -115,9 +113,7 @@ async def test_an_update_needs_the_state_and_the_sequence_it_saw(database: Postg
 async def test_of_many_that_move_the_same_document_one_succeeds(database: PostgresDatabase) -> None:
     dossier = a_dossier()
     document = a_document(dossier, Status.STORED)
-    async with database.transaction() as work:
-        await work.dossiers.add(dossier)
-        await work.documents.add(document)
+    await add_documents(database, dossier, document)
 
     async def move() -> bool:
         try:
@@ -134,9 +130,7 @@ async def test_a_locked_row_is_waited_for(database: PostgresDatabase) -> None:
     dossier = a_dossier()
     document = a_document(dossier)
     seen: list[int] = []
-    async with database.transaction() as work:
-        await work.dossiers.add(dossier)
-        await work.documents.add(document)
+    await add_documents(database, dossier, document)
 
     async def second() -> None:
         async with database.transaction() as work:
@@ -347,9 +341,7 @@ async def test_the_longest_texts_that_the_api_takes_fit(database: PostgresDataba
         rejection_reason="🦊" * 2000,
         pending_decision=Decision(Status.REJECTED, "a" * 128, LATER, "🦊" * 2000),
     )
-    async with database.transaction() as work:
-        await work.dossiers.add(dossier)
-        await work.documents.add(document)
+    await add_documents(database, dossier, document)
     assert await stored(database, document) == document
     async with database.transaction() as work:
         assert await work.dossiers.get(dossier.tenant, dossier.id) == dossier

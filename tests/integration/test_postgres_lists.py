@@ -17,7 +17,7 @@ from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.delivery.outbox import PostgresOutboxReader
 from storage.postgres.queries import PostgresQueries
-from tests.support.builders import NOW, a_document, a_dossier
+from tests.support.builders import NOW, a_document, a_dossier, add_documents
 
 EVERY = frozenset(Status)
 STORED = EVERY - {Status.PENDING, Status.ABANDONED}
@@ -32,10 +32,7 @@ async def test_pages_are_complete_while_rows_are_added(database: PostgresDatabas
     queries, dossier = PostgresQueries(postgres), a_dossier()
     # Five documents to a moment: the order within one is that of the ids.
     there = [a_document(dossier, created_at=NOW + timedelta(seconds=number // 5)) for number in range(23)]
-    async with database.transaction() as work:
-        await work.dossiers.add(dossier)
-        for document in there:
-            await work.documents.add(document)
+    await add_documents(database, dossier, *there)
     found: list[Document] = []
     after: After = None
     while page := await queries.page("acme", DocumentFilter(statuses=EVERY), after, 4):

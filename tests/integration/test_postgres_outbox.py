@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,7 +19,7 @@ from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.delivery.outbox import PostgresOutboxReader, PostgresOutboxSource
 from streams.outbox_relay import PlacedRow
-from tests.support.builders import NOW, a_document, a_dossier
+from tests.support.builders import NOW, a_document, a_dossier, add_documents
 
 
 def an_event(document_id: UUID, sequence: int = 1) -> DocumentQuarantined:
@@ -35,15 +34,6 @@ def an_event(document_id: UUID, sequence: int = 1) -> DocumentQuarantined:
         document_id=document_id,
         reason_code="integrity_mismatch",
     )
-
-
-@pytest.fixture
-async def reader(database_dsn: str) -> AsyncIterator[PostgresOutboxReader]:
-    # On an ordinary session: the server ends a relay's own when it is silent for longer than a test may be.
-    reader = PostgresOutboxReader(await connect(database_dsn))
-    await reader.listen()
-    yield reader
-    await reader.close()
 
 
 async def add(database: PostgresDatabase, *events: DocumentQuarantined) -> None:
@@ -115,10 +105,7 @@ async def test_ids_are_in_a_documents_order_whatever_commits_first(
 ) -> None:
     dossier = a_dossier()
     documents = [a_document(dossier) for _ in range(3)]
-    async with database.transaction() as work:
-        await work.dossiers.add(dossier)
-        for document in documents:
-            await work.documents.add(document)
+    await add_documents(database, dossier, *documents)
 
     async def change(document_id: UUID, number: int) -> None:
         async with database.transaction() as work:

@@ -28,7 +28,7 @@ from storage.objects.s3 import PART_SIZE, MinioObjectStore
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.inventory import PostgresInventory
 from tests.integration.test_ged_outcomes import a_repository
-from tests.support.builders import a_document, a_dossier
+from tests.support.builders import a_document, a_dossier, add_documents
 from tests.support.fakes_archiving import CONTENT, SHA256, MemoryContent
 from tests.support.fakes_content import pieces
 from tests.support.memory import MemoryDatabase
@@ -191,9 +191,7 @@ async def test_a_second_copy_in_the_ged_is_removed(
     document, copies = await _doubles(two, dossier)
     recorded, *doubles = copies
     document = replace(document, status=Status.ARCHIVED, ged_id=recorded, archived_at=datetime.now(UTC))
-    async with database.transaction() as work:
-        await work.dossiers.add(dossier)
-        await work.documents.add(document)
+    await add_documents(database, dossier, document)
     store = FilesystemObjectStore(tmp_path / "objects")
     await store.prepare()
     parts = {"GED": GedCopiesCheck(two, hours=1)}

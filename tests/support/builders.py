@@ -1,4 +1,4 @@
-"""A clock that stands still, and builders of rows that PostgreSQL would take."""
+"""A clock that stands still, builders of rows that PostgreSQL would take, and their way in."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from domain.erasure import Erasure, LegalBasis
 from domain.keys import WrappedKey
 from domain.lifecycle import ERASURE_STATES, Status
 from domain.records import IdempotencyRecord
+from processors.ports.database import Database
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WRAPPED = WrappedKey("local-aes-256-gcm", "local", 1, "d3JhcHBlZA==")
@@ -146,3 +147,11 @@ def a_claim(document: Document) -> IdempotencyRecord:
         expired=False,
         response=None,
     )
+
+
+async def add_documents(database: Database, dossier: Dossier, *documents: Document) -> None:
+    """Put the dossier and its documents in, in one transaction."""
+    async with database.transaction() as work:
+        await work.dossiers.add(dossier)
+        for document in documents:
+            await work.documents.add(document)

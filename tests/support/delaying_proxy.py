@@ -7,43 +7,32 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from tests.support.line_server import LineServer
 
-class DelayingProxy:
+
+class DelayingProxy(LineServer):
     """Passes everything, but a request that contains ``mark``: that one is taken whole, and passed on ``late`` seconds
     later, its sender there or not; its answer goes nowhere. ``arrived`` is set once the server has answered it. Only
     the first ``times`` such requests are late."""
 
     def __init__(self, target: str, mark: bytes, late: float, *, times: int = 1) -> None:
-        host, port = target.rsplit(":", 1)
-        self._target = (host, int(port))
+        super().__init__(target)
         self._mark = mark
         self._late = late
         self._times = times
-        self._server: asyncio.Server | None = None
-        self._lines: set[asyncio.Task[None]] = set()
         self.arrived = asyncio.Event()
         self.answer = b""
-        self.endpoint = ""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.endpoint = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        await self.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for line in list(self._lines):
-            line.cancel()
-        await asyncio.gather(*self._lines, return_exceptions=True)
-        await asyncio.sleep(0.01)  # an aborted transport closes its socket at the loop's next turn
+        await self.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = asyncio.current_task()
-        assert line is not None
-        self._lines.add(line)
+    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection(*self._target)
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -61,9 +50,7 @@ class DelayingProxy:
                     writer.write(await _request(there_reader))
                     await writer.drain()
         finally:
-            writer.transport.abort()
             there_writer.transport.abort()
-            self._lines.discard(line)
 
 
 async def _request(reader: asyncio.StreamReader) -> bytes:
