@@ -24,6 +24,7 @@ from ingest_api.models import (
 )
 from ingest_api.models_erasure import EraseInput, ExtendInput, HoldInput, LiftInput
 from ingest_api.openapi_annotations import headers_of, request_headers_of
+from ingest_api.openapi_examples import COMMANDS
 from ingest_api.presenters import API
 from ingest_api.route_authorization import roles_of
 
@@ -165,6 +166,8 @@ def _complete(operation: dict[str, Any]) -> None:
     operation["security"] = [{"bearer": roles}] if roles else []
     who = f"Roles: {', '.join(roles)}." if roles else "No token is asked for."
     operation["description"] = f"{operation.get('description', '')}\n\n{who}".strip()
+    if command := COMMANDS.get(name):
+        operation["x-codeSamples"] = [{"lang": "Shell", "label": "curl", "source": command}]
     if asked := request_headers_of(name):
         operation.setdefault("parameters", []).extend(asked)
     for status, answer in operation["responses"].items():
@@ -172,12 +175,12 @@ def _complete(operation: dict[str, Any]) -> None:
             answer["headers"] = headers
     answers = operation["responses"]
     if "application/json" in answers.get("422", {}).get("content", {}):
-        invalid = answers.pop("422")
+        del answers["422"]
         problem = {"schema": {"$ref": _REF.format(model=Problem.__name__)}}
         answers.setdefault(
             "400",
             {
-                "description": invalid["description"],
+                "description": "Malformed request",
                 "content": {"application/problem+json": problem},
                 "headers": headers_of(name, "400"),
             },

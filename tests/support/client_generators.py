@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def client_generators() -> ClientGenerators:
 
 def _install(folder: Path) -> None:
     uv = ROOT / "deploy" / "uv.sh"
-    run([uv, "venv", "--quiet", "--clear", "--python", "3.11", "python"], folder, {})
+    run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, "python"], folder, {})
     python = folder / "python" / "bin" / "python"
     run([uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, LOCKS / PYTHON_LOCK], folder, {})
     for name in ("package.json", NODE_LOCK):
