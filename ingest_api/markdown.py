@@ -26,7 +26,7 @@ def page_of(document: Node) -> str:
             lines += [*_parameters(operation), *_bodies(operation), *_example(operation), *_answers(operation)]
     lines += ["## Schemas", ""]
     for name, schema in sorted(document["components"]["schemas"].items()):
-        lines += [f"### {name}", "", *_fields(schema), ""]
+        lines += [f"### {name}", "", *_fields(schema), "", *_examples(schema)]
     return "\n".join(_wrapped_prose("\n".join(lines).rstrip())).rstrip() + "\n"
 
 
@@ -95,6 +95,11 @@ def _fields(schema: Node) -> Iterator[str]:
     for name, field in fields.items():
         need = "required. " if name in required else ""
         yield f"| `{name}` | {_type(field)} | {_cell(need + field.get('description', ''))} |"
+
+
+def _examples(schema: Node) -> Iterator[str]:
+    for example in schema.get("examples", ()):
+        yield from ("```json", *json.dumps(example, indent=2, ensure_ascii=False).split("\n"), "```", "")
 
 
 def _type(schema: Node) -> str:

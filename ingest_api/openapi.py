@@ -24,7 +24,7 @@ from ingest_api.models import (
 )
 from ingest_api.models_erasure import EraseInput, ExtendInput, HoldInput, LiftInput
 from ingest_api.openapi_annotations import headers_of, request_headers_of
-from ingest_api.openapi_examples import COMMANDS
+from ingest_api.openapi_examples import ANSWERS, COMMANDS
 from ingest_api.presenters import API
 from ingest_api.route_authorization import roles_of
 
@@ -125,7 +125,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
     for name, schema in components["schemas"].items():
         if name in definitions["$defs"] and name != Problem.__name__:
             _tell_defaults(schema)
-    for name, example in EXAMPLES.items():
+    for name, example in {**EXAMPLES, **ANSWERS}.items():
         components["schemas"][name]["examples"] = [example]
     for address, path in document["paths"].items():
         for operation in path.values():

@@ -1,4 +1,4 @@
-"""One example per operation: curl commands, as they stand in the OpenAPI document (``x-codeSamples``) and in docs/API.md.
+"""One example per operation: curl commands (``x-codeSamples`` in the OpenAPI document) and answers, as docs/API.md shows them.
 
 ``tests/e2e/test_documented_examples.py`` runs each against the real API, in this order. Variables are those of the shell: API, TOKEN, and
 ids that earlier answers gave. A command is what a reader may type: no option is there for the test's sake.
@@ -7,7 +7,7 @@ ids that earlier answers gave. A command is what a reader may type: no option is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 _AUTH: Final = '-H "Authorization: Bearer $TOKEN"'
 _JSON: Final = "-H 'Content-Type: application/json'"
@@ -70,4 +70,114 @@ COMMANDS: Final[Mapping[str, str]] = {
     ),
     "get_erasure_receipt": _get("/api/v1/documents/$DOCUMENT/erasure-receipt", "-o erasure.jws"),
     "revoke_token": _post("/api/v1/revocations", '{"session_id": "0b1c2d3e"}'),
+}
+
+_ME: Final = "/api/v1/documents/6f1f6c3e-0c1b-4c38-9a55-3b1d5f0b7a01"
+_DOSSIER: Final = "123e4567-e89b-42d3-a456-426614174000"
+_ACTOR: Final = "9d2c7e0f4b8a41d6b35e0c9a7f1d2e63"
+_AT: Final = "2026-05-04T08:00:00Z"
+_DOCUMENT: Final[dict[str, Any]] = {
+    "id": "6f1f6c3e-0c1b-4c38-9a55-3b1d5f0b7a01",
+    "status": "STORED",
+    "tenant": "acme",
+    "dossier_id": _DOSSIER,
+    "step_id": None,
+    "type": "CNI",
+    "mandatory": True,
+    "file_name": "carte.jpg",
+    "media_type": "image/jpeg",
+    "size": 251864,
+    "sha256": "5b8d0f3a6a3f3f6c2b8e7a0d4a9c1e5f7d2b6c8a0e4f1d3b5a7c9e8f0b2d4a6c",
+    "version": 1,
+    "parent_id": None,
+    "depositor": _ACTOR,
+    "language": "fr",
+    "tags": [],
+    "metadata": {},
+    "decision": None,
+    "pending_decision": None,
+    "archive": {"planned": None, "retention_years": None, "ged_id": None, "ged_path": None, "archived_at": None},
+    "failure_code": None,
+    "thumbnail_note": None,
+    "created_at": _AT,
+    "updated_at": _AT,
+    "deposited_at": _AT,
+    "links": {
+        "self": _ME,
+        "content": f"{_ME}/content",
+        "thumbnail": f"{_ME}/thumbnail?size=256",
+        "events": f"{_ME}/events",
+        "dossier": f"/api/v1/dossiers/{_DOSSIER}",
+    },
+}
+
+#: Answers by the name of their schema. The same tests hold that real ones have the same members.
+ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "DocumentView": _DOCUMENT,
+    "DossierView": {
+        "id": _DOSSIER,
+        "number": "D-2026-0042",
+        "client_id": "C-1",
+        "journey_type": "LOAN",
+        "status": "OPEN",
+        "current_step": "IDENTITY",
+        "priority": 0,
+        "steps": [
+            {
+                "id": "0f9d7c1e-2b3a-4c5d-8e6f-7a8b9c0d1e2f",
+                "code": "IDENTITY",
+                "name": "Identity",
+                "position": 1,
+                "status": "TO_DO",
+                "mandatory_documents": ["CNI"],
+                "optional_documents": [],
+            }
+        ],
+        "created_at": _AT,
+        "updated_at": _AT,
+        "links": {
+            "self": f"/api/v1/dossiers/{_DOSSIER}",
+            "documents": f"/api/v1/documents?dossier={_DOSSIER}",
+        },
+    },
+    "ErasureView": {
+        "document_id": _DOCUMENT["id"],
+        "status": "ERASING",
+        "links": {"document": _ME, "receipt": f"{_ME}/erasure-receipt"},
+    },
+    "LinkView": {
+        "id": "c56a4180-65aa-42ec-a945-5fd21dec0538",
+        "document_id": _DOCUMENT["id"],
+        "purpose": "partner-review",
+        "url": "/api/v1/links/l1.0b1c2d3e.xWpBgGWqQuypRV_SHewFOA",
+        "created_at": _AT,
+        "expires_at": "2026-05-04T08:15:00Z",
+    },
+    "RetentionView": {
+        "document_id": _DOCUMENT["id"],
+        "status": "ARCHIVED",
+        "until": "2099-01-01T00:00:00Z",
+        "held": True,
+        "holds": [
+            {
+                "reference": "CASE-1",
+                "reason": "LITIGATION",
+                "set_by": _ACTOR,
+                "set_at": _AT,
+                "lifted_by": None,
+                "lifted_at": None,
+                "lifted_reason": None,
+            }
+        ],
+    },
+    "Problem": {
+        "type": "urn:dpj:problem:metadata_invalid",
+        "title": "Invalid metadata",
+        "status": 422,
+        "detail": "The fields named in errors are not valid.",
+        "code": "metadata_invalid",
+        "advice": "Correct what detail and errors name.",
+        "traceId": "0af7651916cd43dd8448eb211c80319c",
+        "errors": [{"field": "type", "code": "required", "message": "The field is required."}],
+    },
 }

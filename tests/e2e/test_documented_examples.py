@@ -48,7 +48,10 @@ class Shell:
         kinds = said["responses"][str(status)].get("content", {})
         assert kind in kinds or "*/*" in kinds or (not kinds and not kind), (operation, kind)
         self.ran.append(operation)
-        return json.loads(body) if kind == "application/json" else body
+        answer = json.loads(body) if kind == "application/json" else body
+        if kind == "application/json":
+            _is_like_its_example(answer, kinds[kind]["schema"], operation)
+        return answer
 
     def until(self, operation: str, done: Callable[[Any], bool]) -> Any:
         """Run it again and again, as the page advises for what is still to come (404, 409)."""
@@ -60,7 +63,7 @@ class Shell:
             answer = json.loads(body) if kind == "application/json" else body
             return (answer or kind) if status == 200 and done(answer) else None
 
-        return wait_for(look, operation, 60)
+        return wait_for(look, operation, 120)
 
     def _curl(self, command: str, security: Any) -> tuple[int, str, str]:
         roles = [role for one in security for role in one["bearer"]]
@@ -83,6 +86,22 @@ class Shell:
         if role not in self._tokens:
             self._tokens[role] = self._pipeline.token(role, TENANT)
         return self._tokens[role]
+
+
+def _is_like_its_example(answer: Any, schema: Mapping[str, Any], operation: str) -> None:
+    """The same members as in the example of its schema, in every object of it."""
+    example = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]].get("examples", [None])[0]
+    if example is not None:
+        assert _members(answer) >= _members(example), operation
+        # A receipt's link comes with archiving, a decision's members with a decision.
+        assert {path for path in _members(answer) if path.count(".") == 0} == example.keys(), operation
+
+
+def _members(value: Any, place: str = "") -> set[str]:
+    if isinstance(value, dict):
+        below = {f"{place}.{name}".lstrip("."): one for name, one in value.items()}
+        return set(below).union(*(_members(one, path) for path, one in below.items()))
+    return set().union(*(_members(one, f"{place}[]") for one in value)) if isinstance(value, list) else set()
 
 
 def test_every_example_is_answered_as_described(running: Pipeline, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_a_receipt_an_export_and_checkpoints_verify(
         assert answer.status_code in {200, 409}, answer.text
         return answer.text if answer.status_code == 200 else None
 
-    said = proofs.verify_archiving(wait_for(receipt, "a receipt", 40), keys)
+    said = proofs.verify_archiving(wait_for(receipt, "a receipt", 90), keys)
     assert (said["document_id"], said["sha256"]) == (archived.id, hashlib.sha256(archived.content).hexdigest())
     assert said["stored_size"] == archived.row["taille_objet"]
     running.dpj("audit", "export", "--tenant", TENANT, "--to", str(tmp_path / "export"))
@@ -193,7 +193,7 @@ def test_an_erasure_and_an_anonymised_export(running: Pipeline, keys: proofs.Key
     running.reaches(taken["id"], "VERIFIED")
     body = {"reason": "T-1", "legal_basis": "GDPR_17_1_B"}
     assert running.client("operator").post(f"/documents/{taken['id']}/erase", json=body).status_code == 202
-    running.reaches(taken["id"], "ERASED", 60)
+    running.reaches(taken["id"], "ERASED", 120)
     running.json("erasure", "receipt", taken["id"], "--to", str(tmp_path / "receipt.jws"))
     said = proofs.verify_erasure((tmp_path / "receipt.jws").read_text(), keys)
     assert (said["document"]["id"], said["request"]["legal_basis"]) == (taken["id"], "GDPR_17_1_B")

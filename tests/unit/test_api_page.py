@@ -14,7 +14,7 @@ import pytest
 from domain import lifecycle
 from domain.error_table import ERROR_TABLE
 from domain.lifecycle import TRANSITIONS, Status
-from ingest_api import field_errors, lifecycle_picture, openapi_examples
+from ingest_api import field_errors, lifecycle_picture, models, models_erasure, openapi, openapi_examples
 from ingest_api.app import routes_only
 from ingest_api.lifecycle_picture import picture
 from ingest_api.markdown import page_of
@@ -116,3 +116,17 @@ def test_files_in_the_repository_are_fresh(document: dict[str, Any], page: str) 
     assert (docs / "lifecycle.svg").read_text("utf-8") == picture()
     assert (docs / "API.md").read_text("utf-8") == page
     assert json.loads((docs / "openapi.json").read_text("utf-8")) == document
+
+
+def test_examples_are_what_their_schemas_say(document: dict[str, Any], page: str) -> None:
+    """Bodies and answers; that real answers have the same members is for tests/e2e/test_documented_examples.py."""
+    schemas = document["components"]["schemas"]
+    given = {**openapi.EXAMPLES, **openapi_examples.ANSWERS}
+    assert {name for name, schema in schemas.items() if "examples" in schema} == given.keys()
+    for name, example in given.items():
+        model = getattr(models, name, None) or getattr(models_erasure, name)
+        model.model_validate_json(json.dumps(example))
+        assert example.keys() <= model.model_fields.keys()
+        if name in openapi_examples.ANSWERS:
+            assert example.keys() == model.model_fields.keys()
+        assert f"```json\n{json.dumps(example, indent=2, ensure_ascii=False)}\n```" in page
