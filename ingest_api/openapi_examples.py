@@ -74,7 +74,7 @@ COMMANDS: Final[Mapping[str, str]] = {
 
 _ME: Final = "/api/v1/documents/6f1f6c3e-0c1b-4c38-9a55-3b1d5f0b7a01"
 _DOSSIER: Final = "123e4567-e89b-42d3-a456-426614174000"
-_ACTOR: Final = "9d2c7e0f4b8a41d6b35e0c9a7f1d2e63"
+_ACTOR: Final = "9d2c7e0f" * 4
 _AT: Final = "2026-05-04T08:00:00Z"
 _DOCUMENT: Final[dict[str, Any]] = {
     "id": "6f1f6c3e-0c1b-4c38-9a55-3b1d5f0b7a01",
@@ -87,7 +87,7 @@ _DOCUMENT: Final[dict[str, Any]] = {
     "file_name": "carte.jpg",
     "media_type": "image/jpeg",
     "size": 251864,
-    "sha256": "5b8d0f3a6a3f3f6c2b8e7a0d4a9c1e5f7d2b6c8a0e4f1d3b5a7c9e8f0b2d4a6c",
+    "sha256": "5b8d0f3a" * 8,
     "version": 1,
     "parent_id": None,
     "depositor": _ACTOR,
@@ -177,7 +177,7 @@ ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "detail": "The fields named in errors are not valid.",
         "code": "metadata_invalid",
         "advice": "Correct what detail and errors name.",
-        "traceId": "0af7651916cd43dd8448eb211c80319c",
+        "traceId": "0af76519" * 4,
         "errors": [{"field": "type", "code": "required", "message": "The field is required."}],
     },
 }
