@@ -70,6 +70,7 @@ format: install
 docs: install
 	@$(RUN)/python -m ingest_api.openapi > docs/openapi.json
 	@$(RUN)/python -m ingest_api.markdown < docs/openapi.json > docs/API.md
+	@$(RUN)/python -m ingest_api.lifecycle_picture > docs/lifecycle.svg
 
 # After a review of what `make check` reported as a possible secret.
 baseline: install

@@ -51,6 +51,21 @@ _KINDS: Final[Mapping[str, str]] = {
     "finite_number": "a finite number",
     "string_unicode": "valid Unicode",
 }
+#: What ``errors[].code`` may be.
+FIELD_CODES: Final[Mapping[str, str]] = {
+    "required": "The field is not there.",
+    "unknown_field": "There is no such field.",
+    "type_invalid": "The value is of another type.",
+    "value_not_allowed": "The value is none of those that the message lists.",
+    "form_invalid": "The value does not have the form that the message names.",
+    "too_long": "The text has more characters than it may.",
+    "too_short": "The text has fewer characters than it must.",
+    "too_many": "There are more entries than may be.",
+    "too_few": "There are fewer entries than must be.",
+    "out_of_range": "The number is beyond its bounds.",
+    "value_invalid": "The value is wrong in some other way.",
+    "json_malformed": "The text is not JSON; the message says where it stops being so.",
+}
 #: What is said of a value of the free map ``metadata`` that is none of what it may be.
 _FREE_VALUE: Final = "The value must be a text of at most 1000 characters, a number, true, false or null."
 

@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from ingest_api.guide import guide
+
 Node = Mapping[str, Any]
 
 #: The longest line of prose; rows of tables and headings stay whole.
@@ -15,25 +17,40 @@ WIDTH: Final = 120
 
 
 def page_of(document: Node) -> str:
-    """Markdown of every operation: what it does, its parameters, bodies and answers; then every schema's fields."""
+    """Markdown of the guide; of every operation: what it does, its parameters, bodies, example, answers; of every schema's fields."""
     lines = [f"# {document['info']['title']}: HTTP API", "", "Made from `openapi.json` by `make docs`.", ""]
-    lines += [document["info"]["description"].strip(), "", "## Operations", ""]
+    lines += [document["info"]["description"].strip(), "", *guide()]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             lines += [f"### {method.upper()} {path}", "", operation.get("description", "").strip(), ""]
-            lines += [*_parameters(operation), *_bodies(operation), *_answers(operation)]
+            lines += [*_parameters(operation), *_bodies(operation), *_example(operation), *_answers(operation)]
     lines += ["## Schemas", ""]
     for name, schema in sorted(document["components"]["schemas"].items()):
-        lines += [f"### {name}", "", *_fields(schema), ""]
-    text = "\n".join(lines).rstrip()
-    return "\n".join(_wrapped(line) for line in text.split("\n")) + "\n"
+        lines += [f"### {name}", "", *_fields(schema), "", *_examples(schema)]
+    return "\n".join(_wrapped_prose("\n".join(lines).rstrip())).rstrip() + "\n"
 
 
-def _wrapped(line: str) -> str:
-    if len(line) <= WIDTH or line.startswith(("|", "#")):
-        return line
-    indent = "  " if line.startswith(("- ", "* ")) else ""
-    return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+def _wrapped_prose(text: str) -> Iterator[str]:
+    """Paragraphs and items of lists in lines of ``WIDTH`` at most; code, tables, headings and pictures stay as they are."""
+    paragraph: list[str] = []
+    is_code = False
+    for line in (*text.split("\n"), ""):
+        goes_on = bool(line) and not is_code and not line.startswith(("|", "#", "!", "- ", "* ", "```"))
+        if not goes_on:
+            yield from _folded(paragraph)
+            paragraph = []
+        if goes_on or (line.startswith(("- ", "* ")) and not is_code):
+            paragraph.append(line)
+        else:
+            yield line
+        is_code ^= line.startswith("```")
+
+
+def _folded(paragraph: list[str]) -> Iterator[str]:
+    whole = " ".join(line.strip() for line in paragraph)
+    if whole:
+        indent = "  " if whole.startswith(("- ", "* ")) else ""
+        yield textwrap.fill(whole, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _parameters(operation: Node) -> Iterator[str]:
@@ -51,6 +68,11 @@ def _bodies(operation: Node) -> Iterator[str]:
     for media_type, body in operation.get("requestBody", {}).get("content", {}).items():
         yield f"Body `{media_type}`: {_type(body.get('schema', {}))}"
         yield ""
+
+
+def _example(operation: Node) -> Iterator[str]:
+    for sample in operation.get("x-codeSamples", ()):
+        yield from ("```sh", *sample["source"].split("\n"), "```", "")
 
 
 def _answers(operation: Node) -> Iterator[str]:
@@ -73,6 +95,11 @@ def _fields(schema: Node) -> Iterator[str]:
     for name, field in fields.items():
         need = "required. " if name in required else ""
         yield f"| `{name}` | {_type(field)} | {_cell(need + field.get('description', ''))} |"
+
+
+def _examples(schema: Node) -> Iterator[str]:
+    for example in schema.get("examples", ()):
+        yield from ("```json", *json.dumps(example, indent=2, ensure_ascii=False).split("\n"), "```", "")
 
 
 def _type(schema: Node) -> str:

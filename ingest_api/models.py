@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    WithJsonSchema,
+)
 
 from domain.lifecycle import Status
 from ingest_api.mail_addresses import mailable
@@ -57,6 +66,15 @@ PATTERNS: Final[Mapping[str, str]] = {
     _SHA256: "64 hexadecimal digits",
     _GIVEN_EMAIL: "an e-mail address, without spaces",
 }
+
+
+def links_of(*names: str, perhaps: Sequence[str] = ()) -> WithJsonSchema:
+    """Links by name, as the OpenAPI document says them: those that are always there, and those that may be missing."""
+    link = {"type": "string", "format": "uri-reference"}
+    properties = dict.fromkeys((*names, *perhaps), link)
+    return WithJsonSchema({"type": "object", "required": list(names), "properties": properties})
+
+
 Code = Annotated[str, Field(pattern=_CODE)]
 #: What these functions ask for, as the description of the API says it.
 _BARE: Final[dict[str, JsonValue]] = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
@@ -244,7 +262,9 @@ class DocumentView(BaseModel):
     created_at: datetime
     updated_at: datetime
     deposited_at: datetime | None
-    links: Mapping[str, str]
+    links: Annotated[
+        Mapping[str, str], links_of("self", "content", "thumbnail", "events", "dossier", perhaps=["receipt"])
+    ]
 
 
 class DocumentPage(BaseModel):
@@ -275,7 +295,7 @@ class DossierView(BaseModel):
     steps: list[StepView]
     created_at: datetime
     updated_at: datetime
-    links: Mapping[str, str]
+    links: Annotated[Mapping[str, str], links_of("self", "documents")]
 
 
 class DossierPage(BaseModel):

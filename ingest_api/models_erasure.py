@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel
 
 from domain.erasure import LegalBasis
 from domain.lifecycle import Status
-from ingest_api.models import Code, Input
+from ingest_api.models import Code, Input, links_of
 
 
 class EraseInput(Input):
@@ -43,7 +44,7 @@ class ErasureView(BaseModel):
 
     document_id: UUID
     status: Status
-    links: Mapping[str, str]
+    links: Annotated[Mapping[str, str], links_of("document", "receipt")]
 
 
 class HoldView(BaseModel):

@@ -23,7 +23,8 @@ from ingest_api.models import (
     ValidateInput,
 )
 from ingest_api.models_erasure import EraseInput, ExtendInput, HoldInput, LiftInput
-from ingest_api.openapi_annotations import headers_of
+from ingest_api.openapi_annotations import headers_of, request_headers_of
+from ingest_api.openapi_examples import ANSWERS, COMMANDS
 from ingest_api.presenters import API
 from ingest_api.route_authorization import roles_of
 
@@ -121,7 +122,10 @@ def _build(app: FastAPI) -> dict[str, Any]:
             "description": "Claims sub, tenant, roles (portal, validator, operator, auditor); RS256, ES256 or EdDSA.",
         }
     }
-    for name, example in EXAMPLES.items():
+    for name, schema in components["schemas"].items():
+        if name in definitions["$defs"] and name != Problem.__name__:
+            _tell_defaults(schema)
+    for name, example in {**EXAMPLES, **ANSWERS}.items():
         components["schemas"][name]["examples"] = [example]
     for address, path in document["paths"].items():
         for operation in path.values():
@@ -130,6 +134,15 @@ def _build(app: FastAPI) -> dict[str, Any]:
     document["tags"] = [{"name": name, "description": text} for name, text in _TAGS.items()]
     document["servers"] = [{"url": _server_of(app), "description": "This API"}]
     return document
+
+
+def _tell_defaults(schema: dict[str, Any]) -> None:
+    """Put defaults of a body's fields into words: openapi-typescript takes a field with a default for one that is always there."""
+    for part in (schema, *schema.get("anyOf", ())):
+        for field in part.get("properties", {}).values():
+            default = field.pop("default", None)
+            if default not in (None, [], {}):
+                field["description"] = f"{field.get('description', '')} {default} if it is not there.".strip()
 
 
 def _server_of(app: FastAPI) -> str:
@@ -153,17 +166,21 @@ def _complete(operation: dict[str, Any]) -> None:
     operation["security"] = [{"bearer": roles}] if roles else []
     who = f"Roles: {', '.join(roles)}." if roles else "No token is asked for."
     operation["description"] = f"{operation.get('description', '')}\n\n{who}".strip()
+    if command := COMMANDS.get(name):
+        operation["x-codeSamples"] = [{"lang": "Shell", "label": "curl", "source": command}]
+    if asked := request_headers_of(name):
+        operation.setdefault("parameters", []).extend(asked)
     for status, answer in operation["responses"].items():
         if headers := headers_of(name, status):
             answer["headers"] = headers
     answers = operation["responses"]
     if "application/json" in answers.get("422", {}).get("content", {}):
-        invalid = answers.pop("422")
+        del answers["422"]
         problem = {"schema": {"$ref": _REF.format(model=Problem.__name__)}}
         answers.setdefault(
             "400",
             {
-                "description": invalid["description"],
+                "description": "Malformed request",
                 "content": {"application/problem+json": problem},
                 "headers": headers_of(name, "400"),
             },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -95,6 +95,29 @@ def headers_of(operation: str, status: str) -> dict[str, Any]:
     return found if status in {"401", "500", "503"} else {**found, **_RATE_LIMIT}
 
 
+def _request_header(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": {"type": "string"}}
+
+
+_IF_NONE_MATCH: Final = _request_header("If-None-Match", "An ETag that the client has; 304 if it is still that one")
+_RANGE_REQUEST: Final = (
+    _request_header("Range", "One range, as in bytes=0-1023; several ranges and other units are ignored"),
+    _request_header("If-Range", "An ETag; the range counts only if it is still that one"),
+    _IF_NONE_MATCH,
+)
+#: Headers that FastAPI does not know of, because the routes read them by hand.
+_REQUEST_HEADERS_OF: Final[Mapping[str, Sequence[Mapping[str, Any]]]] = {
+    "get_document_content": _RANGE_REQUEST,
+    "open_link": _RANGE_REQUEST,
+    "get_document_thumbnail": (_IF_NONE_MATCH,),
+}
+
+
+def request_headers_of(operation: str) -> Sequence[Mapping[str, Any]]:
+    """The headers that a request of an operation may have, as parameters."""
+    return _REQUEST_HEADERS_OF.get(operation, ())
+
+
 RANGES: Final[Responses] = {
     200: {"description": "The whole content, in its own media type", "content": _CONTENT},
     206: {"description": "The range asked for", "content": _CONTENT},
@@ -106,8 +129,10 @@ THUMBNAIL: Final[Responses] = {
     304: {"description": "The client has it already (If-None-Match)"},
 }
 
+_TEXT: Final[dict[str, Any]] = {"schema": {"type": "string"}}
+#: It comes as the first. The second says that it is text to openapi-python-client, which leaves out what it does not know.
 RECEIPT: Final[Responses] = {
-    200: {"description": "The receipt, a compact JWS", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}},
+    200: {"description": "The receipt, a compact JWS", "content": {MEDIA_TYPE: _TEXT, "text/plain": _TEXT}},
 }
 
 _RAW: Final[dict[str, Any]] = {

@@ -43,7 +43,7 @@ class InvalidFields(MetadataInvalid):
 
 
 @dataclass(frozen=True, slots=True)
-class _RouteFailure:
+class RouteFailure:
     """Failures of HTTP itself, which no use case raises."""
 
     code: str
@@ -53,18 +53,18 @@ class _RouteFailure:
 
 
 _METHOD_NOT_ALLOWED: Final = 405
-_ROUTE_FAILURES: Final = {
-    404: _RouteFailure(
+ROUTE_FAILURES: Final = {
+    404: RouteFailure(
         "route_not_found", "No such resource", "No resource has this path.", "See GET /api/v1/openapi.json."
     ),
-    405: _RouteFailure(
+    405: RouteFailure(
         "method_not_allowed",
         "Method not allowed",
         "The resource does not have this method.",
         "Use a method that the header Allow names.",
     ),
 }
-_OTHER_ROUTE_FAILURE: Final = _RouteFailure(
+OTHER_ROUTE_FAILURE: Final = RouteFailure(
     "http_error", "Request refused", "The request is none of this API's.", "See GET /api/v1/openapi.json."
 )
 
@@ -114,7 +114,7 @@ async def _on_domain_error(request: Request, error: Exception) -> Response:
 async def _on_http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    row = _ROUTE_FAILURES.get(error.status_code, _OTHER_ROUTE_FAILURE)
+    row = ROUTE_FAILURES.get(error.status_code, OTHER_ROUTE_FAILURE)
     request.scope["state"][CODE_STATE] = row.code
     body = _body(error.status_code, row.code, row.title, row.detail, row.advice)
     headers = dict(error.headers or {})
