@@ -15,6 +15,12 @@ class Forbidden(Refused):
     code = "forbidden"
 
 
+class TenantUnknown(Refused):
+    """Nobody created the tenant, so nothing is done in its name."""
+
+    code = "tenant_unknown"
+
+
 class RateLimited(Refused):
     """A client's quota named ``limit`` is used up for ``retry_after`` seconds; ``headers`` say so to the client."""
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from domain.documents import Role
-from domain.keys import is_tenant
+from domain.keys import is_reserved, is_tenant
 from domain.refusals import Unauthenticated
 from domain.revocations import RevocableClaim, mark_of
 from ingest_api.jwks import VerificationKey
@@ -177,7 +177,7 @@ def _identity(claims: Mapping[str, Any], rules: ClaimRules) -> Identity:
     subject, tenant, roles = claims["sub"], _claim(claims, rules.tenant), _claim(claims, rules.roles)
     if not isinstance(subject, str) or not 1 <= len(subject) <= MAX_SUBJECT:
         raise Unauthenticated("The token's claim sub is not valid.")
-    if not isinstance(tenant, str) or not is_tenant(tenant):
+    if not isinstance(tenant, str) or not is_tenant(tenant) or is_reserved(tenant):
         raise Unauthenticated(f"The token's claim {rules.tenant} is not valid.")
     if not isinstance(roles, list):
         raise Unauthenticated(f"The token's claim {rules.roles} is not valid.")

@@ -17,13 +17,14 @@ from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 from domain.errors import DPJError, TenantKeyMissing, Transient
+from domain.events import AuditRecorded
 from domain.key_encryption_keys import Canary, KeyState, KeyUse, StoredWrappedKey
-from domain.keys import EncryptionContext, WrappedKey, is_tenant
+from domain.keys import EncryptionContext, WrappedKey, is_reserved, is_tenant
 from domain.refusals import KeyVersionInUse, TenantInvalid
 from processors.documents.transitions import Origin, audit_line
 from processors.ports.clock import Clock
 from processors.ports.database import HeldLock, LockingTransactions
-from processors.ports.work import HasOutbox
+from processors.ports.work import HasOutbox, HasTenants
 
 #: Keys in one call to the keyring and one statement: a few milliseconds of each.
 BATCH: Final = 200
@@ -137,6 +138,10 @@ class Throttle:
             await self._sleep(self._free_at - now)
 
 
+class KeyWork(HasOutbox, HasTenants, Protocol):
+    """What acts on keys need of a transaction."""
+
+
 class KeyAdministration:
     """Acts of the operator whose pseudonym is ``actor``."""
 
@@ -145,7 +150,7 @@ class KeyAdministration:
         keys: TenantKeys,
         wrapped: WrappedKeys,
         canaries: MovableCanaries,
-        database: LockingTransactions[HasOutbox],
+        database: LockingTransactions[KeyWork],
         clock: Clock,
         actor: str,
     ) -> None:
@@ -157,14 +162,22 @@ class KeyAdministration:
         self._actor = actor
 
     async def create(self, tenant: str) -> bool:
-        """Make the tenant's key; False if there was one. Raises TenantInvalid."""
+        """Make the tenant and its key; False if there was a key. Raises TenantInvalid.
+
+        The tenant is known as soon as its key is there, and not before. Where a process died between the two, or a release before made
+        the key, a repetition makes the tenant known.
+        """
         if not is_tenant(tenant):
             raise TenantInvalid("A tenant has 1 to 63 letters, digits, '.', '_' and '-', the first a letter or digit.")
-        if await self._keys.states(tenant):
-            return False
-        await self._audit(tenant, "key.creating", {})
-        made = await self._keys.create(tenant)
-        await self._audit(tenant, "key.created", {"made": made})
+        if is_reserved(tenant):
+            raise TenantInvalid("This name is the site's own, in capitals, too: what concerns no tenant is audited under it.")
+        made = False
+        if not await self._keys.states(tenant):
+            await self._audit(tenant, "key.creating", {})
+            made = await self._keys.create(tenant)
+        async with self._database.transaction() as work:
+            if await work.tenants.add(tenant, self._actor) or made:
+                await work.outbox.add(self._line(tenant, "key.created", {"made": made}))
         return made
 
     async def rotate(self, tenant: str) -> KeyState:
@@ -288,9 +301,12 @@ class KeyAdministration:
             run.canaries += 1
 
     async def _audit(self, tenant: str, action: str, details: Mapping[str, object]) -> None:
-        origin = Origin(actor=self._actor, at=self._clock.now(), correlation_id=uuid4())
         async with self._database.transaction() as work:
-            await work.outbox.add(audit_line(origin, tenant, "key", tenant, action, details=details))
+            await work.outbox.add(self._line(tenant, action, details))
+
+    def _line(self, tenant: str, action: str, details: Mapping[str, object]) -> AuditRecorded:
+        origin = Origin(actor=self._actor, at=self._clock.now(), correlation_id=uuid4())
+        return audit_line(origin, tenant, "key", tenant, action, details=details)
 
 
 def _lock(tenant: str) -> str:

@@ -18,6 +18,7 @@ from processors.ports.links import Links
 from processors.ports.mail import Notifications
 from processors.ports.operators import DeadLetterMarks, GiveUpOrders, ReEmissions, RefusedRows
 from processors.ports.subjects import SubjectKeyRows
+from processors.ports.tenants import Tenants
 from processors.ports.uploads import IdempotencyKeys, Uploads
 
 
@@ -126,6 +127,11 @@ class HasSubjectKeyRows(Protocol):
     def subjects(self) -> SubjectKeyRows: ...
 
 
+class HasTenants(Protocol):
+    @property
+    def tenants(self) -> Tenants: ...
+
+
 class StateWork(HasDocuments, HasTimeline, HasOutbox, Protocol):
     """What a change of a document's state writes."""
 
@@ -156,6 +162,7 @@ class Work(
     HasChainRebuild,
     HasLinks,
     HasSubjectKeyRows,
+    HasTenants,
     Protocol,
 ):
     """The whole of it. Whoever writes for others (``streams.delivery``) hands it on; nobody else asks for it."""

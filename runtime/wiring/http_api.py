@@ -79,6 +79,7 @@ def api_dependencies(site: Site) -> ApiDependencies:
             site.clock,
             seconds=settings.checkpoint_seconds,
         ),
+        tenants=site.tenants,
         authenticator=token_authenticator(settings, site.signing_keys, site.revoked_tokens),
         limits=rate_limits(settings, site.closed_with_us),
         readiness={

@@ -40,6 +40,7 @@ from storage.postgres.keys.subject_keys import PostgresSubjectKeys
 from storage.postgres.legal_holds import PostgresLegalHolds
 from storage.postgres.links import PostgresLinks
 from storage.postgres.records import PostgresNotifications, PostgresRenditions, PostgresTimeline
+from storage.postgres.tenants import PostgresTenants
 from storage.postgres.uploads import PostgresUploadRecords
 
 ACQUIRE_SECONDS: Final = 10.0
@@ -267,6 +268,7 @@ class PostgresWork:
         self.re_emissions = PostgresReEmissions(connection)
         self.chain_rebuild = PostgresChainRebuild(connection)
         self.subjects = PostgresSubjectKeys(connection)
+        self.tenants = PostgresTenants(connection)
 
 
 class PostgresDatabase:

@@ -46,6 +46,7 @@ from tests.support.memory_inbox import InboxRow, MemoryInbox, MemoryInboxMarks
 from tests.support.memory_links import MemoryLinks
 from tests.support.memory_operators import MemoryDeadLetterMarks, MemoryGiveUpOrders, MemoryRefusedRows
 from tests.support.memory_subject_keys import MemorySubjectKeys
+from tests.support.memory_tenants import MemoryTenants
 
 __all__ = [
     "NOW",
@@ -102,6 +103,7 @@ class Rows:
     refused: dict[int, RefusedRow] = field(default_factory=dict)
     settled: dict[int, str] = field(default_factory=dict)
     subject_keys: dict[Subject, SubjectKey] = field(default_factory=dict)
+    tenants: dict[str, str] = field(default_factory=dict)
 
     def copied(self) -> Rows:
         tables = {name: copy(value) for name, value in vars(self).items()}
@@ -182,6 +184,9 @@ class MemoryDatabase:
 
     async def types(self) -> Sequence[DocumentType]:
         return sorted(self.rows.types.values(), key=lambda rule: rule.code)
+
+    async def is_created(self, tenant: str) -> bool:
+        return tenant in self.rows.tenants
 
     # --- what tests put in and look at ---------------------------------------------------------------------------
 
@@ -285,6 +290,7 @@ class MemoryWork:
         self.held = MemoryGiveUpOrders(rows)
         self.refused = MemoryRefusedRows(rows)
         self.subjects = MemorySubjectKeys(rows)
+        self.tenants = MemoryTenants(rows.tenants)
 
 
 class MemoryDocuments:
