@@ -35,6 +35,8 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
     (refusals.Unauthenticated, 401, "Not authenticated", "Send a valid, unexpired Bearer token."),
     (refusals.Forbidden, 403, "Not allowed", "Use a token whose role allows this action."),
     (refusals.TenantUnknown, 403, "Unknown tenant", "Operators: dpj keys create --tenant TENANT."),
+    (refusals.TenantNotYours, 403, "Not your tenant", "Name one of your tenants, or ask an operator of that one."),
+    (refusals.OperatorBound, 403, "Bound to tenants", "Ask an operator who is bound to no tenant."),
     (refusals.RateLimited, 429, "Too many requests", "Wait as long as Retry-After says, then go on more slowly."),
     (refusals.DocumentNotFound, 404, "Document not found", "Check the id; documents of other tenants are not visible."),
     (refusals.DossierNotFound, 404, "Dossier not found", "Check the id; dossiers of other tenants are not visible."),

@@ -21,6 +21,18 @@ class TenantUnknown(Refused):
     code = "tenant_unknown"
 
 
+class TenantNotYours(Refused):
+    """An operator who is bound to tenants named another one; nobody says whether there is one of that name."""
+
+    code = "tenant_not_yours"
+
+
+class OperatorBound(Refused):
+    """An operator who is bound to tenants asked for what concerns all of them."""
+
+    code = "operator_bound"
+
+
 class RateLimited(Refused):
     """A client's quota named ``limit`` is used up for ``retry_after`` seconds; ``headers`` say so to the client."""
 

@@ -20,7 +20,7 @@ from ingest_api.readiness import Check, Readiness
 from ingest_api.route_authorization import ACCESS, PublicRoute, rule_of
 from ingest_api.tokens import Identity
 from processors.audit.receipts import Receipts
-from processors.documents.callers import Caller, LinkVisitor
+from processors.documents.callers import ALL_TENANTS, Caller, LinkVisitor
 from processors.documents.dossiers import DossierFiles
 from processors.documents.intake import Intake
 from processors.documents.links import DocumentLinks
@@ -139,6 +139,8 @@ async def authorised(request: Request) -> Caller:
         user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT] or None,
         own_tenant_only=rule.other.isdisjoint(identity.roles),
         marks=identity.marks,
+        bound_to=identity.bound_to,
+        as_tenant=not (rule.own & identity.roles).issubset(ALL_TENANTS),
     )
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runtime.cli.documents import DocumentId, Tenant, api
-from runtime.cli.operator_options import ago, on_site, operator_name, table
+from runtime.cli.operator_bounds import operator_name
+from runtime.cli.operator_options import ago, on_site, table
 from runtime.cli.output import AsJson, Stack, print_result
 from runtime.errors import CommandFailed
 from runtime.processes.local_stack import DEFAULT_TENANT

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from runtime.cli.operator_options import Apply, on_site, operator_name, table
+from runtime.cli.operator_bounds import operator_name
+from runtime.cli.operator_options import Apply, acting_on, on_site, table
 from runtime.cli.output import AsJson, Stack, print_result
 from runtime.cli.progress import progress_bars
 from runtime.errors import CommandFailed
@@ -146,10 +147,11 @@ def find(
     async def work(site: Site) -> Sequence[Document]:
         from runtime.wiring.personal_text_keys import operator_origin
 
+        await acting_on(site, tenant)
         await site.codec.check()
         return await site.search().all_of(tenant, operator_origin(site, operator_name()), **wanted)
 
-    found = _on_site(stack, work)
+    found = _on_site(stack, work, minds_bounds=True)
     rows = [
         {"id": str(one.id), "status": one.status.value, "type": one.type_code, "deposited_at": one.deposited_at}
         for one in found
@@ -208,11 +210,11 @@ def _with_keys(stack: str | None, work: Callable[[PersonalKeyAdministration], Aw
     return _on_site(stack, run)
 
 
-def _on_site(stack: str | None, work: Callable[[Site], Awaitable[_T]]) -> _T:
+def _on_site(stack: str | None, work: Callable[[Site], Awaitable[_T]], *, minds_bounds: bool = False) -> _T:
     from runtime.observability.telemetry import configure_logging
 
     configure_logging("personal", level="CRITICAL")  # the answer says it all
-    return asyncio.run(on_site(stack, work))
+    return asyncio.run(on_site(stack, work, minds_bounds=minds_bounds))
 
 
 @contextmanager

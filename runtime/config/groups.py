@@ -176,6 +176,9 @@ class AccessSettings(BaseModel):
     jwt_tenant_claim: str = Field(default="tenant", min_length=1)
     jwt_roles_claim: str = Field(default="roles", min_length=1)
     jwt_role_names: dict[str, Role] | None = None
+    jwt_tenants_claim: str = Field(default="tenants", min_length=1)
+    operators_bound: bool = False
+    operator_tenants: dict[str, tuple[str, ...]] | None = None
     jwt_longest_hours: float = Field(default=720.0, gt=0)
     jwt_session_hours: float = Field(default=720.0, gt=0, le=10 * 8_766)
     jwt_require_id: bool = True

@@ -168,12 +168,12 @@ class MemoryDatabase:
     # --- reads outside transactions (processors.documents.reading.DocumentQueries) -----------------------------------------
 
     async def page(
-        self, tenant: str | None, filters: DocumentFilter, after: Position | None, limit: int
+        self, tenants: frozenset[str] | None, filters: DocumentFilter, after: Position | None, limit: int
     ) -> Sequence[Document]:
         found = [
             row
             for row in self.rows.documents.values()
-            if (tenant is None or row.tenant == tenant)
+            if (tenants is None or row.tenant in tenants)
             and row.status in filters.statuses
             and filters.dossier_id in {None, row.dossier_id}
             and filters.type_code in {None, row.type_code}
