@@ -33,6 +33,24 @@ class OperatorBound(Refused):
     code = "operator_bound"
 
 
+class DepositorDecides(Refused):
+    """Who deposited a document may not decide about it where duties are separated."""
+
+    code = "depositor_may_not_decide"
+
+
+class SecondPersonNeeded(Refused):
+    """The act takes two persons, and this is the one who ordered it, or nobody ordered it yet."""
+
+    code = "second_person_needed"
+
+
+class OrderNotFound(Refused):
+    """There is no such order, or it has expired, or another one stands in its place."""
+
+    code = "order_not_found"
+
+
 class RateLimited(Refused):
     """A client's quota named ``limit`` is used up for ``retry_after`` seconds; ``headers`` say so to the client."""
 

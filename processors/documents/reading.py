@@ -110,10 +110,7 @@ class DocumentReader:
         """Newest first. Raises CursorInvalid or ParameterInvalid. Attempts show only to who sees all and asks for them."""
         check_limit(limit)
         after = decode_cursor(cursor)
-        if status is None:
-            statuses = DOCUMENTS
-        else:
-            statuses = frozenset({status})
+        statuses = DOCUMENTS if status is None else frozenset({status})
         filters = DocumentFilter(statuses=statuses, dossier_id=dossier_id, type_code=type_code)
         tenants = caller.visible_tenants(attempts=status in ATTEMPTS)
         if tenants is not None and not tenants:

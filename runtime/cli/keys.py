@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
+from domain.orders import Order
 from runtime.cli.operator_bounds import bound_tenants, check_bound, operator_name
-from runtime.cli.operator_options import Apply, on_site, table
+from runtime.cli.operator_options import Apply, OrderId, on_site, order_document, retiring_as, table, uuid_of
 from runtime.cli.output import AsJson, Stack, print_result
 from runtime.cli.progress import progress_bars
 from runtime.errors import CommandFailed
@@ -43,7 +44,7 @@ def create(
 ) -> None:
     """Make the keys of new tenants. No document of a tenant is taken in before. Safe to repeat."""
 
-    async def work(keys: KeyAdministration, bound: Bound) -> list[dict[str, Any]]:
+    async def work(keys: KeyAdministration, _: Bound) -> list[dict[str, Any]]:
         return [{"tenant": tenant, "created": await keys.create(tenant)} for tenant in tenants]
 
     rows = _with_keys(stack, work, tenants)
@@ -84,7 +85,10 @@ def rewrap(
 
         async def work(keys: KeyAdministration, bound: Bound) -> list[Rewrapping]:
             pace = Throttle(rate, time.monotonic, asyncio.sleep)
-            return [await keys.rewrap(tenant, pace, on_progress) for tenant in await _chosen(keys, tenants, everybody, bound)]
+            return [
+                await keys.rewrap(tenant, pace, on_progress)
+                for tenant in await _chosen(keys, tenants, everybody, bound)
+            ]
 
         runs = _with_keys(stack, work, tenants)
     rows = [_run_row(run) for run in runs]
@@ -100,15 +104,31 @@ def retire(
         int | None, typer.Option(min=1, help="Retire all versions older than this one.  [default: the newest]")
     ] = None,
     apply: Apply = False,
+    order: OrderId = None,
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make old versions of the key useless. Refused while anything is wrapped under them, or may be in a moment."""
+    """Make old versions of the key useless. Refused while anything is wrapped under them, or may be in a moment.
 
-    async def work(keys: KeyAdministration, bound: Bound) -> KeyState:
-        return await keys.retire(tenant, version, apply=apply)
+    Where it takes two persons, the first one orders it with --apply, and another one confirms it.
+    """
+    order_id = None if order is None else uuid_of(order)
 
-    state = _with_keys(stack, work, [tenant])
+    async def who(site: Site) -> str | None:
+        return await retiring_as(site, tenant, apply=apply, order_id=order_id)
+
+    async def work(keys: KeyAdministration, _: Bound) -> KeyState | Order:
+        if apply and keys.needs_second_person and order_id is None:
+            return await keys.order_retirement(tenant, version)
+        return await keys.retire(tenant, version, apply=apply, order_id=order_id)
+
+    state = _with_keys(stack, work, [tenant], who)
+    if isinstance(state, Order):
+        said, lines = order_document(state, f"dpj keys retire --tenant {tenant}")
+        print_result({"tenant": tenant, "apply": False, **said}, lines, as_json=as_json)
+        return
+    if order_id is not None:
+        version = state.min_decryption
     wanted = state.latest if version is None else version
     done = f"{tenant}  versions below {wanted} open nothing any more"
     planned = f"{tenant}  nothing is in the way of retiring versions below {wanted} (dry run: --apply does it)"
@@ -224,9 +244,13 @@ async def _chosen(
 
 
 def _with_keys(
-    stack: str | None, work: Callable[[KeyAdministration, Bound], Awaitable[_T]], named: Iterable[str] | None
+    stack: str | None,
+    work: Callable[[KeyAdministration, Bound], Awaitable[_T]],
+    named: Iterable[str] | None,
+    who: Callable[[Site], Awaitable[str | None]] | None = None,
 ) -> _T:
-    """``named``: tenants that the command names, each of which has to be the operator's."""
+    """``named``: tenants that the command names, each of which has to be the operator's. ``who`` gives the pseudonym of who acts, if it
+    is not who is at the terminal."""
     from runtime.observability.telemetry import configure_logging
 
     configure_logging("keys", level="CRITICAL")  # the answer says it all
@@ -239,7 +263,8 @@ def _with_keys(
             check_bound(bound, tenant)
         await site.codec.check()
         try:
-            return await work(site.key_administration(operator_name()), bound)
+            actor = await who(site) if who else None
+            return await work(site.key_administration(operator_name(), actor=actor), bound)
         except DocumentBusy:
             raise CommandFailed(
                 "Another act on this tenant's key is under way.", "Wait until it has ended.", code="key_busy"

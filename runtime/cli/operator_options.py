@@ -19,6 +19,7 @@ from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
     from domain.documents import Role
+    from domain.orders import Order
     from processors.operators.dead_letters import ActionResult
     from runtime.wiring.site import Site
 
@@ -32,6 +33,9 @@ _AGO: Final = re.compile(r"(\d{1,6})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 Apply = Annotated[bool, typer.Option("--apply", help="Do it; else only say what would be done.")]
+OrderId = Annotated[
+    str | None, typer.Option("--order", help="Confirm what ANOTHER operator ordered; where that takes two persons.")
+]
 Reason = Annotated[str, typer.Option(help="A code or ticket for the audit log, e.g. INC-1234; no sentence, no name.")]
 
 
@@ -117,6 +121,32 @@ async def acting_as(site: Site, role: Role, tenant: str | None) -> str:
     check_bound(identity.bound_to, tenant)
     await _acting(site, tenant)
     return site.personal.pseudonym("actor", f"{identity.tenant}/{identity.subject}")
+
+
+async def retiring_as(site: Site, tenant: str | None, *, apply: bool, order_id: UUID | None) -> str | None:
+    """The pseudonym of who retires a key, where that takes two persons: then he is named by his token, as in ``acting_as``. None: one
+    person does, and who is at the terminal will do."""
+    from domain.documents import Role
+
+    if not apply or not (site.settings.key_retirement_second_person or order_id):
+        return None
+    return await acting_as(site, Role.OPERATOR, tenant)
+
+
+def order_document(order: Order, again: str) -> tuple[dict[str, Any], list[str]]:
+    """An order for programs, and for people: ``again`` is the command that confirms it, without the order's id."""
+    said = {
+        "order": str(order.id),
+        "act": order.act.value,
+        "subject": order.subject,
+        "ordered_by": order.ordered_by,
+        "expires_at": order.expires_at.isoformat(),
+        **order.parameters,
+    }
+    return said, [
+        f"NOT DONE YET: ordered, good until {order.expires_at:%Y-%m-%d %H:%M} UTC",
+        f"  another operator: {again} --apply --order {order.id}",
+    ]
 
 
 async def _acting(site: Site, tenant: str | None) -> None:

@@ -190,6 +190,16 @@ class AccessSettings(BaseModel):
     rate_store: Literal["memory", "redis"] = "memory"
 
 
+class DutySettings(BaseModel):
+    """What one person may not do alone. ``separation_of_duties`` None: as production is. Orders wait ``order_hours`` for their second
+    person."""
+
+    separation_of_duties: bool | None = None
+    erasure_second_person: bool = False
+    key_retirement_second_person: bool = False
+    order_hours: float = Field(default=72.0, gt=0, le=720)
+
+
 class DeliverySettings(BaseModel):
     """Lanes, leases and retries of events; when a group counts as stalled."""
 
@@ -250,6 +260,7 @@ class SettingGroups(
     MailSettings,
     ApiSettings,
     AccessSettings,
+    DutySettings,
     DeliverySettings,
     RetentionSettings,
     UntrustedFileSettings,

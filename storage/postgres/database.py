@@ -39,6 +39,7 @@ from storage.postgres.idempotency import PostgresIdempotencyKeys
 from storage.postgres.keys.subject_keys import PostgresSubjectKeys
 from storage.postgres.legal_holds import PostgresLegalHolds
 from storage.postgres.links import PostgresLinks
+from storage.postgres.orders import PostgresOrders
 from storage.postgres.records import PostgresNotifications, PostgresRenditions, PostgresTimeline
 from storage.postgres.tenants import PostgresTenants
 from storage.postgres.uploads import PostgresUploadRecords
@@ -269,6 +270,7 @@ class PostgresWork:
         self.chain_rebuild = PostgresChainRebuild(connection)
         self.subjects = PostgresSubjectKeys(connection)
         self.tenants = PostgresTenants(connection)
+        self.orders = PostgresOrders(connection)
 
 
 class PostgresDatabase:

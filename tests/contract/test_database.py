@@ -280,7 +280,9 @@ async def test_lists_are_filtered_and_stable_while_rows_come_in(site: DatabaseBa
 
     async def listed(tenant: str | None, **filters: Any) -> set[UUID]:
         chosen = DocumentFilter(**{"statuses": ALL, **filters})
-        return {row.id for row in await site.queries.page(None if tenant is None else frozenset({tenant}), chosen, None, 50)}
+        return {
+            row.id for row in await site.queries.page(None if tenant is None else frozenset({tenant}), chosen, None, 50)
+        }
 
     everything = {row.id for row in (*mine, verified)}
     assert await listed("acme") == everything

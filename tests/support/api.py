@@ -61,7 +61,12 @@ def an_app(bench: IntakeBench, **changes: Any) -> FastAPI:
             receipts=bench.receipts,
             erasure_requests=bench.erasure_requests,
             retention=bench.retention,
-            **{"authenticator": NamedTokens(), "tenants": KnownTenants(bench.database), "registry": CollectorRegistry(), **changes},
+            **{
+                "authenticator": NamedTokens(),
+                "tenants": KnownTenants(bench.database),
+                "registry": CollectorRegistry(),
+                **changes,
+            },
         ),
         document_of,
     )

@@ -22,6 +22,7 @@ from domain.errors import DatabaseUnavailable, DocumentBusy
 from domain.events import AuditRecorded, Event, dead_letter_topic
 from domain.lifecycle import Status
 from domain.links import DocumentLink
+from domain.orders import Order, OrderedAct
 from domain.personal_texts import PersonalField
 from domain.records import IdempotencyRecord, NotificationRecord, UploadReferences
 from domain.refusals import (
@@ -45,6 +46,7 @@ from tests.support.memory_ged import MemoryGedAttempts, MemoryLock
 from tests.support.memory_inbox import InboxRow, MemoryInbox, MemoryInboxMarks
 from tests.support.memory_links import MemoryLinks
 from tests.support.memory_operators import MemoryDeadLetterMarks, MemoryGiveUpOrders, MemoryRefusedRows
+from tests.support.memory_orders import MemoryOrders
 from tests.support.memory_subject_keys import MemorySubjectKeys
 from tests.support.memory_tenants import MemoryTenants
 
@@ -104,6 +106,7 @@ class Rows:
     settled: dict[int, str] = field(default_factory=dict)
     subject_keys: dict[Subject, SubjectKey] = field(default_factory=dict)
     tenants: dict[str, str] = field(default_factory=dict)
+    orders: dict[tuple[OrderedAct, str], Order] = field(default_factory=dict)
 
     def copied(self) -> Rows:
         tables = {name: copy(value) for name, value in vars(self).items()}
@@ -291,6 +294,7 @@ class MemoryWork:
         self.refused = MemoryRefusedRows(rows)
         self.subjects = MemorySubjectKeys(rows)
         self.tenants = MemoryTenants(rows.tenants)
+        self.orders = MemoryOrders(rows.orders, clock)
 
 
 class MemoryDocuments:
