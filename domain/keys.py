@@ -10,6 +10,8 @@ from uuid import UUID
 from domain.audit_chain import SYSTEM_TENANT
 
 DATA_KEY_BYTES = 32
+#: Tenants that one operator can be bound to: each of his lists of documents asks for every one's.
+MAX_BOUND_TENANTS: Final = 100
 
 _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 

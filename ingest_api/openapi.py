@@ -22,7 +22,7 @@ from ingest_api.models import (
     UploadMetadata,
     ValidateInput,
 )
-from ingest_api.models_erasure import EraseInput, ExtendInput, HoldInput, LiftInput
+from ingest_api.models_erasure import ConfirmInput, EraseInput, ExtendInput, HoldInput, LiftInput
 from ingest_api.openapi_annotations import headers_of
 from ingest_api.presenters import API
 from ingest_api.route_authorization import roles_of
@@ -36,6 +36,7 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     LinkInput,
     RevocationInput,
     EraseInput,
+    ConfirmInput,
     ExtendInput,
     HoldInput,
     LiftInput,
@@ -88,6 +89,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "ValidateInput": {"comment": "All there."},
     "RejectInput": {"reason": "The back is missing."},
     "LinkInput": {"purpose": "partner-review", "seconds": 900},
+    "ConfirmInput": {"order_id": "0b0f2ac4-2f0c-4c3e-8d65-5a7c4c0c1f57"},
     "EraseInput": {"reason": "TICKET-42", "legal_basis": "GDPR_17_1_B"},
     "ExtendInput": {"until": "2040-01-01T00:00:00Z", "reason": "TICKET-42"},
     "HoldInput": {"reference": "CASE-1", "reason": "LITIGATION"},

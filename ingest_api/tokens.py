@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from domain.documents import Role
-from domain.keys import is_reserved, is_tenant
+from domain.keys import MAX_BOUND_TENANTS, is_reserved, is_tenant
 from domain.refusals import Unauthenticated
 from domain.revocations import RevocableClaim, mark_of
 from ingest_api.jwks import VerificationKey
@@ -198,7 +198,11 @@ def _bound(claims: Mapping[str, Any], rules: ClaimRules, tenant: str) -> frozens
     tenants = _claim(claims, rules.tenants)
     if tenants is None:
         return frozenset({tenant}) if rules.operators_bound else None
-    if not isinstance(tenants, list) or not all(isinstance(one, str) and is_tenant(one) for one in tenants):
+    if (
+        not isinstance(tenants, list)
+        or len(tenants) > MAX_BOUND_TENANTS
+        or not all(isinstance(one, str) and is_tenant(one) for one in tenants)
+    ):
         raise Unauthenticated(f"The token's claim {rules.tenants} is not valid.")
     return frozenset(tenants)
 

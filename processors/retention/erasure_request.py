@@ -98,8 +98,7 @@ class ErasureRequests:
                 )
                 return ErasureRequested(document, complete=False, order=order)
             document = await begin_erasure(work, document, origin, reason, basis)
-        reach("erase.committed")
-        return ErasureRequested(document, complete=False)
+        return _begun(document)
 
     async def confirm(self, caller: Caller, document_id: UUID, order_id: UUID) -> ErasureRequested:
         """Erase what another operator ordered to be erased. Confirmed again, it changes nothing.
@@ -125,8 +124,7 @@ class ErasureRequests:
                 ordered_by=order.ordered_by,
             )
             await work.orders.remove(order)
-        reach("erase.committed")
-        return ErasureRequested(document, complete=False)
+        return _begun(document)
 
     async def order(self, caller: Caller, document_id: UUID) -> Order:
         """The order that waits for its second person. Raises DocumentNotFound or OrderNotFound."""
@@ -158,6 +156,11 @@ class ErasureRequests:
             )
             await work.outbox.add(line)
         return erasure.receipt
+
+
+def _begun(document: Document) -> ErasureRequested:
+    reach("erase.committed")
+    return ErasureRequested(document, complete=False)
 
 
 async def _repeated(work: StateWork, document: Document, origin: Origin, reason: str) -> ErasureRequested:

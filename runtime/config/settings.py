@@ -14,7 +14,7 @@ from typing import Self
 from pydantic import model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from domain.keys import is_reserved, is_tenant
+from domain.keys import MAX_BOUND_TENANTS, is_reserved, is_tenant
 from ingest_api.client_addresses import proxy_networks
 from runtime.config.addresses import is_any_address, is_here
 from runtime.config.cleartext import in_clear
@@ -45,6 +45,8 @@ class Settings(SettingGroups, BaseSettings):
         except ValueError as error:
             raise ValueError(f"DPJ_TRUSTED_PROXIES: {error}") from None
         for names in (self.operator_tenants or {}).values():
+            if len(names) > MAX_BOUND_TENANTS:
+                raise ValueError(f"DPJ_OPERATOR_TENANTS: one login has at most {MAX_BOUND_TENANTS} tenants")
             if unfit := [name for name in names if not is_tenant(name) or is_reserved(name)]:
                 raise ValueError(f"DPJ_OPERATOR_TENANTS: no tenant can be called {', '.join(unfit)}")
         if unset := list(self._addresses_unset()):

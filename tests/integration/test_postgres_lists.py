@@ -182,7 +182,8 @@ async def test_lists_read_an_index_and_little_more_than_a_page(explaining: _Expl
             ("tenant-none", DocumentFilter(statuses=STORED), 200),
             # A page of each, then the newest of those.
             ("tenant-3,tenant-4,tenant-none", DocumentFilter(statuses=STORED), 400),
-            ("tenant-3,tenant-4", DocumentFilter(statuses=verified, type_code="RIB"), 400),
+            ("tenant-3,tenant-4", DocumentFilter(statuses=verified), 400),
+            ("tenant-3,tenant-4", DocumentFilter(statuses=STORED, type_code="RIB"), 400),
             (None, DocumentFilter(statuses=STORED, type_code="CHEQUE_ANNULE"), 200),
         ):
             await queries.page(tenants_of(tenant), filters, after, 51)
