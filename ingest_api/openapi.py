@@ -67,7 +67,9 @@ _TAG_BY_PART: Final[dict[str, str]] = {
 }
 _TAG_BY_ENDING: Final[dict[str, str]] = {
     **dict.fromkeys(("/links", "/links/{link_id}"), "links"),
-    **dict.fromkeys(("/erase", "/erasure-receipt", "/retention", "/legal-holds", "/lift"), "retention"),
+    **dict.fromkeys(
+        ("/erase", "/confirm", "/erasure-order", "/erasure-receipt", "/retention", "/legal-holds", "/lift"), "retention"
+    ),
 }
 
 #: Bodies as they are sent, by the name of their schema.

@@ -114,7 +114,7 @@ async def test_tenants_that_had_a_key_are_created_from_the_start(empty_dsn: str)
                                taille_fichier, checksum_sha256, cle_schema, cle_nom, cle_version, cle_enveloppee,
                                etag_objet, taille_objet)
         SELECT gen_random_uuid(), $1::varchar, folder.id, 'n', 'o', 'CNI', 'x/' || $1, $2::varchar, 'u', 'fr', 's',
-               gen_random_uuid(), now(), now(), 1, 'a', $3, $3, $4, $3, 'e', 1 FROM folder
+               gen_random_uuid(), now(), now(), 1, 'a', $3::text, $3::text, $4, $3::text, 'e', 1 FROM folder
     """
     for tenant, status, key, version in (
         ("stored", "STORED", "k", 1),
