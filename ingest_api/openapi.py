@@ -47,7 +47,8 @@ _DESCRIPTION: Final = """Deposit documents, read them, decide about them, keep a
 
 Errors are application/problem+json (RFC 9457) with a stable `code` and the `traceId` of the request. Send `traceparent` (W3C)
 and `correlation-id` (a UUID) to have yours continued; both come back. Lists are paged by `cursor`.
-HEAD is answered wherever GET is.
+HEAD is answered wherever GET is. A token of a tenant that no operator has created is 403 `tenant_unknown` everywhere;
+operators and auditors see the tenants that their token's claim `tenants` lists, or all.
 """
 
 _TAGS: Final[dict[str, str]] = {

@@ -53,7 +53,10 @@ async def erase_document(request: Request, document_id: UUID, caller: Authorised
     openapi_extra=json_body(models.ConfirmInput),
 )
 async def confirm_erasure(request: Request, document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
-    """Erase a document as another operator has ordered it. Refused for who ordered it himself. May be repeated."""
+    """Erase a document as another operator has ordered it. May be repeated.
+
+    403 second_person_needed for who ordered it himself; 404 order_not_found once it has expired or another order stands in its place.
+    """
     body = await read_json(request, models.ConfirmInput, timeout=state.deps.body_timeout)
     return _erasure(state, await state.deps.erasure_requests.confirm(caller, document_id, body.order_id))
 
