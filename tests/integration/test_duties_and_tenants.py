@@ -133,6 +133,21 @@ async def test_an_erasure_takes_two(site: Site) -> None:
         assert sum(action in line for line in lines) == 1
 
 
+async def test_an_erasure_takes_two_at_the_terminal(site: Site) -> None:
+    document, here = await site.document(), {"api_port": str(site.api.clients[0].base_url.port)}
+    anne, bob = (site.token(name, Role.OPERATOR) for name in ("anne", "bob"))
+    asking = ("erasure", "request", document, "--reason", "T-1", "--legal-basis", "COURT_ORDER")
+    status, asked = await site.dpj(*asking, token=anne, **here)
+    assert (status, asked["status"]) == (0, "STORED")
+    status, read = await site.dpj("erasure", "order", document, token=bob, **here)
+    assert (status, read) == (0, asked["order"])
+    confirming = ("erasure", "confirm", document, "--order", read["id"])
+    status, said = await site.dpj(*confirming, token=anne, **here)
+    assert (status, said["error"]["code"]) == (1, "second_person_needed")
+    status, said = await site.dpj(*confirming, token=bob, **here)
+    assert (status, said["status"]) == (0, "ERASING")
+
+
 async def test_an_operator_sees_and_acts_on_his_tenants_alone(site: Site) -> None:
     document, absent = await site.document(), str(uuid4())
     stranger = site.token("anne", Role.OPERATOR, Role.AUDITOR, tenants=[OTHER, "nobody"])
