@@ -69,6 +69,7 @@ _TEXTS: Final = (
            '<' || template || n || '@seed>', 'SENT', 1, {at}
     FROM {numbers}, unnest(ARRAY['received', 'archived']) AS template
     """,
+    "INSERT INTO tenants (tenant, cree_par) SELECT DISTINCT {tenant}, 'seed' FROM {numbers} ON CONFLICT DO NOTHING",
     # Outbox and idempotency keys live for days, the inbox for two months: of three years' documents only the last have rows there.
     """
     INSERT INTO outbox (topic, key, body, headers, event_id, created_at, published_at)

@@ -115,7 +115,11 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentType:
-    """A row of TYPES_DOCUMENTS: what intake accepts under a type code and how long it is kept."""
+    """A row of TYPES_DOCUMENTS: what intake accepts under a type code and how long it is kept.
+
+    ``duties_separated``: whether who deposited a document may not decide about it; ``erased_by_two``: whether its erasure takes two persons.
+    None: as the site's settings say.
+    """
 
     code: str
     label: str
@@ -125,6 +129,8 @@ class DocumentType:
     active: bool
     archived: bool
     retention_years: int = 10
+    duties_separated: bool | None = None
+    erased_by_two: bool | None = None
     validation_rules: Mapping[str, Any] = field(default_factory=dict)
     metadata_template: Mapping[str, Any] = field(default_factory=dict)
 

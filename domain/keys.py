@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from typing import Final, Self
 from uuid import UUID
 
+from domain.audit_chain import SYSTEM_TENANT
+
 DATA_KEY_BYTES = 32
+#: Tenants that one operator can be bound to: each of his lists of documents asks for every one's.
+MAX_BOUND_TENANTS: Final = 100
 
 _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 
@@ -15,6 +19,11 @@ _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 def is_tenant(name: str) -> bool:
     """Whether a tenant may be called so: such a name is safe in the name of a key and in a path."""
     return _TENANT.fullmatch(name) is not None
+
+
+def is_reserved(name: str) -> bool:
+    """Whether the name is the site's own, however its letters are written: its audit chain has what concerns no tenant."""
+    return name.casefold() == SYSTEM_TENANT
 
 
 @dataclass(frozen=True, slots=True)

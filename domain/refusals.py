@@ -15,6 +15,42 @@ class Forbidden(Refused):
     code = "forbidden"
 
 
+class TenantUnknown(Refused):
+    """Nobody created the tenant, so nothing is done in its name."""
+
+    code = "tenant_unknown"
+
+
+class TenantNotYours(Refused):
+    """An operator who is bound to tenants named another one; nobody says whether there is one of that name."""
+
+    code = "tenant_not_yours"
+
+
+class OperatorBound(Refused):
+    """An operator who is bound to tenants asked for what concerns all of them."""
+
+    code = "operator_bound"
+
+
+class DepositorDecides(Refused):
+    """Who deposited a document may not decide about it where duties are separated."""
+
+    code = "depositor_may_not_decide"
+
+
+class SecondPersonNeeded(Refused):
+    """The act takes two persons, and this is the one who ordered it, or nobody ordered it yet."""
+
+    code = "second_person_needed"
+
+
+class OrderNotFound(Refused):
+    """There is no such order, or it has expired, or another one stands in its place."""
+
+    code = "order_not_found"
+
+
 class RateLimited(Refused):
     """A client's quota named ``limit`` is used up for ``retry_after`` seconds; ``headers`` say so to the client."""
 

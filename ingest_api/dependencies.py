@@ -20,7 +20,7 @@ from ingest_api.readiness import Check, Readiness
 from ingest_api.route_authorization import ACCESS, PublicRoute, rule_of
 from ingest_api.tokens import Identity
 from processors.audit.receipts import Receipts
-from processors.documents.callers import Caller, LinkVisitor
+from processors.documents.callers import ALL_TENANTS, Caller, LinkVisitor
 from processors.documents.dossiers import DossierFiles
 from processors.documents.intake import Intake
 from processors.documents.links import DocumentLinks
@@ -33,6 +33,12 @@ from processors.retention.erasure_request import ErasureRequests
 from processors.retention.legal_holds import RetentionActions
 
 MAX_USER_AGENT: Final = 256
+
+
+class TenantCheck(Protocol):
+    async def check(self, tenant: str) -> None:
+        """Raises TenantUnknown or DatabaseUnavailable."""
+        ...
 
 
 class Authenticator(Protocol):
@@ -60,6 +66,7 @@ class ApiDependencies:
     erasure_requests: ErasureRequests
     retention: RetentionActions
     authenticator: Authenticator
+    tenants: TenantCheck
     limits: RateLimits = UNLIMITED
     readiness: Mapping[str, Check] = field(default_factory=dict)
     circuits: Callable[[], Mapping[str, str]] = dict
@@ -94,7 +101,7 @@ def app_state(request: Request) -> AppState:
 async def authorised(request: Request) -> Caller:
     """The caller, if its token is good, the access table lets it, and it does not call too often.
 
-    Raises Unauthenticated, Forbidden, RateLimited, or ParameterInvalid for a query parameter that the route does not know: a
+    Raises Unauthenticated, TenantUnknown, Forbidden, RateLimited, or ParameterInvalid for a query parameter that the route does not know: a
     filter that is misspelt must not list everything.
     """
     deps = app_state(request).deps
@@ -119,6 +126,7 @@ async def authorised(request: Request) -> Caller:
         among_all = await deps.limits.count(QuotaName.CLIENT, client)
         quota = quota or among_all
     request.scope["state"][QUOTA_STATE] = quota
+    await deps.tenants.check(identity.tenant)
     if rule.own.isdisjoint(identity.roles):
         raise Forbidden("The token's roles do not allow this action.")
     _refuse_unknown_parameters(request)
@@ -131,6 +139,8 @@ async def authorised(request: Request) -> Caller:
         user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT] or None,
         own_tenant_only=rule.other.isdisjoint(identity.roles),
         marks=identity.marks,
+        bound_to=identity.bound_to,
+        as_tenant=not (rule.own & identity.roles).issubset(ALL_TENANTS),
     )
 
 

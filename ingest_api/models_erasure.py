@@ -39,11 +39,31 @@ class LiftInput(Input):
     reason: Code
 
 
+class ConfirmInput(Input):
+    """``order_id``: of the order that was read."""
+
+    order_id: UUID
+
+
+class OrderView(BaseModel):
+    """An erasure that one operator has ordered and another has to confirm before ``expires_at``. ``ordered_by`` is a pseudonym."""
+
+    id: UUID
+    document_id: UUID
+    reason: str
+    legal_basis: LegalBasis | None
+    ordered_by: str
+    ordered_at: datetime
+    expires_at: datetime
+
+
 class ErasureView(BaseModel):
-    """``status`` is ERASING until all is deleted, then ERASED."""
+    """``status`` is ERASING until all is deleted, then ERASED. With an ``order`` nothing is erased yet: another operator has to confirm
+    it."""
 
     document_id: UUID
     status: Status
+    order: OrderView | None = None
     links: Annotated[Mapping[str, str], links_of("document", "receipt")]
 
 

@@ -22,7 +22,7 @@ from ingest_api.models import (
     UploadMetadata,
     ValidateInput,
 )
-from ingest_api.models_erasure import EraseInput, ExtendInput, HoldInput, LiftInput
+from ingest_api.models_erasure import ConfirmInput, EraseInput, ExtendInput, HoldInput, LiftInput
 from ingest_api.openapi_annotations import headers_of, request_headers_of
 from ingest_api.openapi_examples import ANSWERS, COMMANDS
 from ingest_api.presenters import API
@@ -37,6 +37,7 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     LinkInput,
     RevocationInput,
     EraseInput,
+    ConfirmInput,
     ExtendInput,
     HoldInput,
     LiftInput,
@@ -47,7 +48,8 @@ _DESCRIPTION: Final = """Deposit documents, read them, decide about them, keep a
 
 Errors are application/problem+json (RFC 9457) with a stable `code` and the `traceId` of the request. Send `traceparent` (W3C)
 and `correlation-id` (a UUID) to have yours continued; both come back. Lists are paged by `cursor`.
-HEAD is answered wherever GET is.
+HEAD is answered wherever GET is. A token of a tenant that no operator has created is 403 `tenant_unknown` everywhere;
+operators and auditors see the tenants that their token's claim `tenants` lists, or all.
 """
 
 _TAGS: Final[dict[str, str]] = {
@@ -67,7 +69,9 @@ _TAG_BY_PART: Final[dict[str, str]] = {
 }
 _TAG_BY_ENDING: Final[dict[str, str]] = {
     **dict.fromkeys(("/links", "/links/{link_id}"), "links"),
-    **dict.fromkeys(("/erase", "/erasure-receipt", "/retention", "/legal-holds", "/lift"), "retention"),
+    **dict.fromkeys(
+        ("/erase", "/confirm", "/erasure-order", "/erasure-receipt", "/retention", "/legal-holds", "/lift"), "retention"
+    ),
 }
 
 #: Bodies as they are sent, by the name of their schema.
@@ -89,6 +93,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "ValidateInput": {"comment": "All there."},
     "RejectInput": {"reason": "The back is missing."},
     "LinkInput": {"purpose": "partner-review", "seconds": 900},
+    "ConfirmInput": {"order_id": "0b0f2ac4-2f0c-4c3e-8d65-5a7c4c0c1f57"},
     "EraseInput": {"reason": "TICKET-42", "legal_basis": "GDPR_17_1_B"},
     "ExtendInput": {"until": "2040-01-01T00:00:00Z", "reason": "TICKET-42"},
     "HoldInput": {"reference": "CASE-1", "reason": "LITIGATION"},

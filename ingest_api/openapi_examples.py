@@ -68,6 +68,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "erase_document": _post(
         "/api/v1/documents/$DOCUMENT/erase", '{"reason": "TICKET-42", "legal_basis": "GDPR_17_1_B"}'
     ),
+    "get_erasure_order": _get("/api/v1/documents/$DOCUMENT/erasure-order"),
+    "confirm_erasure": _post("/api/v1/documents/$DOCUMENT/erase/confirm", """{"order_id": "'"$ORDER"'"}"""),
     "get_erasure_receipt": _get("/api/v1/documents/$DOCUMENT/erasure-receipt", "-o erasure.jws"),
     "revoke_token": _post("/api/v1/revocations", '{"session_id": "0b1c2d3e"}'),
 }
@@ -143,6 +145,7 @@ ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "ErasureView": {
         "document_id": _DOCUMENT["id"],
         "status": "ERASING",
+        "order": None,
         "links": {"document": _ME, "receipt": f"{_ME}/erasure-receipt"},
     },
     "LinkView": {
@@ -152,6 +155,15 @@ ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "url": "/api/v1/links/l1.0b1c2d3e.xWpBgGWqQuypRV_SHewFOA",
         "created_at": _AT,
         "expires_at": "2026-05-04T08:15:00Z",
+    },
+    "OrderView": {
+        "id": "7d444840-9dc0-41d1-b245-5ffdce74fad2",
+        "document_id": _DOCUMENT["id"],
+        "reason": "TICKET-42",
+        "legal_basis": "GDPR_17_1_B",
+        "ordered_by": _ACTOR,
+        "ordered_at": _AT,
+        "expires_at": "2026-05-07T08:00:00Z",
     },
     "RetentionView": {
         "document_id": _DOCUMENT["id"],

@@ -61,6 +61,8 @@ ACCESS: Final[Mapping[str, RouteRule | PublicRoute]] = {
     "validate_document": _documents(frozenset({Role.VALIDATOR})),
     "reject_document": _documents(frozenset({Role.VALIDATOR})),
     "erase_document": _documents(_OPERATOR, _OPERATOR),
+    "confirm_erasure": _documents(_OPERATOR, _OPERATOR),
+    "get_erasure_order": _documents(_OPERATOR, _OPERATOR),
     "get_erasure_receipt": _documents(ALL_TENANTS, ALL_TENANTS),
     "get_retention": _documents(ALL_TENANTS, ALL_TENANTS),
     "extend_retention": _documents(_OPERATOR, _OPERATOR),

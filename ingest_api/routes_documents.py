@@ -215,7 +215,10 @@ async def get_document_receipt(document_id: UUID, caller: Authorised, state: Inj
     openapi_extra=json_body(models.ValidateInput, required=False),
 )
 async def validate_document(request: Request, document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
-    """Validate. 200: done. 202: on record, done as soon as the document is verified."""
+    """Validate. 200: done. 202: on record, done as soon as the document is verified.
+
+    403 depositor_may_not_decide for who deposited it, where duties are separated.
+    """
     body = await read_json(request, models.ValidateInput, timeout=state.deps.body_timeout)
     return _decided(state, await state.deps.validation.validate(caller, document_id, body.comment))
 
@@ -228,7 +231,10 @@ async def validate_document(request: Request, document_id: UUID, caller: Authori
     openapi_extra=json_body(models.RejectInput),
 )
 async def reject_document(request: Request, document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
-    """Reject, with a reason. 200: done. 202: on record, done as soon as the document is verified."""
+    """Reject, with a reason. 200: done. 202: on record, done as soon as the document is verified.
+
+    403 depositor_may_not_decide for who deposited it, where duties are separated.
+    """
     body = await read_json(request, models.RejectInput, timeout=state.deps.body_timeout)
     return _decided(state, await state.deps.validation.reject(caller, document_id, body.reason))
 

@@ -8,14 +8,16 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
+from domain.orders import Order
 from domain.refusals import LegalHoldNotFound
 from domain.shared.jws import MEDIA_TYPE
 from ingest_api import models_erasure as models
 from ingest_api.body import read_json
-from ingest_api.dependencies import Authorised, InjectedState
+from ingest_api.dependencies import AppState, Authorised, InjectedState
 from ingest_api.openapi_annotations import RECEIPT, json_body, problems
 from ingest_api.presenters import API, absolute
 from ingest_api.responses import json_response
+from processors.retention.erasure_request import ErasureRequested
 from processors.retention.legal_holds import DocumentRetention
 
 router = APIRouter(prefix=API)
@@ -34,17 +36,40 @@ Reference = Annotated[str, Path(max_length=64, description="The hold's reference
 async def erase_document(request: Request, document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
     """Erase a document. 202: nothing of it can be read any more, and what is stored of it is being deleted. 200: it was erased.
 
-    Refused under a legal hold, and before its retention ends unless a legal basis is stated. May be repeated.
+    Where it takes two persons, 202 has an `order`: nothing is erased before another operator confirms it. Refused under a legal hold,
+    and before its retention ends unless a legal basis is stated. May be repeated.
     """
     body = await read_json(request, models.EraseInput, timeout=state.deps.body_timeout)
     asked = await state.deps.erasure_requests.request(caller, document_id, body.reason, body.legal_basis)
-    me = f"{API}/documents/{document_id}"
-    view = models.ErasureView(
-        document_id=document_id,
-        status=asked.document.status,
-        links=absolute({"document": me, "receipt": f"{me}/erasure-receipt"}, state.deps.public_url),
-    )
-    return json_response(view, 200 if asked.complete else 202)
+    return _erasure(state, asked)
+
+
+@router.post(
+    "/documents/{document_id}/erase/confirm",
+    name="confirm_erasure",
+    status_code=202,
+    response_model=models.ErasureView,
+    responses={200: {"model": models.ErasureView}, **problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503)},
+    openapi_extra=json_body(models.ConfirmInput),
+)
+async def confirm_erasure(request: Request, document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
+    """Erase a document as another operator has ordered it. May be repeated.
+
+    403 second_person_needed for who ordered it himself; 404 order_not_found once it has expired or another order stands in its place.
+    """
+    body = await read_json(request, models.ConfirmInput, timeout=state.deps.body_timeout)
+    return _erasure(state, await state.deps.erasure_requests.confirm(caller, document_id, body.order_id))
+
+
+@router.get(
+    "/documents/{document_id}/erasure-order",
+    name="get_erasure_order",
+    response_model=models.OrderView,
+    responses=problems(401, 403, 404, 429, 503),
+)
+async def get_erasure_order(document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
+    """The order to erase a document that waits for its second person."""
+    return json_response(_order(document_id, await state.deps.erasure_requests.order(caller, document_id)))
 
 
 @router.get(
@@ -114,6 +139,30 @@ async def lift_legal_hold(
     if "\0" in reference:
         raise LegalHoldNotFound
     return _kept(await state.deps.retention.lift_hold(caller, document_id, reference, body.reason))
+
+
+def _erasure(state: AppState, asked: ErasureRequested) -> Response:
+    document_id = asked.document.id
+    me = f"{API}/documents/{document_id}"
+    view = models.ErasureView(
+        document_id=document_id,
+        status=asked.document.status,
+        order=asked.order and _order(document_id, asked.order),
+        links=absolute({"document": me, "receipt": f"{me}/erasure-receipt"}, state.deps.public_url),
+    )
+    return json_response(view, 200 if asked.complete else 202)
+
+
+def _order(document_id: UUID, order: Order) -> models.OrderView:
+    return models.OrderView(
+        id=order.id,
+        document_id=document_id,
+        reason=order.parameters["reason"],
+        legal_basis=order.parameters["legal_basis"],
+        ordered_by=order.ordered_by,
+        ordered_at=order.ordered_at,
+        expires_at=order.expires_at,
+    )
 
 
 def _kept(retention: DocumentRetention) -> Response:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from domain.documents import Role
-from domain.keys import is_tenant
+from domain.keys import MAX_BOUND_TENANTS, is_reserved, is_tenant
 from domain.refusals import Unauthenticated
 from domain.revocations import RevocableClaim, mark_of
 from ingest_api.jwks import VerificationKey
+from processors.documents.callers import ALL_TENANTS
 
 MAX_TOKEN: Final = 8192
 MAX_SUBJECT: Final = 255
@@ -44,12 +45,14 @@ _OUR_NAMES: Final = {role.value: role for role in Role}
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a token speaks for. Roles that we do not know are left out; ``marks`` is what its revocation is looked up by."""
+    """Who a token speaks for. Roles that we do not know are left out; ``marks`` is what its revocation is looked up by; ``bound_to``: the
+    only tenants that it shows an operator or auditor, None: all."""
 
     subject: str = field(repr=False)
     tenant: str
     roles: frozenset[Role]
     marks: tuple[str, ...] = field(default=(), repr=False)
+    bound_to: frozenset[str] | None = None
 
 
 class Keys(Protocol):
@@ -74,6 +77,8 @@ class ClaimRules:
     ``tenant`` and ``roles`` are claim names, or paths into nested ones (``realm_access.roles``). ``role_names`` maps the
     provider's role names to ours; what it does not name grants nothing; None: they are called as ours. ``longest``: seconds that
     a token may be valid from now. ``identified``: a token must have a ``jti`` or ``sid``, by which it can be revoked.
+    ``tenants``: the claim with the list of tenants that an operator or auditor is bound to. A token without it is bound to none, or, with
+    ``operators_bound``, to its own tenant.
     """
 
     tenant: str = "tenant"
@@ -81,6 +86,8 @@ class ClaimRules:
     role_names: Mapping[str, Role] | None = None
     longest: float = 30 * 86_400.0
     identified: bool = False
+    tenants: str = "tenants"
+    operators_bound: bool = False
 
 
 class _CachedToken(NamedTuple):
@@ -177,13 +184,27 @@ def _identity(claims: Mapping[str, Any], rules: ClaimRules) -> Identity:
     subject, tenant, roles = claims["sub"], _claim(claims, rules.tenant), _claim(claims, rules.roles)
     if not isinstance(subject, str) or not 1 <= len(subject) <= MAX_SUBJECT:
         raise Unauthenticated("The token's claim sub is not valid.")
-    if not isinstance(tenant, str) or not is_tenant(tenant):
+    if not isinstance(tenant, str) or not is_tenant(tenant) or is_reserved(tenant):
         raise Unauthenticated(f"The token's claim {rules.tenant} is not valid.")
     if not isinstance(roles, list):
         raise Unauthenticated(f"The token's claim {rules.roles} is not valid.")
     names = _OUR_NAMES if rules.role_names is None else rules.role_names
     known = frozenset(names[role] for role in roles if isinstance(role, str) and role in names)
-    return Identity(subject, tenant, known)
+    return Identity(subject, tenant, known, bound_to=_bound(claims, rules, tenant) if known & ALL_TENANTS else None)
+
+
+def _bound(claims: Mapping[str, Any], rules: ClaimRules, tenant: str) -> frozenset[str] | None:
+    """The tenants that an operator's or auditor's token is bound to. Raises Unauthenticated."""
+    tenants = _claim(claims, rules.tenants)
+    if tenants is None:
+        return frozenset({tenant}) if rules.operators_bound else None
+    if (
+        not isinstance(tenants, list)
+        or len(tenants) > MAX_BOUND_TENANTS
+        or not all(isinstance(one, str) and is_tenant(one) for one in tenants)
+    ):
+        raise Unauthenticated(f"The token's claim {rules.tenants} is not valid.")
+    return frozenset(tenants)
 
 
 def _claim(claims: Mapping[str, Any], name: str) -> Any:
@@ -215,15 +236,17 @@ def issue_token(
     tenant: str,
     roles: Sequence[Role],
     ttl: int,
+    *,
+    tenants: Iterable[str] | None = None,
 ) -> str:
     """A token signed with the key in a PEM file, good for ``ttl`` seconds, with an id of its own; its key id is the key's RFC 7638
-    thumbprint.
+    thumbprint. ``tenants``: whom it binds an operator or auditor to.
 
     Raises ValueError for a key that is not RSA, P-256 or Ed25519, and OSError.
     """
     algorithm, private, public = _load(private_key_pem_path)
     now = int(time.time())
-    claims = {
+    claims: dict[str, Any] = {
         "iss": issuer,
         "aud": audience,
         "sub": subject,
@@ -233,6 +256,8 @@ def issue_token(
         "exp": now + ttl,
         "jti": str(uuid4()),
     }
+    if tenants is not None:
+        claims["tenants"] = sorted(tenants)
     return jwt.encode(claims, private, algorithm=algorithm, headers={"kid": thumbprint(public)})
 
 

@@ -176,6 +176,14 @@ class ApiClient:
         body = {"reason": reason} | ({} if legal_basis is None else {"legal_basis": legal_basis})
         return self._call("POST", f"/documents/{quote(document_id, safe='')}/erase", json=body)
 
+    def confirm_erasure(self, document_id: str, order_id: str) -> dict[str, Any]:
+        return self._call(
+            "POST", f"/documents/{quote(document_id, safe='')}/erase/confirm", json={"order_id": order_id}
+        )
+
+    def erasure_order(self, document_id: str) -> dict[str, Any]:
+        return self._call("GET", f"/documents/{quote(document_id, safe='')}/erasure-order")
+
     def erasure_receipt(self, document_id: str) -> str:
         """A compact JWS."""
         return self._answered("GET", f"/documents/{quote(document_id, safe='')}/erasure-receipt").text

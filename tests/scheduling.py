@@ -18,6 +18,7 @@ FIRST = (
     "integration/test_startup_and_shutdown.py",
     "e2e/test_tls_end_to_end.py",
     "integration/test_api_fuzzed.py",
+    "integration/test_duties_and_tenants.py",
     "contract/test_audit_stores.py",
     "integration/test_tls_servers.py",
     "integration/test_races.py",

@@ -33,6 +33,8 @@ class Caller:
 
     ``marks``: what a revocation of the caller's token would be kept by (``domain.revocations``).
     ``own_tenant_only``: what was asked for is never another tenant's, whatever the caller's roles.
+    ``bound_to``: the only tenants that exist for the caller as an operator or auditor; None: every one. ``as_tenant``: what was asked for
+    may also be the caller's own tenant's, by another role.
     """
 
     subject: str = field(repr=False)
@@ -43,22 +45,27 @@ class Caller:
     user_agent: str | None = field(default=None, repr=False)
     own_tenant_only: bool = False
     marks: tuple[str, ...] = field(default=(), repr=False)
+    bound_to: frozenset[str] | None = None
+    as_tenant: bool = True
 
     @property
-    def sees_all_tenants(self) -> bool:
-        """Whether metadata of every tenant is visible; content never is outside one's own."""
+    def oversees(self) -> bool:
+        """Whether metadata of other tenants may be visible, attempts too; content never is outside one's own."""
         return not self.own_tenant_only and bool(self.roles & ALL_TENANTS)
 
-    @property
-    def metadata_tenant(self) -> str | None:
-        """The one tenant whose metadata is visible; None for all."""
-        return None if self.sees_all_tenants else self.tenant
+    def visible_tenants(self, *, attempts: bool = False) -> frozenset[str] | None:
+        """The tenants whose metadata, or whose ``attempts``, are visible; None: those of all."""
+        own = frozenset({self.tenant})
+        if not self.oversees:
+            return frozenset() if attempts else own
+        if self.bound_to is None or attempts or not self.as_tenant:
+            return self.bound_to
+        return self.bound_to | own
 
     def sees(self, document: Document) -> bool:
         """Whether the document exists for this caller."""
-        if self.sees_all_tenants:
-            return True
-        return document.tenant == self.tenant and document.status not in ATTEMPTS
+        tenants = self.visible_tenants(attempts=document.status in ATTEMPTS)
+        return tenants is None or document.tenant in tenants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,9 +36,9 @@ class DocumentQueries(Protocol):
     """Reads for lists, outside any transaction of ours. Raises DatabaseUnavailable."""
 
     async def page(
-        self, tenant: str | None, filters: DocumentFilter, after: Position | None, limit: int
+        self, tenants: frozenset[str] | None, filters: DocumentFilter, after: Position | None, limit: int
     ) -> Sequence[Document]:
-        """Up to ``limit`` documents, newest first by (created_at, id), from just after ``after``; tenant None is all."""
+        """Up to ``limit`` documents, newest first by (created_at, id), from just after ``after``; tenants None are all."""
         ...
 
     async def types(self) -> Sequence[DocumentType]:
@@ -110,16 +110,14 @@ class DocumentReader:
         """Newest first. Raises CursorInvalid or ParameterInvalid. Attempts show only to who sees all and asks for them."""
         check_limit(limit)
         after = decode_cursor(cursor)
-        if status is None:
-            statuses = DOCUMENTS
-        elif status in ATTEMPTS and not caller.sees_all_tenants:
-            return Page((), None)
-        else:
-            statuses = frozenset({status})
+        statuses = DOCUMENTS if status is None else frozenset({status})
         filters = DocumentFilter(statuses=statuses, dossier_id=dossier_id, type_code=type_code)
-        rows = await self._queries.page(caller.metadata_tenant, filters, after, limit + 1)
+        tenants = caller.visible_tenants(attempts=status in ATTEMPTS)
+        if tenants is not None and not tenants:
+            return Page((), None)
+        rows = await self._queries.page(tenants, filters, after, limit + 1)
         page = page_of(rows, limit, lambda row: (row.created_at, row.id))
-        await self._audit_list(caller, filters, len(page.items))
+        await self._audit_list(caller, filters, tenants, len(page.items))
         return page
 
     async def timeline(self, caller: Caller, document_id: UUID) -> Sequence[TimelineEntry]:
@@ -225,10 +223,12 @@ class DocumentReader:
         line = audit_line(origin, document.tenant, "document", str(document.id), action, details=details)
         await work.outbox.add(line)
 
-    async def _audit_list(self, caller: Caller, filters: DocumentFilter, count: int) -> None:
+    async def _audit_list(
+        self, caller: Caller, filters: DocumentFilter, tenants: frozenset[str] | None, count: int
+    ) -> None:
         details = {
             "count": count,
-            "tenant": caller.metadata_tenant or "*",
+            "tenant": "*" if tenants is None else " ".join(sorted(tenants)),
             "dossier_id": filters.dossier_id,
             "type": filters.type_code,
         }

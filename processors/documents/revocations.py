@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from domain.errors import RevocationsUnavailable
-from domain.refusals import MetadataInvalid, TokenAlreadyExpired
+from domain.refusals import MetadataInvalid, OperatorBound, TokenAlreadyExpired
 from domain.revocations import RevocableClaim, Revocation, RevocationSnapshot, mark_of
 from processors.documents.callers import Caller, Origins
 from processors.documents.transitions import Origin, audit_line
@@ -133,7 +133,10 @@ class TokenRevocation:
         self, caller: Caller, claims: Mapping[RevocableClaim, str], until: datetime | None = None
     ) -> datetime:
         """Revoke tokens for an operator of the API; when the revocation ends. Raises MetadataInvalid, or TokenAlreadyExpired where
-        ``until`` has passed: who names such a time by mistake shall not think that a token is refused for as long as it counts."""
+        ``until`` has passed: who names such a time by mistake shall not think that a token is refused for as long as it counts;
+        OperatorBound for one who is bound to tenants, because nobody can tell whose token an id is."""
+        if caller.bound_to is not None:
+            raise OperatorBound("A token may be any tenant's, and you are bound to some.")
         if until is not None and until + TAKEN_BEYOND_EXPIRY <= self._clock.now():
             raise TokenAlreadyExpired("The time expires_at has passed.")
         return await self.revoke(self._origins.of(caller), caller.tenant, claims, until)

@@ -99,7 +99,7 @@ class DocumentSearch:
             statuses=DOCUMENTS,
             indexes={field: self._texts.indexes(tenant, field, text) for field, text in wanted.items()},
         )
-        return await self._queries.page(tenant, filters, after, limit)
+        return await self._queries.page(frozenset({tenant}), filters, after, limit)
 
     def _exact_matches(self, rows: Sequence[Document], wanted: SearchCriteria) -> Sequence[Document]:
         return [row for row in rows if all(self._texts.is_found_by(row, *one) for one in wanted.items())]

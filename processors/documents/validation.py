@@ -12,7 +12,7 @@ from uuid import UUID
 
 from domain.documents import Decision, Document, TimelineEntry
 from domain.lifecycle import Status
-from domain.refusals import DocumentNotFound, MetadataInvalid, TransitionRefused
+from domain.refusals import DepositorDecides, DocumentNotFound, MetadataInvalid, TransitionRefused
 from domain.shared.crash_points import reach
 from processors.documents.callers import ATTEMPTS, Caller, Origins
 from processors.documents.decisions import NO_NOTE, NOTED, apply_decision
@@ -21,7 +21,7 @@ from processors.documents.transitions import Origin, audit_line, update_fields
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
 from processors.ports.personal_data import PersonalData
-from processors.ports.work import AuditWork, StateWork
+from processors.ports.work import AuditWork, HasDocumentTypes, StateWork
 
 MAX_NOTE: Final = 2000
 
@@ -34,26 +34,37 @@ class Decided:
     pending: bool
 
 
-class DecisionWork(StateWork, AuditWork, Protocol):
+class DecisionWork(StateWork, AuditWork, HasDocumentTypes, Protocol):
     """What deciding about a document needs of a transaction."""
 
 
 class Validation:
-    """Decisions by validators, on documents of their own tenant."""
+    """Decisions by validators, on documents of their own tenant.
+
+    ``duties_separated``: nobody decides about what he deposited himself, where the document's type does not say otherwise. A rejection
+    is a decision, too: it ends a document, which then is never archived.
+    """
 
     def __init__(
-        self, database: Transactions[DecisionWork], personal: PersonalData, texts: PersonalTexts, clock: Clock
+        self,
+        database: Transactions[DecisionWork],
+        personal: PersonalData,
+        texts: PersonalTexts,
+        clock: Clock,
+        *,
+        duties_separated: bool = False,
     ) -> None:
         self._database = database
         self._texts = texts
+        self._duties_separated = duties_separated
         self._origins = Origins(personal, clock)
 
     async def validate(self, caller: Caller, document_id: UUID, comment: str | None) -> Decided:
-        """Raises DocumentNotFound, MetadataInvalid (comment too long) or TransitionRefused."""
+        """Raises DocumentNotFound, DepositorDecides, MetadataInvalid (comment too long) or TransitionRefused."""
         return await self._decide(caller, document_id, Status.VALIDATED, _checked(comment))
 
     async def reject(self, caller: Caller, document_id: UUID, reason: str) -> Decided:
-        """Raises DocumentNotFound, MetadataInvalid (no reason, or too long a one) or TransitionRefused."""
+        """Raises DocumentNotFound, DepositorDecides, MetadataInvalid (no reason, or too long a one) or TransitionRefused."""
         if not reason.strip():
             raise MetadataInvalid("A rejection needs a reason.")
         return await self._decide(caller, document_id, Status.REJECTED, _checked(reason))
@@ -64,6 +75,7 @@ class Validation:
             document = await work.documents.lock(document_id)
             if document.tenant != caller.tenant or document.status in ATTEMPTS:
                 raise DocumentNotFound
+            await self._refuse_depositor(work, document, origin.actor)
             if document.status not in {Status.VERIFIED, Status.STORED}:
                 # Said here and not by the table: it lets ARCHIVE_FAILED become VALIDATED, which is an operator's re-drive. And before
                 # the note is sealed: an erased document has no key for it.
@@ -78,6 +90,14 @@ class Validation:
                 decided = Decided(await _record(work, document, decision, origin), pending=True)
         reach("decision.committed")
         return decided
+
+    async def _refuse_depositor(self, work: DecisionWork, document: Document, actor: str) -> None:
+        """Raises DepositorDecides. Both pseudonyms are of the same key, which is never replaced, and no erasure empties the row's."""
+        if document.depositor_id != actor:
+            return
+        said = (await work.types.get(document.type_code)).duties_separated
+        if self._duties_separated if said is None else said:
+            raise DepositorDecides("You have deposited this document yourself.")
 
     def _is_recorded(self, document: Document, decision: Decision, note: str) -> bool:
         """Whether the same person decided the same before: that changes nothing. Raises TransitionRefused for any other one."""

@@ -17,13 +17,16 @@ from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 from domain.errors import DPJError, TenantKeyMissing, Transient
+from domain.events import AuditRecorded
 from domain.key_encryption_keys import Canary, KeyState, KeyUse, StoredWrappedKey
-from domain.keys import EncryptionContext, WrappedKey, is_tenant
-from domain.refusals import KeyVersionInUse, TenantInvalid
+from domain.keys import EncryptionContext, WrappedKey, is_reserved, is_tenant
+from domain.orders import Order, OrderedAct
+from domain.refusals import KeyVersionInUse, SecondPersonNeeded, TenantInvalid
+from processors.documents.second_person import SecondPerson
 from processors.documents.transitions import Origin, audit_line
 from processors.ports.clock import Clock
 from processors.ports.database import HeldLock, LockingTransactions
-from processors.ports.work import HasOutbox
+from processors.ports.work import HasOrders, HasOutbox, HasTenants
 
 #: Keys in one call to the keyring and one statement: a few milliseconds of each.
 BATCH: Final = 200
@@ -32,6 +35,7 @@ MAX_PASSES: Final = 5
 PASS_PAUSE: Final = 1.0
 #: How far the clocks of two machines may differ.
 CLOCK_SKEW: Final = timedelta(minutes=1)
+_RETIREMENT: Final = OrderedAct.KEY_RETIREMENT
 
 
 class TenantKeys(Protocol):
@@ -137,6 +141,10 @@ class Throttle:
             await self._sleep(self._free_at - now)
 
 
+class KeyWork(HasOutbox, HasTenants, HasOrders, Protocol):
+    """What acts on keys need of a transaction."""
+
+
 class KeyAdministration:
     """Acts of the operator whose pseudonym is ``actor``."""
 
@@ -145,9 +153,10 @@ class KeyAdministration:
         keys: TenantKeys,
         wrapped: WrappedKeys,
         canaries: MovableCanaries,
-        database: LockingTransactions[HasOutbox],
+        database: LockingTransactions[KeyWork],
         clock: Clock,
         actor: str,
+        second_person: SecondPerson | None = None,
     ) -> None:
         self._keys = keys
         self._wrapped = wrapped
@@ -155,16 +164,32 @@ class KeyAdministration:
         self._database = database
         self._clock = clock
         self._actor = actor
+        self._second_person = second_person or SecondPerson()
+
+    @property
+    def needs_second_person(self) -> bool:
+        """Whether a key is retired by ``order_retirement`` and another operator's ``retire``."""
+        return self._second_person.required
 
     async def create(self, tenant: str) -> bool:
-        """Make the tenant's key; False if there was one. Raises TenantInvalid."""
+        """Make the tenant and its key; False if there was a key. Raises TenantInvalid.
+
+        The tenant is known as soon as its key is there, and not before. Where a process died between the two, or a release before made
+        the key, a repetition makes the tenant known.
+        """
         if not is_tenant(tenant):
             raise TenantInvalid("A tenant has 1 to 63 letters, digits, '.', '_' and '-', the first a letter or digit.")
-        if await self._keys.states(tenant):
-            return False
-        await self._audit(tenant, "key.creating", {})
-        made = await self._keys.create(tenant)
-        await self._audit(tenant, "key.created", {"made": made})
+        if is_reserved(tenant):
+            raise TenantInvalid(
+                "This name is the site's own, in capitals, too: what concerns no tenant is audited under it."
+            )
+        made = False
+        if not await self._keys.states(tenant):
+            await self._audit(tenant, "key.creating", {})
+            made = await self._keys.create(tenant)
+        async with self._database.transaction() as work:
+            if await work.tenants.add(tenant, self._actor) or made:
+                await work.outbox.add(self._line(tenant, "key.created", {"made": made}))
         return made
 
     async def rotate(self, tenant: str) -> KeyState:
@@ -213,16 +238,34 @@ class KeyAdministration:
             await self._audit(tenant, "key.rewrapped", ended)
         return run
 
-    async def retire(self, tenant: str, version: int | None, *, apply: bool) -> KeyState:
+    async def order_retirement(self, tenant: str, version: int | None) -> Order:
+        """Order what another operator has to confirm by ``retire``. Raises KeyVersionInUse, TenantKeyMissing."""
+        async with self._database.lock(_lock(tenant)):
+            state = await self._state(tenant)
+            version = _below(state, version)
+            await self._refuse_if_used(state, version)
+            async with self._database.transaction() as work:
+                said = {"below_version": version}
+                return await self._second_person.order(work, _RETIREMENT, tenant, tenant, said, self._origin())
+
+    async def retire(self, tenant: str, version: int | None, *, apply: bool, order_id: UUID | None = None) -> KeyState:
         """Make versions older than ``version`` (the newest, if None) useless for good.
 
-        Without ``apply`` only looks whether anything is in the way. Raises KeyVersionInUse, TenantKeyMissing.
+        Without ``apply`` only looks whether anything is in the way. ``order_id``: of the order that this confirms, which says the
+        version. Cut off after that, it is repeated with the same id, by anybody. Raises KeyVersionInUse, TenantKeyMissing, OrderNotFound,
+        SecondPersonNeeded.
         """
         async with self._database.lock(_lock(tenant)):
             state = await self._state(tenant)
-            version = state.latest if version is None else version
-            if not state.min_decryption <= version <= state.latest:
-                raise KeyVersionInUse(f"The key's versions are {state.min_decryption} to {state.latest}.")
+            order = None
+            if apply and order_id is not None:
+                async with self._database.transaction() as work:
+                    origin = self._origin()
+                    order = await self._second_person.confirmed(work, _RETIREMENT, tenant, order_id, origin)
+                    version = order.parameters["below_version"]
+            elif apply and self._second_person.required:
+                raise SecondPersonNeeded("Retiring a key takes two persons here.")
+            version = _below(state, version)
             if not apply:
                 await self._refuse_if_used(state, version)
                 return state
@@ -231,7 +274,10 @@ class KeyAdministration:
             # Whoever began after the newest version was there, by whatever clock, has wrapped under it.
             await self._wrapped.retire(state, version, None if made is None else made + CLOCK_SKEW)
             await self._keys.raise_floor(tenant, version)
-            await self._audit(tenant, "key.retired", {"below_version": version})
+            async with self._database.transaction() as work:
+                await work.outbox.add(self._line(tenant, "key.retired", {"below_version": version}))
+                if order is not None:
+                    await work.orders.remove(order)
             return await self._state(tenant)
 
     async def _refuse_if_used(self, state: KeyState, version: int) -> None:
@@ -288,9 +334,22 @@ class KeyAdministration:
             run.canaries += 1
 
     async def _audit(self, tenant: str, action: str, details: Mapping[str, object]) -> None:
-        origin = Origin(actor=self._actor, at=self._clock.now(), correlation_id=uuid4())
         async with self._database.transaction() as work:
-            await work.outbox.add(audit_line(origin, tenant, "key", tenant, action, details=details))
+            await work.outbox.add(self._line(tenant, action, details))
+
+    def _line(self, tenant: str, action: str, details: Mapping[str, object]) -> AuditRecorded:
+        return audit_line(self._origin(), tenant, "key", tenant, action, details=details)
+
+    def _origin(self) -> Origin:
+        return Origin(actor=self._actor, at=self._clock.now(), correlation_id=uuid4())
+
+
+def _below(state: KeyState, version: int | None) -> int:
+    """The version whose predecessors are to be retired. Raises KeyVersionInUse if the key has no such version."""
+    version = state.latest if version is None else version
+    if not state.min_decryption <= version <= state.latest:
+        raise KeyVersionInUse(f"The key's versions are {state.min_decryption} to {state.latest}.")
+    return version
 
 
 def _lock(tenant: str) -> str:

@@ -17,18 +17,23 @@ from uuid import UUID, uuid4
 from domain.audit_chain import SYSTEM_TENANT
 from domain.documents import Document
 from domain.errors import PersonalKeyMissing, WrongKey
+from domain.events import AuditRecorded
+from domain.orders import Order, OrderedAct
 from domain.personal_texts import AnswerCursor, ColumnUse, CurrentKeys, StoredTexts
-from domain.refusals import PersonalKeyInUse
+from domain.refusals import PersonalKeyInUse, SecondPersonNeeded
 from processors.documents.personal_texts import PersonalTexts
+from processors.documents.second_person import OrderWork, SecondPerson
 from processors.documents.transitions import Origin, audit_line
 from processors.operators.keys import MAX_PASSES, PASS_PAUSE, Throttle
 from processors.ports.clock import Clock
 from processors.ports.database import HeldLock, LockingTransactions
-from processors.ports.work import HasOutbox
 
 LOCK: Final = "personal-keys"
 #: Kept answers that are looked at in one transaction.
 ANSWERS: Final = 500
+SEALING: Final = "sealing"
+LOOKUP: Final = "lookup"
+_RETIREMENT: Final = OrderedAct.PERSONAL_KEY_RETIREMENT
 
 
 class ColumnKeyStore(Protocol):
@@ -106,9 +111,10 @@ class PersonalKeyAdministration:
         keys: ColumnKeyStore,
         kept: SealedColumnRows,
         texts: PersonalTexts,
-        database: LockingTransactions[HasOutbox],
+        database: LockingTransactions[OrderWork],
         clock: Clock,
         actor: str,
+        second_person: SecondPerson | None = None,
     ) -> None:
         self._keys = keys
         self._rows = kept
@@ -116,6 +122,12 @@ class PersonalKeyAdministration:
         self._database = database
         self._clock = clock
         self._actor = actor
+        self._second_person = second_person or SecondPerson()
+
+    @property
+    def needs_second_person(self) -> bool:
+        """Whether a key is retired by ``order_retirement`` and another operator's ``retire``."""
+        return self._second_person.required
 
     async def status(self) -> PersonalKeyState:
         return PersonalKeyState(await self._keys.sealing(), await self._keys.lookups(), await self._rows.uses())
@@ -126,7 +138,7 @@ class PersonalKeyAdministration:
         Raises PersonalKeyMissing if there is no ``to``.
         """
         async with self._database.lock(LOCK):
-            kind = "lookup" if lookup else "sealing"
+            kind = LOOKUP if lookup else SEALING
             await self._audit("personal_key.rotating", {"kind": kind, "staged": stage, "to": to})
             if to is None:
                 made = await self._keys.add(lookup=lookup, first=not stage)
@@ -164,28 +176,52 @@ class PersonalKeyAdministration:
             await self._audit("personal_key.resealed", ended)
         return run
 
-    async def retire(self, key: str, *, apply: bool) -> str:
+    async def order_retirement(self, key: str) -> Order:
+        """Order what another operator has to confirm by ``retire``. Raises PersonalKeyInUse, PersonalKeyMissing."""
+        async with self._database.lock(LOCK):
+            kind = await self._retirable(key)
+            async with self._database.transaction() as work:
+                said = {"kind": kind, "key": key}
+                return await self._second_person.order(work, _RETIREMENT, key, SYSTEM_TENANT, said, self._origin())
+
+    async def retire(self, key: str, *, apply: bool, order_id: UUID | None = None) -> str:
         """Forget the key of that id, for good; "sealing" or "lookup", which it was.
 
-        Without ``apply`` only looks whether anything is in the way. Raises PersonalKeyInUse, PersonalKeyMissing.
+        Without ``apply`` only looks whether anything is in the way. ``order_id``: of the order that this confirms; cut off after that, it is
+        repeated with the same id, by anybody. Raises PersonalKeyInUse, PersonalKeyMissing, OrderNotFound, SecondPersonNeeded.
         """
         async with self._database.lock(LOCK):
-            state = await self.status()
-            if key not in (*state.sealing, *state.lookups):
-                raise PersonalKeyMissing("There is no key of that id.")
-            lookup = key in state.lookups
-            if key == (state.lookups if lookup else state.sealing)[0]:
-                raise PersonalKeyInUse("This is the current key; make another one the first.")
-            count = sum(use.documents for use in state.uses if key == (use.lookup if lookup else use.key))
-            if count:
-                raise PersonalKeyInUse(f"{count} documents are still under this key.")
-            kind = "lookup" if lookup else "sealing"
-            if apply:
-                await self._audit("personal_key.retiring", {"kind": kind, "key": key})
-                await (self._rows.retire(lookup=key) if lookup else self._rows.retire(key=key))
-                await self._keys.remove(key, lookup=lookup)
-                await self._audit("personal_key.retired", {"kind": kind, "key": key})
+            kind = await self._retirable(key)
+            if not apply:
+                return kind
+            order = None
+            if order_id is not None:
+                async with self._database.transaction() as work:
+                    order = await self._second_person.confirmed(work, _RETIREMENT, key, order_id, self._origin())
+            elif self._second_person.required:
+                raise SecondPersonNeeded("Retiring a key takes two persons here.")
+            await self._audit("personal_key.retiring", {"kind": kind, "key": key})
+            lookup = kind == LOOKUP
+            await (self._rows.retire(lookup=key) if lookup else self._rows.retire(key=key))
+            await self._keys.remove(key, lookup=lookup)
+            async with self._database.transaction() as work:
+                await work.outbox.add(self._line("personal_key.retired", {"kind": kind, "key": key}))
+                if order is not None:
+                    await work.orders.remove(order)
         return kind
+
+    async def _retirable(self, key: str) -> str:
+        """ "sealing" or "lookup", which it is. Raises PersonalKeyInUse, PersonalKeyMissing."""
+        state = await self.status()
+        if key not in (*state.sealing, *state.lookups):
+            raise PersonalKeyMissing("There is no key of that id.")
+        lookup = key in state.lookups
+        if key == (state.lookups if lookup else state.sealing)[0]:
+            raise PersonalKeyInUse("This is the current key; make another one the first.")
+        count = sum(use.documents for use in state.uses if key == (use.lookup if lookup else use.key))
+        if count:
+            raise PersonalKeyInUse(f"{count} documents are still under this key.")
+        return LOOKUP if lookup else SEALING
 
     async def _walk_rows(
         self, use: ColumnUse, run: Resealing, pace: Throttle, on_progress: OnResealProgress, held: HeldLock
@@ -216,10 +252,14 @@ class PersonalKeyAdministration:
             await pace.after(forgotten)
 
     async def _audit(self, action: str, details: Mapping[str, object]) -> None:
-        origin = Origin(actor=self._actor, at=self._clock.now(), correlation_id=uuid4())
-        line = audit_line(origin, SYSTEM_TENANT, "key", "personal", action, details=details)
         async with self._database.transaction() as work:
-            await work.outbox.add(line)
+            await work.outbox.add(self._line(action, details))
+
+    def _line(self, action: str, details: Mapping[str, object]) -> AuditRecorded:
+        return audit_line(self._origin(), SYSTEM_TENANT, "key", "personal", action, details=details)
+
+    def _origin(self) -> Origin:
+        return Origin(actor=self._actor, at=self._clock.now(), correlation_id=uuid4())
 
 
 def _older(uses: Sequence[ColumnUse], keys: CurrentKeys) -> Sequence[ColumnUse]:

@@ -17,7 +17,9 @@ from processors.ports.ged import GedAttempts
 from processors.ports.links import Links
 from processors.ports.mail import Notifications
 from processors.ports.operators import DeadLetterMarks, GiveUpOrders, ReEmissions, RefusedRows
+from processors.ports.orders import Orders
 from processors.ports.subjects import SubjectKeyRows
+from processors.ports.tenants import Tenants
 from processors.ports.uploads import IdempotencyKeys, Uploads
 
 
@@ -126,6 +128,16 @@ class HasSubjectKeyRows(Protocol):
     def subjects(self) -> SubjectKeyRows: ...
 
 
+class HasOrders(Protocol):
+    @property
+    def orders(self) -> Orders: ...
+
+
+class HasTenants(Protocol):
+    @property
+    def tenants(self) -> Tenants: ...
+
+
 class StateWork(HasDocuments, HasTimeline, HasOutbox, Protocol):
     """What a change of a document's state writes."""
 
@@ -156,6 +168,8 @@ class Work(
     HasChainRebuild,
     HasLinks,
     HasSubjectKeyRows,
+    HasTenants,
+    HasOrders,
     Protocol,
 ):
     """The whole of it. Whoever writes for others (``streams.delivery``) hands it on; nobody else asks for it."""

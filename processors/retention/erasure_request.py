@@ -17,11 +17,13 @@ import structlog
 from domain.documents import Document
 from domain.erasure import PERSONAL_FIELDS, Erasure, LegalBasis, SignedReceipt, key_name
 from domain.lifecycle import ERASURE_STATES, Status, ensure_allowed
+from domain.orders import Order, OrderedAct
 from domain.refusals import DocumentNotFound, ErasureReceiptNotFound, LegalHoldStands, RetentionRunning
 from domain.retention import retention_end
 from domain.shared.crash_points import reach
 from domain.subjects import subject_of
 from processors.documents.callers import Caller, Origins
+from processors.documents.second_person import SecondPerson
 from processors.documents.transitions import Origin, audit_line, transition
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
@@ -30,6 +32,7 @@ from processors.ports.work import (
     HasDocumentTypes,
     HasErasures,
     HasLegalHolds,
+    HasOrders,
     HasRenditions,
     HasSubjectKeyRows,
     StateWork,
@@ -43,29 +46,40 @@ PURGED: Final = "RETENTION_ENDED"
 
 @dataclass(frozen=True, slots=True)
 class ErasureRequested:
-    """``document`` as it is now. ``complete``: nothing is left to do."""
+    """``document`` as it is now. ``complete``: nothing is left to do. ``order``: nothing is erased before another operator confirms it."""
 
     document: Document
     complete: bool
+    order: Order | None = None
 
 
 class ErasureRequestWork(
-    StateWork, HasErasures, HasLegalHolds, HasRenditions, HasSubjectKeyRows, HasDocumentTypes, Protocol
+    StateWork, HasErasures, HasLegalHolds, HasRenditions, HasSubjectKeyRows, HasDocumentTypes, HasOrders, Protocol
 ):
     """What asking for an erasure needs: it looks at all that keeps a document, and ends all that tells of it, at once."""
 
 
 class ErasureRequests:
-    """Erasures that operators ask for, of documents of every tenant that they may see."""
+    """Erasures that operators ask for, of documents of every tenant that they may see.
 
-    def __init__(self, database: Transactions[ErasureRequestWork], personal: PersonalData, clock: Clock) -> None:
+    ``second_person``: whether one is needed, where the document's type does not say otherwise.
+    """
+
+    def __init__(
+        self,
+        database: Transactions[ErasureRequestWork],
+        personal: PersonalData,
+        clock: Clock,
+        second_person: SecondPerson | None = None,
+    ) -> None:
         self._database = database
+        self._second_person = second_person or SecondPerson()
         self._origins = Origins(personal, clock)
 
     async def request(
         self, caller: Caller, document_id: UUID, reason: str, basis: LegalBasis | None
     ) -> ErasureRequested:
-        """Asked for again, it changes nothing.
+        """Asked for again, it changes nothing. Where it takes two persons, it is ordered, and another one has to ``confirm`` it.
 
         Raises DocumentNotFound, TransitionRefused (an upload that is no document), LegalHoldStands or RetentionRunning.
         """
@@ -75,15 +89,58 @@ class ErasureRequests:
             if not caller.sees(document):
                 raise DocumentNotFound
             if document.status in ERASURE_STATES:
-                line = audit_line(
-                    origin, document.tenant, "document", str(document.id), "document.erase.repeated",
-                    details={"reason": reason},
-                )  # fmt: skip
-                await work.outbox.add(line)
-                return ErasureRequested(document, document.status is Status.ERASED)
+                return await _repeated(work, document, origin, reason)
+            if await self._takes_two(work, document):
+                await _check_erasable(work, document, origin.at, basis)
+                said = {"reason": reason, "legal_basis": basis and basis.value}
+                order = await self._second_person.order(
+                    work, OrderedAct.ERASURE, str(document.id), document.tenant, said, origin
+                )
+                return ErasureRequested(document, complete=False, order=order)
             document = await begin_erasure(work, document, origin, reason, basis)
-        reach("erase.committed")
-        return ErasureRequested(document, complete=False)
+        return _begun(document)
+
+    async def confirm(self, caller: Caller, document_id: UUID, order_id: UUID) -> ErasureRequested:
+        """Erase what another operator ordered to be erased. Confirmed again, it changes nothing.
+
+        Raises DocumentNotFound, OrderNotFound, SecondPersonNeeded, LegalHoldStands or RetentionRunning.
+        """
+        origin = self._origins.of(caller)
+        async with self._database.transaction() as work:
+            document = await work.documents.lock(document_id)
+            if not caller.sees(document):
+                raise DocumentNotFound
+            if document.status in ERASURE_STATES:
+                erasure = await work.erasures.get(document.id)
+                return await _repeated(work, document, origin, erasure.reason if erasure else "")
+            order = await self._second_person.confirmed(work, OrderedAct.ERASURE, str(document.id), order_id, origin)
+            basis = order.parameters["legal_basis"]
+            document = await begin_erasure(
+                work,
+                document,
+                origin,
+                order.parameters["reason"],
+                basis and LegalBasis(basis),
+                ordered_by=order.ordered_by,
+            )
+            await work.orders.remove(order)
+        return _begun(document)
+
+    async def order(self, caller: Caller, document_id: UUID) -> Order:
+        """The order that waits for its second person. Raises DocumentNotFound or OrderNotFound."""
+        async with self._database.transaction() as work:
+            document = await work.documents.get(document_id)
+            if not caller.sees(document):
+                raise DocumentNotFound
+            order = await self._second_person.standing(work, OrderedAct.ERASURE, str(document.id))
+            origin = self._origins.of(caller)
+            action = "document.erasure.order.read"
+            await work.outbox.add(audit_line(origin, document.tenant, "document", str(document.id), action))
+        return order
+
+    async def _takes_two(self, work: HasDocumentTypes, document: Document) -> bool:
+        said = (await work.types.get(document.type_code)).erased_by_two
+        return self._second_person.required if said is None else said
 
     async def receipt(self, caller: Caller, document_id: UUID) -> SignedReceipt:
         """Raises DocumentNotFound or ErasureReceiptNotFound."""
@@ -101,28 +158,48 @@ class ErasureRequests:
         return erasure.receipt
 
 
+def _begun(document: Document) -> ErasureRequested:
+    reach("erase.committed")
+    return ErasureRequested(document, complete=False)
+
+
+async def _repeated(work: StateWork, document: Document, origin: Origin, reason: str) -> ErasureRequested:
+    line = audit_line(
+        origin, document.tenant, "document", str(document.id), "document.erase.repeated", details={"reason": reason}
+    )
+    await work.outbox.add(line)
+    return ErasureRequested(document, document.status is Status.ERASED)
+
+
 async def begin_erasure(
-    work: ErasureRequestWork, document: Document, origin: Origin, reason: str, basis: LegalBasis | None
+    work: ErasureRequestWork,
+    document: Document,
+    origin: Origin,
+    reason: str,
+    basis: LegalBasis | None,
+    *,
+    ordered_by: str | None = None,
 ) -> Document:
-    """Make a locked ``document`` ERASING. Raises TransitionRefused, LegalHoldStands or RetentionRunning."""
-    ensure_allowed(document.status, Status.ERASING)
-    standing = [hold for hold in await work.holds.of(document.id) if hold.lifted_at is None]
-    if standing:
-        raise LegalHoldStands(f"{len(standing)} legal holds keep the document.")
-    end = retention_end(document, await work.types.get(document.type_code))
+    """Make a locked ``document`` ERASING. ``ordered_by``: who asked for it, if ``origin`` is who confirmed it.
+
+    Raises TransitionRefused, LegalHoldStands or RetentionRunning.
+    """
+    end, basis = await _check_erasable(work, document, origin.at, basis)
     erasure = Erasure(
         document_id=document.id,
         tenant=document.tenant,
-        actor=origin.actor,
+        actor=ordered_by or origin.actor,
         reason=reason,
-        basis=_legal_basis(basis, end, origin.at),
+        basis=basis,
         retention_until=end,
         requested_at=origin.at,
         correlation_id=origin.correlation_id,
         key=key_name(document.wrapped_key),
         thumbnails=tuple(rendition.object_key for rendition in await work.renditions.of(document.id)),
     )
-    details = {"reason": reason, "legal_basis": erasure.basis.value}
+    details = {"reason": reason, "legal_basis": basis.value}
+    if ordered_by is not None:
+        details["ordered_by"] = ordered_by
     going = await transition(
         work, document, Status.ERASING, origin, details=details, wrapped_key=None, **PERSONAL_FIELDS
     )
@@ -131,6 +208,18 @@ async def begin_erasure(
     await work.subjects.destroy(subject_of(document), origin.at)
     _log.info("erasure_asked_for", document_id=str(document.id), tenant=document.tenant, reason=reason)
     return going
+
+
+async def _check_erasable(
+    work: ErasureRequestWork, document: Document, now: datetime, basis: LegalBasis | None
+) -> tuple[datetime, LegalBasis]:
+    """When its retention ends, and the basis to go on record. Raises TransitionRefused, LegalHoldStands or RetentionRunning."""
+    ensure_allowed(document.status, Status.ERASING)
+    standing = [hold for hold in await work.holds.of(document.id) if hold.lifted_at is None]
+    if standing:
+        raise LegalHoldStands(f"{len(standing)} legal holds keep the document.")
+    end = retention_end(document, await work.types.get(document.type_code))
+    return end, _legal_basis(basis, end, now)
 
 
 def _legal_basis(basis: LegalBasis | None, end: datetime, now: datetime) -> LegalBasis:

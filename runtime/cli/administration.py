@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime.cli.operator_options import Apply, Reason, checked_reason, operator_name, uuid_of
+from runtime.cli.operator_bounds import bound_tenants, check_bound, operator_name
+from runtime.cli.operator_options import Apply, Reason, checked_reason, uuid_of
 from runtime.cli.output import AsJson, Stack, print_result, settings_of
 from runtime.errors import CommandFailed
 
@@ -104,7 +106,9 @@ def audit_verify(
     """Walk every tenant's audit chain and compare it with its head, the signed checkpoints and the timelines."""
     from runtime.cli.audit import verify
 
-    found = asyncio.run(verify(settings_of(stack), tenant))
+    settings = settings_of(stack, minds_bounds=True)
+    check_bound(bound_tenants(settings), tenant)
+    found = asyncio.run(verify(settings, tenant))
     print_result(found.document, found.report_lines, as_json=as_json)
     if not found.intact:
         raise typer.Exit(1)
@@ -123,7 +127,9 @@ def audit_resume(
     from runtime.observability.telemetry import configure_logging
 
     configure_logging("audit", level="CRITICAL")  # the answer says it all
-    found = asyncio.run(resume(settings_of(stack), tenant, operator_name(), checked_reason(reason), apply=apply))
+    settings = settings_of(stack, minds_bounds=True)
+    check_bound(bound_tenants(settings), tenant)
+    found = asyncio.run(resume(settings, tenant, operator_name(), checked_reason(reason), apply=apply))
     refused = [one for one in found if isinstance(one, tuple)]
     lines = [f"{one[0]}: REFUSED: {one[1]}" if isinstance(one, tuple) else one.line for one in found]
     if not apply and any(not isinstance(one, tuple) and one.needed for one in found):
@@ -151,7 +157,7 @@ def audit_show(
 
     configure_logging("audit", level="CRITICAL")  # the answer says it all
     checked_reason(reason)
-    found = asyncio.run(read(settings_of(stack), tenant, uuid_of(document_id), reason))
+    found = asyncio.run(read(settings_of(stack, minds_bounds=True), tenant, uuid_of(document_id), reason))
     print_result({"entries": entry_documents(found)}, entry_lines(found), as_json=as_json)
 
 
@@ -165,7 +171,9 @@ def audit_export(
     """Write a tenant's log up to its newest checkpoint, the checkpoints and the public keys, for the stand-alone verifier."""
     from runtime.cli.audit import export
 
-    found = asyncio.run(export(settings_of(stack), tenant, to))
+    settings = settings_of(stack, minds_bounds=True)
+    check_bound(bound_tenants(settings), tenant)
+    found = asyncio.run(export(settings, tenant, to))
     print_result(asdict(found), found.lines, as_json=as_json)
 
 
@@ -220,11 +228,14 @@ def token(
     tenant: Annotated[str, typer.Option(help="Whose documents the token opens.")] = "demo",
     subject: Annotated[str, typer.Option(help="Who it speaks for.")] = "cli",
     ttl: Annotated[int, typer.Option(min=1, max=30 * 86400, help="Seconds it is good for.")] = 3600,
+    bound_to: Annotated[
+        list[str] | None, typer.Option("--bound-to", help="The only tenants that an operator sees; may be repeated.")
+    ] = None,
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:
     """Issue a token with the local stack's own signing key."""
-    issued = issue(settings_of(stack), role, tenant=tenant, subject=subject, ttl=ttl)
+    issued = issue(settings_of(stack), role, tenant=tenant, subject=subject, ttl=ttl, tenants=bound_to)
     document = {"token": issued, "roles": role, "tenant": tenant, "subject": subject, "ttl": ttl}
     print_result(document, [issued], as_json=as_json)
 
@@ -236,9 +247,19 @@ def openapi() -> None:
     main()
 
 
-def issue(settings: Settings, roles: list[str], *, tenant: str, subject: str, ttl: int = 3600) -> str:
-    """A token for ``roles``. Raises CommandFailed for an unknown role, or where there is no signing key."""
+def issue(
+    settings: Settings,
+    roles: list[str],
+    *,
+    tenant: str,
+    subject: str,
+    ttl: int = 3600,
+    tenants: Collection[str] | None = None,
+) -> str:
+    """A token for ``roles``; ``tenants``: whom it binds an operator or auditor to. Raises CommandFailed for an unknown role, a name that
+    no tenant can have, or where there is no signing key."""
     from domain.documents import Role
+    from domain.keys import is_reserved, is_tenant
     from ingest_api.tokens import issue_token
 
     try:
@@ -252,6 +273,19 @@ def issue(settings: Settings, roles: list[str], *, tenant: str, subject: str, tt
             "Get a token there and pass it in DPJ_TOKEN.",
             code="no_signing_key",
         )
+    if unfit := [name for name in (tenant, *(tenants or ())) if not is_tenant(name) or is_reserved(name)]:
+        raise CommandFailed(
+            f"No tenant can be called so: {', '.join(unfit)}.",
+            "Use 1 to 63 letters, digits, '.', '_' and '-'; 'system' is the site's own.",
+            code="tenant_invalid",
+        )
     return issue_token(
-        settings.jwt_private_key_file, settings.jwt_issuer, settings.jwt_audience, subject, tenant, known, ttl
+        settings.jwt_private_key_file,
+        settings.jwt_issuer,
+        settings.jwt_audience,
+        subject,
+        tenant,
+        known,
+        ttl,
+        tenants=tenants,
     )

@@ -61,7 +61,7 @@ async def read(settings: Settings, tenant: str, document_id: UUID, reason: str) 
 
     async with _opened(settings) as (site, history):
         await site.codec.check()
-        actor = await acting_as(site, Role.AUDITOR)
+        actor = await acting_as(site, Role.AUDITOR, tenant)
         keys = PostgresSubjectKeyReader(site.postgres)
         reading = AuditEntryReader(history, keys, site.personal, site.database, site.clock, actor)
         async with aclosing(reading.about(tenant, document_id, reason)) as entries:

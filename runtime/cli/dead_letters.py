@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from runtime.cli.operator_bounds import operator_name
 from runtime.cli.operator_options import (
     Apply,
     Reason,
@@ -18,7 +19,6 @@ from runtime.cli.operator_options import (
     checked_reason,
     moment,
     on_site,
-    operator_name,
     report_results,
     table,
     uuid_of,

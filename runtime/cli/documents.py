@@ -16,6 +16,7 @@ import typer
 
 from domain.shared.terminal_text import visible
 from runtime.cli.failures import describe
+from runtime.cli.operator_bounds import bound_tenants, check_bound
 from runtime.cli.operator_options import COLUMNS, on_site
 from runtime.cli.output import AsJson, Stack, print_note, print_result, settings_of
 from runtime.cli.progress import progress_bars
@@ -94,7 +95,8 @@ def _waits(document_id: str, stack: str | None) -> tuple[list[dict[str, Any]] | 
     from runtime.cli.document_waits import waits_of
 
     try:
-        return asyncio.run(on_site(stack, lambda site: waits_of(site, UUID(document_id)))), ""
+        # The API has shown it to who asks.
+        return asyncio.run(on_site(stack, lambda site: waits_of(site, UUID(document_id)), minds_bounds=True)), ""
     except DPJError as error:
         return None, error.code
     except (OSError, ValueError, CommandFailed):
@@ -217,8 +219,12 @@ def api(stack: str | None, role: str, tenant: str) -> Iterator[ApiClient]:
     from runtime.cli.administration import issue
     from runtime.config.transport import https_tls
 
-    settings = settings_of(stack)
-    token = os.environ.get("DPJ_TOKEN") or issue(settings, [role], tenant=tenant, subject="cli", ttl=3600)
+    settings = settings_of(stack, minds_bounds=True)
+    bound = bound_tenants(settings)
+    check_bound(bound, tenant)
+    token = os.environ.get("DPJ_TOKEN") or issue(
+        settings, [role], tenant=tenant, subject="cli", ttl=3600, tenants=bound
+    )
     with ApiClient(settings.api_url, token, tls=https_tls(settings, settings.api_url)) as client:
         yield client
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runtime.cli.documents import DocumentId, Tenant, api
-from runtime.cli.operator_options import ago, on_site, operator_name, table
+from runtime.cli.operator_bounds import operator_name
+from runtime.cli.operator_options import ago, on_site, table
 from runtime.cli.output import AsJson, Stack, print_result
 from runtime.errors import CommandFailed
 from runtime.processes.local_stack import DEFAULT_TENANT
@@ -43,6 +44,33 @@ def request(
     """Erase a document: from the answer on nothing of it can be read. THERE IS NO WAY BACK."""
     with api(stack, "operator", tenant) as client:
         shown = client.erase(document_id, reason, legal_basis)
+    lines = [f"{shown['document_id']}  {shown['status']}"]
+    if order := shown.get("order"):
+        lines = [f"{shown['document_id']}  NOT ERASED YET, ordered", *_order_lines(order)]
+    print_result(shown, lines, as_json=as_json)
+
+
+@app.command(name="order")
+def order(
+    document_id: DocumentId, tenant: Tenant = DEFAULT_TENANT, stack: Stack = None, as_json: AsJson = False
+) -> None:
+    """The order to erase a document that waits for another operator."""
+    with api(stack, "operator", tenant) as client:
+        shown = client.erasure_order(document_id)
+    print_result(shown, [f"{shown['document_id']}  {shown['reason']}", *_order_lines(shown)], as_json=as_json)
+
+
+@app.command(name="confirm")
+def confirm(
+    document_id: DocumentId,
+    order_id: Annotated[str, typer.Option("--order", help="The order's id, as its reader was shown it.")],
+    tenant: Tenant = DEFAULT_TENANT,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a document that ANOTHER operator ordered to be erased. THERE IS NO WAY BACK."""
+    with api(stack, "operator", tenant) as client:
+        shown = client.confirm_erasure(document_id, order_id)
     print_result(shown, [f"{shown['document_id']}  {shown['status']}"], as_json=as_json)
 
 
@@ -168,6 +196,11 @@ def _due_lines(due: Sequence[DueDocumentCount], asked: int, *, apply: bool) -> I
     rows = [(one.tenant, one.type_code, str(one.count), str(one.held), ago(one.oldest.isoformat())) for one in due]
     yield from table(("TENANT", "TYPE", "DUE", "HELD", "LONGEST DUE"), rows)
     yield f"{asked} are being erased." if apply else "Dry run: --apply erases what is due and not held."
+
+
+def _order_lines(order: dict[str, Any]) -> Iterator[str]:
+    yield f"  by {order['ordered_by']}, good until {order['expires_at'][:16]} UTC"
+    yield f"  another operator: dpj erasure confirm {order['document_id']} --order {order['id']}"
 
 
 def _kept(shown: dict[str, Any], *, as_json: bool) -> None:

@@ -57,9 +57,9 @@ def anonymised(
 
         async def work(site: Site) -> ExportResult:
             await site.codec.check()
-            return await _export(site, wanted, await acting_as(site, role), on_progress)
+            return await _export(site, wanted, await acting_as(site, role, tenant), on_progress)
 
-        written = asyncio.run(on_site(stack, work))
+        written = asyncio.run(on_site(stack, work, minds_bounds=True))
     document = {"export": str(written.id), "folder": written.folder, "lines": dict(written.lines)}
     lines = [f"{count:>10}  {name}" for name, count in written.lines.items()]
     print_result(document, [*lines, f"Export {written.id} in {written.folder}"], as_json=as_json)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from runtime.cli.operator_options import Apply, on_site, operator_name, table
+from domain.orders import Order
+from runtime.cli.operator_bounds import bound_tenants, check_bound, operator_name
+from runtime.cli.operator_options import Apply, OrderId, on_site, order_document, retiring_as, table, uuid_of
 from runtime.cli.output import AsJson, Stack, print_result
 from runtime.cli.progress import progress_bars
 from runtime.errors import CommandFailed
@@ -26,6 +28,8 @@ app = typer.Typer(help="Keys that wrap documents' keys, one per tenant.", no_arg
 SHOWN: Final = 10
 
 _T = TypeVar("_T")
+#: See ``bound_tenants``.
+Bound = frozenset[str] | None
 
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose key.")]
 Tenants = Annotated[list[str] | None, typer.Option("--tenant", help="Whose key; may be repeated.")]
@@ -40,10 +44,10 @@ def create(
 ) -> None:
     """Make the keys of new tenants. No document of a tenant is taken in before. Safe to repeat."""
 
-    async def work(keys: KeyAdministration) -> list[dict[str, Any]]:
+    async def work(keys: KeyAdministration, _: Bound) -> list[dict[str, Any]]:
         return [{"tenant": tenant, "created": await keys.create(tenant)} for tenant in tenants]
 
-    rows = _with_keys(stack, work)
+    rows = _with_keys(stack, work, tenants)
     lines = [f"{row['tenant']}  {'key created' if row['created'] else 'has a key already'}" for row in rows]
     print_result({"keys": rows}, lines, as_json=as_json)
 
@@ -52,13 +56,13 @@ def create(
 def rotate(tenants: Tenants = None, everybody: Everybody = False, stack: Stack = None, as_json: AsJson = False) -> None:
     """Make a new version of the key, which wraps from now on. What older ones wrapped stays readable; see rewrap."""
 
-    async def work(keys: KeyAdministration) -> list[dict[str, Any]]:
+    async def work(keys: KeyAdministration, bound: Bound) -> list[dict[str, Any]]:
         return [
             {"tenant": tenant, "version": (await keys.rotate(tenant)).latest}
-            for tenant in await _chosen(keys, tenants, everybody)
+            for tenant in await _chosen(keys, tenants, everybody, bound)
         ]
 
-    rows = _with_keys(stack, work)
+    rows = _with_keys(stack, work, tenants)
     lines = [f"{row['tenant']}  wraps under version {row['version']} from now on" for row in rows]
     print_result({"keys": rows}, lines, as_json=as_json)
 
@@ -79,11 +83,14 @@ def rewrap(
 
     with _progress(quiet=as_json) as on_progress:
 
-        async def work(keys: KeyAdministration) -> list[Rewrapping]:
+        async def work(keys: KeyAdministration, bound: Bound) -> list[Rewrapping]:
             pace = Throttle(rate, time.monotonic, asyncio.sleep)
-            return [await keys.rewrap(tenant, pace, on_progress) for tenant in await _chosen(keys, tenants, everybody)]
+            return [
+                await keys.rewrap(tenant, pace, on_progress)
+                for tenant in await _chosen(keys, tenants, everybody, bound)
+            ]
 
-        runs = _with_keys(stack, work)
+        runs = _with_keys(stack, work, tenants)
     rows = [_run_row(run) for run in runs]
     print_result({"keys": rows}, _run_lines(runs), as_json=as_json)
     if any(run.remaining for run in runs):
@@ -97,15 +104,31 @@ def retire(
         int | None, typer.Option(min=1, help="Retire all versions older than this one.  [default: the newest]")
     ] = None,
     apply: Apply = False,
+    order: OrderId = None,
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make old versions of the key useless. Refused while anything is wrapped under them, or may be in a moment."""
+    """Make old versions of the key useless. Refused while anything is wrapped under them, or may be in a moment.
 
-    async def work(keys: KeyAdministration) -> KeyState:
-        return await keys.retire(tenant, version, apply=apply)
+    Where it takes two persons, the first one orders it with --apply, and another one confirms it.
+    """
+    order_id = None if order is None else uuid_of(order)
 
-    state = _with_keys(stack, work)
+    async def who(site: Site) -> str | None:
+        return await retiring_as(site, tenant, apply=apply, order_id=order_id)
+
+    async def work(keys: KeyAdministration, _: Bound) -> KeyState | Order:
+        if apply and keys.needs_second_person and order_id is None:
+            return await keys.order_retirement(tenant, version)
+        return await keys.retire(tenant, version, apply=apply, order_id=order_id)
+
+    state = _with_keys(stack, work, [tenant], who)
+    if isinstance(state, Order):
+        said, lines = order_document(state, f"dpj keys retire --tenant {tenant}")
+        print_result({"tenant": tenant, "apply": False, **said}, lines, as_json=as_json)
+        return
+    if order_id is not None:
+        version = state.min_decryption
     wanted = state.latest if version is None else version
     done = f"{tenant}  versions below {wanted} open nothing any more"
     planned = f"{tenant}  nothing is in the way of retiring versions below {wanted} (dry run: --apply does it)"
@@ -117,10 +140,13 @@ def retire(
 def status(stack: Stack = None, as_json: AsJson = False) -> None:
     """Every key: its versions, how many documents each wraps, the oldest in use, what it opens at least."""
 
-    async def work(keys: KeyAdministration) -> tuple[Sequence[KeyState], Sequence[KeyUse]]:
-        return await keys.status()
+    async def work(keys: KeyAdministration, bound: Bound) -> tuple[Sequence[KeyState], Sequence[KeyUse]]:
+        states, uses = await keys.status()
+        if bound is None:
+            return states, uses
+        return [one for one in states if one.tenant in bound], [one for one in uses if one.tenant in bound]
 
-    states, uses = _with_keys(stack, work)
+    states, uses = _with_keys(stack, work, ())
     document = document_of(states, uses)
     lines = table(
         ("TENANT\nKEY", "VERSIONS", "DOCUMENTS", "OLDEST\nIN USE", "MIN. OPENED"),
@@ -209,13 +235,22 @@ def _run_lines(runs: Sequence[Rewrapping]) -> Iterator[str]:
             yield f"  and {len(run.failed) - SHOWN} more (--json names them)"
 
 
-async def _chosen(keys: KeyAdministration, tenants: Sequence[str] | None, everybody: bool) -> Sequence[str]:
+async def _chosen(
+    keys: KeyAdministration, tenants: Sequence[str] | None, everybody: bool, bound: Bound
+) -> Sequence[str]:
     if bool(tenants) == everybody:
         raise CommandFailed("Say whose key.", "Give --tenant NAME, once or more, or --all.", code="tenant_needed")
-    return tenants or await keys.tenants()
+    return tenants or [one for one in await keys.tenants() if bound is None or one in bound]
 
 
-def _with_keys(stack: str | None, work: Callable[[KeyAdministration], Awaitable[_T]]) -> _T:
+def _with_keys(
+    stack: str | None,
+    work: Callable[[KeyAdministration, Bound], Awaitable[_T]],
+    named: Iterable[str] | None,
+    who: Callable[[Site], Awaitable[str | None]] | None = None,
+) -> _T:
+    """``named``: tenants that the command names, each of which has to be the operator's. ``who`` gives the pseudonym of who acts, if it
+    is not who is at the terminal."""
     from runtime.observability.telemetry import configure_logging
 
     configure_logging("keys", level="CRITICAL")  # the answer says it all
@@ -223,15 +258,19 @@ def _with_keys(stack: str | None, work: Callable[[KeyAdministration], Awaitable[
     async def run(site: Site) -> _T:
         from domain.errors import DocumentBusy
 
+        bound = bound_tenants(site.settings)
+        for tenant in named or ():
+            check_bound(bound, tenant)
         await site.codec.check()
         try:
-            return await work(site.key_administration(operator_name()))
+            actor = await who(site) if who else None
+            return await work(site.key_administration(operator_name(), actor=actor), bound)
         except DocumentBusy:
             raise CommandFailed(
                 "Another act on this tenant's key is under way.", "Wait until it has ended.", code="key_busy"
             ) from None
 
-    return asyncio.run(on_site(stack, run))
+    return asyncio.run(on_site(stack, run, minds_bounds=True))
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import io
 import os
 import re
@@ -14,11 +13,13 @@ from uuid import UUID
 import typer
 
 from domain.shared.terminal_text import visible
+from runtime.cli.operator_bounds import bound_tenants, check_bound, operator_name
 from runtime.cli.output import print_result, settings_of
 from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
     from domain.documents import Role
+    from domain.orders import Order
     from processors.operators.dead_letters import ActionResult
     from runtime.wiring.site import Site
 
@@ -32,6 +33,9 @@ _AGO: Final = re.compile(r"(\d{1,6})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 Apply = Annotated[bool, typer.Option("--apply", help="Do it; else only say what would be done.")]
+OrderId = Annotated[
+    str | None, typer.Option("--order", help="Confirm what ANOTHER operator ordered; where that takes two persons.")
+]
 Reason = Annotated[str, typer.Option(help="A code or ticket for the audit log, e.g. INC-1234; no sentence, no name.")]
 
 
@@ -77,15 +81,24 @@ def ago(iso: str, *, past: bool = True) -> str:
     return f"{duration(max(0.0, seconds))}{' ago' if past else ''}"
 
 
-def operator_name() -> str:
-    """Who is at the terminal; only the pseudonym of it is written down."""
-    return getpass.getuser()
+async def acting_on(site: Site, tenant: str) -> None:
+    """Who is at the terminal may act on ``tenant``, which an operator has created. What concerns no tenant is nobody's who is bound.
+
+    Raises TenantNotYours, TenantUnknown, DatabaseUnavailable.
+    """
+    from domain.audit_chain import SYSTEM_TENANT
+
+    check_bound(bound_tenants(site.settings), tenant)
+    if tenant != SYSTEM_TENANT:
+        await site.tenants.check(tenant)
 
 
-async def acting_as(site: Site, role: Role) -> str:
-    """The pseudonym of who acts in ``role``: whoever DPJ_TOKEN speaks for; on a stack that signs tokens itself, who is at the terminal.
+async def acting_as(site: Site, role: Role, tenant: str | None) -> str:
+    """The pseudonym of who acts in ``role`` on ``tenant`` (None: on what concerns them all): whoever DPJ_TOKEN speaks for; on a stack
+    that signs tokens itself, who is at the terminal.
 
-    Raises Forbidden, Unauthenticated, IdentityUnavailable, RevocationsUnavailable, or CommandFailed where there is no token.
+    Raises Forbidden, Unauthenticated, IdentityUnavailable, RevocationsUnavailable, TenantNotYours, OperatorBound, TenantUnknown,
+    DatabaseUnavailable, or CommandFailed where there is no token.
     """
     from domain.refusals import Forbidden
     from runtime.wiring.access import token_authenticator
@@ -98,19 +111,56 @@ async def acting_as(site: Site, role: Role) -> str:
                 "Get one from this site's identity provider and pass it in DPJ_TOKEN.",
                 code="token_needed",
             )
+        await _acting(site, tenant)
         return site.operator(operator_name())
     authenticator = token_authenticator(site.settings, site.signing_keys, site.revoked_tokens)
     identity = await authenticator.authenticate(token)
     if role not in identity.roles:
         raise Forbidden(f"This is for the role {role.value}.")
+    await site.tenants.check(identity.tenant)
+    check_bound(identity.bound_to, tenant)
+    await _acting(site, tenant)
     return site.personal.pseudonym("actor", f"{identity.tenant}/{identity.subject}")
 
 
-async def on_site(stack: str | None, work: Callable[[Site], Awaitable[_T]]) -> _T:
-    """Run ``work`` with the parts of the stack's settings."""
+async def retiring_as(site: Site, tenant: str | None, *, apply: bool, order_id: UUID | None) -> str | None:
+    """The pseudonym of who retires a key, where that takes two persons: then he is named by his token, as in ``acting_as``. None: one
+    person does, and who is at the terminal will do."""
+    from domain.documents import Role
+
+    if not apply or not (site.settings.key_retirement_second_person or order_id):
+        return None
+    return await acting_as(site, Role.OPERATOR, tenant)
+
+
+def order_document(order: Order, again: str) -> tuple[dict[str, Any], list[str]]:
+    """An order for programs, and for people: ``again`` is the command that confirms it, without the order's id."""
+    said = {
+        "order": str(order.id),
+        "act": order.act.value,
+        "subject": order.subject,
+        "ordered_by": order.ordered_by,
+        "expires_at": order.expires_at.isoformat(),
+        **order.parameters,
+    }
+    return said, [
+        f"NOT DONE YET: ordered, good until {order.expires_at:%Y-%m-%d %H:%M} UTC",
+        f"  another operator: {again} --apply --order {order.id}",
+    ]
+
+
+async def _acting(site: Site, tenant: str | None) -> None:
+    if tenant is None:
+        check_bound(bound_tenants(site.settings), None)
+    else:
+        await acting_on(site, tenant)
+
+
+async def on_site(stack: str | None, work: Callable[[Site], Awaitable[_T]], *, minds_bounds: bool = False) -> _T:
+    """Run ``work`` with the parts of the stack's settings. ``minds_bounds``: see ``settings_of``."""
     from runtime.wiring.site import Site
 
-    site = Site(settings_of(stack))
+    site = Site(settings_of(stack, minds_bounds=minds_bounds))
     try:
         return await work(site)
     finally:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from runtime.cli.operator_bounds import operator_name
 from runtime.cli.operator_options import (
     Apply,
     Reason,
     ago,
     checked_reason,
     on_site,
-    operator_name,
     report_results,
     table,
 )

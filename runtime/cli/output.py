@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from domain.shared.terminal_text import visible
+from runtime.cli.operator_bounds import bound_tenants, check_bound
 from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
@@ -26,9 +27,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs: one JSON doc
 FAILED: Final = 1
 
 
-def settings_of(stack: str | None) -> Settings:
+def settings_of(stack: str | None, *, minds_bounds: bool = False) -> Settings:
     """The settings in force; from now on their crash point is armed. Raises CommandFailed if there are none, or one of them is
-    missing or wrong."""
+    missing or wrong.
+
+    Raises OperatorBound for who is bound to tenants, unless the command ``minds_bounds`` itself or is no operator's act.
+    """
     from pydantic import ValidationError
 
     from domain.shared import crash_points
@@ -37,7 +41,6 @@ def settings_of(stack: str | None) -> Settings:
     try:
         settings = load_settings(stack)
         crash_points.arm(settings.crash_point)
-        return settings
     except ValidationError as error:
         path = settings_file(stack)
         if not path.exists():
@@ -60,6 +63,9 @@ def settings_of(stack: str | None) -> Settings:
             f"See docs/OPERATIONS.md, then {path}.",
             code="settings_invalid",
         ) from None
+    if not minds_bounds:
+        check_bound(bound_tenants(settings), None)
+    return settings
 
 
 def print_result(document: Any, lines: Iterable[str], *, as_json: bool) -> None:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from runtime.cli.operator_options import Apply, on_site, operator_name, table
+from domain.orders import Order
+from runtime.cli.operator_bounds import operator_name
+from runtime.cli.operator_options import Apply, OrderId, acting_on, on_site, order_document, retiring_as, table, uuid_of
 from runtime.cli.output import AsJson, Stack, print_result
 from runtime.cli.progress import progress_bars
 from runtime.errors import CommandFailed
@@ -113,14 +115,30 @@ def reseal(
 def retire(
     key: Annotated[str, typer.Argument(help="The key's id; see status.")],
     apply: Apply = False,
+    order: OrderId = None,
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:
     """Take a key out of its file, for good. Refused while a document is under it.
 
-    Backups from before the last reseal need it: keep a copy of the file for as long as they live.
+    Backups from before the last reseal need it: keep a copy of the file for as long as they live. Where it takes two persons, the first
+    one orders it with --apply, and another one confirms it.
     """
-    kind = _with_keys(stack, lambda keys: keys.retire(key, apply=apply))
+    order_id = None if order is None else uuid_of(order)
+
+    async def who(site: Site) -> str | None:
+        return await retiring_as(site, None, apply=apply, order_id=order_id)
+
+    async def work(keys: PersonalKeyAdministration) -> str | Order:
+        if apply and keys.needs_second_person and order_id is None:
+            return await keys.order_retirement(key)
+        return await keys.retire(key, apply=apply, order_id=order_id)
+
+    kind = _with_keys(stack, work, who)
+    if isinstance(kind, Order):
+        said, lines = order_document(kind, f"dpj personal retire {key}")
+        print_result({**said, "apply": False}, lines, as_json=as_json)
+        return
     done = f"{kind} key {key}: gone, and nothing is taken under it any more"
     planned = f"{kind} key {key}: nothing is in the way of retiring it (dry run: --apply does it)"
     print_result({"kind": kind, "key": key, "apply": apply}, [done if apply else planned], as_json=as_json)
@@ -146,10 +164,11 @@ def find(
     async def work(site: Site) -> Sequence[Document]:
         from runtime.wiring.personal_text_keys import operator_origin
 
+        await acting_on(site, tenant)
         await site.codec.check()
         return await site.search().all_of(tenant, operator_origin(site, operator_name()), **wanted)
 
-    found = _on_site(stack, work)
+    found = _on_site(stack, work, minds_bounds=True)
     rows = [
         {"id": str(one.id), "status": one.status.value, "type": one.type_code, "deposited_at": one.deposited_at}
         for one in found
@@ -192,14 +211,21 @@ def _run_lines(run: Resealing) -> Iterator[str]:
         yield f"  and {len(run.failed) - SHOWN} more (--json names them)"
 
 
-def _with_keys(stack: str | None, work: Callable[[PersonalKeyAdministration], Awaitable[_T]]) -> _T:
+def _with_keys(
+    stack: str | None,
+    work: Callable[[PersonalKeyAdministration], Awaitable[_T]],
+    who: Callable[[Site], Awaitable[str | None]] | None = None,
+) -> _T:
+    """``who`` gives the pseudonym of who acts, if it is not who is at the terminal."""
+
     async def run(site: Site) -> _T:
         from domain.errors import DocumentBusy
         from runtime.wiring.personal_text_keys import create_personal_key_administration
 
         await site.codec.check()
         try:
-            return await work(create_personal_key_administration(site, operator_name()))
+            actor = await who(site) if who else None
+            return await work(create_personal_key_administration(site, operator_name(), actor=actor))
         except DocumentBusy:
             raise CommandFailed(
                 "Another act on these keys is under way.", "Wait until it has ended.", code="key_busy"
@@ -208,11 +234,11 @@ def _with_keys(stack: str | None, work: Callable[[PersonalKeyAdministration], Aw
     return _on_site(stack, run)
 
 
-def _on_site(stack: str | None, work: Callable[[Site], Awaitable[_T]]) -> _T:
+def _on_site(stack: str | None, work: Callable[[Site], Awaitable[_T]], *, minds_bounds: bool = False) -> _T:
     from runtime.observability.telemetry import configure_logging
 
     configure_logging("personal", level="CRITICAL")  # the answer says it all
-    return asyncio.run(on_site(stack, work))
+    return asyncio.run(on_site(stack, work, minds_bounds=minds_bounds))
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def api(stack: Stack = None) -> None:
     load_lean()
     from runtime.processes.run import run_api
 
-    run_api(settings_of(stack))
+    run_api(settings_of(stack, minds_bounds=True))
 
 
 def relay(stack: Stack = None) -> None:
@@ -34,7 +34,7 @@ def relay(stack: Stack = None) -> None:
     load_lean()
     from runtime.processes.run import run_relay
 
-    run_relay(settings_of(stack))
+    run_relay(settings_of(stack, minds_bounds=True))
 
 
 def watchdog(stack: Stack = None) -> None:
@@ -42,7 +42,7 @@ def watchdog(stack: Stack = None) -> None:
     load_lean()
     from runtime.processes.run import run_watchdog
 
-    run_watchdog(settings_of(stack))
+    run_watchdog(settings_of(stack, minds_bounds=True))
 
 
 def worker(
@@ -58,4 +58,4 @@ def worker(
     load_lean()
     from runtime.processes.run import run_worker
 
-    run_worker(settings_of(stack), list(CONSUMERS) if "all" in names else list(dict.fromkeys(names)))
+    run_worker(settings_of(stack, minds_bounds=True), list(CONSUMERS) if "all" in names else list(dict.fromkeys(names)))

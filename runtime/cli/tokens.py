@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import typer
 
-from runtime.cli.operator_options import on_site, operator_name
+from runtime.cli.operator_bounds import operator_name
+from runtime.cli.operator_options import on_site
 from runtime.cli.output import AsJson, Stack, print_result
 from runtime.errors import CommandFailed
 

@@ -176,6 +176,9 @@ class AccessSettings(BaseModel):
     jwt_tenant_claim: str = Field(default="tenant", min_length=1)
     jwt_roles_claim: str = Field(default="roles", min_length=1)
     jwt_role_names: dict[str, Role] | None = None
+    jwt_tenants_claim: str = Field(default="tenants", min_length=1)
+    operators_bound: bool = False
+    operator_tenants: dict[str, tuple[str, ...]] | None = None
     jwt_longest_hours: float = Field(default=720.0, gt=0)
     jwt_session_hours: float = Field(default=720.0, gt=0, le=10 * 8_766)
     jwt_require_id: bool = True
@@ -185,6 +188,16 @@ class AccessSettings(BaseModel):
     rate_failures: int = Field(default=10, ge=0)
     rate_tokens: int = Field(default=10, ge=0)
     rate_store: Literal["memory", "redis"] = "memory"
+
+
+class DutySettings(BaseModel):
+    """What one person may not do alone. ``separation_of_duties`` None: as production is. Orders wait ``order_hours`` for their second
+    person."""
+
+    separation_of_duties: bool | None = None
+    erasure_second_person: bool = False
+    key_retirement_second_person: bool = False
+    order_hours: float = Field(default=72.0, gt=0, le=720)
 
 
 class DeliverySettings(BaseModel):
@@ -247,6 +260,7 @@ class SettingGroups(
     MailSettings,
     ApiSettings,
     AccessSettings,
+    DutySettings,
     DeliverySettings,
     RetentionSettings,
     UntrustedFileSettings,

@@ -14,6 +14,7 @@ from typing import Self
 from pydantic import model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from domain.keys import MAX_BOUND_TENANTS, is_reserved, is_tenant
 from ingest_api.client_addresses import proxy_networks
 from runtime.config.addresses import is_any_address, is_here
 from runtime.config.cleartext import in_clear
@@ -43,6 +44,11 @@ class Settings(SettingGroups, BaseSettings):
             proxy_networks(self.trusted_proxies)
         except ValueError as error:
             raise ValueError(f"DPJ_TRUSTED_PROXIES: {error}") from None
+        for names in (self.operator_tenants or {}).values():
+            if len(names) > MAX_BOUND_TENANTS:
+                raise ValueError(f"DPJ_OPERATOR_TENANTS: one login has at most {MAX_BOUND_TENANTS} tenants")
+            if unfit := [name for name in names if not is_tenant(name) or is_reserved(name)]:
+                raise ValueError(f"DPJ_OPERATOR_TENANTS: no tenant can be called {', '.join(unfit)}")
         if unset := list(self._addresses_unset()):
             raise ValueError(f"{', '.join(unset)} is not set, and something is to be kept there")
         return self
@@ -78,6 +84,11 @@ class Settings(SettingGroups, BaseSettings):
             yield "DPJ_REGISTRY_URL"
         if self.redis_url is None and "redis" in {self.revocation_store, self.rate_store}:
             yield "DPJ_REDIS_URL"
+
+    @property
+    def duties_separated(self) -> bool:
+        """Whether nobody decides about what he deposited, where a document's type does not say otherwise."""
+        return self.environment == "production" if self.separation_of_duties is None else self.separation_of_duties
 
     @property
     def api_url(self) -> str:

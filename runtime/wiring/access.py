@@ -76,6 +76,8 @@ def token_authenticator(settings: Settings, keys: Jwks, revoked: RevokedTokens) 
         role_names=settings.jwt_role_names,
         longest=settings.jwt_longest_hours * 3600,
         identified=settings.jwt_require_id,
+        tenants=settings.jwt_tenants_claim,
+        operators_bound=settings.operators_bound,
     )
     return TokenAuthenticator(
         keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience, rules=rules, revoked=revoked

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ged.cmis import CmisRepository
     from ingest_api.jwks import Jwks
     from processors.documents.content import EncryptedContent
+    from processors.documents.known_tenants import KnownTenants
     from processors.documents.personal_texts import PersonalTexts
     from processors.documents.revocations import Revocations, RevokedTokens
     from processors.ports.audit import AuditStore
@@ -254,6 +255,13 @@ class Adapters:
         from domain.audit_chain import SYSTEM_TENANT
 
         return self.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{login}")
+
+    @cached_property
+    def tenants(self) -> KnownTenants:
+        from processors.documents.known_tenants import KnownTenants
+        from storage.postgres.tenants import PostgresTenantQueries
+
+        return KnownTenants(PostgresTenantQueries(self.postgres))
 
     @cached_property
     def texts(self) -> PersonalTexts:

@@ -14,6 +14,7 @@ from processors.documents.dossiers import DossierFiles
 from processors.documents.intake import Intake
 from processors.documents.links import DocumentLinks
 from processors.documents.reading import DocumentReader
+from processors.documents.second_person import SecondPerson
 from processors.documents.upload_attempts import UploadAttempts
 from processors.documents.validation import Validation
 from processors.resilience.write_probe import WriteProbe
@@ -55,7 +56,9 @@ def api_dependencies(site: Site) -> ApiDependencies:
         ),
         search=site.search(),
         texts=site.texts,
-        validation=Validation(site.database, site.personal, site.texts, site.clock),
+        validation=Validation(
+            site.database, site.personal, site.texts, site.clock, duties_separated=settings.duties_separated
+        ),
         dossiers=DossierFiles(site.database, site.personal, site.clock),
         revocation=site.revocation(),
         links=DocumentLinks(
@@ -68,7 +71,12 @@ def api_dependencies(site: Site) -> ApiDependencies:
             longest=settings.link_longest_seconds,
             scanned_only=scanned_only,
         ),
-        erasure_requests=ErasureRequests(site.database, site.personal, site.clock),
+        erasure_requests=ErasureRequests(
+            site.database,
+            site.personal,
+            site.clock,
+            SecondPerson(required=settings.erasure_second_person, hours=settings.order_hours),
+        ),
         retention=RetentionActions(site.database, site.personal, site.clock),
         receipts=Receipts(
             site.database,
@@ -79,6 +87,7 @@ def api_dependencies(site: Site) -> ApiDependencies:
             site.clock,
             seconds=settings.checkpoint_seconds,
         ),
+        tenants=site.tenants,
         authenticator=token_authenticator(settings, site.signing_keys, site.revoked_tokens),
         limits=rate_limits(settings, site.closed_with_us),
         readiness={

@@ -11,11 +11,14 @@ from runtime.wiring.site import Site
 from storage.postgres.keys.personal_columns import PostgresPersonalColumns
 
 
-def create_personal_key_administration(site: Site, operator: str) -> PersonalKeyAdministration:
-    """Acts of the operator of that login name. Await ``codec.check`` before: acts are audited, and audit lines encoded."""
+def create_personal_key_administration(
+    site: Site, operator: str, *, actor: str | None = None
+) -> PersonalKeyAdministration:
+    """Acts of the operator of that login name, or of the pseudonym ``actor``. Await ``codec.check`` before: acts are audited, and audit lines encoded."""
     keys = ColumnKeyFiles(site.settings.column_key_file, site.settings.lookup_key_file)
     kept = PostgresPersonalColumns(site.postgres)
-    return PersonalKeyAdministration(keys, kept, site.texts, site.database, site.clock, site.operator(operator))
+    parts = (keys, kept, site.texts, site.database, site.clock, actor or site.operator(operator))
+    return PersonalKeyAdministration(*parts, site.second_person_for_keys())
 
 
 def operator_origin(site: Site, operator: str) -> Origin:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from processors.audit.resumption import AuditResumption
     from processors.documents.revocations import TokenRevocation
     from processors.documents.search import DocumentSearch
+    from processors.documents.second_person import SecondPerson
     from processors.documents.upload_attempts import AbandonedSweep
     from processors.operators.dead_letters import OperatorActions
     from processors.operators.keys import KeyAdministration
@@ -144,8 +145,14 @@ class Site(Adapters):
         actor = self.operator(operator)
         return OperatorActions(self.database, self.codec, self.clock, actor)
 
-    def key_administration(self, operator: str) -> KeyAdministration:
-        """Acts on keys of the operator of that login name. Await ``codec.check`` before: acts are audited."""
+    def second_person_for_keys(self) -> SecondPerson:
+        """Whether retiring a key takes two persons, and for how long an order waits."""
+        from processors.documents.second_person import SecondPerson
+
+        return SecondPerson(required=self.settings.key_retirement_second_person, hours=self.settings.order_hours)
+
+    def key_administration(self, operator: str, *, actor: str | None = None) -> KeyAdministration:
+        """Acts on keys of the operator of that login name, or of the pseudonym ``actor``. Await ``codec.check`` before: acts are audited."""
         from processors.operators.keys import KeyAdministration
         from runtime.wiring.keyrings import create_tenant_keys
         from storage.postgres.keys.canaries import PostgresCanaries
@@ -153,9 +160,10 @@ class Site(Adapters):
 
         keys = create_tenant_keys(self.settings)
         self.closed_with_us(keys.aclose)
-        actor = self.operator(operator)
+        actor = actor or self.operator(operator)
         wrapped, canaries = PostgresWrappedKeys(self.postgres), PostgresCanaries(self.postgres)
-        return KeyAdministration(keys, wrapped, canaries, self.database, self.clock, actor)
+        parts = (keys, wrapped, canaries, self.database, self.clock, actor)
+        return KeyAdministration(*parts, self.second_person_for_keys())
 
     def search(self) -> DocumentSearch:
         """Await ``codec.check`` before: searches are audited, and audit lines encoded."""

@@ -39,7 +39,9 @@ from storage.postgres.idempotency import PostgresIdempotencyKeys
 from storage.postgres.keys.subject_keys import PostgresSubjectKeys
 from storage.postgres.legal_holds import PostgresLegalHolds
 from storage.postgres.links import PostgresLinks
+from storage.postgres.orders import PostgresOrders
 from storage.postgres.records import PostgresNotifications, PostgresRenditions, PostgresTimeline
+from storage.postgres.tenants import PostgresTenants
 from storage.postgres.uploads import PostgresUploadRecords
 
 ACQUIRE_SECONDS: Final = 10.0
@@ -267,6 +269,8 @@ class PostgresWork:
         self.re_emissions = PostgresReEmissions(connection)
         self.chain_rebuild = PostgresChainRebuild(connection)
         self.subjects = PostgresSubjectKeys(connection)
+        self.tenants = PostgresTenants(connection)
+        self.orders = PostgresOrders(connection)
 
 
 class PostgresDatabase:

@@ -26,6 +26,8 @@ def type_of(row: Mapping[str, Any]) -> DocumentType:
         active=row["est_actif"],
         archived=row["est_archive"],
         retention_years=row["duree_conservation_annees"],
+        duties_separated=row["separation_des_taches"],
+        erased_by_two=row["effacement_a_deux"],
         validation_rules=row["regles_validation"],
         metadata_template=row["template_metadata"],
     )

@@ -13,6 +13,8 @@ BATCH_ROWS: Final = 5_000
 HELD_SECONDS: Final = 86_400.0
 #: How long a link's row is kept after its end, for who asks what it was.
 LINKS_SECONDS: Final = 30 * 86_400.0
+#: An order that expired counts no longer; the audit log has it.
+ORDERS_SECONDS: Final = 86_400.0
 
 #: Each deletes one batch of rows older than $1 seconds, at most $2 of them.
 _STATEMENTS: Final = {
@@ -42,6 +44,10 @@ _STATEMENTS: Final = {
         DELETE FROM document_links WHERE id IN (
             SELECT id FROM document_links WHERE expires_at < now() - make_interval(secs => $1) LIMIT $2)
     """,
+    "ordres": """
+        DELETE FROM ordres WHERE id IN (
+            SELECT id FROM ordres WHERE expire_a < now() - make_interval(secs => $1) LIMIT $2)
+    """,
     # They hold a file name and a sealed address; their objects went when they were abandoned, or since: reconciling finds those
     # by these rows.
     "documents": """
@@ -66,6 +72,7 @@ class PostgresHousekeeping:
             "dead_letter_marks": events,
             "held_events": HELD_SECONDS,
             "document_links": LINKS_SECONDS,
+            "ordres": ORDERS_SECONDS,
             "idempotency_keys": idempotency_hours * 3_600.0,
             "documents": abandoned_hours * 3_600.0,
         }

@@ -39,12 +39,16 @@ class PostgresQueries:
         self._postgres = postgres
 
     async def page(
-        self, tenant: str | None, filters: QueryFilter, after: tuple[datetime, UUID] | None, limit: int
+        self, tenants: frozenset[str] | None, filters: QueryFilter, after: tuple[datetime, UUID] | None, limit: int
     ) -> Sequence[Document]:
         if "\0" in (filters.type_code or ""):
             return []  # no text of PostgreSQL holds a NUL
         # Only the conditions that hold are in the statement: each shape gets a plan, and an index, of its own.
         statuses: list[str] = sorted(status.value for status in filters.statuses)
+        if tenants is not None and not tenants:
+            return []
+        several = tenants is not None and len(tenants) > 1
+        tenant = None if tenants is None or several else next(iter(tenants))
         conditions: list[str] = []
         values: list[Any] = []
         for condition, value in (
@@ -61,10 +65,15 @@ class PostgresQueries:
             places = [f"${len(values) + place}" for place in range(1, len(parts) + 1)]
             conditions.append(condition.format(*places))
             values.extend(parts)
-        query = (
-            f"SELECT * FROM documents WHERE {' AND '.join(conditions)} "  # noqa: S608 - fixed texts and places only
-            f"ORDER BY created_at DESC, id DESC LIMIT {int(limit)}"
-        )
+        order = f"ORDER BY created_at DESC, id DESC LIMIT {int(limit)}"
+        query = f"SELECT * FROM documents WHERE {' AND '.join(conditions)}"  # noqa: S608 - fixed texts and places only
+        if several:
+            # Each tenant's newest, planned for that tenant, then the newest of those: nobody's documents are read beyond a page.
+            first = len(values) + 1
+            values.extend(sorted(tenants or ()))
+            each = [f"({query} AND tenant = ${place} {order})" for place in range(first, len(values) + 1)]
+            query = f"SELECT * FROM ({' UNION ALL '.join(each)}) AS trouves"  # noqa: S608 - likewise
+        query = f"{query} {order}"
         async with self._postgres.connection() as connection, connection.transaction(readonly=True):
             # A plan for any tenant or type would walk the whole table for one that has next to nothing in it.
             await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")

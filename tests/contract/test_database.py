@@ -280,7 +280,9 @@ async def test_lists_are_filtered_and_stable_while_rows_come_in(site: DatabaseBa
 
     async def listed(tenant: str | None, **filters: Any) -> set[UUID]:
         chosen = DocumentFilter(**{"statuses": ALL, **filters})
-        return {row.id for row in await site.queries.page(tenant, chosen, None, 50)}
+        return {
+            row.id for row in await site.queries.page(None if tenant is None else frozenset({tenant}), chosen, None, 50)
+        }
 
     everything = {row.id for row in (*mine, verified)}
     assert await listed("acme") == everything
@@ -292,7 +294,7 @@ async def test_lists_are_filtered_and_stable_while_rows_come_in(site: DatabaseBa
 
     seen: list[Document] = []
     after = None
-    while page := await site.queries.page("acme", DocumentFilter(statuses=ALL), after, 2):
+    while page := await site.queries.page(frozenset({"acme"}), DocumentFilter(statuses=ALL), after, 2):
         seen += page
         after = (page[-1].created_at, page[-1].id)
         await site.add(a_document(site.dossier, created_at=NOW + timedelta(days=1)))  # newer: shifts nothing

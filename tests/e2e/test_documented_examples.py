@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import pytest
@@ -19,6 +19,8 @@ DOCUMENT = json.loads((ROOT / "docs" / "openapi.json").read_text("utf-8"))
 OPERATIONS: Mapping[str, Mapping[str, Any]] = {
     operation["operationId"]: operation for path in DOCUMENT["paths"].values() for operation in path.values()
 }
+#: Whose erasure takes two persons.
+BY_TWO: Final = "EXEMPLE"
 #: Of its own for each run: the dossier of the example has a number, which a tenant has once.
 TENANT = f"examples-{uuid4().hex[:8]}"
 
@@ -82,6 +84,11 @@ class Shell:
         status, _, kind = last.partition(" ")
         return int(status), kind, body
 
+    def another(self, role: str) -> None:
+        """Somebody else with this role types what follows."""
+        words = ("token", "--role", role, "--tenant", TENANT, "--subject", "another")
+        self._tokens[role] = self._pipeline.json(*words)["token"]
+
     def _token(self, role: str) -> str:
         if role not in self._tokens:
             self._tokens[role] = self._pipeline.token(role, TENANT)
@@ -113,6 +120,12 @@ def test_every_example_is_answered_as_described(running: Pipeline, tmp_path: Pat
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     running.give_key(TENANT)
+    running.sql(
+        """
+        INSERT INTO types_documents (code_type, libelle, formats_autorises, taille_max_mb, effacement_a_deux)
+        VALUES ($1, 'Exemple', '{image/jpeg}', 5, true) ON CONFLICT (code_type) DO NOTHING""",
+        BY_TWO,
+    )
     shell = Shell(running, tmp_path)
     content = (tmp_path / "carte.jpg").read_bytes()
 
@@ -143,14 +156,18 @@ def test_every_example_is_answered_as_described(running: Pipeline, tmp_path: Pat
     shell.run("revoke_document_link")
     assert shell.run("validate_document")["status"] == "VALIDATED"
 
-    # Another document for the other decision; the same key would be the first one's.
+    # Another document for the other decision, and for an erasure by two; the same key would be the first one's.
     (sample,) = OPERATIONS["upload_document"]["x-codeSamples"]
-    another = sample["source"].replace("5f0c1d2e", uuid4().hex)
+    another = sample["source"].replace("5f0c1d2e", uuid4().hex).replace('"CNI"', f'"{BY_TWO}"')
     status, _, body = shell._curl(another, OPERATIONS["upload_document"]["security"])
     assert status == 201, body
     first, shell.variables["DOCUMENT"] = shell.variables["DOCUMENT"], json.loads(body)["id"]
     verified()
     assert shell.run("reject_document")["status"] == "REJECTED"
+    assert shell.run("erase_document")["status"] == "REJECTED"
+    shell.variables["ORDER"] = shell.run("get_erasure_order")["id"]
+    shell.another("operator")
+    assert shell.run("confirm_erasure")["status"] == "ERASING"
     assert shell.run("revoke_token")["until"]
     shell.variables["DOCUMENT"] = first
 

@@ -41,7 +41,7 @@ class SiteOperator:
 
     def create_key(self, tenant: str) -> None:
         """As ``dpj keys create --tenant``: nothing happens where the tenant has one."""
-        from runtime.cli.operator_options import operator_name
+        from runtime.cli.operator_bounds import operator_name
 
         async def create(site: Site) -> None:
             await site.key_administration(operator_name()).create(tenant)

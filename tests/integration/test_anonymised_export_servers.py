@@ -78,6 +78,8 @@ class Production:
         elsewhere = a_document(other)
         link = uuid4()
         async with self.site.database.transaction() as work:
+            for tenant in (self.tenant, "bank"):
+                await work.tenants.add(tenant, "tests")
             await work.dossiers.add(dossier)
             await work.dossiers.add(other)
             for document in (*documents, attempt, elsewhere):

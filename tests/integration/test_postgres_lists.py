@@ -24,6 +24,11 @@ STORED = EVERY - {Status.PENDING, Status.ABANDONED}
 After = tuple[datetime, UUID] | None
 
 
+def tenants_of(names: str | None) -> frozenset[str] | None:
+    """As their names stand in a text, apart by a comma."""
+    return None if names is None else frozenset(names.split(","))
+
+
 def newest_first(documents: Sequence[Document]) -> list[Document]:
     return sorted(documents, key=lambda document: (document.created_at, document.id), reverse=True)
 
@@ -35,7 +40,7 @@ async def test_pages_are_complete_while_rows_are_added(database: PostgresDatabas
     await add_documents(database, dossier, *there)
     found: list[Document] = []
     after: After = None
-    while page := await queries.page("acme", DocumentFilter(statuses=EVERY), after, 4):
+    while page := await queries.page(frozenset({"acme"}), DocumentFilter(statuses=EVERY), after, 4):
         found.extend(page)
         after = (page[-1].created_at, page[-1].id)
         async with database.transaction() as work:
@@ -73,10 +78,15 @@ async def test_filters_and_tenants(database: PostgresDatabase, postgres: Postgre
         ("globex", DocumentFilter(statuses=EVERY, dossier_id=ours.id), []),
         ("acme", DocumentFilter(statuses=verified, dossier_id=ours.id, type_code="CNI"), []),
         ("acme", DocumentFilter(statuses=frozenset()), []),
+        ("acme,globex", DocumentFilter(statuses=verified), [1, 2, 4]),
+        ("globex,initech", DocumentFilter(statuses=EVERY), [4]),
+        ("acme,globex", DocumentFilter(statuses=verified, type_code="RIB"), [1]),
         ("acme", DocumentFilter(statuses=EVERY, type_code="\x00"), []),
         ("acme'--", DocumentFilter(statuses=EVERY, type_code="' OR true --"), []),
     ):
-        assert await queries.page(tenant, filters, None, 50) == newest_first([documents[place] for place in wanted])
+        found = await queries.page(tenants_of(tenant), filters, None, 50)
+        assert found == newest_first([documents[place] for place in wanted])
+    assert await queries.page(frozenset(), DocumentFilter(statuses=EVERY), None, 50) == []
     assert len(await queries.types()) == 9
 
 
@@ -167,9 +177,13 @@ async def test_lists_read_an_index_and_little_more_than_a_page(explaining: _Expl
             (None, DocumentFilter(statuses=verified), 200),
             ("tenant-3", DocumentFilter(statuses=frozenset({Status.QUARANTINED})), 200),
             ("tenant-none", DocumentFilter(statuses=STORED), 200),
+            # A page of each, then the newest of those.
+            ("tenant-3,tenant-4,tenant-none", DocumentFilter(statuses=STORED), 400),
+            ("tenant-3,tenant-4", DocumentFilter(statuses=verified), 400),
+            ("tenant-3,tenant-4", DocumentFilter(statuses=STORED, type_code="RIB"), 400),
             (None, DocumentFilter(statuses=STORED, type_code="CHEQUE_ANNULE"), 200),
         ):
-            await queries.page(tenant, filters, after, 51)
+            await queries.page(tenants_of(tenant), filters, after, 51)
             explaining.check(most_rows)
 
 
@@ -179,7 +193,7 @@ async def test_no_list_is_planned_for_any_tenant(explaining: _Explaining, databa
     try:
         queries = PostgresQueries(postgres)
         for number in range(20):
-            await queries.page(f"tenant-{number % 20}", DocumentFilter(statuses=STORED), None, 51)
+            await queries.page(frozenset({f"tenant-{number % 20}"}), DocumentFilter(statuses=STORED), None, 51)
             async with PostgresDatabase(postgres, lambda _: b"").transaction() as work:
                 await work.dossiers.page(f"tenant-{number % 20}", None, 51)
         async with postgres.connection() as connection:

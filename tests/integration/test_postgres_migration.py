@@ -98,3 +98,39 @@ async def test_texts_of_files_leave_the_facts_that_are_there(empty_dsn: str) -> 
     await upgrade(empty_dsn)
     left = {row[0] for row in await _rows(empty_dsn, "SELECT metadonnees::text FROM metadonnees_etendues")}
     assert left == {'{"pages": 3}', '{"exif": {"iso": 200}, "width": 4}', "{}", '{"pages": 1}'}
+
+
+async def test_tenants_that_had_a_key_are_created_from_the_start(empty_dsn: str) -> None:
+    """Not those whose name stands in a dossier or an abandoned upload alone, nor the site's own."""
+    await upgrade(empty_dsn, "0018")
+    connection = await asyncpg.connect(empty_dsn)
+    row = """
+        WITH folder AS (
+            INSERT INTO dossiers (id, tenant, numero_dossier, client_id, type_parcours, statut, date_creation,
+                                  date_modification, created_by)
+            VALUES (gen_random_uuid(), $1::varchar, 'D', 'c', 'LOAN', 'OPEN', now(), now(), 'u') RETURNING id)
+        INSERT INTO documents (id, tenant, dossier_id, nom_fichier, nom_original, type_document, chemin_stockage, statut,
+                               deposant_id, langue, courriel_scelle, correlation_id, created_at, updated_at,
+                               taille_fichier, checksum_sha256, cle_schema, cle_nom, cle_version, cle_enveloppee,
+                               etag_objet, taille_objet)
+        SELECT gen_random_uuid(), $1::varchar, folder.id, 'n', 'o', 'CNI', 'x/' || $1, $2::varchar, 'u', 'fr', 's',
+               gen_random_uuid(), now(), now(), 1, 'a', $3::text, $3::text, $4, $3::text, 'e', 1 FROM folder
+    """
+    for tenant, status, key, version in (
+        ("stored", "STORED", "k", 1),
+        ("erased", "ERASED", None, None),
+        ("attempted", "ABANDONED", None, None),
+        ("System", "STORED", "k", 1),
+    ):
+        await connection.execute(row, tenant, status, key, version)
+    await connection.execute(
+        "INSERT INTO keyring_canaries (scheme, key_name, key_version, ciphertext, tenant)"
+        " VALUES ('s', 'k', 1, 'c', 'with-canary'), ('s', 'single', 1, 'c', NULL)"
+    )
+    await connection.close()
+    await upgrade(empty_dsn)
+    assert {one[0] for one in await _rows(empty_dsn, "SELECT tenant FROM tenants")} == {
+        "stored",
+        "erased",
+        "with-canary",
+    }

@@ -95,7 +95,7 @@ class World:
 
     async def found(self, name: str) -> list[UUID]:
         filters = DocumentFilter(statuses=EVERY, indexes={NAME: self.texts.indexes("acme", NAME, name)})
-        return [row.id for row in await self.queries.page("acme", filters, None, 50)]
+        return [row.id for row in await self.queries.page(frozenset({"acme"}), filters, None, 50)]
 
 
 @pytest.fixture
@@ -375,6 +375,6 @@ async def test_a_look_up_reads_what_it_finds(explaining: _Planning) -> None:
         for field, name, rows in ((NAME, "documents_nom", 100), (PersonalField.EMAIL, "documents_courriel", 0)):
             explaining.nodes.clear()
             filters = DocumentFilter(statuses=EVERY, indexes={field: indexes})
-            assert len(await queries.page("tenant-7", filters, None, 51)) == min(rows, 51)
+            assert len(await queries.page(frozenset({"tenant-7"}), filters, None, 51)) == min(rows, 51)
             assert set(explaining.read()) <= {name, "Bitmap Heap Scan"}
             assert max(explaining.read().values()) <= 2 * rows + 2

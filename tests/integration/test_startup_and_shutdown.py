@@ -268,10 +268,10 @@ class Uploads:
     def __init__(self, url: str, stack: Mapping[str, str]) -> None:
         from runtime.cli.administration import issue
         from runtime.config.settings import load_settings
-        from runtime.wiring.keyrings import create_tenant_keys
+        from runtime.wiring.provisioning import create_tenant_key
 
         settings = load_settings(stack["DPJ_STACK_NAME"])
-        asyncio.run(create_tenant_keys(settings).create(TENANT))
+        asyncio.run(create_tenant_key(settings, TENANT, "tests"))
         token = issue(settings, ["portal"], tenant=TENANT, subject="test")
         self._client = httpx.Client(
             base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False

@@ -138,10 +138,11 @@ async def test_slower_than_anybody_waits(api: ApiProcesses, line: Proxy) -> None
     await works(api, dossier)
 
 
-async def test_a_tenant_that_nobody_made_a_key_for(
+async def test_a_tenant_whose_key_is_not_there(
     stack: Mapping[str, str], api: ApiProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dossier = await api.dossier()
+    await api.make_known("racse")  # whose key is lost
     monkeypatch.setattr("tests.support.api_processes.TENANT", "racse")
     headers = {"Authorization": f"Bearer {api.token('portal')}"}
     new = {"number": "D-1", "client_id": "c", "journey_type": "LOAN"}

@@ -19,6 +19,7 @@ from ingest_api.app import create_app, routes_only
 from ingest_api.dependencies import ApiDependencies
 from ingest_api.openapi import document_of
 from ingest_api.tokens import Identity
+from processors.documents.known_tenants import KnownTenants
 from tests.support.fakes_intake import PDF, IntakeBench
 
 BOUNDARY = "b0undary"
@@ -60,7 +61,12 @@ def an_app(bench: IntakeBench, **changes: Any) -> FastAPI:
             receipts=bench.receipts,
             erasure_requests=bench.erasure_requests,
             retention=bench.retention,
-            **{"authenticator": NamedTokens(), "registry": CollectorRegistry(), **changes},
+            **{
+                "authenticator": NamedTokens(),
+                "tenants": KnownTenants(bench.database),
+                "registry": CollectorRegistry(),
+                **changes,
+            },
         ),
         document_of,
     )

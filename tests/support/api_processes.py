@@ -87,6 +87,7 @@ class ApiProcesses:
         await self.site.object_store.prepare()
         await self.site.codec.check()
         await create_tenant_keys(self.settings).create(TENANT)
+        await self.make_known(TENANT)
         try:
             await asyncio.gather(*(self._start(number) for number in range(self._count)))
             yield self
@@ -167,6 +168,11 @@ class ApiProcesses:
             **({"Idempotency-Key": key} if key else {}),
         }
         return await self.clients[at % self._count].post("/documents", content=content, headers=headers)
+
+    async def make_known(self, tenant: str) -> None:
+        """What ``dpj keys create`` does beside making the key."""
+        async with self.site.database.transaction() as work:
+            await work.tenants.add(tenant, "tests")
 
     async def sql(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         async with self.site.postgres.connection() as connection:

@@ -39,6 +39,8 @@ from tests.support.memory_audit_trees import MemoryAuditTrees, MemorySigner
 from tests.support.memory_revocations import MemoryRevocations
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+#: Whom an operator has created.
+TENANTS = ("acme", "other", "bank")
 LONGEST_TOKEN = 86_400.0
 LONGEST_SESSION = 30 * 86_400.0
 LONGEST_LINK = 3_600
@@ -94,6 +96,7 @@ class IntakeBench:
     def __init__(self, *, lease_seconds: float = 60.0) -> None:
         self.clock = SteppingClock()
         self.database = MemoryDatabase(self.clock)
+        self.database.rows.tenants.update(dict.fromkeys(TENANTS, "operator"))
         self.objects = MemoryObjectStore()
         self.keyring = MemoryKeyring()
         self.personal = PersonalDataKeys([os.urandom(32)], os.urandom(32))

@@ -22,6 +22,7 @@ from domain.errors import DatabaseUnavailable, DocumentBusy
 from domain.events import AuditRecorded, Event, dead_letter_topic
 from domain.lifecycle import Status
 from domain.links import DocumentLink
+from domain.orders import Order, OrderedAct
 from domain.personal_texts import PersonalField
 from domain.records import IdempotencyRecord, NotificationRecord, UploadReferences
 from domain.refusals import (
@@ -45,7 +46,9 @@ from tests.support.memory_ged import MemoryGedAttempts, MemoryLock
 from tests.support.memory_inbox import InboxRow, MemoryInbox, MemoryInboxMarks
 from tests.support.memory_links import MemoryLinks
 from tests.support.memory_operators import MemoryDeadLetterMarks, MemoryGiveUpOrders, MemoryRefusedRows
+from tests.support.memory_orders import MemoryOrders
 from tests.support.memory_subject_keys import MemorySubjectKeys
+from tests.support.memory_tenants import MemoryTenants
 
 __all__ = [
     "NOW",
@@ -102,6 +105,8 @@ class Rows:
     refused: dict[int, RefusedRow] = field(default_factory=dict)
     settled: dict[int, str] = field(default_factory=dict)
     subject_keys: dict[Subject, SubjectKey] = field(default_factory=dict)
+    tenants: dict[str, str] = field(default_factory=dict)
+    orders: dict[tuple[OrderedAct, str], Order] = field(default_factory=dict)
 
     def copied(self) -> Rows:
         tables = {name: copy(value) for name, value in vars(self).items()}
@@ -166,12 +171,12 @@ class MemoryDatabase:
     # --- reads outside transactions (processors.documents.reading.DocumentQueries) -----------------------------------------
 
     async def page(
-        self, tenant: str | None, filters: DocumentFilter, after: Position | None, limit: int
+        self, tenants: frozenset[str] | None, filters: DocumentFilter, after: Position | None, limit: int
     ) -> Sequence[Document]:
         found = [
             row
             for row in self.rows.documents.values()
-            if (tenant is None or row.tenant == tenant)
+            if (tenants is None or row.tenant in tenants)
             and row.status in filters.statuses
             and filters.dossier_id in {None, row.dossier_id}
             and filters.type_code in {None, row.type_code}
@@ -182,6 +187,9 @@ class MemoryDatabase:
 
     async def types(self) -> Sequence[DocumentType]:
         return sorted(self.rows.types.values(), key=lambda rule: rule.code)
+
+    async def is_created(self, tenant: str) -> bool:
+        return tenant in self.rows.tenants
 
     # --- what tests put in and look at ---------------------------------------------------------------------------
 
@@ -285,6 +293,8 @@ class MemoryWork:
         self.held = MemoryGiveUpOrders(rows)
         self.refused = MemoryRefusedRows(rows)
         self.subjects = MemorySubjectKeys(rows)
+        self.tenants = MemoryTenants(rows.tenants)
+        self.orders = MemoryOrders(rows.orders, clock)
 
 
 class MemoryDocuments:

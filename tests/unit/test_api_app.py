@@ -42,6 +42,8 @@ ROUTES = {
     "validate_document": ("POST", "/documents/{id}/validate"),
     "reject_document": ("POST", "/documents/{id}/reject"),
     "erase_document": ("POST", "/documents/{id}/erase"),
+    "confirm_erasure": ("POST", "/documents/{id}/erase/confirm"),
+    "get_erasure_order": ("GET", "/documents/{id}/erasure-order"),
     "get_erasure_receipt": ("GET", "/documents/{id}/erasure-receipt"),
     "get_retention": ("GET", "/documents/{id}/retention"),
     "extend_retention": ("POST", "/documents/{id}/retention"),

@@ -30,6 +30,7 @@ async def test_an_erasure_is_accepted_and_then_done(client: httpx.AsyncClient, b
     assert accepted.json() == {
         "document_id": str(document.id),
         "status": "ERASING",
+        "order": None,
         "links": {
             "document": f"{API}/documents/{document.id}",
             "receipt": f"{API}/documents/{document.id}/erasure-receipt",

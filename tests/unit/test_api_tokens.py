@@ -544,3 +544,46 @@ async def test_a_process_that_starts_while_the_provider_is_away_has_the_copy(key
         await Jwks(away, copy=copy).key(kid)
     await Jwks(Serving(known), copy=tmp_path / "no" / "folder").key(kid)
     assert [name for name in os.listdir(tmp_path) if name.startswith("jwks.copy.")] == []  # noqa: PTH208 - no await here
+
+
+# --- tenants ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tenant", ["system", "System", "SYSTEM"])
+async def test_no_token_speaks_for_the_site_itself(key_file: Path, tenant: str) -> None:
+    with pytest.raises(Unauthenticated, match="tenant"):
+        await authenticator(public_jwks(key_file)).authenticate(signed(key_file, claims(tenant=tenant)))
+
+
+@pytest.mark.parametrize(
+    ("roles", "tenants", "by_default", "found"),
+    [
+        (["operator"], None, False, None),
+        (["operator"], None, True, {"acme"}),
+        (["auditor"], ["a", "b"], False, {"a", "b"}),
+        (["operator", "portal"], [], False, set()),
+        # Whom nothing of other tenants is shown, nothing binds: a provider may have such a claim for its own use.
+        (["portal"], ["a"], True, None),
+        (["portal"], "a", False, None),
+    ],
+)
+async def test_whom_a_token_binds(
+    key_file: Path, roles: list[str], tenants: Any, by_default: bool, found: set[str] | None
+) -> None:
+    rules = ClaimRules(tenants="org.tenants", operators_bound=by_default)
+    checking = TokenAuthenticator(Jwks(Serving(public_jwks(key_file))), issuer=ISSUER, audience=AUDIENCE, rules=rules)
+    token = signed(key_file, claims(roles=roles, org={"tenants": tenants}))
+    assert (await checking.authenticate(token)).bound_to == found
+
+
+@pytest.mark.parametrize("tenants", ["a", {"a": 1}, [1], ["a b"], ["a"] * 101, 0, False])
+async def test_bounds_that_are_none_let_nobody_in(key_file: Path, tenants: Any) -> None:
+    with pytest.raises(Unauthenticated, match="tenants"):
+        await authenticator(public_jwks(key_file)).authenticate(
+            signed(key_file, claims(roles=["operator"], tenants=tenants))
+        )
+
+
+async def test_an_issued_token_binds(key_file: Path) -> None:
+    token = issue_token(key_file, ISSUER, AUDIENCE, "u1", "acme", [Role.OPERATOR], 60, tenants=["b", "a"])
+    assert (await authenticator(public_jwks(key_file)).authenticate(token)).bound_to == {"a", "b"}

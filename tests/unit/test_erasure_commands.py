@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from domain.retention import DueDocumentCount
-from runtime.cli.erasure import _due_lines, _receipt_lines
+from runtime.cli.erasure import _due_lines, _order_lines, _receipt_lines
 
 
 def test_a_purge_is_a_table_and_says_what_was_done() -> None:
@@ -34,3 +34,10 @@ def test_a_receipt_for_people_says_what_remains_and_until_when() -> None:
     assert "  content (object_store)" in lines
     assert "  events (kafka) until 2026-03-31: because" in lines
     assert "  mails (mailbox): out of reach" in lines
+
+
+def test_an_order_says_how_long_it_is_good_and_what_another_does() -> None:
+    said = {"id": "o-1", "document_id": "d-1", "ordered_by": "u-1", "expires_at": "2026-03-01T12:00:00Z"}
+    first, second = _order_lines(said)
+    assert first.strip() == "by u-1, good until 2026-03-01T12:00 UTC"
+    assert second.strip() == "another operator: dpj erasure confirm d-1 --order o-1"

@@ -81,6 +81,11 @@ ASKED: dict[str, Ask] = {
     "validate_document": Ask("POST", _of_document("/validate"), 200, (404, DOCUMENT), _json({})),
     "reject_document": Ask("POST", _of_document("/reject"), 200, (404, DOCUMENT), _json({"reason": "blurred"})),
     "erase_document": Ask("POST", _of_document("/erase"), 202, (404, DOCUMENT), _json(ERASE)),
+    # Nobody ordered its erasure.
+    "confirm_erasure": Ask(
+        "POST", _of_document("/erase/confirm"), 404, (404, DOCUMENT), _json({"order_id": str(UUID(int=7))})
+    ),
+    "get_erasure_order": Ask("GET", _of_document("/erasure-order"), 404, (404, DOCUMENT)),
     # It was not erased: for whom it exists, there is no receipt of that.
     "get_erasure_receipt": Ask("GET", _of_document("/erasure-receipt"), 404, (404, DOCUMENT)),
     "get_retention": Ask("GET", _of_document("/retention"), 200, (404, DOCUMENT)),

@@ -1,0 +1,26 @@
+"""Orders that wait for a second person; part of ``processors.ports.work.Work``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+from domain.orders import Order, OrderedAct
+
+
+class Orders(Protocol):
+    """One for each act and subject. Whether it has expired is for the server's clock to say."""
+
+    async def get(self, act: OrderedAct, subject: str) -> Order | None:
+        """The order that has not expired, held until the transaction ends."""
+        ...
+
+    async def put(self, order: Order) -> None:
+        """Insert, or replace that of the same act and subject."""
+        ...
+
+    async def confirm(self, order: Order, actor: str, at: datetime) -> None: ...
+
+    async def remove(self, order: Order) -> None:
+        """What was ordered is done."""
+        ...

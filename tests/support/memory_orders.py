@@ -1,0 +1,29 @@
+"""Orders in memory; see ``processors.ports.orders.Orders``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from domain.orders import Order, OrderedAct
+from tests.support.builders import FixedClock
+
+
+class MemoryOrders:
+    def __init__(self, rows: dict[tuple[OrderedAct, str], Order], clock: FixedClock) -> None:
+        self._rows = rows
+        self._clock = clock
+
+    async def get(self, act: OrderedAct, subject: str) -> Order | None:
+        order = self._rows.get((act, subject))
+        return order if order is not None and order.expires_at > self._clock.at else None
+
+    async def put(self, order: Order) -> None:
+        self._rows[order.act, order.subject] = order
+
+    async def confirm(self, order: Order, actor: str, at: datetime) -> None:
+        assert actor != order.ordered_by
+        self._rows[order.act, order.subject] = replace(order, confirmed_by=actor, confirmed_at=at)
+
+    async def remove(self, order: Order) -> None:
+        del self._rows[order.act, order.subject]
