@@ -17,7 +17,7 @@ from tests.faults.checker import Checker
 from tests.faults.faults import CONSUMERS
 from tests.faults.journal import Writer
 from tests.faults.observation import CONSUMERS as TOPICS_OF
-from tests.faults.patience import Patience
+from tests.faults.patience import Patience, insist
 from tests.faults.site import FaultSite
 
 GROUP_SECONDS = 60.0
@@ -47,7 +47,7 @@ class Losses:
         kafka = self._site.server("kafka")
         kafka.kill()
         kafka.wipe()
-        kafka.start()
+        insist(kafka.start)
         self._site.dpj("topics", "create")
 
     def move_offsets_to_the_end(self) -> None:
@@ -89,7 +89,7 @@ class Losses:
         copy = postgres.data.with_name(f"{postgres.data.name}-backup")
         shutil.rmtree(copy, ignore_errors=True)
         subprocess.run(["cp", "-a", postgres.data, copy], check=True)
-        postgres.start()
+        insist(postgres.start)
         return copy
 
     def restore_postgresql(self, copy: Path) -> None:
@@ -98,7 +98,7 @@ class Losses:
         postgres.stop()
         shutil.rmtree(postgres.data)
         copy.rename(postgres.data)
-        postgres.start()
+        insist(postgres.start)
 
     async def go_back_and_resume(self, folder: Path) -> None:
         """PostgreSQL goes back to before some dossiers, which the audit log remembers; an operator resumes the log.

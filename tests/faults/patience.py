@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 LONGEST_SECONDS = 600.0
+INSIST = 3
 
 
 class Patience:
@@ -32,3 +34,11 @@ class Patience:
     @property
     def told(self) -> str:
         return f"nothing moved for {self._now() - self._moved:.0f} s, {self.waited:.0f} s after the beginning"
+
+
+def insist(start: Callable[[], None]) -> None:
+    """Start a server; one that takes longer than it should (the machine may be busy) is waited for again. Raises AssertionError."""
+    for _ in range(INSIST - 1):
+        with suppress(AssertionError):
+            return start()
+    return start()

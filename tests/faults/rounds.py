@@ -7,7 +7,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from tests.faults.invariants import Violation
 from tests.faults.journal import Deposit, Writer
 from tests.faults.losses import MOVED, OF_RECORDS, RESTORED, WIPED, Losses
 from tests.faults.observation import CONSUMERS
-from tests.faults.patience import LONGEST_SECONDS, Patience
+from tests.faults.patience import LONGEST_SECONDS, Patience, insist
 from tests.faults.schedule import Episode, ScheduledFault, episode_line
 from tests.faults.site import FaultSite
 from tests.faults.traffic import Clients
@@ -31,8 +30,6 @@ RECOVERY_SECONDS = 120.0
 LOOK_SECONDS = 1.0
 #: Longer than a client's patience with each thing that it does with a document.
 FINISH_SECONDS = 600.0
-#: A server that takes longer to come back than it should (the machine may be busy) is waited for again.
-INSIST = 3
 CLIENTS = 3
 #: What an episode of more than one fault is called in the report.
 SEVERAL = "several at once"
@@ -155,7 +152,7 @@ class Round:
             try:
                 await asyncio.sleep(fault.seconds)
             finally:
-                await asyncio.to_thread(_insist, undo)
+                await asyncio.to_thread(insist, undo)
 
         async with asyncio.TaskGroup() as group:
             for fault in episode:
@@ -166,6 +163,7 @@ class Round:
         try:
             await act
         except AssertionError as error:
+            self._on_progress(f"loss: {error}")
             self.result.violations.append(str(Violation("loss", str(error))))
 
     def _wipe(self) -> None:
@@ -238,10 +236,3 @@ class Round:
             for end in process.ends[before.get(name, 0) :]
             if not end.asked
         ]
-
-
-def _insist(undo: Callable[[], None]) -> None:
-    for _ in range(INSIST - 1):
-        with suppress(AssertionError):
-            return undo()
-    return undo()
