@@ -23,6 +23,7 @@ from domain.refusals import KeyVersionInUse, TenantInvalid
 from processors.documents.transitions import Origin, audit_line
 from processors.ports.clock import Clock
 from processors.ports.database import HeldLock, LockingTransactions
+from processors.ports.restores import MayDelete, unguarded
 from processors.ports.work import HasOutbox
 
 #: Keys in one call to the keyring and one statement: a few milliseconds of each.
@@ -148,7 +149,10 @@ class KeyAdministration:
         database: LockingTransactions[HasOutbox],
         clock: Clock,
         actor: str,
+        may_delete: MayDelete = unguarded,
     ) -> None:
+        """``may_delete`` is awaited before versions are made useless, and raises if nothing may be now."""
+        self._may_delete = may_delete
         self._keys = keys
         self._wrapped = wrapped
         self._canaries = canaries
@@ -216,7 +220,7 @@ class KeyAdministration:
     async def retire(self, tenant: str, version: int | None, *, apply: bool) -> KeyState:
         """Make versions older than ``version`` (the newest, if None) useless for good.
 
-        Without ``apply`` only looks whether anything is in the way. Raises KeyVersionInUse, TenantKeyMissing.
+        Without ``apply`` only looks whether anything is in the way. Raises KeyVersionInUse, TenantKeyMissing, or RestoreUnderWay.
         """
         async with self._database.lock(_lock(tenant)):
             state = await self._state(tenant)
@@ -226,6 +230,7 @@ class KeyAdministration:
             if not apply:
                 await self._refuse_if_used(state, version)
                 return state
+            await self._may_delete()
             await self._audit(tenant, "key.retiring", {"below_version": version})
             made = state.versions.get(version)
             # Whoever began after the newest version was there, by whatever clock, has wrapped under it.

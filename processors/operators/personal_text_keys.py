@@ -24,6 +24,7 @@ from processors.documents.transitions import Origin, audit_line
 from processors.operators.keys import MAX_PASSES, PASS_PAUSE, Throttle
 from processors.ports.clock import Clock
 from processors.ports.database import HeldLock, LockingTransactions
+from processors.ports.restores import MayDelete, unguarded
 from processors.ports.work import HasOutbox
 
 LOCK: Final = "personal-keys"
@@ -109,7 +110,10 @@ class PersonalKeyAdministration:
         database: LockingTransactions[HasOutbox],
         clock: Clock,
         actor: str,
+        may_delete: MayDelete = unguarded,
     ) -> None:
+        """``may_delete`` is awaited before a key is forgotten, and raises if nothing may be deleted now."""
+        self._may_delete = may_delete
         self._keys = keys
         self._rows = kept
         self._texts = texts
@@ -167,7 +171,7 @@ class PersonalKeyAdministration:
     async def retire(self, key: str, *, apply: bool) -> str:
         """Forget the key of that id, for good; "sealing" or "lookup", which it was.
 
-        Without ``apply`` only looks whether anything is in the way. Raises PersonalKeyInUse, PersonalKeyMissing.
+        Without ``apply`` only looks whether anything is in the way. Raises PersonalKeyInUse, PersonalKeyMissing, or RestoreUnderWay.
         """
         async with self._database.lock(LOCK):
             state = await self.status()
@@ -181,6 +185,7 @@ class PersonalKeyAdministration:
                 raise PersonalKeyInUse(f"{count} documents are still under this key.")
             kind = "lookup" if lookup else "sealing"
             if apply:
+                await self._may_delete()
                 await self._audit("personal_key.retiring", {"kind": kind, "key": key})
                 await (self._rows.retire(lookup=key) if lookup else self._rows.retire(key=key))
                 await self._keys.remove(key, lookup=lookup)

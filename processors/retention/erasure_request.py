@@ -26,6 +26,7 @@ from processors.documents.transitions import Origin, audit_line, transition
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
 from processors.ports.personal_data import PersonalData
+from processors.ports.restores import MayDelete, unguarded
 from processors.ports.work import (
     HasDocumentTypes,
     HasErasures,
@@ -58,18 +59,28 @@ class ErasureRequestWork(
 class ErasureRequests:
     """Erasures that operators ask for, of documents of every tenant that they may see."""
 
-    def __init__(self, database: Transactions[ErasureRequestWork], personal: PersonalData, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Transactions[ErasureRequestWork],
+        personal: PersonalData,
+        clock: Clock,
+        may_delete: MayDelete = unguarded,
+    ) -> None:
+        """``may_delete`` is awaited before anything is erased, and raises if nothing may be now."""
         self._database = database
         self._origins = Origins(personal, clock)
+        self._may_delete = may_delete
 
     async def request(
         self, caller: Caller, document_id: UUID, reason: str, basis: LegalBasis | None
     ) -> ErasureRequested:
         """Asked for again, it changes nothing.
 
-        Raises DocumentNotFound, TransitionRefused (an upload that is no document), LegalHoldStands or RetentionRunning.
+        Raises DocumentNotFound, TransitionRefused (an upload that is no document), LegalHoldStands, RetentionRunning, or
+        RestoreUnderWay: holds of after the backup may be missing.
         """
         origin = self._origins.of(caller)  # who asks for an erasure is not erased by it
+        await self._may_delete()
         async with self._database.transaction() as work:
             document = await work.documents.lock(document_id)
             if not caller.sees(document):
@@ -110,12 +121,22 @@ async def begin_erasure(
     if standing:
         raise LegalHoldStands(f"{len(standing)} legal holds keep the document.")
     end = retention_end(document, await work.types.get(document.type_code))
+    return await destroy_keys(work, document, origin, reason, _legal_basis(basis, end, origin.at), end)
+
+
+async def destroy_keys(
+    work: ErasureRequestWork, document: Document, origin: Origin, reason: str, basis: LegalBasis, end: datetime
+) -> Document:
+    """Make a locked ``document`` ERASING, its keys and personal texts gone, without asking what keeps it. ``end``: of its retention.
+
+    Raises TransitionRefused.
+    """
     erasure = Erasure(
         document_id=document.id,
         tenant=document.tenant,
         actor=origin.actor,
         reason=reason,
-        basis=_legal_basis(basis, end, origin.at),
+        basis=basis,
         retention_until=end,
         requested_at=origin.at,
         correlation_id=origin.correlation_id,

@@ -16,6 +16,7 @@ from processors.documents.links import DocumentLinks
 from processors.documents.reading import DocumentReader
 from processors.documents.upload_attempts import UploadAttempts
 from processors.documents.validation import Validation
+from processors.resilience.restore_guard import ServingGate
 from processors.resilience.write_probe import WriteProbe
 from processors.retention.erasure_request import ErasureRequests
 from processors.retention.legal_holds import RetentionActions
@@ -68,7 +69,7 @@ def api_dependencies(site: Site) -> ApiDependencies:
             longest=settings.link_longest_seconds,
             scanned_only=scanned_only,
         ),
-        erasure_requests=ErasureRequests(site.database, site.personal, site.clock),
+        erasure_requests=ErasureRequests(site.database, site.personal, site.clock, site.restore_guard.recheck),
         retention=RetentionActions(site.database, site.personal, site.clock),
         receipts=Receipts(
             site.database,
@@ -79,6 +80,7 @@ def api_dependencies(site: Site) -> ApiDependencies:
             site.clock,
             seconds=settings.checkpoint_seconds,
         ),
+        may_serve=ServingGate(site.restores, site.restore_guard).check,
         authenticator=token_authenticator(settings, site.signing_keys, site.revoked_tokens),
         limits=rate_limits(settings, site.closed_with_us),
         readiness={

@@ -15,7 +15,8 @@ def create_personal_key_administration(site: Site, operator: str) -> PersonalKey
     """Acts of the operator of that login name. Await ``codec.check`` before: acts are audited, and audit lines encoded."""
     keys = ColumnKeyFiles(site.settings.column_key_file, site.settings.lookup_key_file)
     kept = PostgresPersonalColumns(site.postgres)
-    return PersonalKeyAdministration(keys, kept, site.texts, site.database, site.clock, site.operator(operator))
+    actor, guard = site.operator(operator), site.restore_guard.check
+    return PersonalKeyAdministration(keys, kept, site.texts, site.database, site.clock, actor, guard)
 
 
 def operator_origin(site: Site, operator: str) -> Origin:
