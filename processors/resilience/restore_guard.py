@@ -63,20 +63,21 @@ class TakenCheckpoints(Protocol):
 
 
 class RestoreGuard:
-    """``log`` None: the audit log is in the database, and was restored with it; then the checkpoints alone can tell."""
+    """``log`` and ``checkpoints`` give the stores when they are first asked: not every process needs their clients otherwise. ``log`` None: the
+    audit log is in the database, and was restored with it; then the checkpoints alone can tell."""
 
     def __init__(
         self,
         restores: Restores,
         chains: ChainRows,
         taken: TakenCheckpoints,
-        log: AheadLog | None,
-        checkpoints: AheadCheckpoints,
+        log: Callable[[], AheadLog] | None,
+        checkpoints: Callable[[], AheadCheckpoints],
     ) -> None:
         self._restores = restores
         self._chains = chains
         self._taken = taken
-        self._entries = log
+        self._log = log
         self._checkpoints = checkpoints
 
     async def look(self) -> Sequence[OpenRestore]:
@@ -112,15 +113,16 @@ class RestoreGuard:
 
     async def _behind(self) -> str | None:
         """A tenant whose chain goes on outside of the database."""
-        if self._entries is not None:
+        if self._log is not None:
+            log = self._log()
             heads = {head.tenant: head.seq for head in await self._chains.heads()}
-            for tenant in sorted({*heads, *await self._entries.tenants()}):
-                if await self._is_behind_log(self._entries, tenant, heads.get(tenant, 0)):
+            for tenant in sorted({*heads, *await log.tenants()}):
+                if await self._is_behind_log(log, tenant, heads.get(tenant, 0)):
                     return tenant
         try:
             return await self._behind_checkpoints()
         except Transient:
-            if self._entries is None:
+            if self._log is None:
                 raise
             return None  # the log has told already
 
@@ -142,9 +144,10 @@ class RestoreGuard:
         return min(waiting[0].seq - 1, head) if waiting else head
 
     async def _behind_checkpoints(self) -> str | None:
+        store = self._checkpoints()
         newest = await self._taken.newest()
-        for tenant in sorted({*newest, *await self._checkpoints.tenants()}):
-            ahead = await self._checkpoints.sizes(tenant, newest.get(tenant, 0) + 1, 1)
+        for tenant in sorted({*newest, *await store.tenants()}):
+            ahead = await store.sizes(tenant, newest.get(tenant, 0) + 1, 1)
             # The database takes a checkpoint before the store gets it.
             if ahead and (await self._taken.newest()).get(tenant, 0) < ahead[0]:
                 return tenant

@@ -8,7 +8,7 @@ derive from the recorded act, so that a second try says nothing twice.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
 from domain.documents import Document, TimelineEntry
 from domain.erasure import LegalBasis
@@ -27,14 +27,10 @@ from processors.retention.erasure_request import ErasureRequestWork, destroy_key
 _UNSAID: Final = LegalBasis.RETENTION_ENDED
 
 
-class RedoneWork(ErasureRequestWork, Protocol):
-    """What doing an act again needs of a transaction."""
-
-
 class UndoneActs:
     """``actor`` is the pseudonym of the operator who has them done again."""
 
-    def __init__(self, database: Transactions[RedoneWork], clock: Clock, actor: str) -> None:
+    def __init__(self, database: Transactions[ErasureRequestWork], clock: Clock, actor: str) -> None:
         self._database = database
         self._clock = clock
         self._actor = actor
@@ -95,7 +91,7 @@ class UndoneActs:
         return True
 
 
-async def _live(work: RedoneWork, history: DocumentHistory) -> Document | None:
+async def _live(work: ErasureRequestWork, history: DocumentHistory) -> Document | None:
     """The row, locked, if it is this document's and shows it as one that is there."""
     try:
         document = await work.documents.lock(history.document_id)
@@ -105,7 +101,7 @@ async def _live(work: RedoneWork, history: DocumentHistory) -> Document | None:
     return None if gone else document
 
 
-async def _erasable(work: RedoneWork, document: Document, origin: Origin) -> Document:
+async def _erasable(work: ErasureRequestWork, document: Document, origin: Origin) -> Document:
     """A hold that stands in the restored row was lifted before the erasure was asked for."""
     for hold in await work.holds.of(document.id):
         if hold.lifted_at is None:

@@ -18,7 +18,7 @@ from runtime.cli.progress import progress_bars
 from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
-    from operations.external_sort import ExternalSort
+    from domain.restores import Difference
     from operations.restore.check import RestoreReport
     from operations.restore.repair import StepResult
     from runtime.wiring.site import Site
@@ -143,11 +143,13 @@ def check(
     _quiet()
 
     async def work(site: Site) -> RestoreReport:
+        from runtime.wiring.restore_look import RestoreLook
+
         with ExitStack() as files:
             write = files.enter_context(lost_to.open("x", encoding="utf-8")).write if lost_to else None
             on_entry = files.enter_context(_entries_read(quiet=as_json))
             sorting = files.enter_context(_sorting())
-            return await _checked(site, sorting, write, on_entry)
+            return await RestoreLook(site, sorting, on_item=_lost_to(write), on_entry=on_entry).run()
 
     try:
         report = asyncio.run(on_site(stack, work))
@@ -207,74 +209,14 @@ def repair(
         raise typer.Exit(1)
 
 
-async def _checked(
-    site: Site, sorting: ExternalSort, write: Callable[[str], object] | None, on_entry: Callable[[int], None]
-) -> RestoreReport:
-    from domain.errors import SchemaMissing
-    from domain.restores import Difference
-    from operations.restore.check import (
-        RestoreReport,
-        add_reconciled,
-        add_refill,
-        compare_documents,
-        look,
-        read_all,
-    )
-    from processors.reconcile.run import RepairMode
-    from runtime.wiring.restore import audit_refill, restore_comparison, restore_sources
-
-    report = RestoreReport()
-    sources = restore_sources(site)
+def _lost_to(write: Callable[[str], object] | None) -> Callable[[Difference, dict[str, Any]], None]:
+    """Writes every lost document as a line."""
 
     def on_item(kind: Difference, item: dict[str, Any]) -> None:
-        if kind is Difference.DOCUMENT_LOST and write is not None:
+        if kind.value == "document_lost" and write is not None:
             write(json.dumps(item) + "\n")
 
-    async def restores() -> None:
-        report.open = await site.restore_guard.look()
-
-    async def schemas() -> None:
-        try:
-            await site.codec.check()
-        except SchemaMissing as error:
-            report.add(Difference.SCHEMA_MISSING, {"schema": error.detail})
-
-    async def topics() -> None:
-        for name in await asyncio.to_thread(_missing_topics, site):
-            report.add(Difference.TOPIC_MISSING, {"topic": name})
-
-    async def documents() -> None:
-        await read_all(sources, sorting, report, on_entry)
-        await compare_documents(sources, sorting, report, on_item)
-
-    async def log() -> None:
-        refill = audit_refill(site)
-        if refill is not None and report.short:
-            add_refill(report, await refill.run(apply=False))
-
-    async def stores() -> None:
-        add_reconciled(report, await restore_comparison(site).run(RepairMode.NONE))
-
-    parts = {
-        "restores": restores, "schemas": schemas, "topics": topics, "audit log": documents, "log entries": log,
-        "stores": stores,
-    }  # fmt: skip
-    for name, part in parts.items():
-        await look(report, name, part)
-    return report
-
-
-def _missing_topics(site: Site) -> list[str]:
-    from operations.kafka.topics import missing_topics, planned_topics
-    from runtime.config.transport import kafka_security
-
-    settings = site.settings
-    plans = planned_topics(
-        partitions=settings.topic_partitions,
-        replication=settings.topic_replication,
-        retention_days=settings.topic_retention_days,
-    )
-    return missing_topics(settings.kafka_bootstrap, plans, security=kafka_security(settings))
+    return on_item
 
 
 def document_of(report: RestoreReport) -> dict[str, Any]:

@@ -264,8 +264,8 @@ class Site(Adapters):
         from storage.postgres.restores import PostgresTakenCheckpoints
 
         chains, taken = PostgresUnflushedEntries(self.postgres), PostgresTakenCheckpoints(self.postgres)
-        log = self.audit_log if self.settings.audit_store == "mongodb" else None
-        return RestoreGuard(self.restores, chains, taken, log, self.signing.checkpoints)
+        log = (lambda: self.audit_log) if self.settings.audit_store == "mongodb" else None
+        return RestoreGuard(self.restores, chains, taken, log, lambda: self.signing.checkpoints)
 
     def sweep(self) -> AbandonedSweep:
         from processors.documents.abandoned_objects import AbandonedObjects
