@@ -1,0 +1,161 @@
+"""A store is restored to before, or emptied: ``dpj restore`` says what that means, deletes nothing meanwhile, and puts right what can be.
+
+The commands are those of docs/OPERATIONS.md, as they stand there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.journal import Deposit, Writer
+from tests.faults.site import FaultSite
+from tests.faults.test_stores_that_forget import DOCUMENTS, Drill
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "OPERATIONS.md").read_text("utf-8")
+REASON = "DRILL-2"
+
+
+def commands() -> dict[str, list[str]]:
+    """Of the page's section, by the verb after ``dpj restore``."""
+    section = PAGE.partition("\n## After a restore\n")[2].partition("\n## ")[0]
+    lines = re.findall(r"^dpj (restore .*?)\s*(?:#.*)?$", section, re.MULTILINE)
+    assert len(lines) >= 5
+    return {" ".join(word for word in line.split()[1:] if word in WORDS): shlex.split(line) for line in lines}
+
+
+WORDS = {"begin", "check", "repair", "--apply", "end"}
+
+
+class Restored(Drill):
+    """With the commands of the page."""
+
+    async def command(self, verb: str, *more: str, status: int = 0) -> dict[str, Any]:
+        words = [word.replace("INC-7", REASON) for word in commands()[verb]]
+        said = await asyncio.to_thread(self.site.dpj, *words, *more, "--json", status=status)
+        found: dict[str, Any] = json.loads(said)
+        return found
+
+    async def counts(self, *more: str, status: int = 1) -> dict[str, int]:
+        """What the check finds, by kind; of this drill's tenant where the kind is about documents."""
+        found = await self.command("check", *more, status=status)
+        assert found["undone"] == {}, found["undone"]
+        mine: dict[str, int] = {}
+        for kind, told in found["differences"].items():
+            items = told["items"]
+            about_tenants = [one for one in items if "tenant" in one]
+            number = sum(one["tenant"] == self.tenant for one in about_tenants) if about_tenants else told["count"]
+            if number:
+                mine[kind] = number
+        return mine
+
+    async def archived(self, deposits: list[Deposit]) -> None:
+        assert self.clients is not None
+        for deposit in deposits:
+            assert await self.clients.reaches(deposit, {"ARCHIVED"}), deposit
+
+    async def recorded(self) -> None:
+        """Until the log has all that was recorded."""
+        ends = asyncio.get_running_loop().time() + 60
+        while (await self.checker.stores.under_way()).keys() & {"outbox", "audit", "inbox", "lag"}:
+            assert asyncio.get_running_loop().time() < ends
+            await asyncio.sleep(0.3)
+
+    def objects_of(self, deposit: Deposit) -> int:
+        name = str(deposit.document_id)
+        return sum(f"/{name}/" in key for key in self.checker.stores._objects())  # noqa: SLF001 - the checker's own reader
+
+    async def read(self, deposit: Deposit) -> str:
+        assert self.clients is not None
+        return await self.clients.download(str(deposit.document_id))
+
+
+@pytest.fixture
+async def drill(site: FaultSite, tmp_path: Path) -> AsyncIterator[Restored]:
+    await asyncio.to_thread(site.calm)
+    with Writer(tmp_path / "restore.jsonl") as writer:
+        made = Restored(site, writer)
+        await made.open()
+        try:
+            yield made
+        finally:
+            if made.clients is not None:
+                await made.clients.aclose()
+            await asyncio.to_thread(site.calm)
+
+
+async def test_what_a_restored_postgresql_forgot_is_told_and_put_right(drill: Restored, tmp_path: Path) -> None:
+    earlier = await drill.deposit()
+    await drill.archived(earlier)
+    await drill.recorded()
+    backup = await asyncio.to_thread(drill.back_up_postgresql)
+    await asyncio.to_thread(drill.site.wait_ready)
+    # All of this the backup does not know.
+    erased, held, kept = earlier[0], earlier[1], earlier[2]
+    tenant = ("--tenant", drill.tenant)
+    erase = ("erasure", "request", str(erased.document_id), "--reason", REASON, "--legal-basis", "GDPR_17_1_B", *tenant)
+    await asyncio.to_thread(drill.site.dpj, *erase)
+    hold = ("hold", "set", str(held.document_id), "--reference", "CASE-17", "--reason", "LITIGATION", *tenant)
+    await asyncio.to_thread(drill.site.dpj, *hold)
+    until = ("retention", "extend", str(kept.document_id), "--until", "2090-01-01", "--reason", REASON, *tenant)
+    await asyncio.to_thread(drill.site.dpj, *until)
+    later = await drill.deposit()
+    await drill.archived(later)
+    assert drill.clients is not None
+    lost = drill.clients.new("pdf")
+    await drill.clients.deposit(lost)
+    assert await drill.clients.reaches(lost, {"VERIFIED"})
+    assert await drill.clients.reaches(erased, {"ERASED"})
+    await drill.recorded()
+
+    await asyncio.to_thread(drill.restore_postgresql, backup)
+    await drill.until(lambda: drill.site.process("api").is_ready)
+    # Before anybody has done anything: what was erased is not served, and nothing is deleted.
+    assert await drill.read(erased) == "HTTP 503"
+    refused = await asyncio.to_thread(drill.site.dpj, "reconcile", "--apply", "--grace", "5", "--json", status=1)
+    assert json.loads(refused)["error"]["code"] == "restore_under_way"
+    assert drill.objects_of(lost) >= 1
+
+    lost_to = tmp_path / "lost.jsonl"
+    found = await drill.counts("--lost-to", str(lost_to))
+    assert found["erasure_undone"] == 1
+    assert found["hold_lost"] == 1
+    assert found["retention_lost"] == 1
+    assert found["archived_without_row"] == DOCUMENTS
+    assert found["document_lost"] == 1
+    assert found["chain_behind"] == 1
+    assert found["object_without_row"] >= DOCUMENTS + 1
+    assert found["mail_sent"] >= 3 * DOCUMENTS + 1
+    told = [one for one in map(json.loads, lost_to.read_text().splitlines()) if one["tenant"] == drill.tenant]
+    assert [(one["document_id"], one["sha256"]) for one in told] == [(lost.document_id, lost.sha256)]
+
+    planned = await drill.command("repair")
+    assert not planned["apply"]
+    done = await drill.command("repair --apply")
+    assert {one["step"] for one in done["steps"]} == {one["step"] for one in planned["steps"]}
+    assert await drill.read(erased) == "HTTP 410"
+    for deposit in (*earlier[1:], *later):
+        assert await drill.read(deposit) == deposit.sha256
+    again = await drill.command("repair --apply")
+    # What Kafka brings no more is another matter: nothing of the rest is left to do.
+    assert {one["step"]: one["done"] for one in again["steps"] if one["step"] != "events"} == dict.fromkeys(
+        ("erasures", "holds", "chain", "log", "rows", "metadata"), 0
+    )
+    left = await drill.counts()
+    assert left.keys() <= {"document_lost", "mail_sent", "object_without_row"}, left
+    assert drill.objects_of(lost) >= 1
+    await drill.until(lambda: drill.site.process("worker-audit").is_ready)
+    await drill.command("end")
+    await asyncio.to_thread(drill.site.wait_ready)
+    await drill.recorded()
+    assert await drill.verified_entries(drill.tenant) > 0
+    # Rows say again what may go.
+    await asyncio.to_thread(drill.site.dpj, "reconcile", "--apply", "--grace", "5", "--json")
+    assert drill.objects_of(lost) == 0
