@@ -159,3 +159,53 @@ async def test_what_a_restored_postgresql_forgot_is_told_and_put_right(drill: Re
     # Rows say again what may go.
     await asyncio.to_thread(drill.site.dpj, "reconcile", "--apply", "--grace", "5", "--json")
     assert drill.objects_of(lost) == 0
+
+
+async def test_an_emptied_mongodb_is_filled_again_and_the_rest_is_named(drill: Restored) -> None:
+    deposits = await drill.deposit()
+    await drill.archived(deposits)
+    await drill.recorded()
+    tenant, stores = drill.tenant, drill.checker.stores
+    entries = await drill.verified_entries(tenant)
+
+    def empty() -> int:
+        """Log and metadata are gone, and the collections with them; gives how many metadata there were of this drill's documents."""
+        with stores.mongo() as client:
+            base = client[drill.site.settings["DPJ_MONGO_DATABASE"]]
+            count = base["documents_metadata"].count_documents({"tenant": tenant})
+            base.drop_collection("audit_logs")
+            base.drop_collection("documents_metadata")
+        return count
+
+    described = await asyncio.to_thread(empty)
+    assert described == DOCUMENTS
+    found = await drill.command("check", status=1)
+    (lacking,) = [one for one in found["differences"]["entry_missing"]["items"] if one["tenant"] == tenant]
+    assert (lacking["missing"], lacking["found"], lacking["lost"]) == (entries, entries, [])
+    assert found["differences"]["metadata_missing"]["count"] >= DOCUMENTS
+    await asyncio.to_thread(
+        drill.site.dpj, "restore", "repair", "--reason", REASON, "--apply", "--json", "--step", "log"
+    )
+    assert drill.log_length(tenant) == entries
+    assert await drill.verified_entries(tenant) >= entries
+    await drill.command("repair --apply")
+    with stores.mongo() as client:
+        held = client[drill.site.settings["DPJ_MONGO_DATABASE"]]["documents_metadata"]
+        assert held.count_documents({"tenant": tenant}) == described
+
+    # Emptied once more, and now Kafka has nothing either: what PostgreSQL has whole is put back, all else is named by its number.
+    await asyncio.to_thread(drill.lose_kafka)
+    await asyncio.to_thread(drill.site.wait_ready)
+    await drill.recorded()
+    entries = drill.log_length(tenant)
+    await asyncio.to_thread(empty)
+    words = ("restore", "repair", "--reason", REASON, "--apply", "--json", "--step", "log")
+    told = json.loads(await asyncio.to_thread(drill.site.dpj, *words, status=1))
+    (step,) = told["steps"]
+    (mine,) = [reason for reason in step["reasons"] if reason.startswith(f"{tenant}:")]
+    lost = sum(
+        int(last or first) - int(first) + 1
+        for first, last in re.findall(r"(\d+)(?: to (\d+))?(?:,|$)", mine.partition("more:")[2])
+    )
+    assert drill.log_length(tenant) == DOCUMENTS
+    assert lost == entries - DOCUMENTS
