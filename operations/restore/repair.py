@@ -119,6 +119,9 @@ class RestoreRepair:
             result = StepResult(name)
             results.append(result)
             on_step(name, 0)
+            if name == "rows" and apply and any(one.step == "erasures" and one.left_count for one in results):
+                result.leave("erasures are to be done first")
+                continue
             try:
                 await every[name](result, apply)
             except DatabaseUnavailable:
@@ -126,12 +129,6 @@ class RestoreRepair:
             except DPJError as error:
                 result.leave(f"{error.code}: {error.detail or 'run it again later'}")
             on_step(name, result.done)
-            if name == "erasures" and result.left_count:
-                for later in ("rows",):
-                    if later in steps:
-                        results.append(StepResult(later))
-                        results[-1].leave("erasures are to be done first")
-                steps = [step for step in steps if step != "rows"]
         if apply:
             await self._put_on_record(results)
         return results
@@ -158,13 +155,14 @@ class RestoreRepair:
     async def _erasures(self, result: StepResult, apply: bool) -> None:
         parts = self._parts
         await self._each(result, frozenset({Difference.ERASURE_UNDONE}), parts.undone.erase if apply else None)
+        if Difference.LOG_BROKEN in self._report.count:
+            result.leave(BROKEN)
+        # What is left outside PostgreSQL can't be read: its keys are gone. So this is when documents may be served again.
+        if apply and not result.left_count:
+            await parts.restores.mark_erasures_done()
         async for history, _, found in differing(parts.sources, self._sorting):
             if Difference.ERASURE_WITHOUT_ROW in found:
                 result.leave(f"{history.document_id}: its erasure had begun, and its row is gone: look at the GED")
-        if Difference.LOG_BROKEN in self._report.count:
-            result.leave(BROKEN)
-        if apply and not any("erasure had begun" not in one for one in result.left):
-            await parts.restores.mark_erasures_done()
         if apply:
             await parts.eraser.run_once(limit=100_000)
         found_left = await parts.erased.run(RepairMode.SAFE if apply else RepairMode.NONE)

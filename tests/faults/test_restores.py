@@ -10,11 +10,14 @@ import json
 import re
 import shlex
 from collections.abc import AsyncIterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from domain.consumers import CONSUMERS
+from domain.events import TOPICS
 from tests.faults.journal import Deposit, Writer
 from tests.faults.site import FaultSite
 from tests.faults.test_stores_that_forget import DOCUMENTS, Drill
@@ -72,6 +75,38 @@ class Restored(Drill):
     def objects_of(self, deposit: Deposit) -> int:
         name = str(deposit.document_id)
         return sum(f"/{name}/" in key for key in self.checker.stores._objects())
+
+    def take(self, deposit: Deposit) -> dict[str, bytes]:
+        """Its objects, as they lie in the store."""
+        client, bucket = self.checker.stores.minio(), self.site.settings["DPJ_MINIO_BUCKET"]
+        name = f"/{deposit.document_id}/"
+        keys = [key for key in self.checker.stores._objects() if name in key and key.count(".") == 0]
+        found = {}
+        for key in keys:
+            answer = client.get_object(bucket, key)
+            found[key] = answer.read()
+            answer.close()
+            answer.release_conn()
+        return found
+
+    def put(self, objects: dict[str, bytes]) -> None:
+        for key, content in objects.items():
+            self.checker.stores.minio().put_object(
+                self.site.settings["DPJ_MINIO_BUCKET"], key, BytesIO(content), len(content)
+            )
+
+    def remove(self, objects: dict[str, bytes]) -> None:
+        for key in objects:
+            self.checker.stores.minio().remove_object(self.site.settings["DPJ_MINIO_BUCKET"], key)
+
+    def empty_kafka_and_registry(self) -> None:
+        """Their disks are lost; nobody has made topics or registered schemas yet."""
+        self.since = None
+        for name in ("kafka", "registry"):
+            server = self.site.server(name)
+            server.kill()
+            server.wipe()
+            server.start()
 
     async def read(self, deposit: Deposit) -> str:
         assert self.clients is not None
@@ -217,18 +252,40 @@ async def test_an_emptied_mongodb_is_filled_again_and_the_rest_is_named(drill: R
         held = client[drill.site.settings["DPJ_MONGO_DATABASE"]]["documents_metadata"]
         assert held.count_documents({"tenant": tenant}) == described
 
-    # Emptied once more, and now Kafka has nothing either: what PostgreSQL has whole is put back, all else is named by its number.
-    await asyncio.to_thread(drill.lose_kafka)
-    await asyncio.to_thread(drill.site.wait_ready)
+    # Everything else at once: Kafka, the registry and MongoDB are empty, the object store has again what was erased, and lacks what was not.
+    erased, damaged = deposits[0], deposits[1]
+    saved = {deposit: await asyncio.to_thread(drill.take, deposit) for deposit in (erased, damaged)}
+    erase = ("erasure", "request", str(erased.document_id), "--reason", REASON, "--legal-basis", "GDPR_17_1_B")
+    await asyncio.to_thread(drill.site.dpj, *erase, "--tenant", tenant)
+    assert drill.clients is not None
+    assert await drill.clients.reaches(erased, {"ERASED"})
     await drill.recorded()
     entries = drill.log_length(tenant)
+    for store in ("mongodb", "object-store", "registry", "kafka", "ged"):
+        assert (await drill.command("begin", "--store", store))["opened"]
+    await asyncio.to_thread(drill.empty_kafka_and_registry)
     await asyncio.to_thread(empty)
-    told = await drill.command("repair --apply", "--step", "log", status=1)
-    (step,) = told["steps"]
-    (mine,) = [reason for reason in step["reasons"] if reason.startswith(f"{tenant}:")]
-    lost = sum(
-        int(last or first) - int(first) + 1
-        for first, last in re.findall(r"(\d+)(?: to (\d+))?(?:,|$)", mine.partition("more:")[2])
-    )
-    assert drill.log_length(tenant) == DOCUMENTS
+    await asyncio.to_thread(drill.put, saved[erased])
+    await asyncio.to_thread(drill.remove, saved[damaged])
+    found = await drill.command("check", status=1)
+    told = {kind: one["count"] for kind, one in found["differences"].items()}
+    assert told["topic_missing"] == len(TOPICS) + len(CONSUMERS)
+    assert (told["schema_missing"], told["erased_left"]) == (1, 1)
+    assert str(damaged.document_id) in {one["document_id"] for one in found["differences"]["content_missing"]["items"]}
+    assert {one["store"] for one in found["open"]} == {"mongodb", "object-store", "registry", "kafka", "ged"}
+    await asyncio.to_thread(drill.site.dpj, "schemas", "register")
+    await asyncio.to_thread(drill.site.dpj, "topics", "create")
+    await asyncio.to_thread(drill.put, saved[damaged])
+    # What PostgreSQL has whole is put back, all else is named by its number.
+    done = {one["step"]: one for one in (await drill.command("repair --apply", status=1))["steps"]}
+    assert done["erasures"]["done"] == 1
+    assert drill.objects_of(erased) == 0
+    (mine,) = [reason for reason in done["log"]["reasons"] if reason.startswith(f"{tenant}:")]
+    ranges = re.findall(r"(\d+)(?: to (\d+))?(?:,|$)", mine.partition("more:")[2])
+    lost = sum(int(last or first) - int(first) + 1 for first, last in ranges)
+    with stores.mongo() as client:
+        log = client[drill.site.settings["DPJ_MONGO_DATABASE"]]["audit_logs"]
+        assert log.count_documents({"tenant": tenant, "seq": {"$lte": entries}}) == DOCUMENTS
     assert lost == entries - DOCUMENTS
+    await drill.command("end")
+    await asyncio.to_thread(drill.site.wait_ready)
