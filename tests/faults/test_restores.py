@@ -254,7 +254,7 @@ async def test_an_emptied_mongodb_is_filled_again_and_the_rest_is_named(drill: R
 
     # Everything else at once: Kafka, the registry and MongoDB are empty, the object store has again what was erased, and lacks what was not.
     erased, damaged = deposits[0], deposits[1]
-    saved = {deposit: await asyncio.to_thread(drill.take, deposit) for deposit in (erased, damaged)}
+    of_erased, of_damaged = [await asyncio.to_thread(drill.take, deposit) for deposit in (erased, damaged)]
     erase = ("erasure", "request", str(erased.document_id), "--reason", REASON, "--legal-basis", "GDPR_17_1_B")
     await asyncio.to_thread(drill.site.dpj, *erase, "--tenant", tenant)
     assert drill.clients is not None
@@ -265,8 +265,8 @@ async def test_an_emptied_mongodb_is_filled_again_and_the_rest_is_named(drill: R
         assert (await drill.command("begin", "--store", store))["opened"]
     await asyncio.to_thread(drill.empty_kafka_and_registry)
     await asyncio.to_thread(empty)
-    await asyncio.to_thread(drill.put, saved[erased])
-    await asyncio.to_thread(drill.remove, saved[damaged])
+    await asyncio.to_thread(drill.put, of_erased)
+    await asyncio.to_thread(drill.remove, of_damaged)
     found = await drill.command("check", status=1)
     told = {kind: one["count"] for kind, one in found["differences"].items()}
     assert told["topic_missing"] == len(TOPICS) + len(CONSUMERS)
@@ -275,7 +275,7 @@ async def test_an_emptied_mongodb_is_filled_again_and_the_rest_is_named(drill: R
     assert {one["store"] for one in found["open"]} == {"mongodb", "object-store", "registry", "kafka", "ged"}
     await asyncio.to_thread(drill.site.dpj, "schemas", "register")
     await asyncio.to_thread(drill.site.dpj, "topics", "create")
-    await asyncio.to_thread(drill.put, saved[damaged])
+    await asyncio.to_thread(drill.put, of_damaged)
     # What PostgreSQL has whole is put back, all else is named by its number.
     done = {one["step"]: one for one in (await drill.command("repair --apply", status=1))["steps"]}
     assert done["erasures"]["done"] == 1
