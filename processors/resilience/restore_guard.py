@@ -2,7 +2,7 @@
 
 A restore is on record in PostgreSQL (``processors.ports.restores``): an operator puts it there, or whoever finds that the database is behind
 what lies outside of it. It is behind where the audit log has an entry that the database neither handed over nor has waiting, or where the
-checkpoint store has a checkpoint that the database never took. Both are asked for anew each time: rows that lag are those of the very
+checkpoint store has one that we signed and the database never took. Both are asked for anew each time: rows that lag are those of the very
 database that is in question.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Final, Protocol
@@ -48,6 +48,11 @@ class AheadCheckpoints(Protocol):
     async def sizes(self, tenant: str, first: int, limit: int) -> Sequence[int]: ...
 
 
+#: Whether what the checkpoint store has of a tenant under a size is a checkpoint that we signed. Raises CheckpointStoreUnavailable or
+#: KeyringUnavailable.
+IsSigned = Callable[[str, int], Awaitable[bool]]
+
+
 class ChainRows(Protocol):
     """Chains as the database has them. Raises DatabaseUnavailable."""
 
@@ -73,12 +78,14 @@ class RestoreGuard:
         taken: TakenCheckpoints,
         log: Callable[[], AheadLog] | None,
         checkpoints: Callable[[], AheadCheckpoints],
+        is_signed: IsSigned,
     ) -> None:
         self._restores = restores
         self._chains = chains
         self._taken = taken
         self._log = log
         self._checkpoints = checkpoints
+        self._is_signed = is_signed
 
     async def look(self) -> Sequence[OpenRestore]:
         """Restores that are open. One of PostgreSQL is put on record first if nobody did and the database is behind.
@@ -148,8 +155,10 @@ class RestoreGuard:
         newest = await self._taken.newest()
         for tenant in sorted({*newest, *await store.tenants()}):
             ahead = await store.sizes(tenant, newest.get(tenant, 0) + 1, 1)
-            # The database takes a checkpoint before the store gets it.
-            if ahead and (await self._taken.newest()).get(tenant, 0) < ahead[0]:
+            # What somebody else put there tells nothing of us. The database takes a checkpoint before the store gets it.
+            if not ahead or not await self._is_signed(tenant, ahead[0]):
+                continue
+            if (await self._taken.newest()).get(tenant, 0) < ahead[0]:
                 return tenant
         return None
 

@@ -265,7 +265,19 @@ class Site(Adapters):
 
         chains, taken = PostgresUnflushedEntries(self.postgres), PostgresTakenCheckpoints(self.postgres)
         log = (lambda: self.audit_log) if self.settings.audit_store == "mongodb" else None
-        return RestoreGuard(self.restores, chains, taken, log, lambda: self.signing.checkpoints)
+        return RestoreGuard(self.restores, chains, taken, log, lambda: self.signing.checkpoints, self._is_signed)
+
+    async def _is_signed(self, tenant: str, size: int) -> bool:
+        """Whether the checkpoint store has a checkpoint of ours there. Raises CheckpointStoreUnavailable or KeyringUnavailable."""
+        from crypto.signatures import verifies
+        from domain.errors import CheckpointConflict
+        from processors.audit.stored_checkpoints import load_stored
+
+        signing = self.signing
+        try:
+            return await load_stored(signing.checkpoints, signing.signer, verifies, tenant, size) is not None
+        except CheckpointConflict:
+            return False
 
     def sweep(self) -> AbandonedSweep:
         from processors.documents.abandoned_objects import AbandonedObjects

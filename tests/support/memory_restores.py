@@ -72,7 +72,11 @@ class GuardBench:
             self.taken,
             None if in_database else lambda: self.log,
             lambda: self.checkpoints,
+            self.is_signed,
         )
+
+    async def is_signed(self, tenant: str, size: int) -> bool:
+        return b"a stranger's" not in await self.checkpoints.contents(tenant, size)
 
     def is_at(self, chain: Sequence[ChainEntry], waiting: Sequence[ChainEntry] = ()) -> None:
         """The database's head is behind ``chain``, and ``waiting`` is on its way."""

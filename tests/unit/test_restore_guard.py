@@ -102,6 +102,12 @@ async def test_a_checkpoint_taken_while_we_looked_is_none() -> None:
     assert await bench.guard.look() == ()
 
 
+async def test_what_a_stranger_put_into_the_checkpoint_store_is_none() -> None:
+    bench = GuardBench(in_database=True)
+    await bench.checkpoints.put("acme", 5, b"a stranger's")
+    assert await bench.guard.look() == ()
+
+
 async def away(*_: Any) -> Any:
     raise CheckpointStoreUnavailable
 
