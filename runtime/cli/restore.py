@@ -293,8 +293,9 @@ def _open(found: Sequence[Any]) -> list[dict[str, Any]]:
 
 def _open_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for one in found:
-        erasures = "" if one["erasures_done"] else "; erasures are not done again"
-        yield f"Open: {one['store']} since {one['opened_at'][:19]} ({one['reason']}){erasures}"
+        yield f"Open: {one['store']} since {one['opened_at'][:19]} ({one['reason'][:32]})"
+        if not one["erasures_done"]:
+            yield "      erasures are not done again yet"
 
 
 async def _put_on_record(site: Site, action: str, details: Mapping[str, Any]) -> None:
