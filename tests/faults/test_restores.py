@@ -175,6 +175,7 @@ async def test_what_a_restored_postgresql_forgot_is_told_and_put_right(drill: Re
     told = [one for one in map(json.loads, lost_to.read_text().splitlines()) if one["tenant"] == drill.tenant]
     assert [(one["document_id"], one["sha256"]) for one in told] == [(lost.document_id, lost.sha256)]
 
+    assert not (await drill.command("begin"))["opened"]  # the pipeline has noticed it by itself
     planned = await drill.command("repair")
     assert not planned["apply"]
     done = await drill.command("repair --apply")
