@@ -122,6 +122,7 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
         "Database full",
         "Operators: make room on the database's disk, then it goes on by itself.",
     ),
+    (errors.RestoreUnderWay, 503, "A restore is being looked at", "Operators: dpj restore check. Repeat it later."),
     (errors.ObjectStoreUnavailable, 503, "Object store unavailable", "Repeat the request after Retry-After."),
     (errors.KeyringUnavailable, 503, "Keyring unavailable", "Repeat the request after Retry-After."),
     (errors.TenantKeyMissing, 503, "No key for this tenant", "Operators: dpj keys create --tenant TENANT."),

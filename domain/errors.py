@@ -103,6 +103,18 @@ class DatabaseFull(DatabaseUnavailable):
     retry_after = 30
 
 
+class RestoreUnderWay(Transient):
+    """A store was restored, and somebody looks at what that means: nothing is deleted meanwhile, and of a database that was restored to
+    before no document is served until what was erased since is erased again."""
+
+    code = "restore_under_way"
+    waiting_for = "restore"
+    retry_after = 60
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail, outage=False)
+
+
 class ObjectStoreUnavailable(Transient):
     code = "object_store_unavailable"
     waiting_for = "object_store"

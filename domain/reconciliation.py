@@ -45,7 +45,9 @@ class DiscrepancyKind(Enum):
     GED_MISSING = "ged_missing"
     LEFT_COPY = "left_copy"
     LEFT_METADATA = "left_metadata"
+    ERASED_OBJECT = "erased_object"
     EVENT_LOST = "event_lost"
+    METADATA_MISSING = "metadata_missing"
 
     @property
     def repair(self) -> Repair:
@@ -60,6 +62,7 @@ _REPAIRS: Final[Mapping[DiscrepancyKind, Repair]] = {
     DiscrepancyKind.GED_DOUBLE: Repair.SAFE,
     DiscrepancyKind.LEFT_COPY: Repair.SAFE,
     DiscrepancyKind.LEFT_METADATA: Repair.SAFE,
+    DiscrepancyKind.ERASED_OBJECT: Repair.SAFE,
     DiscrepancyKind.EVENT_LOST: Repair.SAFE,
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Protocol
 
@@ -17,7 +17,7 @@ from ingest_api.metrics import ApiMetrics
 from ingest_api.middleware import CORRELATION_STATE, QUOTA_STATE
 from ingest_api.rate_limits import UNLIMITED, QuotaName, RateLimits
 from ingest_api.readiness import Check, Readiness
-from ingest_api.route_authorization import ACCESS, PublicRoute, rule_of
+from ingest_api.route_authorization import ACCESS, OF_DOCUMENTS, PublicRoute, rule_of
 from ingest_api.tokens import Identity
 from processors.audit.receipts import Receipts
 from processors.documents.callers import ALL_TENANTS, Caller, LinkVisitor
@@ -29,6 +29,7 @@ from processors.documents.reading import DocumentReader
 from processors.documents.revocations import TokenRevocation
 from processors.documents.search import DocumentSearch
 from processors.documents.validation import Validation
+from processors.ports.restores import unguarded
 from processors.retention.erasure_request import ErasureRequests
 from processors.retention.legal_holds import RetentionActions
 
@@ -51,7 +52,7 @@ class Authenticator(Protocol):
 class ApiDependencies:
     """Use cases and surroundings. ``readiness`` holds a check per dependency, ``circuits`` gives the breakers' states;
     ``body_timeout`` is per read, in seconds. ``public_url``: what stands before the path in links, empty for links without an address.
-    ``cors_origins``: origins whose pages may call the API from a browser.
+    ``may_serve`` is awaited before anything of a document is given out. ``cors_origins``: origins whose pages may call the API from a browser.
     """
 
     intake: Intake
@@ -67,6 +68,7 @@ class ApiDependencies:
     retention: RetentionActions
     authenticator: Authenticator
     tenants: TenantCheck
+    may_serve: Callable[[], Awaitable[None]] = unguarded
     limits: RateLimits = UNLIMITED
     readiness: Mapping[str, Check] = field(default_factory=dict)
     circuits: Callable[[], Mapping[str, str]] = dict
@@ -101,7 +103,8 @@ def app_state(request: Request) -> AppState:
 async def authorised(request: Request) -> Caller:
     """The caller, if its token is good, the access table lets it, and it does not call too often.
 
-    Raises Unauthenticated, TenantUnknown, Forbidden, RateLimited, or ParameterInvalid for a query parameter that the route does not know: a
+    Raises Unauthenticated, TenantUnknown, Forbidden, RateLimited, RestoreUnderWay, or ParameterInvalid for a query parameter that the route
+    does not know: a
     filter that is misspelt must not list everything.
     """
     deps = app_state(request).deps
@@ -129,6 +132,8 @@ async def authorised(request: Request) -> Caller:
     await deps.tenants.check(identity.tenant)
     if rule.own.isdisjoint(identity.roles):
         raise Forbidden("The token's roles do not allow this action.")
+    if request.scope["route"].name in OF_DOCUMENTS:
+        await deps.may_serve()
     _refuse_unknown_parameters(request)
     return Caller(
         subject=identity.subject,
@@ -145,11 +150,14 @@ async def authorised(request: Request) -> Caller:
 
 
 async def admitted(request: Request) -> None:
-    """Let in who has no token, as often as the access table says, by address. Raises RateLimited."""
-    rule = ACCESS[request.scope["route"].name]
+    """Let in who has no token, as often as the access table says, by address. Raises RateLimited or RestoreUnderWay."""
+    name = request.scope["route"].name
+    rule = ACCESS[name]
     if isinstance(rule, PublicRoute) and rule.limit is not None:
         quota = await app_state(request).deps.limits.count(rule.limit, _address(request))
         request.scope["state"][QUOTA_STATE] = quota
+    if name in OF_DOCUMENTS:
+        await app_state(request).deps.may_serve()
 
 
 async def count_failure(request: Request) -> None:

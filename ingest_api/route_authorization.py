@@ -82,6 +82,14 @@ ACCESS: Final[Mapping[str, RouteRule | PublicRoute]] = {
 }
 
 
+#: Routes that give out, or act on, documents that are there already: none of them answers while a restored database may show what was
+#: erased. Uploads go on, and so does what is about no document.
+OF_DOCUMENTS: Final = frozenset(ACCESS) - {
+    *("upload_document", "create_dossier", "list_dossiers", "get_dossier", "list_document_types"),
+    *("revoke_token", "revoke_document_link", "openapi", "livez", "readyz"),
+}
+
+
 def check_access_table(names: Iterable[str]) -> None:
     """Raises ValueError unless every route has its row, every row its route, and no row shows more than the use cases do."""
     routes = set(names)

@@ -48,9 +48,14 @@ class ExternalSort:
 
     def __iter__(self) -> Iterator[bytes]:
         """The lines, each with its end. Nothing may be added meanwhile."""
+        return (line for _, line in self.items())
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and lines, each line with its end. Nothing may be added meanwhile."""
         runs = _rewound([run for level in self._levels for run in level])
         for held in heapq.merge(*runs, sorted(self._lines)):
-            yield held.partition(b"\t")[2]
+            key, _, line = held.partition(b"\t")
+            yield key, line
 
     def _store(self, lines: Iterable[bytes], level: int) -> None:
         """As a run; as many of a level as may be merged become one of the next."""

@@ -117,6 +117,16 @@ def read_dead_letter(
         return found if found is not None and found.place.offset == offset else None
 
 
+def read_records(
+    bootstrap: str, topic: str, *, deadline: float = DEADLINE_SECONDS, security: Mapping[str, str] | None = None
+) -> Generator[DeadLetter, None, None]:
+    """All records of any topic that stood there when reading began, partition by partition, oldest first. Raises BrokerUnavailable."""
+    with _reader(bootstrap, security) as client:
+        for number in _partitions(client, topic, deadline):
+            start, end = _span(client, TopicPartition(topic, number), None, deadline)
+            yield from _read(client, TopicPartition(topic, number, start), end, deadline)
+
+
 @contextmanager
 def _reader(bootstrap: str, security: Mapping[str, str] | None) -> Iterator[Any]:
     client = Consumer(

@@ -107,6 +107,18 @@ def ensure_topics(
     return [_report(plan, known[plan.name], configs[plan.name], plan.name in created) for plan in plans]
 
 
+def missing_topics(
+    bootstrap: str, plans: Sequence[TopicPlan], *, deadline: float = 30.0, security: Mapping[str, str] | None = None
+) -> list[str]:
+    """Names of planned topics that are not there. Raises BrokerUnavailable."""
+    admin = _kafka.AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **(security or {})})
+    try:
+        known = admin.list_topics(timeout=deadline).topics
+    except KafkaException as error:
+        raise _translated(error, bootstrap) from None
+    return [plan.name for plan in plans if plan.name not in known]
+
+
 def _create(admin: Any, plans: Iterable[TopicPlan], deadline: float) -> set[str]:
     wanted = [_kafka.NewTopic(plan.name, plan.partitions, plan.replication, config=plan.config) for plan in plans]
     created: set[str] = set()

@@ -380,7 +380,13 @@ class Intake:
                     dossier_ref=dossier_ref,
                 )
             ],
-            details={"size": facts["size"], "mime_type": facts["mime_type"], "type": document.type_code},
+            # With the SHA-256: after a restore of the database the audit log alone says what was taken in.
+            details={
+                "size": facts["size"],
+                "mime_type": facts["mime_type"],
+                "type": document.type_code,
+                "sha256": facts["sha256"],
+            },
             deposited_at=origin.at,
             **facts,
         )

@@ -122,6 +122,24 @@ class RenditionProcessor:
             return partial(self._without, event, rendered.reason)
         return partial(self._finish, event, renditions)
 
+    async def describe(self, document_id: UUID) -> bool:
+        """Write the technical facts of a document again, whose store has lost them; False if there are none to be had, or no document.
+
+        Raises as ``process``.
+        """
+        async with self._database.transaction() as work:
+            document = await work.documents.get(document_id)
+        if document.status not in _VERIFIED:
+            return False
+        facts = known_facts((await self._rendered(document)).metadata)
+        if not facts:
+            return False
+        await self._extended.put(document.id, document.tenant, {"mime_type": document.mime_type, **facts})
+        if await self._is_going(document.id):
+            await self._extended.delete(document.id, document.tenant)
+            return False
+        return True
+
     async def give_up(self, event: Event, code: str) -> Commit:
         """The document stays what it is; its thumbnail note says ``code``."""
         return partial(self._given_up, _verified(event), code)

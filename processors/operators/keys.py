@@ -26,6 +26,7 @@ from processors.documents.second_person import SecondPerson
 from processors.documents.transitions import Origin, audit_line
 from processors.ports.clock import Clock
 from processors.ports.database import HeldLock, LockingTransactions
+from processors.ports.restores import MayDelete, unguarded
 from processors.ports.work import HasOrders, HasOutbox, HasTenants
 
 #: Keys in one call to the keyring and one statement: a few milliseconds of each.
@@ -157,7 +158,10 @@ class KeyAdministration:
         clock: Clock,
         actor: str,
         second_person: SecondPerson | None = None,
+        may_delete: MayDelete = unguarded,
     ) -> None:
+        """``may_delete`` is awaited before versions are made useless, and raises if nothing may be now."""
+        self._may_delete = may_delete
         self._keys = keys
         self._wrapped = wrapped
         self._canaries = canaries
@@ -253,11 +257,13 @@ class KeyAdministration:
 
         Without ``apply`` only looks whether anything is in the way. ``order_id``: of the order that this confirms, which says the
         version. Cut off after that, it is repeated with the same id, by anybody. Raises KeyVersionInUse, TenantKeyMissing, OrderNotFound,
-        SecondPersonNeeded.
+        SecondPersonNeeded, or RestoreUnderWay.
         """
         async with self._database.lock(_lock(tenant)):
             state = await self._state(tenant)
             order = None
+            if apply:
+                await self._may_delete()
             if apply and order_id is not None:
                 async with self._database.transaction() as work:
                     origin = self._origin()

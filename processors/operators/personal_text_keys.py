@@ -27,6 +27,7 @@ from processors.documents.transitions import Origin, audit_line
 from processors.operators.keys import MAX_PASSES, PASS_PAUSE, Throttle
 from processors.ports.clock import Clock
 from processors.ports.database import HeldLock, LockingTransactions
+from processors.ports.restores import MayDelete, unguarded
 
 LOCK: Final = "personal-keys"
 #: Kept answers that are looked at in one transaction.
@@ -115,7 +116,10 @@ class PersonalKeyAdministration:
         clock: Clock,
         actor: str,
         second_person: SecondPerson | None = None,
+        may_delete: MayDelete = unguarded,
     ) -> None:
+        """``may_delete`` is awaited before a key is forgotten, and raises if nothing may be deleted now."""
+        self._may_delete = may_delete
         self._keys = keys
         self._rows = kept
         self._texts = texts
@@ -188,12 +192,14 @@ class PersonalKeyAdministration:
         """Forget the key of that id, for good; "sealing" or "lookup", which it was.
 
         Without ``apply`` only looks whether anything is in the way. ``order_id``: of the order that this confirms; cut off after that, it is
-        repeated with the same id, by anybody. Raises PersonalKeyInUse, PersonalKeyMissing, OrderNotFound, SecondPersonNeeded.
+        repeated with the same id, by anybody. Raises PersonalKeyInUse, PersonalKeyMissing, OrderNotFound, SecondPersonNeeded, or
+        RestoreUnderWay.
         """
         async with self._database.lock(LOCK):
             kind = await self._retirable(key)
             if not apply:
                 return kind
+            await self._may_delete()
             order = None
             if order_id is not None:
                 async with self._database.transaction() as work:

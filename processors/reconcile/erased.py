@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Protocol
 from uuid import UUID
 
 from domain.documents import Document
+from domain.objects import StoredObject
 from domain.reconciliation import DiscrepancyKind, ReconcileFinding
 from processors.events.archive_copies import CopyRemover, location
 from processors.ports.ged import GedFolders
 from processors.reconcile.run import ReconcileRun
+from processors.resilience.closing_streams import closing_stream
 
 PAGE: Final = 200
 
@@ -26,10 +29,28 @@ class InspectableMetadata(Protocol):
     async def delete(self, document_id: UUID, tenant: str) -> None: ...
 
 
-class ErasedDocumentsCheck:
-    """A part of reconciling. ``hours``: how long ago the documents were erased that it looks at."""
+class ErasedObjects(Protocol):
+    """Raises ObjectStoreUnavailable."""
 
-    def __init__(self, ged: GedFolders, remover: CopyRemover, extended: InspectableMetadata, *, hours: float) -> None:
+    def list(self, prefix: str) -> AsyncIterator[StoredObject]: ...
+
+    async def purge(self, key: str) -> None: ...
+
+
+class ErasedDocumentsCheck:
+    """A part of reconciling. ``hours``: how long ago the documents were erased that it looks at. ``objects``: looked at as well, where the
+    walk over all objects is not made."""
+
+    def __init__(
+        self,
+        ged: GedFolders,
+        remover: CopyRemover,
+        extended: InspectableMetadata,
+        *,
+        hours: float,
+        objects: ErasedObjects | None = None,
+    ) -> None:
+        self._objects = objects
         self._ged = ged
         self._remover = remover
         self._extended = extended
@@ -53,6 +74,12 @@ class ErasedDocumentsCheck:
         if left is not None:
             finding = _finding(DiscrepancyKind.LEFT_COPY, document, left)
             await run.settle(finding, partial(self._remover.remove, document))
+        if self._objects is not None:
+            async with closing_stream(self._objects.list(document.object_key)) as listing:
+                found = [stored.key async for stored in listing]
+            if found:
+                finding = _finding(DiscrepancyKind.ERASED_OBJECT, document, document.object_key)
+                await run.settle(finding, partial(self._objects.purge, document.object_key))
         if await self._extended.get(document.id) is not None:
             finding = _finding(DiscrepancyKind.LEFT_METADATA, document, str(document.id))
             await run.settle(finding, partial(self._extended.delete, document.id, document.tenant))

@@ -20,7 +20,7 @@ import structlog
 
 from domain.audit_chain import SYSTEM_TENANT
 from domain.documents import Document
-from domain.errors import DatabaseUnavailable, DPJError
+from domain.errors import DatabaseUnavailable, DPJError, RestoreUnderWay
 from domain.events import AuditRecorded
 from domain.objects import StoredObject
 from domain.reconciliation import DiscrepancyKind, InventoryRow, ReconcileFinding, Repair
@@ -30,6 +30,7 @@ from processors.documents.transitions import Origin, audit_line
 from processors.ports.clock import Clock
 from processors.ports.content import UnfinishedPuts
 from processors.ports.database import HeldLock, LockingTransactions
+from processors.ports.restores import MayDelete, unguarded
 from processors.ports.work import HasOutbox, HasUploads
 
 ACTOR: Final = "system:reconcile"
@@ -139,7 +140,9 @@ class ReconcileRun:
         grace_seconds: float,
         recent_seconds: float | None,
         on_progress: Callable[[ReconcileProgress], None],
+        may_delete: MayDelete = unguarded,
     ) -> None:
+        self.may_delete = may_delete
         self.database = database
         self.inventory = inventory
         self.objects = objects
@@ -166,9 +169,11 @@ class ReconcileRun:
 
     async def settle(self, finding: ReconcileFinding, repair: Callable[[], Awaitable[object]] | None = None) -> None:
         """Put the finding into the report, repaired if this run repairs its kind. The audit line comes before the act: an
-        act without its line there never is. Raises what concerns the run as a whole: the database away, the lock lost."""
+        act without its line there never is. Raises what concerns the run as a whole: the database away, the lock lost, a restore
+        under way."""
         if repair is not None and self.repairs.include(finding.fault):
             await self.held.check()
+            await self.may_delete()
             await self.audit(finding)
             reach("reconcile.noted")
             try:
@@ -229,7 +234,12 @@ class Reconciliation:
         parts: Mapping[str, Comparison],
         *,
         grace_seconds: float,
+        may_delete: MayDelete = unguarded,
+        recheck: MayDelete = unguarded,
     ) -> None:
+        """``may_delete`` is awaited before a run that repairs, ``recheck`` before each repair; they raise if nothing may be deleted now."""
+        self._may_delete = may_delete
+        self._recheck = recheck
         self._database = database
         self._inventory = inventory
         self._objects = objects
@@ -245,8 +255,10 @@ class Reconciliation:
         recent_seconds: float | None = None,
     ) -> ReconcileReport:
         """What was found, and repaired as far as ``repairs`` goes. ``recent_seconds``: the last complete run is no longer ago, so
-        what costs a request each need not be asked again. Raises DocumentBusy (another run is under way) or
-        DatabaseUnavailable; a part whose dependency is away is named in the report, and the others go on."""
+        what costs a request each need not be asked again. Raises DocumentBusy (another run is under way), RestoreUnderWay (nothing
+        may be repaired now) or DatabaseUnavailable; a part whose dependency is away is named in the report, and the others go on."""
+        if repairs is not RepairMode.NONE:
+            await self._may_delete()
         async with self._database.lock(LOCK) as held:
             run = ReconcileRun(
                 self._database,
@@ -258,11 +270,12 @@ class Reconciliation:
                 grace_seconds=self._grace_seconds,
                 recent_seconds=recent_seconds,
                 on_progress=on_progress,
+                may_delete=self._recheck,
             )
             for name, part in self._parts.items():
                 try:
                     await part(run)
-                except DatabaseUnavailable:
+                except (DatabaseUnavailable, RestoreUnderWay):
                     raise
                 except DPJError as error:
                     run.report.failed_parts[name] = error.code

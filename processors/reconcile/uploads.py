@@ -17,6 +17,7 @@ async def check_expired_uploads(run: ReconcileRun) -> None:
             run.report.add(_expired(row.document_id, row.tenant, row.object_key))
         return
     while True:
+        await run.may_delete()
         async with run.database.transaction() as work:
             abandoned = await work.uploads.abandon_expired(100)
             findings = [_expired(one.id, one.tenant, one.object_key) for one in abandoned]

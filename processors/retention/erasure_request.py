@@ -28,6 +28,7 @@ from processors.documents.transitions import Origin, audit_line, transition
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
 from processors.ports.personal_data import PersonalData
+from processors.ports.restores import MayDelete, unguarded
 from processors.ports.work import (
     HasDocumentTypes,
     HasErasures,
@@ -62,7 +63,8 @@ class ErasureRequestWork(
 class ErasureRequests:
     """Erasures that operators ask for, of documents of every tenant that they may see.
 
-    ``second_person``: whether one is needed, where the document's type does not say otherwise.
+    ``second_person``: whether one is needed, where the document's type does not say otherwise. ``may_delete`` is awaited before anything
+    is erased, and raises if nothing may be now.
     """
 
     def __init__(
@@ -71,19 +73,23 @@ class ErasureRequests:
         personal: PersonalData,
         clock: Clock,
         second_person: SecondPerson | None = None,
+        may_delete: MayDelete = unguarded,
     ) -> None:
         self._database = database
         self._second_person = second_person or SecondPerson()
         self._origins = Origins(personal, clock)
+        self._may_delete = may_delete
 
     async def request(
         self, caller: Caller, document_id: UUID, reason: str, basis: LegalBasis | None
     ) -> ErasureRequested:
         """Asked for again, it changes nothing. Where it takes two persons, it is ordered, and another one has to ``confirm`` it.
 
-        Raises DocumentNotFound, TransitionRefused (an upload that is no document), LegalHoldStands or RetentionRunning.
+        Raises DocumentNotFound, TransitionRefused (an upload that is no document), LegalHoldStands, RetentionRunning, or
+        RestoreUnderWay: holds of after the backup may be missing.
         """
         origin = self._origins.of(caller)  # who asks for an erasure is not erased by it
+        await self._may_delete()
         async with self._database.transaction() as work:
             document = await work.documents.lock(document_id)
             if not caller.sees(document):
@@ -103,9 +109,10 @@ class ErasureRequests:
     async def confirm(self, caller: Caller, document_id: UUID, order_id: UUID) -> ErasureRequested:
         """Erase what another operator ordered to be erased. Confirmed again, it changes nothing.
 
-        Raises DocumentNotFound, OrderNotFound, SecondPersonNeeded, LegalHoldStands or RetentionRunning.
+        Raises DocumentNotFound, OrderNotFound, SecondPersonNeeded, LegalHoldStands, RetentionRunning, or RestoreUnderWay.
         """
         origin = self._origins.of(caller)
+        await self._may_delete()
         async with self._database.transaction() as work:
             document = await work.documents.lock(document_id)
             if not caller.sees(document):
@@ -185,6 +192,24 @@ async def begin_erasure(
     Raises TransitionRefused, LegalHoldStands or RetentionRunning.
     """
     end, basis = await _check_erasable(work, document, origin.at, basis)
+    return await destroy_keys(work, document, origin, reason, basis, end, ordered_by=ordered_by)
+
+
+async def destroy_keys(
+    work: ErasureRequestWork,
+    document: Document,
+    origin: Origin,
+    reason: str,
+    basis: LegalBasis,
+    end: datetime,
+    *,
+    ordered_by: str | None = None,
+) -> Document:
+    """Make a locked ``document`` ERASING, its keys and personal texts gone, without asking what keeps it. ``end``: of its retention.
+    ``ordered_by``: who asked for it, if ``origin`` is who confirmed it.
+
+    Raises TransitionRefused.
+    """
     erasure = Erasure(
         document_id=document.id,
         tenant=document.tenant,

@@ -20,6 +20,7 @@ from processors.documents.transitions import Origin
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
 from processors.ports.erasure import DueDocuments, PeriodicJobs
+from processors.ports.restores import MayDelete, unguarded
 from processors.retention.erasure_request import PURGED, ErasureRequestWork, begin_erasure
 
 ACTOR: Final = "system:purge"
@@ -31,7 +32,8 @@ _log = structlog.get_logger()
 
 
 class Purge:
-    """``sleep`` waits between two documents, in seconds."""
+    """``sleep`` waits between two documents, in seconds. ``may_delete`` is awaited before each page of them, and raises if nothing may be
+    deleted now."""
 
     def __init__(
         self,
@@ -41,7 +43,9 @@ class Purge:
         *,
         actor: str = ACTOR,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        may_delete: MayDelete = unguarded,
     ) -> None:
+        self._may_delete = may_delete
         self._database = database
         self._due = due
         self._clock = clock
@@ -53,13 +57,15 @@ class Purge:
         return await self._due.survey()
 
     async def run(self, *, per_second: float, limit: int | None = None) -> int:
-        """Ask for the erasure of what is due, longest due first; gives of how many. Raises DatabaseUnavailable.
+        """Ask for the erasure of what is due, longest due first; gives of how many. Raises DatabaseUnavailable and what
+        ``may_delete`` raises.
 
         Each is a transaction of its own that looks at the document again: cut off anywhere, the next run goes on.
         """
         asked = 0
         after: tuple[datetime, UUID] | None = None
         while page := await self._due.next(after, PAGE):
+            await self._may_delete()
             for end, document_id in page:
                 if limit is not None and asked >= limit:
                     return asked

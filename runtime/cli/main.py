@@ -73,6 +73,9 @@ _COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "runtime.cli.dead_letters", "app", "Dead letters: events that a consumer gave up; and events held now."
     ),
     "outbox": LazyCommand("runtime.cli.outbox", "app", "The outbox: events on their way to Kafka."),
+    "restore": LazyCommand(
+        "runtime.cli.restore", "app", "After a restore: what is missing, what it means, and putting it right."
+    ),
     "keys": LazyCommand("runtime.cli.keys", "app", "Keys that wrap documents' keys, one per tenant."),
     "personal": LazyCommand(
         "runtime.cli.personal_texts", "app", "Personal texts of documents: their keys, and who they are about."

@@ -31,8 +31,10 @@ _MEANINGS: Final = {
     "thumbnail_missing": "thumbnails missing or not what they were",
     "ged_double": "documents with more than one copy in the GED",
     "left_copy": "copies in the GED of documents that were erased",
+    "erased_object": "objects of documents that were erased",
     "left_metadata": "metadata of documents that were erased",
     "event_lost": "events that Kafka lost before all had finished them",
+    "metadata_missing": "documents whose extended metadata are missing",
     "ged_missing": "ARCHIVED DOCUMENTS THAT THE GED DOES NOT HAVE",
 }
 

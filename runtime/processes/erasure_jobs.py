@@ -78,11 +78,11 @@ def create_erasure_executor(site: Site) -> ErasureExecutor:
 
 def create_purge(site: Site, operator: str | None = None) -> Purge:
     """In the name of the operator of that login name, else of the pipeline itself."""
-    due = PostgresDueDocuments(site.postgres)
+    due, guard = PostgresDueDocuments(site.postgres), site.restore_guard.check
     if operator is None:
-        return Purge(site.database, due, site.clock)
+        return Purge(site.database, due, site.clock, may_delete=guard)
     actor = site.operator(operator)
-    return Purge(site.database, due, site.clock, actor=actor)
+    return Purge(site.database, due, site.clock, actor=actor, may_delete=guard)
 
 
 async def run_erasures(site: Site, eraser: ErasureExecutor, stopping: asyncio.Event) -> None:

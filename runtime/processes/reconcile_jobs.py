@@ -6,11 +6,16 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import structlog
+
+from domain.errors import RestoreUnderWay
 from domain.shared.waiting import pause, unless_stopped
 from processors.reconcile.run import RepairMode
 from runtime.observability.telemetry import ReconcileMetrics
 from runtime.processes.lifetime import repeat
 from runtime.wiring.site import Site
+
+log = structlog.get_logger()
 
 
 async def run_reconciliations(site: Site, stopping: asyncio.Event, is_chosen: Callable[[], bool]) -> None:
@@ -33,7 +38,12 @@ async def run_reconciliations(site: Site, stopping: asyncio.Event, is_chosen: Ca
             return
         await site.codec.check()
         began = time.monotonic()
-        report = await reconcile.run(RepairMode.SAFE, recent_seconds=None if last is None else began - last)
+        recent = None if last is None else began - last
+        try:
+            report = await reconcile.run(RepairMode.SAFE, recent_seconds=recent)
+        except RestoreUnderWay as error:
+            log.warning("reconcile_repairs_nothing", code=error.code)
+            report = await reconcile.run(RepairMode.NONE, recent_seconds=recent)
         last = None if report.failed_parts else began
         metrics.finished(report)
 

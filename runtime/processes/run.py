@@ -93,6 +93,7 @@ def run_relay(settings: Settings) -> None:
     from runtime.processes.erasure_jobs import create_erasure_executor, run_erasures, run_purges
     from runtime.processes.owed_events_job import watch_owed_events
     from runtime.processes.reconcile_jobs import run_reconciliations
+    from runtime.processes.restore_jobs import guarded_housekeeping, guarded_sweep, watch_restores
     from runtime.processes.schema_ids_job import watch_schema_ids
 
     configure_logging("relay", log_format=settings.log_format, level=settings.log_level)
@@ -109,10 +110,11 @@ def run_relay(settings: Settings) -> None:
         await run_all(
             stopping,
             relay.run(stopping),
-            repeat(stopping, "sweep", min(SWEEP_SECONDS, settings.upload_lease), site.sweep().run_once),
-            repeat(stopping, "prune", PRUNE_SECONDS, site.housekeeping().run_once),
+            repeat(stopping, "sweep", min(SWEEP_SECONDS, settings.upload_lease), guarded_sweep(site)),
+            repeat(stopping, "prune", PRUNE_SECONDS, guarded_housekeeping(site)),
             # In every relay: the one that leads may be frozen itself.
             repeat(stopping, "frozen_sessions", FROZEN_SESSIONS_SECONDS, site.frozen_sessions().run_once),
+            watch_restores(site, stopping),
             run_reconciliations(site, stopping, lambda: relay.state == "leading"),
             watch_owed_events(site, stopping, lambda: relay.state == "leading"),
             watch_schema_ids(site, stopping),

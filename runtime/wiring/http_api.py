@@ -17,6 +17,7 @@ from processors.documents.reading import DocumentReader
 from processors.documents.second_person import SecondPerson
 from processors.documents.upload_attempts import UploadAttempts
 from processors.documents.validation import Validation
+from processors.resilience.restore_guard import ServingGate
 from processors.resilience.write_probe import WriteProbe
 from processors.retention.erasure_request import ErasureRequests
 from processors.retention.legal_holds import RetentionActions
@@ -76,6 +77,7 @@ def api_dependencies(site: Site) -> ApiDependencies:
             site.personal,
             site.clock,
             SecondPerson(required=settings.erasure_second_person, hours=settings.order_hours),
+            site.restore_guard.recheck,
         ),
         retention=RetentionActions(site.database, site.personal, site.clock),
         receipts=Receipts(
@@ -88,6 +90,7 @@ def api_dependencies(site: Site) -> ApiDependencies:
             seconds=settings.checkpoint_seconds,
         ),
         tenants=site.tenants,
+        may_serve=ServingGate(site.restores, site.restore_guard).check,
         authenticator=token_authenticator(settings, site.signing_keys, site.revoked_tokens),
         limits=rate_limits(settings, site.closed_with_us),
         readiness={

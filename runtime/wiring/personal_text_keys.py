@@ -18,7 +18,7 @@ def create_personal_key_administration(
     keys = ColumnKeyFiles(site.settings.column_key_file, site.settings.lookup_key_file)
     kept = PostgresPersonalColumns(site.postgres)
     parts = (keys, kept, site.texts, site.database, site.clock, actor or site.operator(operator))
-    return PersonalKeyAdministration(*parts, site.second_person_for_keys())
+    return PersonalKeyAdministration(*parts, site.second_person_for_keys(), site.restore_guard.check)
 
 
 def operator_origin(site: Site, operator: str) -> Origin:

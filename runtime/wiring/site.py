@@ -23,17 +23,20 @@ if TYPE_CHECKING:
     from processors.documents.search import DocumentSearch
     from processors.documents.second_person import SecondPerson
     from processors.documents.upload_attempts import AbandonedSweep
+    from processors.events.renditions import RenditionProcessor
     from processors.operators.dead_letters import OperatorActions
     from processors.operators.keys import KeyAdministration
     from processors.ports.processor import Processor
     from processors.reconcile.owed_events import OwedEvents
     from processors.reconcile.run import Comparison, Reconciliation
+    from processors.resilience.restore_guard import RestoreGuard
     from schemas.current_ids import CurrentSchemaIds
     from storage.postgres.delivery.dead_letters import PostgresOperatorQueries
     from storage.postgres.delivery.owed_events import PostgresOwedEvents
     from storage.postgres.delivery.refused_rows import PostgresRefusedRowQueries
     from storage.postgres.frozen_sessions import PostgresFrozenSessions
     from storage.postgres.housekeeping import PostgresHousekeeping
+    from storage.postgres.restores import PostgresRestores
     from streams.apps import ConsumerOffsets
     from streams.consumer import ConsumerRunner
     from streams.delivery import Delivery, Flow, Policy
@@ -62,7 +65,7 @@ class Site(Adapters):
         self.readiness_facts["antivirus"] = lambda: self.settings.antivirus
         return IntegrityProcessor(self.database, self.content, self.clock, scanner)
 
-    def renditions(self) -> Processor:
+    def renditions(self) -> RenditionProcessor:
         from processors.events.renditions import RenditionProcessor
 
         return RenditionProcessor(self.database, self.content, self.render_pool, self.guarded_metadata, self.clock)
@@ -163,7 +166,7 @@ class Site(Adapters):
         actor = actor or self.operator(operator)
         wrapped, canaries = PostgresWrappedKeys(self.postgres), PostgresCanaries(self.postgres)
         parts = (keys, wrapped, canaries, self.database, self.clock, actor)
-        return KeyAdministration(*parts, self.second_person_for_keys())
+        return KeyAdministration(*parts, self.second_person_for_keys(), self.restore_guard.check)
 
     def search(self) -> DocumentSearch:
         """Await ``codec.check`` before: searches are audited, and audit lines encoded."""
@@ -259,6 +262,36 @@ class Site(Adapters):
             abandoned_hours=max(settings.abandoned_keep_hours, reconciled),
         )
 
+    @cached_property
+    def restores(self) -> PostgresRestores:
+        """Restores on record."""
+        from storage.postgres.restores import PostgresRestores
+
+        return PostgresRestores(self.postgres)
+
+    @cached_property
+    def restore_guard(self) -> RestoreGuard:
+        """What every deletion that no person asked for waits for."""
+        from processors.resilience.restore_guard import RestoreGuard
+        from storage.postgres.audit.chain import PostgresUnflushedEntries
+        from storage.postgres.restores import PostgresTakenCheckpoints
+
+        chains, taken = PostgresUnflushedEntries(self.postgres), PostgresTakenCheckpoints(self.postgres)
+        log = (lambda: self.audit_log) if self.settings.audit_store == "mongodb" else None
+        return RestoreGuard(self.restores, chains, taken, log, lambda: self.signing.checkpoints, self._is_signed)
+
+    async def _is_signed(self, tenant: str, size: int) -> bool:
+        """Whether the checkpoint store has a checkpoint of ours there. Raises CheckpointStoreUnavailable or KeyringUnavailable."""
+        from crypto.signatures import verifies
+        from domain.errors import CheckpointConflict
+        from processors.audit.stored_checkpoints import load_stored
+
+        signing = self.signing
+        try:
+            return await load_stored(signing.checkpoints, signing.signer, verifies, tenant, size) is not None
+        except CheckpointConflict:
+            return False
+
     def sweep(self) -> AbandonedSweep:
         from processors.documents.abandoned_objects import AbandonedObjects
         from processors.documents.upload_attempts import AbandonedSweep
@@ -272,14 +305,17 @@ class Site(Adapters):
         from processors.reconcile.erased import ErasedDocumentsCheck
         from processors.reconcile.ged import GedCopiesCheck
         from processors.reconcile.lost_events import LostEventsCheck
+        from processors.reconcile.metadata import MetadataCheck
         from processors.reconcile.object_store import check_stored_objects
         from processors.reconcile.run import Reconciliation
         from processors.reconcile.uploads import check_expired_uploads, check_unfinished_puts
         from storage.postgres.inventory import PostgresInventory
+        from storage.postgres.restores import PostgresRenderedDocuments
 
         settings = self.settings
         grace = settings.reconcile_grace if grace is None else grace
         hours = settings.reconcile_ged_hours if ged_hours is None else ged_hours
+        guard = self.restore_guard
         if grace <= settings.upload_lease:
             raise ValueError("the grace must be longer than DPJ_UPLOAD_LEASE")
         parts: dict[str, Comparison] = {
@@ -292,8 +328,17 @@ class Site(Adapters):
             parts["GED"] = GedCopiesCheck(self.ged_repository, hours=hours)
             remover = CopyRemover(self.database, self.ged_repository)
             parts["erased"] = ErasedDocumentsCheck(self.ged_repository, remover, self.extended_metadata, hours=hours)
-        inventory = PostgresInventory(self.postgres)
-        return Reconciliation(self.database, inventory, self.object_store, self.clock, parts, grace_seconds=grace)
+        parts["metadata"] = MetadataCheck(PostgresRenderedDocuments(self.postgres), self.extended_metadata)
+        return Reconciliation(
+            self.database,
+            PostgresInventory(self.postgres),
+            self.object_store,
+            self.clock,
+            parts,
+            grace_seconds=grace,
+            may_delete=guard.check,
+            recheck=guard.recheck,
+        )
 
     # --- drivers -------------------------------------------------------------------------------------------------
 

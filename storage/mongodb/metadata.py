@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -29,6 +29,15 @@ class MongoExtendedMetadata:
         """What was written, or None."""
         found = await self._mongo.run(COLLECTION, lambda facts: facts.find_one({"_id": str(document_id)}))
         return None if found is None else found["metadata"]
+
+    async def known(self, ids: Sequence[UUID]) -> Collection[UUID]:
+        """Those of ``ids`` that have any."""
+        wanted = {"_id": {"$in": [str(one) for one in ids]}}
+
+        async def there(facts: Any) -> set[UUID]:
+            return {UUID(held["_id"]) async for held in facts.find(wanted, {"_id": 1})}
+
+        return await self._mongo.run(COLLECTION, there)
 
     async def delete(self, document_id: UUID, tenant: str) -> None:
         """Forget it; nothing there is fine."""

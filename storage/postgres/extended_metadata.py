@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -41,6 +41,14 @@ class PostgresExtendedMetadata:
                 "SELECT metadonnees::text FROM metadonnees_etendues WHERE document_id = $1", document_id
             )
         return None if held is None else orjson.loads(held)
+
+    async def known(self, ids: Sequence[UUID]) -> Collection[UUID]:
+        """Those of ``ids`` that have any."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT document_id FROM metadonnees_etendues WHERE document_id = ANY($1::uuid[])", list(ids)
+            )
+        return {row["document_id"] for row in rows}
 
     async def delete(self, document_id: UUID, tenant: str) -> None:
         """Forget it; nothing there is fine."""

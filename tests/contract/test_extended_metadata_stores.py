@@ -67,3 +67,11 @@ async def test_a_database_that_is_away_is_said_so() -> None:
         with pytest.raises(DatabaseUnavailable):
             await call
     await postgres.aclose()
+
+
+async def test_which_documents_have_any(extended: Any) -> None:
+    one, two, none = uuid4(), uuid4(), uuid4()
+    await extended.put(one, "acme", {"pages": 1})
+    await extended.put(two, "other", {"pages": 1})
+    assert await extended.known([none, one, two]) == {one, two}
+    assert await extended.known([]) == set()

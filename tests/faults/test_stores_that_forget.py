@@ -246,30 +246,3 @@ async def test_a_registry_that_comes_back_with_other_ids_strands_no_event(drill:
     found = await asyncio.to_thread(drill.newest_ids, await drill.checker.stores.query(newest))
     assert {("dpj.document.archived", "DocumentArchived"), ("dpj.audit.recorded", "AuditRecorded")} <= set(found)
     assert {(event_type.TOPIC, event_type.SCHEMA) for event_type in EVENT_TYPES} >= set(found)
-
-
-async def test_the_audit_log_goes_on_after_a_restore_of_postgresql(drill: Drill) -> None:
-    """Documents of after the backup are gone from PostgreSQL, and are in the log: which stays, and is gone on with."""
-    await drill.deposit()
-    await drill.all_hold()
-    backup = await asyncio.to_thread(drill.losses.back_up_postgresql)
-    await drill.deposit()
-    await drill.all_hold(documents=2 * DOCUMENTS)
-    tenant = drill.tenant
-    before = await drill.verified_entries(tenant)
-    await asyncio.to_thread(drill.losses.restore_postgresql, backup)
-    await drill.dossier()  # what is new since gets a number that the log has given already
-    await drill.until(lambda: not drill.site.process("worker-audit").is_ready)
-    words = ("audit", "resume", "--reason", "DRILL-1", "--json")
-    planned = json.loads(await asyncio.to_thread(drill.site.dpj, *words))
-    assert not planned["applied"]
-    done = json.loads(await asyncio.to_thread(drill.site.dpj, *words, "--apply"))
-    (mine,) = [one for one in done["chains"] if one["tenant"] == tenant]
-    assert mine["needed"]
-    assert (mine["last"], mine["known"]) == (before, 0)
-    assert 0 < mine["handed_over"] < before
-    await asyncio.to_thread(drill.site.wait_ready)
-    await drill.until(lambda: drill.log_length(tenant) > before + 1)
-    assert await drill.verified_entries(tenant) > before + 1
-    again = json.loads(await asyncio.to_thread(drill.site.dpj, *words, "--apply"))
-    assert [one for one in again["chains"] if one.get("needed")] == []

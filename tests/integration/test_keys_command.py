@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -31,7 +32,15 @@ class Operator:
 
     def __init__(self, stack: Mapping[str, str], dsn: str) -> None:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("DPJ_")}
-        self._environment = {**clean, **stack, "DPJ_POSTGRES_DSN": dsn, "DPJ_SETTINGS": "/nonexistent"}
+        # A log and checkpoints of its own: those of others would be ahead of its database.
+        nowhere = f"{tempfile.gettempdir()}/dpj-no-checkpoints-{uuid4().hex[:12]}"
+        own = {
+            "DPJ_POSTGRES_DSN": dsn,
+            "DPJ_AUDIT_STORE": "postgresql",
+            "DPJ_CHECKPOINT_STORE": "folder",
+            "DPJ_CHECKPOINTS_DIR": nowhere,
+        }
+        self._environment = {**clean, **stack, **own, "DPJ_SETTINGS": "/nonexistent"}
 
     def started(self, *words: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "runtime.cli.main", "keys", *words]

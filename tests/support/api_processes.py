@@ -66,6 +66,10 @@ class ApiProcesses:
             "object_store": "minio",
             # No worker scans here, and what is not scanned is not served.
             "antivirus": "off",
+            # A log and checkpoints of its own: those of others would be ahead of its database.
+            "audit_store": "postgresql",
+            "checkpoint_store": "folder",
+            "checkpoints_dir": tempfile.gettempdir() + f"/dpj-no-checkpoints-{uuid4().hex[:12]}",
             "rate_client": "0",
             "rate_documents": "0",
             "api_connections_per_address": "0",

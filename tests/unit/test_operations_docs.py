@@ -14,6 +14,7 @@ from domain.antivirus import ScanResult
 from domain.lifecycle import Status
 from domain.reconciliation import DiscrepancyKind
 from domain.renderings import NoThumbnail
+from domain.restores import Difference, RestoredStore
 from ingest_api.metrics import ApiMetrics
 from rendering.confinement import Layer
 from runtime.config.settings import Settings
@@ -27,6 +28,7 @@ from runtime.observability.telemetry import (
 )
 from runtime.processes.erasure_jobs import ErasureMetrics, PurgeMetrics
 from runtime.processes.owed_events_job import OwedMetrics
+from runtime.processes.restore_jobs import RestoreMetrics
 from runtime.processes.schema_ids_job import SchemaMetrics
 from runtime.wiring.untrusted_files import AntivirusMetrics, ParserMetrics
 from streams.dead_letter_headers import GiveUpReason, dead_letter_headers
@@ -68,6 +70,7 @@ def test_every_metric_of_ours_is_explained() -> None:
     OwedMetrics(registry)
     AuditStepMetrics(registry, {"flush": lambda: False})
     SchemaMetrics(registry)
+    RestoreMetrics(registry)
     ApiMetrics(registry)
     AntivirusMetrics(registry, enabled=True)
     ParserMetrics(registry)
@@ -79,6 +82,11 @@ def test_every_metric_of_ours_is_explained() -> None:
 
 def test_every_fault_of_reconciling_is_explained() -> None:
     assert [fault.value for fault in DiscrepancyKind if f"`{fault.value}`" not in PAGE] == []
+
+
+def test_every_kind_of_difference_after_a_restore_and_every_store_is_explained() -> None:
+    names = [*(f"`{kind.value}`" for kind in Difference), *(store.value for store in RestoredStore)]
+    assert [name for name in names if name not in PAGE] == []
 
 
 def test_every_header_of_a_dead_letter_is_explained() -> None:

@@ -20,6 +20,7 @@ WHOLES: Final = {
     "Work": "delivery hands a whole transaction to commits, each of which asks for its part",
     "OperatorWork": "an operator's act marks the letter, the inbox and the document in one transaction, or nothing",
     "ErasureRequestWork": "an erasure looks at all that keeps a document and ends all that tells of it, at once",
+    "RowWork": "a row that is made again comes with its dossier, its timeline and its key, or not at all",
     "RetentionWork": "retention is a matter of the document, its type and its holds, and each change is audited",
     "GedRepository": "one copy's life: its folder is made, it is put there, found, compared and removed",
     "Cipher": "content is read whole and in parts",

@@ -457,6 +457,7 @@ def test_every_fault_says_who_may_repair_it() -> None:
         DiscrepancyKind.CONTENT_DIFFERS,
         DiscrepancyKind.THUMBNAIL_MISSING,
         DiscrepancyKind.GED_MISSING,
+        DiscrepancyKind.METADATA_MISSING,
     }
 
 

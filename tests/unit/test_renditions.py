@@ -430,3 +430,30 @@ async def test_no_text_of_the_file_is_kept(desk: Desk):
         "producer": "other",
         "creator_tool": "Microsoft Word",
     }
+
+
+async def test_facts_that_their_store_lost_are_written_again() -> None:
+    desk = Desk()
+    document, event = await desk.verified()
+    await desk.deliver(event)
+    before, timeline = desk.extended.rows.pop(document.id), list(desk.bench.database.rows.timeline)
+    objects = set(desk.bench.objects.objects)
+    assert await desk.processor.describe(document.id)
+    assert desk.extended.rows[document.id] == before
+    assert (set(desk.bench.objects.objects), desk.bench.database.rows.timeline) == (objects, timeline)
+
+
+async def test_nothing_is_written_of_what_has_no_facts_or_is_going() -> None:
+    desk = Desk()
+    document, _ = await desk.verified()
+    desk.renderer.steps.append(Rendered(reason=NoThumbnail.UNDECODABLE))
+    assert not await desk.processor.describe(document.id)
+
+    def erased_meanwhile() -> Rendered:
+        desk.put(document, Status.ERASING)
+        return rendered()
+
+    desk.renderer.steps.append(erased_meanwhile)
+    assert not await desk.processor.describe(document.id)
+    assert not await desk.processor.describe(document.id)
+    assert desk.extended.rows == {}
