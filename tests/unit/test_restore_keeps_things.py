@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -52,9 +53,11 @@ async def test_no_purge() -> None:
 async def test_no_erasure_on_request() -> None:
     bench = IntakeBench()
     document = await bench.stored()
-    requests = ErasureRequests(bench.database, bench.personal, bench.clock, Gate())
+    requests = ErasureRequests(bench.database, bench.personal, bench.clock, may_delete=Gate())
     with pytest.raises(RestoreUnderWay):
         await requests.request(bench.caller(Role.OPERATOR), document.id, "T-1", None)
+    with pytest.raises(RestoreUnderWay):
+        await requests.confirm(bench.caller(Role.OPERATOR), document.id, uuid4())
     assert bench.database.rows.documents[document.id].status is Status.STORED
 
 
@@ -140,7 +143,7 @@ async def test_no_key_is_made_useless(monkeypatch: pytest.MonkeyPatch) -> None:
 
     anything: Any = Anything()
     database: Any = Database()
-    keys = KeyAdministration(anything, anything, anything, database, anything, "u", gate)
+    keys = KeyAdministration(anything, anything, anything, database, anything, "u", may_delete=gate)
 
     async def state(_: str) -> Any:
         return type("State", (), {"latest": 2, "min_decryption": 1, "versions": {}})()
@@ -148,7 +151,7 @@ async def test_no_key_is_made_useless(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "_state", state)
     with pytest.raises(RestoreUnderWay):
         await keys.retire("acme", None, apply=True)
-    personal = PersonalKeyAdministration(anything, anything, anything, database, anything, "u", gate)
+    personal = PersonalKeyAdministration(anything, anything, anything, database, anything, "u", may_delete=gate)
 
     async def status() -> Any:
         return type("State", (), {"sealing": ("b", "a"), "lookups": ("c",), "uses": ()})()
@@ -166,7 +169,7 @@ def test_whatever_gives_out_or_acts_on_documents_is_kept_back() -> None:
     assert {
         "list_documents", "search_documents", "get_document", "get_document_content", "get_document_thumbnail",
         "get_document_receipt", "list_document_events", "open_link", "create_document_link", "validate_document",
-        "reject_document", "erase_document", "get_erasure_receipt", "get_retention", "extend_retention",
+        "reject_document", "erase_document", "confirm_erasure", "get_erasure_order", "get_erasure_receipt", "get_retention", "extend_retention",
         "set_legal_hold", "lift_legal_hold",
     } == OF_DOCUMENTS  # fmt: skip
     assert set(ACCESS) > OF_DOCUMENTS
