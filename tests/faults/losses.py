@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -100,8 +101,8 @@ class Losses:
         copy.rename(postgres.data)
         insist(postgres.start)
 
-    async def go_back_and_resume(self, folder: Path) -> None:
-        """PostgreSQL goes back to before some dossiers, which the audit log remembers; an operator resumes the log.
+    async def go_back_and_repair(self, folder: Path) -> None:
+        """PostgreSQL goes back to before some dossiers, which the audit log remembers; an operator repairs what is told.
 
         The dossiers are a tenant's of its own. Raises AssertionError if the log does not go on, intact.
         """
@@ -121,13 +122,21 @@ class Losses:
             finally:
                 await clients.aclose()
         await self._until("the audit log is told to stand", self._audit_stands)
-        words = ("audit", "resume", "--reason", "DRILL", "--apply", "--json")
-        done = json.loads(await asyncio.to_thread(self._site.dpj, *words))
-        assert [one["tenant"] for one in done["chains"] if one.get("needed")] == [tenant], done
+        await self._until("the restore is told", self._is_restore_open)
+        done = await self._dpj("restore", "repair", "--reason", "DRILL", "--apply")
+        assert next(one["done"] for one in done["steps"] if one["step"] == "chain") == 1, done
+        await self._dpj("restore", "end")
         await asyncio.to_thread(self._site.wait_ready)
         await self._until("the log goes on", lambda: self._logs(tenant, 2 + FORGOTTEN))
-        words = ("audit", "verify", "--tenant", tenant, "--json")
-        assert json.loads(await asyncio.to_thread(self._site.dpj, *words))["intact"]
+        assert (await self._dpj("audit", "verify", "--tenant", tenant))["intact"]
+
+    async def _dpj(self, *words: str) -> dict[str, Any]:
+        said: dict[str, Any] = json.loads(await asyncio.to_thread(self._site.dpj, *words, "--json"))
+        return said
+
+    async def _is_restore_open(self) -> bool:
+        rows = await self._checker.stores.query("SELECT count(*) FROM restaurations WHERE fermee_a IS NULL")
+        return bool(rows[0][0])
 
     async def _audit_stands(self) -> bool:
         return not self._site.process("worker-audit").is_ready

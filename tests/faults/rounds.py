@@ -86,7 +86,7 @@ class Round:
         if loss is not None:
             result.faults[loss] = 1
         if loss == RESTORED:  # before the traffic: what PostgreSQL forgets is lost to its clients, too
-            await self._lose(self._losses.go_back_and_resume(self._folder))
+            await self._lose(self._losses.go_back_and_repair(self._folder))
         since = None if loss == WIPED else await asyncio.to_thread(self._checker.stores.ends)
         ended = {name: len(process.ends) for name, process in self._site.processes.items()}
         tally = WorkerCounters(self._site)

@@ -19,6 +19,7 @@ import pytest
 from domain.consumers import CONSUMERS
 from domain.events import TOPICS
 from tests.faults.journal import Deposit, Writer
+from tests.faults.patience import insist
 from tests.faults.site import FaultSite
 from tests.faults.test_stores_that_forget import DOCUMENTS, Drill
 
@@ -106,7 +107,7 @@ class Restored(Drill):
             server = self.site.server(name)
             server.kill()
             server.wipe()
-            server.start()
+            insist(server.start)
 
     async def read(self, deposit: Deposit) -> str:
         assert self.clients is not None
@@ -131,7 +132,7 @@ async def test_what_a_restored_postgresql_forgot_is_told_and_put_right(drill: Re
     earlier = await drill.deposit()
     await drill.archived(earlier)
     await drill.recorded()
-    backup = await asyncio.to_thread(drill.back_up_postgresql)
+    backup = await asyncio.to_thread(drill.losses.back_up_postgresql)
     await asyncio.to_thread(drill.site.wait_ready)
     # All of this the backup does not know.
     erased, held, kept = earlier[0], earlier[1], earlier[2]
@@ -152,7 +153,7 @@ async def test_what_a_restored_postgresql_forgot_is_told_and_put_right(drill: Re
     await drill.recorded()
     entries = drill.log_length(drill.tenant)
 
-    await asyncio.to_thread(drill.restore_postgresql, backup)
+    await asyncio.to_thread(drill.losses.restore_postgresql, backup)
     await drill.until(lambda: drill.site.process("api").is_ready)
     await drill.dossier()  # what is new since gets a number that the log has given already
     await drill.until(lambda: not drill.site.process("worker-audit").is_ready)
