@@ -19,7 +19,7 @@ from domain.records import IdempotencyRecord
 from domain.refusals import UploadSuperseded
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.delivery.inbox import ClaimResult, PostgresInbox
-from storage.postgres.housekeeping import PostgresHousekeeping
+from storage.postgres.housekeeping import ORDERS_SECONDS, PostgresHousekeeping
 from tests.support.builders import a_claim, a_document, a_dossier, add_documents
 
 
@@ -393,8 +393,22 @@ async def test_housekeeping_removes_only_what_is_due(postgres: Postgres, inbox: 
                     lease,
                     at,
                 )
+        for ended in (
+            ORDERS_SECONDS + 3600,
+            ORDERS_SECONDS - 3600,
+            -3600,
+        ):  # one that may still be confirmed is the last
+            await connection.execute(
+                """
+                INSERT INTO ordres (acte, objet, id, tenant, parametres, ordonne_par, ordonne_a, expire_a)
+                VALUES ('ERASURE', $1, gen_random_uuid(), 'acme', '{}', 'u', $2, now() - make_interval(secs => $3))
+                """,
+                f"{ended}",
+                old,
+                ended,
+            )
     housekeeping = PostgresHousekeeping(postgres, keep_days=10, idempotency_hours=240, abandoned_hours=240)
-    due = {"inbox": 2, "audit_chained": 1, "idempotency_keys": 2}
+    due = {"inbox": 2, "audit_chained": 1, "idempotency_keys": 2, "ordres": 1}
     others = {"documents": 0, "dead_letter_marks": 0, "held_events": 0, "document_links": 0}
     assert await housekeeping.run_once() == due | others
     assert await housekeeping.run_once() == dict.fromkeys(due, 0) | others
@@ -402,6 +416,7 @@ async def test_housekeeping_removes_only_what_is_due(postgres: Postgres, inbox: 
         assert await connection.fetchval("SELECT count(*) FROM inbox") == 4
         assert await connection.fetchval("SELECT count(*) FROM audit_chained") == 1
         assert await connection.fetchval("SELECT count(*) FROM idempotency_keys") == 4
+        assert await connection.fetchval("SELECT count(*) FROM ordres") == 2
 
 
 async def test_housekeeping_works_through_more_than_a_batch(postgres: Postgres) -> None:
