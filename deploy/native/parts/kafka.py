@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from deploy.native import certificates, files, java_classes, prerequisites, programs
@@ -79,11 +79,12 @@ class Kafka(Part):
             raise NotReady(f"the broker does not answer yet ({error.args[0].name()})") from None
         if NODE not in brokers:
             raise NotReady("the broker is not registered yet")
+        # Not by describing the group: librdkafka 2.12 aborts the process if the coordinator goes away meanwhile.
+        wanted = [ConsumerGroupTopicPartitions(ASKED_GROUP)]
         try:
-            client.describe_consumer_groups([ASKED_GROUP], request_timeout=QUESTION_SECONDS)[ASKED_GROUP].result()
+            client.list_consumer_group_offsets(wanted, request_timeout=QUESTION_SECONDS)[ASKED_GROUP].result()
         except KafkaException as error:
-            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
-                raise NotReady(f"its group coordinator does not answer yet ({error.args[0].name()})") from None
+            raise NotReady(f"its group coordinator does not answer yet ({error.args[0].name()})") from None
 
 
 class _Mute:
