@@ -90,6 +90,8 @@ class Losses:
         copy = postgres.data.with_name(f"{postgres.data.name}-backup")
         shutil.rmtree(copy, ignore_errors=True)
         subprocess.run(["cp", "-a", postgres.data, copy], check=True)
+        # As every backup does: a server that had to be killed leaves it, and its number may be another process's by now.
+        (copy / "postmaster.pid").unlink(missing_ok=True)
         insist(postgres.start)
         return copy
 

@@ -244,9 +244,7 @@ async def test_an_emptied_mongodb_is_filled_again_and_the_rest_is_named(drill: R
     (lacking,) = [one for one in found["differences"]["entry_missing"]["items"] if one["tenant"] == tenant]
     assert (lacking["missing"], lacking["found"], lacking["lost"]) == (entries, entries, [])
     assert found["differences"]["metadata_missing"]["count"] >= DOCUMENTS
-    await asyncio.to_thread(
-        drill.site.dpj, "restore", "repair", "--reason", REASON, "--apply", "--json", "--step", "log"
-    )
+    await drill.command("repair --apply", "--step", "log", status=None)
     assert drill.log_length(tenant) == entries
     assert await drill.verified_entries(tenant) >= entries
     await drill.command("repair --apply", "--step", "metadata", status=None)
