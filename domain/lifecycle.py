@@ -58,6 +58,8 @@ CHECKED: frozenset[Status] = READABLE - {_S.STORED}
 
 #: States in which nothing may be made of a document any more: it is being erased, or was.
 ERASURE_STATES: frozenset[Status] = frozenset({_S.ERASING, _S.ERASED})
+#: Attempts, not documents: nothing that a 2xx answered. Only who sees all tenants sees them.
+ATTEMPTS: frozenset[Status] = frozenset({_S.PENDING, _S.ABANDONED})
 
 
 def is_allowed(current: Status, to: Status) -> bool:

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
-from domain.lifecycle import ERASURE_STATES, Status
+from domain.lifecycle import ATTEMPTS, ERASURE_STATES, Status
 
 
 class RestoredStore(Enum):
@@ -112,7 +112,6 @@ MAIL_AFTER: Final[Mapping[str, str]] = {
 STATE_AFTER: Final[Mapping[str, Status]] = {
     f"document.{status.value.lower()}": status for status in Status if f"document.{status.value.lower()}" in TOLD
 }
-_ATTEMPTS: Final = frozenset({Status.PENDING, Status.ABANDONED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +177,7 @@ class DocumentHistory:
 
     def mails_after(self, row: RestoredRow | None) -> Iterator[str]:
         """Templates of the mails that followed what the row has forgotten."""
-        known = 0 if row is None or row.status in _ATTEMPTS else row.sequence
+        known = 0 if row is None or row.status in ATTEMPTS else row.sequence
         return (MAIL_AFTER[act.action] for act in self.acts if act.action in MAIL_AFTER and act.sequence > known)
 
 
@@ -197,7 +196,7 @@ class RestoredRow:
 def differences(history: DocumentHistory, row: RestoredRow | None) -> Sequence[Difference]:
     """What the log tells of a document and its row does not. ``row`` must have been read after the history: it is ahead of it, if anything."""
     going = history.last(ERASING) is not None
-    if row is None or row.status in _ATTEMPTS or row.tenant != history.tenant:
+    if row is None or row.status in ATTEMPTS or row.tenant != history.tenant:
         if history.last(STORED) is None or history.last(ERASED) is not None:
             return ()
         if going:

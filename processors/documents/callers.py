@@ -10,7 +10,7 @@ import structlog
 
 from domain.documents import Document, Role
 from domain.errors import WrongKey
-from domain.lifecycle import ERASURE_STATES, Status
+from domain.lifecycle import ATTEMPTS, ERASURE_STATES, Status
 from domain.subjects import SealedAuditField, subject_of
 from processors.documents.transitions import Origin
 from processors.ports.clock import Clock
@@ -19,8 +19,6 @@ from processors.ports.work import HasSubjectKeyRows
 
 _log = structlog.get_logger()
 
-#: Attempts, not documents: nothing that a 2xx answered. Only who sees all tenants sees them.
-ATTEMPTS: Final = frozenset({Status.PENDING, Status.ABANDONED})
 DOCUMENTS: Final = frozenset(Status) - ATTEMPTS
 
 #: Roles that may see metadata of every tenant, where the way they came does not narrow it.

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from domain.documents import Document, DocumentType, Rendition, TimelineEntry
-from domain.lifecycle import CHECKED, ERASURE_STATES, READABLE, Status
+from domain.lifecycle import ATTEMPTS, CHECKED, ERASURE_STATES, READABLE, Status
 from domain.personal_texts import PersonalField
 from domain.refusals import ContentNotAvailable, DocumentGone, DocumentNotFound, ThumbnailNotFound, ThumbnailSizeInvalid
 from domain.renderings import THUMBNAIL_BOXES
-from processors.documents.callers import ATTEMPTS, DOCUMENTS, Caller, Origins
+from processors.documents.callers import DOCUMENTS, Caller, Origins
 from processors.documents.pagination import DEFAULT_LIMIT, Page, Position, check_limit, decode_cursor, page_of
 from processors.documents.transitions import audit_line
 from processors.ports.clock import Clock

@@ -11,10 +11,10 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from domain.documents import Decision, Document, TimelineEntry
-from domain.lifecycle import Status
+from domain.lifecycle import ATTEMPTS, Status
 from domain.refusals import DepositorDecides, DocumentNotFound, MetadataInvalid, TransitionRefused
 from domain.shared.crash_points import reach
-from processors.documents.callers import ATTEMPTS, Caller, Origins
+from processors.documents.callers import Caller, Origins
 from processors.documents.decisions import NO_NOTE, NOTED, apply_decision
 from processors.documents.personal_texts import PersonalTexts
 from processors.documents.transitions import Origin, audit_line, update_fields

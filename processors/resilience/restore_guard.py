@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from domain.audit_chain import ChainEntry, ChainHead, StoredEntry
+from domain.audit_chain import ChainEntry, StoredEntry
 from domain.errors import RestoreUnderWay, Transient
 from domain.restores import OpenRestore, RestoredStore
 from processors.ports.restores import Restores
@@ -56,7 +56,9 @@ IsSigned = Callable[[str, int], Awaitable[bool]]
 class ChainRows(Protocol):
     """Chains as the database has them. Raises DatabaseUnavailable."""
 
-    async def heads(self) -> Sequence[ChainHead]: ...
+    async def handed_over(self) -> Mapping[str, int]:
+        """By tenant, the number of the last entry that the log has by the database's word."""
+        ...
 
     async def first(self, tenant: str, limit: int, after: int = 0) -> Sequence[ChainEntry]: ...
 
@@ -110,21 +112,19 @@ class RestoreGuard:
 
     async def check(self) -> None:
         """Raises RestoreUnderWay while a restore is open, and what ``look`` raises: who is about to delete waits in either case."""
-        if await self.look():
-            raise RestoreUnderWay("A restore is being looked at: nothing is deleted. See: dpj restore check")
+        _refuse(await self.look())
 
     async def recheck(self) -> None:
         """As ``check``, by what is on record alone: for who has looked a moment ago."""
-        if (await self._restores.state()).open:
-            raise RestoreUnderWay("A restore is being looked at: nothing is deleted. See: dpj restore check")
+        _refuse((await self._restores.state()).open)
 
     async def _behind(self) -> str | None:
         """A tenant whose chain goes on outside of the database."""
         if self._log is not None:
             log = self._log()
-            heads = {head.tenant: head.seq for head in await self._chains.heads()}
-            for tenant in sorted({*heads, *await log.tenants()}):
-                if await self._is_behind_log(log, tenant, heads.get(tenant, 0)):
+            handed_over = await self._chains.handed_over()
+            for tenant in sorted({*handed_over, *await log.tenants()}):
+                if await self._is_behind_log(log, tenant, handed_over.get(tenant, 0)):
                     return tenant
         try:
             return await self._behind_checkpoints()
@@ -133,8 +133,7 @@ class RestoreGuard:
                 raise
             return None  # the log has told already
 
-    async def _is_behind_log(self, log: AheadLog, tenant: str, head: int) -> bool:
-        handed_over = await self._handed_over(tenant, head)
+    async def _is_behind_log(self, log: AheadLog, tenant: str, handed_over: int) -> bool:
         async with aclosing(log.entries(tenant, handed_over, handed_over + 1)) as entries:
             following = [stored.entry async for stored in entries]
         if not following:
@@ -143,12 +142,7 @@ class RestoreGuard:
         waiting = await self._chains.first(tenant, 1, handed_over)
         if waiting and waiting[0].seq == following[0].seq:
             return waiting[0].hash != following[0].hash
-        now = {one.tenant: one.seq for one in await self._chains.heads()}.get(tenant, 0)
-        return await self._handed_over(tenant, now) <= handed_over
-
-    async def _handed_over(self, tenant: str, head: int) -> int:
-        waiting = await self._chains.first(tenant, 1)
-        return min(waiting[0].seq - 1, head) if waiting else head
+        return (await self._chains.handed_over()).get(tenant, 0) <= handed_over
 
     async def _behind_checkpoints(self) -> str | None:
         store = self._checkpoints()
@@ -161,6 +155,11 @@ class RestoreGuard:
             if (await self._taken.newest()).get(tenant, 0) < ahead[0]:
                 return tenant
         return None
+
+
+def _refuse(found: Sequence[OpenRestore]) -> None:
+    if found:
+        raise RestoreUnderWay("A restore is being looked at: nothing is deleted. See: dpj restore check")
 
 
 class ServingGate:

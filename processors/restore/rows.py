@@ -24,14 +24,13 @@ from domain.documents import Document, Dossier, Language, TimelineEntry
 from domain.errors import DPJError
 from domain.events import DocumentVerified
 from domain.keys import DataKey, EncryptionContext, WrappedKey
-from domain.lifecycle import Status
+from domain.lifecycle import ATTEMPTS, Status
 from domain.objects import StoredObject
 from domain.personal_texts import UploadedTexts
 from domain.refusals import DocumentNotFound, DossierNotFound, TypeUnknown
 from domain.restores import ARCHIVED, DECISIONS, STATE_AFTER, STORED, DocumentHistory, RecordedAct
 from domain.retention import years_after
 from domain.subjects import Subject
-from processors.documents.callers import ATTEMPTS
 from processors.documents.dossiers import OPEN
 from processors.documents.personal_texts import PersonalTexts
 from processors.documents.transitions import Origin, audit_line

@@ -13,11 +13,10 @@ from typing import Final
 from domain.documents import Document, TimelineEntry
 from domain.erasure import LegalBasis
 from domain.errors import UnexpectedFailure
-from domain.lifecycle import ERASURE_STATES
+from domain.lifecycle import ATTEMPTS, ERASURE_STATES
 from domain.refusals import DocumentNotFound
 from domain.restores import ERASING, DocumentHistory
 from domain.retention import LegalHold, retention_end
-from processors.documents.callers import ATTEMPTS
 from processors.documents.transitions import Origin, audit_line, update_fields
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from domain.documents import Document, TimelineEntry
-from domain.lifecycle import ERASURE_STATES
+from domain.lifecycle import ATTEMPTS, ERASURE_STATES
 from domain.refusals import (
     DocumentGone,
     DocumentNotFound,
@@ -19,7 +19,7 @@ from domain.refusals import (
     TransitionRefused,
 )
 from domain.retention import LegalHold, retention_end
-from processors.documents.callers import ATTEMPTS, Caller, Origins
+from processors.documents.callers import Caller, Origins
 from processors.documents.transitions import Origin, audit_line, update_fields
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions

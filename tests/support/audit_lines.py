@@ -67,6 +67,10 @@ class MemoryUnflushedEntries:
     async def heads(self) -> Sequence[ChainHead]:
         return list(self.known.values())
 
+    async def handed_over(self) -> Mapping[str, int]:
+        waiting = {tenant: (await self.first(tenant, 1))[0].seq - 1 for tenant in await self.tenants()}
+        return {tenant: waiting.get(tenant, head.seq) for tenant, head in self.known.items()}
+
     async def unplaced(self) -> Mapping[str, int]:
         return self.lines
 

@@ -223,6 +223,17 @@ class PostgresUnflushedEntries:
             rows = await connection.fetch("SELECT tenant, seq, hash FROM audit_heads ORDER BY tenant")
         return [_head_of(row) for row in rows]
 
+    async def handed_over(self) -> Mapping[str, int]:
+        """By tenant, the number of the last entry that the log has by the database's word."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                """
+                SELECT tenant, coalesce((SELECT min(p.seq) - 1 FROM audit_pending p WHERE p.tenant = h.tenant), h.seq) AS seq
+                FROM audit_heads h ORDER BY tenant
+                """
+            )
+        return {row["tenant"]: row["seq"] for row in rows}
+
     async def unplaced(self) -> dict[str, int]:
         """How many lines wait for their place, by tenant."""
         async with self._postgres.connection() as connection:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from domain.merkle import HASH_BYTES, TILE_HASHES, split
+from storage.postgres.audit.chain import PostgresUnflushedEntries
 from storage.postgres.connections import Connections
 
 PAGE: Final = 5_000
@@ -21,14 +22,7 @@ class PostgresRefillSources:
 
     async def handed_over(self) -> Mapping[str, int]:
         """By tenant, the number of the last entry that the log has by the database's word."""
-        async with self._postgres.connection() as connection:
-            rows = await connection.fetch(
-                """
-                SELECT tenant, coalesce((SELECT min(p.seq) - 1 FROM audit_pending p WHERE p.tenant = h.tenant), h.seq) AS seq
-                FROM audit_heads h ORDER BY tenant
-                """
-            )
-        return {row["tenant"]: row["seq"] for row in rows}
+        return await PostgresUnflushedEntries(self._postgres).handed_over()
 
     async def places(self) -> AsyncGenerator[tuple[str, int, UUID], None]:
         """(tenant, number, event) of what was chained lately, in no order that matters."""
