@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -124,6 +125,11 @@ class ReconcileFinding:
     #: Why it was not repaired though it was to be.
     failed: str | None = None
     details: Mapping[str, str] = field(default_factory=dict)
+
+
+def new_object_key(document_id: UUID) -> str:
+    """The object key of another attempt to store a document's content: nobody can guess it, and no two attempts share it."""
+    return f"documents/{document_id.hex[:2]}/{document_id}/{secrets.token_hex(16)}"
 
 
 def document_of_key(key: str) -> UUID | None:

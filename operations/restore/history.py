@@ -16,8 +16,7 @@ from itertools import groupby
 from typing import Any, Final
 from uuid import UUID
 
-from domain.audit_chain import ChainEntry, ChainFault, genesis
-from domain.events import AuditRecorded
+from domain.audit_chain import ChainEntry, ChainFault, entry_of, genesis
 from domain.restores import TOLD, DocumentHistory, RecordedAct
 from operations.audit.checkpoints import NOTHING_SIGNED, SignedCheck, SignedHistory
 from operations.audit.verify import AuditReader
@@ -76,7 +75,7 @@ async def read_histories(
         async with aclosing(lines()) as recorded:
             async for line in recorded:
                 if line.action in TOLD:
-                    _add(sorting, _fields_of(line), 0)
+                    _add(sorting, entry_of(line, genesis(line.tenant)).fields(), 0)
     on_entry(count)
     return found
 
@@ -93,21 +92,6 @@ def histories(sorting: ExternalSort) -> Iterator[DocumentHistory]:
                 acts[act.event_id] = act
         ordered = sorted(acts.values(), key=lambda act: (act.at, act.sequence, act.seq))
         yield DocumentHistory(UUID(document_id), tenant, tuple(ordered))
-
-
-def _fields_of(line: AuditRecorded) -> dict[str, Any]:
-    return {
-        "tenant": line.tenant,
-        "event_id": str(line.event_id),
-        "event_sequence": line.sequence,
-        "correlation_id": str(line.correlation_id),
-        "entity_type": line.entity_type,
-        "entity_id": line.entity_id,
-        "action": line.action,
-        "actor": line.actor,
-        "at": line.occurred_at.isoformat(),
-        "details": line.details,
-    }
 
 
 _KEPT: Final = ("event_id", "event_sequence", "correlation_id", "action", "actor", "at", "details")

@@ -15,6 +15,7 @@ and the others go on; only while erasures are not done no document comes back by
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from uuid import UUID, uuid4
@@ -31,7 +32,7 @@ from processors.ports.clock import Clock
 from processors.ports.database import Transactions
 from processors.ports.restores import Restores
 from processors.ports.work import HasOutbox
-from processors.reconcile.metadata import PAGE, KnownMetadata, RenderedDocuments
+from processors.reconcile.metadata import KnownMetadata, RenderedDocuments, without_metadata
 from processors.reconcile.owed_events import OwedEvents
 from processors.reconcile.run import Reconciliation, RepairMode
 from processors.restore.rows import NotRebuildable, RowsFromGed
@@ -202,12 +203,9 @@ class RestoreRepair:
         await self._each(result, frozenset({Difference.ARCHIVED_WITHOUT_ROW}), act)
 
     async def _metadata(self, result: StepResult, apply: bool) -> None:
-        parts, after = self._parts, UUID(int=0)
-        while page := await parts.rendered.page(after, PAGE):
-            known = await parts.metadata.known([document_id for document_id, _ in page])
-            for document_id, _ in page:
-                if document_id in known:
-                    continue
+        parts = self._parts
+        async with aclosing(without_metadata(parts.rendered, parts.metadata)) as lacking:
+            async for document_id, _ in lacking:
                 if not apply:
                     result.done += 1
                     continue
@@ -220,7 +218,6 @@ class RestoreRepair:
                     raise
                 except DPJError as error:
                     result.leave(f"{document_id}: {error.detail or error.code}")
-            after = page[-1][0]
 
     async def _events(self, result: StepResult, apply: bool) -> None:
         parts = self._parts
@@ -231,15 +228,15 @@ class RestoreRepair:
         result.done += await parts.owed.re_emit(report.lost, parts.actor, reason="restore", apply=apply)
 
     async def _put_on_record(self, results: Sequence[StepResult]) -> None:
+        parts = self._parts
         details: dict[str, Any] = {one.step: {"done": one.done, "left": one.left_count} for one in results}
-        origin = Origin(actor=self._parts.actor, at=self._parts.clock.now(), correlation_id=uuid4())
-        line = audit_line(
-            origin,
-            SYSTEM_TENANT,
-            "restore",
-            "restore",
-            "restore.repaired",
-            details={"reason": self._reason, **details},
-        )
-        async with self._parts.database.transaction() as work:
-            await work.outbox.add(line)
+        origin = Origin(actor=parts.actor, at=parts.clock.now(), correlation_id=uuid4())
+        await put_on_record(parts.database, origin, "restore.repaired", {"reason": self._reason, **details})
+
+
+async def put_on_record(
+    database: Transactions[HasOutbox], origin: Origin, action: str, details: Mapping[str, Any]
+) -> None:
+    """An audit line about a restore, which concerns no tenant. Raises DatabaseUnavailable."""
+    async with database.transaction() as work:
+        await work.outbox.add(audit_line(origin, SYSTEM_TENANT, "restore", "restore", action, details=details))

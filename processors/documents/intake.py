@@ -13,7 +13,6 @@ Whatever fails before step 4's commit leaves no document, object or event (``pro
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
@@ -28,6 +27,7 @@ from domain.keys import DataKey, EncryptionContext, WrappedKey
 from domain.lifecycle import Status
 from domain.objects import StoredObject
 from domain.personal_texts import ClearDocument, ClearTexts, UploadedTexts
+from domain.reconciliation import new_object_key
 from domain.records import IdempotencyRecord, UploadReferences
 from domain.refusals import (
     ChecksumMismatch,
@@ -232,7 +232,7 @@ class Intake:
         self, caller: Caller, upload: Upload, origin: Origin, scope: Scope | None, fingerprint: str
     ) -> _StartedUpload | _ExistingUpload:
         document_id = uuid4()
-        object_key = f"documents/{document_id.hex[:2]}/{document_id}/{secrets.token_hex(16)}"
+        object_key = new_object_key(document_id)
         claim = IdempotencyRecord(
             document_id=document_id,
             object_key=object_key,

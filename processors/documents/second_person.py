@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 from domain.orders import Order, OrderedAct
 from domain.refusals import OrderNotFound, SecondPersonNeeded
 from processors.documents.transitions import Origin, audit_line
+from processors.ports.database import Transactions
 from processors.ports.work import HasOrders, HasOutbox
 
 
@@ -68,6 +69,20 @@ class SecondPerson:
         await work.orders.confirm(order, origin.actor, origin.at)
         await _put_on_record(work, order, origin, "confirmed", {"ordered_by": order.ordered_by})
         return replace(order, confirmed_by=origin.actor, confirmed_at=origin.at)
+
+    async def confirmed_if_needed(
+        self, database: Transactions[OrderWork], act: OrderedAct, subject: str, order_id: UUID | None, origin: Origin
+    ) -> Order | None:
+        """The order of ``order_id``, as by ``confirmed``, in a transaction of its own; None where one person does.
+
+        Raises OrderNotFound or SecondPersonNeeded.
+        """
+        if order_id is not None:
+            async with database.transaction() as work:
+                return await self.confirmed(work, act, subject, order_id, origin)
+        if self.required:
+            raise SecondPersonNeeded("Retiring a key takes two persons here.")
+        return None
 
     async def standing(self, work: HasOrders, act: OrderedAct, subject: str) -> Order:
         """The order that can be confirmed. Raises OrderNotFound."""

@@ -21,7 +21,7 @@ from domain.events import AuditRecorded
 from domain.key_encryption_keys import Canary, KeyState, KeyUse, StoredWrappedKey
 from domain.keys import EncryptionContext, WrappedKey, is_reserved, is_tenant
 from domain.orders import Order, OrderedAct
-from domain.refusals import KeyVersionInUse, SecondPersonNeeded, TenantInvalid
+from domain.refusals import KeyVersionInUse, TenantInvalid
 from processors.documents.second_person import SecondPerson
 from processors.documents.transitions import Origin, audit_line
 from processors.ports.clock import Clock
@@ -261,20 +261,14 @@ class KeyAdministration:
         """
         async with self._database.lock(_lock(tenant)):
             state = await self._state(tenant)
-            order = None
-            if apply:
-                await self._may_delete()
-            if apply and order_id is not None:
-                async with self._database.transaction() as work:
-                    origin = self._origin()
-                    order = await self._second_person.confirmed(work, _RETIREMENT, tenant, order_id, origin)
-                    version = order.parameters["below_version"]
-            elif apply and self._second_person.required:
-                raise SecondPersonNeeded("Retiring a key takes two persons here.")
-            version = _below(state, version)
             if not apply:
-                await self._refuse_if_used(state, version)
+                await self._refuse_if_used(state, _below(state, version))
                 return state
+            await self._may_delete()
+            order = await self._second_person.confirmed_if_needed(
+                self._database, _RETIREMENT, tenant, order_id, self._origin()
+            )
+            version = _below(state, version if order is None else order.parameters["below_version"])
             await self._audit(tenant, "key.retiring", {"below_version": version})
             made = state.versions.get(version)
             # Whoever began after the newest version was there, by whatever clock, has wrapped under it.

@@ -20,7 +20,7 @@ from domain.errors import PersonalKeyMissing, WrongKey
 from domain.events import AuditRecorded
 from domain.orders import Order, OrderedAct
 from domain.personal_texts import AnswerCursor, ColumnUse, CurrentKeys, StoredTexts
-from domain.refusals import PersonalKeyInUse, SecondPersonNeeded
+from domain.refusals import PersonalKeyInUse
 from processors.documents.personal_texts import PersonalTexts
 from processors.documents.second_person import OrderWork, SecondPerson
 from processors.documents.transitions import Origin, audit_line
@@ -200,12 +200,9 @@ class PersonalKeyAdministration:
             if not apply:
                 return kind
             await self._may_delete()
-            order = None
-            if order_id is not None:
-                async with self._database.transaction() as work:
-                    order = await self._second_person.confirmed(work, _RETIREMENT, key, order_id, self._origin())
-            elif self._second_person.required:
-                raise SecondPersonNeeded("Retiring a key takes two persons here.")
+            order = await self._second_person.confirmed_if_needed(
+                self._database, _RETIREMENT, key, order_id, self._origin()
+            )
             await self._audit("personal_key.retiring", {"kind": kind, "key": key})
             lookup = kind == LOOKUP
             await (self._rows.retire(lookup=key) if lookup else self._rows.retire(key=key))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,15 +22,17 @@ from uuid import UUID, uuid5
 from domain.documents import Document, Dossier, Language, TimelineEntry
 from domain.errors import DPJError
 from domain.events import DocumentVerified
-from domain.keys import DataKey, EncryptionContext, WrappedKey
+from domain.keys import EncryptionContext, WrappedKey
 from domain.lifecycle import ATTEMPTS, Status
 from domain.objects import StoredObject
 from domain.personal_texts import UploadedTexts
+from domain.reconciliation import new_object_key
 from domain.refusals import DocumentNotFound, DossierNotFound, TypeUnknown
 from domain.restores import ARCHIVED, DECISIONS, STATE_AFTER, STORED, DocumentHistory, RecordedAct
 from domain.retention import years_after
 from domain.subjects import Subject
 from processors.documents.dossiers import OPEN
+from processors.documents.intake import ContentWriter
 from processors.documents.personal_texts import PersonalTexts
 from processors.documents.transitions import Origin, audit_line
 from processors.ports.clock import Clock
@@ -57,16 +58,8 @@ class ArchivedContent(Protocol):
     async def description_of(self, object_id: str) -> str | None: ...
 
 
-class ContentStore(Protocol):
+class ContentStore(ContentWriter, Protocol):
     """See ``processors.documents.content.EncryptedContent``."""
-
-    async def new_key(self, context: EncryptionContext) -> tuple[DataKey, WrappedKey]: ...
-
-    async def store(
-        self, key: DataKey, context: EncryptionContext, object_key: str, clear: AsyncIterator[bytes]
-    ) -> StoredObject: ...
-
-    async def verify_stored(self, stored: StoredObject, clear_size: int) -> None: ...
 
     async def delete(self, object_key: str) -> None: ...
 
@@ -163,7 +156,7 @@ class RowsFromGed:
         if of is None or of[1] != str(history.document_id):
             raise NotRebuildable("the GED does not have it under the id that was recorded")
         document_id = history.document_id
-        object_key = f"documents/{document_id.hex[:2]}/{document_id}/{secrets.token_hex(16)}"
+        object_key = new_object_key(document_id)
         context = EncryptionContext(history.tenant, document_id)
         clear = _Measured(self._ged.read(facts.ged_id))
         key, wrapped = await self._content.new_key(context)

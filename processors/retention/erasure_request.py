@@ -91,9 +91,7 @@ class ErasureRequests:
         origin = self._origins.of(caller)  # who asks for an erasure is not erased by it
         await self._may_delete()
         async with self._database.transaction() as work:
-            document = await work.documents.lock(document_id)
-            if not caller.sees(document):
-                raise DocumentNotFound
+            document = _visible(caller, await work.documents.lock(document_id))
             if document.status in ERASURE_STATES:
                 return await _repeated(work, document, origin, reason)
             if await self._takes_two(work, document):
@@ -114,9 +112,7 @@ class ErasureRequests:
         origin = self._origins.of(caller)
         await self._may_delete()
         async with self._database.transaction() as work:
-            document = await work.documents.lock(document_id)
-            if not caller.sees(document):
-                raise DocumentNotFound
+            document = _visible(caller, await work.documents.lock(document_id))
             if document.status in ERASURE_STATES:
                 erasure = await work.erasures.get(document.id)
                 return await _repeated(work, document, origin, erasure.reason if erasure else "")
@@ -136,9 +132,7 @@ class ErasureRequests:
     async def order(self, caller: Caller, document_id: UUID) -> Order:
         """The order that waits for its second person. Raises DocumentNotFound or OrderNotFound."""
         async with self._database.transaction() as work:
-            document = await work.documents.get(document_id)
-            if not caller.sees(document):
-                raise DocumentNotFound
+            document = _visible(caller, await work.documents.get(document_id))
             order = await self._second_person.standing(work, OrderedAct.ERASURE, str(document.id))
             origin = self._origins.of(caller)
             action = "document.erasure.order.read"
@@ -152,9 +146,7 @@ class ErasureRequests:
     async def receipt(self, caller: Caller, document_id: UUID) -> SignedReceipt:
         """Raises DocumentNotFound or ErasureReceiptNotFound."""
         async with self._database.transaction() as work:
-            document = await work.documents.get(document_id)
-            if not caller.sees(document):
-                raise DocumentNotFound
+            document = _visible(caller, await work.documents.get(document_id))
             erasure = await work.erasures.get(document_id)
             if erasure is None or erasure.receipt is None:
                 raise ErasureReceiptNotFound(f"The document is {document.status.value}.")
@@ -163,6 +155,13 @@ class ErasureRequests:
             )
             await work.outbox.add(line)
         return erasure.receipt
+
+
+def _visible(caller: Caller, document: Document) -> Document:
+    """Raises DocumentNotFound if the document is not there for ``caller``."""
+    if not caller.sees(document):
+        raise DocumentNotFound
+    return document
 
 
 def _begun(document: Document) -> ErasureRequested:

@@ -105,6 +105,9 @@ def end(
     because = checked_reason(reason)
 
     async def work(site: Site) -> int:
+        from operations.restore.repair import put_on_record
+        from runtime.wiring.personal_text_keys import operator_origin
+
         await site.codec.check()
         found = await site.restore_guard.look()
         if any(not one.erasures_done for one in found) and not force:
@@ -121,7 +124,8 @@ def end(
             )
         closed = await site.restores.close(site.operator(operator_name()))
         if closed:
-            await _put_on_record(site, "restore.ended", {"reason": because, "forced": force})
+            origin = operator_origin(site, operator_name())
+            await put_on_record(site.database, origin, "restore.ended", {"reason": because, "forced": force})
         return closed
 
     closed = asyncio.run(on_site(stack, work))
@@ -297,16 +301,6 @@ def _open_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"Open: {one['store']} since {one['opened_at'][:19]} ({one['reason'][:32]})"
         if not one["erasures_done"]:
             yield "      erasures are not done again yet"
-
-
-async def _put_on_record(site: Site, action: str, details: Mapping[str, Any]) -> None:
-    from domain.audit_chain import SYSTEM_TENANT
-    from processors.documents.transitions import audit_line
-    from runtime.wiring.personal_text_keys import operator_origin
-
-    origin = operator_origin(site, operator_name())
-    async with site.database.transaction() as work:
-        await work.outbox.add(audit_line(origin, SYSTEM_TENANT, "restore", "restore", action, details=details))
 
 
 def _quiet() -> None:
