@@ -14,7 +14,7 @@ from benchmarks.console import note
 from benchmarks.latency import create_dossier, upload_and_validate
 from benchmarks.report import BenchReport, Cell, Ratio
 from benchmarks.site import BenchSite
-from domain.consumers import topics_of
+from domain.consumers import readers
 from domain.documents import Role
 from runtime.processes.owed_events_job import LOOK_SECONDS
 from storage.postgres.delivery.owed_events import FINISHED_SECONDS, PostgresOwedEvents
@@ -97,11 +97,7 @@ class _Pool:
 
 async def _looks(pool: Any, history: int) -> tuple[float, int]:
     """Milliseconds of a look (median), and the rows that it goes over, beside ``history`` finished events in the inbox."""
-    reads: dict[str, list[str]] = {}
-    for consumer in ("integrity", "renditions", "archiving", "notification", "audit"):
-        for topic in topics_of(consumer):
-            reads.setdefault(topic, []).append(consumer)
-    owed = PostgresOwedEvents(_Pool(pool), reads, keep_hours=24.0)
+    owed = PostgresOwedEvents(_Pool(pool), readers(), keep_hours=24.0)
     async with pool.acquire() as connection:
         await connection.execute("SET statement_timeout = 0")
         await connection.execute(

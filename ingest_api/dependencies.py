@@ -104,8 +104,7 @@ async def authorised(request: Request) -> Caller:
     """The caller, if its token is good, the access table lets it, and it does not call too often.
 
     Raises Unauthenticated, TenantUnknown, Forbidden, RateLimited, RestoreUnderWay, or ParameterInvalid for a query parameter that the route
-    does not know: a
-    filter that is misspelt must not list everything.
+    does not know: a filter that is misspelt must not list everything.
     """
     deps = app_state(request).deps
     scheme, _, token = request.headers.get("authorization", "").partition(" ")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime.cli.operator_bounds import bound_tenants, check_bound, operator_name
+from runtime.cli.operator_bounds import operator_name
 from runtime.cli.operator_options import Apply, Reason, checked_reason, uuid_of
-from runtime.cli.output import AsJson, Stack, print_result, settings_of
+from runtime.cli.output import AsJson, Stack, print_result, settings_about, settings_of
 from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
@@ -106,9 +106,7 @@ def audit_verify(
     """Walk every tenant's audit chain and compare it with its head, the signed checkpoints and the timelines."""
     from runtime.cli.audit import verify
 
-    settings = settings_of(stack, minds_bounds=True)
-    check_bound(bound_tenants(settings), tenant)
-    found = asyncio.run(verify(settings, tenant))
+    found = asyncio.run(verify(settings_about(stack, tenant), tenant))
     print_result(found.document, found.report_lines, as_json=as_json)
     if not found.intact:
         raise typer.Exit(1)
@@ -127,8 +125,7 @@ def audit_resume(
     from runtime.observability.telemetry import configure_logging
 
     configure_logging("audit", level="CRITICAL")  # the answer says it all
-    settings = settings_of(stack, minds_bounds=True)
-    check_bound(bound_tenants(settings), tenant)
+    settings = settings_about(stack, tenant)
     found = asyncio.run(resume(settings, tenant, operator_name(), checked_reason(reason), apply=apply))
     refused = [one for one in found if isinstance(one, tuple)]
     lines = [f"{one[0]}: REFUSED: {one[1]}" if isinstance(one, tuple) else one.line for one in found]
@@ -171,9 +168,7 @@ def audit_export(
     """Write a tenant's log up to its newest checkpoint, the checkpoints and the public keys, for the stand-alone verifier."""
     from runtime.cli.audit import export
 
-    settings = settings_of(stack, minds_bounds=True)
-    check_bound(bound_tenants(settings), tenant)
-    found = asyncio.run(export(settings, tenant, to))
+    found = asyncio.run(export(settings_about(stack, tenant), tenant, to))
     print_result(asdict(found), found.lines, as_json=as_json)
 
 

@@ -16,9 +16,9 @@ import typer
 
 from domain.shared.terminal_text import visible
 from runtime.cli.failures import describe
-from runtime.cli.operator_bounds import bound_tenants, check_bound
+from runtime.cli.operator_bounds import bound_tenants
 from runtime.cli.operator_options import COLUMNS, on_site
-from runtime.cli.output import AsJson, Stack, print_note, print_result, settings_of
+from runtime.cli.output import AsJson, Stack, print_note, print_result, settings_about
 from runtime.cli.progress import progress_bars
 from runtime.errors import CommandFailed
 from runtime.processes.local_stack import DEFAULT_TENANT
@@ -219,11 +219,9 @@ def api(stack: str | None, role: str, tenant: str) -> Iterator[ApiClient]:
     from runtime.cli.administration import issue
     from runtime.config.transport import https_tls
 
-    settings = settings_of(stack, minds_bounds=True)
-    bound = bound_tenants(settings)
-    check_bound(bound, tenant)
+    settings = settings_about(stack, tenant)
     token = os.environ.get("DPJ_TOKEN") or issue(
-        settings, [role], tenant=tenant, subject="cli", ttl=3600, tenants=bound
+        settings, [role], tenant=tenant, subject="cli", ttl=3600, tenants=bound_tenants(settings)
     )
     with ApiClient(settings.api_url, token, tls=https_tls(settings, settings.api_url)) as client:
         yield client

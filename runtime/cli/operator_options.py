@@ -81,15 +81,16 @@ def ago(iso: str, *, past: bool = True) -> str:
     return f"{duration(max(0.0, seconds))}{' ago' if past else ''}"
 
 
-async def acting_on(site: Site, tenant: str) -> None:
-    """Who is at the terminal may act on ``tenant``, which an operator has created. What concerns no tenant is nobody's who is bound.
+async def acting_on(site: Site, tenant: str | None) -> None:
+    """Who is at the terminal may act on ``tenant``, which an operator has created. What concerns all (None) or no tenant is nobody's who
+    is bound.
 
-    Raises TenantNotYours, TenantUnknown, DatabaseUnavailable.
+    Raises TenantNotYours, OperatorBound, TenantUnknown, DatabaseUnavailable.
     """
     from domain.audit_chain import SYSTEM_TENANT
 
     check_bound(bound_tenants(site.settings), tenant)
-    if tenant != SYSTEM_TENANT:
+    if tenant is not None and tenant != SYSTEM_TENANT:
         await site.tenants.check(tenant)
 
 
@@ -111,7 +112,7 @@ async def acting_as(site: Site, role: Role, tenant: str | None) -> str:
                 "Get one from this site's identity provider and pass it in DPJ_TOKEN.",
                 code="token_needed",
             )
-        await _acting(site, tenant)
+        await acting_on(site, tenant)
         return site.operator(operator_name())
     authenticator = token_authenticator(site.settings, site.signing_keys, site.revoked_tokens)
     identity = await authenticator.authenticate(token)
@@ -119,7 +120,7 @@ async def acting_as(site: Site, role: Role, tenant: str | None) -> str:
         raise Forbidden(f"This is for the role {role.value}.")
     await site.tenants.check(identity.tenant)
     check_bound(identity.bound_to, tenant)
-    await _acting(site, tenant)
+    await acting_on(site, tenant)
     return site.personal.pseudonym("actor", f"{identity.tenant}/{identity.subject}")
 
 
@@ -147,13 +148,6 @@ def order_document(order: Order, again: str) -> tuple[dict[str, Any], list[str]]
         f"NOT DONE YET: ordered, good until {order.expires_at:%Y-%m-%d %H:%M} UTC",
         f"  another operator: {again} --apply --order {order.id}",
     ]
-
-
-async def _acting(site: Site, tenant: str | None) -> None:
-    if tenant is None:
-        check_bound(bound_tenants(site.settings), None)
-    else:
-        await acting_on(site, tenant)
 
 
 async def on_site(stack: str | None, work: Callable[[Site], Awaitable[_T]], *, minds_bounds: bool = False) -> _T:

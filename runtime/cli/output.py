@@ -68,6 +68,13 @@ def settings_of(stack: str | None, *, minds_bounds: bool = False) -> Settings:
     return settings
 
 
+def settings_about(stack: str | None, tenant: str | None) -> Settings:
+    """As ``settings_of``, for a command about ``tenant`` (None: about all). Raises TenantNotYours and OperatorBound as well."""
+    settings = settings_of(stack, minds_bounds=True)
+    check_bound(bound_tenants(settings), tenant)
+    return settings
+
+
 def print_result(document: Any, lines: Iterable[str], *, as_json: bool) -> None:
     """The command's result: the document for programs, or the lines for a person. What strangers wrote in it may be read on a
     terminal, where some characters are commands: the document is ASCII, and in a line they are spelt out."""
