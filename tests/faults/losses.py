@@ -43,12 +43,17 @@ class Losses:
 
     # --- Kafka -------------------------------------------------------------------------------------------------------
 
+    def wipe(self, *names: str) -> None:
+        """The disks of these servers are lost, and they start again with nothing."""
+        for name in names:
+            server = self._site.server(name)
+            server.kill()
+            server.wipe()
+            insist(server.start)
+
     def wipe_kafka(self) -> None:
         """The broker's disk is lost; an operator starts it again and makes its topics."""
-        kafka = self._site.server("kafka")
-        kafka.kill()
-        kafka.wipe()
-        insist(kafka.start)
+        self.wipe("kafka")
         self._site.dpj("topics", "create")
 
     def move_offsets_to_the_end(self) -> None:
@@ -144,9 +149,10 @@ class Losses:
         return not self._site.process("worker-audit").is_ready
 
     async def _logs(self, tenant: str, least: int) -> bool:
-        return await asyncio.to_thread(self._log_length, tenant) >= least
+        return await asyncio.to_thread(self.log_length, tenant) >= least
 
-    def _log_length(self, tenant: str) -> int:
+    def log_length(self, tenant: str) -> int:
+        """Entries in the audit log."""
         with self._checker.stores.mongo() as client:
             log = client[self._site.settings["DPJ_MONGO_DATABASE"]]["audit_logs"]
             return log.count_documents({"tenant": tenant})

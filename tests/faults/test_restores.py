@@ -9,7 +9,8 @@ import asyncio
 import json
 import re
 import shlex
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,9 @@ import pytest
 
 from domain.consumers import CONSUMERS
 from domain.events import TOPICS
-from tests.faults.journal import Deposit, Writer
-from tests.faults.patience import insist
+from tests.faults.journal import Deposit
 from tests.faults.site import FaultSite
-from tests.faults.test_stores_that_forget import DOCUMENTS, Drill
+from tests.faults.test_stores_that_forget import DOCUMENTS, WAIT_SECONDS, Drill, opened
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "OPERATIONS.md").read_text("utf-8")
 REASON = "DRILL-2"
@@ -103,11 +103,27 @@ class Restored(Drill):
     def empty_kafka_and_registry(self) -> None:
         """Their disks are lost; nobody has made topics or registered schemas yet."""
         self.since = None
-        for name in ("kafka", "registry"):
-            server = self.site.server(name)
-            server.kill()
-            server.wipe()
-            insist(server.start)
+        self.losses.wipe("kafka", "registry")
+
+    async def dossier(self) -> None:
+        """One more, which leaves a line in the audit log."""
+        assert self.clients is not None
+        await self.clients.prepare(100)
+
+    async def until(self, look: Callable[[], object]) -> None:
+        ends = time.monotonic() + WAIT_SECONDS
+        while not await asyncio.to_thread(look):
+            assert time.monotonic() < ends
+            await asyncio.sleep(0.5)
+
+    async def verified_entries(self, tenant: str) -> int:
+        """What ``dpj audit verify`` says of the chain, which is intact and all of it in the log."""
+        words = ("audit", "verify", "--tenant", tenant, "--json")
+        found = json.loads(await asyncio.to_thread(self.site.dpj, *words))
+        assert found["intact"], found
+        (chain,) = found["chains"]
+        assert chain["signed"] > 0
+        return int(chain["verified"])
 
     async def read(self, deposit: Deposit) -> str:
         assert self.clients is not None
@@ -116,16 +132,8 @@ class Restored(Drill):
 
 @pytest.fixture
 async def drill(site: FaultSite, tmp_path: Path) -> AsyncIterator[Restored]:
-    await asyncio.to_thread(site.calm)
-    with Writer(tmp_path / "restore.jsonl") as writer:
-        made = Restored(site, writer)
-        await made.open()
-        try:
-            yield made
-        finally:
-            if made.clients is not None:
-                await made.clients.aclose()
-            await asyncio.to_thread(site.calm)
+    async with opened(Restored, site, tmp_path / "restore.jsonl") as made:
+        yield made
 
 
 async def test_what_a_restored_postgresql_forgot_is_told_and_put_right(drill: Restored, tmp_path: Path) -> None:
@@ -151,7 +159,7 @@ async def test_what_a_restored_postgresql_forgot_is_told_and_put_right(drill: Re
     assert await drill.clients.reaches(lost, {"VERIFIED"})
     assert await drill.clients.reaches(erased, {"ERASED"})
     await drill.recorded()
-    entries = drill.log_length(drill.tenant)
+    entries = drill.losses.log_length(drill.tenant)
 
     await asyncio.to_thread(drill.losses.restore_postgresql, backup)
     await drill.until(lambda: drill.site.process("api").is_ready)
@@ -245,7 +253,7 @@ async def test_an_emptied_mongodb_is_filled_again_and_the_rest_is_named(drill: R
     assert (lacking["missing"], lacking["found"], lacking["lost"]) == (entries, entries, [])
     assert found["differences"]["metadata_missing"]["count"] >= DOCUMENTS
     await drill.command("repair --apply", "--step", "log", status=None)
-    assert drill.log_length(tenant) == entries
+    assert drill.losses.log_length(tenant) == entries
     assert await drill.verified_entries(tenant) >= entries
     await drill.command("repair --apply", "--step", "metadata", status=None)
     with stores.mongo() as client:
@@ -260,7 +268,7 @@ async def test_an_emptied_mongodb_is_filled_again_and_the_rest_is_named(drill: R
     assert drill.clients is not None
     assert await drill.clients.reaches(erased, {"ERASED"})
     await drill.recorded()
-    entries = drill.log_length(tenant)
+    entries = drill.losses.log_length(tenant)
     for store in ("mongodb", "object-store", "registry", "kafka", "ged"):
         assert (await drill.command("begin", "--store", store))["opened"]
     await asyncio.to_thread(drill.empty_kafka_and_registry)

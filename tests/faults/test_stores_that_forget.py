@@ -6,9 +6,10 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -93,33 +94,6 @@ class Drill:
         assert self.clients is not None
         return self.clients.tenant
 
-    async def dossier(self) -> None:
-        """One more, which leaves a line in the audit log."""
-        assert self.clients is not None
-        await self.clients.prepare(100)
-
-    async def until(self, look: Callable[[], object]) -> None:
-        ends = time.monotonic() + WAIT_SECONDS
-        while not await asyncio.to_thread(look):
-            assert time.monotonic() < ends
-            await asyncio.sleep(0.5)
-
-    def log_length(self, tenant: str) -> int:
-        """Entries in the audit log."""
-        stores = self.checker.stores
-        with stores.mongo() as client:
-            log = client[self.site.settings["DPJ_MONGO_DATABASE"]]["audit_logs"]
-            return log.count_documents({"tenant": tenant})
-
-    async def verified_entries(self, tenant: str) -> int:
-        """What ``dpj audit verify`` says of the chain, which is intact and all of it in the log."""
-        words = ("audit", "verify", "--tenant", tenant, "--json")
-        found = json.loads(await asyncio.to_thread(self.site.dpj, *words))
-        assert found["intact"], found
-        (chain,) = found["chains"]
-        assert chain["signed"] > 0
-        return int(chain["verified"])
-
     def lose_registry(self) -> None:
         """Its disk is lost. What comes first gets the first ids then: an operator registers our schemas after somebody else's."""
         registry, url = self.site.server("registry"), self.site.settings["DPJ_REGISTRY_URL"]
@@ -171,11 +145,15 @@ class Drill:
         return found
 
 
-@pytest.fixture
-async def drill(site: FaultSite, tmp_path: Path) -> AsyncIterator[Drill]:
+D = TypeVar("D", bound=Drill)
+
+
+@asynccontextmanager
+async def opened(drill: type[D], site: FaultSite, journal: Path) -> AsyncIterator[D]:
+    """A drill on a site that is calm before and afterwards."""
     await asyncio.to_thread(site.calm)
-    with Writer(tmp_path / "forget.jsonl") as writer:
-        made = Drill(site, writer)
+    with Writer(journal) as writer:
+        made = drill(site, writer)
         await made.open()
         try:
             yield made
@@ -183,6 +161,12 @@ async def drill(site: FaultSite, tmp_path: Path) -> AsyncIterator[Drill]:
             if made.clients is not None:
                 await made.clients.aclose()
             await asyncio.to_thread(site.calm)
+
+
+@pytest.fixture
+async def drill(site: FaultSite, tmp_path: Path) -> AsyncIterator[Drill]:
+    async with opened(Drill, site, tmp_path / "forget.jsonl") as made:
+        yield made
 
 
 async def test_what_a_lost_broker_had_is_published_again(drill: Drill) -> None:
