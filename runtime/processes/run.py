@@ -177,7 +177,7 @@ def run_watchdog(settings: Settings) -> None:
     """Watch every group's progress from outside. Raises CommandFailed if it is to restart workers that are not ours."""
     from operations.kafka.watchdog import StallDetector, Watchdog
     from runtime.processes.local import PipelineProcesses
-    from runtime.processes.overview_job import keep_figures
+    from runtime.processes.overview_job import watch_overview
 
     configure_logging("watchdog", log_format=settings.log_format, level=settings.log_level)
     services = PipelineProcesses(settings) if settings.stall_restart else None
@@ -221,7 +221,7 @@ def run_watchdog(settings: Settings) -> None:
         await run_all(
             stopping,
             watchdog.run(stopping),
-            keep_figures(site, stopping),
+            watch_overview(site, stopping, lambda: watchdog.looked),
             serve_health(port, site.metrics, health, stopping),
         )
 
