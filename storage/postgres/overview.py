@@ -11,8 +11,6 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-import structlog
-
 from domain.errors import DatabaseUnavailable
 from domain.lifecycle import Status
 from domain.overview import (
@@ -34,8 +32,6 @@ from storage.postgres.connections import Connections
 from storage.postgres.delivery.dead_letters import FRESH_SECONDS
 
 _T = TypeVar("_T")
-
-log = structlog.get_logger()
 
 #: Rows of the outbox that are looked at one by one, of those that wait and of those that were published.
 FRONT_ROWS: Final = 500
@@ -139,9 +135,9 @@ class PostgresOverview:
 
     async def numbers(self) -> StoredNumbers:
         """What waits. A part is None if its own statement failed, for example behind a lock. Raises DatabaseUnavailable."""
-        owed = await self._part("owed", self._owed)
-        held = await self._part("held", self._held)
-        waiting = await self._part("waiting", self._waiting)
+        owed = await self._part(self._owed)
+        held = await self._part(self._held)
+        waiting = await self._part(self._waiting)
         unfinished, whole = None, False
         if owed is not None and held is not None and waiting is not None:
             holding = {(one.consumer, one.event_id): one for one in held[1]}
@@ -152,18 +148,18 @@ class PostgresOverview:
             unfinished = (*waiting[0], *events, *holding.values())
             whole = owed[1] and waiting[1]
         return StoredNumbers(
-            outbox=await self._part("outbox", self._outbox),
-            states=await self._part("states", self._states),
+            outbox=await self._part(self.outbox),
+            states=await self._part(self._states),
             held=None if held is None else held[0],
             dead=None,
             unfinished=unfinished,
             unfinished_whole=whole,
-            oldest_stored=await self._part("stored", self._oldest_stored),
-            checkpoints=await self._part("checkpoints", self._checkpoints),
-            erasures=await self._part("erasures", self._erasures),
-            restores=await self._part("restores", self._restores),
-            history=await self._part("history", self._history),
-            recorded=await self._part("recorded", self._recorded),
+            oldest_stored=await self._part(self._oldest_stored),
+            checkpoints=await self._part(self._checkpoints),
+            erasures=await self._part(self._erasures),
+            restores=await self._part(self._restores),
+            history=await self._part(self._history),
+            recorded=await self._part(self._recorded),
         )
 
     async def documents(self, ids: Sequence[UUID]) -> Mapping[UUID, DocumentRow]:
@@ -193,13 +189,12 @@ class PostgresOverview:
             )
         return int(status.split()[-1]) > 0
 
-    async def _part(self, name: str, read: Callable[[], Awaitable[_T]]) -> _T | None:
+    async def _part(self, read: Callable[[], Awaitable[_T]]) -> _T | None:
         try:
             return await read()
         except DatabaseUnavailable as error:
             if error.outage:
                 raise  # nor would the next one be answered
-            log.warning("overview_part_unknown", part=name, code=error.code)
             return None
 
     async def _fetch(self, query: str, *values: Any) -> list[Any]:
@@ -210,7 +205,8 @@ class PostgresOverview:
         at: datetime | None = (await self._fetch(_RECORDED))[0][0]
         return at
 
-    async def _outbox(self) -> OutboxOverview:
+    async def outbox(self) -> OutboxOverview:
+        """What waits for the relay. Raises DatabaseUnavailable."""
         (row,) = await self._fetch(_OUTBOX, MOST_COUNTED + 1)
         return OutboxOverview(
             waiting=Count.of(row["waiting"]),
