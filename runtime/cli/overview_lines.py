@@ -102,24 +102,29 @@ def _bar(lag: int | None, top: int) -> str:
 
 
 def _oldest_lines(found: Overview) -> Iterator[str]:
-    unknown = "; older ones may be where we can't look" if found.oldest_unknown else ""
     if found.oldest is None:
         yield f"Oldest        {'unknown' if found.oldest_unknown else 'no document waits'}"
         return
     one = found.oldest
-    yield f"Oldest        {since(one.waits_since, found.at)}: {one.document_id}{unknown}"
+    yield f"Oldest        {since(one.waits_since, found.at)}: {one.document_id}"
     yield f"              {one.status.value}, tenant {one.tenant}, deposited {since(one.deposited_at, found.at)} ago"
     yield from (f"              {line}" for line in _holding_lines(one, found.at))
+    if found.oldest_unknown:
+        yield "              older ones may be where we can't look now"
 
 
 def _holding_lines(one: OldestDocument, at: datetime) -> Iterator[str]:
     if one.held_by is None:
         yield "what holds it is not known: dpj doc show"
         return
-    whose = f" for {one.consumer}" if one.consumer else ""
+    if one.held_by in {Holder.HOLD, Holder.GED}:
+        what = f"held by {one.consumer} for {one.waiting_for}"
+    else:
+        what = f"{HOLDERS[one.held_by]}, for {one.consumer}"
+    yield f"{what}, since {since(one.held_since, at)}"
     tries = f", {one.attempts} tries" if one.attempts else ""
-    why = f" ({one.code}{tries})" if one.code else ""
-    yield f"{HOLDERS[one.held_by]}{whose}{why}, since {since(one.held_since, at)}"
+    if one.code:
+        yield f"{one.code}{tries}"
     if one.next_step is not None:
         yield f"next: {NEXT[one.next_step]}"
 

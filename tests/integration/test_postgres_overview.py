@@ -14,11 +14,13 @@ import pytest
 from domain.consumers import readers
 from domain.events import DocumentUploaded
 from domain.lifecycle import Status
-from domain.overview import OUTBOX, Count, Holder, StoredNumbers
+from domain.overview import MOST_COUNTED, OUTBOX, Count, Holder, StoredNumbers
+from storage.postgres import overview as rows
 from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.overview import PostgresOverview
 from tests.support.builders import NOW, a_document, a_dossier, add_documents
+from tests.support.explaining import Explaining
 
 UPLOADED = DocumentUploaded.TOPIC
 
@@ -240,3 +242,90 @@ async def test_two_watchdogs_at_once_keep_one_row(site: Site) -> None:
     now = datetime.now(UTC)
     kept = await asyncio.gather(*(site.overview.record(now, {OUTBOX: (number, 0.0)}) for number in range(4)))
     assert sum(kept) == 1
+
+
+# --- what a look costs ------------------------------------------------------------------------------------------------
+
+_DOSSIER = """
+    INSERT INTO dossiers (id, tenant, numero_dossier, client_id, type_parcours, statut, date_creation, date_modification,
+                          created_by)
+    VALUES (gen_random_uuid(), 'acme', 'D', 'c', 'LOAN', 'OPEN', now(), now(), 'u')
+"""
+#: A tenth is STORED: more than are ever counted.
+_DOCUMENTS = """
+    INSERT INTO documents (id, tenant, dossier_id, nom_fichier, nom_original, type_document, chemin_stockage, statut,
+                           deposant_id, langue, courriel_scelle, correlation_id, created_at, updated_at, bail_expire_a,
+                           taille_fichier, checksum_sha256, cle_enveloppee, etag_objet, taille_objet)
+    SELECT md5('d' || n)::uuid, 'acme', d.id, 'n', 'o', 'CNI', 'documents/' || n,
+           CASE WHEN n % 1000 = 1 THEN 'PENDING' WHEN n % 5 = 0 THEN 'STORED' ELSE 'ARCHIVED' END,
+           'u', 'fr', 's', gen_random_uuid(), now() - n * interval '1 minute', now(), now(), 1, 'a', 'k', 'e', 1
+    FROM dossiers AS d, generate_series(1, 100000) AS n
+"""
+_OUTBOX = """
+    INSERT INTO outbox (topic, key, body, headers, event_id, published_at, published_partition, published_offset)
+    SELECT 'dpj.document.uploaded', convert_to(md5('d' || n)::uuid::text, 'UTF8'), 'b', '{}', md5('e' || n)::uuid,
+           CASE WHEN n <= 60000 THEN now() END, 0, n
+    FROM generate_series(1, 100000) AS n
+"""
+_INBOX = """
+    INSERT INTO inbox (consumer, event_id, document_key, state, owner, lease_until)
+    SELECT consumer, md5('e' || n)::uuid, n::text, 'DONE', gen_random_uuid(), now()
+    FROM generate_series(1, 60000) AS n, unnest(ARRAY['integrity', 'archiving', 'notification']) AS consumer
+"""
+_HISTORY = """
+    INSERT INTO releves SELECT date_trunc('minute', now()) - n * interval '1 minute', lieu, n, n
+    FROM generate_series(0, 10079) AS n, unnest(ARRAY['integrity', 'archiving', 'audit', 'outbox']) AS lieu
+"""
+_CHECKPOINTS = """
+    INSERT INTO audit_checkpoints (tenant, size, body, hash, taken_at, signature)
+    SELECT 't' || n % 20, n, 'b', 'h', now(), 's' FROM generate_series(1, 20000) AS n
+"""
+_HEADS = "INSERT INTO audit_heads SELECT 't' || n, 30000, 'h', now() FROM generate_series(0, 19) AS n"
+_ERASURES = """
+    INSERT INTO effacements (document_id, tenant, demandeur, motif_code, base_legale, conservation_jusqua, demande_a,
+                             correlation_id, cle_schema, cle_nom, cle_version, vignettes, recu, cle_signature, acheve_a)
+    SELECT id, 'acme', 'u', 'm', 'b', now(), now(), id, 's', 'n', 1, '{}', 'r', 'k', now()
+    FROM documents WHERE statut = 'ARCHIVED' LIMIT 20000
+"""
+_FILL = (_DOSSIER, _DOCUMENTS, _OUTBOX, _INBOX, _HISTORY, _CHECKPOINTS, _HEADS, _ERASURES, "ANALYZE")
+
+#: Tables that stay small whatever a site does: a tenant's, a restore's and a worker's lane's worth of rows.
+SMALL = frozenset({"audit_heads", "restaurations", "held_events"})
+
+
+async def test_a_look_reads_indexes_from_one_end_however_much_there_is(database_dsn: str) -> None:
+    connection = await connect(database_dsn)
+    columns = [list(column) for column in zip(*((t, c) for t, names in readers().items() for c in names), strict=True)]
+    front = rows.FRONT_ROWS
+    counted = MOST_COUNTED + 1
+    ids = [UUID(int=number) for number in range(front)]
+    try:
+        for statement in ("SET statement_timeout = 0", *_FILL):
+            await connection.execute(statement, timeout=600)
+        looked = 0
+        for query, values, most in (
+            (rows._RECORDED, (), 10),
+            (rows._OUTBOX, (counted,), counted),
+            (rows._STATES, (counted,), counted),
+            (rows._HELD_GROUPS, (300.0,), 10),
+            (rows._HELD_ROWS, (300.0, front), front),
+            (rows._WAITING_ROWS, (front,), 2 * front),
+            (rows._OWED_ROWS, (front, *columns), 5 * front),
+            (rows._STORED, (rows.STORED_ROWS,), rows.STORED_ROWS),
+            (rows._DOCUMENTS, (ids,), front),
+            (rows._CHECKPOINTS, (), 20),
+            (rows._ERASURES, (counted,), counted),
+            (rows._RESTORES, (), 10),
+            (rows._HISTORY, (3600.0,), 4 * 61),
+        ):
+            explaining = Explaining(connection)
+            await explaining.fetch(query, *values)
+            for node in explaining.nodes:
+                read = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node.get("Actual Loops", 1)
+                assert read <= most, (query, node)
+                assert node["Node Type"] != "Seq Scan" or node["Relation Name"] in SMALL, (query, node)
+                looked += read if "Relation Name" in node else 0
+    finally:
+        await connection.close()
+    # About a microsecond a row: some 25 ms, once a minute.
+    assert looked < 60_000

@@ -93,8 +93,10 @@ class PostgresOperatorQueries:
             for row in rows
         }
 
-    async def held(self, limit: int) -> Sequence[HeldEventStatus]:
-        """What workers hold now, longest held first."""
+    async def held(
+        self, limit: int, *, consumers: Sequence[str] = (), waiting_for: str | None = None, code: str | None = None
+    ) -> Sequence[HeldEventStatus]:
+        """What workers hold now, longest held first: of ``consumers`` (none: of all), for that dependency, with that code."""
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(
                 """
@@ -102,10 +104,15 @@ class PostgresOperatorQueries:
                 WHERE noted_at > now() - make_interval(secs => $1) AND NOT EXISTS (
                     SELECT FROM inbox i
                     WHERE i.consumer = h.consumer AND i.event_id = h.event_id AND i.state <> 'CLAIMED')
+                    AND ($3::text[] = '{}' OR consumer = ANY($3)) AND ($4::text IS NULL OR waiting_for = $4)
+                    AND ($5::text IS NULL OR code = $5)
                 ORDER BY held_since, event_id LIMIT $2
                 """,
                 FRESH_SECONDS,
                 limit,
+                list(consumers),
+                waiting_for,
+                code,
             )
         return [
             HeldEventStatus(
