@@ -117,6 +117,28 @@ def read_dead_letter(
         return found if found is not None and found.place.offset == offset else None
 
 
+def read_dead_letters_from(
+    bootstrap: str,
+    topic: str,
+    begins: Mapping[int, int],
+    *,
+    deadline: float = DEADLINE_SECONDS,
+    security: Mapping[str, str] | None = None,
+) -> Generator[DeadLetter, None, None]:
+    """The letters of a topic from the offset ``begins`` of each partition on, from its first one where none is given.
+
+    An offset that the partition no longer has, or does not have yet, is of a topic that was made anew: it is read from its
+    beginning. Raises BrokerUnavailable.
+    """
+    with _reader(bootstrap, security) as client:
+        for number in _partitions(client, topic, deadline):
+            start, end = _span(client, TopicPartition(topic, number), None, deadline)
+            begin = begins.get(number, start)
+            yield from _read(
+                client, TopicPartition(topic, number, begin if start <= begin <= end else start), end, deadline
+            )
+
+
 def read_records(
     bootstrap: str, topic: str, *, deadline: float = DEADLINE_SECONDS, security: Mapping[str, str] | None = None
 ) -> Generator[DeadLetter, None, None]:

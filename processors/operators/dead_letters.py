@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 from domain.audit_chain import SYSTEM_TENANT
+from domain.dead_letter_index import entry_of
 from domain.dead_letters import REDRIVEN_FOR, REPLAYS, DeadLetter, HeldEvent, RefusedRow
 from domain.documents import Document
 from domain.errors import DPJError, Transient
@@ -33,7 +34,15 @@ from domain.refusals import DocumentNotFound
 from processors.documents.transitions import Origin, audit_line, transition, update_fields
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
-from processors.ports.work import HasDeadLetterMarks, HasHeldOrders, HasInbox, HasOutbox, HasRefusedRows, StateWork
+from processors.ports.work import (
+    HasDeadLetterIndex,
+    HasDeadLetterMarks,
+    HasHeldOrders,
+    HasInbox,
+    HasOutbox,
+    HasRefusedRows,
+    StateWork,
+)
 
 REDRIVEN: Final = "REDRIVEN"
 DISCARDED: Final = "DISCARDED"
@@ -61,7 +70,9 @@ class _Refusal(Exception):
     """The act makes no sense; its text is for the operator and holds no personal data."""
 
 
-class OperatorWork(StateWork, HasInbox, HasDeadLetterMarks, HasHeldOrders, HasRefusedRows, Protocol):
+class OperatorWork(
+    StateWork, HasInbox, HasDeadLetterMarks, HasDeadLetterIndex, HasHeldOrders, HasRefusedRows, Protocol
+):
     """What an act of an operator needs: the letter's mark, the inbox, the document and the audit line change together, or nothing does."""
 
 
@@ -69,12 +80,30 @@ class _DryRun(Exception):
     """Rolls back a transaction that was only tried."""
 
 
+class LetterReader:
+    """Reads the events of letters."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+
+    async def decoded(self, letter: DeadLetter) -> Event | None:
+        """The letter's event, if it has one that this release can read. Raises RegistryUnavailable."""
+        if letter.value is None or letter.origin_topic not in TOPICS:
+            return None
+        try:
+            return await self._decoder.decode(letter.origin_topic, letter.value, letter.headers.get(SCHEMA_HEADER))
+        except Transient:
+            raise
+        except Exception:  # noqa: BLE001 - what made it a letter may be a decoder's defect
+            return None
+
+
 class OperatorActions:
     """Acts of the operator whose pseudonym is ``actor``. Raises DatabaseUnavailable, RegistryUnavailable."""
 
     def __init__(self, database: Transactions[OperatorWork], decoder: Decoder, clock: Clock, actor: str) -> None:
         self._database = database
-        self._decoder = decoder
+        self._letters = LetterReader(decoder)
         self._clock = clock
         self._actor = actor
 
@@ -92,7 +121,7 @@ class OperatorActions:
                 raise _Refusal(f"redriven {letter.replays} times already (cap {cap}); --force passes over that")
             if event is None and not force:
                 raise _Refusal("this release can't decode it either; --force sends it all the same")
-            await self._mark(work, letter, REDRIVEN, None)
+            await self._mark(work, letter, event, REDRIVEN, None)
             note = "sent again as it is"
             if event is not None:
                 await _reopen(work, consumer, event)
@@ -109,22 +138,15 @@ class OperatorActions:
         event = await self.decoded(letter)
 
         async def act(work: OperatorWork) -> str:
-            await self._mark(work, letter, DISCARDED, reason)
+            await self._mark(work, letter, event, DISCARDED, reason)
             await self._audit(work, letter, event, "dead_letter.discarded", {"reason": reason})
             return f"off the list: {reason}"
 
         return await self._run(act, apply=apply)
 
     async def decoded(self, letter: DeadLetter) -> Event | None:
-        """The letter's event, if it has one that this release can read. Raises RegistryUnavailable."""
-        if letter.value is None or letter.origin_topic not in TOPICS:
-            return None
-        try:
-            return await self._decoder.decode(letter.origin_topic, letter.value, letter.headers.get(SCHEMA_HEADER))
-        except Transient:
-            raise
-        except Exception:  # noqa: BLE001 - what made it a letter may be a decoder's defect
-            return None
+        """See ``LetterReader.decoded``."""
+        return await self._letters.decoded(letter)
 
     # --- held events, refused rows -------------------------------------------------------------------------------
 
@@ -183,9 +205,15 @@ class OperatorActions:
             return ActionResult("refused", error.detail or error.code)
         return ActionResult("done", note)
 
-    async def _mark(self, work: HasDeadLetterMarks, letter: DeadLetter, act: str, reason: str | None) -> None:
+    async def _mark(
+        self, work: OperatorWork, letter: DeadLetter, event: Event | None, act: str, reason: str | None
+    ) -> None:
         if not await work.dead_letters.mark(letter.place, act, self._actor, reason):
             raise _AlreadyHandled
+        consumer = letter.place.topic.removeprefix(dead_letter_topic(""))
+        tenant = None if event is None else event.tenant
+        entry = entry_of(consumer, letter.key, letter.headers, tenant=tenant, place=letter.place)
+        await work.letter_index.settle(entry, letter.place, act, self._actor)
 
     def _origin(self, event: Event | None) -> Origin:
         correlation_id = uuid4() if event is None else event.correlation_id

@@ -16,7 +16,7 @@ from processors.ports.events import AuditChains, Inbox, Outbox
 from processors.ports.ged import GedAttempts
 from processors.ports.links import Links
 from processors.ports.mail import Notifications
-from processors.ports.operators import DeadLetterMarks, GiveUpOrders, ReEmissions, RefusedRows
+from processors.ports.operators import DeadLetterIndexRows, DeadLetterMarks, GiveUpOrders, ReEmissions, RefusedRows
 from processors.ports.orders import Orders
 from processors.ports.subjects import SubjectKeyRows
 from processors.ports.tenants import Tenants
@@ -98,6 +98,11 @@ class HasDeadLetterMarks(Protocol):
     def dead_letters(self) -> DeadLetterMarks: ...
 
 
+class HasDeadLetterIndex(Protocol):
+    @property
+    def letter_index(self) -> DeadLetterIndexRows: ...
+
+
 class HasHeldOrders(Protocol):
     @property
     def held(self) -> GiveUpOrders: ...
@@ -162,6 +167,7 @@ class Work(
     HasErasures,
     HasLegalHolds,
     HasDeadLetterMarks,
+    HasDeadLetterIndex,
     HasHeldOrders,
     HasRefusedRows,
     HasReEmissions,

@@ -234,6 +234,21 @@ def give_up(
     report_results(results, "given up" if apply else "would be given up", apply=apply, as_json=as_json)
 
 
+@app.command()
+def index(
+    anew: Annotated[bool, typer.Option("--anew", help="From the beginning of the topics.")] = False,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take letters that the index lacks into it, from their topics; the relay does so by itself when it starts."""
+
+    async def work(site: Site) -> int:
+        return await site.fill_letter_index(anew=anew)
+
+    count = asyncio.run(on_site(stack, work))
+    print_result({"indexed": count}, [f"{count} letter(s) taken into the index."], as_json=as_json)
+
+
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ from storage.postgres.connections import (
     prepare_connection,
     translated,
 )
+from storage.postgres.delivery.dead_letter_index import PostgresDeadLetterIndexRows
 from storage.postgres.delivery.dead_letters import PostgresDeadLetterMarks, PostgresGiveUpOrders
 from storage.postgres.delivery.inbox import PostgresInboxMarks
 from storage.postgres.delivery.outbox import Encode, PostgresOutbox
@@ -263,6 +264,7 @@ class PostgresWork:
         self.erasures = PostgresErasures(connection)
         self.holds = PostgresLegalHolds(connection)
         self.dead_letters = PostgresDeadLetterMarks(connection)
+        self.letter_index = PostgresDeadLetterIndexRows(connection)
         self.links = PostgresLinks(connection)
         self.held = PostgresGiveUpOrders(connection)
         self.refused = PostgresRefusedRows(connection)

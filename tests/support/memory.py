@@ -45,7 +45,12 @@ from tests.support.memory_erasure import MemoryErasures, MemoryLegalHolds
 from tests.support.memory_ged import MemoryGedAttempts, MemoryLock
 from tests.support.memory_inbox import InboxRow, MemoryInbox, MemoryInboxMarks
 from tests.support.memory_links import MemoryLinks
-from tests.support.memory_operators import MemoryDeadLetterMarks, MemoryGiveUpOrders, MemoryRefusedRows
+from tests.support.memory_operators import (
+    MemoryDeadLetterIndexRows,
+    MemoryDeadLetterMarks,
+    MemoryGiveUpOrders,
+    MemoryRefusedRows,
+)
 from tests.support.memory_orders import MemoryOrders
 from tests.support.memory_subject_keys import MemorySubjectKeys
 from tests.support.memory_tenants import MemoryTenants
@@ -99,6 +104,7 @@ class Rows:
     erasures: dict[UUID, tuple[Erasure, datetime]] = field(default_factory=dict)
     holds: dict[tuple[UUID, str], LegalHold] = field(default_factory=dict)
     marks: dict[RecordPosition, str] = field(default_factory=dict)
+    settled_letters: dict[tuple[str, UUID], str] = field(default_factory=dict)
     held: dict[tuple[str, UUID], HeldEvent] = field(default_factory=dict)
     links: dict[UUID, DocumentLink] = field(default_factory=dict)
     given_up: dict[tuple[str, UUID], str] = field(default_factory=dict)
@@ -290,6 +296,7 @@ class MemoryWork:
         self.erasures = MemoryErasures(rows, clock)
         self.holds = MemoryLegalHolds(rows)
         self.dead_letters = MemoryDeadLetterMarks(rows)
+        self.letter_index = MemoryDeadLetterIndexRows(rows)
         self.held = MemoryGiveUpOrders(rows)
         self.refused = MemoryRefusedRows(rows)
         self.subjects = MemorySubjectKeys(rows)
@@ -403,7 +410,12 @@ class MemoryOutbox:
         self._rows.append(event)
 
     async def add_dead_letter(
-        self, consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
+        self,
+        consumer: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Mapping[str, str],
+        tenant: str | None = None,
     ) -> None:
         await self.add_record(dead_letter_topic(consumer), key, value, headers)
 
