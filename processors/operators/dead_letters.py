@@ -10,12 +10,12 @@ A dry run does the same and rolls back: what it tells is what would happen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 from domain.audit_chain import SYSTEM_TENANT
+from domain.batches import ActionResult
 from domain.dead_letter_index import entry_of
 from domain.dead_letters import REDRIVEN_FOR, REPLAYS, DeadLetter, HeldEvent, RefusedRow
 from domain.documents import Document
@@ -35,14 +35,17 @@ from processors.documents.transitions import Origin, audit_line, transition, upd
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
 from processors.ports.work import (
+    HasBatches,
     HasDeadLetterIndex,
     HasDeadLetterMarks,
     HasHeldOrders,
     HasInbox,
     HasOutbox,
+    HasReEmissions,
     HasRefusedRows,
     StateWork,
 )
+from processors.reconcile.owed_events import LostEvent
 
 REDRIVEN: Final = "REDRIVEN"
 DISCARDED: Final = "DISCARDED"
@@ -58,12 +61,8 @@ class Decoder(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ActionResult:
-    """``outcome``: ``done``, ``handled`` (was before), or ``refused``; ``note`` says what it means or why."""
-
-    outcome: str
-    note: str
+#: Written in the act's own transaction, with the note that the act ends with.
+Also = Callable[["OperatorWork", str], Awaitable[None]]
 
 
 class _Refusal(Exception):
@@ -71,7 +70,15 @@ class _Refusal(Exception):
 
 
 class OperatorWork(
-    StateWork, HasInbox, HasDeadLetterMarks, HasDeadLetterIndex, HasHeldOrders, HasRefusedRows, Protocol
+    StateWork,
+    HasInbox,
+    HasDeadLetterMarks,
+    HasDeadLetterIndex,
+    HasHeldOrders,
+    HasRefusedRows,
+    HasReEmissions,
+    HasBatches,
+    Protocol,
 ):
     """What an act of an operator needs: the letter's mark, the inbox, the document and the audit line change together, or nothing does."""
 
@@ -110,7 +117,13 @@ class OperatorActions:
     # --- dead letters --------------------------------------------------------------------------------------------
 
     async def redrive(
-        self, letter: DeadLetter, *, apply: bool, cap: int = REPLAY_CAP, force: bool = False
+        self,
+        letter: DeadLetter,
+        *,
+        apply: bool,
+        cap: int = REPLAY_CAP,
+        force: bool = False,
+        also: Also | None = None,
     ) -> ActionResult:
         """Have the consumer that gave the event up take it again. ``force`` passes over cap and decodability."""
         event = await self.decoded(letter)
@@ -131,9 +144,9 @@ class OperatorActions:
             await self._audit(work, letter, event, "dead_letter.redriven", {"replays": letter.replays + 1})
             return note
 
-        return await self._run(act, apply=apply)
+        return await self._run(act, apply=apply, also=also)
 
-    async def discard(self, letter: DeadLetter, reason: str, *, apply: bool) -> ActionResult:
+    async def discard(self, letter: DeadLetter, reason: str, *, apply: bool, also: Also | None = None) -> ActionResult:
         """Take the letter off the list for good. The document stays what it is."""
         event = await self.decoded(letter)
 
@@ -142,7 +155,7 @@ class OperatorActions:
             await self._audit(work, letter, event, "dead_letter.discarded", {"reason": reason})
             return f"off the list: {reason}"
 
-        return await self._run(act, apply=apply)
+        return await self._run(act, apply=apply, also=also)
 
     async def decoded(self, letter: DeadLetter) -> Event | None:
         """See ``LetterReader.decoded``."""
@@ -150,7 +163,9 @@ class OperatorActions:
 
     # --- held events, refused rows -------------------------------------------------------------------------------
 
-    async def give_up(self, consumer: str, event_id: UUID, reason: str, *, apply: bool) -> ActionResult:
+    async def give_up(
+        self, consumer: str, event_id: UUID, reason: str, *, apply: bool, also: Also | None = None
+    ) -> ActionResult:
         """Have ``consumer`` give up an event that it holds, at its next try: the document's state says so, and a letter is written."""
 
         async def act(work: OperatorWork) -> str:
@@ -162,9 +177,9 @@ class OperatorActions:
             await self._audit_line(work, held.tenant, entity, "event.given_up", details, None)
             return f"{consumer} gives it up at its next try, with code given_up_by_operator"
 
-        return await self._run(act, apply=apply)
+        return await self._run(act, apply=apply, also=also)
 
-    async def retry_refused(self, row_id: int, *, apply: bool) -> ActionResult:
+    async def retry_refused(self, row_id: int, *, apply: bool, also: Also | None = None) -> ActionResult:
         """Have the relay send a refused outbox row again."""
 
         async def act(work: OperatorWork) -> str:
@@ -172,9 +187,9 @@ class OperatorActions:
             await self._settled(work, row, "outbox.retried", {})
             return f"sent again, then {row.waiting} that wait for it"
 
-        return await self._run(act, apply=apply)
+        return await self._run(act, apply=apply, also=also)
 
-    async def drop_refused(self, row_id: int, reason: str, *, apply: bool) -> ActionResult:
+    async def drop_refused(self, row_id: int, reason: str, *, apply: bool, also: Also | None = None) -> ActionResult:
         """Never send a refused outbox row."""
 
         async def act(work: OperatorWork) -> str:
@@ -182,17 +197,33 @@ class OperatorActions:
             await self._settled(work, row, "outbox.dropped", {"reason": reason})
             return f"never sent; {row.waiting} that wait for it go on"
 
-        return await self._run(act, apply=apply)
+        return await self._run(act, apply=apply, also=also)
+
+    async def re_emit(self, lost: LostEvent, reason: str, *, apply: bool, also: Also | None = None) -> ActionResult:
+        """Have an event that Kafka lost published again; see ``processors.reconcile.owed_events``."""
+
+        async def act(work: OperatorWork) -> str:
+            event = lost.event
+            if not await work.re_emissions.re_emit([event.row_id]):
+                raise _AlreadyHandled
+            entity = ("document", event.key) if _is_id(event.key) else ("outbox_row", str(event.row_id))
+            details = {"row": event.row_id, "consumers": list(lost.consumers), "event_id": str(event.event_id)}
+            await self._audit_line(work, None, entity, "outbox.re_emitted", {**details, "reason": reason}, None)
+            return f"published again for {', '.join(lost.consumers)}"
+
+        return await self._run(act, apply=apply, also=also)
 
     # --- common --------------------------------------------------------------------------------------------------
 
-    async def _run(self, act: _Action, *, apply: bool) -> ActionResult:
+    async def _run(self, act: _Action, *, apply: bool, also: Also | None) -> ActionResult:
         note = ""
         try:
             async with self._database.transaction() as work:
                 note = await act(work)
                 if not apply:
                     raise _DryRun
+                if also is not None:
+                    await also(work, note)
         except _DryRun:
             return ActionResult("done", note)
         except _AlreadyHandled:

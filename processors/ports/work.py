@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from processors.ports.audit import ChainRebuild
+from processors.ports.batches import Batches
 from processors.ports.documents import Documents, DocumentTypes, Dossiers, Renditions, Timeline
 from processors.ports.erasure import Erasures, LegalHolds
 from processors.ports.events import AuditChains, Inbox, Outbox
@@ -18,6 +19,7 @@ from processors.ports.links import Links
 from processors.ports.mail import Notifications
 from processors.ports.operators import DeadLetterIndexRows, DeadLetterMarks, GiveUpOrders, ReEmissions, RefusedRows
 from processors.ports.orders import Orders
+from processors.ports.pauses import Pauses
 from processors.ports.subjects import SubjectKeyRows
 from processors.ports.tenants import Tenants
 from processors.ports.uploads import IdempotencyKeys, Uploads
@@ -103,6 +105,16 @@ class HasDeadLetterIndex(Protocol):
     def letter_index(self) -> DeadLetterIndexRows: ...
 
 
+class HasBatches(Protocol):
+    @property
+    def batches(self) -> Batches: ...
+
+
+class HasPauses(Protocol):
+    @property
+    def pauses(self) -> Pauses: ...
+
+
 class HasHeldOrders(Protocol):
     @property
     def held(self) -> GiveUpOrders: ...
@@ -168,6 +180,8 @@ class Work(
     HasLegalHolds,
     HasDeadLetterMarks,
     HasDeadLetterIndex,
+    HasBatches,
+    HasPauses,
     HasHeldOrders,
     HasRefusedRows,
     HasReEmissions,

@@ -27,9 +27,10 @@ from runtime.cli.output import AsJson, Stack, print_note, print_result
 from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
+    from domain.batches import ActionResult
     from domain.dead_letters import DeadLetter, HeldEventStatus, OperatorMark
     from operations.kafka.dead_letters import DeadLetterFilter
-    from processors.operators.dead_letters import ActionResult, OperatorActions
+    from processors.operators.dead_letters import OperatorActions
     from runtime.wiring.site import Site
 
 app = typer.Typer(help="Dead letters: events that a consumer gave up; and events held now.", no_args_is_help=True)

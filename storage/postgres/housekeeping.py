@@ -42,6 +42,16 @@ _STATEMENTS: Final = {
         DELETE FROM lettres_mortes WHERE numero IN (
             SELECT numero FROM lettres_mortes WHERE ecrite_a < now() - make_interval(secs => $1) LIMIT $2)
     """,
+    # With their items. One that is under way is not forgotten, however old.
+    "lots": """
+        DELETE FROM lots WHERE id IN (
+            SELECT id FROM lots WHERE etat NOT IN ('CANARY', 'RUNNING') AND cree_a < now() - make_interval(secs => $1)
+            LIMIT $2)
+    """,
+    "pauses": """
+        DELETE FROM pauses WHERE numero IN (
+            SELECT numero FROM pauses WHERE jusqu_a < now() - make_interval(secs => $1) LIMIT $2)
+    """,
     "held_events": """
         DELETE FROM held_events WHERE (consumer, event_id) IN (
             SELECT consumer, event_id FROM held_events WHERE noted_at < now() - make_interval(secs => $1) LIMIT $2)
@@ -86,6 +96,8 @@ class PostgresHousekeeping:
             "audit_chained": events,
             "dead_letter_marks": events,
             "lettres_mortes": letters_days * 86_400.0,
+            "lots": events,
+            "pauses": events,
             "held_events": HELD_SECONDS,
             "document_links": LINKS_SECONDS,
             "ordres": ORDERS_SECONDS,

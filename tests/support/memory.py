@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.audit_chain import ChainEntry, ChainHead
+from domain.batches import Batch, BatchItem
 from domain.dead_letters import HeldEvent, RecordPosition, RefusedRow
 from domain.documents import Document, DocumentType, Dossier, Rendition, TimelineEntry
 from domain.erasure import Erasure
@@ -23,6 +24,7 @@ from domain.events import AuditRecorded, Event, dead_letter_topic
 from domain.lifecycle import Status
 from domain.links import DocumentLink
 from domain.orders import Order, OrderedAct
+from domain.pauses import Pause
 from domain.personal_texts import PersonalField
 from domain.records import IdempotencyRecord, NotificationRecord, UploadReferences
 from domain.refusals import (
@@ -41,6 +43,7 @@ from processors.documents.reading import DocumentFilter
 from processors.ports.documents import Transition
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier, a_type
 from tests.support.memory_audit import MemoryAuditChains, MemoryUnchainedLines
+from tests.support.memory_batches import MemoryBatches, MemoryPauses
 from tests.support.memory_erasure import MemoryErasures, MemoryLegalHolds
 from tests.support.memory_ged import MemoryGedAttempts, MemoryLock
 from tests.support.memory_inbox import InboxRow, MemoryInbox, MemoryInboxMarks
@@ -113,6 +116,8 @@ class Rows:
     subject_keys: dict[Subject, SubjectKey] = field(default_factory=dict)
     tenants: dict[str, str] = field(default_factory=dict)
     orders: dict[tuple[OrderedAct, str], Order] = field(default_factory=dict)
+    batches: dict[UUID, tuple[Batch, list[BatchItem]]] = field(default_factory=dict)
+    pauses: dict[str, Pause] = field(default_factory=dict)
 
     def copied(self) -> Rows:
         tables = {name: copy(value) for name, value in vars(self).items()}
@@ -302,6 +307,8 @@ class MemoryWork:
         self.subjects = MemorySubjectKeys(rows)
         self.tenants = MemoryTenants(rows.tenants)
         self.orders = MemoryOrders(rows.orders, clock)
+        self.batches = MemoryBatches(rows.batches, clock)
+        self.pauses = MemoryPauses(rows.pauses, clock)
 
 
 class MemoryDocuments:

@@ -160,6 +160,32 @@ class PostgresDeadLetterIndex:
             )
         return [_letter(row) for row in rows]
 
+    async def selected(
+        self,
+        consumer: str | None,
+        code: str | None,
+        error_class: str | None,
+        *,
+        limit: int,
+        tenants: Sequence[str] | None = None,
+    ) -> Sequence[int]:
+        """Numbers of open letters, oldest first of each group; None: of any consumer, code or class."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                """
+                SELECT numero FROM lettres_mortes
+                WHERE reglement IS NULL AND ($1::text IS NULL OR consumer = $1) AND ($2::text IS NULL OR code = $2)
+                    AND ($3::text IS NULL OR error_class = $3) AND ($4::text[] IS NULL OR tenant = ANY($4))
+                ORDER BY consumer, code, error_class, ecrite_a, numero LIMIT $5
+                """,
+                consumer,
+                code,
+                error_class,
+                None if tenants is None else list(tenants),
+                limit,
+            )
+        return [row["numero"] for row in rows]
+
     async def letters(self, numbers: Sequence[int], *, tenants: Sequence[str] | None = None) -> Sequence[IndexedLetter]:
         """Letters by their numbers, settled or not, in the order of the numbers; those that are there."""
         async with self._postgres.connection() as connection:
