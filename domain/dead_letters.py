@@ -11,6 +11,8 @@ from uuid import UUID
 
 #: How often the event was given to its consumer again by an operator.
 REPLAYS: Final = "dpj-replays"
+#: The event of the letter whose redriven record was given up again: an undecodable record has no event of its own.
+REDRIVEN_EVENT: Final = "dpj-redriven-event"
 #: The one consumer that a redriven record is for; every other acknowledges it unread.
 REDRIVEN_FOR: Final = "dpj-redriven-for"
 #: Bytes of key and value that were left out of the letter, because Kafka would not have taken it whole.

@@ -27,9 +27,10 @@ from runtime.cli.output import AsJson, Stack, print_note, print_result
 from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
+    from domain.batches import ActionResult
     from domain.dead_letters import DeadLetter, HeldEventStatus, OperatorMark
     from operations.kafka.dead_letters import DeadLetterFilter
-    from processors.operators.dead_letters import ActionResult, OperatorActions
+    from processors.operators.dead_letters import OperatorActions
     from runtime.wiring.site import Site
 
 app = typer.Typer(help="Dead letters: events that a consumer gave up; and events held now.", no_args_is_help=True)
@@ -286,6 +287,21 @@ def give_up(
 
     results = asyncio.run(on_site(stack, work))
     report_results(results, "given up" if apply else "would be given up", apply=apply, as_json=as_json)
+
+
+@app.command()
+def index(
+    anew: Annotated[bool, typer.Option("--anew", help="From the beginning of the topics.")] = False,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take letters that the index lacks into it, from their topics; the relay does so by itself when it starts."""
+
+    async def work(site: Site) -> int:
+        return await site.fill_letter_index(anew=anew)
+
+    count = asyncio.run(on_site(stack, work))
+    print_result({"indexed": count}, [f"{count} letter(s) taken into the index."], as_json=as_json)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

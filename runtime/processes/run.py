@@ -91,6 +91,8 @@ def run_api(settings: Settings) -> None:
 
 def run_relay(settings: Settings) -> None:
     """Publish the outbox, carry out erasures, and tidy up: abandoned uploads, inbox rows and idempotency keys past their time."""
+    from runtime.processes.batch_job import run_batches
+    from runtime.processes.dead_letter_index_job import index_dead_letters
     from runtime.processes.erasure_jobs import create_erasure_executor, run_erasures, run_purges
     from runtime.processes.owed_events_job import watch_owed_events
     from runtime.processes.reconcile_jobs import run_reconciliations
@@ -119,6 +121,8 @@ def run_relay(settings: Settings) -> None:
             run_reconciliations(site, stopping, lambda: relay.state == "leading"),
             watch_owed_events(site, stopping, lambda: relay.state == "leading"),
             watch_schema_ids(site, stopping),
+            run_batches(site, stopping, lambda: relay.state == "leading"),
+            index_dead_letters(site, stopping, lambda: relay.state == "leading"),
             run_erasures(site, eraser, stopping),
             run_purges(site, stopping, lambda: relay.state == "leading"),
             site.log_in(stopping),
