@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
+from domain.dead_letter_index import DeadLetterEntry, IndexedLetter
 from domain.dead_letters import HeldEvent, HeldEventStatus
 from domain.owed_events import OwedEvent, PartitionProgress
 from runtime.cli.document_waits import lines_of, waits_of
@@ -50,7 +52,14 @@ def held(event: OwedEvent, consumer: str) -> HeldEventStatus:
     return HeldEventStatus(event=said, since=then(), noted_at=then(), given_up_by=None, given_up_reason=None)
 
 
-async def waits(outbox: list[Any], events: list[OwedEvent], holds: list[HeldEventStatus], committed: int) -> list[Any]:
+async def waits(
+    outbox: list[Any],
+    events: list[OwedEvent],
+    holds: list[HeldEventStatus],
+    committed: int,
+    refused: Sequence[Any] = (),
+    letters: Sequence[IndexedLetter] = (),
+) -> list[Any]:
     async def held_events(_: int) -> list[HeldEventStatus]:
         return holds
 
@@ -59,12 +68,16 @@ async def waits(outbox: list[Any], events: list[OwedEvent], holds: list[HeldEven
         return {(name, UPLOADED, 0): PartitionProgress(0, 100, committed) for name in names}
 
     async def rows(_: UUID) -> Any:
-        return SimpleNamespace(unpublished=outbox, owed=events)
+        return SimpleNamespace(unpublished=outbox, refused=refused, owed=events)
+
+    async def of_document(_: UUID) -> Sequence[IndexedLetter]:
+        return letters
 
     site: Any = SimpleNamespace(
         operations=lambda: SimpleNamespace(held=held_events),
         read_progress=progress,
         owed_rows=lambda: SimpleNamespace(of_document=rows),
+        letter_index=lambda: SimpleNamespace(of_document=of_document),
     )
     return await waits_of(site, DOCUMENT)
 
@@ -89,11 +102,62 @@ async def test_each_way_of_waiting_is_told_with_what_comes_next() -> None:
         "Waits       document.validated: outbox, since 12 min",
         "            next: the relay publishes it",
         "Waits       document.uploaded for archiving: held, since 12 min",
-        "            for ged, 41 tries; next: the consumer tries again",
+        "            for ged, ged_unavailable, 41 tries",
+        "            next: the consumer tries again",
         "Waits       document.uploaded for integrity: on its way, since 12 min",
         "            next: the consumer reads it",
         "Waits       document.uploaded for notification: lost, since 12 min",
         "            next: published again by itself, else: dpj outbox re-emit",
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+def a_letter(**changes: Any) -> IndexedLetter:
+    entry = DeadLetterEntry(
+        consumer="archiving",
+        event_id=uuid4(),
+        tenant="acme",
+        document_id=DOCUMENT,
+        code="archive_refused",
+        error_class="ArchiveRefused",
+        origin_topic=UPLOADED,
+        origin_partition=0,
+        origin_offset=7,
+        attempts=3,
+        replays=0,
+        redriven_event=None,
+    )
+    base: dict[str, Any] = {"number": 1, "entry": entry, "made_at": then(), "partition": 0, "offset": 12}
+    base |= dict.fromkeys(("settled", "settled_by", "settled_at")) | {"came_back": False}
+    return IndexedLetter(**{**base, **changes})
+
+
+async def test_what_is_dead_refused_or_being_given_up_is_told_and_what_was_settled_is_not() -> None:
+    event = owed("archiving")
+    ordered = replace(held(event, "archiving"), given_up_by="k1.x", given_up_reason="INC-1")
+    letters = [a_letter(), a_letter(partition=None, offset=None), a_letter(settled="REDRIVEN")]
+    refused = [("dpj.document.validated", then(), "MSG_SIZE_TOO_LARGE")]
+    found = await waits([], [event], [ordered], 5, refused, letters)
+    assert [(wait["state"], wait["consumer"], wait["tries"]) for wait in found] == [
+        ("refused", None, None),
+        ("giving up", "archiving", 41),
+        ("dead", "archiving", 3),
+        ("dead", "archiving", 3),
+    ]
+    lines = list(lines_of(found))
+    assert lines == [
+        "Waits       document.validated: refused, since 12 min",
+        "            MSG_SIZE_TOO_LARGE",
+        "            next: you settle it: dpj outbox refused",
+        "Waits       document.uploaded for archiving: giving up, since 12 min",
+        "            for ged, ged_unavailable, 41 tries",
+        "            next: the consumer gives it up, as ordered",
+        "Waits       document.uploaded for archiving: dead, since 12 min",
+        "            archive_refused, 3 tries",
+        "            next: you redrive or discard it: dpj dlq show archiving/0/12",
+        "Waits       document.uploaded for archiving: dead, since 12 min",
+        "            archive_refused, 3 tries",
+        "            next: you redrive or discard it: dpj dlq show (being published)",
     ]
     assert max(map(len, lines)) <= 80
 
