@@ -196,7 +196,7 @@ def lag(
     from domain.consumers import consumer_of, groups
     from operations.kafka.lag import measure, table_lines, total_lines, totals
     from runtime.config.transport import kafka_security
-    from runtime.processes.health_ports import stalled_places
+    from runtime.processes.health_ports import paused_consumers, stalled_places
 
     settings = settings_of(stack)
     rows = measure(settings.kafka_bootstrap, groups(), security=kafka_security(settings))
@@ -215,7 +215,8 @@ def lag(
         document = [
             {**asdict(row), "stalled": (consumer_of(row.group), row.topic, row.partition) in stalled} for row in rows
         ]
-        print_result(document, [*table_lines(rows), *stalled_lines], as_json=as_json)
+        paused = [f"PAUSED: {line}" for line in paused_consumers(settings)]
+        print_result(document, [*table_lines(rows), *stalled_lines, *paused], as_json=as_json)
 
 
 def token(

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from domain.batches import Act
-from operations.kafka.dead_letters import read_dead_letters_at
 from processors.operators.act_kinds import ActKind, Held, Letters, Lost, Refused
 from processors.operators.batches import Batches, BatchRunner
 from processors.operators.dead_letters import OperatorActions
@@ -28,6 +27,8 @@ def act_kinds(site: Site) -> Mapping[Act, ActKind]:
     settings = site.settings
 
     async def read(topic: str, places: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], DeadLetter]:
+        from operations.kafka.dead_letters import read_dead_letters_at
+
         at = partial(read_dead_letters_at, settings.kafka_bootstrap, security=kafka_security(settings))
         return await asyncio.to_thread(at, topic, places)
 
