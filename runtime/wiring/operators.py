@@ -11,6 +11,7 @@ from domain.batches import Act
 from processors.operators.act_kinds import ActKind, Held, Letters, Lost, Refused
 from processors.operators.batches import Batches, BatchRunner
 from processors.operators.dead_letters import OperatorActions
+from processors.operators.desk import OperatorDesk
 from processors.operators.pauses import ConsumerPauses
 from runtime.config.transport import kafka_security
 from storage.postgres.batches import PostgresBatchQueries
@@ -69,6 +70,11 @@ def batch_runner(site: Site) -> BatchRunner:
 def consumer_pauses(site: Site) -> ConsumerPauses:
     """Await ``codec.check`` before: pauses are audited."""
     return ConsumerPauses(site.database, PostgresPauseQueries(site.postgres), site.clock)
+
+
+def operator_desk(site: Site) -> OperatorDesk:
+    """What the API and the console do for operators."""
+    return OperatorDesk(batches(site), consumer_pauses(site), site.letter_index(), site.personal, site.clock)
 
 
 def _actions(site: Site, actor: str) -> OperatorActions:
