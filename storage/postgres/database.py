@@ -26,6 +26,7 @@ from storage.postgres.connections import (
     prepare_connection,
     translated,
 )
+from storage.postgres.console_sessions import PostgresConsoleSessions
 from storage.postgres.delivery.dead_letters import PostgresDeadLetterMarks, PostgresGiveUpOrders
 from storage.postgres.delivery.inbox import PostgresInboxMarks
 from storage.postgres.delivery.outbox import Encode, PostgresOutbox
@@ -271,6 +272,7 @@ class PostgresWork:
         self.subjects = PostgresSubjectKeys(connection)
         self.tenants = PostgresTenants(connection)
         self.orders = PostgresOrders(connection)
+        self.sessions = PostgresConsoleSessions(connection)
 
 
 class PostgresDatabase:

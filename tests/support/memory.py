@@ -180,6 +180,8 @@ class MemoryDatabase:
             and row.status in filters.statuses
             and filters.dossier_id in {None, row.dossier_id}
             and filters.type_code in {None, row.type_code}
+            and filters.failure_code in {None, row.failure_code}
+            and (filters.before is None or row.created_at < filters.before)
             and all(_index(row, field) in wanted for field, wanted in filters.indexes.items())
             and (after is None or (row.created_at, row.id) < after)
         ]

@@ -1,0 +1,72 @@
+"""What the console is made of. Loads its framework: only the console's process imports this module."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo
+
+from console.dependencies import ConsoleDependencies
+from domain.documents import Document, Rendition, Role
+from domain.refusals import ContentNotAvailable
+from identity.sessions import Sessions
+from identity.tokens import Identity
+from processors.documents.reading import DocumentReader
+from processors.resilience.restore_guard import ServingGate
+from runtime.errors import CommandFailed
+from storage.postgres.queries import PostgresQueries
+
+if TYPE_CHECKING:
+    from runtime.wiring.site import Site
+
+#: The tenant in whose chain the acts of a development's operator are.
+DEVELOPMENT_TENANT: Final = "demo"
+
+
+class NoContent:
+    """Opens nothing: the console has neither keys nor an object store, and shows nobody's content."""
+
+    def read(self, document: Document) -> AsyncIterator[bytes]:
+        raise ContentNotAvailable(f"The console does not open document {document.id}.")
+
+    def read_range(self, document: Document, start: int, end: int) -> AsyncIterator[bytes]:
+        raise ContentNotAvailable(f"The console does not open {start} to {end} of document {document.id}.")
+
+    def read_rendition(self, document: Document, rendition: Rendition) -> AsyncIterator[bytes]:
+        raise ContentNotAvailable(f"The console does not open {rendition.role} of document {document.id}.")
+
+
+def console_dependencies(site: Site, stopping: asyncio.Event) -> ConsoleDependencies:
+    """The use cases of the console, each with the adapters of ``site``. Raises CommandFailed if nobody could sign in."""
+    settings = site.settings
+    if settings.console_sign_in == "oidc":
+        raise CommandFailed(
+            "DPJ_CONSOLE_CLIENT_ID is not set: the identity provider does not know the console.",
+            "Register the console there; see docs/OPERATIONS.md.",
+        )
+    queries = PostgresQueries(site.postgres)
+    return ConsoleDependencies(
+        sessions=Sessions(
+            site.database,
+            site.personal,
+            site.clock,
+            revoked=site.revoked_tokens,
+            longest=settings.console_session_hours * 3600,
+            idle=settings.console_idle_minutes * 60,
+        ),
+        reading=DocumentReader(site.database, queries, NoContent(), site.personal, site.clock),
+        document_types=queries.types,
+        zone=ZoneInfo(settings.mail_time_zone),
+        development=_development,
+        may_serve=ServingGate(site.restores, site.restore_guard).check,
+        checks={"postgresql": site.postgres.check},
+        registry=site.metrics,
+        public_url=settings.console_public_url,
+        stopping=stopping,
+    )
+
+
+def _development(role: Role) -> Identity:
+    """Whoever says that he is that."""
+    return Identity(f"development-{role.value}", DEVELOPMENT_TENANT, frozenset({role}))
