@@ -26,12 +26,16 @@ from identity.sessions import Session, Sessions
 from identity.tokens import Identity
 from processors.documents.callers import Caller
 from processors.documents.reading import DocumentReader
+from processors.operators.document_details import DocumentInspection
+from processors.operators.document_waits import DocumentWaits
 from processors.ports.restores import unguarded
 
 MAX_USER_AGENT: Final = 256
 #: A form of ours has a few fields.
 MAX_FORM_BYTES: Final = 64 * 1024
 MAX_FIELDS: Final = 50
+#: The page of ours that shows the runbook.
+RUNBOOK: Final = "/runbook"
 CSRF_FIELD: Final = "csrf"
 #: Roles that the console is for; others that a person has count for nothing here.
 CONSOLE_ROLES: Final = frozenset({Role.OPERATOR, Role.AUDITOR})
@@ -53,12 +57,15 @@ class FormRefused(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleDependencies:
     """Use cases and surroundings. ``development``: the sign-in that asks for nothing; None in earnest. ``public_url``: scheme, host and
-    port that browsers reach us by, empty for this machine alone. ``may_serve`` is awaited before anything of a document is shown.
+    port that browsers reach us by, empty for this machine alone. ``runbook_url``: where docs/OPERATIONS.md is read. ``may_serve`` is awaited before anything of a document is shown.
     ``stopping`` is set when the process is told to stop: streams end then."""
 
     sessions: Sessions
     reading: DocumentReader
+    inspection: DocumentInspection
+    waits: DocumentWaits
     document_types: Callable[[], Awaitable[Sequence[DocumentType]]]
+    runbook_url: str = RUNBOOK
     zone: tzinfo = UTC
     development: DevelopmentSignIn | None = None
     may_serve: Callable[[], Awaitable[None]] = unguarded
@@ -66,6 +73,10 @@ class ConsoleDependencies:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     public_url: str = ""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def runbook(self, section: str) -> str:
+        """Where the section of docs/OPERATIONS.md with that anchor is read."""
+        return f"{self.runbook_url}#{section}"
 
     @property
     def secure(self) -> bool:

@@ -13,7 +13,9 @@ from fastapi import APIRouter
 from starlette.responses import RedirectResponse, Response
 
 from console.dependencies import Deps, SignedIn
+from console.document_story import kind_of_story, steps_of, still_waiting, waits_of
 from domain.documents import Document
+from domain.errors import DatabaseUnavailable
 from domain.lifecycle import Status
 from processors.documents.pagination import Page
 
@@ -114,6 +116,33 @@ async def documents(
         types=types,
         ages=list(AGES),
         kind_of=kind_of,
+    )
+
+
+@router.get("/documents/{document_id}", name="document")
+async def document(document_id: UUID, visitor: SignedIn, deps: Deps) -> Response:
+    """One document: where it is, why, since when, what comes next, and its whole way."""
+    await deps.may_serve()
+    details = await deps.inspection.details(visitor.caller, document_id)
+    try:
+        waits = waits_of(await deps.waits.of(document_id))
+    except DatabaseUnavailable:
+        waits = None
+    steps = steps_of(details.document, details.timeline, details.mails, visitor.texts)
+    return visitor.page(
+        "document.html",
+        d=details.document,
+        kind=kind_of(details.document.status),
+        story_kind=kind_of_story(details.document, waits),
+        waits=waits,
+        steps=steps,
+        still=still_waiting(details.document, steps, datetime.now(UTC)),
+        until=details.retained_until,
+        holds=details.holds,
+        mails=details.mails,
+        proof=details.proof,
+        proof_state=details.proof.state.value,
+        runbook=deps.runbook,
     )
 
 

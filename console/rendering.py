@@ -69,6 +69,14 @@ class Writer:
             at.astimezone(UTC).isoformat(timespec="seconds"), day, f"{local:%H:%M:%S}"
         )
 
+    def day(self, at: datetime) -> Markup:
+        """The day alone, with its year."""
+        local = at.astimezone(self._zone)
+        month = _MONTHS[self._language][local.month - 1]
+        return Markup('<time datetime="{}">{}</time>').format(
+            f"{local:%Y-%m-%d}", f"{local.day}{NBSP}{month}{NBSP}{local.year}"
+        )
+
     def clock(self, at: datetime) -> str:
         """Time of the day to the second, with the name of its zone."""
         local = at.astimezone(self._zone)

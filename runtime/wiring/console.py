@@ -13,13 +13,17 @@ from domain.refusals import ContentNotAvailable
 from identity.sessions import Sessions
 from identity.tokens import Identity
 from processors.documents.reading import DocumentReader
+from processors.operators.document_details import DocumentInspection
 from processors.resilience.restore_guard import ServingGate
 from runtime.errors import CommandFailed
+from storage.postgres.audit.tree import PostgresInclusionProofs
 from storage.postgres.queries import PostgresQueries
 
 if TYPE_CHECKING:
     from runtime.wiring.site import Site
 
+#: A page must not wait for long for a broker that is away.
+KAFKA_SECONDS: Final = 2.0
 #: The tenant in whose chain the acts of a development's operator are.
 DEVELOPMENT_TENANT: Final = "demo"
 
@@ -56,6 +60,8 @@ def console_dependencies(site: Site, stopping: asyncio.Event) -> ConsoleDependen
             idle=settings.console_idle_minutes * 60,
         ),
         reading=DocumentReader(site.database, queries, NoContent(), site.personal, site.clock),
+        inspection=DocumentInspection(site.database, PostgresInclusionProofs(site.postgres), site.personal, site.clock),
+        waits=site.document_waits(kafka_seconds=KAFKA_SECONDS),
         document_types=queries.types,
         zone=ZoneInfo(settings.mail_time_zone),
         development=_development,

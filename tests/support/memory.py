@@ -454,6 +454,10 @@ class MemoryNotifications:
     async def get(self, notification_id: UUID) -> NotificationRecord | None:
         return self._rows.get(notification_id)
 
+    async def of(self, document_id: UUID) -> Sequence[NotificationRecord]:
+        found = [row for row in self._rows.values() if row.document_id == document_id]
+        return sorted(found, key=lambda row: (row.sent_at is None, row.sent_at or 0, row.id))
+
 
 class MemoryIdempotencyKeys:
     def __init__(self, rows: Rows, clock: FixedClock) -> None:
