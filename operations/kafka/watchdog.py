@@ -9,6 +9,7 @@ a restart would not bring that back.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -106,7 +107,8 @@ Restart = Callable[[str], Awaitable[None]]
 class Watchdog:
     """Looks every ``interval`` seconds, sooner while the broker is away. ``restart`` is None where workers are somebody else's to restart.
 
-    ``waiting`` while the broker does not answer; ``stalls`` is what was found last.
+    ``waiting`` while the broker does not answer; ``stalls`` is what was found last; ``looked``: when (Unix seconds), None before the
+    first look.
     """
 
     def __init__(
@@ -133,6 +135,7 @@ class Watchdog:
         #: When each restarted consumer may be restarted again, and after how long again after that.
         self._patience: dict[str, tuple[float, float]] = {}
         self.waiting = True
+        self.looked: float | None = None
         self._outage_logged = False
 
     @property
@@ -161,6 +164,7 @@ class Watchdog:
             self._detector.forget()  # nobody can make progress without the broker
             return
         self.waiting = self._outage_logged = False
+        self.looked = time.time()
         found = {stall.place: stall for stall in await self._blamed(self._detector.observe(rows))}
         self._alarm(found)
         self._known = found

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from domain.errors import BrokerUnavailable
@@ -197,7 +198,14 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
                 # A chain that only a person can get going again is no outage that passes.
                 ready = ready and not any(mover.needs_operator() for mover in audit.values())
                 crashing = {name: runner.crash for name, runner in runners.items() if runner.crash}
-                return ready, {"consumers": states, "crashing": crashing, "waiting_for": waiting, **_facts(site)}
+                stopped = [step for step, mover in audit.items() if mover.needs_operator()]
+                return ready, {
+                    "consumers": states,
+                    "crashing": crashing,
+                    "waiting_for": waiting,
+                    "audit_stopped": stopped,
+                    **_facts(site),
+                }
 
             jobs: list[Awaitable[None]] = [runner.run(stopping) for runner in runners.values()]
             jobs += [mover.run(stopping) for mover in audit.values()]
@@ -213,6 +221,7 @@ def run_watchdog(settings: Settings) -> None:
     """Watch every group's progress from outside. Raises CommandFailed if it is to restart workers that are not ours."""
     from operations.kafka.watchdog import StallDetector, Watchdog
     from runtime.processes.local import PipelineProcesses
+    from runtime.processes.overview_job import keep_figures
 
     configure_logging("watchdog", log_format=settings.log_format, level=settings.log_level)
     services = PipelineProcesses(settings) if settings.stall_restart else None
@@ -244,11 +253,21 @@ def run_watchdog(settings: Settings) -> None:
 
         def health() -> tuple[bool, dict[str, Any]]:
             waiting = {BrokerUnavailable.waiting_for: 0} if watchdog.waiting else {}
-            return not waiting, {"waiting_for": waiting, "stalled": [asdict(stall) for stall in watchdog.stalls]}
+            at = watchdog.looked
+            return not waiting, {
+                "waiting_for": waiting,
+                "stalled": [asdict(stall) for stall in watchdog.stalls],
+                "looked": None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
+            }
 
         port = health_port(settings, "watchdog")
         tune_garbage_collector()
-        await run_all(stopping, watchdog.run(stopping), serve_health(port, site.metrics, health, stopping))
+        await run_all(
+            stopping,
+            watchdog.run(stopping),
+            keep_figures(site, stopping),
+            serve_health(port, site.metrics, health, stopping),
+        )
 
     run_process(settings, work)
 
@@ -268,4 +287,10 @@ async def _check_parsers(site: Site) -> None:
 
 def _facts(site: Site) -> dict[str, Any]:
     facts = {name: value_of() for name, value_of in site.readiness_facts.items()}
-    return {"dependencies": site.dependencies.states, "circuits": site.dependencies.circuits, **facts}
+    watched = site.dependencies
+    return {
+        "dependencies": watched.states,
+        "dependencies_away_since": watched.away_since,
+        "circuits": watched.circuits,
+        **facts,
+    }

@@ -17,6 +17,7 @@ from runtime.wiring.adapters import Adapters
 if TYPE_CHECKING:
     from domain.owed_events import Progress
     from operations.kafka.lag import PartitionLag
+    from operations.overview.look import AskProcesses, KafkaNumbers, OverviewLook
     from processors.audit.chaining import AuditStep
     from processors.audit.resumption import AuditResumption
     from processors.documents.revocations import TokenRevocation
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from storage.postgres.delivery.refused_rows import PostgresRefusedRowQueries
     from storage.postgres.frozen_sessions import PostgresFrozenSessions
     from storage.postgres.housekeeping import PostgresHousekeeping
+    from storage.postgres.overview import PostgresOverview
     from storage.postgres.restores import PostgresRestores
     from streams.apps import ConsumerOffsets
     from streams.consumer import ConsumerRunner
@@ -49,6 +51,8 @@ KAFKA_SECONDS: Final = 10.0
 LIGHT: Final = frozenset({"audit"})
 LIGHT_LANE: Final = 256
 LIGHT_CONCURRENCY: Final = 128
+#: What a look waits for a broker that may be away; the rest of the look must not wait longer.
+OVERVIEW_KAFKA_SECONDS: Final = 4.0
 
 
 class Site(Adapters):
@@ -233,6 +237,35 @@ class Site(Adapters):
             deadline=deadline,
             security=kafka_security(settings),
         )
+
+    def overview(self, ask_processes: AskProcesses) -> OverviewLook:
+        """How late the whole pipeline is. ``ask_processes``: see ``runtime.processes.process_answers``."""
+        from operations.overview.look import OverviewLook
+
+        return OverviewLook(self.overview_rows(), self.kafka_numbers, ask_processes, self.clock)
+
+    def overview_rows(self) -> PostgresOverview:
+        """What waits in PostgreSQL, and the history of it."""
+        from domain.consumers import readers
+        from storage.postgres.overview import PostgresOverview
+
+        return PostgresOverview(self.postgres, readers())
+
+    async def kafka_numbers(self) -> KafkaNumbers:
+        """The lag of every group with ages, and how long topics keep records. Raises BrokerUnavailable."""
+        from domain.consumers import groups
+        from operations.kafka.lag import measure
+        from operations.kafka.topics import retentions
+        from operations.overview.look import KafkaNumbers
+
+        kafka, security = self.settings.kafka_bootstrap, kafka_security(self.settings)
+        topics = {topic for names in groups().values() for topic in names}
+
+        def read() -> KafkaNumbers:
+            kept = retentions(kafka, topics, deadline=OVERVIEW_KAFKA_SECONDS, security=security)
+            return KafkaNumbers(measure(kafka, groups(), deadline=OVERVIEW_KAFKA_SECONDS, security=security), kept)
+
+        return await asyncio.to_thread(read)
 
     async def read_progress(self, *, deadline: float = KAFKA_SECONDS) -> Progress:
         """How far every group is; ``deadline`` in seconds. Raises BrokerUnavailable."""
