@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import HTMLResponse
 
 from console.languages import Texts, language_of
+from console.latest_overview import LatestOverview
 from console.navigation import places_for
 from console.rendering import html, render
 from console.security import is_from_us
@@ -64,7 +65,9 @@ class ConsoleDependencies:
     reading: DocumentReader
     inspection: DocumentInspection
     waits: DocumentWaits
+    overview: LatestOverview
     document_types: Callable[[], Awaitable[Sequence[DocumentType]]]
+    checkpoint_seconds: float = 300.0
     runbook_url: str = RUNBOOK
     zone: tzinfo = UTC
     development: DevelopmentSignIn | None = None

@@ -16,7 +16,10 @@ class Place:
     of_all: bool = True
 
 
-PLACES: Final = (Place("documents", "/documents", of_all=False),)
+PLACES: Final = (
+    Place("now", "/"),
+    Place("documents", "/documents", of_all=False),
+)
 
 
 def places_for(bound: bool) -> Sequence[Place]:

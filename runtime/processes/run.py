@@ -103,6 +103,7 @@ def run_console(settings: Settings) -> None:
     """Serve the operators' console. Raises CommandFailed if the settings don't say where, or who may come in."""
     from console.app import create_app
     from processors.documents.revocations import POLL_SECONDS
+    from runtime.processes.process_answers import process_answers
     from runtime.processes.serving import api_server
     from runtime.wiring.console import console_dependencies
 
@@ -112,7 +113,7 @@ def run_console(settings: Settings) -> None:
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
         server = api_server(
-            create_app(console_dependencies(site, stopping)),
+            create_app(console_dependencies(site, stopping, process_answers(settings))),
             host=settings.console_host,
             port=settings.console_port,
             head_seconds=settings.header_timeout,

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from console.dependencies import ConsoleDependencies
+from console.latest_overview import LatestOverview
 from domain.documents import Document, Rendition, Role
 from domain.refusals import ContentNotAvailable
 from identity.sessions import Sessions
 from identity.tokens import Identity
+from operations.overview.look import AskProcesses
 from processors.documents.reading import DocumentReader
 from processors.operators.document_details import DocumentInspection
 from processors.resilience.restore_guard import ServingGate
@@ -41,8 +43,9 @@ class NoContent:
         raise ContentNotAvailable(f"The console does not open {rendition.role} of document {document.id}.")
 
 
-def console_dependencies(site: Site, stopping: asyncio.Event) -> ConsoleDependencies:
-    """The use cases of the console, each with the adapters of ``site``. Raises CommandFailed if nobody could sign in."""
+def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: AskProcesses) -> ConsoleDependencies:
+    """The use cases of the console, each with the adapters of ``site``. ``ask_processes``: what the site's processes say of
+    themselves. Raises CommandFailed if nobody could sign in."""
     settings = site.settings
     if settings.console_sign_in == "oidc":
         raise CommandFailed(
@@ -62,6 +65,8 @@ def console_dependencies(site: Site, stopping: asyncio.Event) -> ConsoleDependen
         reading=DocumentReader(site.database, queries, NoContent(), site.personal, site.clock),
         inspection=DocumentInspection(site.database, PostgresInclusionProofs(site.postgres), site.personal, site.clock),
         waits=site.document_waits(kafka_seconds=KAFKA_SECONDS),
+        overview=LatestOverview(site.overview(ask_processes).look),
+        checkpoint_seconds=settings.checkpoint_seconds,
         document_types=queries.types,
         zone=ZoneInfo(settings.mail_time_zone),
         development=_development,
