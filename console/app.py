@@ -9,7 +9,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from console import pages_documents, pages_health, pages_now, pages_sign_in, static_files
+from console import (
+    pages_audit,
+    pages_consumers,
+    pages_documents,
+    pages_health,
+    pages_now,
+    pages_runbook,
+    pages_sign_in,
+    static_files,
+)
 from console.dependencies import ConsoleDependencies, FormRefused, SignInNeeded, dependencies
 from console.languages import Texts, language_of
 from console.pages_sign_in import SEE_OTHER, sign_in_path
@@ -21,6 +30,9 @@ from domain.refusals import ParameterInvalid
 
 _ROUTERS: Final = (
     pages_now.router,
+    pages_consumers.router,
+    pages_audit.router,
+    pages_runbook.router,
     pages_documents.router,
     pages_sign_in.router,
     pages_health.router,

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
+from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl, quote
 from uuid import uuid4
@@ -25,6 +26,7 @@ from domain.documents import DocumentType, Role
 from domain.refusals import Forbidden, ParameterInvalid
 from identity.sessions import Session, Sessions
 from identity.tokens import Identity
+from operations.audit.acts import ActsReader, ChainStates
 from processors.documents.callers import Caller
 from processors.documents.reading import DocumentReader
 from processors.operators.document_details import DocumentInspection
@@ -58,7 +60,8 @@ class FormRefused(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleDependencies:
     """Use cases and surroundings. ``development``: the sign-in that asks for nothing; None in earnest. ``public_url``: scheme, host and
-    port that browsers reach us by, empty for this machine alone. ``runbook_url``: where docs/OPERATIONS.md is read. ``may_serve`` is awaited before anything of a document is shown.
+    port that browsers reach us by, empty for this machine alone. ``verified_age``: seconds since the whole audit log was last found
+    intact. ``runbook_url``: where docs/OPERATIONS.md is read; ``runbook_file``: where it is, for a page of ours. ``may_serve`` is awaited before anything of a document is shown.
     ``stopping`` is set when the process is told to stop: streams end then."""
 
     sessions: Sessions
@@ -66,9 +69,13 @@ class ConsoleDependencies:
     inspection: DocumentInspection
     waits: DocumentWaits
     overview: LatestOverview
+    chains: ChainStates
+    acts: ActsReader
+    verified_age: Callable[[], Awaitable[float | None]]
     document_types: Callable[[], Awaitable[Sequence[DocumentType]]]
     checkpoint_seconds: float = 300.0
     runbook_url: str = RUNBOOK
+    runbook_file: Path | None = None
     zone: tzinfo = UTC
     development: DevelopmentSignIn | None = None
     may_serve: Callable[[], Awaitable[None]] = unguarded

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from console.languages import Texts
 from domain.documents import Document, TimelineEntry
+from domain.events import AuditRecorded
 from domain.lifecycle import RESTING
 from domain.records import NotificationRecord
 from processors.operators.document_waits import DocumentWait, WaitState
@@ -86,10 +87,13 @@ def _shown(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…"
 
 
-def waits_of(waits: Sequence[DocumentWait]) -> Sequence[Wait]:
-    """Each with its shape and runbook."""
+def waits_of(waits: Sequence[DocumentWait], now: datetime) -> Sequence[Wait]:
+    """Each with its shape and runbook. Lines for the audit log on their way are left out: every look at a document makes one."""
     found = []
     for one in waits:
+        young = (now - one.since).total_seconds() < LONG_SECONDS
+        if one.topic == AuditRecorded.TOPIC and young and one.state is not WaitState.HELD:
+            continue
         kind, anchor = _WAITS[one.state]
         found.append(
             Wait(

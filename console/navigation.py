@@ -18,7 +18,12 @@ class Place:
 
 PLACES: Final = (
     Place("now", "/"),
+    Place("consumers", "/consumers"),
+    Place("topics", "/topics"),
     Place("documents", "/documents", of_all=False),
+    Place("proof", "/proof"),
+    Place("acts", "/acts", of_all=False),
+    Place("reconcile", "/reconcile"),
 )
 
 

@@ -102,6 +102,11 @@ class Writer:
         """How long ago that was."""
         return self.duration((self._now - at).total_seconds())
 
+    def rate(self, value: float) -> str:
+        """Records a second, with one decimal below ten."""
+        figure = f"{value:.1f}" if value < 10 else f"{value:,.0f}"
+        return f"{figure.replace('.', ',') if self._french else figure}{NBSP}/s"
+
     def size(self, count: int) -> str:
         """Bytes in decimal units."""
         prefixes, amount, step = ("", "k", "M", "G", "T"), float(count), 0

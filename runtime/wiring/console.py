@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
-from console.dependencies import ConsoleDependencies
+from console.dependencies import RUNBOOK, ConsoleDependencies
 from console.latest_overview import LatestOverview
 from domain.documents import Document, Rendition, Role
 from domain.refusals import ContentNotAvailable
 from identity.sessions import Sessions
 from identity.tokens import Identity
+from operations.audit.acts import ActsReader
+from operations.audit.verify import AUDIT_VERIFIED
 from operations.overview.look import AskProcesses
 from processors.documents.reading import DocumentReader
 from processors.operators.document_details import DocumentInspection
 from processors.resilience.restore_guard import ServingGate
 from runtime.errors import CommandFailed
+from storage.postgres.audit.chain import PostgresUnflushedEntries
+from storage.postgres.audit.chain_states import PostgresChainStates
 from storage.postgres.audit.tree import PostgresInclusionProofs
+from storage.postgres.periodic_jobs import PostgresPeriodicJobs
 from storage.postgres.queries import PostgresQueries
 
 if TYPE_CHECKING:
     from runtime.wiring.site import Site
 
+CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 #: A page must not wait for long for a broker that is away.
 KAFKA_SECONDS: Final = 2.0
 #: The tenant in whose chain the acts of a development's operator are.
@@ -66,6 +74,11 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
         inspection=DocumentInspection(site.database, PostgresInclusionProofs(site.postgres), site.personal, site.clock),
         waits=site.document_waits(kafka_seconds=KAFKA_SECONDS),
         overview=LatestOverview(site.overview(ask_processes).look),
+        chains=PostgresChainStates(site.postgres),
+        acts=ActsReader(site.audit_log, PostgresUnflushedEntries(site.postgres)),
+        verified_age=partial(PostgresPeriodicJobs(site.postgres).age, AUDIT_VERIFIED),
+        runbook_url=settings.console_runbook_url or RUNBOOK,
+        runbook_file=CHECKOUT / "docs" / "OPERATIONS.md",
         checkpoint_seconds=settings.checkpoint_seconds,
         document_types=queries.types,
         zone=ZoneInfo(settings.mail_time_zone),
