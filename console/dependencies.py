@@ -24,10 +24,12 @@ from console.rendering import html, render
 from console.security import is_from_us
 from domain.documents import DocumentType, Role
 from domain.refusals import Forbidden, ParameterInvalid
+from identity.oidc import OidcSignIn
 from identity.sessions import Session, Sessions
 from identity.tokens import Identity
 from operations.audit.acts import ActsReader, ChainStates
 from processors.documents.callers import Caller
+from processors.documents.known_tenants import KnownTenants
 from processors.documents.reading import DocumentReader
 from processors.operators.document_details import DocumentInspection
 from processors.operators.document_waits import DocumentWaits
@@ -59,12 +61,14 @@ class FormRefused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleDependencies:
-    """Use cases and surroundings. ``development``: the sign-in that asks for nothing; None in earnest. ``public_url``: scheme, host and
+    """Use cases and surroundings. ``development``: the sign-in that asks for nothing; ``oidc``: the one at the
+    identity provider; one of the two is there. ``public_url``: scheme, host and
     port that browsers reach us by, empty for this machine alone. ``verified_age``: seconds since the whole audit log was last found
     intact. ``runbook_url``: where docs/OPERATIONS.md is read; ``runbook_file``: where it is, for a page of ours. ``may_serve`` is awaited before anything of a document is shown.
     ``stopping`` is set when the process is told to stop: streams end then."""
 
     sessions: Sessions
+    tenants: KnownTenants
     reading: DocumentReader
     inspection: DocumentInspection
     waits: DocumentWaits
@@ -78,6 +82,7 @@ class ConsoleDependencies:
     runbook_file: Path | None = None
     zone: tzinfo = UTC
     development: DevelopmentSignIn | None = None
+    oidc: OidcSignIn | None = None
     may_serve: Callable[[], Awaitable[None]] = unguarded
     checks: Mapping[str, Check] = field(default_factory=dict)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)

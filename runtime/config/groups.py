@@ -171,6 +171,7 @@ class ConsoleSettings(BaseModel):
     console_sign_in: Literal["oidc", "development"] = "oidc"
     console_client_id: str = ""
     console_client_secret: SecretStr = SecretStr("")
+    console_scope: str = Field(default="openid", pattern=r"^openid( [!-~]+)*$")
     console_runbook_url: str = Field(default="", pattern=r"^(https?://[^\s#]+)?$")
     console_session_hours: float = Field(default=8.0, gt=0, le=24)
     console_idle_minutes: float = Field(default=30.0, gt=0, le=24 * 60)

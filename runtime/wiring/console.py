@@ -11,8 +11,10 @@ from zoneinfo import ZoneInfo
 
 from console.dependencies import RUNBOOK, ConsoleDependencies
 from console.latest_overview import LatestOverview
+from console.pages_sign_in import SIGNED_IN
 from domain.documents import Document, Rendition, Role
 from domain.refusals import ContentNotAvailable
+from identity.oidc import OidcClient, OidcSignIn
 from identity.sessions import Sessions
 from identity.tokens import Identity
 from operations.audit.acts import ActsReader
@@ -21,7 +23,9 @@ from operations.overview.look import AskProcesses
 from processors.documents.reading import DocumentReader
 from processors.operators.document_details import DocumentInspection
 from processors.resilience.restore_guard import ServingGate
+from runtime.config.transport import https_tls
 from runtime.errors import CommandFailed
+from runtime.wiring.access import token_authenticator
 from storage.postgres.audit.chain import PostgresUnflushedEntries
 from storage.postgres.audit.chain_states import PostgresChainStates
 from storage.postgres.audit.tree import PostgresInclusionProofs
@@ -55,10 +59,11 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
     """The use cases of the console, each with the adapters of ``site``. ``ask_processes``: what the site's processes say of
     themselves. Raises CommandFailed if nobody could sign in."""
     settings = site.settings
-    if settings.console_sign_in == "oidc":
+    development = settings.console_sign_in == "development"
+    if not development and not settings.console_client_id:
         raise CommandFailed(
             "DPJ_CONSOLE_CLIENT_ID is not set: the identity provider does not know the console.",
-            "Register the console there; see docs/OPERATIONS.md.",
+            "Register the console there; docs/OPERATIONS.md says how.",
         )
     queries = PostgresQueries(site.postgres)
     return ConsoleDependencies(
@@ -70,6 +75,7 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
             longest=settings.console_session_hours * 3600,
             idle=settings.console_idle_minutes * 60,
         ),
+        tenants=site.tenants,
         reading=DocumentReader(site.database, queries, NoContent(), site.personal, site.clock),
         inspection=DocumentInspection(site.database, PostgresInclusionProofs(site.postgres), site.personal, site.clock),
         waits=site.document_waits(kafka_seconds=KAFKA_SECONDS),
@@ -82,12 +88,31 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
         checkpoint_seconds=settings.checkpoint_seconds,
         document_types=queries.types,
         zone=ZoneInfo(settings.mail_time_zone),
-        development=_development,
+        development=_development if development else None,
+        oidc=None if development else _oidc(site),
         may_serve=ServingGate(site.restores, site.restore_guard).check,
         checks={"postgresql": site.postgres.check},
         registry=site.metrics,
         public_url=settings.console_public_url,
         stopping=stopping,
+    )
+
+
+def _oidc(site: Site) -> OidcSignIn:
+    settings = site.settings
+    client = OidcClient(
+        issuer=settings.jwt_issuer,
+        client_id=settings.console_client_id,
+        secret=settings.console_client_secret.get_secret_value(),
+        redirect_uri=f"{settings.console_url}{SIGNED_IN}",
+        scope=settings.console_scope,
+    )
+    tls = https_tls(settings, settings.jwt_issuer, ca_file=settings.jwks_ca_file)
+    return OidcSignIn(
+        client,
+        site.signing_keys,
+        token_authenticator(settings, site.signing_keys, site.revoked_tokens),
+        tls=tls,
     )
 
 
