@@ -86,6 +86,15 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenUpEvent:
+    """An event that ``consumer`` gave up at ``at``, and that nobody gave it again."""
+
+    consumer: str
+    event_id: UUID
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorMark:
     """What an operator did with a letter: ``act`` is REDRIVEN or DISCARDED; ``actor`` is a pseudonym."""
 

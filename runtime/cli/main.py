@@ -52,6 +52,7 @@ _COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "Start everything, send sample documents through it, and prove what came of them.",
     ),
     "api": LazyCommand("runtime.cli.processes", "api", "Run the HTTP API until SIGTERM or Ctrl-C."),
+    "console": LazyCommand("runtime.cli.processes", "console", "Run the operators' console until SIGTERM or Ctrl-C."),
     "relay": LazyCommand(
         "runtime.cli.processes", "relay", "Run the relay from the outbox to Kafka. Several may run; one leads."
     ),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runtime.config.settings import Settings
 
 WATCHDOG: Final = "watchdog"
+CONSOLE: Final = "console"
 ASK_SECONDS: Final = 2.0
 MOST_BYTES: Final = 1024 * 1024
 
@@ -39,12 +40,17 @@ class PipelineProcess:
 
 
 def pipeline_processes_of(settings: Settings) -> tuple[PipelineProcess, ...]:
-    """The processes of one machine and their health addresses."""
+    """The processes of one machine and their health addresses; the console only where it has a port."""
     return (
         PipelineProcess("api", ("api",), f"{settings.api_url}/readyz"),
         *(
             PipelineProcess(name, words, f"http://127.0.0.1:{health_port(settings, name)}/readyz")
             for name, words in _BESIDE.items()
+        ),
+        *(
+            [PipelineProcess(CONSOLE, (CONSOLE,), f"http://{settings.console_host}:{settings.console_port}/readyz")]
+            if settings.console_port
+            else []
         ),
     )
 
@@ -61,6 +67,11 @@ def api_metrics_port(settings: Settings) -> int:
         return settings.api_metrics_port
     after_all = settings.worker_port_base + len(_BESIDE)
     return after_all + (after_all == settings.api_port)
+
+
+def console_metrics_port(settings: Settings) -> int:
+    """Where the console serves its metrics: the port behind those that the API's may have; 0 if none is set."""
+    return settings.worker_port_base and settings.worker_port_base + len(_BESIDE) + 2
 
 
 @dataclass(frozen=True, slots=True)

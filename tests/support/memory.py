@@ -191,6 +191,8 @@ class MemoryDatabase:
             and row.status in filters.statuses
             and filters.dossier_id in {None, row.dossier_id}
             and filters.type_code in {None, row.type_code}
+            and filters.failure_code in {None, row.failure_code}
+            and (filters.before is None or row.created_at < filters.before)
             and all(_index(row, field) in wanted for field, wanted in filters.indexes.items())
             and (after is None or (row.created_at, row.id) < after)
         ]
@@ -470,6 +472,10 @@ class MemoryNotifications:
 
     async def get(self, notification_id: UUID) -> NotificationRecord | None:
         return self._rows.get(notification_id)
+
+    async def of(self, document_id: UUID) -> Sequence[NotificationRecord]:
+        found = [row for row in self._rows.values() if row.document_id == document_id]
+        return sorted(found, key=lambda row: (row.sent_at is None, row.sent_at or 0, row.id))
 
 
 class MemoryIdempotencyKeys:

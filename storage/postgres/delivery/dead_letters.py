@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from domain.dead_letters import HeldEvent, HeldEventStatus, OperatorMark, RecordPosition
+from domain.dead_letters import GivenUpEvent, HeldEvent, HeldEventStatus, OperatorMark, RecordPosition
 from storage.postgres.connections import Connections
 from storage.postgres.delivery.inbox import column_text
 
@@ -107,16 +107,45 @@ class PostgresOperatorQueries:
                 FRESH_SECONDS,
                 limit,
             )
-        return [
-            HeldEventStatus(
-                event=_event(row),
-                since=row["held_since"],
-                noted_at=row["noted_at"],
-                given_up_by=row["given_up_by"],
-                given_up_reason=row["given_up_reason"],
+        return [_status(row) for row in rows]
+
+    async def held_of(self, document_key: str) -> Sequence[HeldEventStatus]:
+        """What workers hold now of one document, longest held first."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                """
+                SELECT * FROM held_events h
+                WHERE document_key = $2 AND noted_at > now() - make_interval(secs => $1) AND NOT EXISTS (
+                    SELECT FROM inbox i
+                    WHERE i.consumer = h.consumer AND i.event_id = h.event_id AND i.state <> 'CLAIMED')
+                ORDER BY held_since, event_id
+                """,
+                FRESH_SECONDS,
+                document_key,
             )
-            for row in rows
-        ]
+        return [_status(row) for row in rows]
+
+    async def given_up_of(self, document_key: str) -> Sequence[GivenUpEvent]:
+        """What consumers gave up of one document and nobody gave them again, oldest first."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                """
+                SELECT consumer, event_id, updated_at FROM inbox
+                WHERE document_key = $1 AND state = 'DEAD' ORDER BY updated_at, event_id
+                """,
+                document_key,
+            )
+        return [GivenUpEvent(row["consumer"], row["event_id"], row["updated_at"]) for row in rows]
+
+
+def _status(row: Mapping[str, Any]) -> HeldEventStatus:
+    return HeldEventStatus(
+        event=_event(row),
+        since=row["held_since"],
+        noted_at=row["noted_at"],
+        given_up_by=row["given_up_by"],
+        given_up_reason=row["given_up_reason"],
+    )
 
 
 class PostgresHeldEventList:
