@@ -34,6 +34,7 @@ from domain.refusals import (
     UploadSuperseded,
 )
 from domain.retention import LegalHold
+from domain.sessions import StoredSession
 from domain.subjects import Subject, SubjectKey, subject_of
 from processors.documents.callers import ATTEMPTS
 from processors.documents.pagination import Position
@@ -47,6 +48,7 @@ from tests.support.memory_inbox import InboxRow, MemoryInbox, MemoryInboxMarks
 from tests.support.memory_links import MemoryLinks
 from tests.support.memory_operators import MemoryDeadLetterMarks, MemoryGiveUpOrders, MemoryRefusedRows
 from tests.support.memory_orders import MemoryOrders
+from tests.support.memory_sessions import MemoryConsoleSessions
 from tests.support.memory_subject_keys import MemorySubjectKeys
 from tests.support.memory_tenants import MemoryTenants
 
@@ -107,6 +109,7 @@ class Rows:
     subject_keys: dict[Subject, SubjectKey] = field(default_factory=dict)
     tenants: dict[str, str] = field(default_factory=dict)
     orders: dict[tuple[OrderedAct, str], Order] = field(default_factory=dict)
+    sessions: dict[bytes, StoredSession] = field(default_factory=dict)
 
     def copied(self) -> Rows:
         tables = {name: copy(value) for name, value in vars(self).items()}
@@ -297,6 +300,7 @@ class MemoryWork:
         self.subjects = MemorySubjectKeys(rows)
         self.tenants = MemoryTenants(rows.tenants)
         self.orders = MemoryOrders(rows.orders, clock)
+        self.sessions = MemoryConsoleSessions(rows.sessions)
 
 
 class MemoryDocuments:
