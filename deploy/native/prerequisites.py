@@ -40,6 +40,8 @@ POSTGRES_TLS = Prerequisite(
 )
 MAGIC = Prerequisite("libmagic", "on Debian: apt-get install libmagic1")
 REDIS = Prerequisite("Redis", "on Debian: apt-get install redis-server", "redis-server")
+#: For the tests of the console, and for pictures of it.
+CHROMIUM = Prerequisite("Chromium", "on Debian: apt-get install chromium", "chromium")
 CLAMD = Prerequisite(
     "ClamAV's daemon", "on Debian: apt-get install clamav-daemon; or up --profile embedded", "clamav-daemon"
 )

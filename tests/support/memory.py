@@ -36,6 +36,7 @@ from domain.refusals import (
     UploadSuperseded,
 )
 from domain.retention import LegalHold
+from domain.sessions import StoredSession
 from domain.subjects import Subject, SubjectKey, subject_of
 from processors.documents.callers import ATTEMPTS
 from processors.documents.pagination import Position
@@ -55,6 +56,7 @@ from tests.support.memory_operators import (
     MemoryRefusedRows,
 )
 from tests.support.memory_orders import MemoryOrders
+from tests.support.memory_sessions import MemoryConsoleSessions
 from tests.support.memory_subject_keys import MemorySubjectKeys
 from tests.support.memory_tenants import MemoryTenants
 
@@ -118,6 +120,7 @@ class Rows:
     orders: dict[tuple[OrderedAct, str], Order] = field(default_factory=dict)
     batches: dict[UUID, tuple[Batch, list[BatchItem]]] = field(default_factory=dict)
     pauses: dict[str, Pause] = field(default_factory=dict)
+    sessions: dict[bytes, StoredSession] = field(default_factory=dict)
 
     def copied(self) -> Rows:
         tables = {name: copy(value) for name, value in vars(self).items()}
@@ -311,6 +314,7 @@ class MemoryWork:
         self.orders = MemoryOrders(rows.orders, clock)
         self.batches = MemoryBatches(rows.batches, clock)
         self.pauses = MemoryPauses(rows.pauses, clock)
+        self.sessions = MemoryConsoleSessions(rows.sessions)
 
 
 class MemoryDocuments:
