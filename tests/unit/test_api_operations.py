@@ -14,7 +14,7 @@ from domain.batches import BatchState
 from domain.dead_letter_index import DeadLetterEntry, IndexedLetter
 from domain.documents import Role
 from domain.events import AuditRecorded
-from ingest_api.tokens import Identity
+from identity.tokens import Identity
 from tests.support.api import NamedTokens, a_client, an_app, assert_problem, bearer
 from tests.support.builders import NOW
 from tests.support.fakes_intake import IntakeBench

@@ -135,7 +135,7 @@ async def test_a_bound_operator_finds_no_acts_on_what_concerns_all(site: Console
         assert "Publish lost events again" not in page
         assert "Minutes" not in page
         plan = await planned(client)
-        assert [name for name in re.findall(r"<li><code>(\d+)</code>", plan.text)] == ["1"]
+        assert re.findall(r"<li><code>(\d+)</code>", plan.text) == ["1"]
 
 
 @pytest.mark.parametrize("language", ["fr", "en"])
