@@ -44,6 +44,8 @@ ALERTMANAGER = Prerequisite(
     "Alertmanager", "on Debian: apt-get install prometheus-alertmanager", "prometheus-alertmanager"
 )
 REDIS = Prerequisite("Redis", "on Debian: apt-get install redis-server", "redis-server")
+#: For the tests of the console, and for pictures of it.
+CHROMIUM = Prerequisite("Chromium", "on Debian: apt-get install chromium", "chromium")
 CLAMD = Prerequisite(
     "ClamAV's daemon", "on Debian: apt-get install clamav-daemon; or up --profile embedded", "clamav-daemon"
 )

@@ -30,6 +30,7 @@ from domain.events import (
     dead_letter_topic,
 )
 from domain.lifecycle import ERASURE_STATES, Status, is_allowed
+from domain.owed_events import LostEvent
 from domain.refusals import DocumentNotFound
 from processors.documents.transitions import Origin, audit_line, transition, update_fields
 from processors.ports.clock import Clock
@@ -45,7 +46,6 @@ from processors.ports.work import (
     HasRefusedRows,
     StateWork,
 )
-from processors.reconcile.owed_events import LostEvent
 
 REDRIVEN: Final = "REDRIVEN"
 DISCARDED: Final = "DISCARDED"

@@ -20,6 +20,7 @@ from processors.ports.mail import Notifications
 from processors.ports.operators import DeadLetterIndexRows, DeadLetterMarks, GiveUpOrders, ReEmissions, RefusedRows
 from processors.ports.orders import Orders
 from processors.ports.pauses import Pauses
+from processors.ports.sessions import ConsoleSessions
 from processors.ports.subjects import SubjectKeyRows
 from processors.ports.tenants import Tenants
 from processors.ports.uploads import IdempotencyKeys, Uploads
@@ -73,6 +74,11 @@ class HasInbox(Protocol):
 class HasAuditChains(Protocol):
     @property
     def audit_chains(self) -> AuditChains: ...
+
+
+class HasConsoleSessions(Protocol):
+    @property
+    def sessions(self) -> ConsoleSessions: ...
 
 
 class HasNotifications(Protocol):

@@ -224,7 +224,7 @@ def issue(
     no tenant can have, or where there is no signing key."""
     from domain.documents import Role
     from domain.keys import is_reserved, is_tenant
-    from ingest_api.tokens import issue_token
+    from identity.tokens import issue_token
 
     try:
         known = [Role(role) for role in roles]

@@ -44,8 +44,9 @@ def up(profile: Profile = None, tls: Tls = None, stack: Stack = None, as_json: A
     """Start everything: servers, then tables, schemas and topics, then API, relay and workers."""
     with telling_what_runs(stack):
         settings = bring_up(stack, profile.value if profile else None, print_note, tls=tls)
-    document = {"stack": settings.stack_name, "api": settings.api_url}
-    print_result(document, [f"The pipeline is up: {document['api']}"], as_json=as_json)
+    document = {"stack": settings.stack_name, "api": settings.api_url, "console": settings.console_url}
+    lines = [f"The pipeline is up: {settings.api_url}", f"The console: {settings.console_url}"]
+    print_result(document, lines, as_json=as_json)
 
 
 def down(

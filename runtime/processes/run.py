@@ -20,7 +20,13 @@ from runtime.config.transport import server_certificate
 from runtime.errors import CommandFailed
 from runtime.observability.health import serve_health, serve_metrics, serve_until
 from runtime.observability.telemetry import AuditStepMetrics, WatchdogMetrics, configure_logging
-from runtime.processes.health_ports import api_metrics_port, crash_records_of, health_port, waiting_for_of
+from runtime.processes.health_ports import (
+    api_metrics_port,
+    console_metrics_port,
+    crash_records_of,
+    health_port,
+    waiting_for_of,
+)
 from runtime.processes.lifetime import repeat, run_all, run_process, tune_garbage_collector
 from runtime.wiring.site import Site
 
@@ -36,6 +42,10 @@ FROZEN_SESSIONS_SECONDS: Final = 10.0
 CERTIFICATE_SECONDS: Final = 60.0
 #: How often the API sees whether the keys that verify tokens are due to be fetched anew.
 SIGNING_KEYS_SECONDS: Final = 30.0
+#: Connections that the console has open at once: a browser has a handful.
+CONSOLE_CONNECTIONS: Final = 200
+#: A page takes less; streams end by themselves when the process is told to stop.
+CONSOLE_DRAIN_SECONDS: Final = 5.0
 #: What the removal of an upload cut short may take.
 UNDO_SECONDS: Final = 3.0
 #: The watchdog looks at least this often.
@@ -89,6 +99,41 @@ def run_api(settings: Settings) -> None:
     run_process(settings, work)
 
 
+def run_console(settings: Settings) -> None:
+    """Serve the operators' console. Raises CommandFailed if the settings don't say where, or who may come in."""
+    from console.app import create_app
+    from processors.documents.revocations import POLL_SECONDS
+    from runtime.processes.process_answers import process_answers
+    from runtime.processes.serving import api_server
+    from runtime.wiring.console import console_dependencies
+
+    if not settings.console_port:
+        raise CommandFailed("DPJ_CONSOLE_PORT is not set.", "Set it to the port that the console is to listen at.")
+    configure_logging("console", log_format=settings.log_format, level=settings.log_level)
+
+    async def work(site: Site, stopping: asyncio.Event) -> None:
+        server = api_server(
+            create_app(console_dependencies(site, stopping, process_answers(settings))),
+            host=settings.console_host,
+            port=settings.console_port,
+            head_seconds=settings.header_timeout,
+            connections=CONSOLE_CONNECTIONS,
+            send_seconds=settings.send_timeout,
+            trusted_proxies=settings.trusted_proxies,
+            drain_seconds=min(settings.drain_seconds, CONSOLE_DRAIN_SECONDS),
+        )
+        tune_garbage_collector()
+        await run_all(
+            stopping,
+            serve_until(server, stopping),
+            serve_metrics("127.0.0.1", console_metrics_port(settings), site.metrics, stopping),
+            repeat(stopping, "revocations", POLL_SECONDS, site.revoked_tokens.refresh),
+            site.dependencies.run(stopping),
+        )
+
+    run_process(settings, work)
+
+
 def run_relay(settings: Settings) -> None:
     """Publish the outbox, carry out erasures, and tidy up: abandoned uploads, inbox rows and idempotency keys past their time."""
     from runtime.processes.batch_job import run_batches
@@ -135,6 +180,10 @@ def run_relay(settings: Settings) -> None:
 
 def run_worker(settings: Settings, names: Sequence[str]) -> None:
     """Run the consumers ``names`` of ``domain.consumers``. Raises CommandFailed if parsers can't be confined and have to be."""
+    from runtime.processes.pauses import follow_pauses
+    from streams.pauses import LOOK_SECONDS
+    from streams.pauses import WAITING_FOR as PAUSED
+
     configure_logging(f"worker-{'-'.join(names)}", log_format=settings.log_format, level=settings.log_level)
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
@@ -151,6 +200,7 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
                 if any(state in _CONSUMER_WAITS for state in states.values()):
                     waiting["kafka"] = 0
                 ready = not waiting and all(state == "running" for state in states.values())
+                waiting |= dict.fromkeys([PAUSED] if paused() else [], 1)
                 waiting |= {name: count for name, count in site.delivery_metrics.waiting_now.items() if count}
                 for step, mover in audit.items():
                     if mover.waiting_for:
@@ -167,10 +217,12 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
                     **_facts(site),
                 }
 
+            paused = follow_pauses(site, list(runners))
             jobs: list[Awaitable[None]] = [runner.run(stopping) for runner in runners.values()]
             jobs += [mover.run(stopping) for mover in audit.values()]
             port = health_port(settings, f"worker-{names[0]}")
             jobs += [site.log_in(stopping), site.dependencies.run(stopping)]
+            jobs.append(repeat(stopping, "pauses", LOOK_SECONDS, site.pause_gate.refresh))
             tune_garbage_collector()
             await run_all(stopping, *jobs, serve_health(port, site.metrics, health, stopping))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
 from domain.errors import GedUnavailable, MailUnavailable, PersonalKeyMissing
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from processors.documents.upload_attempts import AbandonedSweep
     from processors.events.renditions import RenditionProcessor
     from processors.operators.dead_letters import OperatorActions
+    from processors.operators.document_waits import DocumentWaits
     from processors.operators.keys import KeyAdministration
     from processors.ports.processor import Processor
     from processors.reconcile.owed_events import OwedEvents
@@ -44,7 +45,10 @@ if TYPE_CHECKING:
     from streams.consumer import ConsumerRunner
     from streams.delivery import Delivery, Flow, Policy
     from streams.outbox_relay import OutboxRelay
+    from streams.pauses import PauseGate
 
+#: How long an answer of Kafka's is waited for.
+KAFKA_SECONDS: Final = 10.0
 #: Consumers that hold no content and call no server but the database.
 LIGHT: Final = frozenset({"audit"})
 LIGHT_LANE: Final = 256
@@ -205,6 +209,12 @@ class Site(Adapters):
         read = partial(read_dead_letters_from, settings.kafka_bootstrap, security=kafka_security(settings))
         return await fill_index(self.letter_index(), LetterReader(self.codec), read, anew=anew)
 
+    def document_waits(self, *, kafka_seconds: float = KAFKA_SECONDS) -> DocumentWaits:
+        """What one document waits for. ``kafka_seconds``: how long Kafka is waited for before it counts as away."""
+        from processors.operators.document_waits import DocumentWaits
+
+        return DocumentWaits(self.owed_rows(), self.operations(), partial(self.read_progress, deadline=kafka_seconds))
+
     def refusals(self) -> PostgresRefusedRowQueries:
         """Outbox rows that Kafka refuses."""
         from storage.postgres.delivery.refused_rows import PostgresRefusedRowQueries
@@ -233,14 +243,19 @@ class Site(Adapters):
 
         return OwedEvents(self.owed_rows(), self.read_progress, self.database, self.clock)
 
-    async def measure_lag(self) -> Sequence[PartitionLag]:
-        """The lag of every group, without ages. Raises BrokerUnavailable."""
+    async def measure_lag(self, *, deadline: float = KAFKA_SECONDS) -> Sequence[PartitionLag]:
+        """The lag of every group, without ages; ``deadline`` in seconds. Raises BrokerUnavailable."""
         from domain.consumers import groups
         from operations.kafka.lag import measure
 
         settings = self.settings
         return await asyncio.to_thread(
-            measure, settings.kafka_bootstrap, groups(), ages=False, security=kafka_security(settings)
+            measure,
+            settings.kafka_bootstrap,
+            groups(),
+            ages=False,
+            deadline=deadline,
+            security=kafka_security(settings),
         )
 
     def overview(self, ask_processes: AskProcesses) -> OverviewLook:
@@ -272,14 +287,14 @@ class Site(Adapters):
 
         return await asyncio.to_thread(read)
 
-    async def read_progress(self) -> Progress:
-        """How far every group is. Raises BrokerUnavailable."""
+    async def read_progress(self, *, deadline: float = KAFKA_SECONDS) -> Progress:
+        """How far every group is; ``deadline`` in seconds. Raises BrokerUnavailable."""
         from domain.consumers import consumer_of
         from domain.owed_events import PartitionProgress
 
         return {
             (consumer_of(row.group), row.topic, row.partition): PartitionProgress(row.start, row.end, row.committed)
-            for row in await self.measure_lag()
+            for row in await self.measure_lag(deadline=deadline)
         }
 
     def revocation(self) -> TokenRevocation:
@@ -437,6 +452,7 @@ class Site(Adapters):
                 policy=policy,
                 held=PostgresHeldEventList(self.postgres),
                 pause=self.dependencies.pause,
+                gate=self.pause_gate,
             )
 
         consumer_settings = ConsumerSettings(
@@ -450,6 +466,14 @@ class Site(Adapters):
         return ConsumerRunner(
             name, AGENTS[name].topics, consumer_settings, create_delivery, observer=self.delivery_metrics
         )
+
+    @cached_property
+    def pause_gate(self) -> PauseGate:
+        """What this process knows of paused consumers; somebody has to refresh it."""
+        from storage.postgres.pauses import PostgresPauseQueries
+        from streams.pauses import PauseGate
+
+        return PauseGate(PostgresPauseQueries(self.postgres).remaining)
 
     def relay(self) -> OutboxRelay:
         from runtime.observability.telemetry import RelayMetrics

@@ -27,6 +27,7 @@ from storage.postgres.connections import (
     prepare_connection,
     translated,
 )
+from storage.postgres.console_sessions import PostgresConsoleSessions
 from storage.postgres.delivery.dead_letter_index import PostgresDeadLetterIndexRows
 from storage.postgres.delivery.dead_letters import PostgresDeadLetterMarks, PostgresGiveUpOrders
 from storage.postgres.delivery.inbox import PostgresInboxMarks
@@ -277,6 +278,7 @@ class PostgresWork:
         self.subjects = PostgresSubjectKeys(connection)
         self.tenants = PostgresTenants(connection)
         self.orders = PostgresOrders(connection)
+        self.sessions = PostgresConsoleSessions(connection)
 
 
 class PostgresDatabase:

@@ -36,6 +36,7 @@ from domain.refusals import (
     UploadSuperseded,
 )
 from domain.retention import LegalHold
+from domain.sessions import StoredSession
 from domain.subjects import Subject, SubjectKey, subject_of
 from processors.documents.callers import ATTEMPTS
 from processors.documents.pagination import Position
@@ -55,6 +56,7 @@ from tests.support.memory_operators import (
     MemoryRefusedRows,
 )
 from tests.support.memory_orders import MemoryOrders
+from tests.support.memory_sessions import MemoryConsoleSessions
 from tests.support.memory_subject_keys import MemorySubjectKeys
 from tests.support.memory_tenants import MemoryTenants
 
@@ -118,6 +120,7 @@ class Rows:
     orders: dict[tuple[OrderedAct, str], Order] = field(default_factory=dict)
     batches: dict[UUID, tuple[Batch, list[BatchItem]]] = field(default_factory=dict)
     pauses: dict[str, Pause] = field(default_factory=dict)
+    sessions: dict[bytes, StoredSession] = field(default_factory=dict)
 
     def copied(self) -> Rows:
         tables = {name: copy(value) for name, value in vars(self).items()}
@@ -191,6 +194,8 @@ class MemoryDatabase:
             and row.status in filters.statuses
             and filters.dossier_id in {None, row.dossier_id}
             and filters.type_code in {None, row.type_code}
+            and filters.failure_code in {None, row.failure_code}
+            and (filters.before is None or row.created_at < filters.before)
             and all(_index(row, field) in wanted for field, wanted in filters.indexes.items())
             and (after is None or (row.created_at, row.id) < after)
         ]
@@ -309,6 +314,7 @@ class MemoryWork:
         self.orders = MemoryOrders(rows.orders, clock)
         self.batches = MemoryBatches(rows.batches, clock)
         self.pauses = MemoryPauses(rows.pauses, clock)
+        self.sessions = MemoryConsoleSessions(rows.sessions)
 
 
 class MemoryDocuments:
@@ -470,6 +476,10 @@ class MemoryNotifications:
 
     async def get(self, notification_id: UUID) -> NotificationRecord | None:
         return self._rows.get(notification_id)
+
+    async def of(self, document_id: UUID) -> Sequence[NotificationRecord]:
+        found = [row for row in self._rows.values() if row.document_id == document_id]
+        return sorted(found, key=lambda row: (row.sent_at is None, row.sent_at or 0, row.id))
 
 
 class MemoryIdempotencyKeys:
