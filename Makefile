@@ -17,7 +17,7 @@ CORE_COVERAGE := 95
 # What is imported from the checkout. Python compiles a module that changes again when it is imported next.
 PACKAGES := antivirus crypto deploy domain ged ingest_api notifications operations processors rendering runtime schemas storage streams verifier
 
-.PHONY: demo demo-down test test-fast faults soak bench check format docs baseline install clean
+.PHONY: demo demo-down screenshots test test-fast faults soak bench check format docs baseline install clean
 
 install: .venv/installed
 
@@ -30,6 +30,10 @@ install: .venv/installed
 
 demo: install
 	@$(RUN)/dpj demo $(DEMO)
+
+# Pictures of the console of a running stack (the demo's), every page, both languages, light and dark, wide and narrow.
+screenshots: install
+	@$(RUN)/python -m tests.console_screenshots $(or $(STACK),demo) $(or $(FOLDER),.dpj/screenshots)
 
 demo-down: install
 	@$(RUN)/dpj down --stack demo

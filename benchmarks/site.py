@@ -17,7 +17,7 @@ from benchmarks.console import note
 from deploy.native import stack as native
 from deploy.native.report import Plain
 from domain.documents import Role
-from ingest_api.tokens import issue_token
+from identity.tokens import issue_token
 from runtime.config.settings import Settings, load_settings
 from runtime.processes.local import PipelineProcesses
 from runtime.processes.local_stack import prepare

@@ -15,12 +15,12 @@ from benchmarks.site import BenchSite
 from crypto.envelope import Envelope
 from domain.documents import Role
 from domain.keys import DataKey, EncryptionContext
+from identity.jwks import Jwks, jwks_source
+from identity.tokens import TokenAuthenticator
 from ingest_api.body import Body, parse_json
-from ingest_api.jwks import Jwks, jwks_source
 from ingest_api.models import UploadMetadata
 from ingest_api.multipart import UploadForm
 from ingest_api.sniffing import MagicSniffer
-from ingest_api.tokens import TokenAuthenticator
 from storage.objects.s3_requests import SigV4Signer
 
 #: What one read of the API's socket brings, about.

@@ -59,6 +59,17 @@ def public_key(raw: bytes) -> PublicKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChainState:
+    """How far a tenant's chain is: its ``entries``, and how many of them the newest signed checkpoint covers, taken at ``signed_at``."""
+
+    tenant: str
+    entries: int
+    signed: int
+    signed_at: datetime | None
+    key_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """The first ``size`` entries of ``tenant`` have the Merkle root ``root``; ``previous`` is the hash of the one before."""
 

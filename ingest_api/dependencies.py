@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from domain.errors import IdentityUnavailable
 from domain.refusals import Forbidden, ParameterInvalid, Unauthenticated
+from identity.tokens import Identity
 from ingest_api.client_addresses import client_key
 from ingest_api.field_errors import shows
 from ingest_api.metrics import ApiMetrics
@@ -18,7 +19,6 @@ from ingest_api.middleware import CORRELATION_STATE, QUOTA_STATE
 from ingest_api.rate_limits import UNLIMITED, QuotaName, RateLimits
 from ingest_api.readiness import Check, Readiness
 from ingest_api.route_authorization import ACCESS, OF_DOCUMENTS, PublicRoute, rule_of
-from ingest_api.tokens import Identity
 from processors.audit.receipts import Receipts
 from processors.documents.callers import ALL_TENANTS, Caller, LinkVisitor
 from processors.documents.dossiers import DossierFiles
@@ -29,6 +29,7 @@ from processors.documents.reading import DocumentReader
 from processors.documents.revocations import TokenRevocation
 from processors.documents.search import DocumentSearch
 from processors.documents.validation import Validation
+from processors.operators.desk import OperatorDesk
 from processors.ports.restores import unguarded
 from processors.retention.erasure_request import ErasureRequests
 from processors.retention.legal_holds import RetentionActions
@@ -66,6 +67,7 @@ class ApiDependencies:
     receipts: Receipts
     erasure_requests: ErasureRequests
     retention: RetentionActions
+    operator_desk: OperatorDesk
     authenticator: Authenticator
     tenants: TenantCheck
     may_serve: Callable[[], Awaitable[None]] = unguarded

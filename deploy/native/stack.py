@@ -29,6 +29,7 @@ PORTS = (
     *("kafka_proxied", "toxiproxy", "toxiproxy_listeners"),
     "clamd",
     "redis",
+    "console",
 )
 
 
@@ -230,7 +231,7 @@ def _certify(here: StackSite, parts: list[Part], running: Mapping[str, Tracked])
 def _assign_ports(here: StackSite, running: list[Part], base: int | None) -> None:
     in_use = {name for part in running for name in PORTS if name == part.port or name.startswith(f"{part.port}_")}
     if running:
-        in_use |= {"api", "workers"}  # the pipeline's own processes may run on them
+        in_use |= {"api", "workers", "console"}  # the pipeline's own processes may run on them
     in_use &= here.ports.keys()  # a release may add ports to servers that run
     with files.locked(files.home() / ".locks" / "ports"):
         chosen = ports.assign(PORTS, here.ports, in_use, site.ports_of_others(here.name), base)

@@ -104,10 +104,10 @@ async def all_checkpoints(checkpoints: Checkpoints, tenant: str) -> AsyncGenerat
 
 
 async def entries_of(
-    reader: EntryReader, pending: UnflushedEntryReader, tenant: str, up_to: int
+    reader: EntryReader, pending: UnflushedEntryReader, tenant: str, up_to: int, *, after: int = 0
 ) -> AsyncGenerator[StoredEntry, None]:
-    """Entries 1 to ``up_to`` as they are, from the audit store and, above, from where they wait for it. Gaps are passed over."""
-    after = 0
+    """Entries numbered above ``after`` and up to ``up_to`` as they are, from the audit store and, above, from where they wait for it.
+    Gaps are passed over."""
     while after < up_to:
         waiting = await pending.first(tenant, PAGE, after)
         if waiting and waiting[0].seq == after + 1:

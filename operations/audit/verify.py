@@ -53,6 +53,10 @@ class ChainHeads(Protocol):
         ...
 
 
+#: What a verification of all chains that found nothing is kept as (``storage.postgres.periodic_jobs``).
+AUDIT_VERIFIED: Final = "audit verified"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainReport:
     """One tenant's chain: how many entries verified, of how many the head names, and where it first breaks.

@@ -139,6 +139,9 @@ def summary(result: DemoResult, site: DemoSite, stack: str, *, running: bool, dp
     yield f"  {dpj} doc show {_shown(result)} --stack {stack}"
     yield f"  {dpj} doc submit samples/rib.pdf --type RIB --stack {stack}"
     yield f"  {dpj} lag --totals --stack {stack}"
+    if site.console_url:
+        yield ""
+        yield f"Look around: {site.console_url} (the operators' console)"
 
 
 def _shown(result: DemoResult) -> str:

@@ -73,6 +73,8 @@ class DemoSite:
     #: What librdkafka is told beside the address, and whom to trust at the GED.
     kafka_security: Mapping[str, str] = field(default_factory=dict)
     ged_tls: ssl.SSLContext | None = None
+    #: Where operators look; empty if this stack has no console.
+    console_url: str = ""
 
 
 def _held(name: str, detail: str) -> Proof:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import admin as kafka_admin
@@ -21,6 +23,9 @@ POLL_SECONDS: Final = 0.2
 #: Records are read for their timestamp only: fetch as little as the broker will give.
 FETCH_BYTES: Final = 64 * 1024
 
+#: A longer key is no id of ours.
+KEY_BYTES: Final = 128
+
 _LEADERLESS: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 
 _kafka: Any = kafka_admin  # the package says it is typed, but exports these names only implicitly
@@ -28,9 +33,20 @@ _LINE: Final = "  {topic:<24} {partition:>3} {end:>11} {committed:>11} {lag:>10}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeadRecord:
+    """The first record that a group has not consumed: when it was written (None if the broker does not say), its key, mostly a
+    document's id, and its event's id. Strangers may write to a topic: both are None where they are missing or malformed."""
+
+    written_at: datetime | None
+    key: str | None
+    event_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionLag:
     """``start`` is the first offset that is kept, ``end`` the next to be written; ``committed`` None if the group has none yet;
-    ``behind`` is how many seconds ago the first unconsumed record was written, None if there is none or it could not be read in time."""
+    ``behind`` is how many seconds ago the first unconsumed record was written, None if there is none or it could not be read in time;
+    ``head`` is that record."""
 
     group: str
     topic: str
@@ -40,6 +56,7 @@ class PartitionLag:
     committed: int | None
     lag: int
     behind: float | None
+    head: HeadRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +104,18 @@ def measure(
                 offset = next_offset(spans[topic, number], committed[group].get((topic, number)))
                 if offset < spans[topic, number].end:
                     wanted.add((topic, number, offset))
-        written = _timestamps(kafka, wanted, deadline) if ages else {}
+        heads = _heads(kafka, wanted, deadline) if ages else {}
     except KafkaException as error:
         reason = error.args[0].name() if error.args and isinstance(error.args[0], KafkaError) else "unknown"
         raise BrokerUnavailable(f"Kafka at {bootstrap} does not answer ({reason}).") from None
-    now = datetime.now(UTC).timestamp()
+    now = datetime.now(UTC)
     rows = []
     for group, topics in groups.items():
         for topic, number in _partitions(topics, spans):
             span, consumed = spans[topic, number], committed[group].get((topic, number))
             position = next_offset(span, consumed)
-            at = written.get((topic, number, position))
+            head = heads.get((topic, number, position))
+            at = None if head is None else head.written_at
             rows.append(
                 PartitionLag(
                     group=group,
@@ -107,7 +125,8 @@ def measure(
                     end=span.end,
                     committed=consumed,
                     lag=span.end - position,
-                    behind=None if at is None else max(0.0, now - at),
+                    behind=None if at is None else max(0.0, (now - at).total_seconds()),
+                    head=head,
                 )
             )
     return rows
@@ -212,14 +231,14 @@ def _committed(
     return {(answer.topic, answer.partition): answer.offset for answer in answers if answer.offset >= 0}
 
 
-def _timestamps(
+def _heads(
     kafka: Mapping[str, Any], places: set[tuple[str, int, int]], deadline: float
-) -> dict[tuple[str, int, int], float]:
-    """When the records at these (topic, partition, offset) were written, in Unix seconds; within ``deadline`` or not at all.
+) -> dict[tuple[str, int, int], HeadRecord]:
+    """The records at these (topic, partition, offset); within ``deadline`` or not at all.
 
     Groups may wait at different offsets of one partition, which can be assigned once only: such places are read in turns.
     """
-    found: dict[tuple[str, int, int], float] = {}
+    found: dict[tuple[str, int, int], HeadRecord] = {}
     ends = time.monotonic() + deadline
     left = set(places)
     client = Consumer(
@@ -241,8 +260,8 @@ def _timestamps(
     return found
 
 
-def _read_turn(client: Any, turn: Mapping[tuple[str, int], int], ends: float) -> dict[tuple[str, int, int], float]:
-    found: dict[tuple[str, int, int], float] = {}
+def _read_turn(client: Any, turn: Mapping[tuple[str, int], int], ends: float) -> dict[tuple[str, int, int], HeadRecord]:
+    found: dict[tuple[str, int, int], HeadRecord] = {}
     waiting = dict(turn)
     client.assign([TopicPartition(topic, number, offset) for (topic, number), offset in turn.items()])
     while waiting and (remaining := ends - time.monotonic()) > 0:
@@ -254,8 +273,17 @@ def _read_turn(client: Any, turn: Mapping[tuple[str, int], int], ends: float) ->
         if offset is None:
             continue
         client.incremental_unassign([TopicPartition(*place)])
-        kind, milliseconds = message.timestamp()
-        if kind != TIMESTAMP_NOT_AVAILABLE:
-            found[(*place, offset)] = milliseconds / 1000
+        found[(*place, offset)] = _head(message)
     client.unassign()
     return found
+
+
+def _head(message: Any) -> HeadRecord:
+    kind, milliseconds = message.timestamp()
+    written = None if kind == TIMESTAMP_NOT_AVAILABLE else datetime.fromtimestamp(milliseconds / 1000, UTC)
+    key: bytes | None = message.key()
+    event_id = None
+    with suppress(ValueError):
+        event_id = UUID(dict(message.headers() or ()).get("event-id", b"").decode("ascii", "replace"))
+    text = None if key is None or len(key) > KEY_BYTES else key.decode("utf-8", "replace")
+    return HeadRecord(written_at=written, key=text, event_id=event_id)

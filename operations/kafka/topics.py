@@ -119,6 +119,27 @@ def missing_topics(
     return [plan.name for plan in plans if plan.name not in known]
 
 
+def retentions(
+    bootstrap: str, names: Iterable[str], *, deadline: float = 10.0, security: Mapping[str, str] | None = None
+) -> dict[str, float | None]:
+    """For how many seconds each topic that exists keeps a record at least, by its own setting ``retention.ms``; None: without end.
+
+    Raises BrokerUnavailable.
+    """
+    admin = _kafka.AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **(security or {})})
+    try:
+        known = admin.list_topics(timeout=deadline).topics
+        configs = _configs(admin, [name for name in names if name in known], deadline)
+    except KafkaException as error:
+        raise _translated(error, bootstrap) from None
+    found: dict[str, float | None] = {}
+    for name, config in configs.items():
+        milliseconds = int(config["retention.ms"])
+        kept = "delete" not in config.get("cleanup.policy", "delete") or milliseconds < 0
+        found[name] = None if kept else milliseconds / 1000
+    return found
+
+
 def _create(admin: Any, plans: Iterable[TopicPlan], deadline: float) -> set[str]:
     wanted = [_kafka.NewTopic(plan.name, plan.partitions, plan.replication, config=plan.config) for plan in plans]
     created: set[str] = set()
@@ -136,6 +157,8 @@ def _create(admin: Any, plans: Iterable[TopicPlan], deadline: float) -> set[str]
 
 def _configs(admin: Any, names: Iterable[str], deadline: float) -> dict[str, dict[str, str]]:
     resources = [_kafka.ConfigResource(_kafka.ResourceType.TOPIC, name) for name in names]
+    if not resources:
+        return {}
     answers = admin.describe_configs(resources, request_timeout=deadline)
     return {
         resource.name: {entry.name: entry.value for entry in future.result(deadline).values()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -24,11 +25,13 @@ from processors.ports.work import AuditWork, HasDocuments, HasRenditions, HasTim
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentFilter:
     """What a list is narrowed to. ``statuses`` is never empty; None elsewhere means any. ``indexes``: for each field one of these
-    (``processors.documents.personal_texts``)."""
+    (``processors.documents.personal_texts``). ``before``: only documents that were created before then."""
 
     statuses: frozenset[Status] = DOCUMENTS
     dossier_id: UUID | None = None
     type_code: str | None = None
+    failure_code: str | None = None
+    before: datetime | None = None
     indexes: Mapping[PersonalField, tuple[bytes, ...]] = field(default_factory=dict)
 
 
@@ -104,15 +107,23 @@ class DocumentReader:
         dossier_id: UUID | None = None,
         status: Status | None = None,
         type_code: str | None = None,
+        failure_code: str | None = None,
+        before: datetime | None = None,
+        tenant: str | None = None,
         cursor: str | None = None,
         limit: int = DEFAULT_LIMIT,
     ) -> Page[Document]:
-        """Newest first. Raises CursorInvalid or ParameterInvalid. Attempts show only to who sees all and asks for them."""
+        """Newest first. ``tenant`` narrows what the caller sees. Raises CursorInvalid or ParameterInvalid. Attempts show only to who sees
+        all and asks for them."""
         check_limit(limit)
         after = decode_cursor(cursor)
         statuses = DOCUMENTS if status is None else frozenset({status})
-        filters = DocumentFilter(statuses=statuses, dossier_id=dossier_id, type_code=type_code)
+        filters = DocumentFilter(
+            statuses=statuses, dossier_id=dossier_id, type_code=type_code, failure_code=failure_code, before=before
+        )
         tenants = caller.visible_tenants(attempts=status in ATTEMPTS)
+        if tenant is not None:
+            tenants = frozenset({tenant}) if tenants is None else tenants & {tenant}
         if tenants is not None and not tenants:
             return Page((), None)
         rows = await self._queries.page(tenants, filters, after, limit + 1)
@@ -232,6 +243,10 @@ class DocumentReader:
             "dossier_id": filters.dossier_id,
             "type": filters.type_code,
         }
+        if filters.failure_code is not None:
+            details["failure_code"] = filters.failure_code
+        if filters.before is not None:
+            details["before"] = filters.before.isoformat()
         entity = str(filters.dossier_id or caller.tenant)
         line = audit_line(self._origins.of(caller), caller.tenant, "document", entity, "document.list", details=details)
         async with self._database.transaction() as work:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -21,3 +22,7 @@ class Notifications(Protocol):
         ...
 
     async def get(self, notification_id: UUID) -> NotificationRecord | None: ...
+
+    async def of(self, document_id: UUID) -> Sequence[NotificationRecord]:
+        """Those about a document, by the time they were sent, those still to be sent last."""
+        ...

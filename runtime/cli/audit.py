@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from domain.shared.terminal_text import visible
@@ -27,13 +27,15 @@ async def verify(settings: Settings, tenant: str | None) -> AuditReport:
     """Every tenant's chain, or that of ``tenant``, held against the checkpoints. Raises AuditStoreUnavailable, DatabaseUnavailable,
     CheckpointStoreUnavailable or KeyringUnavailable."""
     from crypto.signatures import verifies
+    from domain.errors import DatabaseUnavailable
     from operations.audit.checkpoints import read_signed
     from operations.audit.overdue import OverdueCheck
     from operations.audit.timelines import RECORDED
-    from operations.audit.verify import verify_audit
+    from operations.audit.verify import AUDIT_VERIFIED, verify_audit
     from storage.postgres.audit.chain import PostgresUnflushedEntries
     from storage.postgres.audit.timelines import PostgresTimelines
     from storage.postgres.audit.tree import PostgresAuditTrees
+    from storage.postgres.periodic_jobs import PostgresPeriodicJobs
 
     async with _opened(settings) as (site, history):
         keys = {key.id: key for key in await site.signing.signer.public_keys()}
@@ -48,7 +50,12 @@ async def verify(settings: Settings, tenant: str | None) -> AuditReport:
         pending = PostgresUnflushedEntries(site.postgres)
         overdue = OverdueCheck(checkpoints, history, pending, site.clock, seconds=settings.checkpoint_seconds)
         timelines = PostgresTimelines(site.postgres, [status.value for status in RECORDED.values()])
-        return await verify_audit(history, pending, tenant, signed, overdue, timelines)
+        report = await verify_audit(history, pending, tenant, signed, overdue, timelines)
+        if tenant is None and report.intact:
+            # For who asks later when that was; what was found does not hang on it.
+            with suppress(DatabaseUnavailable):
+                await PostgresPeriodicJobs(site.postgres).mark_done(AUDIT_VERIFIED)
+        return report
 
 
 async def read(settings: Settings, tenant: str, document_id: UUID, reason: str) -> Sequence[OpenedAuditEntry]:

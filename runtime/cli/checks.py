@@ -26,6 +26,7 @@ def demo_site_of(settings: Settings, verify_audit: Callable[[], Any]) -> DemoSit
         raise ValueError("the settings name no Maildir")
     return DemoSite(
         api_url=settings.api_url,
+        console_url=settings.console_url,
         kafka_bootstrap=settings.kafka_bootstrap,
         kafka_security=kafka_security(settings),
         ged_tls=https_tls(settings, settings.ged_url),

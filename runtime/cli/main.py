@@ -21,8 +21,15 @@ _COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "purge",
         "Documents whose retention has ended: tell, or erase with --apply. THERE IS NO WAY BACK.",
     ),
+    "overview": LazyCommand(
+        "runtime.cli.overview",
+        "overview",
+        "How late the whole pipeline is, and why: the oldest document, each consumer, outbox, states, what is away.",
+    ),
     "lag": LazyCommand(
-        "runtime.cli.administration", "lag", "How far each consumer group is behind, per topic and partition."
+        "runtime.cli.lag",
+        "lag",
+        "How far each consumer group is behind, per topic and partition; and what waits in the outbox before.",
     ),
     "reconcile": LazyCommand(
         "runtime.cli.reconcile",
@@ -52,6 +59,7 @@ _COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "Start everything, send sample documents through it, and prove what came of them.",
     ),
     "api": LazyCommand("runtime.cli.processes", "api", "Run the HTTP API until SIGTERM or Ctrl-C."),
+    "console": LazyCommand("runtime.cli.processes", "console", "Run the operators' console until SIGTERM or Ctrl-C."),
     "relay": LazyCommand(
         "runtime.cli.processes", "relay", "Run the relay from the outbox to Kafka. Several may run; one leads."
     ),
@@ -73,6 +81,8 @@ _COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "runtime.cli.dead_letters", "app", "Dead letters: events that a consumer gave up; and events held now."
     ),
     "outbox": LazyCommand("runtime.cli.outbox", "app", "The outbox: events on their way to Kafka."),
+    "batches": LazyCommand("runtime.cli.batches", "app", "Batches: acts on many things that the relay carries out."),
+    "consumers": LazyCommand("runtime.cli.consumers", "app", "Consumers: pause one for a while, have it go on."),
     "restore": LazyCommand(
         "runtime.cli.restore", "app", "After a restore: what is missing, what it means, and putting it right."
     ),

@@ -29,6 +29,14 @@ def api(stack: Stack = None) -> None:
     run_api(settings_of(stack, minds_bounds=True))
 
 
+def console(stack: Stack = None) -> None:
+    """Run the operators' console until SIGTERM or Ctrl-C."""
+    load_lean()
+    from runtime.processes.run import run_console
+
+    run_console(settings_of(stack, minds_bounds=True))
+
+
 def relay(stack: Stack = None) -> None:
     """Run the relay from the outbox to Kafka. Several may run; one leads."""
     load_lean()

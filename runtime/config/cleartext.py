@@ -41,4 +41,6 @@ def _ways(settings: SettingGroups) -> Iterator[tuple[str, bool]]:
     if settings.antivirus == "clamd":
         address = settings.clamd_address
         yield "DPJ_CLAMD_ADDRESS", address.startswith("unix:") or all_are_here([address])
+    # The console speaks no TLS itself: a proxy on its machine does.
+    yield "DPJ_CONSOLE_HOST", is_here(settings.console_host)
     yield "DPJ_API_HOST", settings.api_tls_cert_file is not None or is_here(settings.api_host)

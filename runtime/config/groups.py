@@ -162,6 +162,21 @@ class ApiSettings(BaseModel):
     link_longest_seconds: int = Field(default=86_400, ge=1, le=30 * 86_400)
 
 
+class ConsoleSettings(BaseModel):
+    """The operators' console. ``console_port`` 0: there is none. ``console_sign_in`` development asks nobody who he is."""
+
+    console_host: str = "127.0.0.1"
+    console_port: int = Field(default=0, ge=0, le=65_535)
+    console_public_url: str = Field(default="", pattern=rf"^({_ORIGIN})?$")
+    console_sign_in: Literal["oidc", "development"] = "oidc"
+    console_client_id: str = ""
+    console_client_secret: SecretStr = SecretStr("")
+    console_scope: str = Field(default="openid", pattern=r"^openid( [!-~]+)*$")
+    console_runbook_url: str = Field(default="", pattern=r"^(https?://[^\s#]+)?$")
+    console_session_hours: float = Field(default=8.0, gt=0, le=24)
+    console_idle_minutes: float = Field(default=30.0, gt=0, le=24 * 60)
+
+
 class AccessSettings(BaseModel):
     """Tokens, their revocation, and quotas per window."""
 
@@ -196,6 +211,8 @@ class DutySettings(BaseModel):
 
     separation_of_duties: bool | None = None
     erasure_second_person: bool = False
+    #: Discarding dead letters, giving up held events and dropping refused rows take a second person.
+    operations_second_person: bool = False
     key_retirement_second_person: bool = False
     order_hours: float = Field(default=72.0, gt=0, le=720)
 
@@ -259,6 +276,7 @@ class SettingGroups(
     GedSettings,
     MailSettings,
     ApiSettings,
+    ConsoleSettings,
     AccessSettings,
     DutySettings,
     DeliverySettings,

@@ -34,8 +34,7 @@ class Settings(SettingGroups, BaseSettings):
         """Raises ValueError where one setting forbids another."""
         if self.environment == "production":
             self._fit_for_production()
-        if self.api_metrics_port == self.api_port:
-            raise ValueError("DPJ_API_METRICS_PORT is DPJ_API_PORT: the API's metrics have a port of their own")
+        self._ports_of_their_own()
         if (self.api_tls_cert_file is None) != (self.api_tls_key_file is None):
             raise ValueError("DPJ_API_TLS_CERT_FILE and DPJ_API_TLS_KEY_FILE go together")
         if not (named := {name.strip() for name in self.jwt_algorithms.split(",")}) <= JWT_ALGORITHMS:
@@ -53,6 +52,12 @@ class Settings(SettingGroups, BaseSettings):
             raise ValueError(f"{', '.join(unset)} is not set, and something is to be kept there")
         return self
 
+    def _ports_of_their_own(self) -> None:
+        if self.api_metrics_port == self.api_port:
+            raise ValueError("DPJ_API_METRICS_PORT is DPJ_API_PORT: the API's metrics have a port of their own")
+        if self.console_port and self.console_port in {self.api_port, self.api_metrics_port}:
+            raise ValueError("DPJ_CONSOLE_PORT is one of the API's: the console has a port of its own")
+
     def _fit_for_production(self) -> None:
         if self.jwt_private_key_file is not None:
             raise ValueError("DPJ_JWT_PRIVATE_KEY_FILE is set: the local issuer has no place in production")
@@ -60,6 +65,14 @@ class Settings(SettingGroups, BaseSettings):
             raise ValueError("DPJ_JWKS must be an https URL of the identity provider in production")
         if not self.jwt_require_id:
             raise ValueError("DPJ_JWT_REQUIRE_ID must be true in production: other tokens can't be revoked")
+        if self.console_sign_in == "development":
+            raise ValueError(
+                "DPJ_CONSOLE_SIGN_IN is development: a sign-in that asks nobody who he is has no place in production"
+            )
+        if self.console_port and not self.console_public_url.startswith("https://"):
+            raise ValueError(
+                "DPJ_CONSOLE_PUBLIC_URL must be the https address by which browsers reach the console in production"
+            )
         if self._metrics_are_public():
             raise ValueError(
                 "DPJ_API_METRICS_HOST must be an address that DPJ_API_HOST is not, and none for all addresses, in production: "
@@ -89,6 +102,13 @@ class Settings(SettingGroups, BaseSettings):
     def duties_separated(self) -> bool:
         """Whether nobody decides about what he deposited, where a document's type does not say otherwise."""
         return self.environment == "production" if self.separation_of_duties is None else self.separation_of_duties
+
+    @property
+    def console_url(self) -> str:
+        """Where browsers reach the console; on this machine, where nothing else is said. Empty if there is none."""
+        if not self.console_port:
+            return ""
+        return self.console_public_url or f"http://{self.console_host}:{self.console_port}"
 
     @property
     def api_url(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -36,6 +37,7 @@ class Dependencies:
         self._checks: dict[str, Check] = {}
         self._breakers: dict[str, CircuitBreaker] = {}
         self._states: dict[str, str] = {}
+        self._away_since: dict[str, datetime] = {}
         self._changed: dict[str, asyncio.Event] = {}
         self._recovered: dict[str, asyncio.Event] = {}
         self._watches: list[asyncio.Task[None]] | None = None
@@ -64,6 +66,11 @@ class Dependencies:
     def states(self) -> Mapping[str, str]:
         """``unknown`` (not asked yet), ``ok`` or ``away`` by dependency."""
         return dict(self._states)
+
+    @property
+    def away_since(self) -> Mapping[str, str]:
+        """When those that are away were found to be, in ISO 8601."""
+        return {name: at.isoformat(timespec="seconds") for name, at in self._away_since.items()}
 
     @property
     def circuits(self) -> Mapping[str, str]:
@@ -125,9 +132,11 @@ class Dependencies:
         if state == previous:
             return
         if state == UNAVAILABLE:
+            self._away_since[name] = datetime.now(UTC)
             why = {"certificate": certificate} if certificate else {}
             log.warning("dependency_away", dependency=name, code=code, **why)
         elif previous == UNAVAILABLE:
+            self._away_since.pop(name, None)
             log.info("dependency_back", dependency=name)
             # Whoever waits on the old event goes on; whoever comes later waits for the next outage's end.
             back, self._recovered[name] = self._recovered[name], asyncio.Event()

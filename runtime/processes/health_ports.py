@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runtime.config.settings import Settings
 
 WATCHDOG: Final = "watchdog"
+CONSOLE: Final = "console"
 ASK_SECONDS: Final = 2.0
 MOST_BYTES: Final = 1024 * 1024
 
@@ -39,12 +40,17 @@ class PipelineProcess:
 
 
 def pipeline_processes_of(settings: Settings) -> tuple[PipelineProcess, ...]:
-    """The processes of one machine and their health addresses."""
+    """The processes of one machine and their health addresses; the console only where it has a port."""
     return (
         PipelineProcess("api", ("api",), f"{settings.api_url}/readyz"),
         *(
             PipelineProcess(name, words, f"http://127.0.0.1:{health_port(settings, name)}/readyz")
             for name, words in _BESIDE.items()
+        ),
+        *(
+            [PipelineProcess(CONSOLE, (CONSOLE,), f"http://{settings.console_host}:{settings.console_port}/readyz")]
+            if settings.console_port
+            else []
         ),
     )
 
@@ -61,6 +67,11 @@ def api_metrics_port(settings: Settings) -> int:
         return settings.api_metrics_port
     after_all = settings.worker_port_base + len(_BESIDE)
     return after_all + (after_all == settings.api_port)
+
+
+def console_metrics_port(settings: Settings) -> int:
+    """Where the console serves its metrics: the port behind those that the API's may have; 0 if none is set."""
+    return settings.worker_port_base and settings.worker_port_base + len(_BESIDE) + 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +91,12 @@ class Health:
             f", {crash['crashes']} times"
             for name, crash in crashing.items()
         )
+
+    @property
+    def paused(self) -> tuple[str, ...]:
+        """Each consumer in it that an operator has paused, until when and why."""
+        paused = dict(self.body.get("paused") or {})
+        return tuple(f"{name} paused until {one['until']} ({one['reason']})" for name, one in sorted(paused.items()))
 
     @property
     def lost(self) -> str:
@@ -123,6 +140,13 @@ def crash_records_of(port: int) -> list[str]:
     found = health_of(f"http://127.0.0.1:{port}/readyz")
     crashing = {} if found is None else dict(found.body.get("crashing") or {})
     return [str(crash["record"]) for crash in crashing.values() if crash["record"]]
+
+
+def paused_consumers(settings: Settings) -> tuple[str, ...]:
+    """Consumers that an operator has paused, as this machine's workers say, a line each."""
+    ports = [health_port(settings, f"worker-{name}") for name in CONSUMERS]
+    answers = [health_of(f"http://127.0.0.1:{port}/readyz") for port in ports if port]
+    return tuple(line for found in answers if found is not None for line in found.paused)
 
 
 def stalled_places(settings: Settings) -> dict[tuple[str, str, int], tuple[float, str | None]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import structlog
 
 from domain.errors import RestoreUnderWay
+from domain.reconciliation import DiscrepancyKind
 from domain.shared.waiting import pause, unless_stopped
 from processors.reconcile.run import RepairMode
 from runtime.observability.telemetry import ReconcileMetrics
@@ -30,10 +32,13 @@ async def run_reconciliations(site: Site, stopping: asyncio.Event, is_chosen: Ca
     metrics = ReconcileMetrics(site.metrics)
     reconcile = site.reconcile()
     last: float | None = None
+    told: dict[str, object] = {}
+    site.readiness_facts["reconcile"] = lambda: told
 
     async def once() -> None:
         nonlocal last
         if not is_chosen():
+            told.clear()
             last = None  # another process may have been chosen, or none
             return
         await site.codec.check()
@@ -46,6 +51,9 @@ async def run_reconciliations(site: Site, stopping: asyncio.Event, is_chosen: Ca
             report = await reconcile.run(RepairMode.NONE, recent_seconds=recent)
         last = None if report.failed_parts else began
         metrics.finished(report)
+        if not report.failed_parts:
+            left = {fault.value: report.found[fault] - report.repaired[fault] for fault in DiscrepancyKind}
+            told.update(finished_at=datetime.now(UTC).isoformat(timespec="seconds"), findings=left)
 
     await pause(stopping, seconds)
     await unless_stopped(stopping, repeat(stopping, "reconcile", seconds, once))

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from domain.errors import BrokerUnavailable
@@ -19,7 +20,13 @@ from runtime.config.transport import server_certificate
 from runtime.errors import CommandFailed
 from runtime.observability.health import serve_health, serve_metrics, serve_until
 from runtime.observability.telemetry import AuditStepMetrics, WatchdogMetrics, configure_logging
-from runtime.processes.health_ports import api_metrics_port, crash_records_of, health_port, waiting_for_of
+from runtime.processes.health_ports import (
+    api_metrics_port,
+    console_metrics_port,
+    crash_records_of,
+    health_port,
+    waiting_for_of,
+)
 from runtime.processes.lifetime import repeat, run_all, run_process, tune_garbage_collector
 from runtime.wiring.site import Site
 
@@ -35,6 +42,10 @@ FROZEN_SESSIONS_SECONDS: Final = 10.0
 CERTIFICATE_SECONDS: Final = 60.0
 #: How often the API sees whether the keys that verify tokens are due to be fetched anew.
 SIGNING_KEYS_SECONDS: Final = 30.0
+#: Connections that the console has open at once: a browser has a handful.
+CONSOLE_CONNECTIONS: Final = 200
+#: A page takes less; streams end by themselves when the process is told to stop.
+CONSOLE_DRAIN_SECONDS: Final = 5.0
 #: What the removal of an upload cut short may take.
 UNDO_SECONDS: Final = 3.0
 #: The watchdog looks at least this often.
@@ -88,8 +99,45 @@ def run_api(settings: Settings) -> None:
     run_process(settings, work)
 
 
+def run_console(settings: Settings) -> None:
+    """Serve the operators' console. Raises CommandFailed if the settings don't say where, or who may come in."""
+    from console.app import create_app
+    from processors.documents.revocations import POLL_SECONDS
+    from runtime.processes.process_answers import process_answers
+    from runtime.processes.serving import api_server
+    from runtime.wiring.console import console_dependencies
+
+    if not settings.console_port:
+        raise CommandFailed("DPJ_CONSOLE_PORT is not set.", "Set it to the port that the console is to listen at.")
+    configure_logging("console", log_format=settings.log_format, level=settings.log_level)
+
+    async def work(site: Site, stopping: asyncio.Event) -> None:
+        server = api_server(
+            create_app(console_dependencies(site, stopping, process_answers(settings))),
+            host=settings.console_host,
+            port=settings.console_port,
+            head_seconds=settings.header_timeout,
+            connections=CONSOLE_CONNECTIONS,
+            send_seconds=settings.send_timeout,
+            trusted_proxies=settings.trusted_proxies,
+            drain_seconds=min(settings.drain_seconds, CONSOLE_DRAIN_SECONDS),
+        )
+        tune_garbage_collector()
+        await run_all(
+            stopping,
+            serve_until(server, stopping),
+            serve_metrics("127.0.0.1", console_metrics_port(settings), site.metrics, stopping),
+            repeat(stopping, "revocations", POLL_SECONDS, site.revoked_tokens.refresh),
+            site.dependencies.run(stopping),
+        )
+
+    run_process(settings, work)
+
+
 def run_relay(settings: Settings) -> None:
     """Publish the outbox, carry out erasures, and tidy up: abandoned uploads, inbox rows and idempotency keys past their time."""
+    from runtime.processes.batch_job import run_batches
+    from runtime.processes.dead_letter_index_job import index_dead_letters
     from runtime.processes.erasure_jobs import create_erasure_executor, run_erasures, run_purges
     from runtime.processes.owed_events_job import watch_owed_events
     from runtime.processes.reconcile_jobs import run_reconciliations
@@ -118,6 +166,8 @@ def run_relay(settings: Settings) -> None:
             run_reconciliations(site, stopping, lambda: relay.state == "leading"),
             watch_owed_events(site, stopping, lambda: relay.state == "leading"),
             watch_schema_ids(site, stopping),
+            run_batches(site, stopping, lambda: relay.state == "leading"),
+            index_dead_letters(site, stopping, lambda: relay.state == "leading"),
             run_erasures(site, eraser, stopping),
             run_purges(site, stopping, lambda: relay.state == "leading"),
             site.log_in(stopping),
@@ -130,6 +180,10 @@ def run_relay(settings: Settings) -> None:
 
 def run_worker(settings: Settings, names: Sequence[str]) -> None:
     """Run the consumers ``names`` of ``domain.consumers``. Raises CommandFailed if parsers can't be confined and have to be."""
+    from runtime.processes.pauses import follow_pauses
+    from streams.pauses import LOOK_SECONDS
+    from streams.pauses import WAITING_FOR as PAUSED
+
     configure_logging(f"worker-{'-'.join(names)}", log_format=settings.log_format, level=settings.log_level)
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
@@ -146,6 +200,7 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
                 if any(state in _CONSUMER_WAITS for state in states.values()):
                     waiting["kafka"] = 0
                 ready = not waiting and all(state == "running" for state in states.values())
+                waiting |= dict.fromkeys([PAUSED] if paused() else [], 1)
                 waiting |= {name: count for name, count in site.delivery_metrics.waiting_now.items() if count}
                 for step, mover in audit.items():
                     if mover.waiting_for:
@@ -153,12 +208,21 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
                 # A chain that only a person can get going again is no outage that passes.
                 ready = ready and not any(mover.needs_operator() for mover in audit.values())
                 crashing = {name: runner.crash for name, runner in runners.items() if runner.crash}
-                return ready, {"consumers": states, "crashing": crashing, "waiting_for": waiting, **_facts(site)}
+                stopped = [step for step, mover in audit.items() if mover.needs_operator()]
+                return ready, {
+                    "consumers": states,
+                    "crashing": crashing,
+                    "waiting_for": waiting,
+                    "audit_stopped": stopped,
+                    **_facts(site),
+                }
 
+            paused = follow_pauses(site, list(runners))
             jobs: list[Awaitable[None]] = [runner.run(stopping) for runner in runners.values()]
             jobs += [mover.run(stopping) for mover in audit.values()]
             port = health_port(settings, f"worker-{names[0]}")
             jobs += [site.log_in(stopping), site.dependencies.run(stopping)]
+            jobs.append(repeat(stopping, "pauses", LOOK_SECONDS, site.pause_gate.refresh))
             tune_garbage_collector()
             await run_all(stopping, *jobs, serve_health(port, site.metrics, health, stopping))
 
@@ -169,6 +233,7 @@ def run_watchdog(settings: Settings) -> None:
     """Watch every group's progress from outside. Raises CommandFailed if it is to restart workers that are not ours."""
     from operations.kafka.watchdog import StallDetector, Watchdog
     from runtime.processes.local import PipelineProcesses
+    from runtime.processes.overview_job import watch_overview
 
     configure_logging("watchdog", log_format=settings.log_format, level=settings.log_level)
     services = PipelineProcesses(settings) if settings.stall_restart else None
@@ -200,11 +265,21 @@ def run_watchdog(settings: Settings) -> None:
 
         def health() -> tuple[bool, dict[str, Any]]:
             waiting = {BrokerUnavailable.waiting_for: 0} if watchdog.waiting else {}
-            return not waiting, {"waiting_for": waiting, "stalled": [asdict(stall) for stall in watchdog.stalls]}
+            at = watchdog.looked
+            return not waiting, {
+                "waiting_for": waiting,
+                "stalled": [asdict(stall) for stall in watchdog.stalls],
+                "looked": None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
+            }
 
         port = health_port(settings, "watchdog")
         tune_garbage_collector()
-        await run_all(stopping, watchdog.run(stopping), serve_health(port, site.metrics, health, stopping))
+        await run_all(
+            stopping,
+            watchdog.run(stopping),
+            watch_overview(site, stopping, lambda: watchdog.looked),
+            serve_health(port, site.metrics, health, stopping),
+        )
 
     run_process(settings, work)
 
@@ -224,4 +299,10 @@ async def _check_parsers(site: Site) -> None:
 
 def _facts(site: Site) -> dict[str, Any]:
     facts = {name: value_of() for name, value_of in site.readiness_facts.items()}
-    return {"dependencies": site.dependencies.states, "circuits": site.dependencies.circuits, **facts}
+    watched = site.dependencies
+    return {
+        "dependencies": watched.states,
+        "dependencies_away_since": watched.away_since,
+        "circuits": watched.circuits,
+        **facts,
+    }

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from runtime.config.transport import https_tls
 
 if TYPE_CHECKING:
-    from ingest_api.jwks import Jwks
+    from identity.jwks import Jwks
+    from identity.tokens import TokenAuthenticator
     from ingest_api.rate_limits import RateLimits
-    from ingest_api.tokens import TokenAuthenticator
     from processors.documents.revocations import RevokedTokens
     from runtime.config.settings import Settings
     from storage.postgres.revocations import PostgresRevocations
@@ -55,7 +55,7 @@ def rate_limits(settings: Settings, closed_with_us: CloseAtExit) -> RateLimits:
 
 
 def key_set(settings: Settings) -> Jwks:
-    from ingest_api.jwks import Jwks, jwks_source
+    from identity.jwks import Jwks, jwks_source
 
     algorithms = {name.strip() for name in settings.jwt_algorithms.split(",")}
     return Jwks(
@@ -68,7 +68,7 @@ def key_set(settings: Settings) -> Jwks:
 
 
 def token_authenticator(settings: Settings, keys: Jwks, revoked: RevokedTokens) -> TokenAuthenticator:
-    from ingest_api.tokens import ClaimRules, TokenAuthenticator
+    from identity.tokens import ClaimRules, TokenAuthenticator
 
     rules = ClaimRules(
         tenant=settings.jwt_tenant_claim,

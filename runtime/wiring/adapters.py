@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from crypto.vault_session import VaultSession
     from crypto.vault_transit import VaultTransitKeyring
     from ged.cmis import CmisRepository
-    from ingest_api.jwks import Jwks
+    from identity.jwks import Jwks
     from processors.documents.content import EncryptedContent
     from processors.documents.known_tenants import KnownTenants
     from processors.documents.personal_texts import PersonalTexts

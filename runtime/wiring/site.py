@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
 from domain.errors import GedUnavailable, MailUnavailable, PersonalKeyMissing
@@ -17,6 +17,7 @@ from runtime.wiring.adapters import Adapters
 if TYPE_CHECKING:
     from domain.owed_events import Progress
     from operations.kafka.lag import PartitionLag
+    from operations.overview.look import AskProcesses, KafkaNumbers, OverviewLook
     from processors.audit.chaining import AuditStep
     from processors.audit.resumption import AuditResumption
     from processors.documents.revocations import TokenRevocation
@@ -25,27 +26,35 @@ if TYPE_CHECKING:
     from processors.documents.upload_attempts import AbandonedSweep
     from processors.events.renditions import RenditionProcessor
     from processors.operators.dead_letters import OperatorActions
+    from processors.operators.document_waits import DocumentWaits
     from processors.operators.keys import KeyAdministration
     from processors.ports.processor import Processor
     from processors.reconcile.owed_events import OwedEvents
     from processors.reconcile.run import Comparison, Reconciliation
     from processors.resilience.restore_guard import RestoreGuard
     from schemas.current_ids import CurrentSchemaIds
+    from storage.postgres.delivery.dead_letter_index import PostgresDeadLetterIndex
     from storage.postgres.delivery.dead_letters import PostgresOperatorQueries
     from storage.postgres.delivery.owed_events import PostgresOwedEvents
     from storage.postgres.delivery.refused_rows import PostgresRefusedRowQueries
     from storage.postgres.frozen_sessions import PostgresFrozenSessions
     from storage.postgres.housekeeping import PostgresHousekeeping
+    from storage.postgres.overview import PostgresOverview
     from storage.postgres.restores import PostgresRestores
     from streams.apps import ConsumerOffsets
     from streams.consumer import ConsumerRunner
     from streams.delivery import Delivery, Flow, Policy
     from streams.outbox_relay import OutboxRelay
+    from streams.pauses import PauseGate
 
+#: How long an answer of Kafka's is waited for.
+KAFKA_SECONDS: Final = 10.0
 #: Consumers that hold no content and call no server but the database.
 LIGHT: Final = frozenset({"audit"})
 LIGHT_LANE: Final = 256
 LIGHT_CONCURRENCY: Final = 128
+#: What a look waits for a broker that may be away; the rest of the look must not wait longer.
+OVERVIEW_KAFKA_SECONDS: Final = 4.0
 
 
 class Site(Adapters):
@@ -182,6 +191,30 @@ class Site(Adapters):
 
         return PostgresOperatorQueries(self.postgres)
 
+    def letter_index(self) -> PostgresDeadLetterIndex:
+        """What PostgreSQL knows of dead letters."""
+        from storage.postgres.delivery.dead_letter_index import PostgresDeadLetterIndex
+
+        return PostgresDeadLetterIndex(self.postgres)
+
+    async def fill_letter_index(self, *, anew: bool = False) -> int:
+        """See ``operations.kafka.dead_letter_index.fill_index``."""
+        from functools import partial
+
+        from operations.kafka.dead_letter_index import fill_index
+        from operations.kafka.dead_letters import read_dead_letters_from
+        from processors.operators.dead_letters import LetterReader
+
+        settings = self.settings
+        read = partial(read_dead_letters_from, settings.kafka_bootstrap, security=kafka_security(settings))
+        return await fill_index(self.letter_index(), LetterReader(self.codec), read, anew=anew)
+
+    def document_waits(self, *, kafka_seconds: float = KAFKA_SECONDS) -> DocumentWaits:
+        """What one document waits for. ``kafka_seconds``: how long Kafka is waited for before it counts as away."""
+        from processors.operators.document_waits import DocumentWaits
+
+        return DocumentWaits(self.owed_rows(), self.operations(), partial(self.read_progress, deadline=kafka_seconds))
+
     def refusals(self) -> PostgresRefusedRowQueries:
         """Outbox rows that Kafka refuses."""
         from storage.postgres.delivery.refused_rows import PostgresRefusedRowQueries
@@ -210,24 +243,58 @@ class Site(Adapters):
 
         return OwedEvents(self.owed_rows(), self.read_progress, self.database, self.clock)
 
-    async def measure_lag(self) -> Sequence[PartitionLag]:
-        """The lag of every group, without ages. Raises BrokerUnavailable."""
+    async def measure_lag(self, *, deadline: float = KAFKA_SECONDS) -> Sequence[PartitionLag]:
+        """The lag of every group, without ages; ``deadline`` in seconds. Raises BrokerUnavailable."""
         from domain.consumers import groups
         from operations.kafka.lag import measure
 
         settings = self.settings
         return await asyncio.to_thread(
-            measure, settings.kafka_bootstrap, groups(), ages=False, security=kafka_security(settings)
+            measure,
+            settings.kafka_bootstrap,
+            groups(),
+            ages=False,
+            deadline=deadline,
+            security=kafka_security(settings),
         )
 
-    async def read_progress(self) -> Progress:
-        """How far every group is. Raises BrokerUnavailable."""
+    def overview(self, ask_processes: AskProcesses) -> OverviewLook:
+        """How late the whole pipeline is. ``ask_processes``: see ``runtime.processes.process_answers``."""
+        from operations.overview.look import OverviewLook
+
+        return OverviewLook(self.overview_rows(), self.kafka_numbers, ask_processes, self.clock)
+
+    def overview_rows(self) -> PostgresOverview:
+        """What waits in PostgreSQL, and the history of it."""
+        from domain.consumers import readers
+        from storage.postgres.overview import PostgresOverview
+
+        return PostgresOverview(self.postgres, readers())
+
+    async def kafka_numbers(self) -> KafkaNumbers:
+        """The lag of every group with ages, and how long topics keep records. Raises BrokerUnavailable."""
+        from domain.consumers import groups
+        from operations.kafka.lag import measure
+        from operations.kafka.topics import retentions
+        from operations.overview.look import KafkaNumbers
+
+        kafka, security = self.settings.kafka_bootstrap, kafka_security(self.settings)
+        topics = {topic for names in groups().values() for topic in names}
+
+        def read() -> KafkaNumbers:
+            kept = retentions(kafka, topics, deadline=OVERVIEW_KAFKA_SECONDS, security=security)
+            return KafkaNumbers(measure(kafka, groups(), deadline=OVERVIEW_KAFKA_SECONDS, security=security), kept)
+
+        return await asyncio.to_thread(read)
+
+    async def read_progress(self, *, deadline: float = KAFKA_SECONDS) -> Progress:
+        """How far every group is; ``deadline`` in seconds. Raises BrokerUnavailable."""
         from domain.consumers import consumer_of
         from domain.owed_events import PartitionProgress
 
         return {
             (consumer_of(row.group), row.topic, row.partition): PartitionProgress(row.start, row.end, row.committed)
-            for row in await self.measure_lag()
+            for row in await self.measure_lag(deadline=deadline)
         }
 
     def revocation(self) -> TokenRevocation:
@@ -250,6 +317,7 @@ class Site(Adapters):
         return PostgresFrozenSessions(self.postgres)
 
     def housekeeping(self) -> PostgresHousekeeping:
+        from operations.kafka.topics import SEGMENT_DAYS
         from storage.postgres.housekeeping import PostgresHousekeeping
 
         settings = self.settings
@@ -260,6 +328,7 @@ class Site(Adapters):
             keep_days=settings.inbox_keep_days,
             idempotency_hours=settings.idempotency_keep_hours,
             abandoned_hours=max(settings.abandoned_keep_hours, reconciled),
+            letters_days=settings.topic_retention_days + SEGMENT_DAYS,
         )
 
     @cached_property
@@ -383,6 +452,7 @@ class Site(Adapters):
                 policy=policy,
                 held=PostgresHeldEventList(self.postgres),
                 pause=self.dependencies.pause,
+                gate=self.pause_gate,
             )
 
         consumer_settings = ConsumerSettings(
@@ -396,6 +466,14 @@ class Site(Adapters):
         return ConsumerRunner(
             name, AGENTS[name].topics, consumer_settings, create_delivery, observer=self.delivery_metrics
         )
+
+    @cached_property
+    def pause_gate(self) -> PauseGate:
+        """What this process knows of paused consumers; somebody has to refresh it."""
+        from storage.postgres.pauses import PostgresPauseQueries
+        from streams.pauses import PauseGate
+
+        return PauseGate(PostgresPauseQueries(self.postgres).remaining)
 
     def relay(self) -> OutboxRelay:
         from runtime.observability.telemetry import RelayMetrics

@@ -25,6 +25,10 @@ class QueryFilter(Protocol):
     @property
     def type_code(self) -> str | None: ...
     @property
+    def failure_code(self) -> str | None: ...
+    @property
+    def before(self) -> datetime | None: ...
+    @property
     def indexes(self) -> Mapping[PersonalField, tuple[bytes, ...]]: ...
 
 
@@ -41,7 +45,7 @@ class PostgresQueries:
     async def page(
         self, tenants: frozenset[str] | None, filters: QueryFilter, after: tuple[datetime, UUID] | None, limit: int
     ) -> Sequence[Document]:
-        if "\0" in (filters.type_code or ""):
+        if "\0" in (filters.type_code or "") + (filters.failure_code or ""):
             return []  # no text of PostgreSQL holds a NUL
         # Only the conditions that hold are in the statement: each shape gets a plan, and an index, of its own.
         statuses: list[str] = sorted(status.value for status in filters.statuses)
@@ -56,6 +60,8 @@ class PostgresQueries:
             ("tenant = {}", tenant),
             ("dossier_id = {}", filters.dossier_id),
             ("type_document = {}", filters.type_code),
+            ("code_echec = {}", filters.failure_code),
+            ("created_at < {}", filters.before),
             *_looked_up(filters.indexes),
             ("(created_at, id) < ({}, {})", after),
         ):

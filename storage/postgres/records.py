@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -130,19 +130,28 @@ class PostgresNotifications:
 
     async def get(self, notification_id: UUID) -> NotificationRecord | None:
         row = await self._connection.fetchrow("SELECT * FROM notifications WHERE id = $1", notification_id)
-        if row is None:
-            return None
-        return NotificationRecord(
-            id=row["id"],
-            document_id=row["document_id"],
-            dossier_id=row["dossier_id"],
-            event_id=row["event_id"],
-            channel=row["canal"],
-            template=row["template"],
-            language=row["langue"],
-            payload=row["payload_json"],
-            message_id=row["message_id"],
-            status=row["statut"],
-            attempt=row["tentative"],
-            sent_at=row["sent_at"],
+        return None if row is None else _notification(row)
+
+    async def of(self, document_id: UUID) -> Sequence[NotificationRecord]:
+        rows = await self._connection.fetch(
+            "SELECT * FROM notifications WHERE document_id = $1 ORDER BY sent_at NULLS LAST, created_at, id",
+            document_id,
         )
+        return [_notification(row) for row in rows]
+
+
+def _notification(row: Mapping[str, Any]) -> NotificationRecord:
+    return NotificationRecord(
+        id=row["id"],
+        document_id=row["document_id"],
+        dossier_id=row["dossier_id"],
+        event_id=row["event_id"],
+        channel=row["canal"],
+        template=row["template"],
+        language=row["langue"],
+        payload=row["payload_json"],
+        message_id=row["message_id"],
+        status=row["statut"],
+        attempt=row["tentative"],
+        sent_at=row["sent_at"],
+    )

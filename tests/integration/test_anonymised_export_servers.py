@@ -18,7 +18,7 @@ from pymongo import MongoClient
 
 from domain.documents import Decision, Document, Role, TimelineEntry
 from domain.lifecycle import Status
-from ingest_api.tokens import issue_token
+from identity.tokens import issue_token
 from operations.export.anonymised_export import PAGE
 from processors.audit.chaining import AuditChainer, AuditFlusher
 from runtime.wiring.site import Site

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from domain.documents import Role
 from domain.errors import IdentityUnavailable
-from ingest_api.jwks import MAX_JWKS_BYTES, Jwks, jwks_source
-from ingest_api.tokens import TokenAuthenticator, issue_token
+from identity.jwks import MAX_JWKS_BYTES, Jwks, jwks_source
+from identity.tokens import TokenAuthenticator, issue_token
 from tests.support.jwks import public_jwks
 
 

@@ -18,7 +18,7 @@ import pytest
 from crypto.local_keyring import LocalKeyring
 from domain.audit_chain import SYSTEM_TENANT
 from domain.documents import Role
-from ingest_api.tokens import issue_token
+from identity.tokens import issue_token
 from tests.support.api_processes import PDF, ROOT, TENANT, ApiProcesses
 
 OTHER = "races-other"

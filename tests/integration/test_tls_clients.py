@@ -20,7 +20,7 @@ from deploy.native.site import StackSite
 from domain.documents import Language
 from domain.errors import IdentityUnavailable, MailUnavailable
 from domain.mail import OutgoingMail, RenderedMail
-from ingest_api.jwks import jwks_source
+from identity.jwks import jwks_source
 from notifications.email_smtp import SmtpMailSender, Tls
 from runtime.config.certificate_errors import certificate_error
 from tests.support.tls_handshakes import serving, trusting

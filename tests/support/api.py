@@ -15,10 +15,10 @@ from starlette.routing import BaseRoute
 
 from domain.documents import Role
 from domain.refusals import Unauthenticated
+from identity.tokens import Identity
 from ingest_api.app import create_app, routes_only
 from ingest_api.dependencies import ApiDependencies
 from ingest_api.openapi import document_of
-from ingest_api.tokens import Identity
 from processors.documents.known_tenants import KnownTenants
 from tests.support.fakes_intake import PDF, IntakeBench
 
@@ -61,6 +61,7 @@ def an_app(bench: IntakeBench, **changes: Any) -> FastAPI:
             receipts=bench.receipts,
             erasure_requests=bench.erasure_requests,
             retention=bench.retention,
+            operator_desk=bench.operator_desk,
             **{
                 "authenticator": NamedTokens(),
                 "tenants": KnownTenants(bench.database),

@@ -21,7 +21,7 @@ import asyncpg
 import httpx
 
 from domain.documents import Role
-from ingest_api.tokens import issue_token
+from identity.tokens import issue_token
 from processors.reconcile.run import ReconcileReport, RepairMode
 from runtime.config.settings import Settings
 from runtime.wiring.keyrings import create_tenant_keys

@@ -14,6 +14,7 @@ from domain.events import DocumentErased, Event
 from processors.ports.work import Commit
 from streams.delivery import ClaimOutcome, Delivery, Policy
 from streams.lanes import Partition, Record
+from streams.pauses import Gate
 
 PARTITION = Partition("dpj.document.erased", 0)
 FAST = Policy(
@@ -92,7 +93,11 @@ class FakeDatabase:
             self.inbox.rows[consumer, event_id] = (outcome, owner)
 
         async def add_dead_letter(
-            consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
+            consumer: str,
+            key: bytes | None,
+            value: bytes | None,
+            headers: Mapping[str, str],
+            tenant: str | None = None,
         ) -> None:
             self.dead_letters.append((consumer, key, value, headers))
 
@@ -174,7 +179,7 @@ class RecordingMetrics:
 class DeliveryBench:
     """One delivery with all its fakes; records carry the event's id as their value."""
 
-    def __init__(self, policy: Policy = FAST) -> None:
+    def __init__(self, policy: Policy = FAST, gate: Gate | None = None) -> None:
         self.inbox = FakeInbox()
         self.database = FakeDatabase(self.inbox)
         self.processor = ScriptedProcessor()
@@ -194,6 +199,7 @@ class DeliveryBench:
             flow=self.flow,
             metrics=self.metrics,
             policy=policy,
+            gate=gate,
         )
 
     async def decode(self, topic: str, value: bytes, schema: str | None = None) -> Event:

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from domain.documents import Role
 from domain.errors import IdentityUnavailable
 from domain.refusals import Unauthenticated
-from ingest_api.jwks import KNOWN, Jwks, jwks_source, parse_jwks
+from identity.jwks import KNOWN, Jwks, jwks_source, parse_jwks
+from identity.tokens import ClaimRules, Identity, TokenAuthenticator, issue_token
 from ingest_api.rate_limits import QuotaName, RateLimits
-from ingest_api.tokens import ClaimRules, Identity, TokenAuthenticator, issue_token
 from runtime.config.settings import JWT_ALGORITHMS
 from tests.support.api import a_client, an_app
 from tests.support.fakes_intake import IntakeBench
@@ -96,7 +96,7 @@ async def test_issued_tokens_of_every_key_type_are_accepted(algorithm: str, tmp_
 
 def test_thumbprint_is_that_of_rfc_8037(tmp_path: Path) -> None:
     """RFC 8037, appendix A.3."""
-    from ingest_api.tokens import thumbprint
+    from identity.tokens import thumbprint
 
     public = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "use": "sig"}
     assert thumbprint(public) == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"

@@ -12,8 +12,8 @@ import pytest
 from domain.documents import Role
 from domain.lifecycle import Status
 from domain.refusals import OperatorBound, TenantNotYours
+from identity.tokens import Identity
 from ingest_api.route_authorization import rule_of
-from ingest_api.tokens import Identity
 from processors.documents.callers import ALL_TENANTS
 from runtime.cli.operator_bounds import bound_tenants, check_bound, operator_name
 from runtime.cli.output import settings_of as settings_in_force

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
-from domain.dead_letters import HeldEvent, HeldEventStatus
+from domain.dead_letters import GivenUpEvent, HeldEvent, HeldEventStatus
+from domain.errors import BrokerUnavailable
 from domain.owed_events import OwedEvent, PartitionProgress
+from processors.operators.document_waits import DocumentWaits
 from runtime.cli.document_waits import lines_of, waits_of
 
 DOCUMENT = UUID("0b0f2ac4-2f0c-4c3e-8d65-5a7c4c0c1f57")
@@ -50,22 +53,32 @@ def held(event: OwedEvent, consumer: str) -> HeldEventStatus:
     return HeldEventStatus(event=said, since=then(), noted_at=then(), given_up_by=None, given_up_reason=None)
 
 
-async def waits(outbox: list[Any], events: list[OwedEvent], holds: list[HeldEventStatus], committed: int) -> list[Any]:
-    async def held_events(_: int) -> list[HeldEventStatus]:
-        return holds
+async def waits(
+    outbox: list[Any],
+    events: list[OwedEvent],
+    holds: list[HeldEventStatus],
+    committed: int | None,
+    dead: Sequence[GivenUpEvent] = (),
+    refused: Sequence[Any] = (),
+) -> list[Any]:
+    async def held_events(key: str) -> list[HeldEventStatus]:
+        return [one for one in holds if one.event.document_key == key]
+
+    async def given_up(_: str) -> list[GivenUpEvent]:
+        return dead
 
     async def progress() -> Any:
+        if committed is None:
+            raise BrokerUnavailable("Kafka is away.")
         names = ("integrity", "archiving", "notification")
         return {(name, UPLOADED, 0): PartitionProgress(0, 100, committed) for name in names}
 
     async def rows(_: UUID) -> Any:
-        return SimpleNamespace(unpublished=outbox, owed=events)
+        return SimpleNamespace(unpublished=outbox, refused=refused, owed=events)
 
-    site: Any = SimpleNamespace(
-        operations=lambda: SimpleNamespace(held=held_events),
-        read_progress=progress,
-        owed_rows=lambda: SimpleNamespace(of_document=rows),
-    )
+    delivery: Any = SimpleNamespace(held_of=held_events, given_up_of=given_up)
+    waiting = DocumentWaits(SimpleNamespace(of_document=rows), delivery, progress)
+    site: Any = SimpleNamespace(document_waits=lambda: waiting)
     return await waits_of(site, DOCUMENT)
 
 
@@ -89,13 +102,49 @@ async def test_each_way_of_waiting_is_told_with_what_comes_next() -> None:
         "Waits       document.validated: outbox, since 12 min",
         "            next: the relay publishes it",
         "Waits       document.uploaded for archiving: held, since 12 min",
-        "            for ged, 41 tries; next: the consumer tries again",
+        "            for ged, ged_unavailable, 41 tries",
+        "            next: the consumer tries again",
         "Waits       document.uploaded for integrity: on its way, since 12 min",
         "            next: the consumer reads it",
         "Waits       document.uploaded for notification: lost, since 12 min",
         "            next: published again by itself, else: dpj outbox re-emit",
     ]
     assert max(map(len, lines)) <= 80
+
+
+async def test_what_a_consumer_gave_up_is_told_as_dead() -> None:
+    found = await waits([], [], [], 5, [GivenUpEvent("archiving", uuid4(), then())])
+    assert list(lines_of(found)) == [
+        "Waits       event for archiving: dead, since 12 min",
+        "            next: an operator settles it: dpj dlq list",
+    ]
+
+
+async def test_what_is_refused_dead_or_being_given_up_says_why_and_what_comes_next() -> None:
+    event = owed("archiving")
+    ordered = replace(held(event, "archiving"), given_up_by="k1.x", given_up_reason="INC-1")
+    letter = GivenUpEvent("notification", uuid4(), then(), "mail_refused", 3, "notification/0/12")
+    found = await waits([], [event], [ordered], 5, [letter], [("dpj.document.validated", then(), "MSG_SIZE_TOO_LARGE")])
+    lines = list(lines_of(found))
+    assert lines == [
+        "Waits       document.validated: refused, since 12 min",
+        "            MSG_SIZE_TOO_LARGE",
+        "            next: you settle it: dpj outbox refused",
+        "Waits       document.uploaded for archiving: giving up, since 12 min",
+        "            for ged, ged_unavailable, 41 tries",
+        "            next: the consumer gives it up, as ordered",
+        "Waits       event for notification: dead, since 12 min",
+        "            mail_refused, 3 tries",
+        "            next: an operator settles it: dpj dlq show notification/0/12",
+    ]
+    assert max(map(len, lines)) <= 80
+    assert (found[2]["code"], found[2]["letter"]) == ("mail_refused", "notification/0/12")
+
+
+async def test_without_kafka_nobody_says_that_an_event_is_on_its_way_or_lost() -> None:
+    event = owed("archiving", "integrity")
+    found = await waits([], [event], [held(event, "archiving")], None)
+    assert [(wait["state"], wait["consumer"]) for wait in found] == [("held", "archiving"), ("published", "integrity")]
 
 
 async def test_a_document_at_rest_waits_for_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from domain.errors import RestoreUnderWay
+from domain.reconciliation import DiscrepancyKind
 from domain.restores import Difference, OpenRestore, RestoredStore
 from operations.restore.check import RestoreReport
 from operations.restore.history import ReadLog
@@ -120,12 +122,16 @@ async def test_regular_reconciling_only_tells_while_a_restore_is_open() -> None:
     site: Any = SimpleNamespace(
         settings=SimpleNamespace(reconcile_interval=1.0),
         metrics=CollectorRegistry(),
+        readiness_facts={},
         reconcile=Run,
         codec=SimpleNamespace(check=check),
     )
     with capture_logs() as logs:
         await reconcile_jobs.run_reconciliations(site, stopping, lambda: True)
     assert modes == [RepairMode.SAFE, RepairMode.NONE]
+    told = site.readiness_facts["reconcile"]()
+    assert datetime.fromisoformat(told["finished_at"]).tzinfo is not None
+    assert told["findings"] == {kind.value: 0 for kind in DiscrepancyKind}
     assert [line["event"] for line in logs] == ["reconcile_repairs_nothing"]
 
 

@@ -15,8 +15,8 @@ import pytest
 from domain.errors import RevocationsUnavailable
 from domain.refusals import MetadataInvalid, Unauthenticated
 from domain.revocations import RevocableClaim, Revocation, mark_of
-from ingest_api.jwks import Jwks
-from ingest_api.tokens import LEEWAY_SECONDS, ClaimRules, TokenAuthenticator
+from identity.jwks import Jwks
+from identity.tokens import LEEWAY_SECONDS, ClaimRules, TokenAuthenticator
 from processors.documents import revocations
 from processors.documents.revocations import (
     EXPIRY_MARGIN,

@@ -23,7 +23,7 @@ from domain.documents import Role
 from domain.keys import MAX_BOUND_TENANTS, is_reserved, is_tenant
 from domain.refusals import Unauthenticated
 from domain.revocations import RevocableClaim, mark_of
-from ingest_api.jwks import VerificationKey
+from identity.jwks import VerificationKey
 from processors.documents.callers import ALL_TENANTS
 
 MAX_TOKEN: Final = 8192

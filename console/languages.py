@@ -1,0 +1,67 @@
+"""Which language a page is in, and its texts: one catalogue per language in ``console/texts/``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from starlette.requests import Request
+
+#: French first: it is what somebody gets who asks for neither.
+LANGUAGES: Final = ("fr", "en")
+LANGUAGE_COOKIE: Final = "dpj-language"
+MAX_HEADER: Final = 512
+
+
+@cache
+def catalogue(language: str) -> Mapping[str, str]:
+    """All texts of a language, by key."""
+    texts: dict[str, str] = json.loads(files("console").joinpath("texts", f"{language}.json").read_text("utf-8"))
+    return texts
+
+
+class Texts:
+    """The texts of one language. A key that is not there is a defect, and raises KeyError."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self._texts = catalogue(language)
+
+    def __call__(self, key: str, **values: object) -> str:
+        """The text of ``key`` with ``values`` in its places ({name})."""
+        text = self._texts[key]
+        return text.format_map(values) if values else text
+
+    def or_itself(self, prefix: str, name: str) -> str:
+        """The text for one of an open set of names, or the name itself where nobody has written one."""
+        return self._texts.get(f"{prefix}.{name}", name)
+
+    def count(self, key: str, number: int, **values: object) -> str:
+        """``key.one`` or ``key.many``: in French nought is singular, in English plural."""
+        one = number == 1 or (number == 0 and self.language == "fr")
+        return self(f"{key}.{'one' if one else 'many'}", count=number, **values)
+
+
+def language_of(request: Request) -> str:
+    """The language that the visitor chose by the switch, else the best of ``Accept-Language`` (RFC 9110, section 12.5.4)."""
+    chosen = request.cookies.get(LANGUAGE_COOKIE, "")
+    return chosen if chosen in LANGUAGES else _accepted(request.headers.get("accept-language", "")[:MAX_HEADER])
+
+
+def _accepted(header: str) -> str:
+    best, weight = LANGUAGES[0], 0.0
+    for part in header.split(","):
+        name, _, parameter = part.strip().partition(";")
+        language = name.strip().lower().partition("-")[0]
+        if language not in LANGUAGES:
+            continue
+        try:
+            quality = float(parameter.strip().removeprefix("q=")) if parameter else 1.0
+        except ValueError:
+            continue
+        if quality > weight:
+            best, weight = language, quality
+    return best

@@ -1,0 +1,135 @@
+"""Consumers with their partitions and the documents at the head of them; and the topics that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from console.dependencies import ConsoleDependencies, Deps, Overseer, Visitor
+from console.latest_overview import LatestOverview
+from console.pages_now import line_of, saying
+from console.rendering import Writer
+from domain.consumers import CONSUMERS, readers
+from operations.overview.model import ConsumerOverview, Overview, PartitionOverview
+
+router = APIRouter()
+
+NOT_FOUND = 404
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionLine:
+    """``head``: the document at its head, None where nothing waits or the record's key is no document's id. ``stalled``: seconds."""
+
+    one: PartitionOverview
+    head: UUID | None
+    stalled: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderLine:
+    """A consumer of a topic: records that wait for it, and records a second that it finishes."""
+
+    consumer: str
+    lag: int | None
+    rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicLine:
+    """``end``: the sum of its partitions' end offsets. ``rate``: records a second that come in. None is unknown."""
+
+    name: str
+    partitions: int | None
+    end: int | None
+    rate: float | None
+    readers: Sequence[ReaderLine]
+
+
+@router.get("/consumers", name="consumers")
+async def consumers(visitor: Overseer, deps: Deps) -> Response:
+    """All of them."""
+    return await _page(visitor, deps, CONSUMERS)
+
+
+@router.get("/consumers/{name}", name="consumer")
+async def consumer(name: str, visitor: Overseer, deps: Deps) -> Response:
+    """One of them."""
+    if name not in CONSUMERS:
+        raise HTTPException(NOT_FOUND)
+    return await _page(visitor, deps, (name,))
+
+
+@router.get("/topics", name="topics")
+async def topics(visitor: Overseer, deps: Deps) -> Response:
+    """What comes into each topic and goes out of it."""
+    overview = await deps.overview.get()
+    return visitor.page("topics.html", o=overview, topics=topic_lines(overview, deps.overview))
+
+
+async def _page(visitor: Visitor, deps: ConsoleDependencies, names: Sequence[str]) -> Response:
+    overview = await deps.overview.get()
+    writer = Writer(visitor.texts, visitor.zone, overview.at)
+    shown: list[dict[str, Any]] = [
+        {"line": line_of(one, overview.at, visitor.texts, writer), "partitions": partition_lines(one)}
+        for one in overview.consumers
+        if one.consumer in names
+    ]
+    return visitor.page(
+        "consumers.html",
+        o=overview,
+        shown=shown,
+        single=len(names) == 1,
+        say=saying(visitor.texts, writer),
+        runbook=deps.runbook,
+    )
+
+
+def partition_lines(one: ConsumerOverview) -> Sequence[PartitionLine] | None:
+    """A consumer's partitions, those where something waits first; None if nobody knows them."""
+    if one.partitions is None:
+        return None
+    stalled = {(stall.topic, stall.partition): stall.seconds for stall in one.stalled or ()}
+    lines = [PartitionLine(row, _document(row.head), stalled.get((row.topic, row.partition))) for row in one.partitions]
+    return sorted(lines, key=lambda line: (-line.one.lag, line.one.topic, line.one.partition))
+
+
+def topic_lines(overview: Overview, latest: LatestOverview) -> Sequence[TopicLine]:
+    """Every topic that somebody reads."""
+    by_name = {one.consumer: one for one in overview.consumers}
+    lines = []
+    for name, consumers_of in readers().items():
+        ends = {
+            row.partition: row.end
+            for consumer_name in consumers_of
+            for row in by_name[consumer_name].partitions or ()
+            if row.topic == name
+        }
+        lines.append(
+            TopicLine(
+                name=name,
+                partitions=len(ends) or None,
+                end=sum(ends.values()) if ends else None,
+                rate=latest.rate_in(name),
+                readers=[_reader(by_name[reader], name, latest) for reader in consumers_of],
+            )
+        )
+    return lines
+
+
+def _reader(one: ConsumerOverview, topic: str, latest: LatestOverview) -> ReaderLine:
+    lags = [row.lag for row in one.partitions or () if row.topic == topic]
+    return ReaderLine(one.consumer, sum(lags) if lags else None, latest.rate_out(one.consumer, topic))
+
+
+def _document(key: str | None) -> UUID | None:
+    try:
+        return None if key is None else UUID(key)
+    except ValueError:
+        return None

@@ -1,0 +1,153 @@
+"""Documents: the search, and a document's page. Metadata only: no content, no name of a file or a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import APIRouter
+from starlette.responses import RedirectResponse, Response
+
+from console.dependencies import Deps, SignedIn
+from console.document_story import kind_of_story, steps_of, still_waiting, waits_of
+from domain.documents import Document
+from domain.errors import DatabaseUnavailable
+from domain.lifecycle import Status
+from processors.documents.pagination import Page
+
+router = APIRouter()
+
+SEE_OTHER: Final = 303
+PAGE_ROWS: Final = 50
+#: Ages that a search offers, in seconds.
+AGES: Final[Mapping[str, int]] = {
+    "1m": 60,
+    "10m": 600,
+    "1h": 3600,
+    "1d": 86_400,
+    "7d": 7 * 86_400,
+    "30d": 30 * 86_400,
+}
+_KINDS: Final[Mapping[Status, str]] = {
+    Status.PENDING: "moving",
+    Status.STORED: "moving",
+    Status.VALIDATED: "moving",
+    Status.ERASING: "moving",
+    Status.VERIFIED: "good",
+    Status.ARCHIVED: "good",
+    Status.QUARANTINED: "watch",
+    Status.ARCHIVE_FAILED: "act",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the search was asked for, as it was written."""
+
+    id: str = ""
+    dossier: str = ""
+    status: str = ""
+    type: str = ""
+    failure: str = ""
+    older: str = ""
+    tenant: str = ""
+
+
+def kind_of(status: Status) -> str:
+    """The shape that stands for a document's state."""
+    return _KINDS.get(status, "rest")
+
+
+@router.get("/documents", name="documents")
+async def documents(
+    visitor: SignedIn,
+    deps: Deps,
+    id: str = "",  # noqa: A002 - the name in the address
+    dossier: str = "",
+    status: str = "",
+    type: str = "",  # noqa: A002 - likewise
+    failure: str = "",
+    older: str = "",
+    tenant: str = "",
+    cursor: str | None = None,
+) -> Response:
+    """Search; an id leads to its document at once."""
+    asked = Asked(
+        id=id.strip(),
+        dossier=dossier.strip(),
+        status=status,
+        type=type,
+        failure=failure.strip(),
+        older=older,
+        tenant=tenant.strip(),
+    )
+    await deps.may_serve()
+    one, of_dossier = _uuid(asked.id), _uuid(asked.dossier)
+    if one is not None:
+        return RedirectResponse(f"/documents/{one}", SEE_OTHER)
+    types = [rule.code for rule in await deps.document_types()]
+    problem = "id_invalid" if asked.id or (asked.dossier and of_dossier is None) else ""
+    page: Page[Document] = Page([], None)
+    if not problem:
+        page = await deps.reading.page(
+            visitor.caller,
+            dossier_id=of_dossier,
+            status=Status(status) if status in Status.__members__ else None,
+            type_code=asked.type or None,
+            failure_code=asked.failure or None,
+            before=datetime.now(UTC) - timedelta(seconds=AGES[older]) if older in AGES else None,
+            tenant=asked.tenant or None,
+            cursor=cursor,
+            limit=PAGE_ROWS,
+        )
+    given = {name: value for name, value in asdict(asked).items() if value}
+    following = f"/documents?{urlencode({**given, 'cursor': page.next_cursor})}" if page.next_cursor else ""
+    return visitor.page(
+        "documents.html",
+        asked=asked,
+        page=page,
+        next=following,
+        problem=problem,
+        statuses=[one.value for one in Status],
+        types=types,
+        ages=list(AGES),
+        kind_of=kind_of,
+    )
+
+
+@router.get("/documents/{document_id}", name="document")
+async def document(document_id: UUID, visitor: SignedIn, deps: Deps) -> Response:
+    """One document: where it is, why, since when, what comes next, and its whole way."""
+    await deps.may_serve()
+    details = await deps.inspection.details(visitor.caller, document_id)
+    try:
+        waits = waits_of(await deps.waits.of(document_id), datetime.now(UTC))
+    except DatabaseUnavailable:
+        waits = None
+    steps = steps_of(details.document, details.timeline, details.mails, visitor.texts)
+    return visitor.page(
+        "document.html",
+        d=details.document,
+        kind=kind_of(details.document.status),
+        story_kind=kind_of_story(details.document, waits),
+        waits=waits,
+        steps=steps,
+        still=still_waiting(details.document, steps, datetime.now(UTC)),
+        until=details.retained_until,
+        holds=details.holds,
+        mails=details.mails,
+        proof=details.proof,
+        proof_state=details.proof.state.value,
+        runbook=deps.runbook,
+    )
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,171 @@
+"""Signing in and out, and the switch of the language."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+from urllib.parse import quote, unquote
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from console.dependencies import (
+    CONSOLE_ROLES,
+    MAX_USER_AGENT,
+    ConsoleDependencies,
+    Deps,
+    SignedIn,
+    csrf_of,
+    fields_of,
+    form_of,
+    local_path,
+    posted,
+)
+from console.languages import LANGUAGE_COOKIE, LANGUAGES, Texts, language_of
+from console.rendering import html, render
+from domain.refusals import Forbidden, ParameterInvalid, Unauthenticated
+from identity.tokens import Identity
+
+router = APIRouter()
+
+SIGN_IN: Final = "/sign-in"
+#: Where the identity provider sends browsers back to.
+SIGNED_IN: Final = "/sign-in/done"
+SEE_OTHER: Final = 303
+#: How long somebody may take to sign in, in seconds.
+BEFORE_SECONDS: Final = 600
+_YEAR: Final = 365 * 86_400
+
+
+@router.get(SIGN_IN, name="sign_in")
+async def sign_in_page(request: Request, deps: Deps, to: str = "/", out: str = "") -> Response:
+    """Where one signs in: at the identity provider, or, for development, by choosing a role."""
+    value = _before_value(local_path(to))
+    texts = Texts(language_of(request))
+    elsewhere = ""
+    if deps.oidc is not None and out:
+        elsewhere = await deps.oidc.sign_out_url(f"{deps.public_url}{SIGN_IN}")
+    values = {
+        "csrf": csrf_of(value),
+        "to": local_path(to),
+        "path": SIGN_IN,
+        "development": deps.development is not None,
+        "roles": ("operator", "auditor"),
+        "out": bool(out),
+        "elsewhere": elsewhere,
+    }
+    response = html(render("sign_in.html", texts, deps.zone, values))
+    _set_cookie(response, deps, deps.before_cookie, value, seconds=BEFORE_SECONDS)
+    return response
+
+
+@router.post(SIGN_IN, name="sign_in_development")
+async def sign_in(request: Request, deps: Deps) -> Response:
+    """Sign in as whoever one says that one is. Where that is not for development, there is no such page."""
+    if deps.development is None:
+        raise Forbidden("Sign in at the identity provider.")
+    fields = await form_of(request, deps.before_cookie)
+    role = next((one for one in CONSOLE_ROLES if one.value == fields.get("role")), None)
+    if role is None:
+        raise ParameterInvalid("Choose operator or auditor.")
+    return await _begin_session(request, deps, deps.development(role), local_path(fields.get("to", "/")))
+
+
+@router.get("/sign-in/begin", name="sign_in_begin")
+async def begin(deps: Deps, to: str = "/") -> Response:
+    """To the identity provider. Raises IdentityUnavailable."""
+    if deps.oidc is None:
+        raise Forbidden("There is no identity provider here.")
+    value = _before_value(local_path(to))
+    response = RedirectResponse(await deps.oidc.authorization_url(value), SEE_OTHER)
+    _set_cookie(response, deps, deps.before_cookie, value, seconds=BEFORE_SECONDS)
+    return response
+
+
+@router.get(SIGNED_IN, name="sign_in_done")
+async def done(
+    request: Request, deps: Deps, code: str = "", state: str = "", iss: str | None = None, error: str = ""
+) -> Response:
+    """Back from the identity provider. Raises Unauthenticated, Forbidden, IdentityUnavailable or DatabaseUnavailable."""
+    value = request.cookies.get(deps.before_cookie, "")
+    if deps.oidc is None or error or not value:
+        raise Unauthenticated("The identity provider let nobody in, or the sign-in was begun elsewhere.")
+    identity = await deps.oidc.finish(value, code=code, state=state, issuer=iss)
+    if identity.roles.isdisjoint(CONSOLE_ROLES):
+        raise Forbidden("The console is for operators and auditors.")
+    return await _begin_session(request, deps, identity, local_path(unquote(value.partition("~")[2])))
+
+
+@router.post("/sign-in/back-channel-logout", name="back_channel_logout")
+async def back_channel_logout(request: Request, deps: Deps) -> Response:
+    """The identity provider says that sessions are over (Back-Channel Logout, sections 2.5 to 2.8). It sends no cookie, but a token that
+    it signed."""
+    try:
+        if deps.oidc is None:
+            raise Unauthenticated("There is no identity provider here.")
+        token = (await fields_of(request)).get("logout_token", "")
+        await deps.sessions.close_marked(await deps.oidc.ended(token))
+    except (Unauthenticated, ParameterInvalid):
+        return JSONResponse({"error": "invalid_request"}, 400)
+    return Response(status_code=200)
+
+
+async def _begin_session(request: Request, deps: ConsoleDependencies, identity: Identity, to: str) -> Response:
+    await deps.tenants.check(identity.tenant)
+    ip = request.client.host if request.client else None
+    agent = request.headers.get("user-agent", "")[:MAX_USER_AGENT] or None
+    value = await deps.sessions.open(identity, ip=ip, user_agent=agent)
+    if former := request.cookies.get(deps.session_cookie):
+        await deps.sessions.close(former)
+    response = RedirectResponse(to, SEE_OTHER)
+    _set_cookie(response, deps, deps.session_cookie, value)
+    _forget_cookie(response, deps, deps.before_cookie)
+    return response
+
+
+def _before_value(to: str) -> str:
+    """What a browser has that is about to sign in: a random value, and where it goes on to."""
+    return f"{secrets.token_urlsafe(32)}~{quote(to, safe='')}"
+
+
+@router.post("/sign-out", name="sign_out", dependencies=[Depends(posted)])
+async def sign_out(request: Request, deps: Deps) -> Response:
+    """End the session, here and on the server."""
+    await deps.sessions.close(request.cookies.get(deps.session_cookie, ""))
+    response = RedirectResponse(f"{SIGN_IN}?out=yes", SEE_OTHER)
+    _forget_cookie(response, deps, deps.session_cookie)
+    return response
+
+
+@router.get("/language/{language}", name="language")
+async def language(language: str, deps: Deps, to: str = "/") -> Response:
+    """Show all pages in that language from now on."""
+    if language not in LANGUAGES:
+        raise ParameterInvalid("There is no such language here.")
+    response = RedirectResponse(local_path(to), SEE_OTHER)
+    response.set_cookie(
+        LANGUAGE_COOKIE, language, max_age=_YEAR, secure=deps.secure, httponly=True, samesite="lax", path="/"
+    )
+    return response
+
+
+@router.get("/me", name="me")
+async def me(visitor: SignedIn) -> Response:
+    """Who is signed in, by what it may do; since when, and until when."""
+    return visitor.page("me.html")
+
+
+def sign_in_path(path: str) -> str:
+    """Where somebody goes who is not signed in and wants ``path``."""
+    return f"{SIGN_IN}?to={quote(path, safe='/')}"
+
+
+def _set_cookie(
+    response: Response, deps: ConsoleDependencies, name: str, value: str, *, seconds: int | None = None
+) -> None:
+    """A cookie that scripts can't read. Lax: the identity provider sends the browser back to us."""
+    response.set_cookie(name, value, max_age=seconds, secure=deps.secure, httponly=True, samesite="lax", path="/")
+
+
+def _forget_cookie(response: Response, deps: ConsoleDependencies, name: str) -> None:
+    response.delete_cookie(name, secure=deps.secure, httponly=True, samesite="lax", path="/")
