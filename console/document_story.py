@@ -21,6 +21,8 @@ MAX_VALUE: Final = 80
 #: Per state of an event: its shape, and the section of the runbook.
 _WAITS: Final[Mapping[WaitState, tuple[str, str]]] = {
     WaitState.OUTBOX: ("moving", "the-relay"),
+    WaitState.REFUSED: ("act", "the-relay"),
+    WaitState.GIVING_UP: ("watch", "events-that-are-held"),
     WaitState.ON_ITS_WAY: ("moving", "lag"),
     WaitState.PUBLISHED: ("unknown", "when-a-part-is-down"),
     WaitState.HELD: ("watch", "events-that-are-held"),

@@ -11,6 +11,8 @@ from uuid import UUID
 
 #: How often the event was given to its consumer again by an operator.
 REPLAYS: Final = "dpj-replays"
+#: The event of the letter whose redriven record was given up again: an undecodable record has no event of its own.
+REDRIVEN_EVENT: Final = "dpj-redriven-event"
 #: The one consumer that a redriven record is for; every other acknowledges it unread.
 REDRIVEN_FOR: Final = "dpj-redriven-for"
 #: Bytes of key and value that were left out of the letter, because Kafka would not have taken it whole.
@@ -81,15 +83,6 @@ class DeadLetter:
     def cut_bytes(self) -> int:
         """Bytes that are not in the letter; then key and value are only at its origin."""
         return _count(self.headers.get(CUT_BYTES)) or 0
-
-
-@dataclass(frozen=True, slots=True)
-class GivenUpEvent:
-    """An event that ``consumer`` gave up at ``at``, and that nobody gave it again."""
-
-    consumer: str
-    event_id: UUID
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,38 @@ class OrderNotFound(Refused):
     code = "order_not_found"
 
 
+class PlanChanged(Refused):
+    """What was confirmed is not what would be done now: a plan is confirmed by the hash of what was read."""
+
+    code = "plan_changed"
+
+
+class NothingToDo(Refused):
+    """A plan in which nothing would be done."""
+
+    code = "nothing_to_do"
+
+
+class BatchNotFound(Refused):
+    code = "batch_not_found"
+
+
+class BatchStateRefused(Refused):
+    """The batch is not in a state from which that is possible."""
+
+    code = "batch_state"
+
+
+class ConsumerUnknown(Refused):
+    code = "consumer_unknown"
+
+
+class PauseRefused(Refused):
+    """The consumer is paused by somebody already, or is not."""
+
+    code = "pause_refused"
+
+
 class RateLimited(Refused):
     """A client's quota named ``limit`` is used up for ``retry_after`` seconds; ``headers`` say so to the client."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from domain.dead_letters import CUT_BYTES, REPLAYS, HeldEvent
+from domain.dead_letters import CUT_BYTES, REDRIVEN_EVENT, REDRIVEN_FOR, REPLAYS, HeldEvent
 from domain.errors import DPJError, RecordDamaged, Transient, UnexpectedFailure
 from domain.events import SCHEMA_HEADER, Event
 from domain.shared.correlation import current_traceparent
@@ -77,6 +77,7 @@ def dead_letter_headers(record: Record, consumer: str, event_id: UUID, give_up_r
             for name in ("traceparent", "correlation-id", SCHEMA_HEADER, REPLAYS)
             if name in record.headers
         },
+        **_redriven_event(record),
         **({CUT_BYTES: str(_size(record))} if _size(record) > MAX_DEAD_LETTER_BYTES else {}),
         "dpj-origin-topic": record.partition.topic,
         "dpj-origin-partition": str(record.partition.number),
@@ -88,3 +89,11 @@ def dead_letter_headers(record: Record, consumer: str, event_id: UUID, give_up_r
         "dpj-attempts": str(give_up_reason.attempts),
         "dpj-event-id": str(event_id),
     }
+
+
+def _redriven_event(record: Record) -> dict[str, str]:
+    """Of a record that an operator had sent again: which letter's event it was."""
+    event_id = record.headers.get("event-id")
+    if REDRIVEN_FOR not in record.headers or event_id is None:
+        return {}
+    return {REDRIVEN_EVENT: event_id[:MAX_HEADER_CHARACTERS]}

@@ -323,6 +323,7 @@ class Delivery:
                     self._consumer,
                     *dead_letter_payload(record),
                     dead_letter_headers(record, self._consumer, event_id, give_up_reason),
+                    event.tenant if event else None,
                 )
                 await work.inbox.finish(self._consumer, event_id, owner, "DEAD")
             reach("delivery.buried")

@@ -39,6 +39,10 @@ POSTGRES_TLS = Prerequisite(
     "postgresql",
 )
 MAGIC = Prerequisite("libmagic", "on Debian: apt-get install libmagic1")
+PROMETHEUS = Prerequisite("Prometheus", "on Debian: apt-get install prometheus", "prometheus")
+ALERTMANAGER = Prerequisite(
+    "Alertmanager", "on Debian: apt-get install prometheus-alertmanager", "prometheus-alertmanager"
+)
 REDIS = Prerequisite("Redis", "on Debian: apt-get install redis-server", "redis-server")
 #: For the tests of the console, and for pictures of it.
 CHROMIUM = Prerequisite("Chromium", "on Debian: apt-get install chromium", "chromium")

@@ -29,6 +29,8 @@ POINTS: Final[Mapping[str, str]] = {
     "relay.produced": "rows are handed to the producer; the broker confirmed none",
     "relay.confirmed": "the broker confirmed; no row is marked",
     "relay.marked": "the rows are marked as published",
+    "batch.item": "an item of an operator's batch is acted on, its result written; nothing is committed",
+    "batch.item_done": "an item of an operator's batch is done; the next one is not begun",
     "housekeeping.pruned": "some of the old rows are deleted",
     "delivery.claimed": "the event is claimed; the processor has not run",
     "delivery.processed": "the processor's outside effects are done; nothing is written",

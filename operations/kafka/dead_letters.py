@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from operator import call
 from typing import Any, Final
@@ -22,6 +22,8 @@ DEADLINE_SECONDS: Final = 15.0
 POLL_SECONDS: Final = 0.5
 #: Bytes that the client keeps of what it has fetched ahead.
 QUEUE_KBYTES: Final = 8_192
+#: Records that are read over rather than sought past.
+READ_ON: Final = 20
 
 
 class AddressInvalid(ValueError):
@@ -117,6 +119,67 @@ def read_dead_letter(
         return found if found is not None and found.place.offset == offset else None
 
 
+def read_dead_letters_at(
+    bootstrap: str,
+    topic: str,
+    places: Sequence[tuple[int, int]],
+    *,
+    deadline: float = DEADLINE_SECONDS,
+    security: Mapping[str, str] | None = None,
+) -> dict[tuple[int, int], DeadLetter]:
+    """The letters of a topic at these places (partition, offset), as far as they are there. Raises BrokerUnavailable.
+
+    What stands close together is read in one go; what lies further apart is sought.
+    """
+    found: dict[tuple[int, int], DeadLetter] = {}
+    with _reader(bootstrap, security) as client:
+        known = _partitions(client, topic, deadline)
+        for number in sorted({partition for partition, _ in places} & set(known)):
+            start, end = _span(client, TopicPartition(topic, number), None, deadline)
+            wanted = sorted({offset for partition, offset in places if partition == number and start <= offset < end})
+            for first, last in _runs(wanted):
+                with closing(_read(client, TopicPartition(topic, number, first), last + 1, deadline)) as letters:
+                    found |= {
+                        (number, letter.place.offset): letter for letter in letters if letter.place.offset in wanted
+                    }
+    return found
+
+
+def _runs(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and last of offsets that stand close together."""
+    first: int | None = None
+    last = 0
+    for offset in offsets:
+        if first is not None and offset - last > READ_ON:
+            yield first, last
+            first = None
+        first, last = (offset if first is None else first), offset
+    if first is not None:
+        yield first, last
+
+
+def read_dead_letters_from(
+    bootstrap: str,
+    topic: str,
+    begins: Mapping[int, int],
+    *,
+    deadline: float = DEADLINE_SECONDS,
+    security: Mapping[str, str] | None = None,
+) -> Generator[DeadLetter, None, None]:
+    """The letters of a topic from the offset ``begins`` of each partition on, from its first one where none is given.
+
+    An offset that the partition no longer has, or does not have yet, is of a topic that was made anew: it is read from its
+    beginning. Raises BrokerUnavailable.
+    """
+    with _reader(bootstrap, security) as client:
+        for number in _partitions(client, topic, deadline):
+            start, end = _span(client, TopicPartition(topic, number), None, deadline)
+            begin = begins.get(number, start)
+            yield from _read(
+                client, TopicPartition(topic, number, begin if start <= begin <= end else start), end, deadline
+            )
+
+
 def read_records(
     bootstrap: str, topic: str, *, deadline: float = DEADLINE_SECONDS, security: Mapping[str, str] | None = None
 ) -> Generator[DeadLetter, None, None]:
@@ -168,7 +231,7 @@ def _span(client: Any, place: Any, since: int | None, deadline: float) -> tuple[
     return start, end
 
 
-def _read(client: Any, start: Any, end: int, deadline: float) -> Iterator[DeadLetter]:
+def _read(client: Any, start: Any, end: int, deadline: float) -> Generator[DeadLetter, None, None]:
     if start.offset >= end:
         return
     client.assign([start])

@@ -70,6 +70,9 @@ class ProcessAnswers:
         for name, body in self.answers.items():
             for dependency, state in _mapping((body or {}).get("dependencies")).items():
                 seen.setdefault(dependency, {})[name] = str(state)
+            # The API asks when it is asked, and gives the failure where there is one.
+            for dependency, answer in _mapping((body or {}).get("checks")).items():
+                seen.setdefault(dependency, {})[name] = "ok" if answer == "ok" else AWAY
         return tuple(
             DependencyOverview(
                 name=dependency,

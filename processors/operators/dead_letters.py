@@ -10,12 +10,13 @@ A dry run does the same and rolls back: what it tells is what would happen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 from domain.audit_chain import SYSTEM_TENANT
+from domain.batches import ActionResult
+from domain.dead_letter_index import entry_of
 from domain.dead_letters import REDRIVEN_FOR, REPLAYS, DeadLetter, HeldEvent, RefusedRow
 from domain.documents import Document
 from domain.errors import DPJError, Transient
@@ -33,7 +34,18 @@ from domain.refusals import DocumentNotFound
 from processors.documents.transitions import Origin, audit_line, transition, update_fields
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
-from processors.ports.work import HasDeadLetterMarks, HasHeldOrders, HasInbox, HasOutbox, HasRefusedRows, StateWork
+from processors.ports.work import (
+    HasBatches,
+    HasDeadLetterIndex,
+    HasDeadLetterMarks,
+    HasHeldOrders,
+    HasInbox,
+    HasOutbox,
+    HasReEmissions,
+    HasRefusedRows,
+    StateWork,
+)
+from processors.reconcile.owed_events import LostEvent
 
 REDRIVEN: Final = "REDRIVEN"
 DISCARDED: Final = "DISCARDED"
@@ -49,19 +61,25 @@ class Decoder(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ActionResult:
-    """``outcome``: ``done``, ``handled`` (was before), or ``refused``; ``note`` says what it means or why."""
-
-    outcome: str
-    note: str
+#: Written in the act's own transaction, with the note that the act ends with.
+Also = Callable[["OperatorWork", str], Awaitable[None]]
 
 
 class _Refusal(Exception):
     """The act makes no sense; its text is for the operator and holds no personal data."""
 
 
-class OperatorWork(StateWork, HasInbox, HasDeadLetterMarks, HasHeldOrders, HasRefusedRows, Protocol):
+class OperatorWork(
+    StateWork,
+    HasInbox,
+    HasDeadLetterMarks,
+    HasDeadLetterIndex,
+    HasHeldOrders,
+    HasRefusedRows,
+    HasReEmissions,
+    HasBatches,
+    Protocol,
+):
     """What an act of an operator needs: the letter's mark, the inbox, the document and the audit line change together, or nothing does."""
 
 
@@ -69,51 +87,11 @@ class _DryRun(Exception):
     """Rolls back a transaction that was only tried."""
 
 
-class OperatorActions:
-    """Acts of the operator whose pseudonym is ``actor``. Raises DatabaseUnavailable, RegistryUnavailable."""
+class LetterReader:
+    """Reads the events of letters."""
 
-    def __init__(self, database: Transactions[OperatorWork], decoder: Decoder, clock: Clock, actor: str) -> None:
-        self._database = database
+    def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
-        self._clock = clock
-        self._actor = actor
-
-    # --- dead letters --------------------------------------------------------------------------------------------
-
-    async def redrive(
-        self, letter: DeadLetter, *, apply: bool, cap: int = REPLAY_CAP, force: bool = False
-    ) -> ActionResult:
-        """Have the consumer that gave the event up take it again. ``force`` passes over cap and decodability."""
-        event = await self.decoded(letter)
-
-        async def act(work: OperatorWork) -> str:
-            consumer, topic = _checked_route(letter)
-            if letter.replays >= cap and not force:
-                raise _Refusal(f"redriven {letter.replays} times already (cap {cap}); --force passes over that")
-            if event is None and not force:
-                raise _Refusal("this release can't decode it either; --force sends it all the same")
-            await self._mark(work, letter, REDRIVEN, None)
-            note = "sent again as it is"
-            if event is not None:
-                await _reopen(work, consumer, event)
-                note = await reinstate(work, consumer, event, self._origin(event))
-            owed = None if event is None else (event.event_id, consumer)
-            await work.outbox.add_record(topic, letter.key, letter.value, _redriven_headers(letter, consumer), owed)
-            await self._audit(work, letter, event, "dead_letter.redriven", {"replays": letter.replays + 1})
-            return note
-
-        return await self._run(act, apply=apply)
-
-    async def discard(self, letter: DeadLetter, reason: str, *, apply: bool) -> ActionResult:
-        """Take the letter off the list for good. The document stays what it is."""
-        event = await self.decoded(letter)
-
-        async def act(work: OperatorWork) -> str:
-            await self._mark(work, letter, DISCARDED, reason)
-            await self._audit(work, letter, event, "dead_letter.discarded", {"reason": reason})
-            return f"off the list: {reason}"
-
-        return await self._run(act, apply=apply)
 
     async def decoded(self, letter: DeadLetter) -> Event | None:
         """The letter's event, if it has one that this release can read. Raises RegistryUnavailable."""
@@ -126,9 +104,68 @@ class OperatorActions:
         except Exception:  # noqa: BLE001 - what made it a letter may be a decoder's defect
             return None
 
+
+class OperatorActions:
+    """Acts of the operator whose pseudonym is ``actor``. Raises DatabaseUnavailable, RegistryUnavailable."""
+
+    def __init__(self, database: Transactions[OperatorWork], decoder: Decoder, clock: Clock, actor: str) -> None:
+        self._database = database
+        self._letters = LetterReader(decoder)
+        self._clock = clock
+        self._actor = actor
+
+    # --- dead letters --------------------------------------------------------------------------------------------
+
+    async def redrive(
+        self,
+        letter: DeadLetter,
+        *,
+        apply: bool,
+        cap: int = REPLAY_CAP,
+        force: bool = False,
+        also: Also | None = None,
+    ) -> ActionResult:
+        """Have the consumer that gave the event up take it again. ``force`` passes over cap and decodability."""
+        event = await self.decoded(letter)
+
+        async def act(work: OperatorWork) -> str:
+            consumer, topic = _checked_route(letter)
+            if letter.replays >= cap and not force:
+                raise _Refusal(f"redriven {letter.replays} times already (cap {cap}); --force passes over that")
+            if event is None and not force:
+                raise _Refusal("this release can't decode it either; --force sends it all the same")
+            await self._mark(work, letter, event, REDRIVEN, None)
+            note = "sent again as it is"
+            if event is not None:
+                await _reopen(work, consumer, event)
+                note = await reinstate(work, consumer, event, self._origin(event))
+            owed = None if event is None else (event.event_id, consumer)
+            await work.outbox.add_record(topic, letter.key, letter.value, _redriven_headers(letter, consumer), owed)
+            await self._audit(work, letter, event, "dead_letter.redriven", {"replays": letter.replays + 1})
+            return note
+
+        return await self._run(act, apply=apply, also=also)
+
+    async def discard(self, letter: DeadLetter, reason: str, *, apply: bool, also: Also | None = None) -> ActionResult:
+        """Take the letter off the list for good. The document stays what it is."""
+        event = await self.decoded(letter)
+
+        async def act(work: OperatorWork) -> str:
+            await self._mark(work, letter, event, DISCARDED, reason)
+            await self._audit(work, letter, event, "dead_letter.discarded", {"reason": reason})
+            return f"off the list: {reason}"
+
+        return await self._run(act, apply=apply, also=also)
+
+    async def decoded(self, letter: DeadLetter) -> Event | None:
+        """See ``LetterReader.decoded``."""
+        return await self._letters.decoded(letter)
+
     # --- held events, refused rows -------------------------------------------------------------------------------
 
-    async def give_up(self, consumer: str, event_id: UUID, reason: str, *, apply: bool) -> ActionResult:
+    async def give_up(
+        self, consumer: str, event_id: UUID, reason: str, *, apply: bool, also: Also | None = None
+    ) -> ActionResult:
         """Have ``consumer`` give up an event that it holds, at its next try: the document's state says so, and a letter is written."""
 
         async def act(work: OperatorWork) -> str:
@@ -140,9 +177,9 @@ class OperatorActions:
             await self._audit_line(work, held.tenant, entity, "event.given_up", details, None)
             return f"{consumer} gives it up at its next try, with code given_up_by_operator"
 
-        return await self._run(act, apply=apply)
+        return await self._run(act, apply=apply, also=also)
 
-    async def retry_refused(self, row_id: int, *, apply: bool) -> ActionResult:
+    async def retry_refused(self, row_id: int, *, apply: bool, also: Also | None = None) -> ActionResult:
         """Have the relay send a refused outbox row again."""
 
         async def act(work: OperatorWork) -> str:
@@ -150,9 +187,9 @@ class OperatorActions:
             await self._settled(work, row, "outbox.retried", {})
             return f"sent again, then {row.waiting} that wait for it"
 
-        return await self._run(act, apply=apply)
+        return await self._run(act, apply=apply, also=also)
 
-    async def drop_refused(self, row_id: int, reason: str, *, apply: bool) -> ActionResult:
+    async def drop_refused(self, row_id: int, reason: str, *, apply: bool, also: Also | None = None) -> ActionResult:
         """Never send a refused outbox row."""
 
         async def act(work: OperatorWork) -> str:
@@ -160,17 +197,33 @@ class OperatorActions:
             await self._settled(work, row, "outbox.dropped", {"reason": reason})
             return f"never sent; {row.waiting} that wait for it go on"
 
-        return await self._run(act, apply=apply)
+        return await self._run(act, apply=apply, also=also)
+
+    async def re_emit(self, lost: LostEvent, reason: str, *, apply: bool, also: Also | None = None) -> ActionResult:
+        """Have an event that Kafka lost published again; see ``processors.reconcile.owed_events``."""
+
+        async def act(work: OperatorWork) -> str:
+            event = lost.event
+            if not await work.re_emissions.re_emit([event.row_id]):
+                raise _AlreadyHandled
+            entity = ("document", event.key) if _is_id(event.key) else ("outbox_row", str(event.row_id))
+            details = {"row": event.row_id, "consumers": list(lost.consumers), "event_id": str(event.event_id)}
+            await self._audit_line(work, None, entity, "outbox.re_emitted", {**details, "reason": reason}, None)
+            return f"published again for {', '.join(lost.consumers)}"
+
+        return await self._run(act, apply=apply, also=also)
 
     # --- common --------------------------------------------------------------------------------------------------
 
-    async def _run(self, act: _Action, *, apply: bool) -> ActionResult:
+    async def _run(self, act: _Action, *, apply: bool, also: Also | None) -> ActionResult:
         note = ""
         try:
             async with self._database.transaction() as work:
                 note = await act(work)
                 if not apply:
                     raise _DryRun
+                if also is not None:
+                    await also(work, note)
         except _DryRun:
             return ActionResult("done", note)
         except _AlreadyHandled:
@@ -183,9 +236,15 @@ class OperatorActions:
             return ActionResult("refused", error.detail or error.code)
         return ActionResult("done", note)
 
-    async def _mark(self, work: HasDeadLetterMarks, letter: DeadLetter, act: str, reason: str | None) -> None:
+    async def _mark(
+        self, work: OperatorWork, letter: DeadLetter, event: Event | None, act: str, reason: str | None
+    ) -> None:
         if not await work.dead_letters.mark(letter.place, act, self._actor, reason):
             raise _AlreadyHandled
+        consumer = letter.place.topic.removeprefix(dead_letter_topic(""))
+        tenant = None if event is None else event.tenant
+        entry = entry_of(consumer, letter.key, letter.headers, tenant=tenant, place=letter.place)
+        await work.letter_index.settle(entry, letter.place, act, self._actor)
 
     def _origin(self, event: Event | None) -> Origin:
         correlation_id = uuid4() if event is None else event.correlation_id

@@ -9,7 +9,8 @@ from enum import Enum
 from typing import Protocol
 from uuid import UUID
 
-from domain.dead_letters import GivenUpEvent, HeldEventStatus
+from domain.dead_letter_index import IndexedLetter
+from domain.dead_letters import HeldEventStatus
 from domain.errors import BrokerUnavailable
 from domain.owed_events import OwedEvent, Progress
 
@@ -18,17 +19,19 @@ class WaitState(Enum):
     """Where an event of the document is. PUBLISHED: in Kafka or lost, which Kafka alone could say and does not answer."""
 
     OUTBOX = "outbox"
+    REFUSED = "refused"
     ON_ITS_WAY = "on its way"
     PUBLISHED = "published"
     HELD = "held"
+    GIVING_UP = "giving up"
     LOST = "lost"
     DEAD = "dead"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentWait:
-    """An event that somebody must still finish. ``consumer`` is None in the outbox. ``waiting_for``, ``code`` and ``tries``: of one that is
-    held."""
+    """An event that somebody must still finish. ``consumer`` is None in the outbox. ``waiting_for``: of one that is held;
+    ``code`` and ``tries`` of one that is held, refused or dead; ``letter``: the address of a dead letter, None while it is not in Kafka yet."""
 
     state: WaitState
     topic: str | None
@@ -38,11 +41,15 @@ class DocumentWait:
     waiting_for: str | None = None
     code: str | None = None
     tries: int | None = None
+    letter: str | None = None
 
 
 class DocumentOutbox(Protocol):
     @property
     def unpublished(self) -> Sequence[tuple[str, datetime]]: ...
+
+    @property
+    def refused(self) -> Sequence[tuple[str, datetime, str]]: ...
 
     @property
     def owed(self) -> Sequence[OwedEvent]: ...
@@ -56,15 +63,19 @@ class OwedOfDocument(Protocol):
         ...
 
 
-class DeliveryOfDocument(Protocol):
+class HeldOfDocument(Protocol):
     """Raises DatabaseUnavailable."""
 
     async def held_of(self, document_key: str) -> Sequence[HeldEventStatus]:
         """What workers hold of a document now, longest held first."""
         ...
 
-    async def given_up_of(self, document_key: str) -> Sequence[GivenUpEvent]:
-        """What consumers gave up of a document, oldest first."""
+
+class LettersOfDocument(Protocol):
+    """Raises DatabaseUnavailable."""
+
+    async def of_document(self, document_id: UUID) -> Sequence[IndexedLetter]:
+        """A document's dead letters, settled or not, oldest first."""
         ...
 
 
@@ -72,17 +83,21 @@ class DocumentWaits:
     """``read_progress`` raises BrokerUnavailable."""
 
     def __init__(
-        self, owed: OwedOfDocument, delivery: DeliveryOfDocument, read_progress: Callable[[], Awaitable[Progress]]
+        self,
+        owed: OwedOfDocument,
+        held: HeldOfDocument,
+        letters: LettersOfDocument,
+        read_progress: Callable[[], Awaitable[Progress]],
     ) -> None:
         self._owed = owed
-        self._delivery = delivery
+        self._held = held
+        self._letters = letters
         self._read_progress = read_progress
 
     async def of(self, document_id: UUID) -> Sequence[DocumentWait]:
         """All that is not finished, in the order of its way. While Kafka is away it is not known whether it still brings what is
         published. Raises DatabaseUnavailable."""
-        key = str(document_id)
-        held = {(one.event.consumer, one.event.event_id): one for one in await self._delivery.held_of(key)}
+        held = {(one.event.consumer, one.event.event_id): one for one in await self._held.held_of(str(document_id))}
         # The offsets first: an event is finished before its offset is committed.
         first = await self._owed.of_document(document_id)
         progress = await self._progress() if first.owed else None
@@ -90,12 +105,13 @@ class DocumentWaits:
         found = [
             DocumentWait(state=WaitState.OUTBOX, topic=topic, consumer=None, since=at) for topic, at in rows.unpublished
         ]
+        found += [
+            DocumentWait(state=WaitState.REFUSED, topic=topic, consumer=None, since=at, code=code)
+            for topic, at, code in rows.refused
+        ]
         for event in rows.owed:
             found += _waits(event, held, progress)
-        found += [
-            DocumentWait(state=WaitState.DEAD, topic=None, consumer=one.consumer, since=one.at, event_id=one.event_id)
-            for one in await self._delivery.given_up_of(key)
-        ]
+        found += [_dead(letter) for letter in await self._letters.of_document(document_id) if letter.settled is None]
         return found
 
     async def _progress(self) -> Progress | None:
@@ -115,7 +131,7 @@ def _waits(
         if holding is not None:
             found.append(
                 DocumentWait(
-                    state=WaitState.HELD,
+                    state=WaitState.GIVING_UP if holding.given_up_by else WaitState.HELD,
                     topic=event.topic,
                     consumer=consumer,
                     since=holding.since,
@@ -136,3 +152,17 @@ def _waits(
             )
         )
     return found
+
+
+def _dead(letter: IndexedLetter) -> DocumentWait:
+    entry = letter.entry
+    return DocumentWait(
+        state=WaitState.DEAD,
+        topic=entry.origin_topic,
+        consumer=entry.consumer,
+        since=letter.made_at,
+        event_id=entry.event_id,
+        code=entry.code,
+        tries=entry.attempts,
+        letter=letter.address,
+    )

@@ -15,8 +15,15 @@ class Outbox(Protocol):
     async def add(self, event: Event) -> None: ...
 
     async def add_dead_letter(
-        self, consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
-    ) -> None: ...
+        self,
+        consumer: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Mapping[str, str],
+        tenant: str | None = None,
+    ) -> None:
+        """A letter of ``consumer``, with its entry in the index of dead letters. ``tenant``: its event's, if that is known."""
+        ...
 
     async def add_record(
         self,

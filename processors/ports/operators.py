@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
+from domain.dead_letter_index import DeadLetterEntry
 from domain.dead_letters import HeldEvent, RecordPosition, RefusedRow
 
 
@@ -14,6 +15,14 @@ class DeadLetterMarks(Protocol):
 
     async def mark(self, place: RecordPosition, act: str, actor: str, reason: str | None) -> bool:
         """Say so once and for all; False if the letter has its mark already."""
+        ...
+
+
+class DeadLetterIndexRows(Protocol):
+    """The index of dead letters, by which operators find them without reading Kafka."""
+
+    async def settle(self, entry: DeadLetterEntry, place: RecordPosition, act: str, actor: str) -> None:
+        """Note that the letter of ``entry``, which stands at ``place``, was redriven or discarded; also if it is not in the index yet."""
         ...
 
 

@@ -10,14 +10,16 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from processors.ports.audit import ChainRebuild
+from processors.ports.batches import Batches
 from processors.ports.documents import Documents, DocumentTypes, Dossiers, Renditions, Timeline
 from processors.ports.erasure import Erasures, LegalHolds
 from processors.ports.events import AuditChains, Inbox, Outbox
 from processors.ports.ged import GedAttempts
 from processors.ports.links import Links
 from processors.ports.mail import Notifications
-from processors.ports.operators import DeadLetterMarks, GiveUpOrders, ReEmissions, RefusedRows
+from processors.ports.operators import DeadLetterIndexRows, DeadLetterMarks, GiveUpOrders, ReEmissions, RefusedRows
 from processors.ports.orders import Orders
+from processors.ports.pauses import Pauses
 from processors.ports.sessions import ConsoleSessions
 from processors.ports.subjects import SubjectKeyRows
 from processors.ports.tenants import Tenants
@@ -104,6 +106,21 @@ class HasDeadLetterMarks(Protocol):
     def dead_letters(self) -> DeadLetterMarks: ...
 
 
+class HasDeadLetterIndex(Protocol):
+    @property
+    def letter_index(self) -> DeadLetterIndexRows: ...
+
+
+class HasBatches(Protocol):
+    @property
+    def batches(self) -> Batches: ...
+
+
+class HasPauses(Protocol):
+    @property
+    def pauses(self) -> Pauses: ...
+
+
 class HasHeldOrders(Protocol):
     @property
     def held(self) -> GiveUpOrders: ...
@@ -168,6 +185,9 @@ class Work(
     HasErasures,
     HasLegalHolds,
     HasDeadLetterMarks,
+    HasDeadLetterIndex,
+    HasBatches,
+    HasPauses,
     HasHeldOrders,
     HasRefusedRows,
     HasReEmissions,

@@ -14,17 +14,23 @@ if TYPE_CHECKING:
 
 _NEXT: Final = {
     "outbox": "the relay publishes it",
+    "refused": "you settle it: dpj outbox refused",
     "on its way": "the consumer reads it",
     "published": "Kafka is away, so nobody knows whether it still comes",
     "held": "the consumer tries again",
+    "giving up": "the consumer gives it up, as ordered",
     "lost": "published again by itself, else: dpj outbox re-emit",
-    "dead": "an operator redrives or discards it: dpj dlq list",
+    "dead": "you redrive or discard it: dpj dlq show {letter}",
 }
 
 
 async def waits_of(site: Site, document_id: UUID) -> list[dict[str, Any]]:
-    """Each with ``state`` (outbox, on its way, published, held, lost, dead), ``topic`` (None of a dead letter), ``consumer`` (None in the
-    outbox), ``since`` (ISO 8601), ``for`` (what a held event waits for) and ``tries``. Raises DatabaseUnavailable."""
+    """Each with ``state``, ``topic``, ``consumer`` (None in the outbox), ``since`` (ISO 8601), ``for`` (what a held event waits for),
+    ``tries``, ``code`` and ``letter`` (its address, of a dead one).
+
+    States: outbox, refused (by Kafka), on its way, published (Kafka can't be asked), held, giving up, lost, dead. Raises
+    DatabaseUnavailable.
+    """
     return [_document(wait) for wait in await site.document_waits().of(document_id)]
 
 
@@ -32,10 +38,18 @@ def lines_of(waits: Sequence[dict[str, Any]]) -> Iterator[str]:
     """For a person, 80 columns wide."""
     for wait in waits:
         whose = f" for {wait['consumer']}" if wait["consumer"] else ""
-        topic, since = (wait["topic"] or "event").removeprefix("dpj."), ago(wait["since"], past=False)
+        topic, since = wait["topic"].removeprefix("dpj."), ago(wait["since"], past=False)
         yield f"Waits       {topic}{whose}: {wait['state']}, since {since}"
-        held = f"for {wait['for']}, {wait['tries']} tries; " if wait["state"] == "held" else ""
-        yield f"            {held}next: {_NEXT[wait['state']]}"
+        why = []
+        if wait["for"]:
+            why.append(f"for {wait['for']}")
+        if wait["code"]:
+            why.append(wait["code"])
+        if wait["tries"]:
+            why.append(f"{wait['tries']} tries")
+        if why:
+            yield f"            {', '.join(why)}"
+        yield f"            next: {_NEXT[wait['state']].format(letter=wait['letter'] or '(being published)')}"
 
 
 def _document(wait: DocumentWait) -> dict[str, Any]:
@@ -46,4 +60,6 @@ def _document(wait: DocumentWait) -> dict[str, Any]:
         "since": wait.since.isoformat(),
         "for": wait.waiting_for,
         "tries": wait.tries,
+        "code": wait.code,
+        "letter": wait.letter,
     }

@@ -18,9 +18,9 @@ from runtime.cli.output import print_result, settings_of
 from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
+    from domain.batches import ActionResult
     from domain.documents import Role
     from domain.orders import Order
-    from processors.operators.dead_letters import ActionResult
     from runtime.wiring.site import Site
 
 COLUMNS: Final = 80

@@ -21,7 +21,7 @@ from runtime.cli.output import AsJson, Stack, print_result
 from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
-    from processors.operators.dead_letters import ActionResult
+    from domain.batches import ActionResult
     from processors.reconcile.owed_events import LostEvent, OwedReport
     from runtime.wiring.site import Site
 

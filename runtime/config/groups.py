@@ -211,6 +211,8 @@ class DutySettings(BaseModel):
 
     separation_of_duties: bool | None = None
     erasure_second_person: bool = False
+    #: Discarding dead letters, giving up held events and dropping refused rows take a second person.
+    operations_second_person: bool = False
     key_retirement_second_person: bool = False
     order_hours: float = Field(default=72.0, gt=0, le=720)
 

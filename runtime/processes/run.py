@@ -136,6 +136,8 @@ def run_console(settings: Settings) -> None:
 
 def run_relay(settings: Settings) -> None:
     """Publish the outbox, carry out erasures, and tidy up: abandoned uploads, inbox rows and idempotency keys past their time."""
+    from runtime.processes.batch_job import run_batches
+    from runtime.processes.dead_letter_index_job import index_dead_letters
     from runtime.processes.erasure_jobs import create_erasure_executor, run_erasures, run_purges
     from runtime.processes.owed_events_job import watch_owed_events
     from runtime.processes.reconcile_jobs import run_reconciliations
@@ -164,6 +166,8 @@ def run_relay(settings: Settings) -> None:
             run_reconciliations(site, stopping, lambda: relay.state == "leading"),
             watch_owed_events(site, stopping, lambda: relay.state == "leading"),
             watch_schema_ids(site, stopping),
+            run_batches(site, stopping, lambda: relay.state == "leading"),
+            index_dead_letters(site, stopping, lambda: relay.state == "leading"),
             run_erasures(site, eraser, stopping),
             run_purges(site, stopping, lambda: relay.state == "leading"),
             site.log_in(stopping),
@@ -222,7 +226,7 @@ def run_watchdog(settings: Settings) -> None:
     """Watch every group's progress from outside. Raises CommandFailed if it is to restart workers that are not ours."""
     from operations.kafka.watchdog import StallDetector, Watchdog
     from runtime.processes.local import PipelineProcesses
-    from runtime.processes.overview_job import keep_figures
+    from runtime.processes.overview_job import watch_overview
 
     configure_logging("watchdog", log_format=settings.log_format, level=settings.log_level)
     services = PipelineProcesses(settings) if settings.stall_restart else None
@@ -266,7 +270,7 @@ def run_watchdog(settings: Settings) -> None:
         await run_all(
             stopping,
             watchdog.run(stopping),
-            keep_figures(site, stopping),
+            watch_overview(site, stopping, lambda: watchdog.looked),
             serve_health(port, site.metrics, health, stopping),
         )
 

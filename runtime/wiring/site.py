@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from processors.reconcile.run import Comparison, Reconciliation
     from processors.resilience.restore_guard import RestoreGuard
     from schemas.current_ids import CurrentSchemaIds
+    from storage.postgres.delivery.dead_letter_index import PostgresDeadLetterIndex
     from storage.postgres.delivery.dead_letters import PostgresOperatorQueries
     from storage.postgres.delivery.owed_events import PostgresOwedEvents
     from storage.postgres.delivery.refused_rows import PostgresRefusedRowQueries
@@ -193,7 +194,24 @@ class Site(Adapters):
         """What one document waits for. ``kafka_seconds``: how long Kafka is waited for before it counts as away."""
         from processors.operators.document_waits import DocumentWaits
 
-        return DocumentWaits(self.owed_rows(), self.operations(), partial(self.read_progress, deadline=kafka_seconds))
+        progress = partial(self.read_progress, deadline=kafka_seconds)
+        return DocumentWaits(self.owed_rows(), self.operations(), self.letter_index(), progress)
+
+    def letter_index(self) -> PostgresDeadLetterIndex:
+        """What PostgreSQL knows of dead letters."""
+        from storage.postgres.delivery.dead_letter_index import PostgresDeadLetterIndex
+
+        return PostgresDeadLetterIndex(self.postgres)
+
+    async def fill_letter_index(self, *, anew: bool = False) -> int:
+        """See ``operations.kafka.dead_letter_index.fill_index``."""
+        from operations.kafka.dead_letter_index import fill_index
+        from operations.kafka.dead_letters import read_dead_letters_from
+        from processors.operators.dead_letters import LetterReader
+
+        settings = self.settings
+        read = partial(read_dead_letters_from, settings.kafka_bootstrap, security=kafka_security(settings))
+        return await fill_index(self.letter_index(), LetterReader(self.codec), read, anew=anew)
 
     def refusals(self) -> PostgresRefusedRowQueries:
         """Outbox rows that Kafka refuses."""
@@ -297,6 +315,7 @@ class Site(Adapters):
         return PostgresFrozenSessions(self.postgres)
 
     def housekeeping(self) -> PostgresHousekeeping:
+        from operations.kafka.topics import SEGMENT_DAYS
         from storage.postgres.housekeeping import PostgresHousekeeping
 
         settings = self.settings
@@ -307,6 +326,7 @@ class Site(Adapters):
             keep_days=settings.inbox_keep_days,
             idempotency_hours=settings.idempotency_keep_hours,
             abandoned_hours=max(settings.abandoned_keep_hours, reconciled),
+            letters_days=settings.topic_retention_days + SEGMENT_DAYS,
         )
 
     @cached_property

@@ -16,6 +16,7 @@ import asyncpg
 from domain.errors import DatabaseConnectionsExhausted, DatabaseUnavailable, DocumentBusy
 from storage.postgres.audit.chain import PostgresAuditChains
 from storage.postgres.audit.rebuild import PostgresChainRebuild
+from storage.postgres.batches import PostgresBatches
 from storage.postgres.connections import (
     AWAY,
     CONNECT_SECONDS,
@@ -27,6 +28,7 @@ from storage.postgres.connections import (
     translated,
 )
 from storage.postgres.console_sessions import PostgresConsoleSessions
+from storage.postgres.delivery.dead_letter_index import PostgresDeadLetterIndexRows
 from storage.postgres.delivery.dead_letters import PostgresDeadLetterMarks, PostgresGiveUpOrders
 from storage.postgres.delivery.inbox import PostgresInboxMarks
 from storage.postgres.delivery.outbox import Encode, PostgresOutbox
@@ -41,6 +43,7 @@ from storage.postgres.keys.subject_keys import PostgresSubjectKeys
 from storage.postgres.legal_holds import PostgresLegalHolds
 from storage.postgres.links import PostgresLinks
 from storage.postgres.orders import PostgresOrders
+from storage.postgres.pauses import PostgresPauses
 from storage.postgres.records import PostgresNotifications, PostgresRenditions, PostgresTimeline
 from storage.postgres.tenants import PostgresTenants
 from storage.postgres.uploads import PostgresUploadRecords
@@ -264,6 +267,9 @@ class PostgresWork:
         self.erasures = PostgresErasures(connection)
         self.holds = PostgresLegalHolds(connection)
         self.dead_letters = PostgresDeadLetterMarks(connection)
+        self.batches = PostgresBatches(connection)
+        self.pauses = PostgresPauses(connection)
+        self.letter_index = PostgresDeadLetterIndexRows(connection)
         self.links = PostgresLinks(connection)
         self.held = PostgresGiveUpOrders(connection)
         self.refused = PostgresRefusedRows(connection)

@@ -13,6 +13,8 @@ BATCH_ROWS: Final = 5_000
 HELD_SECONDS: Final = 86_400.0
 #: How long a link's row is kept after its end, for who asks what it was.
 LINKS_SECONDS: Final = 30 * 86_400.0
+#: The longest retention that a topic of ours has, and a segment.
+LETTERS_DAYS: Final = 31.0
 #: An order that expired counts no longer; the audit log has it.
 ORDERS_SECONDS: Final = 86_400.0
 
@@ -35,6 +37,20 @@ _STATEMENTS: Final = {
     "dead_letter_marks": """
         DELETE FROM dead_letter_marks WHERE ctid IN (
             SELECT ctid FROM dead_letter_marks WHERE marked_at < now() - make_interval(secs => $1) LIMIT $2)
+    """,
+    "lettres_mortes": """
+        DELETE FROM lettres_mortes WHERE numero IN (
+            SELECT numero FROM lettres_mortes WHERE ecrite_a < now() - make_interval(secs => $1) LIMIT $2)
+    """,
+    # With their items. One that is under way is not forgotten, however old.
+    "lots": """
+        DELETE FROM lots WHERE id IN (
+            SELECT id FROM lots WHERE etat NOT IN ('CANARY', 'RUNNING') AND cree_a < now() - make_interval(secs => $1)
+            LIMIT $2)
+    """,
+    "pauses": """
+        DELETE FROM pauses WHERE numero IN (
+            SELECT numero FROM pauses WHERE jusqu_a < now() - make_interval(secs => $1) LIMIT $2)
     """,
     "held_events": """
         DELETE FROM held_events WHERE (consumer, event_id) IN (
@@ -59,10 +75,19 @@ _STATEMENTS: Final = {
 
 
 class PostgresHousekeeping:
-    """An event is remembered for ``keep_days``: longer than Kafka could deliver it again. Safe to run in several processes."""
+    """An event is remembered for ``keep_days``: longer than Kafka could deliver it again. Safe to run in several processes.
+
+    ``letters_days``: how long a topic of dead letters keeps one at most; its entry in the index goes with it.
+    """
 
     def __init__(
-        self, postgres: Connections, *, keep_days: float, idempotency_hours: float, abandoned_hours: float
+        self,
+        postgres: Connections,
+        *,
+        keep_days: float,
+        idempotency_hours: float,
+        abandoned_hours: float,
+        letters_days: float = LETTERS_DAYS,
     ) -> None:
         self._postgres = postgres
         events = keep_days * 86_400.0
@@ -70,6 +95,9 @@ class PostgresHousekeeping:
             "inbox": events,
             "audit_chained": events,
             "dead_letter_marks": events,
+            "lettres_mortes": letters_days * 86_400.0,
+            "lots": events,
+            "pauses": events,
             "held_events": HELD_SECONDS,
             "document_links": LINKS_SECONDS,
             "ordres": ORDERS_SECONDS,

@@ -19,7 +19,7 @@ class Crash:
 
     ``needs``: what has to happen for it beside ordinary traffic: "refusal" (an upload with a wrong checksum), "poison" (a record
     that is no event), "leftover" (an upload cut off by the API's death before the process starts), "erasure" (an archived document is
-    erased).
+    erased), "batch" (letters of such records are redriven as a batch).
     ``leaves``: an object that only reconciling finds.
     """
 
@@ -47,6 +47,8 @@ CRASHES: Sequence[Crash] = (
     Crash("relay.produced", "relay", nth=2),
     Crash("relay.confirmed", "relay"),
     Crash("relay.marked", "relay"),
+    Crash("batch.item", "relay", "batch"),
+    Crash("batch.item_done", "relay", "batch"),
     Crash("housekeeping.pruned", "relay", nth=2),
     Crash("delivery.claimed", "worker-integrity"),
     Crash("delivery.processed", "worker-renditions"),

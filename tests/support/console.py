@@ -17,7 +17,8 @@ from console.latest_overview import LatestOverview
 from domain import consumers
 from domain.audit_chain import ChainEntry, StoredEntry
 from domain.checkpoints import ChainState
-from domain.dead_letters import GivenUpEvent, HeldEventStatus
+from domain.dead_letter_index import IndexedLetter
+from domain.dead_letters import HeldEventStatus
 from domain.documents import Document, Role
 from domain.lifecycle import Status
 from domain.overview import Count, ErasuresOverview, OutboxOverview
@@ -102,11 +103,11 @@ class NothingDelivered:
     """No event of any document waits anywhere."""
 
     unpublished = ()
+    refused = ()
     owed = ()
 
     def __init__(self) -> None:
         self.held: list[HeldEventStatus] = []
-        self.given_up: list[GivenUpEvent] = []
 
     async def of_document(self, _: object) -> NothingDelivered:
         return self
@@ -114,8 +115,12 @@ class NothingDelivered:
     async def held_of(self, key: str) -> Sequence[HeldEventStatus]:
         return [one for one in self.held if one.event.document_key == key]
 
-    async def given_up_of(self, _: str) -> Sequence[GivenUpEvent]:
-        return self.given_up
+
+class NoLetters:
+    """No document has a dead letter."""
+
+    async def of_document(self, _: object) -> Sequence[IndexedLetter]:
+        return ()
 
 
 class Log:
@@ -179,7 +184,7 @@ class ConsoleBench:
             tenants=KnownTenants(self.bench.database),
             reading=self.bench.reading,
             inspection=DocumentInspection(self.bench.database, self.bench.trees, self.bench.personal, self.bench.clock),
-            waits=DocumentWaits(self.delivery, self.delivery, progress),
+            waits=DocumentWaits(self.delivery, self.delivery, NoLetters(), progress),
             overview=LatestOverview(look, lambda: self.bench.clock.at.timestamp()),
             chains=self.log,
             acts=ActsReader(self.log, self.log),

@@ -92,7 +92,11 @@ class FakeDatabase:
             self.inbox.rows[consumer, event_id] = (outcome, owner)
 
         async def add_dead_letter(
-            consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
+            consumer: str,
+            key: bytes | None,
+            value: bytes | None,
+            headers: Mapping[str, str],
+            tenant: str | None = None,
         ) -> None:
             self.dead_letters.append((consumer, key, value, headers))
 

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.audit_chain import ChainEntry, ChainHead
+from domain.batches import Batch, BatchItem
 from domain.dead_letters import HeldEvent, RecordPosition, RefusedRow
 from domain.documents import Document, DocumentType, Dossier, Rendition, TimelineEntry
 from domain.erasure import Erasure
@@ -23,6 +24,7 @@ from domain.events import AuditRecorded, Event, dead_letter_topic
 from domain.lifecycle import Status
 from domain.links import DocumentLink
 from domain.orders import Order, OrderedAct
+from domain.pauses import Pause
 from domain.personal_texts import PersonalField
 from domain.records import IdempotencyRecord, NotificationRecord, UploadReferences
 from domain.refusals import (
@@ -42,11 +44,17 @@ from processors.documents.reading import DocumentFilter
 from processors.ports.documents import Transition
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier, a_type
 from tests.support.memory_audit import MemoryAuditChains, MemoryUnchainedLines
+from tests.support.memory_batches import MemoryBatches, MemoryPauses
 from tests.support.memory_erasure import MemoryErasures, MemoryLegalHolds
 from tests.support.memory_ged import MemoryGedAttempts, MemoryLock
 from tests.support.memory_inbox import InboxRow, MemoryInbox, MemoryInboxMarks
 from tests.support.memory_links import MemoryLinks
-from tests.support.memory_operators import MemoryDeadLetterMarks, MemoryGiveUpOrders, MemoryRefusedRows
+from tests.support.memory_operators import (
+    MemoryDeadLetterIndexRows,
+    MemoryDeadLetterMarks,
+    MemoryGiveUpOrders,
+    MemoryRefusedRows,
+)
 from tests.support.memory_orders import MemoryOrders
 from tests.support.memory_sessions import MemoryConsoleSessions
 from tests.support.memory_subject_keys import MemorySubjectKeys
@@ -101,6 +109,7 @@ class Rows:
     erasures: dict[UUID, tuple[Erasure, datetime]] = field(default_factory=dict)
     holds: dict[tuple[UUID, str], LegalHold] = field(default_factory=dict)
     marks: dict[RecordPosition, str] = field(default_factory=dict)
+    settled_letters: dict[tuple[str, UUID], str] = field(default_factory=dict)
     held: dict[tuple[str, UUID], HeldEvent] = field(default_factory=dict)
     links: dict[UUID, DocumentLink] = field(default_factory=dict)
     given_up: dict[tuple[str, UUID], str] = field(default_factory=dict)
@@ -110,6 +119,8 @@ class Rows:
     tenants: dict[str, str] = field(default_factory=dict)
     orders: dict[tuple[OrderedAct, str], Order] = field(default_factory=dict)
     sessions: dict[bytes, StoredSession] = field(default_factory=dict)
+    batches: dict[UUID, tuple[Batch, list[BatchItem]]] = field(default_factory=dict)
+    pauses: dict[str, Pause] = field(default_factory=dict)
 
     def copied(self) -> Rows:
         tables = {name: copy(value) for name, value in vars(self).items()}
@@ -295,12 +306,15 @@ class MemoryWork:
         self.erasures = MemoryErasures(rows, clock)
         self.holds = MemoryLegalHolds(rows)
         self.dead_letters = MemoryDeadLetterMarks(rows)
+        self.letter_index = MemoryDeadLetterIndexRows(rows)
         self.held = MemoryGiveUpOrders(rows)
         self.refused = MemoryRefusedRows(rows)
         self.subjects = MemorySubjectKeys(rows)
         self.tenants = MemoryTenants(rows.tenants)
         self.orders = MemoryOrders(rows.orders, clock)
         self.sessions = MemoryConsoleSessions(rows.sessions)
+        self.batches = MemoryBatches(rows.batches, clock)
+        self.pauses = MemoryPauses(rows.pauses, clock)
 
 
 class MemoryDocuments:
@@ -409,7 +423,12 @@ class MemoryOutbox:
         self._rows.append(event)
 
     async def add_dead_letter(
-        self, consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
+        self,
+        consumer: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Mapping[str, str],
+        tenant: str | None = None,
     ) -> None:
         await self.add_record(dead_letter_topic(consumer), key, value, headers)
 

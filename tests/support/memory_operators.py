@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Protocol
 from uuid import UUID
 
+from domain.dead_letter_index import DeadLetterEntry
 from domain.dead_letters import HeldEvent, RecordPosition, RefusedRow
 
 
 class OperatorRows(Protocol):
     marks: dict[RecordPosition, str]
+    settled_letters: dict[tuple[str, UUID], str]
     held: dict[tuple[str, UUID], HeldEvent]
     given_up: dict[tuple[str, UUID], str]
     refused: dict[int, RefusedRow]
@@ -25,6 +27,14 @@ class MemoryDeadLetterMarks:
             return False
         self._rows[place] = act
         return True
+
+
+class MemoryDeadLetterIndexRows:
+    def __init__(self, rows: OperatorRows) -> None:
+        self._rows = rows.settled_letters
+
+    async def settle(self, entry: DeadLetterEntry, place: RecordPosition, act: str, actor: str) -> None:
+        self._rows[entry.consumer, entry.event_id] = act
 
 
 class MemoryGiveUpOrders:

@@ -18,6 +18,7 @@ from domain.restores import Difference, RestoredStore
 from ingest_api.metrics import ApiMetrics
 from rendering.confinement import Layer
 from runtime.config.settings import Settings
+from runtime.observability.overview_metrics import LABELS
 from runtime.observability.telemetry import (
     AuditStepMetrics,
     CircuitMetrics,
@@ -74,10 +75,11 @@ def test_every_metric_of_ours_is_explained() -> None:
     ApiMetrics(registry)
     AntivirusMetrics(registry, enabled=True)
     ParserMetrics(registry)
-    names = {name for metric in registry.collect() for name in (metric.name, f"{metric.name}_total")}
+    names = {name for metric in registry.collect() for name in (metric.name, f"{metric.name}_total")} | set(LABELS)
     told = set(re.findall(r"`(dpj_\w+)`", PAGE))
     assert told <= names
     assert all(metric.name in told or f"{metric.name}_total" in told for metric in registry.collect())
+    assert set(LABELS) <= told
 
 
 def test_every_fault_of_reconciling_is_explained() -> None:

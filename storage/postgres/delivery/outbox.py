@@ -13,10 +13,12 @@ from uuid import UUID
 
 import asyncpg
 
+from domain.dead_letter_index import DeadLetterEntry, entry_of
 from domain.events import SCHEMA_HEADER, Event, dead_letter_topic
 from domain.shared.correlation import current_traceparent, new_traceparent
 from domain.shared.waiting import pause
 from storage.postgres.connections import APPLICATION_NAMES, connect, translated
+from storage.postgres.delivery.dead_letter_index import add_letters
 
 CHANNEL: Final = "dpj_outbox"
 LEADER_LOCK: Final = 0x64706A_6F7574  # "dpjout"
@@ -76,6 +78,15 @@ class EncodedEvent(Protocol):
 Encode = Callable[[Event], EncodedEvent]
 
 
+#: Topic, key, body and headers of a letter.
+_LetterRow = tuple[str, bytes | None, bytes | None, dict[str, str]]
+
+
+def writable(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers as the column takes them: they may come from a stranger's record, and jsonb holds no NUL."""
+    return {name.replace("\0", ""): text.replace("\0", "") for name, text in headers.items()}
+
+
 class NewRows:
     """Rows to be, column by column: a statement takes each column as an array."""
 
@@ -106,9 +117,7 @@ class NewRows:
         owed: tuple[UUID, str] | None = None,
     ) -> None:
         event_id, consumer = owed or (None, None)
-        # Headers may come from a stranger's record, and jsonb holds no NUL.
-        writable = {name.replace("\0", ""): text.replace("\0", "") for name, text in headers.items()}
-        self._rows.append((topic, key, value, writable, event_id, consumer))
+        self._rows.append((topic, key, value, writable(headers), event_id, consumer))
 
     def columns(self) -> list[Sequence[Any]]:
         """Topics, keys, bodies, headers, event ids."""
@@ -126,14 +135,21 @@ class PostgresOutbox:
         self._connection = connection
         self._encode = encode
         self._rows = NewRows(encode)
+        self._letters: list[tuple[_LetterRow, DeadLetterEntry]] = []
 
     async def add(self, event: Event) -> None:
         self._rows.add(event)
 
     async def add_dead_letter(
-        self, consumer: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]
+        self,
+        consumer: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Mapping[str, str],
+        tenant: str | None = None,
     ) -> None:
-        await self.add_record(dead_letter_topic(consumer), key, value, headers)
+        row = dead_letter_topic(consumer), key, value, writable(headers)
+        self._letters.append((row, entry_of(consumer, key, headers, tenant=tenant)))
 
     async def add_record(
         self,
@@ -146,9 +162,14 @@ class PostgresOutbox:
         self._rows.add_record(topic, key, value, headers, owed)
 
     async def flush(self) -> None:
-        """Write the rows, in the order they were added, and wake the relay when the transaction commits."""
-        if not self._rows:
-            return
+        """Write the rows, in the order they were added, then the letters, and wake the relay when the transaction commits."""
+        if self._rows:
+            await self._flush_rows()
+        letters, self._letters = self._letters, []
+        if letters:
+            await add_letters(self._connection, letters)
+
+    async def _flush_rows(self) -> None:
         rows, self._rows = self._rows, NewRows(self._encode)
         await self._connection.execute(
             """

@@ -1,5 +1,5 @@
 """Sessions of people who are signed in to the console (sessions_console), and indexes for what it asks: documents by failure
-code, and what of one document is given up or held.
+code, and what of one document is held.
 
 ``empreinte`` is the SHA-256 of the cookie's value: whoever reads the table can't come in with it. ``identite_scellee`` holds who it is,
 sealed under the site's key of personal data. ``marques`` is what a logout at the identity provider is looked up by.
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0030"
-down_revision = "0021"
+revision = "0024"
+down_revision = "0023"
 
 STATEMENTS = (
     """
@@ -27,8 +27,7 @@ STATEMENTS = (
     "CREATE INDEX sessions_console_fin ON sessions_console (finit_a)",
     # Operators look for one failure across all tenants; few documents have one.
     "CREATE INDEX documents_echec ON documents (code_echec, created_at DESC, id DESC) WHERE code_echec IS NOT NULL",
-    # What consumers gave up of one document, and what they hold of it: few rows, asked for by the document.
-    "CREATE INDEX inbox_abandons ON inbox (document_key) WHERE state = 'DEAD'",
+    # What consumers hold of one document.
     "CREATE INDEX held_events_document ON held_events (document_key)",
 )
 
