@@ -15,6 +15,7 @@ from console import (
     pages_documents,
     pages_health,
     pages_now,
+    pages_operations,
     pages_runbook,
     pages_sign_in,
     static_files,
@@ -30,6 +31,7 @@ from domain.refusals import ParameterInvalid
 
 _ROUTERS: Final = (
     pages_now.router,
+    pages_operations.router,
     pages_consumers.router,
     pages_audit.router,
     pages_runbook.router,

@@ -22,6 +22,7 @@ from console.latest_overview import LatestOverview
 from console.navigation import places_for
 from console.rendering import html, render
 from console.security import is_from_us
+from domain.dead_letters import HeldEventStatus, RefusedRow
 from domain.documents import DocumentType, Role
 from domain.refusals import Forbidden, ParameterInvalid
 from identity.oidc import OidcSignIn
@@ -31,6 +32,7 @@ from operations.audit.acts import ActsReader, ChainStates
 from processors.documents.callers import Caller
 from processors.documents.known_tenants import KnownTenants
 from processors.documents.reading import DocumentReader
+from processors.operators.desk import OperatorDesk
 from processors.operators.document_details import DocumentInspection
 from processors.operators.document_waits import DocumentWaits
 from processors.ports.restores import unguarded
@@ -62,7 +64,8 @@ class FormRefused(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleDependencies:
     """Use cases and surroundings. ``development``: the sign-in that asks for nothing; ``oidc``: the one at the
-    identity provider; one of the two is there. ``public_url``: scheme, host and
+    identity provider; one of the two is there. ``held``, ``refused``: held
+    events and refused outbox rows, so many at most. ``public_url``: scheme, host and
     port that browsers reach us by, empty for this machine alone. ``verified_age``: seconds since the whole audit log was last found
     intact. ``runbook_url``: where docs/OPERATIONS.md is read; ``runbook_file``: where it is, for a page of ours. ``may_serve`` is awaited before anything of a document is shown.
     ``stopping`` is set when the process is told to stop: streams end then."""
@@ -72,6 +75,9 @@ class ConsoleDependencies:
     reading: DocumentReader
     inspection: DocumentInspection
     waits: DocumentWaits
+    desk: OperatorDesk
+    held: Callable[[int], Awaitable[Sequence[HeldEventStatus]]]
+    refused: Callable[[int], Awaitable[Sequence[RefusedRow]]]
     overview: LatestOverview
     chains: ChainStates
     acts: ActsReader

@@ -32,7 +32,6 @@ class Act(Enum):
     RETRY_REFUSED = "retry_refused"
     DROP_REFUSED = "drop_refused"
     RE_EMIT = "re_emit"
-    REPLAY = "replay"
 
 
 #: What can't be taken back: a site may ask for a second person.
@@ -143,7 +142,8 @@ UNDER_WAY: Final = frozenset({BatchState.CANARY, BatchState.RUNNING})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """A confirmed plan. ``actor`` and ``second`` are pseudonyms; ``reason`` is a code or ticket; ``stopped``: by which code, or by whom."""
+    """A confirmed plan. ``actor`` and ``second`` are pseudonyms; ``reason`` is a code or ticket; ``by_two``: it takes a
+    second person; ``stopped``: by which code."""
 
     id: UUID
     request: ActRequest
@@ -154,6 +154,7 @@ class Batch:
     state: BatchState
     canary: int | None
     stop_after: int
+    by_two: bool = False
     stopped: str | None = None
     second: str | None = None
     created_at: datetime | None = None

@@ -5,6 +5,7 @@ Counts are bounded: ``Count`` says where counting ended. Whatever could not be r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -12,6 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from domain.lifecycle import RESTING, Status
+from domain.pauses import Pause
 
 #: Counting ends here: a look must cost the same however much waits.
 MOST_COUNTED: Final = 10_000
@@ -215,3 +217,4 @@ class StoredNumbers:
     restores: tuple[RestoreOverview, ...] | None
     history: dict[str, tuple[Sample, ...]] | None
     recorded: datetime | None
+    paused: Mapping[str, Pause] | None = None

@@ -64,3 +64,16 @@ class OwedEvent:
             return any(found.next_offset < found.end for found in mine)
         found = progress.get((consumer, self.topic, self.partition))
         return found is not None and found.next_offset <= self.offset < found.end
+
+
+@dataclass(frozen=True, slots=True)
+class LostEvent:
+    """An owed event, and the ``consumers`` to which Kafka brings it no more."""
+
+    event: OwedEvent
+    consumers: tuple[str, ...]
+
+    @property
+    def goes_by_itself(self) -> bool:
+        """Whether it may be sent again without anybody asking for it."""
+        return self.event.re_emissions < MOST_RE_EMISSIONS

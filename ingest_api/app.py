@@ -16,6 +16,7 @@ from ingest_api import (
     routes_erasure,
     routes_health,
     routes_links,
+    routes_operations,
     routes_tokens,
 )
 from ingest_api.dependencies import ApiDependencies, AppState, Describe
@@ -32,6 +33,7 @@ _ROUTERS: Final = (
     routes_erasure.router,
     routes_links.router,
     routes_tokens.router,
+    routes_operations.router,
     routes_health.router,
 )
 

@@ -29,6 +29,7 @@ from processors.documents.reading import DocumentReader
 from processors.documents.revocations import TokenRevocation
 from processors.documents.search import DocumentSearch
 from processors.documents.validation import Validation
+from processors.operators.desk import OperatorDesk
 from processors.ports.restores import unguarded
 from processors.retention.erasure_request import ErasureRequests
 from processors.retention.legal_holds import RetentionActions
@@ -66,6 +67,7 @@ class ApiDependencies:
     receipts: Receipts
     erasure_requests: ErasureRequests
     retention: RetentionActions
+    operator_desk: OperatorDesk
     authenticator: Authenticator
     tenants: TenantCheck
     may_serve: Callable[[], Awaitable[None]] = unguarded

@@ -23,6 +23,7 @@ from ingest_api.models import (
     ValidateInput,
 )
 from ingest_api.models_erasure import ConfirmInput, EraseInput, ExtendInput, HoldInput, LiftInput
+from ingest_api.models_operations import ActInput, ConfirmPlanInput, PauseInput, ResumeInput
 from ingest_api.openapi_annotations import headers_of, request_headers_of
 from ingest_api.openapi_examples import ANSWERS, COMMANDS
 from ingest_api.presenters import API
@@ -41,6 +42,10 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     ExtendInput,
     HoldInput,
     LiftInput,
+    ActInput,
+    ConfirmPlanInput,
+    PauseInput,
+    ResumeInput,
     Problem,
 )
 _REF: Final = "#/components/schemas/{model}"
@@ -58,6 +63,7 @@ _TAGS: Final[dict[str, str]] = {
     "links": "Links that open one document's content without a token",
     "retention": "Erase documents, keep them longer, legal holds, receipts of erasure",
     "access": "Revoke tokens",
+    "operations": "Dead letters, acts on many things by plan and batch, pauses of consumers",
 }
 _TAG_BY_PART: Final[dict[str, str]] = {
     "documents": "documents",
@@ -99,6 +105,17 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "HoldInput": {"reference": "CASE-1", "reason": "LITIGATION"},
     "LiftInput": {"reason": "CASE-CLOSED"},
     "RevocationInput": {"session_id": "0b1c2d3e"},
+    "ActInput": {"act": "redrive", "consumer": "archiving", "code": "archive_refused"},
+    "ConfirmPlanInput": {
+        "act": "redrive",
+        "consumer": "archiving",
+        "code": "archive_refused",
+        "plan_hash": "5b8d0f3a" * 8,
+        "reason": "TICKET-42",
+        "canary": 3,
+    },
+    "PauseInput": {"consumer": "archiving", "minutes": 30, "reason": "TICKET-42"},
+    "ResumeInput": {"reason": "TICKET-42"},
 }
 
 
@@ -158,6 +175,8 @@ def _server_of(app: FastAPI) -> str:
 
 def _tag_of(address: str) -> str:
     part = address.removeprefix(f"{API}/").partition("/")[0]
+    if part == "operations":
+        return part
     for ending, tag in _TAG_BY_ENDING.items():
         if address.endswith(ending):
             return tag

@@ -64,6 +64,7 @@ _HEADERS_OF: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
         "Idempotent-Replayed": _header("true where the answer is that of the same request before", enum=["true"]),
     },
     ("create_dossier", "201"): _LOCATION,
+    ("confirm_plan", "201"): _LOCATION,
     ("create_document_link", "201"): _LOCATION,
     **{
         (name, status): {**_NAMED, "Accept-Ranges": _header("bytes", enum=["bytes"])}
@@ -138,6 +139,18 @@ RECEIPT: Final[Responses] = {
 _RAW: Final[dict[str, Any]] = {
     **_BYTES,
     "description": "The file itself; Content-Type is its media type, X-DPJ-Metadata says the rest.",
+}
+
+#: Of a route that makes something out of a JSON body.
+IDEMPOTENT: Final[dict[str, Any]] = {
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "1 to 128 visible ASCII characters; the same request again makes nothing new",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+        }
+    ]
 }
 
 RAW_BODIES: Final[dict[str, Any]] = {

@@ -27,6 +27,8 @@ def _command(*words: str) -> str:
     return whole if len(whole) <= 100 else " \\\n  ".join(("curl", *words))
 
 
+_DISCARD: Final = '{"act": "discard", "consumer": "notification", "code": "event_undecodable"'
+
 #: By operation, in the order in which a document's life has them.
 COMMANDS: Final[Mapping[str, str]] = {
     "list_document_types": _get("/api/v1/document-types"),
@@ -72,12 +74,69 @@ COMMANDS: Final[Mapping[str, str]] = {
     "confirm_erasure": _post("/api/v1/documents/$DOCUMENT/erase/confirm", """{"order_id": "'"$ORDER"'"}"""),
     "get_erasure_receipt": _get("/api/v1/documents/$DOCUMENT/erasure-receipt", "-o erasure.jws"),
     "revoke_token": _post("/api/v1/revocations", '{"session_id": "0b1c2d3e"}'),
+    "list_dead_letter_groups": _get("/api/v1/operations/dead-letters"),
+    "list_dead_letters": _get(
+        "/api/v1/operations/dead-letters/group?consumer=notification&code=event_undecodable"
+        "&error_class=EventUndecodable&limit=10"
+    ),
+    "plan_act": _post("/api/v1/operations/plans", _DISCARD + "}"),
+    "confirm_plan": _command(
+        _AUTH,
+        _JSON,
+        "-H 'Idempotency-Key: 7a1b2c3d'",
+        f"""-d '{_DISCARD}, "plan_hash": "'"$PLAN"'", "reason": "TICKET-42", "canary": 1, "second_person": true}}'""",
+        '"$API/api/v1/operations/batches"',
+    ),
+    "confirm_batch": _command("-X POST", _AUTH, '"$API/api/v1/operations/batches/$BATCH/confirm"'),
+    "get_batch": _get("/api/v1/operations/batches/$BATCH"),
+    "list_batch_items": _get("/api/v1/operations/batches/$BATCH/items"),
+    "stop_batch": _command("-X POST", _AUTH, '"$API/api/v1/operations/batches/$BATCH/stop"'),
+    "continue_batch": _command("-X POST", _AUTH, '"$API/api/v1/operations/batches/$BATCH/continue"'),
+    "list_batches": _get("/api/v1/operations/batches?limit=10"),
+    "pause_consumer": _post(
+        "/api/v1/operations/pauses", '{"consumer": "renditions", "minutes": 5, "reason": "TICKET-42"}'
+    ),
+    "list_pauses": _get("/api/v1/operations/pauses"),
+    "resume_consumer": _post("/api/v1/operations/pauses/renditions/resume", '{"reason": "TICKET-42"}'),
 }
 
 _ME: Final = "/api/v1/documents/6f1f6c3e-0c1b-4c38-9a55-3b1d5f0b7a01"
 _DOSSIER: Final = "123e4567-e89b-42d3-a456-426614174000"
 _ACTOR: Final = "9d2c7e0f" * 4
 _AT: Final = "2026-05-04T08:00:00Z"
+_BATCH_ID: Final = "2b1c9f60-5d0e-4f7e-9a39-0f5b7a1d6c42"
+_BATCH: Final[dict[str, Any]] = {
+    "id": _BATCH_ID,
+    "act": "discard",
+    "plan_hash": "5b8d0f3a" * 8,
+    "state": "LOOK",
+    "stopped": None,
+    "by": _ACTOR,
+    "reason": "TICKET-42",
+    "second": None,
+    "canary": 1,
+    "stop_after": 5,
+    "counts": {},
+    "created_at": _AT,
+    "changed_at": _AT,
+    "links": {
+        "self": f"/api/v1/operations/batches/{_BATCH_ID}",
+        "items": f"/api/v1/operations/batches/{_BATCH_ID}/items",
+    },
+}
+_PAUSE: Final[dict[str, Any]] = {
+    "consumer": "renditions",
+    "by": _ACTOR,
+    "reason": "TICKET-42",
+    "since": _AT,
+    "until": "2026-05-04T08:05:00Z",
+}
+_LETTER: Final[dict[str, Any]] = {
+    "number": 17,
+    "consumer": "notification",
+    "code": "event_undecodable",
+    "error_class": "EventUndecodable",
+}
 _DOCUMENT: Final[dict[str, Any]] = {
     "id": "6f1f6c3e-0c1b-4c38-9a55-3b1d5f0b7a01",
     "status": "STORED",
@@ -182,6 +241,60 @@ ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
             }
         ],
     },
+    "DeadLetterGroups": {
+        "items": [
+            {
+                "consumer": "notification",
+                "code": "event_undecodable",
+                "error_class": "EventUndecodable",
+                "count": 3,
+                "new": 0,
+                "oldest": _AT,
+                "newest": _AT,
+            }
+        ]
+    },
+    "DeadLetterPage": {
+        "items": [
+            {
+                **_LETTER,
+                "event_id": "8f14e45f-ceea-567a-9b5c-3f5a2b0c7d11",
+                "document_id": None,
+                "tenant": None,
+                "origin": "dpj.document.archived/0/12",
+                "address": "notification/0/4",
+                "attempts": 1,
+                "replays": 0,
+                "made_at": _AT,
+            }
+        ],
+        "next_cursor": None,
+    },
+    "PlanView": {
+        "hash": "5b8d0f3a" * 8,
+        "act": "discard",
+        "more": False,
+        "forecast": [{"outcome": "done", "note": "off the list: PLAN", "count": 3}],
+        "items": [{"name": "17", "forecast": "done", "note": "off the list: PLAN"}],
+    },
+    "BatchView": _BATCH,
+    "BatchList": {"items": [_BATCH]},
+    "BatchItemPage": {
+        "items": [
+            {
+                "rank": 1,
+                "name": "17",
+                "forecast": "done",
+                "result": "done",
+                "note": "off the list: TICKET-42",
+                "came_back": False,
+                "done_at": _AT,
+            }
+        ],
+        "next_after": None,
+    },
+    "PauseView": _PAUSE,
+    "PauseList": {"items": [_PAUSE]},
     "Problem": {
         "type": "urn:dpj:problem:metadata_invalid",
         "title": "Invalid metadata",

@@ -4,6 +4,7 @@
 * validator: reads and looks up all of its own tenant, validates and rejects there;
 * operator, auditor: read metadata and timelines of every tenant, content of none; retentions and erasure receipts too;
 * auditor: receipts of archived documents of every tenant;
+* operator, auditor: see dead letters, batches of acts and pauses; an operator plans acts, has them carried out and pauses consumers;
 * operator: erases documents of every tenant, extends retentions, sets and lifts legal holds, revokes tokens and links.
 
 A row says both what a role may do and whether other tenants' things exist for it there: where they don't, they are not
@@ -75,6 +76,20 @@ ACCESS: Final[Mapping[str, RouteRule | PublicRoute]] = {
     "create_document_link": _documents(_TENANT),
     "revoke_document_link": _documents(_TENANT | _OPERATOR, _OPERATOR),
     "revoke_token": RouteRule(_OPERATOR, _OPERATOR, QuotaName.TOKENS),
+    **{
+        name: RouteRule(ALL_TENANTS, ALL_TENANTS)
+        for name in (
+            *("list_dead_letter_groups", "list_dead_letters", "list_batches", "get_batch", "list_batch_items"),
+            "list_pauses",
+        )
+    },
+    **{
+        name: RouteRule(_OPERATOR, _OPERATOR)
+        for name in (
+            *("plan_act", "confirm_plan", "continue_batch", "stop_batch", "confirm_batch"),
+            *("pause_consumer", "resume_consumer"),
+        )
+    },
     "open_link": PublicRoute(QuotaName.DOCUMENTS),
     "openapi": PublicRoute(QuotaName.CLIENT),
     "livez": PublicRoute(),
@@ -87,6 +102,8 @@ ACCESS: Final[Mapping[str, RouteRule | PublicRoute]] = {
 OF_DOCUMENTS: Final = frozenset(ACCESS) - {
     *("upload_document", "create_dossier", "list_dossiers", "get_dossier", "list_document_types"),
     *("revoke_token", "revoke_document_link", "openapi", "livez", "readyz"),
+    *("list_dead_letter_groups", "list_dead_letters", "list_batches", "get_batch", "list_batch_items", "list_pauses"),
+    *("plan_act", "confirm_plan", "continue_batch", "stop_batch", "confirm_batch", "pause_consumer", "resume_consumer"),
 }
 
 

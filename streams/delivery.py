@@ -53,6 +53,7 @@ from streams.draining import Drain
 from streams.held_events import NOTE_SECONDS, HeldEventEntry, HeldEventList, NoHeldEventList
 from streams.lanes import Lane, Partition, Record
 from streams.leases import RenewedLease, deadline, error_location
+from streams.pauses import Gate, OpenGate
 from streams.shared_transaction import SharedTransaction
 
 log = structlog.get_logger()
@@ -152,6 +153,7 @@ class Delivery:
         policy: Policy,
         pause: RetryPause = _sleep,
         held: HeldEventList | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._processor = processor
         self._consumer: Final = processor.consumer
@@ -165,6 +167,7 @@ class Delivery:
         self._policy: Final = policy
         self._pause = pause
         self._drain = Drain()
+        self._gate: Gate = gate or OpenGate()
         self._held_events: HeldEventList = held or NoHeldEventList()
         self._lanes: dict[Partition, Lane] = {}
         self._held: set[Partition] = set()
@@ -229,6 +232,8 @@ class Delivery:
     # --- one event -----------------------------------------------------------------------------------------------
 
     async def _work(self, record: Record) -> None:
+        if not self._gate.is_open(self._consumer):
+            await self._gate.opened(self._consumer)
         await self._drain.work(self._deliver, record)
 
     async def _deliver(self, record: Record) -> None:
@@ -393,9 +398,14 @@ class Delivery:
         self._metrics.retried(self._consumer, code)
         self._metrics.waiting(self._consumer, dependency, 1)
         try:
-            await self._drain.pause(self._pause(dependency, self._policy.pause(attempt, cap)))
+            await self._drain.pause(self._before_retry(dependency, self._policy.pause(attempt, cap)))
         finally:
             self._metrics.waiting(self._consumer, dependency, -1)
+
+    async def _before_retry(self, dependency: str, seconds: float) -> None:
+        await self._pause(dependency, seconds)
+        if not self._gate.is_open(self._consumer):
+            await self._gate.opened(self._consumer)
 
     def _has_nothing_for_us(self, record: Record) -> bool:
         """No record stands there, or it was redriven for another consumer; what a broken record's headers say does not count."""

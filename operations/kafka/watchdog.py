@@ -1,16 +1,16 @@
 """The stall watchdog: from outside the workers, whether each partition's committed offset moves while it has a lag.
 
-A worker's own word is not asked for the alarm. It is asked which record it can't get past: one record may make a consumer crash
-again and again, and then every partition of that consumer stands. The alarm is for the partition of that record, and the others
-are told of as held up by it. A worker is asked once more before it is ended: one that says what it waits for is left alone, because
-a restart would not bring that back.
+A worker's own word is not asked for the alarm, but for one thing: that an operator has paused it, which is no stall. It is asked which
+record it can't get past: one record may make a consumer crash again and again, and then every partition of that consumer stands. The
+alarm is for the partition of that record, and the others are told of as held up by it. A worker is asked once more before it is ended:
+one that says what it waits for is left alone, because a restart would not bring that back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -33,6 +33,9 @@ AGAIN_SECONDS: Final = 1.0
 
 #: What a worker may say it waits for without being excused by it: these are its own affairs.
 NOT_WAITING: Final = frozenset({"retry", "other_worker"})
+
+#: What the worker of a paused consumer says that it waits for (``streams.pauses``).
+PAUSED: Final = "pause"
 
 PartitionKey = tuple[str, str, int]
 
@@ -81,11 +84,12 @@ class StallDetector:
         self._standing = standing
         return stalls
 
-    def forget(self) -> None:
-        """Count anew: nobody could have moved until now."""
+    def forget(self, consumers: Collection[str] | None = None) -> None:
+        """Count anew, for all consumers or for these: nobody could have moved until now."""
         now = self._clock()
         for place, (committed, _) in self._standing.items():
-            self._standing[place] = (committed, now)
+            if consumers is None or place[0] in consumers:
+                self._standing[place] = (committed, now)
 
 
 class StallObserver(Protocol):
@@ -165,7 +169,8 @@ class Watchdog:
             return
         self.waiting = self._outage_logged = False
         self.looked = time.time()
-        found = {stall.place: stall for stall in await self._blamed(self._detector.observe(rows))}
+        stalls = await self._unpaused(self._detector.observe(rows))
+        found = {stall.place: stall for stall in await self._blamed(stalls)}
         self._alarm(found)
         self._known = found
         stalled = {stall.consumer for stall in found.values()}
@@ -173,6 +178,13 @@ class Watchdog:
         if self._restart is not None:
             for consumer in sorted(stalled):
                 await self._restart_unless_waiting(consumer, self._restart)
+
+    async def _unpaused(self, stalls: Sequence[Stall]) -> list[Stall]:
+        """Those whose worker does not say that an operator has paused it; for the others time counts anew."""
+        consumers = {stall.consumer for stall in stalls}
+        paused = {consumer for consumer in consumers if PAUSED in (await self._ask(consumer) or {})}
+        self._detector.forget(paused)
+        return [stall for stall in stalls if stall.consumer not in paused]
 
     async def _blamed(self, stalls: Sequence[Stall]) -> list[Stall]:
         """``stalls``, with those held up that stand only because of a record in another partition."""

@@ -29,7 +29,7 @@ from domain.overview import (
 )
 from domain.owed_events import PartitionProgress
 from operations.kafka.lag import PartitionLag
-from operations.overview.model import ConsumerOverview, OldestDocument, Overview, PartitionOverview
+from operations.overview.model import ConsumerOverview, OldestDocument, Overview, PartitionOverview, Pause
 from operations.overview.processes import ProcessAnswers
 from processors.ports.clock import Clock
 
@@ -169,9 +169,14 @@ class OverviewLook:
             retention_margin_seconds=min(margins, default=None),
             trend=trend,
             drain_seconds=drain_seconds(trend or (), at, lag),
-            paused=None,
+            paused=_paused(name, stored),
             oldest=min(mine, key=lambda one: one.caused_at or one.waits_since, default=None),
         )
+
+
+def _paused(consumer: str, stored: StoredNumbers | None) -> Pause | None:
+    found = None if stored is None or stored.paused is None else stored.paused.get(consumer)
+    return None if found is None else Pause(owner=found.by, reason=found.reason, until=found.until)
 
 
 def samples_of(overview: Overview) -> dict[str, tuple[int | None, float | None]]:

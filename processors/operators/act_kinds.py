@@ -15,8 +15,8 @@ from domain.dead_letter_index import IndexedLetter, is_letter_of
 from domain.dead_letters import CUT_BYTES, DeadLetter, HeldEventStatus, RecordPosition, RefusedRow
 from domain.errors import BrokerUnavailable
 from domain.events import dead_letter_topic
+from domain.owed_events import LostEvent
 from processors.operators.dead_letters import REPLAY_CAP, Also, OperatorActions
-from processors.reconcile.owed_events import LostEvent, OwedReport
 
 #: Held events and refused rows that are looked through at most.
 MOST_LISTED: Final = 10_000
@@ -233,7 +233,17 @@ def _on_row(request: ActRequest, row: RefusedRow) -> Attempt:
     return attempt
 
 
-Look = Callable[[], Awaitable[OwedReport]]
+class LostReport(Protocol):
+    """See ``processors.reconcile.owed_events.OwedReport``."""
+
+    @property
+    def known(self) -> bool: ...
+
+    @property
+    def lost(self) -> Sequence[LostEvent]: ...
+
+
+Look = Callable[[], Awaitable[LostReport]]
 
 
 class Lost:

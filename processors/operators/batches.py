@@ -87,13 +87,19 @@ class _ItemDone(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
     """What whoever confirms a plan says. ``key``: names the batch, so that a repeated request makes no second one (None: a new one).
-    ``canary``: so many items first. ``stop_after``: so many equal failures stop the batch."""
+    ``canary``: so many items first. ``stop_after``: so many equal failures stop the batch. ``second_person``: another operator has to
+    confirm it, also where the site asks for none."""
 
     plan_hash: str
     reason: str
     canary: int | None = None
     stop_after: int = STOP_AFTER
+    second_person: bool = False
     key: UUID | None = None
+
+    def named(self, key: UUID) -> Confirmation:
+        """The same, for the batch of that id."""
+        return replace(self, key=key)
 
 
 class Batches:
@@ -158,6 +164,7 @@ class Batches:
         if not to_do:
             raise NothingToDo("Nothing of it would be done.")
         canary = confirmation.canary if confirmation.canary and confirmation.canary < to_do else None
+        by_two = confirmation.second_person or (self._second_person and request.act in DESTRUCTIVE)
         batch = Batch(
             id=batch_id,
             request=request,
@@ -165,8 +172,9 @@ class Batches:
             tenants=who.tenants,
             actor=who.actor,
             reason=confirmation.reason,
-            state=self._first_state(request.act, canary),
+            state=BatchState.ORDERED if by_two else BatchState.CANARY if canary else BatchState.RUNNING,
             canary=canary,
+            by_two=by_two,
             stop_after=confirmation.stop_after,
         )
         items = [
@@ -184,11 +192,6 @@ class Batches:
             if await work.batches.add(batch, items):
                 await self._put_on_record(work, batch, who, "confirmed", {"plan": plan.hash, "items": to_do})
         return await self.get(who, batch_id)
-
-    def _first_state(self, act: Act, canary: int | None) -> BatchState:
-        if self._second_person and act in DESTRUCTIVE:
-            return BatchState.ORDERED
-        return BatchState.CANARY if canary else BatchState.RUNNING
 
     # --- afterwards --------------------------------------------------------------------------------------------------
 
@@ -241,7 +244,7 @@ class Batches:
     ) -> Batch:
         async with self._database.transaction() as work:
             batch = _visible(await work.batches.get(batch_id), who)
-            if self._second_person and batch.request.act in DESTRUCTIVE and batch.second is None and after in UNDER_WAY:
+            if batch.by_two and batch.second is None and after in UNDER_WAY:
                 raise SecondPersonNeeded("It has not been confirmed by a second person.")
             if not await work.batches.move(batch_id, before, after, stopped=stopped):
                 raise BatchStateRefused(f"The batch is {batch.state.value}.")

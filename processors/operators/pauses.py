@@ -41,7 +41,8 @@ class ConsumerPauses:
         return await self._queries.paused()
 
     async def pause(self, who: Operator, consumer: str, until: datetime, reason: str) -> Pause:
-        """Have a consumer take no event until then, 24 hours from now at most. One that asks for the same again gets the same pause.
+        """Have a consumer take no event until then, 24 hours from now at most. Who repeats it for the same reason gets the
+        same pause.
 
         Raises ConsumerUnknown, ParameterInvalid, PauseRefused.
         """
@@ -56,7 +57,7 @@ class ConsumerPauses:
                 await self._put_on_record(work, who, consumer, "consumer.paused", details)
                 return pause
         standing = (await self.paused()).get(consumer)
-        if standing is None or (standing.by, standing.reason, standing.until) != (pause.by, pause.reason, pause.until):
+        if standing is None or (standing.by, standing.reason) != (pause.by, pause.reason):
             raise PauseRefused("It is paused already: resume it first.")
         return standing
 

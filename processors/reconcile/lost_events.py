@@ -5,8 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 from domain.errors import BrokerUnavailable
+from domain.owed_events import LostEvent
 from domain.reconciliation import DiscrepancyKind, ReconcileFinding
-from processors.reconcile.owed_events import LostEvent, OwedEvents
+from processors.reconcile.owed_events import OwedEvents
 from processors.reconcile.run import ACTOR, ReconcileRun, RepairMode
 
 

@@ -24,7 +24,7 @@ import structlog
 
 from domain.audit_chain import SYSTEM_TENANT
 from domain.errors import BrokerUnavailable
-from domain.owed_events import MOST_RE_EMISSIONS, OwedEvent, Progress
+from domain.owed_events import LostEvent, OwedEvent, Progress
 from processors.documents.transitions import Origin, audit_line
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
@@ -72,19 +72,6 @@ class ReEmissionWork(HasOutbox, HasReEmissions, Protocol):
 
 #: How far every group is, read from Kafka now. Raises BrokerUnavailable.
 ReadProgress = Callable[[], Awaitable[Progress]]
-
-
-@dataclass(frozen=True, slots=True)
-class LostEvent:
-    """An owed event, and the ``consumers`` to which Kafka brings it no more."""
-
-    event: OwedEvent
-    consumers: tuple[str, ...]
-
-    @property
-    def goes_by_itself(self) -> bool:
-        """Whether it may be sent again without anybody asking for it."""
-        return self.event.re_emissions < MOST_RE_EMISSIONS
 
 
 @dataclass(slots=True)

@@ -147,10 +147,38 @@ def redrive(
     cap: Annotated[int, typer.Option(min=0, max=1000, help="Refuse what was redriven so often.")] = 3,
     force: Annotated[bool, typer.Option("--force", help="Pass over the cap, and over what can't be decoded.")] = False,
     limit: Limit = 1_000,
+    canary: Annotated[
+        int | None, typer.Option("--canary", min=1, max=100, help="As a batch: so many first, then look.")
+    ] = None,
+    stop_after: Annotated[
+        int, typer.Option("--stop-after", min=1, max=1000, help="With --canary: so many equal failures stop it.")
+    ] = 5,
+    reason: Annotated[str | None, typer.Option(help="With --canary --apply: a code or ticket.")] = None,
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have the consumer that gave an event up take it again. A dry run without --apply."""
+    """Have the consumer that gave an event up take it again. A dry run without --apply.
+
+    With --canary the relay does it, one group of letters at a time, and goes on if this command is stopped; see dpj batches.
+    """
+    if canary is not None:
+        from runtime.cli.batches import refuse_mixed
+
+        others = (addresses, document, event, topic, since, until)
+        refuse_mixed(canary=True, others=any(others) or len(consumer or ()) > 1)
+        group = (consumer[0] if consumer else None, code, error_class)
+        _redrive_batch(
+            group,
+            canary,
+            stop_after,
+            reason if apply else None,
+            limit,
+            stack,
+            force=force,
+            apply=apply,
+            as_json=as_json,
+        )
+        return
     wanted = _filter(consumer, code, error_class, document, event, topic, since, until)
 
     async def act(actions: OperatorActions, letter: DeadLetter) -> ActionResult:
@@ -158,6 +186,55 @@ def redrive(
 
     results = asyncio.run(on_site(stack, _acting(addresses, wanted, act, rate if apply else None, limit)))
     report_results(results, "redriven" if apply else "would be redriven", apply=apply, as_json=as_json)
+
+
+def _redrive_batch(
+    group: tuple[str | None, str | None, str | None],
+    canary: int,
+    stop_after: int,
+    reason: str | None,
+    limit: int,
+    stack: str | None,
+    *,
+    force: bool,
+    apply: bool,
+    as_json: bool,
+) -> None:
+    """Plan a group's letters; with ``apply`` confirm the plan and follow its batch."""
+    from domain.batches import MOST_ITEMS, Act, ActRequest, Plan
+    from processors.operators.batches import Confirmation
+    from runtime.cli.batches import plan_lines, planned_and_confirmed, shown
+
+    if apply and reason is None:
+        raise CommandFailed("A batch has a reason.", "Give --reason INC-1234.", code="usage")
+    because = checked_reason(reason) if reason is not None else ""
+    consumer, code, error_class = group
+    request = ActRequest(
+        act=Act.REDRIVE,
+        consumer=consumer,
+        code=code,
+        error_class=error_class,
+        force=force,
+        limit=min(limit, MOST_ITEMS),
+    )
+
+    def confirmation_of(plan: Plan) -> Confirmation | None:
+        if not apply:
+            return None
+        return Confirmation(plan_hash=plan.hash, reason=because, canary=canary, stop_after=stop_after)
+
+    async def work(site: Site) -> tuple[Plan, Any]:
+        return await planned_and_confirmed(site, request, confirmation_of)
+
+    plan, batch = asyncio.run(on_site(stack, work))
+    told, lines = plan_lines(plan)
+    if batch is not None:
+        lines += [f"Batch {batch.id}: {batch.state.value}. See: dpj batches show {batch.id}"]
+        if batch.state.value in {"LOOK", "STOPPED"}:
+            lines += [f"The rest, once its events came through: dpj batches continue {batch.id}"]
+    elif not apply:
+        lines += ["A dry run: --apply --reason does it."]
+    print_result({"plan": told, "batch": batch and shown(batch)}, lines, as_json=as_json)
 
 
 @app.command()

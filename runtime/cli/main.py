@@ -81,6 +81,8 @@ _COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "runtime.cli.dead_letters", "app", "Dead letters: events that a consumer gave up; and events held now."
     ),
     "outbox": LazyCommand("runtime.cli.outbox", "app", "The outbox: events on their way to Kafka."),
+    "batches": LazyCommand("runtime.cli.batches", "app", "Batches: acts on many things that the relay carries out."),
+    "consumers": LazyCommand("runtime.cli.consumers", "app", "Consumers: pause one for a while, have it go on."),
     "restore": LazyCommand(
         "runtime.cli.restore", "app", "After a restore: what is missing, what it means, and putting it right."
     ),

@@ -22,7 +22,8 @@ from runtime.errors import CommandFailed
 
 if TYPE_CHECKING:
     from domain.batches import ActionResult
-    from processors.reconcile.owed_events import LostEvent, OwedReport
+    from domain.owed_events import LostEvent
+    from processors.reconcile.owed_events import OwedReport
     from runtime.wiring.site import Site
 
 app = typer.Typer(help="The outbox: events on their way to Kafka.", no_args_is_help=True)

@@ -6,7 +6,8 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -140,6 +141,23 @@ def _only_class_of_exception(_: Any, __: str, event: MutableMapping[str, Any]) -
     if isinstance(exception, tuple) and exception[0] is not None:
         event["error"] = exception[0].__name__
     return event
+
+
+class PauseMetrics:
+    """Which of a worker's consumers an operator has paused: what stands still for that is no alarm."""
+
+    def __init__(
+        self, registry: CollectorRegistry, consumers: Sequence[str], paused: Callable[[str], object | None]
+    ) -> None:
+        gauge = Gauge(
+            "dpj_consumer_paused", "1 while an operator has paused a consumer", ["consumer"], registry=registry
+        )
+        for consumer in consumers:
+            gauge.labels(consumer).set_function(partial(_is_set, paused, consumer))
+
+
+def _is_set(paused: Callable[[str], object | None], consumer: str) -> float:
+    return float(paused(consumer) is not None)
 
 
 class DeliveryMetrics:

@@ -93,6 +93,12 @@ class Health:
         )
 
     @property
+    def paused(self) -> tuple[str, ...]:
+        """Each consumer in it that an operator has paused, until when and why."""
+        paused = dict(self.body.get("paused") or {})
+        return tuple(f"{name} paused until {one['until']} ({one['reason']})" for name, one in sorted(paused.items()))
+
+    @property
     def lost(self) -> str:
         """How many events are owed to whom that Kafka brings no more; empty if none, or nobody knows."""
         owed = dict(self.body.get("events_owed") or {})
@@ -134,6 +140,13 @@ def crash_records_of(port: int) -> list[str]:
     found = health_of(f"http://127.0.0.1:{port}/readyz")
     crashing = {} if found is None else dict(found.body.get("crashing") or {})
     return [str(crash["record"]) for crash in crashing.values() if crash["record"]]
+
+
+def paused_consumers(settings: Settings) -> tuple[str, ...]:
+    """Consumers that an operator has paused, as this machine's workers say, a line each."""
+    ports = [health_port(settings, f"worker-{name}") for name in CONSUMERS]
+    answers = [health_of(f"http://127.0.0.1:{port}/readyz") for port in ports if port]
+    return tuple(line for found in answers if found is not None for line in found.paused)
 
 
 def stalled_places(settings: Settings) -> dict[tuple[str, str, int], tuple[float, str | None]]:

@@ -186,7 +186,7 @@ class PipelineProcesses:
         if health.crashes:
             return "crashing", "; ".join(health.crashes)
         if health.ready:
-            return "ready", f"events lost: {health.lost}" if health.lost else ""
+            return "ready", "; ".join([*health.paused, *([f"events lost: {health.lost}"] if health.lost else [])])
         return ("waiting", f"waits for {', '.join(health.waits_for)}") if health.waits_for else ("starting", "")
 
     def _distrusting(self) -> list[str]:

@@ -180,6 +180,10 @@ def run_relay(settings: Settings) -> None:
 
 def run_worker(settings: Settings, names: Sequence[str]) -> None:
     """Run the consumers ``names`` of ``domain.consumers``. Raises CommandFailed if parsers can't be confined and have to be."""
+    from runtime.processes.pauses import follow_pauses
+    from streams.pauses import LOOK_SECONDS
+    from streams.pauses import WAITING_FOR as PAUSED
+
     configure_logging(f"worker-{'-'.join(names)}", log_format=settings.log_format, level=settings.log_level)
 
     async def work(site: Site, stopping: asyncio.Event) -> None:
@@ -196,6 +200,7 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
                 if any(state in _CONSUMER_WAITS for state in states.values()):
                     waiting["kafka"] = 0
                 ready = not waiting and all(state == "running" for state in states.values())
+                waiting |= dict.fromkeys([PAUSED] if paused() else [], 1)
                 waiting |= {name: count for name, count in site.delivery_metrics.waiting_now.items() if count}
                 for step, mover in audit.items():
                     if mover.waiting_for:
@@ -212,10 +217,12 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
                     **_facts(site),
                 }
 
+            paused = follow_pauses(site, list(runners))
             jobs: list[Awaitable[None]] = [runner.run(stopping) for runner in runners.values()]
             jobs += [mover.run(stopping) for mover in audit.values()]
             port = health_port(settings, f"worker-{names[0]}")
             jobs += [site.log_in(stopping), site.dependencies.run(stopping)]
+            jobs.append(repeat(stopping, "pauses", LOOK_SECONDS, site.pause_gate.refresh))
             tune_garbage_collector()
             await run_all(stopping, *jobs, serve_health(port, site.metrics, health, stopping))
 

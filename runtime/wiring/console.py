@@ -26,6 +26,7 @@ from processors.resilience.restore_guard import ServingGate
 from runtime.config.transport import https_tls
 from runtime.errors import CommandFailed
 from runtime.wiring.access import token_authenticator
+from runtime.wiring.operators import operator_desk
 from storage.postgres.audit.chain import PostgresUnflushedEntries
 from storage.postgres.audit.chain_states import PostgresChainStates
 from storage.postgres.audit.tree import PostgresInclusionProofs
@@ -78,6 +79,9 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
         tenants=site.tenants,
         reading=DocumentReader(site.database, queries, NoContent(), site.personal, site.clock),
         inspection=DocumentInspection(site.database, PostgresInclusionProofs(site.postgres), site.personal, site.clock),
+        desk=operator_desk(site),
+        held=site.operations().held,
+        refused=site.refusals().refused,
         waits=site.document_waits(kafka_seconds=KAFKA_SECONDS),
         overview=LatestOverview(site.overview(ask_processes).look),
         chains=PostgresChainStates(site.postgres),

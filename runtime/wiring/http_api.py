@@ -22,6 +22,7 @@ from processors.resilience.write_probe import WriteProbe
 from processors.retention.erasure_request import ErasureRequests
 from processors.retention.legal_holds import RetentionActions
 from runtime.wiring.access import rate_limits, token_authenticator
+from runtime.wiring.operators import operator_desk
 from storage.postgres.audit.tree import PostgresInclusionProofs
 from storage.postgres.queries import PostgresQueries
 
@@ -89,6 +90,7 @@ def api_dependencies(site: Site) -> ApiDependencies:
             site.clock,
             seconds=settings.checkpoint_seconds,
         ),
+        operator_desk=operator_desk(site),
         tenants=site.tenants,
         may_serve=ServingGate(site.restores, site.restore_guard).check,
         authenticator=token_authenticator(settings, site.signing_keys, site.revoked_tokens),

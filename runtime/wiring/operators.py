@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from domain.batches import Act
-from operations.kafka.dead_letters import read_dead_letters_at
 from processors.operators.act_kinds import ActKind, Held, Letters, Lost, Refused
 from processors.operators.batches import Batches, BatchRunner
 from processors.operators.dead_letters import OperatorActions
+from processors.operators.desk import OperatorDesk
 from processors.operators.pauses import ConsumerPauses
 from runtime.config.transport import kafka_security
 from storage.postgres.batches import PostgresBatchQueries
@@ -28,6 +28,8 @@ def act_kinds(site: Site) -> Mapping[Act, ActKind]:
     settings = site.settings
 
     async def read(topic: str, places: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], DeadLetter]:
+        from operations.kafka.dead_letters import read_dead_letters_at
+
         at = partial(read_dead_letters_at, settings.kafka_bootstrap, security=kafka_security(settings))
         return await asyncio.to_thread(at, topic, places)
 
@@ -68,6 +70,11 @@ def batch_runner(site: Site) -> BatchRunner:
 def consumer_pauses(site: Site) -> ConsumerPauses:
     """Await ``codec.check`` before: pauses are audited."""
     return ConsumerPauses(site.database, PostgresPauseQueries(site.postgres), site.clock)
+
+
+def operator_desk(site: Site) -> OperatorDesk:
+    """What the API and the console do for operators."""
+    return OperatorDesk(batches(site), consumer_pauses(site), site.letter_index(), site.personal, site.clock)
 
 
 def _actions(site: Site, actor: str) -> OperatorActions:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from streams.consumer import ConsumerRunner
     from streams.delivery import Delivery, Flow, Policy
     from streams.outbox_relay import OutboxRelay
+    from streams.pauses import PauseGate
 
 #: How long an answer of Kafka's is waited for.
 KAFKA_SECONDS: Final = 10.0
@@ -450,6 +451,7 @@ class Site(Adapters):
                 policy=policy,
                 held=PostgresHeldEventList(self.postgres),
                 pause=self.dependencies.pause,
+                gate=self.pause_gate,
             )
 
         consumer_settings = ConsumerSettings(
@@ -463,6 +465,14 @@ class Site(Adapters):
         return ConsumerRunner(
             name, AGENTS[name].topics, consumer_settings, create_delivery, observer=self.delivery_metrics
         )
+
+    @cached_property
+    def pause_gate(self) -> PauseGate:
+        """What this process knows of paused consumers; somebody has to refresh it."""
+        from storage.postgres.pauses import PostgresPauseQueries
+        from streams.pauses import PauseGate
+
+        return PauseGate(PostgresPauseQueries(self.postgres).remaining)
 
     def relay(self) -> OutboxRelay:
         from runtime.observability.telemetry import RelayMetrics

@@ -28,8 +28,9 @@ class PostgresBatches:
     async def add(self, batch: Batch, items: Sequence[BatchItem]) -> bool:
         added = await self._connection.fetchval(
             """
-            INSERT INTO lots (id, acte, demande, empreinte, tenants, acteur, motif, etat, eprouvettes, arret_apres)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING RETURNING true
+            INSERT INTO lots (id, acte, demande, empreinte, tenants, acteur, motif, etat, eprouvettes, arret_apres,
+                              a_deux)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING RETURNING true
             """,
             batch.id,
             batch.request.act.value,
@@ -41,6 +42,7 @@ class PostgresBatches:
             batch.state.value,
             batch.canary,
             batch.stop_after,
+            batch.by_two,
         )
         if not added:
             return False
@@ -167,6 +169,7 @@ def _batch(row: Any) -> Batch:
         state=BatchState(row["etat"]),
         canary=row["eprouvettes"],
         stop_after=row["arret_apres"],
+        by_two=row["a_deux"],
         stopped=row["arret"],
         second=row["second"],
         created_at=row["cree_a"],

@@ -32,6 +32,7 @@ from domain.overview import (
 )
 from storage.postgres.connections import Connections
 from storage.postgres.delivery.dead_letters import FRESH_SECONDS
+from storage.postgres.pauses import PostgresPauseQueries
 
 _T = TypeVar("_T")
 
@@ -181,6 +182,7 @@ class PostgresOverview:
             restores=await self._part(self._restores),
             history=await self._part(self._history),
             recorded=await self._part(self._recorded),
+            paused=await self._part(PostgresPauseQueries(self._postgres).paused),
         )
 
     async def documents(self, ids: Sequence[UUID]) -> Mapping[UUID, DocumentRow]:

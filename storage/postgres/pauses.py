@@ -55,6 +55,17 @@ class PostgresPauseQueries:
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres
 
+    async def remaining(self) -> Mapping[str, tuple[Pause, float]]:
+        """By consumer, with the seconds that are left by the database's clock."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                """
+                SELECT *, extract(epoch FROM jusqu_a - clock_timestamp())::float8 AS reste FROM pauses
+                WHERE levee_a IS NULL AND jusqu_a > clock_timestamp() ORDER BY numero
+                """
+            )
+        return {row["consumer"]: (_pause(row), row["reste"]) for row in rows}
+
     async def paused(self) -> Mapping[str, Pause]:
         """By consumer."""
         async with self._postgres.connection() as connection:

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from structlog.testing import capture_logs
 
 from domain.errors import GedUnavailable
 from domain.events import Event
+from domain.pauses import Pause
 from processors.ports.work import Commit
 from streams.apps import ConsumerOffsets, ConsumerSettings, IncompleteAssignmentDetector
 from streams.consumer import ConsumerRunner
 from streams.delivery import Delivery, Flow, Policy
 from streams.fetching import FetchConsumer
 from streams.lanes import Partition, Record
+from streams.pauses import PauseGate
 from tests.support.fakes_streams import DeliveryBench, an_event
 
 PARTITIONS = 2
@@ -35,6 +38,9 @@ class Site:
     """A topic of its own, one shared inbox and database, and as many group members as a test starts."""
 
     def __init__(self, bootstrap: str, scratch: Path) -> None:
+        #: What each member asks whether the consumer is paused: a gate of its own, as each process has.
+        self.gates: list[PauseGate] = []
+        self.paused: dict[str, tuple[Pause, float]] = {}
         self.bootstrap = bootstrap
         self.scratch = scratch
         self.topic = f"test.delivery.{uuid4().hex}"
@@ -53,6 +59,9 @@ class Site:
         if event.event_id in self.held:
             raise GedUnavailable
         return await self.process_once(event)
+
+    async def read_pauses(self) -> Mapping[str, tuple[Pause, float]]:
+        return self.paused
 
     def create_topic(self) -> None:
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
@@ -85,7 +94,8 @@ class Site:
             client.close()
 
     def member(self) -> ConsumerRunner:
-        bench = self.bench
+        bench, gate = self.bench, PauseGate(self.read_pauses)
+        self.gates.append(gate)
 
         def create(flow: Flow, offsets: ConsumerOffsets) -> Delivery:
             delivery = Delivery(
@@ -97,6 +107,7 @@ class Site:
                 flow=flow,
                 metrics=bench.metrics,
                 policy=POLICY,
+                gate=gate,
             )
             accept = delivery.accept
 
@@ -120,6 +131,7 @@ class Site:
         """A group member, running until the block ends (as it would at SIGTERM)."""
         stopping = asyncio.Event()
         runner = self.member()
+        await self.gates[-1].refresh()
         task = asyncio.create_task(runner.run(stopping))
         try:
             async with asyncio.timeout(60):
@@ -352,3 +364,50 @@ async def test_what_was_fetched_during_a_rebalance_comes_again(site: Site, monke
         await site.until_committed([6, 2])
     assert len(dropped) == 2
     assert site.each_written_once([*first, *second])
+
+
+# --- a pause ------------------------------------------------------------------------------------------------------------
+
+
+def a_pause(site: Site, seconds: float = 600.0) -> None:
+    now = datetime.now(UTC)
+    name = site.bench.processor.consumer
+    pause = Pause(consumer=name, by="p:o", reason="INC-1", since=now, until=now + timedelta(seconds=seconds))
+    site.paused = {name: (pause, seconds)}
+
+
+async def told(site: Site) -> None:
+    for gate in site.gates:
+        await gate.refresh()
+
+
+async def test_a_pause_outlives_a_rebalance_and_a_kill_and_loses_nothing(site: Site) -> None:
+    async with site.running():
+        await site.until_written(site.send(3, 0))
+        a_pause(site)
+        await told(site)
+        first = [*site.send(80, 0), *site.send(80, 1)]  # more than the lanes take
+        async with site.running():  # joins: partitions move while paused
+            await asyncio.sleep(3)
+            assert len(site.bench.database.written) == 3
+            assert [row for row in site.bench.inbox.rows.values() if row[0] == "CLAIMED"] == []
+        await asyncio.sleep(1)  # and back
+        assert len(site.bench.database.written) == 3
+    async with site.running():  # after the first one's end; it starts paused
+        await asyncio.sleep(2)
+        assert len(site.bench.database.written) == 3
+        site.paused = {}
+        await told(site)
+        await site.until_written(first)
+        await site.until_committed([83, 80])
+    assert len(site.bench.database.written) == 163
+    assert all(count == 1 for count in site.runs.values())
+
+
+async def test_a_pause_ends_by_itself(site: Site) -> None:
+    a_pause(site, 3.0)
+    async with site.running():
+        events = site.send(2, 0)
+        await asyncio.sleep(0.5)
+        assert site.bench.database.written == []
+        await site.until_written(events)

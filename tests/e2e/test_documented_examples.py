@@ -12,6 +12,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import Producer
 
 from tests.support.pipeline import ROOT, SAMPLES, Pipeline, wait_for
 
@@ -84,9 +85,9 @@ class Shell:
         status, _, kind = last.partition(" ")
         return int(status), kind, body
 
-    def another(self, role: str) -> None:
+    def another(self, role: str, subject: str = "another") -> None:
         """Somebody else with this role types what follows."""
-        words = ("token", "--role", role, "--tenant", TENANT, "--subject", "another")
+        words = ("token", "--role", role, "--tenant", TENANT, "--subject", subject)
         self._tokens[role] = self._pipeline.json(*words)["token"]
 
     def _token(self, role: str) -> str:
@@ -184,6 +185,8 @@ def test_every_example_is_answered_as_described(running: Pipeline, tmp_path: Pat
     shell.run("get_erasure_receipt")
     assert (tmp_path / "erasure.jws").read_text().count(".") == 2
 
+    _operations(shell, running)
+
     shell.variables["DOCUMENT"] = str(uuid4())
     said = OPERATIONS["get_document"]
     status, kind, body = shell._curl(said["x-codeSamples"][0]["source"], said["security"])
@@ -192,3 +195,33 @@ def test_every_example_is_answered_as_described(running: Pipeline, tmp_path: Pat
         ".errors"
     ]
     assert set(shell.ran) == OPERATIONS.keys()
+
+
+def _operations(shell: Shell, running: Pipeline) -> None:
+    """Letters that nobody can read are discarded as a batch by two persons; a consumer is paused."""
+    producer = Producer({"bootstrap.servers": running.settings["DPJ_KAFKA_BOOTSTRAP"]})
+    for _ in range(3):
+        producer.produce("dpj.document.archived", key=b"example", value=b"no event")
+    assert producer.flush(30) == 0
+    shell.until("list_dead_letter_groups", lambda found: any(one["count"] >= 3 for one in found["items"]))
+    assert any(one["consumer"] == "notification" for one in shell.run("list_dead_letter_groups")["items"])
+    shell.until("list_dead_letters", lambda found: all(one["address"] for one in found["items"]))
+    assert len(shell.run("list_dead_letters")["items"]) >= 3
+    plan = shell.run("plan_act")
+    assert plan["forecast"][0]["outcome"] == "done"
+    shell.variables["PLAN"] = plan["hash"]
+    batch = shell.run("confirm_plan")
+    assert batch["state"] == "ORDERED"
+    shell.variables["BATCH"] = batch["id"]
+    shell.another("operator", "third")
+    assert shell.run("confirm_batch")["state"] == "CANARY"
+    shell.until("get_batch", lambda found: found["state"] == "LOOK")
+    assert shell.run("get_batch")["counts"]["done"] == 1
+    assert shell.run("stop_batch")["state"] == "STOPPED"
+    assert shell.run("continue_batch")["state"] == "RUNNING"
+    shell.until("get_batch", lambda found: found["state"] == "DONE")
+    assert {one["result"] for one in shell.run("list_batch_items")["items"]} == {"done"}
+    assert shell.run("list_batches")["items"][0]["id"] == batch["id"]
+    assert shell.run("pause_consumer")["consumer"] == "renditions"
+    assert [one["consumer"] for one in shell.run("list_pauses")["items"]] == ["renditions"]
+    shell.run("resume_consumer")

@@ -19,7 +19,7 @@ class Crash:
 
     ``needs``: what has to happen for it beside ordinary traffic: "refusal" (an upload with a wrong checksum), "poison" (a record
     that is no event), "leftover" (an upload cut off by the API's death before the process starts), "erasure" (an archived document is
-    erased), "batch" (letters of such records are redriven as a batch).
+    erased), "batch" (letters of records that are no events are discarded as a batch).
     ``leaves``: an object that only reconciling finds.
     """
 

@@ -73,6 +73,7 @@ class Rounds:
         self._clients: Clients | None = None
         self._broken: set[str] = set()
         self._erased: list[dict[str, Any]] = []
+        self._batches: list[dict[str, Any]] = []
 
     def close(self) -> None:
         if self._clients is not None:
@@ -111,7 +112,7 @@ class Rounds:
         found.seconds["checked"] = time.monotonic() - began
         found.settled = checked.settled
         found.text = report(checked, self._writer.journal)
-        violations = [*map(str, checked.violations), *self._left_of_the_erased()]
+        violations = [*map(str, checked.violations), *self._left_of_the_erased(), *self._left_of_the_batches()]
         found.broken = [told for told in violations if told not in self._broken]
         self._broken.update(found.broken)
         found.unexpected = [f"{end.name} ended with {end.code}" for end in site.unexpected_ends()[unexpected:]]
@@ -151,6 +152,10 @@ class Rounds:
             jobs.append(self._refused(clients))
         if "poison" in needs:
             self._poison()
+        if "batch" in needs:
+            for _ in range(3):
+                self._poison()
+            jobs.append(asyncio.to_thread(self._discard_letters))
         if "erasure" in needs:
             jobs.append(asyncio.to_thread(self._erase_one))
         await asyncio.gather(*jobs)
@@ -195,6 +200,38 @@ class Rounds:
         await clients.deposit(clients.new("pdf"), patient=False)
         await asyncio.sleep(float(self._site.setting("DPJ_UPLOAD_LEASE")) + 0.5)
         self._site.process(crash.process).start(DPJ_CRASH_POINT=crash.setting)
+
+    def _discard_letters(self) -> None:
+        """Have a batch take letters off the list: three of them at least, so that a batch that was cut off has some left."""
+        pipeline, before = self._site.pipeline, len(self._batches)
+        group = {"act": "discard", "consumer": "notification"}
+
+        def confirmed() -> bool:
+            client = pipeline.client("operator", self._tenant)
+            plan = client.post("/operations/plans", json=group).raise_for_status().json()
+            if not any(one["outcome"] == "done" and one["count"] > 1 for one in plan["forecast"]):
+                return False
+            body = {**group, "plan_hash": plan["hash"], "reason": "CRASH", "stop_after": 1000}
+            answer = client.post("/operations/batches", json=body)
+            if answer.status_code == httpx.codes.CREATED:
+                self._batches.append(answer.json())
+            return len(self._batches) > before
+
+        _patiently(confirmed)
+
+    def _left_of_the_batches(self) -> list[str]:
+        """What is wrong with batches: each has to be done, and each of its letters to have its mark once."""
+        pipeline, left = self._site.pipeline, []
+        for batch in self._batches:
+            found = pipeline.client("operator", self._tenant).get(f"/operations/batches/{batch['id']}").json()
+            if found["state"] != "DONE" or set(found["counts"]) != {"done"}:
+                left.append(f"batch: {batch['id']} is {found['state']} with {found['counts']}")
+        unmarked = pipeline.sql(
+            """
+            SELECT l.objet FROM lots_lignes l WHERE l.resultat = 'done' AND NOT EXISTS (
+                SELECT FROM lettres_mortes m WHERE m.numero = l.objet::bigint AND m.reglement = 'DISCARDED')"""
+        )
+        return left + [f"batch: letter {row['objet']} is done and not discarded" for row in unmarked]
 
     def _erase_one(self) -> None:
         """Archive and erase a document of a tenant that the checker does not know: what were left of it would be nobody's."""

@@ -61,6 +61,7 @@ def an_app(bench: IntakeBench, **changes: Any) -> FastAPI:
             receipts=bench.receipts,
             erasure_requests=bench.erasure_requests,
             retention=bench.retention,
+            operator_desk=bench.operator_desk,
             **{
                 "authenticator": NamedTokens(),
                 "tenants": KnownTenants(bench.database),

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ from domain import consumers
 from domain.audit_chain import ChainEntry, StoredEntry
 from domain.checkpoints import ChainState
 from domain.dead_letter_index import IndexedLetter
-from domain.dead_letters import HeldEventStatus
+from domain.dead_letters import HeldEventStatus, RefusedRow
 from domain.documents import Document, Role
 from domain.lifecycle import Status
 from domain.overview import Count, ErasuresOverview, OutboxOverview
@@ -102,15 +103,18 @@ def an_overview(*changed: ConsumerOverview, **changes: Any) -> Overview:
 class NothingDelivered:
     """No event of any document waits anywhere."""
 
-    unpublished = ()
-    refused = ()
-    owed = ()
-
     def __init__(self) -> None:
         self.held: list[HeldEventStatus] = []
+        self.refused: list[RefusedRow] = []
 
-    async def of_document(self, _: object) -> NothingDelivered:
-        return self
+    async def of_document(self, _: object) -> Any:
+        return SimpleNamespace(unpublished=(), refused=(), owed=())
+
+    async def all_held(self, limit: int) -> Sequence[HeldEventStatus]:
+        return self.held[:limit]
+
+    async def all_refused(self, limit: int) -> Sequence[RefusedRow]:
+        return self.refused[:limit]
 
     async def held_of(self, key: str) -> Sequence[HeldEventStatus]:
         return [one for one in self.held if one.event.document_key == key]
@@ -185,6 +189,9 @@ class ConsoleBench:
             reading=self.bench.reading,
             inspection=DocumentInspection(self.bench.database, self.bench.trees, self.bench.personal, self.bench.clock),
             waits=DocumentWaits(self.delivery, self.delivery, NoLetters(), progress),
+            desk=self.bench.operator_desk,
+            held=self.delivery.all_held,
+            refused=self.delivery.all_refused,
             overview=LatestOverview(look, lambda: self.bench.clock.at.timestamp()),
             chains=self.log,
             acts=ActsReader(self.log, self.log),

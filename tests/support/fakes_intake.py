@@ -12,6 +12,7 @@ from crypto.envelope import Envelope
 from crypto.link_tokens import LinkSigner
 from crypto.personal_data import PersonalDataKeys
 from crypto.signatures import verifies
+from domain.dead_letters import DeadLetter
 from domain.documents import Document, DocumentType, Dossier, Language, Role, Step
 from domain.events import AuditRecorded, Event
 from domain.lifecycle import Status
@@ -36,6 +37,7 @@ from tests.support.fakes_content import MemoryKeyring, MemoryObjectStore, pieces
 from tests.support.fakes_personal_texts import real_columns
 from tests.support.memory import MemoryDatabase
 from tests.support.memory_audit_trees import MemoryAuditTrees, MemorySigner
+from tests.support.memory_batches import MemoryLetterIndex, a_desk
 from tests.support.memory_revocations import MemoryRevocations
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -131,6 +133,8 @@ class IntakeBench:
         )
         self.erasure_requests = ErasureRequests(self.database, self.personal, self.clock)
         self.retention = RetentionActions(self.database, self.personal, self.clock)
+        self.letter_index, self.letters = MemoryLetterIndex(), dict[tuple[int, int], DeadLetter]()
+        self.operator_desk = a_desk(self.database, self.letter_index, self.personal, self.letters)
         self.dossier = self.add_dossier("acme", "D-1")
         for rule in (a_rule(), a_rule("OLD", active=False), a_rule("SMALL", max_size_bytes=len(PDF))):
             self.database.rows.types[rule.code] = rule

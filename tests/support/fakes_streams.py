@@ -14,6 +14,7 @@ from domain.events import DocumentErased, Event
 from processors.ports.work import Commit
 from streams.delivery import ClaimOutcome, Delivery, Policy
 from streams.lanes import Partition, Record
+from streams.pauses import Gate
 
 PARTITION = Partition("dpj.document.erased", 0)
 FAST = Policy(
@@ -178,7 +179,7 @@ class RecordingMetrics:
 class DeliveryBench:
     """One delivery with all its fakes; records carry the event's id as their value."""
 
-    def __init__(self, policy: Policy = FAST) -> None:
+    def __init__(self, policy: Policy = FAST, gate: Gate | None = None) -> None:
         self.inbox = FakeInbox()
         self.database = FakeDatabase(self.inbox)
         self.processor = ScriptedProcessor()
@@ -198,6 +199,7 @@ class DeliveryBench:
             flow=self.flow,
             metrics=self.metrics,
             policy=policy,
+            gate=gate,
         )
 
     async def decode(self, topic: str, value: bytes, schema: str | None = None) -> Event:

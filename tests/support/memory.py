@@ -118,9 +118,9 @@ class Rows:
     subject_keys: dict[Subject, SubjectKey] = field(default_factory=dict)
     tenants: dict[str, str] = field(default_factory=dict)
     orders: dict[tuple[OrderedAct, str], Order] = field(default_factory=dict)
-    sessions: dict[bytes, StoredSession] = field(default_factory=dict)
     batches: dict[UUID, tuple[Batch, list[BatchItem]]] = field(default_factory=dict)
     pauses: dict[str, Pause] = field(default_factory=dict)
+    sessions: dict[bytes, StoredSession] = field(default_factory=dict)
 
     def copied(self) -> Rows:
         tables = {name: copy(value) for name, value in vars(self).items()}
@@ -312,9 +312,9 @@ class MemoryWork:
         self.subjects = MemorySubjectKeys(rows)
         self.tenants = MemoryTenants(rows.tenants)
         self.orders = MemoryOrders(rows.orders, clock)
-        self.sessions = MemoryConsoleSessions(rows.sessions)
         self.batches = MemoryBatches(rows.batches, clock)
         self.pauses = MemoryPauses(rows.pauses, clock)
+        self.sessions = MemoryConsoleSessions(rows.sessions)
 
 
 class MemoryDocuments:

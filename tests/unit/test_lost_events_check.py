@@ -11,10 +11,10 @@ from uuid import UUID
 import pytest
 
 from domain.errors import BrokerUnavailable
-from domain.owed_events import MOST_RE_EMISSIONS
+from domain.owed_events import MOST_RE_EMISSIONS, LostEvent
 from domain.reconciliation import DiscrepancyKind, ReconcileFinding, Repair
 from processors.reconcile.lost_events import LostEventsCheck
-from processors.reconcile.owed_events import LostEvent, OwedReport
+from processors.reconcile.owed_events import OwedReport
 from processors.reconcile.run import RepairMode
 from tests.unit.test_owed_events import owed
 

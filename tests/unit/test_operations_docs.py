@@ -23,6 +23,7 @@ from runtime.observability.telemetry import (
     AuditStepMetrics,
     CircuitMetrics,
     DeliveryMetrics,
+    PauseMetrics,
     ReconcileMetrics,
     RelayMetrics,
     WatchdogMetrics,
@@ -62,6 +63,7 @@ def test_every_state_is_explained() -> None:
 def test_every_metric_of_ours_is_explained() -> None:
     registry = CollectorRegistry()
     DeliveryMetrics(registry)
+    PauseMetrics(registry, ["c"], lambda _: None)
     RelayMetrics(registry)
     CircuitMetrics(registry)
     WatchdogMetrics(registry)

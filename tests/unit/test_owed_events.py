@@ -14,9 +14,9 @@ import pytest
 
 from domain.consumers import HANDLES, readers
 from domain.errors import BrokerUnavailable
-from domain.owed_events import MOST_RE_EMISSIONS, OwedEvent, PartitionProgress, Progress
+from domain.owed_events import MOST_RE_EMISSIONS, LostEvent, OwedEvent, PartitionProgress, Progress
 from processors.reconcile import owed_events
-from processors.reconcile.owed_events import ACTOR, LostEvent, OwedEvents
+from processors.reconcile.owed_events import ACTOR, OwedEvents
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TOPIC = "dpj.document.uploaded"

@@ -136,7 +136,7 @@ async def test_the_alarm_begins_and_ends_with_one_line_each(around: Surroundings
         await around.look(watchdog, 10)
     assert (around.alarms, watchdog.stalls) == ({PLACE: False}, [])
     assert [line["event"] for line in logs] == ["partition_stalled", "stall_ended"]
-    assert (around.asked, around.restarts) == ([], [])
+    assert (around.asked, around.restarts) == (["audit"] * 3, [])  # whether it is paused
 
 
 @pytest.mark.parametrize("said", [{}, None, {"retry": 2, "other_worker": 1}])
@@ -165,7 +165,7 @@ async def test_a_worker_that_says_what_it_waits_for_is_left_alone_but_told_of(ar
     watchdog = around.watchdog(restarts=True)
     for after in (0, 60, 60):
         await around.look(watchdog, after)
-    assert around.asked == ["audit", "audit"]
+    assert around.asked == ["audit"] * 4  # whether it is paused, what it waits for
     assert (around.restarts, around.alarms) == ([], {PLACE: True})
 
 
@@ -256,3 +256,18 @@ async def test_whose_cause_becomes_known_later_is_alarmed_no_more(around: Surrou
     around.rows = [row(9, 0), row(5, 1, partition=1)]
     await around.look(watchdog, 10)
     assert around.alarms == {PLACE: False, ("audit", "topic", 1): True}
+
+
+async def test_a_paused_consumer_raises_no_alarm_and_is_not_restarted_and_its_time_counts_from_the_end(
+    around: Surroundings,
+) -> None:
+    watchdog = around.watchdog(restarts=True)
+    around.said = {"pause": 1}
+    for after in (0, 60, 60, 3600):
+        await around.look(watchdog, after)
+    assert (around.alarms, around.restarts, watchdog.stalls) == ({}, [], [])
+    around.said = {}
+    await around.look(watchdog, 59)
+    assert (around.alarms, around.restarts) == ({}, [])
+    await around.look(watchdog, 1)
+    assert (around.alarms, around.restarts) == ({PLACE: True}, ["audit"])

@@ -5,6 +5,7 @@ lots.empreinte      hash of the plan that was confirmed
 lots.tenants        the only tenants whose things it may touch; NULL: all
 lots.eprouvettes    so many items first, then a person looks; NULL: all at once
 lots.arret_apres    so many equal failures stop it
+lots.a_deux         it takes a second person, and none of it is done before he has confirmed it
 lots_lignes.prevu   what the plan said of the item; NULL resultat: still to be done
 pauses              the consumer takes no event until ``jusqu_a``; one that was ended early has ``levee_a``
 """
@@ -30,6 +31,7 @@ STATEMENTS = (
         arret varchar(64),
         eprouvettes integer,
         arret_apres integer NOT NULL,
+        a_deux boolean NOT NULL DEFAULT false,
         second varchar(128),
         cree_a timestamptz NOT NULL DEFAULT now(),
         change_a timestamptz NOT NULL DEFAULT now(),

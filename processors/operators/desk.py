@@ -1,0 +1,156 @@
+"""The operators' desk: who a caller is as an operator, and what of the acts it may see and do."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from domain.batches import ActRequest, Batch, BatchItem, Plan
+from domain.dead_letter_index import DeadLetterGroup, IndexedLetter
+from domain.pauses import Pause
+from domain.refusals import CursorInvalid
+from processors.documents.callers import Caller
+from processors.documents.pagination import Page
+from processors.operators.batches import Batches, Confirmation, Operator
+from processors.operators.pauses import ConsumerPauses
+from processors.ports.clock import Clock
+from processors.ports.personal_data import PersonalData
+
+
+class LetterQueries(Protocol):
+    """See ``storage.postgres.delivery.dead_letter_index``. Raises DatabaseUnavailable."""
+
+    async def groups(
+        self, *, tenants: Sequence[str] | None = None, since: datetime | None = None
+    ) -> Sequence[DeadLetterGroup]: ...
+
+    async def page(
+        self,
+        consumer: str,
+        code: str,
+        error_class: str,
+        *,
+        after: tuple[datetime, int] | None = None,
+        limit: int = 100,
+        tenants: Sequence[str] | None = None,
+    ) -> Sequence[IndexedLetter]: ...
+
+
+class OperatorDesk:
+    """Acts in the name of callers. An operator that is bound to tenants sees and acts on their things alone."""
+
+    def __init__(
+        self, batches: Batches, pauses: ConsumerPauses, letters: LetterQueries, personal: PersonalData, clock: Clock
+    ) -> None:
+        self._batches = batches
+        self._pauses = pauses
+        self._letters = letters
+        self._personal = personal
+        self._clock = clock
+
+    def operator(self, caller: Caller) -> Operator:
+        """The caller's pseudonym and bounds."""
+        tenants = caller.visible_tenants()
+        actor = self._personal.pseudonym("actor", f"{caller.tenant}/{caller.subject}")
+        return Operator(actor=actor, tenants=None if tenants is None else tuple(sorted(tenants)))
+
+    # --- dead letters ------------------------------------------------------------------------------------------------
+
+    async def groups(self, caller: Caller, since: datetime | None = None) -> Sequence[DeadLetterGroup]:
+        """Open letters by consumer, code and class."""
+        return await self._letters.groups(tenants=self.operator(caller).tenants, since=since)
+
+    async def letters(
+        self, caller: Caller, consumer: str, code: str, error_class: str, *, cursor: str | None, limit: int
+    ) -> Page[IndexedLetter]:
+        """Open letters of one group, oldest first. Raises CursorInvalid."""
+        found = await self._letters.page(
+            consumer,
+            code,
+            error_class,
+            after=None if cursor is None else _position(cursor),
+            limit=limit + 1,
+            tenants=self.operator(caller).tenants,
+        )
+        items = found[:limit]
+        return Page(items, _cursor(items[-1]) if len(found) > limit else None)
+
+    # --- plans and batches -------------------------------------------------------------------------------------------
+
+    async def plan(self, caller: Caller, request: ActRequest) -> Plan:
+        """See ``Batches.plan``."""
+        return await self._batches.plan(self.operator(caller), request)
+
+    async def confirm(
+        self, caller: Caller, request: ActRequest, confirmation: Confirmation, key: str | None = None
+    ) -> Batch:
+        """See ``Batches.confirm``. ``key``: the caller's own name for the request."""
+        who = self.operator(caller)
+        if key is not None:
+            # Keyed, because a key is a stranger's text.
+            named = UUID(hex=self._personal.pseudonym("batch", f"{who.actor}/{key}")[:32])
+            confirmation = confirmation.named(named)
+        return await self._batches.confirm(who, request, confirmation)
+
+    async def batches(self, caller: Caller, limit: int) -> Sequence[Batch]:
+        """See ``Batches.list``."""
+        return await self._batches.list(self.operator(caller), limit)
+
+    async def batch(self, caller: Caller, batch_id: UUID) -> Batch:
+        """See ``Batches.get``."""
+        return await self._batches.get(self.operator(caller), batch_id)
+
+    async def items(self, caller: Caller, batch_id: UUID, *, after: int, limit: int) -> Sequence[BatchItem]:
+        """See ``Batches.items``."""
+        return await self._batches.items(self.operator(caller), batch_id, after=after, limit=limit)
+
+    async def go_on(self, caller: Caller, batch_id: UUID) -> Batch:
+        """See ``Batches.go_on``."""
+        return await self._batches.go_on(self.operator(caller), batch_id)
+
+    async def stop(self, caller: Caller, batch_id: UUID) -> Batch:
+        """See ``Batches.stop``."""
+        return await self._batches.stop(self.operator(caller), batch_id)
+
+    async def second(self, caller: Caller, batch_id: UUID) -> Batch:
+        """See ``Batches.second``."""
+        return await self._batches.second(self.operator(caller), batch_id)
+
+    # --- pauses ------------------------------------------------------------------------------------------------------
+
+    async def pauses(self, caller: Caller) -> Sequence[Pause]:  # noqa: ARG002 - who may ask at all may know of all
+        """Pauses that count now."""
+        return list((await self._pauses.paused()).values())
+
+    async def pause(self, caller: Caller, consumer: str, minutes: int, reason: str) -> Pause:
+        """See ``ConsumerPauses.pause``."""
+        until = self._clock.now() + timedelta(minutes=minutes)
+        return await self._pauses.pause(self.operator(caller), consumer, until, reason)
+
+    async def resume(self, caller: Caller, consumer: str, reason: str) -> Pause:
+        """See ``ConsumerPauses.resume``."""
+        return await self._pauses.resume(self.operator(caller), consumer, reason)
+
+
+def _cursor(letter: IndexedLetter) -> str:
+    text = f"{letter.made_at.astimezone(UTC).isoformat()}|{letter.number}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _position(cursor: str) -> tuple[datetime, int]:
+    """Raises CursorInvalid."""
+    try:
+        text = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), b"-_", validate=True).decode(
+            "ascii"
+        )
+        at, _, number = text.partition("|")
+        moment, row = datetime.fromisoformat(at), int(number)
+        if moment.tzinfo is None or not 0 <= row < 2**63:
+            raise ValueError
+    except (ValueError, binascii.Error):
+        raise CursorInvalid("The cursor is not one of ours.") from None
+    return moment, row

@@ -1,0 +1,149 @@
+"""Acts in the console: a plan is shown before anything is done, its confirmation is the plan's, each page works by forms alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from domain.batches import BatchState
+from tests.support.console import ConsoleBench, sign_in, token_in
+from tests.unit.test_api_operations import add_letter
+
+ORIGIN = {"Origin": "http://127.0.0.1:8083"}
+
+
+@pytest.fixture
+def site() -> ConsoleBench:
+    return ConsoleBench()
+
+
+@pytest.fixture
+async def client(site: ConsoleBench) -> AsyncIterator[httpx.AsyncClient]:
+    async with site.client() as client:
+        await sign_in(client)
+        yield client
+
+
+def fields_of(page: str, action: str) -> dict[str, str]:
+    """The hidden fields of the first form that goes there."""
+    form = next(found for found in re.findall(r"<form.*?</form>", page, re.DOTALL) if f'action="{action}"' in found)
+    return dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', form))
+
+
+async def planned(client: httpx.AsyncClient, act: str = "discard") -> httpx.Response:
+    page = (await client.get("/operations")).text
+    forms = [one for one in re.findall(r"<form.*?</form>", page, re.DOTALL) if f'value="{act}"' in one]
+    return await client.post("/operations/plan", data=fields_of(forms[0], "/operations/plan"), headers=ORIGIN)
+
+
+async def confirm(client: httpx.AsyncClient, page: str, **more: str) -> httpx.Response:
+    form = {**fields_of(page, "/operations/confirm"), "reason": "INC-1", **more}
+    return await client.post("/operations/confirm", data=form, headers=ORIGIN)
+
+
+async def test_from_group_to_plan_to_batch(site: ConsoleBench, client: httpx.AsyncClient) -> None:
+    for number in (1, 2):
+        add_letter(site.bench, number)
+    plan = await planned(client)
+    assert plan.status_code == 200
+    assert "would be done" in plan.text
+    assert site.bench.database.rows.batches == {}
+    answer = await confirm(client, plan.text, canary="1")
+    assert answer.status_code == 303
+    (batch, _) = next(iter(site.bench.database.rows.batches.values()))
+    assert (batch.state, batch.canary, batch.reason) == (BatchState.CANARY, 1, "INC-1")
+    page = (await client.get(answer.headers["location"])).text
+    assert "Canary under way" in page
+    assert "0 of 2 items" in page
+    assert (await confirm(client, plan.text, canary="1")).headers["location"] == answer.headers["location"]
+    assert len(site.bench.database.rows.batches) == 1
+    stopped = await client.post(
+        f"{answer.headers['location']}/stop", data={"csrf": token_in(page)}, headers=ORIGIN, follow_redirects=True
+    )
+    assert "Have the rest done" in stopped.text
+    again = await client.post(
+        f"{answer.headers['location']}/continue", data={"csrf": token_in(page)}, headers=ORIGIN, follow_redirects=True
+    )
+    assert "Under way" in again.text
+
+
+async def test_a_plan_that_changed_is_shown_anew_and_nothing_is_done(
+    site: ConsoleBench, client: httpx.AsyncClient
+) -> None:
+    add_letter(site.bench, 1)
+    plan = await planned(client)
+    add_letter(site.bench, 2)
+    answer = await confirm(client, plan.text)
+    assert answer.status_code == 409
+    assert "has changed since you read it" in answer.text
+    assert site.bench.database.rows.batches == {}
+    assert (await confirm(client, answer.text)).status_code == 303
+
+
+@pytest.mark.parametrize("reason", ["", "Marie Dupont asked for it", "x" * 65])
+async def test_a_reason_is_a_code(site: ConsoleBench, client: httpx.AsyncClient, reason: str) -> None:
+    add_letter(site.bench, 1)
+    plan = await planned(client)
+    answer = await confirm(client, plan.text, reason=reason)
+    assert (answer.status_code, site.bench.database.rows.batches) == (422, {})
+    assert "another form" in answer.text
+
+
+async def test_an_auditor_sees_and_does_not_act(site: ConsoleBench) -> None:
+    add_letter(site.bench, 1)
+    async with site.client() as client:
+        await sign_in(client, "auditor")
+        page = (await client.get("/operations")).text
+        assert "archive_refused" in page
+        assert "/operations/plan" not in page
+        form = {"csrf": token_in(page), "act": "discard"}
+        assert (await client.post("/operations/plan", data=form, headers=ORIGIN)).status_code == 403
+
+
+async def test_nothing_is_done_without_the_forms_token(site: ConsoleBench, client: httpx.AsyncClient) -> None:
+    add_letter(site.bench, 1)
+    plan = await planned(client)
+    for csrf in ("", "x"):
+        assert (await confirm(client, plan.text, csrf=csrf)).status_code == 403
+    assert site.bench.database.rows.batches == {}
+
+
+async def test_a_consumer_is_paused_and_resumed(site: ConsoleBench, client: httpx.AsyncClient) -> None:
+    csrf = token_in((await client.get("/operations")).text)
+    form = {"csrf": csrf, "act": "pause", "consumer": "archiving", "minutes": "30", "reason": "INC-1"}
+    assert (await client.post("/operations/pauses", data=form, headers=ORIGIN)).status_code == 303
+    page = (await client.get("/operations")).text
+    assert "Resume now" in page
+    assert "INC-1" in page
+    form = {"csrf": csrf, "act": "resume", "consumer": "archiving", "reason": "MENDED"}
+    assert (await client.post("/operations/pauses", data=form, headers=ORIGIN)).status_code == 303
+    assert "Resume now" not in (await client.get("/operations")).text
+    long = {**form, "act": "pause", "minutes": "1441"}
+    assert (await client.post("/operations/pauses", data=long, headers=ORIGIN)).status_code == 400
+
+
+async def test_a_bound_operator_finds_no_acts_on_what_concerns_all(site: ConsoleBench) -> None:
+    site.bound_to = frozenset({"acme"})
+    add_letter(site.bench, 1)
+    add_letter(site.bench, 2, "other")
+    async with site.client() as client:
+        await sign_in(client)
+        page = (await client.get("/operations")).text
+        assert "Publish lost events again" not in page
+        assert "Minutes" not in page
+        plan = await planned(client)
+        assert re.findall(r"<li><code>(\d+)</code>", plan.text) == ["1"]
+
+
+@pytest.mark.parametrize("language", ["fr", "en"])
+async def test_the_letters_of_a_group_are_listed_in_both_languages(site: ConsoleBench, language: str) -> None:
+    add_letter(site.bench, 1)
+    async with site.client(**{"Accept-Language": language}) as client:
+        await sign_in(client)
+        asked = {"consumer": "archiving", "code": "archive_refused", "error_class": "ArchiveRefused"}
+        page = (await client.get("/operations/dead-letters", params=asked)).text
+        assert "archiving/0/1" in page
+        assert ("Renvoyer" if language == "fr" else "Redrive") in page
