@@ -92,14 +92,14 @@ def _total_lines(rows: Sequence[PartitionLag]) -> list[str]:
 
 def _lines(settings: Settings, rows: Sequence[PartitionLag]) -> list[str]:
     from operations.kafka.lag import table_lines
-    from runtime.processes.health_ports import stalled_places
+    from runtime.processes.health_ports import paused_consumers, stalled_places
 
     stalled_lines = [
         f"{'held up' if held_up_by else 'STALLED'}: {consumer}, {topic} partition {partition}: "
         f"no progress for {seconds:.0f} s{f', because of {held_up_by}' if held_up_by else ''}"
         for (consumer, topic, partition), (seconds, held_up_by) in stalled_places(settings).items()
     ]
-    return [*table_lines(rows), *stalled_lines]
+    return [*table_lines(rows), *stalled_lines, *(f"PAUSED: {line}" for line in paused_consumers(settings))]
 
 
 def _watch(settings: Settings, every: float, times: int | None) -> None:
