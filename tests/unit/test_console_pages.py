@@ -57,6 +57,14 @@ def names(findings: Any) -> list[tuple[str, str]]:
         ({"waits_for": ("ged",), "waits_since": ago(seconds=300)}, [(ACT, "waits")]),
         ({"waits_for": ("ged",), "waits_since": None}, [(WATCH, "waits_now")]),
         (
+            {
+                "waits_for": ("ged",),
+                "waits_since": ago(seconds=300),
+                "stalled": (StalledPartition(topic="t", partition=0, seconds=99.0, held_up_by=None),),
+            },
+            [(ACT, "waits")],
+        ),
+        (
             {"stalled": (StalledPartition(topic="t", partition=0, seconds=99.0, held_up_by=None),)},
             [(ACT, "stalled")],
         ),
@@ -129,6 +137,19 @@ async def test_each_red_line_says_what_to_do_and_leads_to_its_runbook() -> None:
     assert "Bring that server back" in page
     assert 'href="/runbook#when-a-part-is-down"' in page
     assert 'href="/runbook#start-and-stop"' in page
+
+
+async def test_a_server_that_is_away_is_one_thing_to_do_however_many_wait_for_it() -> None:
+    console = ConsoleBench()
+    away = DependencyOverview(name="ged", away=True, away_since=ago(minutes=9), processes=("worker-archiving",))
+    waiting = a_consumer("archiving", waits_for=("ged",), waits_since=ago(minutes=9))
+    console.overview = an_overview(waiting, dependencies=(away,))
+    async with console.client() as client:
+        await sign_in(client)
+        page = (await client.get("/")).text
+    assert "1 thing needs a person" in page
+    assert "Server away for 9\u00a0min: the GED" in page
+    assert "Waits for the GED for 9\u00a0min" in page
 
 
 async def test_what_is_unknown_is_never_nought() -> None:
