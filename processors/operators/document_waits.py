@@ -9,8 +9,7 @@ from enum import Enum
 from typing import Protocol
 from uuid import UUID
 
-from domain.dead_letter_index import IndexedLetter
-from domain.dead_letters import HeldEventStatus
+from domain.dead_letters import GivenUpEvent, HeldEventStatus
 from domain.errors import BrokerUnavailable
 from domain.owed_events import OwedEvent, Progress
 
@@ -30,8 +29,8 @@ class WaitState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentWait:
-    """An event that somebody must still finish. ``consumer`` is None in the outbox. ``waiting_for``: of one that is held;
-    ``code`` and ``tries`` of one that is held, refused or dead; ``letter``: the address of a dead letter, None while it is not in Kafka yet."""
+    """An event that somebody must still finish. ``consumer`` is None in the outbox. ``waiting_for``: of one that is held; ``code`` and
+    ``tries``: of one that is held or dead; ``letter``: the address of a dead one, None while it is being published."""
 
     state: WaitState
     topic: str | None
@@ -63,19 +62,15 @@ class OwedOfDocument(Protocol):
         ...
 
 
-class HeldOfDocument(Protocol):
+class DeliveryOfDocument(Protocol):
     """Raises DatabaseUnavailable."""
 
     async def held_of(self, document_key: str) -> Sequence[HeldEventStatus]:
         """What workers hold of a document now, longest held first."""
         ...
 
-
-class LettersOfDocument(Protocol):
-    """Raises DatabaseUnavailable."""
-
-    async def of_document(self, document_id: UUID) -> Sequence[IndexedLetter]:
-        """A document's dead letters, settled or not, oldest first."""
+    async def given_up_of(self, document_key: str) -> Sequence[GivenUpEvent]:
+        """What consumers gave up of a document, oldest first."""
         ...
 
 
@@ -83,21 +78,17 @@ class DocumentWaits:
     """``read_progress`` raises BrokerUnavailable."""
 
     def __init__(
-        self,
-        owed: OwedOfDocument,
-        held: HeldOfDocument,
-        letters: LettersOfDocument,
-        read_progress: Callable[[], Awaitable[Progress]],
+        self, owed: OwedOfDocument, delivery: DeliveryOfDocument, read_progress: Callable[[], Awaitable[Progress]]
     ) -> None:
         self._owed = owed
-        self._held = held
-        self._letters = letters
+        self._delivery = delivery
         self._read_progress = read_progress
 
     async def of(self, document_id: UUID) -> Sequence[DocumentWait]:
         """All that is not finished, in the order of its way. While Kafka is away it is not known whether it still brings what is
         published. Raises DatabaseUnavailable."""
-        held = {(one.event.consumer, one.event.event_id): one for one in await self._held.held_of(str(document_id))}
+        key = str(document_id)
+        held = {(one.event.consumer, one.event.event_id): one for one in await self._delivery.held_of(key)}
         # The offsets first: an event is finished before its offset is committed.
         first = await self._owed.of_document(document_id)
         progress = await self._progress() if first.owed else None
@@ -111,7 +102,19 @@ class DocumentWaits:
         ]
         for event in rows.owed:
             found += _waits(event, held, progress)
-        found += [_dead(letter) for letter in await self._letters.of_document(document_id) if letter.settled is None]
+        found += [
+            DocumentWait(
+                state=WaitState.DEAD,
+                topic=None,
+                consumer=one.consumer,
+                since=one.at,
+                event_id=one.event_id,
+                code=one.code,
+                tries=one.tries,
+                letter=one.address,
+            )
+            for one in await self._delivery.given_up_of(key)
+        ]
         return found
 
     async def _progress(self) -> Progress | None:
@@ -152,17 +155,3 @@ def _waits(
             )
         )
     return found
-
-
-def _dead(letter: IndexedLetter) -> DocumentWait:
-    entry = letter.entry
-    return DocumentWait(
-        state=WaitState.DEAD,
-        topic=entry.origin_topic,
-        consumer=entry.consumer,
-        since=letter.made_at,
-        event_id=entry.event_id,
-        code=entry.code,
-        tries=entry.attempts,
-        letter=letter.address,
-    )

@@ -20,17 +20,14 @@ _NEXT: Final = {
     "held": "the consumer tries again",
     "giving up": "the consumer gives it up, as ordered",
     "lost": "published again by itself, else: dpj outbox re-emit",
-    "dead": "you redrive or discard it: dpj dlq show {letter}",
+    "dead": "an operator settles it: {command}",
 }
 
 
 async def waits_of(site: Site, document_id: UUID) -> list[dict[str, Any]]:
-    """Each with ``state``, ``topic``, ``consumer`` (None in the outbox), ``since`` (ISO 8601), ``for`` (what a held event waits for),
-    ``tries``, ``code`` and ``letter`` (its address, of a dead one).
-
-    States: outbox, refused (by Kafka), on its way, published (Kafka can't be asked), held, giving up, lost, dead. Raises
-    DatabaseUnavailable.
-    """
+    """Each with ``state`` (outbox, refused, on its way, published, held, giving up, lost, dead), ``topic`` (None of a dead letter),
+    ``consumer`` (None in the outbox), ``since`` (ISO 8601), ``for`` (what a held event waits for), ``tries``, ``code`` and ``letter``
+    (address of a dead one). Raises DatabaseUnavailable."""
     return [_document(wait) for wait in await site.document_waits().of(document_id)]
 
 
@@ -38,18 +35,15 @@ def lines_of(waits: Sequence[dict[str, Any]]) -> Iterator[str]:
     """For a person, 80 columns wide."""
     for wait in waits:
         whose = f" for {wait['consumer']}" if wait["consumer"] else ""
-        topic, since = wait["topic"].removeprefix("dpj."), ago(wait["since"], past=False)
+        topic, since = (wait["topic"] or "event").removeprefix("dpj."), ago(wait["since"], past=False)
         yield f"Waits       {topic}{whose}: {wait['state']}, since {since}"
-        why = []
-        if wait["for"]:
-            why.append(f"for {wait['for']}")
-        if wait["code"]:
-            why.append(wait["code"])
-        if wait["tries"]:
-            why.append(f"{wait['tries']} tries")
+        why = [f"for {wait['for']}"] if wait["for"] else []
+        why += [wait["code"]] if wait["code"] else []
+        why += [f"{wait['tries']} tries"] if wait["tries"] else []
         if why:
             yield f"            {', '.join(why)}"
-        yield f"            next: {_NEXT[wait['state']].format(letter=wait['letter'] or '(being published)')}"
+        command = f"dpj dlq show {wait['letter']}" if wait["letter"] else "dpj dlq list"
+        yield f"            next: {_NEXT[wait['state']].format(command=command)}"
 
 
 def _document(wait: DocumentWait) -> dict[str, Any]:

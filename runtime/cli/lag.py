@@ -99,7 +99,8 @@ def _lines(settings: Settings, rows: Sequence[PartitionLag]) -> list[str]:
         f"no progress for {seconds:.0f} s{f', because of {held_up_by}' if held_up_by else ''}"
         for (consumer, topic, partition), (seconds, held_up_by) in stalled_places(settings).items()
     ]
-    return [*table_lines(rows), *stalled_lines, *(f"PAUSED: {line}" for line in paused_consumers(settings))]
+    paused = [f"PAUSED: {line}" for line in paused_consumers(settings)]
+    return [*table_lines(rows), *stalled_lines, *paused]
 
 
 def _watch(settings: Settings, every: float, times: int | None) -> None:

@@ -191,13 +191,6 @@ class Site(Adapters):
 
         return PostgresOperatorQueries(self.postgres)
 
-    def document_waits(self, *, kafka_seconds: float = KAFKA_SECONDS) -> DocumentWaits:
-        """What one document waits for. ``kafka_seconds``: how long Kafka is waited for before it counts as away."""
-        from processors.operators.document_waits import DocumentWaits
-
-        progress = partial(self.read_progress, deadline=kafka_seconds)
-        return DocumentWaits(self.owed_rows(), self.operations(), self.letter_index(), progress)
-
     def letter_index(self) -> PostgresDeadLetterIndex:
         """What PostgreSQL knows of dead letters."""
         from storage.postgres.delivery.dead_letter_index import PostgresDeadLetterIndex
@@ -206,6 +199,8 @@ class Site(Adapters):
 
     async def fill_letter_index(self, *, anew: bool = False) -> int:
         """See ``operations.kafka.dead_letter_index.fill_index``."""
+        from functools import partial
+
         from operations.kafka.dead_letter_index import fill_index
         from operations.kafka.dead_letters import read_dead_letters_from
         from processors.operators.dead_letters import LetterReader
@@ -213,6 +208,12 @@ class Site(Adapters):
         settings = self.settings
         read = partial(read_dead_letters_from, settings.kafka_bootstrap, security=kafka_security(settings))
         return await fill_index(self.letter_index(), LetterReader(self.codec), read, anew=anew)
+
+    def document_waits(self, *, kafka_seconds: float = KAFKA_SECONDS) -> DocumentWaits:
+        """What one document waits for. ``kafka_seconds``: how long Kafka is waited for before it counts as away."""
+        from processors.operators.document_waits import DocumentWaits
+
+        return DocumentWaits(self.owed_rows(), self.operations(), partial(self.read_progress, deadline=kafka_seconds))
 
     def refusals(self) -> PostgresRefusedRowQueries:
         """Outbox rows that Kafka refuses."""

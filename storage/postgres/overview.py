@@ -107,7 +107,8 @@ _DEAD: Final = """
                count(*) FILTER (WHERE ecrite_a > $3::timestamptz) AS new
         FROM unnest($1::text[]) AS c (name), LATERAL (
             SELECT consumer, code, error_class, ecrite_a FROM lettres_mortes
-            WHERE reglement IS NULL AND consumer = c.name LIMIT $2) AS open
+            WHERE reglement IS NULL AND consumer = c.name
+            ORDER BY consumer, code, error_class, ecrite_a, numero LIMIT $2) AS open
         GROUP BY consumer, code, error_class
     ) AS g, LATERAL (
         SELECT event_id, document_id, origine_topic, tentatives, ecrite_a FROM lettres_mortes

@@ -6,7 +6,6 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -18,8 +17,7 @@ from console.latest_overview import LatestOverview
 from domain import consumers
 from domain.audit_chain import ChainEntry, StoredEntry
 from domain.checkpoints import ChainState
-from domain.dead_letter_index import IndexedLetter
-from domain.dead_letters import HeldEventStatus, RefusedRow
+from domain.dead_letters import GivenUpEvent, HeldEventStatus, RefusedRow
 from domain.documents import Document, Role
 from domain.lifecycle import Status
 from domain.overview import Count, ErasuresOverview, OutboxOverview
@@ -103,12 +101,16 @@ def an_overview(*changed: ConsumerOverview, **changes: Any) -> Overview:
 class NothingDelivered:
     """No event of any document waits anywhere."""
 
+    unpublished = ()
+    owed = ()
+
     def __init__(self) -> None:
         self.held: list[HeldEventStatus] = []
         self.refused: list[RefusedRow] = []
+        self.given_up: list[GivenUpEvent] = []
 
-    async def of_document(self, _: object) -> Any:
-        return SimpleNamespace(unpublished=(), refused=(), owed=())
+    async def of_document(self, _: object) -> NothingDelivered:
+        return self
 
     async def all_held(self, limit: int) -> Sequence[HeldEventStatus]:
         return self.held[:limit]
@@ -119,12 +121,8 @@ class NothingDelivered:
     async def held_of(self, key: str) -> Sequence[HeldEventStatus]:
         return [one for one in self.held if one.event.document_key == key]
 
-
-class NoLetters:
-    """No document has a dead letter."""
-
-    async def of_document(self, _: object) -> Sequence[IndexedLetter]:
-        return ()
+    async def given_up_of(self, _: str) -> Sequence[GivenUpEvent]:
+        return self.given_up
 
 
 class Log:
@@ -188,7 +186,7 @@ class ConsoleBench:
             tenants=KnownTenants(self.bench.database),
             reading=self.bench.reading,
             inspection=DocumentInspection(self.bench.database, self.bench.trees, self.bench.personal, self.bench.clock),
-            waits=DocumentWaits(self.delivery, self.delivery, NoLetters(), progress),
+            waits=DocumentWaits(self.delivery, self.delivery, progress),
             desk=self.bench.operator_desk,
             held=self.delivery.all_held,
             refused=self.delivery.all_refused,

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
-from domain.dead_letter_index import DeadLetterEntry, IndexedLetter
-from domain.dead_letters import HeldEvent, HeldEventStatus
+from domain.dead_letters import GivenUpEvent, HeldEvent, HeldEventStatus
 from domain.errors import BrokerUnavailable
 from domain.owed_events import OwedEvent, PartitionProgress
 from processors.operators.document_waits import DocumentWaits
@@ -59,11 +58,14 @@ async def waits(
     events: list[OwedEvent],
     holds: list[HeldEventStatus],
     committed: int | None,
+    dead: Sequence[GivenUpEvent] = (),
     refused: Sequence[Any] = (),
-    letters: Sequence[IndexedLetter] = (),
 ) -> list[Any]:
     async def held_events(key: str) -> list[HeldEventStatus]:
         return [one for one in holds if one.event.document_key == key]
+
+    async def given_up(_: str) -> list[GivenUpEvent]:
+        return dead
 
     async def progress() -> Any:
         if committed is None:
@@ -74,15 +76,8 @@ async def waits(
     async def rows(_: UUID) -> Any:
         return SimpleNamespace(unpublished=outbox, refused=refused, owed=events)
 
-    async def of_document(_: UUID) -> Sequence[IndexedLetter]:
-        return letters
-
-    stores: list[Any] = [
-        SimpleNamespace(of_document=rows),
-        SimpleNamespace(held_of=held_events),
-        SimpleNamespace(of_document=of_document),
-    ]
-    waiting = DocumentWaits(*stores, progress)
+    delivery: Any = SimpleNamespace(held_of=held_events, given_up_of=given_up)
+    waiting = DocumentWaits(SimpleNamespace(of_document=rows), delivery, progress)
     site: Any = SimpleNamespace(document_waits=lambda: waiting)
     return await waits_of(site, DOCUMENT)
 
@@ -117,38 +112,19 @@ async def test_each_way_of_waiting_is_told_with_what_comes_next() -> None:
     assert max(map(len, lines)) <= 80
 
 
-def a_letter(**changes: Any) -> IndexedLetter:
-    entry = DeadLetterEntry(
-        consumer="archiving",
-        event_id=uuid4(),
-        tenant="acme",
-        document_id=DOCUMENT,
-        code="archive_refused",
-        error_class="ArchiveRefused",
-        origin_topic=UPLOADED,
-        origin_partition=0,
-        origin_offset=7,
-        attempts=3,
-        replays=0,
-        redriven_event=None,
-    )
-    base: dict[str, Any] = {"number": 1, "entry": entry, "made_at": then(), "partition": 0, "offset": 12}
-    base |= dict.fromkeys(("settled", "settled_by", "settled_at")) | {"came_back": False}
-    return IndexedLetter(**{**base, **changes})
+async def test_what_a_consumer_gave_up_is_told_as_dead() -> None:
+    found = await waits([], [], [], 5, [GivenUpEvent("archiving", uuid4(), then())])
+    assert list(lines_of(found)) == [
+        "Waits       event for archiving: dead, since 12 min",
+        "            next: an operator settles it: dpj dlq list",
+    ]
 
 
-async def test_what_is_dead_refused_or_being_given_up_is_told_and_what_was_settled_is_not() -> None:
+async def test_what_is_refused_dead_or_being_given_up_says_why_and_what_comes_next() -> None:
     event = owed("archiving")
     ordered = replace(held(event, "archiving"), given_up_by="k1.x", given_up_reason="INC-1")
-    letters = [a_letter(), a_letter(partition=None, offset=None), a_letter(settled="REDRIVEN")]
-    refused = [("dpj.document.validated", then(), "MSG_SIZE_TOO_LARGE")]
-    found = await waits([], [event], [ordered], 5, refused, letters)
-    assert [(wait["state"], wait["consumer"], wait["tries"]) for wait in found] == [
-        ("refused", None, None),
-        ("giving up", "archiving", 41),
-        ("dead", "archiving", 3),
-        ("dead", "archiving", 3),
-    ]
+    letter = GivenUpEvent("notification", uuid4(), then(), "mail_refused", 3, "notification/0/12")
+    found = await waits([], [event], [ordered], 5, [letter], [("dpj.document.validated", then(), "MSG_SIZE_TOO_LARGE")])
     lines = list(lines_of(found))
     assert lines == [
         "Waits       document.validated: refused, since 12 min",
@@ -157,14 +133,12 @@ async def test_what_is_dead_refused_or_being_given_up_is_told_and_what_was_settl
         "Waits       document.uploaded for archiving: giving up, since 12 min",
         "            for ged, ged_unavailable, 41 tries",
         "            next: the consumer gives it up, as ordered",
-        "Waits       document.uploaded for archiving: dead, since 12 min",
-        "            archive_refused, 3 tries",
-        "            next: you redrive or discard it: dpj dlq show archiving/0/12",
-        "Waits       document.uploaded for archiving: dead, since 12 min",
-        "            archive_refused, 3 tries",
-        "            next: you redrive or discard it: dpj dlq show (being published)",
+        "Waits       event for notification: dead, since 12 min",
+        "            mail_refused, 3 tries",
+        "            next: an operator settles it: dpj dlq show notification/0/12",
     ]
     assert max(map(len, lines)) <= 80
+    assert (found[2]["code"], found[2]["letter"]) == ("mail_refused", "notification/0/12")
 
 
 async def test_without_kafka_nobody_says_that_an_event_is_on_its_way_or_lost() -> None:

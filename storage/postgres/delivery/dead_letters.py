@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from domain.dead_letters import HeldEvent, HeldEventStatus, OperatorMark, RecordPosition
+from domain.dead_letters import GivenUpEvent, HeldEvent, HeldEventStatus, OperatorMark, RecordPosition
 from storage.postgres.connections import Connections
 from storage.postgres.delivery.inbox import column_text
 
@@ -131,6 +131,34 @@ class PostgresOperatorQueries:
                 document_key,
             )
         return [_status(row) for row in rows]
+
+    async def given_up_of(self, document_key: str) -> Sequence[GivenUpEvent]:
+        """What consumers gave up of one document and nobody gave them again or discarded, oldest first."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                """
+                SELECT i.consumer, i.event_id, i.updated_at, l.code, l.tentatives, l.lettre_partition, l.lettre_offset
+                FROM inbox i LEFT JOIN LATERAL (
+                    SELECT * FROM lettres_mortes
+                    WHERE consumer = i.consumer AND event_id = i.event_id ORDER BY ecrite_a DESC LIMIT 1) AS l ON true
+                WHERE i.document_key = $1 AND i.state = 'DEAD' AND l.reglement IS DISTINCT FROM 'DISCARDED'
+                ORDER BY i.updated_at, i.event_id
+                """,
+                document_key,
+            )
+        return [
+            GivenUpEvent(
+                consumer=row["consumer"],
+                event_id=row["event_id"],
+                at=row["updated_at"],
+                code=row["code"],
+                tries=row["tentatives"],
+                address=None
+                if row["lettre_offset"] is None
+                else f"{row['consumer']}/{row['lettre_partition']}/{row['lettre_offset']}",
+            )
+            for row in rows
+        ]
 
 
 def _status(row: Mapping[str, Any]) -> HeldEventStatus:
