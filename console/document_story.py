@@ -89,14 +89,20 @@ def _shown(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…"
 
 
-def waits_of(waits: Sequence[DocumentWait], now: datetime) -> Sequence[Wait]:
-    """Each with its shape and runbook. Lines for the audit log on their way are left out: every look at a document makes one."""
+def waits_of(
+    waits: Sequence[DocumentWait], now: datetime, servers: Mapping[str, Sequence[str]] | None = None
+) -> Sequence[Wait]:
+    """Each with its shape and runbook. ``servers``: what each consumer's worker says it waits for: so does what it has not read. Lines for the audit log on their way are left out: every look at a document makes one."""
     found = []
     for one in waits:
         young = (now - one.since).total_seconds() < LONG_SECONDS
         if one.topic == AuditRecorded.TOPIC and young and one.state is not WaitState.HELD:
             continue
         kind, anchor = _WAITS[one.state]
+        waiting_for = one.waiting_for
+        away = (servers or {}).get(one.consumer or "", ())
+        if one.state is WaitState.ON_ITS_WAY and away:
+            kind, anchor, waiting_for = "watch", "when-a-part-is-down", away[0]
         found.append(
             Wait(
                 kind=kind,
@@ -105,7 +111,7 @@ def waits_of(waits: Sequence[DocumentWait], now: datetime) -> Sequence[Wait]:
                 consumer=one.consumer,
                 topic=one.topic,
                 since=one.since,
-                waiting_for=one.waiting_for,
+                waiting_for=waiting_for,
                 code=one.code,
                 tries=one.tries or 0,
             )

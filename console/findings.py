@@ -78,7 +78,8 @@ def _of_progress(one: ConsumerOverview) -> Iterator[Finding]:
     name, link = one.consumer, f"/consumers/{one.consumer}"
     if not one.known:
         yield Finding(kind=UNKNOWN, name="lag_unknown", anchor="lag", subject=name, link=link)
-    for stall in one.stalled or ():
+    # What waits for a server is stalled for that reason, and a restart would not bring it back.
+    for stall in () if one.waits_for else one.stalled or ():
         place = {"place": f"{stall.topic}/{stall.partition}"}
         if stall.held_up_by:
             yield Finding(

@@ -13,6 +13,8 @@ from operations.overview.model import Overview
 
 #: A look as young as this, in seconds, serves again.
 FRESH_SECONDS: Final = 4.0
+#: One as old as this is not shown any more: the page waits for the next.
+STALE_SECONDS: Final = 20.0
 #: Looks that rates are taken from, and how far apart they have to be for that.
 KEEP_LOOKS: Final = 60
 RATE_SECONDS: Final = 20.0
@@ -35,17 +37,27 @@ class LatestOverview:
         self._look = look
         self._clock = clock
         self._lock = asyncio.Lock()
+        self._renewal: asyncio.Task[Overview] | None = None
         self._found: Overview | None = None
         self._found_at = 0.0
         self._offsets: deque[_Offsets] = deque(maxlen=KEEP_LOOKS)
 
     async def get(self) -> Overview:
-        """As found at most ``FRESH_SECONDS`` ago. One look at a time: who comes meanwhile is shown the same."""
+        """As found a few seconds ago. One look at a time: who comes meanwhile is shown the same. What is older than ``FRESH_SECONDS``
+        and younger than ``STALE_SECONDS`` is shown at once, and looked for anew behind the page."""
+        age = self._clock() - self._found_at
+        if self._found is not None and age < STALE_SECONDS:
+            if age >= FRESH_SECONDS and (self._renewal is None or self._renewal.done()):
+                self._renewal = asyncio.create_task(self._renew())
+            return self._found
+        return await self._renew()
+
+    async def _renew(self) -> Overview:
         async with self._lock:
             if self._found is None or self._clock() - self._found_at >= FRESH_SECONDS:
-                self._found = await self._look()
-                self._found_at = self._clock()
-                self._remember(self._found)
+                found = await self._look()
+                self._found, self._found_at = found, self._clock()
+                self._remember(found)
             return self._found
 
     def rate_in(self, topic: str) -> float | None:

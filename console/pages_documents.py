@@ -125,7 +125,9 @@ async def document(document_id: UUID, visitor: SignedIn, deps: Deps) -> Response
     await deps.may_serve()
     details = await deps.inspection.details(visitor.caller, document_id)
     try:
-        waits = waits_of(await deps.waits.of(document_id), datetime.now(UTC))
+        overview = await deps.overview.get()
+        servers = {one.consumer: one.waits_for or () for one in overview.consumers}
+        waits = waits_of(await deps.waits.of(document_id), datetime.now(UTC), servers)
     except DatabaseUnavailable:
         waits = None
     steps = steps_of(details.document, details.timeline, details.mails, visitor.texts)

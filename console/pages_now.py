@@ -102,13 +102,19 @@ async def _values(visitor: Visitor, deps: ConsoleDependencies) -> dict[str, Any]
         "o": overview,
         "lines": lines,
         "others": others,
-        "acts": [one for one in everything if one.kind == ACT],
+        "acts": [one for one in everything if one.kind == ACT and not _told_already(one, others)],
         "kind": worst(everything),
         "say": saying(visitor.texts, writer),
         "runbook": deps.runbook,
         "outbox_chart": chart_of(overview.outbox_trend, overview.at, visitor.texts, writer),
         "trend_rows": trend_rows(overview),
     }
+
+
+def _told_already(finding: Finding, others: Sequence[Finding]) -> bool:
+    """Whether a consumer waits for a server whose absence is told by itself: one thing to do is one line."""
+    dependency = finding.texts.get("dependency")
+    return dependency is not None and any(one.name == "away" and one.subject == dependency for one in others)
 
 
 def line_of(one: ConsumerOverview, at: datetime, texts: Texts, writer: Writer) -> ConsumerLine:

@@ -94,7 +94,21 @@ class TimelineRow:
 
 #: What audit lines are about, and with what, or one of ``_OTHER_ACTS``, their actions begin.
 ENTITIES: Final = frozenset(
-    {"document", "dossier", "document_type", "token", "key", "object", "dead_letter", "outbox_row", "export", "restore"}
+    {
+        *(
+            "document",
+            "dossier",
+            "document_type",
+            "token",
+            "key",
+            "object",
+            "dead_letter",
+            "outbox_row",
+            "export",
+            "restore",
+        ),
+        *("batch", "consumer"),
+    }
 )
 _OTHER_ACTS: Final = frozenset({"audit", "event", "outbox", "reconcile"})
 

@@ -6,6 +6,7 @@ page costs the same however long the log is, and needs no index that each line w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def _act(entry: ChainEntry, *, faithful: bool) -> Act | None:
     action, actor = str(fields["action"]), str(fields["actor"])
     if not is_act(action, actor):
         return None
-    details = fields["details"]
+    details = json.loads(fields["details"])
     return Act(
         seq=entry.seq,
         at=datetime.fromisoformat(fields["at"]),

@@ -207,8 +207,9 @@ class OperatorActions:
             if not await work.re_emissions.re_emit([event.row_id]):
                 raise _AlreadyHandled
             entity = ("document", event.key) if _is_id(event.key) else ("outbox_row", str(event.row_id))
-            details = {"row": event.row_id, "consumers": list(lost.consumers), "event_id": str(event.event_id)}
-            await self._audit_line(work, None, entity, "outbox.re_emitted", {**details, "reason": reason}, None)
+            consumers = list(lost.consumers)
+            details = {"row": event.row_id, "consumers": consumers, "event_id": str(event.event_id), "reason": reason}
+            await self._audit_line(work, None, entity, "outbox.re_emitted", details, None)
             return f"published again for {', '.join(lost.consumers)}"
 
         return await self._run(act, apply=apply, also=also)

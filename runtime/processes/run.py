@@ -128,6 +128,7 @@ def run_console(settings: Settings) -> None:
             serve_until(server, stopping),
             serve_metrics("127.0.0.1", console_metrics_port(settings), site.metrics, stopping),
             repeat(stopping, "revocations", POLL_SECONDS, site.revoked_tokens.refresh),
+            repeat(stopping, "signing_keys", SIGNING_KEYS_SECONDS, site.signing_keys.renew),
             site.dependencies.run(stopping),
         )
 

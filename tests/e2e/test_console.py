@@ -95,7 +95,6 @@ def test_an_operator_finds_why_a_document_is_late_while_the_ged_is_stopped(
             page.get_by_label("Id", exact=True).fill(document)
             page.get_by_role("button", name="Search").click()
             why = page.get_by_role("region", name="Why it is here, and what comes next")
-            expect(why).to_contain_text("Held")
             expect(why).to_contain_text("waits for the GED")
             expect(why).to_contain_text("the consumer tries again by itself")
             shown = page.content()

@@ -12,7 +12,7 @@ import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel
 
-from ingest_api import models, models_erasure, route_authorization
+from ingest_api import models, models_erasure, models_operations, route_authorization
 from ingest_api.app import routes_only
 from ingest_api.body import parse_json
 from ingest_api.middleware import DRAIN_BYTES
@@ -326,7 +326,7 @@ async def test_the_description_names_what_answers_carry(client: httpx.AsyncClien
 
 
 def test_examples_are_what_the_api_takes() -> None:
-    inputs: dict[str, type[BaseModel]] = {**vars(models), **vars(models_erasure)}
+    inputs: dict[str, type[BaseModel]] = {**vars(models), **vars(models_erasure), **vars(models_operations)}
     for name, example in EXAMPLES.items():
         assert parse_json(json.dumps(example).encode(), inputs[name])
 

@@ -14,13 +14,22 @@ import pytest
 from domain import lifecycle
 from domain.error_table import ERROR_TABLE
 from domain.lifecycle import TRANSITIONS, Status
-from ingest_api import field_errors, lifecycle_picture, models, models_erasure, openapi, openapi_examples
+from ingest_api import (
+    field_errors,
+    lifecycle_picture,
+    models,
+    models_erasure,
+    models_operations,
+    openapi,
+    openapi_examples,
+)
 from ingest_api.app import routes_only
 from ingest_api.lifecycle_picture import picture
 from ingest_api.markdown import page_of
 from ingest_api.openapi import document_of
 from ingest_api.problems import OTHER_ROUTE_FAILURE, ROUTE_FAILURES
 
+MODELS = (models, models_erasure, models_operations)
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -61,7 +70,8 @@ def test_examples_call_the_path_and_method_of_their_operation(document: dict[str
             begin = "$API$LINK_URL" if operation["operationId"] == "open_link" else f"$API{path.split('{')[0]}"
             assert begin in source
             sends = "-d " in source or "-F " in source
-            assert method == ("delete" if "-X DELETE" in source else "post" if sends else "get")
+            posts = sends or "-X POST" in source
+            assert method == ("delete" if "-X DELETE" in source else "post" if posts else "get")
 
 
 def test_every_code_is_in_the_page_once(page: str) -> None:
@@ -124,7 +134,7 @@ def test_examples_are_what_their_schemas_say(document: dict[str, Any], page: str
     given = {**openapi.EXAMPLES, **openapi_examples.ANSWERS}
     assert {name for name, schema in schemas.items() if "examples" in schema} == given.keys()
     for name, example in given.items():
-        model = getattr(models, name, None) or getattr(models_erasure, name)
+        model = next(found for part in MODELS if (found := getattr(part, name, None)) is not None)
         model.model_validate_json(json.dumps(example))
         assert example.keys() <= model.model_fields.keys()
         if name in openapi_examples.ANSWERS:

@@ -23,7 +23,18 @@ from tests.support.settings import settings_of
 from tests.unit.test_route_authorization import ASKED, GUARDED, OTHERS, a_place, asked, names_of
 
 #: Routes that no tenant's thing is named on, and what a bound operator gets there.
-NAMELESS = {"list_documents": 200, "list_document_types": 200, "revoke_token": 403}
+NAMELESS = {
+    "list_documents": 200,
+    "list_document_types": 200,
+    "revoke_token": 403,
+    **dict.fromkeys(("list_dead_letter_groups", "list_dead_letters", "list_batches", "list_pauses", "plan_act"), 200),
+    **dict.fromkeys(("get_batch", "list_batch_items", "continue_batch", "stop_batch", "confirm_batch"), 404),
+    "confirm_plan": 409,
+    "pause_consumer": 403,
+    "resume_consumer": 403,
+}
+#: What only who is bound to no tenant may do.
+OF_ALL = {"revoke_token", "pause_consumer", "resume_consumer"}
 
 
 class BoundTokens(NamedTokens):
@@ -60,7 +71,7 @@ async def test_what_is_not_bound_to_does_not_exist(bench: IntakeBench, name: str
             bench.database.rows.dossiers.pop(place.dossier.id)
 
 
-@pytest.mark.parametrize(("name", "role"), [case for case in CASES if case[0] != "revoke_token"])
+@pytest.mark.parametrize(("name", "role"), [case for case in CASES if case[0] not in OF_ALL])
 async def test_what_is_bound_to_is_there(bench: IntakeBench, name: str, role: Role) -> None:
     place = await a_place(bench, OTHERS)
     async with a_client(an_app(bench, authenticator=BoundTokens("bank", OTHERS))) as client:

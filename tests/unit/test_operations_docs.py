@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
+from console.security import ConsoleMetrics
 from domain.antivirus import ScanResult
 from domain.lifecycle import Status
 from domain.reconciliation import DiscrepancyKind
@@ -75,6 +76,7 @@ def test_every_metric_of_ours_is_explained() -> None:
     SchemaMetrics(registry)
     RestoreMetrics(registry)
     ApiMetrics(registry)
+    ConsoleMetrics(registry)
     AntivirusMetrics(registry, enabled=True)
     ParserMetrics(registry)
     names = {name for metric in registry.collect() for name in (metric.name, f"{metric.name}_total")} | set(LABELS)

@@ -11,7 +11,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGES: Final = (
     "domain", "schemas", "crypto", "storage", "ged", "notifications", "rendering", "antivirus", "processors", "streams",
-    "ingest_api", "operations", "runtime", "deploy", "benchmarks",
+    "identity", "ingest_api", "console", "operations", "runtime", "deploy", "benchmarks",
 )  # fmt: skip
 MOST: Final = 5
 
@@ -22,13 +22,17 @@ WHOLES: Final = {
     "ErasureRequestWork": "an erasure looks at all that keeps a document and ends all that tells of it, at once",
     "RowWork": "a row that is made again comes with its dossier, its timeline and its key, or not at all",
     "RetentionWork": "retention is a matter of the document, its type and its holds, and each change is audited",
+    "DetailsWork": "all that an operator may know of a document is read at one moment, and audited as one read",
     "GedRepository": "one copy's life: its folder is made, it is put there, found, compared and removed",
     "Cipher": "content is read whole and in parts",
     "AuditTrees": "a checkpoint grows the tree that it signs",
     "OutboxReader": "rows are published over the session that holds the lead, so that who lost it can't write",
 }
 #: Larger for a reason of their own.
-LARGER: Final = {"OutboxRow": "a row's columns, read and never called"}
+LARGER: Final = {
+    "OutboxRow": "a row's columns, read and never called",
+    "QueryFilter": "what a list is narrowed to, read and never called",
+}
 
 
 @dataclass(frozen=True)

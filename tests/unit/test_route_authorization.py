@@ -68,6 +68,10 @@ EXTEND = {"until": "2090-01-01T00:00:00+00:00", "reason": "T-1"}
 HOLD = {"reference": "H-1", "reason": "T-1"}
 NEW_DOSSIER = {"number": "D-9", "client_id": "C-9", "journey_type": "LOAN"}
 
+PAUSE = {"consumer": "audit", "minutes": 1, "reason": "T-1"}
+OPERATIONS = f"{API}/operations"
+BATCH = f"{OPERATIONS}/batches/{UUID(int=7)}"
+
 ASKED: dict[str, Ask] = {
     "upload_document": Ask("POST", lambda _: f"{API}/documents", 201, (422, "dossier_unknown"), _upload),
     "list_documents": Ask("GET", lambda place: f"{API}/documents?dossier={place.dossier.id}", 200),
@@ -100,6 +104,28 @@ ASKED: dict[str, Ask] = {
     "revoke_document_link": Ask("DELETE", lambda place: place.link_path, 204, (404, DOCUMENT)),
     "open_link": Ask("GET", lambda place: place.link_url, 200),
     "revoke_token": Ask("POST", lambda _: f"{API}/revocations", 200, None, _json({"token_id": "t"})),
+    "list_dead_letter_groups": Ask("GET", lambda _: f"{OPERATIONS}/dead-letters", 200),
+    "list_dead_letters": Ask(
+        "GET", lambda _: f"{OPERATIONS}/dead-letters/group?consumer=audit&code=c&error_class=E", 200
+    ),
+    "plan_act": Ask("POST", lambda _: f"{OPERATIONS}/plans", 200, None, _json({"act": "discard"})),
+    # The plan is another one, and there is no such batch, and no such pause.
+    "confirm_plan": Ask(
+        "POST",
+        lambda _: f"{OPERATIONS}/batches",
+        409,
+        None,
+        _json({"act": "discard", "plan_hash": "0" * 64, "reason": "T-1"}),
+    ),
+    "list_batches": Ask("GET", lambda _: f"{OPERATIONS}/batches", 200),
+    "get_batch": Ask("GET", lambda _: BATCH, 404),
+    "list_batch_items": Ask("GET", lambda _: f"{BATCH}/items", 404),
+    "continue_batch": Ask("POST", lambda _: f"{BATCH}/continue", 404),
+    "stop_batch": Ask("POST", lambda _: f"{BATCH}/stop", 404),
+    "confirm_batch": Ask("POST", lambda _: f"{BATCH}/confirm", 404),
+    "list_pauses": Ask("GET", lambda _: f"{OPERATIONS}/pauses", 200),
+    "pause_consumer": Ask("POST", lambda _: f"{OPERATIONS}/pauses", 201, None, _json(PAUSE)),
+    "resume_consumer": Ask("POST", lambda _: f"{OPERATIONS}/pauses/audit/resume", 409, None, _json({"reason": "T-1"})),
     "openapi": Ask("GET", lambda _: f"{API}/openapi.json", 200),
     "livez": Ask("GET", lambda _: "/livez", 200),
     "readyz": Ask("GET", lambda _: "/readyz", 200),

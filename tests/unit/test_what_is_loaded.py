@@ -29,6 +29,10 @@ PROCESSES = {
         "create_app(api_dependencies(site), document_of); api_server",
         (*NEVER, *KAFKA_STREAMS, *MAIL, *PARSERS, "confluent_kafka", "pymongo", "operations.kafka.lag"),
     ),
+    "console": (
+        "create_app(console_dependencies(site, asyncio.Event(), process_answers(site.settings))); api_server",
+        (*NEVER, *KAFKA_STREAMS, "aiosmtplib", *PARSERS, "confluent_kafka", "pymongo", "markdown_it", "ingest_api.app"),
+    ),
     "relay": (
         "site.relay(), create_erasure_executor(site), site.sweep(), site.housekeeping(), site.reconcile()",
         (*NEVER, *KAFKA_STREAMS, *HTTP_FRAMEWORK, *MAIL, *PARSERS),
@@ -56,6 +60,7 @@ PROCESSES = {
 #: As ``runtime.processes.run`` has it for each process.
 IMPORTS = {
     "api": "from ingest_api.app import create_app; from ingest_api.openapi import document_of; from runtime.wiring.http_api import api_dependencies; from runtime.processes.serving import api_server",
+    "console": "from console.app import create_app; from runtime.processes.process_answers import process_answers; from runtime.processes.serving import api_server; from runtime.wiring.console import console_dependencies",
     "relay": "from runtime.processes.erasure_jobs import create_erasure_executor; from runtime.processes import reconcile_jobs",
     "watchdog": (
         "from operations.kafka import lag; from operations.kafka.watchdog import Watchdog;"
@@ -81,6 +86,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "signing_key_file": str(folder / "signing.pem"),
         "objects_dir": str(folder / "objects"),
         "checkpoints_dir": str(folder / "checkpoints"),
+        "console_sign_in": "development",
         **files,
     }
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DPJ_")}
