@@ -29,6 +29,7 @@ BENCHES: Final = {
     "latency": "benchmarks.latency",
     "growth": "benchmarks.growth",
     "owed": "benchmarks.owed",
+    "overview": "benchmarks.overview",
 }
 
 

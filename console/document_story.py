@@ -21,9 +21,11 @@ MAX_VALUE: Final = 80
 #: Per state of an event: its shape, and the section of the runbook.
 _WAITS: Final[Mapping[WaitState, tuple[str, str]]] = {
     WaitState.OUTBOX: ("moving", "the-relay"),
+    WaitState.REFUSED: ("act", "the-relay"),
     WaitState.ON_ITS_WAY: ("moving", "lag"),
     WaitState.PUBLISHED: ("unknown", "when-a-part-is-down"),
     WaitState.HELD: ("watch", "events-that-are-held"),
+    WaitState.GIVING_UP: ("moving", "events-that-are-held"),
     WaitState.LOST: ("watch", "events-that-kafka-lost"),
     WaitState.DEAD: ("act", "dead-letters"),
 }

@@ -87,11 +87,15 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class GivenUpEvent:
-    """An event that ``consumer`` gave up at ``at``, and that nobody gave it again."""
+    """An event that ``consumer`` gave up at ``at``, and that nobody gave it again or discarded. ``code``, ``tries`` and ``address``: of its
+    letter, None where the index of letters does not have it, or not yet where it stands."""
 
     consumer: str
     event_id: UUID
     at: datetime
+    code: str | None = None
+    tries: int | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

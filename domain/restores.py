@@ -52,9 +52,11 @@ class OpenRestore:
 
 @dataclass(frozen=True, slots=True)
 class RestoreState:
-    """``server_started``: when the database server began to run; after a restore it is another time."""
+    """``server_started``: when the database server began to run; after a restore it is another time. ``incarnation`` names server, start,
+    database and table of chains: a restore that loads rows into a running server makes tables anew."""
 
     server_started: datetime
+    incarnation: str
     open: tuple[OpenRestore, ...]
 
 

@@ -71,8 +71,9 @@ async def deadline(seconds: float, consumer: str) -> AsyncIterator[None]:
     except TimeoutError as error:
         if not bound.expired():
             raise
-        cause = error.__cause__
-        log.error("event_stuck", consumer=consumer, where=error_location(cause))
+        # Before Python 3.11.3 it says only in which context it was raised.
+        stood = error.__cause__ or error.__context__
+        log.error("event_stuck", consumer=consumer, where=error_location(stood))
         raise WorkStuck("Work on this event came to no end in time.") from error
 
 

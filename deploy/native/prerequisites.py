@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deploy.native import programs
+from deploy.native import files, programs
 from deploy.native.errors import Missing
 from deploy.native.report import Reporter
 
@@ -39,6 +39,10 @@ POSTGRES_TLS = Prerequisite(
     "postgresql",
 )
 MAGIC = Prerequisite("libmagic", "on Debian: apt-get install libmagic1")
+PROMETHEUS = Prerequisite("Prometheus", "on Debian: apt-get install prometheus", "prometheus")
+ALERTMANAGER = Prerequisite(
+    "Alertmanager", "on Debian: apt-get install prometheus-alertmanager", "prometheus-alertmanager"
+)
 REDIS = Prerequisite("Redis", "on Debian: apt-get install redis-server", "redis-server")
 #: For the tests of the console, and for pictures of it.
 CHROMIUM = Prerequisite("Chromium", "on Debian: apt-get install chromium", "chromium")
@@ -79,7 +83,10 @@ def ensure(lacking: Callable[[], list[Prerequisite]], reporter: Reporter) -> Non
     found = lacking()
     packages = sorted({item.package for item in found if item.package})
     if packages and os.geteuid() == 0 and shutil.which("apt-get") is not None:
-        _install(packages, reporter)
+        # apt lets one in at a time, and refuses the others: tests and stacks start side by side.
+        with files.locked(files.home() / ".locks" / "apt"):
+            if packages := sorted({item.package for item in lacking() if item.package}):
+                _install(packages, reporter)
         programs.look_again()
         found = lacking()
     if found:

@@ -59,6 +59,10 @@ POINTS: Final[Mapping[str, str]] = {
     "erasure.signed": "the receipt is signed; the document is still ERASING",
     "reconcile.noted": "a repair is on record; it is not made",
     "reconcile.repaired": "a repair is made; the run has not ended",
+    "restore.document": "one document is put right after a restore; others and the record of it are left",
+    "restore.refilled": "some of the entries that the log lost are put back; others are left",
+    "restore.described": "one document's extended metadata are made again; others are left",
+    "restore.step": "a step of the repair is done; later steps and the record of it are left",
 }
 
 #: Name -> how many times it is still to be reached.

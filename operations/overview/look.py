@@ -44,7 +44,9 @@ ARCHIVING: Final = "archiving"
 class Stores(Protocol):
     """What PostgreSQL says. Raises DatabaseUnavailable."""
 
-    async def numbers(self) -> StoredNumbers: ...
+    async def numbers(self, new_since: datetime | None = None) -> StoredNumbers:
+        """Dead letters written after ``new_since`` are counted as new."""
+        ...
 
     async def documents(self, ids: Sequence[UUID]) -> Mapping[UUID, DocumentRow]:
         """Those of ``ids`` that are there."""
@@ -74,10 +76,11 @@ class OverviewLook:
         self._ask = ask_processes
         self._clock = clock
 
-    async def look(self) -> Overview:
-        """Never raises because something is away: that part is unknown."""
+    async def look(self, new_since: datetime | None = None) -> Overview:
+        """Never raises because something is away: that part is unknown. ``new_since``: dead letters written after it are new, as for
+        who looked then."""
         kafka, answers = await asyncio.gather(self._kafka(), self._ask())
-        stored = await self._stored()
+        stored = await self._stored(new_since)
         at = self._clock.now()
         events = _unfinished(stored, kafka, at)
         documents = await self._documents(stored, events)
@@ -94,6 +97,7 @@ class OverviewLook:
             oldest_unknown=documents is None
             or stored is None
             or stored.unfinished is None
+            or stored.dead is None
             or stored.oldest_stored is None
             or not (stored.unfinished_whole or _all_known(kafka)),
             checkpoints=None if stored is None else stored.checkpoints,
@@ -113,9 +117,9 @@ class OverviewLook:
         except BrokerUnavailable:
             return None
 
-    async def _stored(self) -> StoredNumbers | None:
+    async def _stored(self, new_since: datetime | None) -> StoredNumbers | None:
         try:
-            return await self._stores.numbers()
+            return await self._stores.numbers(new_since)
         except DatabaseUnavailable:
             return None
 

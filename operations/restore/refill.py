@@ -18,6 +18,7 @@ from uuid import UUID
 
 from domain.audit_chain import ChainEntry, StoredEntry, entry_of, event_of, genesis
 from domain.events import AuditRecorded
+from domain.shared.crash_points import reach
 from operations.external_sort import ExternalSort
 from processors.ports.database import Locks
 from processors.restore.refilling import ChainRefill
@@ -154,6 +155,7 @@ class AuditRefill:
         async def put() -> None:
             if apply and batch:
                 await self._log.add(batch)
+                reach("restore.refilled")
             batch.clear()
 
         async with aclosing(self._log.entries(tenant, 0, report.last)) as entries:

@@ -23,6 +23,7 @@ from uuid import UUID, uuid4
 from domain.audit_chain import SYSTEM_TENANT
 from domain.errors import DatabaseUnavailable, DPJError
 from domain.restores import Difference, DocumentHistory
+from domain.shared.crash_points import reach
 from operations.external_sort import ExternalSort
 from operations.restore.check import RestoreReport, RestoreSources, differing
 from operations.restore.refill import AuditRefill
@@ -130,6 +131,7 @@ class RestoreRepair:
             except DPJError as error:
                 result.leave(f"{error.code}: {error.detail or 'run it again later'}")
             on_step(name, result.done)
+            reach("restore.step")
         if apply:
             await self._put_on_record(results)
         return results
@@ -146,6 +148,7 @@ class RestoreRepair:
                 continue
             try:
                 result.done += await act(history)
+                reach("restore.document")
             except NotRebuildable as why:
                 result.leave(f"{history.document_id}: {why}")
             except DatabaseUnavailable:
@@ -212,6 +215,7 @@ class RestoreRepair:
                 try:
                     if await parts.descriptions.describe(document_id):
                         result.done += 1
+                        reach("restore.described")
                     else:
                         result.leave(f"{document_id}: its file says nothing any more")
                 except DatabaseUnavailable:

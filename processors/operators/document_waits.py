@@ -18,17 +18,19 @@ class WaitState(Enum):
     """Where an event of the document is. PUBLISHED: in Kafka or lost, which Kafka alone could say and does not answer."""
 
     OUTBOX = "outbox"
+    REFUSED = "refused"
     ON_ITS_WAY = "on its way"
     PUBLISHED = "published"
     HELD = "held"
+    GIVING_UP = "giving up"
     LOST = "lost"
     DEAD = "dead"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentWait:
-    """An event that somebody must still finish. ``consumer`` is None in the outbox. ``waiting_for``, ``code`` and ``tries``: of one that is
-    held."""
+    """An event that somebody must still finish. ``consumer`` is None in the outbox. ``waiting_for``: of one that is held; ``code`` and
+    ``tries``: of one that is held or dead; ``letter``: the address of a dead one, None while it is being published."""
 
     state: WaitState
     topic: str | None
@@ -38,11 +40,15 @@ class DocumentWait:
     waiting_for: str | None = None
     code: str | None = None
     tries: int | None = None
+    letter: str | None = None
 
 
 class DocumentOutbox(Protocol):
     @property
     def unpublished(self) -> Sequence[tuple[str, datetime]]: ...
+
+    @property
+    def refused(self) -> Sequence[tuple[str, datetime, str]]: ...
 
     @property
     def owed(self) -> Sequence[OwedEvent]: ...
@@ -90,10 +96,23 @@ class DocumentWaits:
         found = [
             DocumentWait(state=WaitState.OUTBOX, topic=topic, consumer=None, since=at) for topic, at in rows.unpublished
         ]
+        found += [
+            DocumentWait(state=WaitState.REFUSED, topic=topic, consumer=None, since=at, code=code)
+            for topic, at, code in rows.refused
+        ]
         for event in rows.owed:
             found += _waits(event, held, progress)
         found += [
-            DocumentWait(state=WaitState.DEAD, topic=None, consumer=one.consumer, since=one.at, event_id=one.event_id)
+            DocumentWait(
+                state=WaitState.DEAD,
+                topic=None,
+                consumer=one.consumer,
+                since=one.at,
+                event_id=one.event_id,
+                code=one.code,
+                tries=one.tries,
+                letter=one.address,
+            )
             for one in await self._delivery.given_up_of(key)
         ]
         return found
@@ -115,7 +134,7 @@ def _waits(
         if holding is not None:
             found.append(
                 DocumentWait(
-                    state=WaitState.HELD,
+                    state=WaitState.GIVING_UP if holding.given_up_by else WaitState.HELD,
                     topic=event.topic,
                     consumer=consumer,
                     since=holding.since,

@@ -2,8 +2,11 @@
 
 A restore is on record in PostgreSQL (``processors.ports.restores``): an operator puts it there, or whoever finds that the database is behind
 what lies outside of it. It is behind where the audit log has an entry that the database neither handed over nor has waiting, or where the
-checkpoint store has one that we signed and the database never took. Both are asked for anew each time: rows that lag are those of the very
-database that is in question.
+checkpoint store has one that we signed and the database never took. Rows that lag are those of the very database that is in question, so
+nothing in it is believed.
+
+To ask costs a question per tenant. So it is asked again and again only while the database is new: another server, one started anew, or another
+table of chains. One that was not behind for ``SETTLED_SECONDS`` is asked about seldom.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from datetime import datetime
 from typing import Final, Protocol
 
 import structlog
@@ -24,6 +26,10 @@ from processors.ports.restores import Restores
 
 ACTOR: Final = "system:restore"
 BEHIND: Final = "DATABASE_BEHIND"
+#: What was under way when a database went back has ended so long after: what is not in the log by then does not get there any more.
+SETTLED_SECONDS: Final = 120.0
+#: How often a database that is the same as before is looked at all the same.
+AGAIN_SECONDS: Final = 600.0
 #: How long what is on record is believed before it is read again, for who asks at every request.
 KEEP_SECONDS: Final = 2.0
 #: How long a request may be held up by the look at the log that a new start of the database server asks for.
@@ -81,6 +87,7 @@ class RestoreGuard:
         log: Callable[[], AheadLog] | None,
         checkpoints: Callable[[], AheadCheckpoints],
         is_signed: IsSigned,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._restores = restores
         self._chains = chains
@@ -88,6 +95,10 @@ class RestoreGuard:
         self._log = log
         self._checkpoints = checkpoints
         self._is_signed = is_signed
+        self._clock = clock
+        #: The database that was last found not to be behind; when it first was, and when last.
+        self._sound: str | None = None
+        self._sound_since = self._sound_at = 0.0
 
     async def look(self) -> Sequence[OpenRestore]:
         """Restores that are open. One of PostgreSQL is put on record first if nobody did and the database is behind.
@@ -99,9 +110,13 @@ class RestoreGuard:
         # Restored once more, from a backup that was made meanwhile, it says itself what was done before.
         if known is not None and (known.erasures_done_at is None or state.server_started < known.erasures_done_at):
             return state.open
+        if self._is_settled(state.incarnation):
+            return state.open
         tenant = await self._behind()
         if tenant is None:
+            self._found_sound(state.incarnation)
             return state.open
+        self._sound = None
         await self._restores.open(RestoredStore.POSTGRESQL, ACTOR, BEHIND)
         _log.error("restore_found", store=RestoredStore.POSTGRESQL.value, tenant=tenant)
         return (await self._restores.state()).open
@@ -117,6 +132,16 @@ class RestoreGuard:
     async def recheck(self) -> None:
         """As ``check``, by what is on record alone: for who has looked a moment ago."""
         _refuse((await self._restores.state()).open)
+
+    def _is_settled(self, incarnation: str) -> bool:
+        now = self._clock()
+        is_settled = incarnation == self._sound and self._sound_at - self._sound_since >= SETTLED_SECONDS
+        return is_settled and now - self._sound_at < AGAIN_SECONDS
+
+    def _found_sound(self, incarnation: str) -> None:
+        self._sound_at = self._clock()
+        if incarnation != self._sound:
+            self._sound, self._sound_since = incarnation, self._sound_at
 
     async def _behind(self) -> str | None:
         """A tenant whose chain goes on outside of the database."""
@@ -175,7 +200,7 @@ class ServingGate:
         self._clock = clock
         self._lock = asyncio.Lock()
         self._read_at: float | None = None
-        self._looked_for: datetime | None = None
+        self._looked_for: str | None = None
         self._closed = False
 
     async def check(self) -> None:
@@ -192,11 +217,11 @@ class ServingGate:
     async def _read(self) -> None:
         state = await self._restores.state()
         found: Sequence[OpenRestore] = state.open
-        if state.server_started != self._looked_for:
+        if state.incarnation != self._looked_for:
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
                     found = await self._guard.look()
-                self._looked_for = state.server_started
+                self._looked_for = state.incarnation
             except (Transient, TimeoutError):
                 _log.warning("restore_not_looked_for")
         self._closed = any(one.keeps_from_serving for one in found)

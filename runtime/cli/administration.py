@@ -1,4 +1,4 @@
-"""Commands for operators: schemas, topics, database, lag, tokens, audit, OpenAPI."""
+"""Commands for operators: schemas, topics, database, tokens, audit, OpenAPI."""
 
 from __future__ import annotations
 
@@ -185,38 +185,6 @@ def audit_keys(
     if create:
         create_key(settings_of(stack))
     typer.echo(asyncio.run(public_keys(settings_of(stack))), nl=False)
-
-
-def lag(
-    stack: Stack = None,
-    by_group: Annotated[bool, typer.Option("--totals", help="One line per group.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """How far each consumer group is behind, per topic and partition."""
-    from domain.consumers import consumer_of, groups
-    from operations.kafka.lag import measure, table_lines, total_lines, totals
-    from runtime.config.transport import kafka_security
-    from runtime.processes.health_ports import paused_consumers, stalled_places
-
-    settings = settings_of(stack)
-    rows = measure(settings.kafka_bootstrap, groups(), security=kafka_security(settings))
-    if not rows:
-        raise CommandFailed("There are no topics yet.", "Create them: dpj topics create", code="topics_missing")
-    if by_group:
-        groups_lag = totals(rows)
-        print_result([asdict(one) for one in groups_lag], total_lines(groups_lag), as_json=as_json)
-    else:
-        stalled = stalled_places(settings)
-        stalled_lines = [
-            f"{'held up' if held_up_by else 'STALLED'}: {consumer}, {topic} partition {partition}: "
-            f"no progress for {seconds:.0f} s{f', because of {held_up_by}' if held_up_by else ''}"
-            for (consumer, topic, partition), (seconds, held_up_by) in stalled.items()
-        ]
-        document = [
-            {**asdict(row), "stalled": (consumer_of(row.group), row.topic, row.partition) in stalled} for row in rows
-        ]
-        paused = [f"PAUSED: {line}" for line in paused_consumers(settings)]
-        print_result(document, [*table_lines(rows), *stalled_lines, *paused], as_json=as_json)
 
 
 def token(

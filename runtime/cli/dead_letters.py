@@ -37,6 +37,8 @@ app = typer.Typer(help="Dead letters: events that a consumer gave up; and events
 
 #: Letters read from Kafka at once, and looked up together.
 BATCH: Final = 200
+#: Held events that a summary takes together.
+MOST_HELD: Final = 100_000
 
 Addresses = Annotated[
     list[str] | None, typer.Argument(metavar="[ADDRESS]...", help="As list gives them: archiving/0/12.")
@@ -265,30 +267,82 @@ def discard(
 
 @app.command()
 def held(
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100, stack: Stack = None, as_json: AsJson = False
+    consumer: Annotated[
+        list[str] | None, typer.Option("--consumer", help="Only events that it holds; may be repeated.")
+    ] = None,
+    dependency: Annotated[str | None, typer.Option(help="Only events that wait for it: ged, smtp, kafka ...")] = None,
+    code: Code = None,
+    summary: Annotated[bool, typer.Option("--summary", help="One line per consumer, dependency and code.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    stack: Stack = None,
+    as_json: AsJson = False,
 ) -> None:
     """Events that workers hold now, for what, since when; longest held first."""
+    names = _consumers(consumer)
 
     async def work(site: Site) -> list[dict[str, Any]]:
-        return [_holding(one) for one in await site.operations().held(limit)]
+        # A summary is of all of them: workers hold as many as their lanes take, and no more.
+        most = MOST_HELD if summary else limit + 1
+        found = await site.operations().held(most, consumers=names, waiting_for=dependency, code=code)
+        return [_holding(one) for one in found]
 
     rows = asyncio.run(on_site(stack, work))
+    if summary:
+        _print_held_groups(rows, as_json=as_json)
+        return
+    rows, more = rows[:limit], len(rows) > limit
     if not as_json and not rows:
         print_result(None, ["No event is held."], as_json=False)
         return
     lines = table(
-        ("CONSUMER\nCODE", "EVENT\nDOCUMENT", "HELD", "TRIES"),
+        ("CONSUMER\nCODE", "EVENT\nDOCUMENT", "HELD\nFOR", "TRIES"),
         [
             (
                 (row["consumer"], row["code"]),
                 (row["event_id"], row["document"]),
-                (ago(row["since"], past=False), "giving up" if row["given_up_reason"] else ""),
+                (ago(row["since"], past=False), "giving up" if row["given_up_reason"] else row["waiting_for"]),
                 str(row["attempts"]),
             )
             for row in rows
         ],
     )
-    print_result({"held": rows}, lines, as_json=as_json)
+    print_result({"held": rows, "more": more}, lines, as_json=as_json)
+    if more and not as_json:
+        print_note(f"There are more than {limit}: give --limit, a filter, or --summary.")
+
+
+def _print_held_groups(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Longest held first."""
+    groups: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in rows:
+        group = groups.setdefault(
+            (row["consumer"], row["waiting_for"], row["code"]),
+            {
+                "consumer": row["consumer"],
+                "waiting_for": row["waiting_for"],
+                "code": row["code"],
+                "count": 0,
+                "since": row["since"],
+                "attempts": 0,
+            },
+        )
+        group["count"] += 1
+        group["attempts"] = max(group["attempts"], row["attempts"])
+    lines = table(
+        ("CONSUMER", "WAITS FOR", "CODE", "EVENTS", "SINCE", "MOST TRIES"),
+        [
+            (
+                group["consumer"],
+                group["waiting_for"],
+                group["code"],
+                str(group["count"]),
+                ago(group["since"]),
+                str(group["attempts"]),
+            )
+            for group in groups.values()
+        ],
+    )
+    print_result({"groups": list(groups.values())}, lines if groups else ["No event is held."], as_json=as_json)
 
 
 @app.command(name="give-up")
@@ -340,14 +394,10 @@ def _filter(
     since: str | None,
     until: str | None,
 ) -> DeadLetterFilter:
-    from domain.consumers import CONSUMERS
     from operations.kafka.dead_letters import DeadLetterFilter
 
-    unknown = [name for name in consumer or () if name not in CONSUMERS]
-    if unknown:
-        raise CommandFailed(f"There is no consumer {unknown[0]!r}.", f"Consumers are {', '.join(CONSUMERS)}.")
     return DeadLetterFilter(
-        consumers=tuple(consumer or ()),
+        consumers=_consumers(consumer),
         code=code,
         error_class=error_class,
         document=None if document is None else str(uuid_of(document)),
@@ -356,6 +406,16 @@ def _filter(
         since=moment(since),
         until=moment(until),
     )
+
+
+def _consumers(names: list[str] | None) -> tuple[str, ...]:
+    """Raises CommandFailed for a name that is none."""
+    from domain.consumers import CONSUMERS
+
+    unknown = [name for name in names or () if name not in CONSUMERS]
+    if unknown:
+        raise CommandFailed(f"There is no consumer {unknown[0]!r}.", f"Consumers are {', '.join(CONSUMERS)}.")
+    return tuple(names or ())
 
 
 async def _each(

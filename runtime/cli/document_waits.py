@@ -14,17 +14,20 @@ if TYPE_CHECKING:
 
 _NEXT: Final = {
     "outbox": "the relay publishes it",
+    "refused": "you settle it: dpj outbox refused",
     "on its way": "the consumer reads it",
     "published": "Kafka is away, so nobody knows whether it still comes",
     "held": "the consumer tries again",
+    "giving up": "the consumer gives it up, as ordered",
     "lost": "published again by itself, else: dpj outbox re-emit",
-    "dead": "an operator redrives or discards it: dpj dlq list",
+    "dead": "an operator settles it: {command}",
 }
 
 
 async def waits_of(site: Site, document_id: UUID) -> list[dict[str, Any]]:
-    """Each with ``state`` (outbox, on its way, published, held, lost, dead), ``topic`` (None of a dead letter), ``consumer`` (None in the
-    outbox), ``since`` (ISO 8601), ``for`` (what a held event waits for) and ``tries``. Raises DatabaseUnavailable."""
+    """Each with ``state`` (outbox, refused, on its way, published, held, giving up, lost, dead), ``topic`` (None of a dead letter),
+    ``consumer`` (None in the outbox), ``since`` (ISO 8601), ``for`` (what a held event waits for), ``tries``, ``code`` and ``letter``
+    (address of a dead one). Raises DatabaseUnavailable."""
     return [_document(wait) for wait in await site.document_waits().of(document_id)]
 
 
@@ -34,8 +37,13 @@ def lines_of(waits: Sequence[dict[str, Any]]) -> Iterator[str]:
         whose = f" for {wait['consumer']}" if wait["consumer"] else ""
         topic, since = (wait["topic"] or "event").removeprefix("dpj."), ago(wait["since"], past=False)
         yield f"Waits       {topic}{whose}: {wait['state']}, since {since}"
-        held = f"for {wait['for']}, {wait['tries']} tries; " if wait["state"] == "held" else ""
-        yield f"            {held}next: {_NEXT[wait['state']]}"
+        why = [f"for {wait['for']}"] if wait["for"] else []
+        why += [wait["code"]] if wait["code"] else []
+        why += [f"{wait['tries']} tries"] if wait["tries"] else []
+        if why:
+            yield f"            {', '.join(why)}"
+        command = f"dpj dlq show {wait['letter']}" if wait["letter"] else "dpj dlq list"
+        yield f"            next: {_NEXT[wait['state']].format(command=command)}"
 
 
 def _document(wait: DocumentWait) -> dict[str, Any]:
@@ -46,4 +54,6 @@ def _document(wait: DocumentWait) -> dict[str, Any]:
         "since": wait.since.isoformat(),
         "for": wait.waiting_for,
         "tries": wait.tries,
+        "code": wait.code,
+        "letter": wait.letter,
     }

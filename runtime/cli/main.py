@@ -21,8 +21,15 @@ _COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "purge",
         "Documents whose retention has ended: tell, or erase with --apply. THERE IS NO WAY BACK.",
     ),
+    "overview": LazyCommand(
+        "runtime.cli.overview",
+        "overview",
+        "How late the whole pipeline is, and why: the oldest document, each consumer, outbox, states, what is away.",
+    ),
     "lag": LazyCommand(
-        "runtime.cli.administration", "lag", "How far each consumer group is behind, per topic and partition."
+        "runtime.cli.lag",
+        "lag",
+        "How far each consumer group is behind, per topic and partition; and what waits in the outbox before.",
     ),
     "reconcile": LazyCommand(
         "runtime.cli.reconcile",

@@ -68,8 +68,13 @@ def down(
 
 def status(stack: Stack = None, as_json: AsJson = False) -> None:
     """Whether servers and processes are ready. Exit status 3 if one is not."""
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
     from deploy.native import stack as native
+    from runtime.cli.overview_lines import outbox_lines
     from runtime.processes.local import PipelineProcesses
+    from runtime.wiring.backlog import outbox_backlog
 
     settings = settings_of(stack)
     services = PipelineProcesses(settings).states()
@@ -81,7 +86,10 @@ def status(stack: Stack = None, as_json: AsJson = False) -> None:
         f"{part['name']:<20} {part['state']:<9} {part['pid'] or '-':<8} {part.get('reason', '')}".rstrip()
         for part in parts
     ]
-    print_result({"stack": settings.stack_name, "parts": parts}, lines, as_json=as_json)
+    backlog = outbox_backlog(settings)
+    lines += ["", *outbox_lines(backlog, datetime.now(UTC))]
+    document = {"stack": settings.stack_name, "parts": parts, "outbox": None if backlog is None else asdict(backlog)}
+    print_result(document, lines, as_json=as_json)
     if any(part["state"] != "ready" for part in parts):
         raise typer.Exit(NOT_READY)
 

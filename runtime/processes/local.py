@@ -26,6 +26,8 @@ POLL_SECONDS: Final = 0.1
 #: What a process waits for is told when it has done so for this long.
 TELL_SECONDS: Final = 5.0
 LOG_LINES: Final = 8
+#: A process that has run for so long, and does not answer, is not starting any more.
+START_SECONDS: Final = 60.0
 #: A process that ended by itself within so many seconds, and was started anew, is told of; and so many of its ends are kept.
 ENDS_SECONDS: Final = 600.0
 MOST_ENDS: Final = 100
@@ -42,8 +44,9 @@ _WITH_SIGNER: Final = frozenset({"api", "worker-audit", "relay"})
 
 @dataclass(frozen=True, slots=True)
 class ProcessState:
-    """``state`` is ready, starting (runs, but says it is not ready), crashing (ends, or a consumer in it does, again and again) or
-    down. ``reason``: why it is not ready, as far as it is known."""
+    """``state`` is ready, waiting (says what it waits for), starting (runs, but is not ready), no answer (has run for a while, and says
+    nothing), crashing (ends, or a consumer in it does, again and again) or down. ``reason``: why it is not ready, as far as it is
+    known."""
 
     name: str
     state: str
@@ -175,14 +178,16 @@ class PipelineProcesses:
             return "down", "ended by itself" if service.name in self._processes.tracked() else ""
         health = health_of(service.health, self._tls)
         if health is None:
-            return (
-                ("crashing", f"ended by itself {_times(ended)}") if ended > 1 else ("starting", "does not answer yet")
-            )
+            if ended > 1:
+                return "crashing", f"ended by itself {_times(ended)}"
+            if process.older_than(time.time() - START_SECONDS):
+                return "no answer", "runs and does not answer: frozen, or overloaded"
+            return "starting", "does not answer yet"
         if health.crashes:
             return "crashing", "; ".join(health.crashes)
         if health.ready:
             return "ready", "; ".join([*health.paused, *([f"events lost: {health.lost}"] if health.lost else [])])
-        return "starting", f"waits for {', '.join(health.waits_for)}" if health.waits_for else ""
+        return ("waiting", f"waits for {', '.join(health.waits_for)}") if health.waits_for else ("starting", "")
 
     def _distrusting(self) -> list[str]:
         """Those that were started under another authority than the stack has now, and so trust none of its servers."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -37,11 +38,11 @@ class MongoAuditStore:
     async def add(self, entries: Sequence[ChainEntry]) -> None:
         """Keep ``entries``; those already there in the same bytes are fine. Raises AuditConflict for any other."""
         documents = [document_of(entry) for entry in entries]
-        if not documents:
-            return
-        await self._index()
-        if not await self._insert(documents):
-            await self._add_missing(documents)
+        if documents:
+            await self._index()
+        while documents:
+            taken = await self._insert(documents)
+            documents = [] if taken is None else await self._after_ours(documents[taken:])
 
     def entries(self, tenant: str, after: int, up_to: int) -> AsyncGenerator[StoredEntry, None]:
         """Entries numbered above ``after`` and not above ``up_to``, in order."""
@@ -109,40 +110,43 @@ class MongoAuditStore:
             await self._mongo.run(COLLECTION, indexed)
             self._is_indexed = True
 
-    async def _add_missing(self, documents: Sequence[Document]) -> None:
-        """Some place is taken: by ourselves before a crash, or by what should not be there."""
-        places = {"_id": {"$in": [document["_id"] for document in documents]}}
+    async def _after_ours(self, documents: Sequence[Document]) -> list[Document]:
+        """``documents`` from the first on that is not there. The place of the first one is taken: by itself, as the last try was cut off.
 
-        async def there(collection: Collection) -> Mapping[str, Document]:
-            return {held["_id"]: held async for held in collection.find(places)}
+        One by one, by the id alone: FerretDB reads the whole log for any other question, and then a try might never end in time.
+        """
 
-        found = await self._mongo.run(COLLECTION, there)
-        for document in documents:
-            if found.get(document["_id"], document) != document:
+        for number, document in enumerate(documents):
+            held = await self._mongo.run(COLLECTION, partial(_held, document["_id"]))
+            if held is None and number:
+                return list(documents[number:])
+            if held != document:
                 raise AuditConflict("The audit log holds another entry in this place.")
-        missing = [document for document in documents if document["_id"] not in found]
-        if missing and not await self._insert(missing):
-            raise AuditConflict("The audit log holds another entry in this place.")
+        return []
 
-    async def _insert(self, documents: Sequence[Document]) -> bool:
-        """False if a place is taken; those before it are there then.
+    async def _insert(self, documents: Sequence[Document]) -> int | None:
+        """The number of the first one whose place is taken; those before it are there then.
 
         In order: what follows a place that another chain has taken must not get in behind it.
         """
 
-        async def inserted(collection: Collection) -> bool:
+        async def inserted(collection: Collection) -> int | None:
             try:
                 await collection.insert_many(documents, ordered=True)
             except BulkWriteError as error:
                 failures = (error.details or {}).get("writeErrors", [])
                 if failures and all(failure["code"] == _DUPLICATE_KEY for failure in failures):
-                    return False
+                    return int(failures[0]["index"])
                 if any(failure["code"] in NEVER for failure in failures):
                     raise AuditConflict("The audit log will never take one of these entries.") from error
                 raise AuditStoreUnavailable("The audit store did not take the entries.") from error
-            return True
+            return None
 
         return await self._mongo.run(COLLECTION, inserted)
+
+
+async def _held(entry_id: str, collection: Collection) -> Document | None:
+    return await collection.find_one({"_id": entry_id})
 
 
 def document_of(entry: ChainEntry) -> Document:

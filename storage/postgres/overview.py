@@ -11,14 +11,14 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-import structlog
-
+from domain.consumers import CONSUMERS
 from domain.errors import DatabaseUnavailable
 from domain.lifecycle import Status
 from domain.overview import (
     MOST_COUNTED,
     CheckpointsOverview,
     Count,
+    DeadGroup,
     DocumentRow,
     ErasuresOverview,
     HeldGroup,
@@ -35,8 +35,6 @@ from storage.postgres.delivery.dead_letters import FRESH_SECONDS
 from storage.postgres.pauses import PostgresPauseQueries
 
 _T = TypeVar("_T")
-
-log = structlog.get_logger()
 
 #: Rows of the outbox that are looked at one by one, of those that wait and of those that were published.
 FRONT_ROWS: Final = 500
@@ -102,6 +100,22 @@ _OWED_ROWS: Final = """
         ON r.topic = front.topic AND (front.consumer IS NULL OR front.consumer = r.consumer)
     ORDER BY front.id, r.consumer
 """
+#: Of each consumer's open letters so many at most, by the index alone; then the oldest of each group.
+_DEAD: Final = """
+    SELECT g.*, l.* FROM (
+        SELECT consumer, code, error_class, count(*) AS count, max(ecrite_a) AS newest,
+               count(*) FILTER (WHERE ecrite_a > $3::timestamptz) AS new
+        FROM unnest($1::text[]) AS c (name), LATERAL (
+            SELECT consumer, code, error_class, ecrite_a FROM lettres_mortes
+            WHERE reglement IS NULL AND consumer = c.name
+            ORDER BY consumer, code, error_class, ecrite_a, numero LIMIT $2) AS open
+        GROUP BY consumer, code, error_class
+    ) AS g, LATERAL (
+        SELECT event_id, document_id, origine_topic, tentatives, ecrite_a FROM lettres_mortes
+        WHERE reglement IS NULL AND (consumer, code, error_class) = (g.consumer, g.code, g.error_class)
+        ORDER BY ecrite_a, numero LIMIT 1) AS l
+    ORDER BY g.consumer, g.code, g.error_class
+"""
 _DOCUMENT: Final = "id, tenant, statut, coalesce(date_depot, created_at) AS deposited_at, date_validation AS decided_at"
 _STORED: Final = f"""
     SELECT {_DOCUMENT} FROM documents WHERE statut = 'STORED' ORDER BY created_at, id LIMIT $1
@@ -138,11 +152,15 @@ class PostgresOverview:
         pairs = [(topic, consumer) for topic, consumers in reads.items() for consumer in consumers]
         self._columns = [topic for topic, _ in pairs], [consumer for _, consumer in pairs]
 
-    async def numbers(self) -> StoredNumbers:
-        """What waits. A part is None if its own statement failed, for example behind a lock. Raises DatabaseUnavailable."""
-        owed = await self._part("owed", self._owed)
-        held = await self._part("held", self._held)
-        waiting = await self._part("waiting", self._waiting)
+    async def numbers(self, new_since: datetime | None = None) -> StoredNumbers:
+        """What waits. A part is None if its own statement failed, for example behind a lock. Raises DatabaseUnavailable.
+
+        ``new_since``: dead letters written after it are new; None: which are is not asked.
+        """
+        owed = await self._part(self._owed)
+        held = await self._part(self._held)
+        waiting = await self._part(self._waiting)
+        dead = await self._part(lambda: self._dead(new_since))
         unfinished, whole = None, False
         if owed is not None and held is not None and waiting is not None:
             holding = {(one.consumer, one.event_id): one for one in held[1]}
@@ -150,22 +168,22 @@ class PostgresOverview:
             for one in owed[0]:
                 hold = holding.pop((one.consumer, one.event_id), None)
                 events.append(one if hold is None else replace(hold, written_at=one.written_at))
-            unfinished = (*waiting[0], *events, *holding.values())
+            unfinished = (*waiting[0], *events, *holding.values(), *(() if dead is None else dead[1]))
             whole = owed[1] and waiting[1]
         return StoredNumbers(
-            outbox=await self._part("outbox", self._outbox),
-            states=await self._part("states", self._states),
+            outbox=await self._part(self.outbox),
+            states=await self._part(self._states),
             held=None if held is None else held[0],
-            dead=None,
+            dead=None if dead is None else dead[0],
             unfinished=unfinished,
             unfinished_whole=whole,
-            oldest_stored=await self._part("stored", self._oldest_stored),
-            checkpoints=await self._part("checkpoints", self._checkpoints),
-            erasures=await self._part("erasures", self._erasures),
-            restores=await self._part("restores", self._restores),
-            history=await self._part("history", self._history),
-            recorded=await self._part("recorded", self._recorded),
-            paused=await self._part("paused", PostgresPauseQueries(self._postgres).paused),
+            oldest_stored=await self._part(self._oldest_stored),
+            checkpoints=await self._part(self._checkpoints),
+            erasures=await self._part(self._erasures),
+            restores=await self._part(self._restores),
+            history=await self._part(self._history),
+            recorded=await self._part(self._recorded),
+            paused=await self._part(PostgresPauseQueries(self._postgres).paused),
         )
 
     async def documents(self, ids: Sequence[UUID]) -> Mapping[UUID, DocumentRow]:
@@ -195,13 +213,12 @@ class PostgresOverview:
             )
         return int(status.split()[-1]) > 0
 
-    async def _part(self, name: str, read: Callable[[], Awaitable[_T]]) -> _T | None:
+    async def _part(self, read: Callable[[], Awaitable[_T]]) -> _T | None:
         try:
             return await read()
         except DatabaseUnavailable as error:
             if error.outage:
                 raise  # nor would the next one be answered
-            log.warning("overview_part_unknown", part=name, code=error.code)
             return None
 
     async def _fetch(self, query: str, *values: Any) -> list[Any]:
@@ -212,7 +229,8 @@ class PostgresOverview:
         at: datetime | None = (await self._fetch(_RECORDED))[0][0]
         return at
 
-    async def _outbox(self) -> OutboxOverview:
+    async def outbox(self) -> OutboxOverview:
+        """What waits for the relay. Raises DatabaseUnavailable."""
         (row,) = await self._fetch(_OUTBOX, MOST_COUNTED + 1)
         return OutboxOverview(
             waiting=Count.of(row["waiting"]),
@@ -258,6 +276,39 @@ class PostgresOverview:
             for row in await self._fetch(_HELD_ROWS, FRESH_SECONDS, HELD_ROWS)
         )
         return {consumer: tuple(found) for consumer, found in groups.items()}, events
+
+    async def _dead(
+        self, new_since: datetime | None
+    ) -> tuple[dict[str, tuple[DeadGroup, ...]], tuple[UnfinishedEvent, ...]]:
+        """Open letters by cause, and the oldest of each. Of each consumer ``MOST_COUNTED`` are counted."""
+        rows = await self._fetch(_DEAD, list(CONSUMERS), MOST_COUNTED, new_since)
+        groups: dict[str, list[DeadGroup]] = {}
+        for row in rows:
+            groups.setdefault(row["consumer"], []).append(
+                DeadGroup(
+                    code=row["code"],
+                    error_class=row["error_class"],
+                    count=row["count"],
+                    newest=row["newest"],
+                    new=None if new_since is None else row["new"],
+                )
+            )
+        oldest = tuple(
+            UnfinishedEvent(
+                key=str(row["document_id"]),
+                topic=row["origine_topic"],
+                consumer=row["consumer"],
+                event_id=row["event_id"],
+                holder=Holder.DEAD_LETTER,
+                written_at=row["ecrite_a"],
+                since=row["ecrite_a"],
+                code=row["code"],
+                attempts=row["tentatives"],
+            )
+            for row in rows
+            if row["document_id"] is not None
+        )
+        return {consumer: tuple(found) for consumer, found in groups.items()}, oldest
 
     async def _waiting(self) -> tuple[tuple[UnfinishedEvent, ...], bool]:
         """What the relay has to publish, and whether that is all. A row without a single consumer is for all that read its topic."""

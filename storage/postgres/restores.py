@@ -21,7 +21,9 @@ class PostgresRestores:
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(
                 """
-                SELECT pg_postmaster_start_time() AS server, r.*
+                SELECT pg_postmaster_start_time() AS server,
+                       (SELECT oid FROM pg_database WHERE datname = current_database()) AS base,
+                       'audit_heads'::regclass::oid AS chains, pg_relation_filenode('audit_heads') AS file, r.*
                 FROM (SELECT 1) AS one LEFT JOIN restaurations r ON r.fermee_a IS NULL ORDER BY r.numero
                 """
             )
@@ -36,7 +38,9 @@ class PostgresRestores:
             for row in rows
             if row["numero"] is not None
         )
-        return RestoreState(rows[0]["server"], found)
+        first = rows[0]
+        incarnation = "/".join(str(first[name]) for name in ("server", "base", "chains", "file"))
+        return RestoreState(first["server"], incarnation, found)
 
     async def open(self, store: RestoredStore, by: str, reason: str) -> bool:
         async with self._postgres.connection() as connection:

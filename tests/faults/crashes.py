@@ -80,6 +80,8 @@ CRASHES: Sequence[Crash] = (
 COMMANDS: Mapping[str, Sequence[str]] = dict.fromkeys(
     ("reconcile.noted", "reconcile.repaired"), ("reconcile", "--apply", "--ged-hours", "0")
 )
+#: Points that the drills of restores die at (``test_restores``): only a store that was restored has anything to repair.
+DRILLED: Sequence[str] = ("restore.document", "restore.refilled", "restore.described", "restore.step")
 BY_POINT: Mapping[str, Crash] = {crash.point: crash for crash in CRASHES}
 
 

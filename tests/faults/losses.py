@@ -132,7 +132,7 @@ class Losses:
         await self._until("the restore is told", self._is_restore_open)
         done = await self._dpj("restore", "repair", "--reason", "DRILL", "--apply")
         assert next(one["done"] for one in done["steps"] if one["step"] == "chain") == 1, done
-        await self._dpj("restore", "end")
+        await self._dpj("restore", "end", "--reason", "DRILL")
         await asyncio.to_thread(self._site.wait_ready)
         await self._until("the log goes on", lambda: self._logs(tenant, 2 + FORGOTTEN))
         assert (await self._dpj("audit", "verify", "--tenant", tenant))["intact"]

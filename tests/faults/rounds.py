@@ -13,6 +13,7 @@ from typing import Any
 
 from confluent_kafka import Producer
 
+from domain.errors import DPJError
 from tests.faults.checker import Checker
 from tests.faults.faults import KINDS
 from tests.faults.invariants import Violation
@@ -225,7 +226,11 @@ class Round:
     def _reconcile(self) -> None:
         """Remove what uploads that came to nothing left in the store; copies in the GED are left for the checker to find."""
         time.sleep(float(self._site.setting("DPJ_RECONCILE_GRACE")))
-        told = self._site.operator.reconcile()
+        try:
+            told = self._site.operator.reconcile()
+        except (AssertionError, DPJError) as error:
+            self.result.violations.append(str(Violation("reconcile", f"{type(error).__name__}: {error}")))
+            return
         self.result.reconciled = {fault: count["found"] for fault, count in told["faults"].items()}
 
     def _ends(self, before: dict[str, int]) -> list[Violation]:

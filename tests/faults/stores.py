@@ -20,8 +20,7 @@ from urllib.parse import quote, urlsplit
 
 import asyncpg
 import httpx
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from fastavro import parse_schema, schemaless_reader
 from minio import Minio
 from pymongo import MongoClient
@@ -49,7 +48,7 @@ READ_SECONDS = 60
 MAX_CHILDREN = 1000
 KAFKA_SECONDS = 60.0
 #: An answer of the broker that does not come in time is asked for again, by a new client.
-ADMIN_SECONDS, ADMIN_TRIES = 15.0, 4
+LAG_SECONDS, LAG_TRIES = 15.0, 4
 
 
 class Stores:
@@ -59,7 +58,7 @@ class Stores:
         self._settings = settings
         self._mails: dict[Path, Mail] = {}
         self._lock = threading.Lock()
-        self._kafka_admin: AdminClient | None = None
+        self._members: dict[str, Any] = {}
 
     async def observe(self, tenants: Iterable[str], since: Mapping[tuple[str, int], int] | None = None) -> Observation:
         """All that is held for ``tenants``; Kafka from the offsets ``since``, or from its beginning."""
@@ -246,45 +245,36 @@ class Stores:
 
     def lag(self) -> dict[tuple[str, str, int], int]:
         """Records not committed, per (group, topic, partition)."""
-        for _ in range(ADMIN_TRIES - 1):
-            try:
-                return _lag(self._admin())
-            except (KafkaException, TimeoutError):
-                self._forget_admin()
-        return _lag(self._admin())
-
-    def _admin(self) -> AdminClient:
-        """One for all looks: rest is looked for twice a second."""
         with self._lock:
-            if self._kafka_admin is None:
-                self._kafka_admin = AdminClient({"bootstrap.servers": self._settings["DPJ_KAFKA_BOOTSTRAP"]})
-            return self._kafka_admin
+            for tries_left in range(LAG_TRIES - 1, -1, -1):
+                # The same clients for all looks: rest is looked for twice a second.
+                self._members = self._members or {name: self._consumer(f"dpj.{name}") for name in CONSUMERS}
+                try:
+                    return _lag(self._members)
+                except KafkaException:
+                    # After a broker came back a client may wait for ever for the coordinator that it knew (librdkafka's issue 5511).
+                    for member in self._members.values():
+                        member.close()
+                    self._members = {}
+                    if not tries_left:
+                        raise
+        raise AssertionError
 
-    def _forget_admin(self) -> None:
-        """After a broker came back a client may wait for ever for the coordinator that it knew (librdkafka's issue 5511)."""
-        with self._lock:
-            self._kafka_admin = None
 
-
-def _lag(admin: AdminClient) -> dict[tuple[str, str, int], int]:
-    places = [TopicPartition(*place) for place in _partitions(admin)]
-    groups = {name: f"dpj.{name}" for name in CONSUMERS}
-    patience = {"request_timeout": ADMIN_SECONDS}
-    asked = {
-        name: admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], **patience)[group]
-        for name, group in groups.items()
-    }
-    lows = admin.list_offsets({place: OffsetSpec.earliest() for place in places}, **patience)
-    highs = admin.list_offsets({place: OffsetSpec.latest() for place in places}, **patience)
+def _lag(members: Mapping[str, Any]) -> dict[tuple[str, str, int], int]:
+    """They ask as their group's consumers do, without joining it: librdkafka's administrators may abort the process when the broker
+    goes away under their question."""
     found = {}
+    anyone = next(iter(members.values()))
+    places = _partitions(anyone)
+    spans = {place: _watermarks(anyone, place) for place in places}
     for name, topics in CONSUMERS.items():
-        answer = asked[name].result(2 * ADMIN_SECONDS).topic_partitions
-        done = {(place.topic, place.partition): place.offset for place in answer}
-        for place in places:
-            if place.topic in topics:
-                low, high = (looked[place].result(2 * ADMIN_SECONDS).offset for looked in (lows, highs))
-                committed_to = done.get((place.topic, place.partition), 0)
-                found[groups[name], place.topic, place.partition] = high - max(low, committed_to)
+        mine = [TopicPartition(*place) for place in places if place[0] in topics]
+        for place in members[name].committed(mine, timeout=LAG_SECONDS):
+            if place.error is not None:
+                raise KafkaException(place.error)
+            low, high = spans[place.topic, place.partition]
+            found[f"dpj.{name}", place.topic, place.partition] = high - max(low, place.offset, 0)
     return found
 
 

@@ -20,6 +20,7 @@ import pytest
 from domain.consumers import CONSUMERS
 from domain.events import TOPICS
 from tests.faults.journal import Deposit
+from tests.faults.processes import CRASHED
 from tests.faults.site import FaultSite
 from tests.faults.test_stores_that_forget import DOCUMENTS, WAIT_SECONDS, Drill, opened
 
@@ -47,6 +48,11 @@ class Restored(Drill):
         said = await asyncio.to_thread(self.site.dpj, *words, *more, "--json", status=status)
         found: dict[str, Any] = json.loads(said)
         return found
+
+    async def dies(self, point: str, *more: str) -> None:
+        """A repair is killed at ``point``."""
+        words = [word.replace("INC-7", REASON) for word in commands()["repair --apply"]]
+        await asyncio.to_thread(self.site.dpj, *words, *more, status=CRASHED, DPJ_CRASH_POINT=point)
 
     async def counts(self, *more: str, status: int = 1) -> dict[str, int]:
         """What the check finds, by kind; of this drill's tenant where the kind is about documents."""
@@ -187,6 +193,9 @@ async def test_what_a_restored_postgresql_forgot_is_told_and_put_right(drill: Re
     assert not (await drill.command("begin"))["opened"]  # the pipeline has noticed it by itself
     planned = await drill.command("repair")
     assert not planned["apply"]
+    # Killed after the erasure of one document, then with one hold set again, some rows made again, and two steps done.
+    for point in ("restore.document:1", "restore.document:1", "restore.document:3", "restore.step:2"):
+        await drill.dies(point)
     done = await drill.command("repair --apply")
     assert {one["step"] for one in done["steps"]} == {one["step"] for one in planned["steps"]}
     assert await drill.read(erased) == "HTTP 410"
@@ -252,9 +261,11 @@ async def test_an_emptied_mongodb_is_filled_again_and_the_rest_is_named(drill: R
     (lacking,) = [one for one in found["differences"]["entry_missing"]["items"] if one["tenant"] == tenant]
     assert (lacking["missing"], lacking["found"], lacking["lost"]) == (entries, entries, [])
     assert found["differences"]["metadata_missing"]["count"] >= DOCUMENTS
+    await drill.dies("restore.refilled", "--step", "log")
     await drill.command("repair --apply", "--step", "log", status=None)
     assert drill.losses.log_length(tenant) == entries
     assert await drill.verified_entries(tenant) >= entries
+    await drill.dies("restore.described:2", "--step", "metadata")
     await drill.command("repair --apply", "--step", "metadata", status=None)
     with stores.mongo() as client:
         held = client[drill.site.settings["DPJ_MONGO_DATABASE"]]["documents_metadata"]

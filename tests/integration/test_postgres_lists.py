@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -18,6 +17,7 @@ from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.delivery.outbox import PostgresOutboxReader
 from storage.postgres.queries import PostgresQueries
 from tests.support.builders import NOW, a_document, a_dossier, add_documents
+from tests.support.explaining import Explaining
 
 EVERY = frozenset(Status)
 STORED = EVERY - {Status.PENDING, Status.ABANDONED}
@@ -117,54 +117,19 @@ _OUTBOX = """
 """
 
 
-class _Explaining:
-    """Stands for the connections: runs a query and keeps its plan, with what each step really read."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-        self.nodes: list[dict[str, Any]] = []
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        yield self
-
-    def transaction(self, **how: Any) -> Any:
-        return self._connection.transaction(**how)
-
-    async def execute(self, query: str) -> str:
-        return cast("str", await self._connection.execute(query))
-
-    async def fetch(self, query: str, *values: Any) -> list[Any]:
-        plan = await self._connection.fetchval(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {query}", *values)
-        waiting, self.nodes = [plan[0]["Plan"]], []
-        while waiting:
-            node = waiting.pop()
-            self.nodes.append(node)
-            waiting.extend(node.get("Plans", []))
-        return []
-
-    def check(self, most_rows: int) -> None:
-        """No step reads a table from end to end, or looks at more rows than ``most_rows``."""
-        kinds = {node["Node Type"] for node in self.nodes}
-        assert "Seq Scan" not in kinds, kinds
-        assert kinds & {"Index Scan", "Bitmap Index Scan"}, kinds
-        looked = [node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in self.nodes]
-        assert max(looked) <= most_rows, (kinds, looked)
-
-
 @pytest.fixture
-async def explaining(database_dsn: str) -> AsyncIterator[_Explaining]:
+async def explaining(database_dsn: str) -> AsyncIterator[Explaining]:
     """Plans over 100 000 documents of 20 tenants, 20 000 dossiers, 100 000 outbox rows of which 500 wait."""
     connection = await connect(database_dsn)
     for statement in ("SET statement_timeout = 0", _DOSSIERS, _DOCUMENTS, _OUTBOX, "ANALYZE"):
         await connection.execute(statement, timeout=600)
-    yield _Explaining(connection)
+    yield Explaining(connection)
     await connection.close()
 
 
-async def test_lists_read_an_index_and_little_more_than_a_page(explaining: _Explaining) -> None:
+async def test_lists_read_an_index_and_little_more_than_a_page(explaining: Explaining) -> None:
     queries = PostgresQueries(explaining)
-    dossier = await explaining._connection.fetchval("SELECT id FROM dossiers LIMIT 1")
+    dossier = await explaining.connected.fetchval("SELECT id FROM dossiers LIMIT 1")
     middle = (datetime(2026, 1, 1, 4, tzinfo=UTC), UUID(int=2**127))
     verified = frozenset({Status.VERIFIED})
     for after in (None, middle):
@@ -187,7 +152,7 @@ async def test_lists_read_an_index_and_little_more_than_a_page(explaining: _Expl
             explaining.check(most_rows)
 
 
-async def test_no_list_is_planned_for_any_tenant(explaining: _Explaining, database_dsn: str) -> None:
+async def test_no_list_is_planned_for_any_tenant(explaining: Explaining, database_dsn: str) -> None:
     """The server would after five times; such a plan walks the whole table for a tenant that has next to nothing in it."""
     postgres = Postgres(database_dsn, connections=1)
     try:
@@ -208,7 +173,7 @@ async def test_no_list_is_planned_for_any_tenant(explaining: _Explaining, databa
     assert [tuple(row) for row in plans] == [(0, 20), (0, 20)]
 
 
-async def test_rows_that_wait_for_kafka_are_found_by_their_index(explaining: _Explaining) -> None:
+async def test_rows_that_wait_for_kafka_are_found_by_their_index(explaining: Explaining) -> None:
     reader = PostgresOutboxReader(cast("Any", explaining))
     await reader.fetch_unpublished(500)
     explaining.check(500)

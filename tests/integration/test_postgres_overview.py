@@ -11,14 +11,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.consumers import readers
+from domain.consumers import CONSUMERS, readers
 from domain.events import DocumentUploaded
 from domain.lifecycle import Status
-from domain.overview import OUTBOX, Count, Holder, StoredNumbers
+from domain.overview import MOST_COUNTED, OUTBOX, Count, Holder, StoredNumbers
+from storage.postgres import overview as rows
 from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.overview import PostgresOverview
 from tests.support.builders import NOW, a_document, a_dossier, add_documents
+from tests.support.explaining import Explaining
 
 UPLOADED = DocumentUploaded.TOPIC
 
@@ -151,6 +153,47 @@ async def test_a_held_event_is_told_as_held_and_counts_from_when_it_was_written(
     assert by_key["other"].holder is Holder.HOLD
 
 
+async def test_open_dead_letters_by_cause_and_the_oldest_of_each(site: Site) -> None:
+    document = uuid4()
+    for consumer, code, hours, settled, about in (
+        ("archiving", "archive_refused", 5, None, document),
+        ("archiving", "archive_refused", 1, None, uuid4()),
+        ("archiving", "archive_refused", 9, "DISCARDED", uuid4()),
+        ("archiving", "record_damaged", 2, None, None),
+        ("audit", "archive_refused", 3, None, uuid4()),
+    ):
+        await site.sql(
+            """
+            INSERT INTO lettres_mortes (consumer, event_id, document_id, code, error_class, origine_topic,
+                                        origine_partition, origine_offset, tentatives, rejeux, ecrite_a, reglement,
+                                        reglee_par, reglee_a)
+            SELECT $1, gen_random_uuid(), $2, $3, 'Error', $4, 0, 7, 3, 0, now() - make_interval(secs => $5 * 3600.0), $6::text,
+                   'k1', CASE WHEN $6::text IS NOT NULL THEN now() END
+            """,
+            consumer,
+            about,
+            code,
+            UPLOADED,
+            float(hours),
+            settled,
+        )
+    found = await site.overview.numbers(datetime.now(UTC) - timedelta(hours=2.5))
+    assert {
+        (consumer, group.code, group.count, group.new)
+        for consumer, groups in (found.dead or {}).items()
+        for group in groups
+    } == {
+        ("archiving", "archive_refused", 2, 1),
+        ("archiving", "record_damaged", 1, 1),
+        ("audit", "archive_refused", 1, 0),
+    }
+    oldest = next(one for one in found.unfinished or () if one.key == str(document))
+    assert (oldest.holder, oldest.code, oldest.attempts) == (Holder.DEAD_LETTER, "archive_refused", 3)
+    assert len(found.unfinished or ()) == 2
+    unasked = (await site.overview.numbers()).dead or {}
+    assert {group.new for groups in unasked.values() for group in groups} == {None}
+
+
 async def test_the_oldest_of_each_state(site: Site, database: PostgresDatabase) -> None:
     dossier = a_dossier()
     old = a_document(dossier, created_at=NOW - timedelta(days=3), deposited_at=NOW - timedelta(days=2))
@@ -240,3 +283,97 @@ async def test_two_watchdogs_at_once_keep_one_row(site: Site) -> None:
     now = datetime.now(UTC)
     kept = await asyncio.gather(*(site.overview.record(now, {OUTBOX: (number, 0.0)}) for number in range(4)))
     assert sum(kept) == 1
+
+
+# --- what a look costs ------------------------------------------------------------------------------------------------
+
+_DOSSIER = """
+    INSERT INTO dossiers (id, tenant, numero_dossier, client_id, type_parcours, statut, date_creation, date_modification,
+                          created_by)
+    VALUES (gen_random_uuid(), 'acme', 'D', 'c', 'LOAN', 'OPEN', now(), now(), 'u')
+"""
+#: A tenth is STORED: more than are ever counted.
+_DOCUMENTS = """
+    INSERT INTO documents (id, tenant, dossier_id, nom_fichier, nom_original, type_document, chemin_stockage, statut,
+                           deposant_id, langue, courriel_scelle, correlation_id, created_at, updated_at, bail_expire_a,
+                           taille_fichier, checksum_sha256, cle_enveloppee, etag_objet, taille_objet)
+    SELECT md5('d' || n)::uuid, 'acme', d.id, 'n', 'o', 'CNI', 'documents/' || n,
+           CASE WHEN n % 1000 = 1 THEN 'PENDING' WHEN n % 5 = 0 THEN 'STORED' ELSE 'ARCHIVED' END,
+           'u', 'fr', 's', gen_random_uuid(), now() - n * interval '1 minute', now(), now(), 1, 'a', 'k', 'e', 1
+    FROM dossiers AS d, generate_series(1, 100000) AS n
+"""
+_OUTBOX = """
+    INSERT INTO outbox (topic, key, body, headers, event_id, published_at, published_partition, published_offset)
+    SELECT 'dpj.document.uploaded', convert_to(md5('d' || n)::uuid::text, 'UTF8'), 'b', '{}', md5('e' || n)::uuid,
+           CASE WHEN n <= 60000 THEN now() END, 0, n
+    FROM generate_series(1, 100000) AS n
+"""
+_INBOX = """
+    INSERT INTO inbox (consumer, event_id, document_key, state, owner, lease_until)
+    SELECT consumer, md5('e' || n)::uuid, n::text, 'DONE', gen_random_uuid(), now()
+    FROM generate_series(1, 60000) AS n, unnest(ARRAY['integrity', 'archiving', 'notification']) AS consumer
+"""
+_HISTORY = """
+    INSERT INTO releves SELECT date_trunc('minute', now()) - n * interval '1 minute', lieu, n, n
+    FROM generate_series(0, 10079) AS n, unnest(ARRAY['integrity', 'archiving', 'audit', 'outbox']) AS lieu
+"""
+_CHECKPOINTS = """
+    INSERT INTO audit_checkpoints (tenant, size, body, hash, taken_at, signature)
+    SELECT 't' || n % 20, n, 'b', 'h', now(), 's' FROM generate_series(1, 20000) AS n
+"""
+_HEADS = "INSERT INTO audit_heads SELECT 't' || n, 30000, 'h', now() FROM generate_series(0, 19) AS n"
+_ERASURES = """
+    INSERT INTO effacements (document_id, tenant, demandeur, motif_code, base_legale, conservation_jusqua, demande_a,
+                             correlation_id, cle_schema, cle_nom, cle_version, vignettes, recu, cle_signature, acheve_a)
+    SELECT id, 'acme', 'u', 'm', 'b', now(), now(), id, 's', 'n', 1, '{}', 'r', 'k', now()
+    FROM documents WHERE statut = 'ARCHIVED' LIMIT 20000
+"""
+_LETTERS = """
+    INSERT INTO lettres_mortes (consumer, event_id, document_id, code, error_class, origine_topic, origine_partition,
+                                origine_offset, tentatives, rejeux)
+    SELECT (ARRAY['archiving', 'audit'])[1 + n % 2], gen_random_uuid(), gen_random_uuid(), 'c' || n % 7, 'E', 't', 0, n, 1, 0
+    FROM generate_series(1, 40000) AS n
+"""
+_FILL = (_DOSSIER, _DOCUMENTS, _OUTBOX, _INBOX, _HISTORY, _CHECKPOINTS, _HEADS, _ERASURES, _LETTERS, "VACUUM ANALYZE")
+
+#: Tables that stay small whatever a site does: a tenant's, a restore's and a worker's lane's worth of rows.
+SMALL = frozenset({"audit_heads", "restaurations", "held_events"})
+
+
+async def test_a_look_reads_indexes_from_one_end_however_much_there_is(database_dsn: str) -> None:
+    connection = await connect(database_dsn)
+    columns = [list(column) for column in zip(*((t, c) for t, names in readers().items() for c in names), strict=True)]
+    front = rows.FRONT_ROWS
+    counted = MOST_COUNTED + 1
+    ids = [UUID(int=number) for number in range(front)]
+    try:
+        for statement in ("SET statement_timeout = 0", *_FILL):
+            await connection.execute(statement, timeout=600)
+        looked = 0
+        for query, values, most in (
+            (rows._RECORDED, (), 10),
+            (rows._OUTBOX, (counted,), counted),
+            (rows._STATES, (counted,), 3 * counted),
+            (rows._HELD_GROUPS, (300.0,), 10),
+            (rows._HELD_ROWS, (300.0, front), front),
+            (rows._WAITING_ROWS, (front,), 2 * front),
+            (rows._OWED_ROWS, (front, *columns), 5 * front),
+            (rows._STORED, (rows.STORED_ROWS,), rows.STORED_ROWS),
+            (rows._DOCUMENTS, (ids,), front),
+            (rows._CHECKPOINTS, (), 20),
+            (rows._ERASURES, (counted,), counted),
+            (rows._DEAD, (list(CONSUMERS), MOST_COUNTED, None), 2 * MOST_COUNTED),
+            (rows._RESTORES, (), 10),
+            (rows._HISTORY, (3600.0,), 4 * 61),
+        ):
+            explaining = Explaining(connection)
+            await explaining.fetch(query, *values)
+            for node in explaining.nodes:
+                read = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node.get("Actual Loops", 1)
+                assert read <= most, (query, node)
+                assert node["Node Type"] != "Seq Scan" or node["Relation Name"] in SMALL, (query, node)
+                looked += read if "Relation Name" in node else 0
+    finally:
+        await connection.close()
+    # About half a microsecond a row: some 40 ms, once a minute, and only while all of this waits.
+    assert looked < 80_000

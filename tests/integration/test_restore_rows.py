@@ -39,6 +39,10 @@ async def test_a_restore_is_on_record_once_for_each_store_until_it_is_ended(post
     state = await restores.state()
     assert state.open == ()
     assert state.server_started < datetime.now(UTC)
+    assert (await restores.state()).incarnation == state.incarnation
+    async with postgres.connection() as connection:
+        await connection.execute("TRUNCATE audit_heads")  # as whoever loads a dump into a running server does
+    assert (await restores.state()).incarnation != state.incarnation
     opened = await asyncio.gather(*(restores.open(RestoredStore.GED, f"u-{n}", "INC-1") for n in range(4)))
     assert sorted(opened) == [False, False, False, True]
     assert await restores.open(RestoredStore.POSTGRESQL, "u", "INC-1")

@@ -9,7 +9,7 @@ from domain.audit_chain import ChainEntry, head_after
 from domain.restores import OpenRestore, RestoredStore, RestoreState
 from processors.resilience.restore_guard import RestoreGuard
 from tests.support.audit_lines import MemoryAuditStore, MemoryUnflushedEntries
-from tests.support.builders import FixedClock
+from tests.support.builders import FixedClock, ManualSeconds
 from tests.support.memory_audit_trees import MemoryCheckpointStore
 
 
@@ -24,7 +24,7 @@ class MemoryRestores:
 
     async def state(self) -> RestoreState:
         self.reads += 1
-        return RestoreState(self.server_started, tuple(self.kept.values()))
+        return RestoreState(self.server_started, self.server_started.isoformat(), tuple(self.kept.values()))
 
     async def open(self, store: RestoredStore, by: str, reason: str) -> bool:
         known = self.kept.get(store)
@@ -66,6 +66,7 @@ class GuardBench:
         self.taken = MemoryTaken()
         self.log = MemoryAuditStore()
         self.checkpoints = MemoryCheckpointStore()
+        self.seconds = ManualSeconds()
         self.guard = RestoreGuard(
             self.restores,
             self.chains,
@@ -73,6 +74,7 @@ class GuardBench:
             None if in_database else lambda: self.log,
             lambda: self.checkpoints,
             self.is_signed,
+            self.seconds,
         )
 
     async def is_signed(self, tenant: str, size: int) -> bool:

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from deploy.native import prerequisites, programs
+from deploy.native.report import Silent
 
 
 def _can_be_installed() -> bool:
@@ -22,6 +23,16 @@ def needs_clamd() -> None:
 def needs_redis() -> None:
     if not (shutil.which("redis-server") or _can_be_installed()):
         pytest.skip("Redis is not here, and only root can install it (redis-server)")
+
+
+def needs_monitoring() -> None:
+    """promtool and amtool: installed, where that can be."""
+    tools = (("promtool", prerequisites.PROMETHEUS), ("amtool", prerequisites.ALERTMANAGER))
+    if not (all(shutil.which(name) for name, _ in tools) or _can_be_installed()):
+        pytest.skip(
+            "promtool and amtool are not here, and only root can install them (prometheus, prometheus-alertmanager)"
+        )
+    prerequisites.ensure(lambda: [one for name, lack in tools for one in prerequisites.program(name, lack)], Silent())
 
 
 def needs_full_tls_stack() -> None:

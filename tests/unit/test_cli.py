@@ -103,7 +103,7 @@ def test_a_traceback_only_on_demand(capsys: pytest.CaptureFixture[str], monkeypa
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("with a secret in it")
 
-    monkeypatch.setattr("runtime.cli.administration.settings_of", fail)
+    monkeypatch.setattr("runtime.cli.lag.settings_of", fail)
     assert main(["lag"]) == 1
     err = capsys.readouterr().err
     assert "ZeroDivisionError" in err
@@ -182,7 +182,7 @@ def test_an_interrupt_that_a_library_hid_behind_its_own_error_is_one(
         finally:
             raise BufferError("in use")
 
-    monkeypatch.setattr("runtime.cli.administration.settings_of", torn)
+    monkeypatch.setattr("runtime.cli.lag.settings_of", torn)
     assert main(["lag"]) == 130
     assert "interrupted" in capsys.readouterr().err
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from domain.shared import crash_points
-from tests.faults.crashes import BY_POINT, COMMANDS, CRASHES, rounds_of
+from tests.faults.crashes import BY_POINT, COMMANDS, CRASHES, DRILLED, rounds_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
@@ -42,7 +42,7 @@ def test_every_point_is_reached_and_nothing_else_is() -> None:
 
 
 def test_every_point_has_its_crash_test() -> None:
-    assert Counter([*(crash.point for crash in CRASHES), *COMMANDS]) == Counter(crash_points.POINTS.keys())
+    assert Counter([*(crash.point for crash in CRASHES), *COMMANDS, *DRILLED]) == Counter(crash_points.POINTS.keys())
 
 
 def test_a_round_kills_each_process_once() -> None:

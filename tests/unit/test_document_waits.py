@@ -59,6 +59,7 @@ async def waits(
     holds: list[HeldEventStatus],
     committed: int | None,
     dead: Sequence[GivenUpEvent] = (),
+    refused: Sequence[Any] = (),
 ) -> list[Any]:
     async def held_events(key: str) -> list[HeldEventStatus]:
         return [one for one in holds if one.event.document_key == key]
@@ -73,7 +74,7 @@ async def waits(
         return {(name, UPLOADED, 0): PartitionProgress(0, 100, committed) for name in names}
 
     async def rows(_: UUID) -> Any:
-        return SimpleNamespace(unpublished=outbox, owed=events)
+        return SimpleNamespace(unpublished=outbox, refused=refused, owed=events)
 
     delivery: Any = SimpleNamespace(held_of=held_events, given_up_of=given_up)
     waiting = DocumentWaits(SimpleNamespace(of_document=rows), delivery, progress)
@@ -101,7 +102,8 @@ async def test_each_way_of_waiting_is_told_with_what_comes_next() -> None:
         "Waits       document.validated: outbox, since 12 min",
         "            next: the relay publishes it",
         "Waits       document.uploaded for archiving: held, since 12 min",
-        "            for ged, 41 tries; next: the consumer tries again",
+        "            for ged, ged_unavailable, 41 tries",
+        "            next: the consumer tries again",
         "Waits       document.uploaded for integrity: on its way, since 12 min",
         "            next: the consumer reads it",
         "Waits       document.uploaded for notification: lost, since 12 min",
@@ -114,8 +116,29 @@ async def test_what_a_consumer_gave_up_is_told_as_dead() -> None:
     found = await waits([], [], [], 5, [GivenUpEvent("archiving", uuid4(), then())])
     assert list(lines_of(found)) == [
         "Waits       event for archiving: dead, since 12 min",
-        "            next: an operator redrives or discards it: dpj dlq list",
+        "            next: an operator settles it: dpj dlq list",
     ]
+
+
+async def test_what_is_refused_dead_or_being_given_up_says_why_and_what_comes_next() -> None:
+    event = owed("archiving")
+    ordered = replace(held(event, "archiving"), given_up_by="k1.x", given_up_reason="INC-1")
+    letter = GivenUpEvent("notification", uuid4(), then(), "mail_refused", 3, "notification/0/12")
+    found = await waits([], [event], [ordered], 5, [letter], [("dpj.document.validated", then(), "MSG_SIZE_TOO_LARGE")])
+    lines = list(lines_of(found))
+    assert lines == [
+        "Waits       document.validated: refused, since 12 min",
+        "            MSG_SIZE_TOO_LARGE",
+        "            next: you settle it: dpj outbox refused",
+        "Waits       document.uploaded for archiving: giving up, since 12 min",
+        "            for ged, ged_unavailable, 41 tries",
+        "            next: the consumer gives it up, as ordered",
+        "Waits       event for notification: dead, since 12 min",
+        "            mail_refused, 3 tries",
+        "            next: an operator settles it: dpj dlq show notification/0/12",
+    ]
+    assert max(map(len, lines)) <= 80
+    assert (found[2]["code"], found[2]["letter"]) == ("mail_refused", "notification/0/12")
 
 
 async def test_without_kafka_nobody_says_that_an_event_is_on_its_way_or_lost() -> None:

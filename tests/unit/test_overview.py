@@ -58,7 +58,7 @@ def numbers(**changes: Any) -> StoredNumbers:
         "outbox": OutboxOverview(waiting=empty, oldest=None, refused=empty, refused_since=None),
         "states": (StateOverview(status=Status.STORED, count=empty, oldest=None),),
         "held": {},
-        "dead": None,
+        "dead": {},
         "unfinished": (),
         "unfinished_whole": True,
         "oldest_stored": (),
@@ -90,7 +90,7 @@ class Stores:
         self.stored = stored
         self.rows = {row.document_id: row for row in rows}
 
-    async def numbers(self) -> StoredNumbers:
+    async def numbers(self, new_since: datetime | None = None) -> StoredNumbers:
         if self.stored is None:
             raise DatabaseUnavailable("away")
         return self.stored

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import runtime.processes.local
-from deploy.native.supervisor import Command
+from deploy.native.supervisor import CLOCK_SECONDS, Command
 from runtime.errors import CommandFailed
 from runtime.processes.health_ports import Health
 from runtime.processes.local import PipelineProcesses
@@ -70,7 +70,7 @@ def test_a_process_says_what_it_waits_for_or_why_it_crashes(site: Site) -> None:
     site.processes.restart(WORKER)
     assert site.state() == ("starting", "does not answer yet")
     site.answer = health(waiting_for={"kafka": 0})
-    assert site.state() == ("starting", "waits for kafka")
+    assert site.state() == ("waiting", "waits for kafka")
     site.answer = health(crashing={"archiving": CRASH})
     assert site.state() == ("crashing", "archiving: FetchUnreadable at dpj.document.uploaded/1/7, 4 times")
     site.answer = health(crashing={"archiving": DEFECT})
@@ -81,6 +81,17 @@ def test_a_process_says_what_it_waits_for_or_why_it_crashes(site: Site) -> None:
     assert site.state() == ("ready", "events lost: audit 3, integrity 12")
     site.answer = health(ready=True, events_owed={})
     assert site.state() == ("ready", "")
+
+
+def test_a_process_that_has_run_for_long_and_does_not_answer_is_not_starting(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.processes.restart(WORKER)
+    site.answer = health()
+    assert site.state() == ("starting", "")
+    site.answer = None
+    monkeypatch.setattr(runtime.processes.local, "START_SECONDS", -CLOCK_SECONDS - 5)
+    assert site.state() == ("no answer", "runs and does not answer: frozen, or overloaded")
 
 
 def test_a_process_that_ends_again_and_again_is_crashing_until_somebody_starts_it(site: Site) -> None:

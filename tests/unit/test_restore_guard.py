@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from domain.audit_chain import head_after
 from domain.errors import AuditStoreUnavailable, CheckpointStoreUnavailable, RestoreUnderWay
 from domain.restores import RestoredStore
-from processors.resilience.restore_guard import KEEP_SECONDS, ServingGate
+from processors.resilience.restore_guard import AGAIN_SECONDS, KEEP_SECONDS, SETTLED_SECONDS, ServingGate
 from tests.support.audit_lines import a_chain, a_line, chain_of
 from tests.support.builders import ManualSeconds
 from tests.support.memory_restores import GuardBench
@@ -146,6 +146,49 @@ async def test_a_second_restore_has_its_erasures_to_be_done_again() -> None:
     bench.restores.server_started = bench.clock.at + timedelta(seconds=60)
     (found,) = await bench.guard.look()
     assert found.keeps_from_serving
+
+
+async def test_a_database_that_stays_the_same_is_looked_at_seldom_once_it_is_settled() -> None:
+    bench = GuardBench()
+    bench.is_at(CHAIN[:3])
+    await bench.log.add(CHAIN[:3])
+    for _ in range(4):  # what was under way may still come into the log
+        assert await bench.guard.look() == ()
+        bench.seconds.now += SETTLED_SECONDS / 3
+    asked = 0
+    tenants = bench.log.tenants
+
+    async def counted() -> Any:
+        nonlocal asked
+        asked += 1
+        return await tenants()
+
+    bench.log.tenants = counted  # type: ignore[method-assign]
+    for _ in range(5):
+        await bench.guard.check()
+    assert asked == 0
+    # Nobody started it anew, and it is behind all the same: rows were written over where they stand.
+    await bench.log.add(CHAIN[3:])
+    bench.seconds.now += AGAIN_SECONDS
+    (found,) = await bench.guard.look()
+    assert (found.store, asked) == (RestoredStore.POSTGRESQL, 1)
+
+
+@pytest.mark.parametrize("when", ["at once", "once it came into the log"])
+async def test_a_database_that_became_another_is_looked_at_until_it_is_settled(when: str) -> None:
+    bench = GuardBench()
+    bench.is_at(CHAIN)
+    await bench.log.add(CHAIN[: 5 if when == "at once" else 3])
+    for _ in range(4):
+        await bench.guard.look()
+        bench.seconds.now += SETTLED_SECONDS / 3
+    bench.restores.server_started += timedelta(seconds=5)
+    bench.is_at(CHAIN[:3])
+    if when != "at once":
+        assert await bench.guard.look() == ()
+        bench.seconds.now += SETTLED_SECONDS / 2
+        await bench.log.add(CHAIN[3:])  # a writer had them in hand as the database went back
+    assert [one.store for one in await bench.guard.look()] == [RestoredStore.POSTGRESQL]
 
 
 # --- what is served ----------------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class Site:
     """A site of which every part answers with what a stranger wrote."""
 
     def operations(self) -> Any:
-        async def held(_: int) -> list[HeldEventStatus]:
+        async def held(_: int, **__: object) -> list[HeldEventStatus]:
             return [HELD]
 
         async def marks(_: object) -> dict[Any, Any]:

@@ -131,7 +131,7 @@ print([name for name in {foreign!r} if name in sys.modules])
         ),
         (["--version"], ("rich", "pydantic", "httpx", "structlog", "asyncio", "runtime.cli.documents")),
         (["lag", "--help"], ("faust", "httpx", "structlog", "confluent_kafka", "runtime.cli.documents")),
-        (["lag"], (*NEVER, *KAFKA_STREAMS, *HTTP_FRAMEWORK, "httpx", "asyncpg", "pymongo", "structlog", "prometheus_client")),
+        (["lag"], (*NEVER, *KAFKA_STREAMS, *HTTP_FRAMEWORK, "httpx", "sqlalchemy", "pymongo", "structlog", "prometheus_client")),
     ],
 )  # fmt: skip
 def test_a_command_loads_what_it_uses(words: list[str], foreign: tuple[str, ...], environment: dict[str, str]) -> None:

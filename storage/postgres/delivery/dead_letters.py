@@ -93,8 +93,10 @@ class PostgresOperatorQueries:
             for row in rows
         }
 
-    async def held(self, limit: int) -> Sequence[HeldEventStatus]:
-        """What workers hold now, longest held first."""
+    async def held(
+        self, limit: int, *, consumers: Sequence[str] = (), waiting_for: str | None = None, code: str | None = None
+    ) -> Sequence[HeldEventStatus]:
+        """What workers hold now, longest held first: of ``consumers`` (none: of all), for that dependency, with that code."""
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(
                 """
@@ -102,10 +104,15 @@ class PostgresOperatorQueries:
                 WHERE noted_at > now() - make_interval(secs => $1) AND NOT EXISTS (
                     SELECT FROM inbox i
                     WHERE i.consumer = h.consumer AND i.event_id = h.event_id AND i.state <> 'CLAIMED')
+                    AND ($3::text[] = '{}' OR consumer = ANY($3)) AND ($4::text IS NULL OR waiting_for = $4)
+                    AND ($5::text IS NULL OR code = $5)
                 ORDER BY held_since, event_id LIMIT $2
                 """,
                 FRESH_SECONDS,
                 limit,
+                list(consumers),
+                waiting_for,
+                code,
             )
         return [_status(row) for row in rows]
 
@@ -126,16 +133,32 @@ class PostgresOperatorQueries:
         return [_status(row) for row in rows]
 
     async def given_up_of(self, document_key: str) -> Sequence[GivenUpEvent]:
-        """What consumers gave up of one document and nobody gave them again, oldest first."""
+        """What consumers gave up of one document and nobody gave them again or discarded, oldest first."""
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(
                 """
-                SELECT consumer, event_id, updated_at FROM inbox
-                WHERE document_key = $1 AND state = 'DEAD' ORDER BY updated_at, event_id
+                SELECT i.consumer, i.event_id, i.updated_at, l.code, l.tentatives, l.lettre_partition, l.lettre_offset
+                FROM inbox i LEFT JOIN LATERAL (
+                    SELECT * FROM lettres_mortes
+                    WHERE consumer = i.consumer AND event_id = i.event_id ORDER BY ecrite_a DESC LIMIT 1) AS l ON true
+                WHERE i.document_key = $1 AND i.state = 'DEAD' AND l.reglement IS DISTINCT FROM 'DISCARDED'
+                ORDER BY i.updated_at, i.event_id
                 """,
                 document_key,
             )
-        return [GivenUpEvent(row["consumer"], row["event_id"], row["updated_at"]) for row in rows]
+        return [
+            GivenUpEvent(
+                consumer=row["consumer"],
+                event_id=row["event_id"],
+                at=row["updated_at"],
+                code=row["code"],
+                tries=row["tentatives"],
+                address=None
+                if row["lettre_offset"] is None
+                else f"{row['consumer']}/{row['lettre_partition']}/{row['lettre_offset']}",
+            )
+            for row in rows
+        ]
 
 
 def _status(row: Mapping[str, Any]) -> HeldEventStatus:

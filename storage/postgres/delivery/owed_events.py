@@ -21,7 +21,7 @@ FINISHED_SECONDS: Final = 300.0
 _SLICE: Final = """
     WITH slice AS MATERIALIZED (
         SELECT id, topic, key, event_id, consumer, created_at, published_at, published_partition, published_offset, re_emissions,
-               event_id IS NOT NULL AND refused_at IS NULL AND topic = ANY($3::text[]) AS is_read
+               refused_at, refused_code, event_id IS NOT NULL AND refused_at IS NULL AND topic = ANY($3::text[]) AS is_read
         FROM outbox WHERE {which} ORDER BY id LIMIT $2
     ), judged AS MATERIALIZED (
         SELECT slice.*, CASE WHEN is_read AND published_at IS NOT NULL THEN (
@@ -33,7 +33,7 @@ _SLICE: Final = """
         ) END AS owed
         FROM slice
     )
-    SELECT id, topic, key, event_id, created_at, published_at, published_partition, published_offset, re_emissions, owed,
+    SELECT id, topic, key, event_id, created_at, refused_at, refused_code, published_at, published_partition, published_offset, re_emissions, owed,
            published_at IS NOT NULL AS published,
            owed IS NULL
                AND published_at < now() - make_interval(secs => CASE WHEN is_read THEN $5::float8 ELSE $6::float8 END) AS over
@@ -58,9 +58,11 @@ class OutboxSlice:
 
 @dataclass(frozen=True, slots=True)
 class DocumentOutbox:
-    """A document's rows. ``unpublished``: topics and times of those that wait for the relay; ``owed``: see ``OutboxSlice``."""
+    """A document's rows. ``unpublished``: topics and times of those that wait for the relay; ``refused``: topics, times and codes of those
+    that Kafka refuses; ``owed``: see ``OutboxSlice``."""
 
     unpublished: tuple[tuple[str, datetime], ...]
+    refused: tuple[tuple[str, datetime, str], ...]
     owed: tuple[OwedEvent, ...]
 
 
@@ -90,8 +92,16 @@ class PostgresOwedEvents:
             rows = await connection.fetch(
                 _OF_KEY, key, OF_DOCUMENT, *self._columns, FINISHED_SECONDS, self._keep_seconds
             )
-        unpublished = tuple((row["topic"], row["created_at"]) for row in rows if not row["published"])
-        return DocumentOutbox(unpublished, tuple(_owed(row) for row in rows if row["owed"]))
+        waiting = [row for row in rows if not row["published"]]
+        return DocumentOutbox(
+            unpublished=tuple((row["topic"], row["created_at"]) for row in waiting if row["refused_at"] is None),
+            refused=tuple(
+                (row["topic"], row["refused_at"], row["refused_code"])
+                for row in waiting
+                if row["refused_at"] is not None
+            ),
+            owed=tuple(_owed(row) for row in rows if row["owed"]),
+        )
 
     async def remove(self, row_ids: Sequence[int]) -> None:
         async with self._postgres.connection() as connection:
