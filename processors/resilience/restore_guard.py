@@ -5,8 +5,8 @@ what lies outside of it. It is behind where the audit log has an entry that the 
 checkpoint store has one that we signed and the database never took. Rows that lag are those of the very database that is in question, so
 nothing in it is believed.
 
-To ask costs a question per tenant. So it is asked again and again only while the database is new: another server, one started anew, or another
-table of chains. One that was not behind for ``SETTLED_SECONDS`` is asked about seldom.
+To ask costs a question per tenant. So it is asked when the database is new (another server, one started anew, or another table of chains), and
+twice again: a writer may have had entries in hand as the database went back. After that it is asked about seldom.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from processors.ports.restores import Restores
 
 ACTOR: Final = "system:restore"
 BEHIND: Final = "DATABASE_BEHIND"
-#: What was under way when a database went back has ended so long after: what is not in the log by then does not get there any more.
-SETTLED_SECONDS: Final = 120.0
+#: How long after it became another the database is looked at again: when what was under way has mostly ended, and when all of it has.
+LOOKS_AFTER: Final = (40.0, 120.0)
 #: How often a database that is the same as before is looked at all the same.
 AGAIN_SECONDS: Final = 600.0
 #: How long what is on record is believed before it is read again, for who asks at every request.
@@ -96,9 +96,9 @@ class RestoreGuard:
         self._checkpoints = checkpoints
         self._is_signed = is_signed
         self._clock = clock
-        #: The database that was last found not to be behind; when it first was, and when last.
+        #: The database that was last found not to be behind, when it first was, and when it is to be looked at again.
         self._sound: str | None = None
-        self._sound_since = self._sound_at = 0.0
+        self._sound_since = self._due_at = 0.0
 
     async def look(self) -> Sequence[OpenRestore]:
         """Restores that are open. One of PostgreSQL is put on record first if nobody did and the database is behind.
@@ -110,7 +110,7 @@ class RestoreGuard:
         # Restored once more, from a backup that was made meanwhile, it says itself what was done before.
         if known is not None and (known.erasures_done_at is None or state.server_started < known.erasures_done_at):
             return state.open
-        if self._is_settled(state.incarnation):
+        if state.incarnation == self._sound and self._clock() < self._due_at:
             return state.open
         tenant = await self._behind()
         if tenant is None:
@@ -133,15 +133,12 @@ class RestoreGuard:
         """As ``check``, by what is on record alone: for who has looked a moment ago."""
         _refuse((await self._restores.state()).open)
 
-    def _is_settled(self, incarnation: str) -> bool:
-        now = self._clock()
-        is_settled = incarnation == self._sound and self._sound_at - self._sound_since >= SETTLED_SECONDS
-        return is_settled and now - self._sound_at < AGAIN_SECONDS
-
     def _found_sound(self, incarnation: str) -> None:
-        self._sound_at = self._clock()
+        now = self._clock()
         if incarnation != self._sound:
-            self._sound, self._sound_since = incarnation, self._sound_at
+            self._sound, self._sound_since = incarnation, now
+        looks = (self._sound_since + seconds for seconds in LOOKS_AFTER)
+        self._due_at = next((at for at in looks if at > now), now + AGAIN_SECONDS)
 
     async def _behind(self) -> str | None:
         """A tenant whose chain goes on outside of the database."""

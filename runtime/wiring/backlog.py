@@ -13,18 +13,20 @@ if TYPE_CHECKING:
 
 
 def outbox_backlog(settings: Settings) -> OutboxOverview | None:
-    """Rows that wait for the relay or that Kafka refuses; None if the database does not say."""
+    """Rows that wait for the relay or that Kafka refuses; None if the database does not say, or has no tables yet."""
     return asyncio.run(_ask(settings))
 
 
 async def _ask(settings: Settings) -> OutboxOverview | None:
+    from asyncpg import UndefinedTableError
+
     from storage.postgres.database import Postgres
     from storage.postgres.overview import PostgresOverview
 
     postgres = Postgres(settings.postgres_dsn.get_secret_value(), connections=1)
     try:
         return await PostgresOverview(postgres, {}).outbox()
-    except DatabaseUnavailable:
+    except (DatabaseUnavailable, UndefinedTableError):
         return None
     finally:
         await postgres.aclose()

@@ -25,7 +25,7 @@ class PostgresPauses:
         added = await self._connection.fetchval(
             """
             INSERT INTO pauses (consumer, demandee_par, motif, demandee_a, jusqu_a)
-            SELECT $1, $2, $3, $4, $5 WHERE NOT EXISTS (
+            SELECT $1::varchar, $2::varchar, $3::varchar, $4::timestamptz, $5::timestamptz WHERE NOT EXISTS (
                 SELECT FROM pauses WHERE consumer = $1 AND levee_a IS NULL AND jusqu_a > clock_timestamp())
             RETURNING true
             """,

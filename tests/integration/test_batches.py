@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,6 +13,7 @@ from domain.batches import Act, ActRequest, BatchState
 from domain.dead_letters import DeadLetter, RecordPosition
 from domain.events import dead_letter_topic
 from domain.lifecycle import Status
+from domain.pauses import Pause
 from domain.refusals import (
     BatchNotFound,
     BatchStateRefused,
@@ -33,6 +35,7 @@ from storage.postgres.delivery.dead_letter_index import PostgresDeadLetterIndex
 from storage.postgres.delivery.dead_letters import PostgresHeldEventList, PostgresOperatorQueries
 from storage.postgres.delivery.outbox import PostgresOutboxReader
 from storage.postgres.delivery.refused_rows import PostgresRefusedRowQueries
+from storage.postgres.pauses import PostgresPauseQueries
 from streams.dead_letter_headers import REDRIVEN_EVENT
 from tests.integration.test_dead_letter_index import headers_of, write
 from tests.integration.test_dead_letters import validated
@@ -374,3 +377,26 @@ async def test_refused_rows_are_dropped_by_a_plan_that_minds_no_number_of_waitin
     await desk.run()
     assert await desk.results(batch.id) == [(str(row), "done")]
     assert await desk.count("SELECT count(*) FROM outbox WHERE published_at IS NOT NULL") == 1
+
+
+async def test_a_pause_is_a_row_that_counts_until_its_end_or_its_resumption(
+    database: PostgresDatabase, postgres: Postgres
+) -> None:
+    queries, now = PostgresPauseQueries(postgres), datetime.now(UTC)
+    pause = Pause(consumer="audit", by="p:alice", reason="INC-1", since=now, until=now + timedelta(seconds=3600))
+    over = Pause(consumer="renditions", by="p:a", reason="X", since=now - timedelta(hours=2), until=now)
+    async with database.transaction() as work:
+        assert await work.pauses.pause(over)
+        assert await work.pauses.pause(pause)
+        assert not await work.pauses.pause(pause)
+    assert await queries.paused() == {"audit": pause}
+    ((found, left),) = (await queries.remaining()).values()
+    assert found == pause
+    assert 3500 < left <= 3600
+    async with database.transaction() as work:
+        assert await work.pauses.resume("renditions", "p:bob") is None
+        assert await work.pauses.resume("audit", "p:bob") == pause
+        assert await work.pauses.resume("audit", "p:bob") is None
+    assert (await queries.paused(), await queries.remaining()) == ({}, {})
+    async with database.transaction() as work:
+        assert await work.pauses.pause(pause)

@@ -16,6 +16,7 @@ from runtime.observability.telemetry import (
     AuditStepMetrics,
     CircuitMetrics,
     DeliveryMetrics,
+    PauseMetrics,
     ReconcileMetrics,
     RelayMetrics,
     WatchdogMetrics,
@@ -34,7 +35,7 @@ OF_PROMETHEUS: Final = {"up": {"job", "instance", "process"}}
 
 _METRIC: Final = re.compile(r"\b(dpj_\w+|up)\b(?:\{([^}]*)\})?")
 _MATCHED: Final = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"")
-_GROUPED: Final = re.compile(r"\b(?:by|without)\s*\(([^)]*)\)")
+_GROUPED: Final = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ def exported() -> dict[str, set[str]]:
         ParserMetrics,
     ):
         metrics(registry)
+    PauseMetrics(registry, ["audit"], lambda _: None)
     AuditStepMetrics(registry, {"flush": lambda: False})
     AntivirusMetrics(registry, enabled=True)
     found = {name: set(labels) for name, labels in LABELS.items()}
