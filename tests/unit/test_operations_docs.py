@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
+from console.security import ConsoleMetrics
 from domain.antivirus import ScanResult
 from domain.lifecycle import Status
 from domain.reconciliation import DiscrepancyKind
@@ -64,6 +65,7 @@ def test_every_metric_of_ours_is_explained() -> None:
     registry = CollectorRegistry()
     DeliveryMetrics(registry)
     PauseMetrics(registry, ["c"], lambda _: None)
+    ConsoleMetrics(registry)
     RelayMetrics(registry)
     CircuitMetrics(registry)
     WatchdogMetrics(registry)
