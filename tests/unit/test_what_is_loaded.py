@@ -31,7 +31,7 @@ PROCESSES = {
     ),
     "console": (
         "create_app(console_dependencies(site, asyncio.Event(), process_answers(site.settings))); api_server",
-        (*NEVER, *KAFKA_STREAMS, "aiosmtplib", *PARSERS, "confluent_kafka", "pymongo", "markdown_it", "ingest_api.app"),
+        (*NEVER, *KAFKA_STREAMS, "aiosmtplib", *PARSERS, "markdown_it", "ingest_api.app"),
     ),
     "relay": (
         "site.relay(), create_erasure_executor(site), site.sweep(), site.housekeeping(), site.reconcile()",
