@@ -65,7 +65,9 @@ def test_the_same_settings_with_other_hosts_would_do_in_production(here: StackSi
     """Nothing is protected only because it stays on this machine, but for clamd, which is reached over a socket."""
     settings_file.write(here)
     moved = {
-        name: value.replace("127.0.0.1", "far.bank.example") if name not in {"DPJ_API_HOST", "DPJ_CONSOLE_HOST"} else value
+        name: value.replace("127.0.0.1", "far.bank.example")
+        if name not in {"DPJ_API_HOST", "DPJ_CONSOLE_HOST"}
+        else value
         for name, value in settings_file.values(here).items()
     }
     changed = {name.removeprefix("DPJ_").lower(): value for name, value in moved.items()}
