@@ -46,9 +46,12 @@ def page_of(path: Path) -> Markup:
             token.attrSet("id", _anchor(tokens[place + 1].content, seen))
         elif token.type == "table_open":
             token.attrSet("class", "list")
+            token.attrSet("tabindex", "0")
         elif token.type == "inline":
             token.children = _without_files(token.children or [])
-    return Markup(reader.renderer.render(tokens, reader.options, {}))  # noqa: S704 - the reader escapes what the file says
+    # What is wider than the window can be scrolled by the keyboard, too: tables and commands. Only the reader writes this tag.
+    html = reader.renderer.render(tokens, reader.options, {}).replace("<pre>", '<pre tabindex="0">')
+    return Markup(html)  # noqa: S704 - the reader escapes what the file says
 
 
 def _anchor(heading: str, seen: dict[str, int]) -> str:
