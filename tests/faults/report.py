@@ -155,8 +155,8 @@ def _recovery(rounds: Sequence[Mapping[str, Any]], faults: Mapping[str, int]) ->
             times[recovery["group"]].append(recovery["seconds"])
     yield "## Faults and recovery"
     yield ""
-    yield "Recovery is the time from the end of a fault until a document sent at that moment is ARCHIVED (the client tries again twice"
-    yield "a second). It is measured where a fault came alone; episodes of several have a line of their own."
+    yield "Recovery is the time from the end of a fault until a document sent at that moment is ARCHIVED (the client tries"
+    yield "again twice a second). It is measured where a fault came alone; episodes of several have a line of their own."
     yield ""
     yield "| fault | count | measured | median s | P95 s |"
     yield "|---|---:|---:|---:|---:|"
