@@ -59,11 +59,17 @@ def _whole(value: Any) -> Any:
 
 _CODE: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _SHA256: Final = r"^[0-9a-fA-F]{64}$"
+_LOWER_SHA256: Final = r"^[0-9a-f]{64}$"
+_ITEM_NAME: Final = r"^[A-Za-z0-9._/-]{1,128}$"
+_CLASS_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
 _GIVEN_EMAIL: Final = r"^[^\u0000-\u0020\u007f-\u00a0@]{1,64}@[^\u0000-\u0020\u007f-\u00a0@]{1,253}$"
 #: Patterns in words, as they follow "The value must be".
 PATTERNS: Final[Mapping[str, str]] = {
     _CODE: "1 to 64 letters (A-Z, a-z), digits, '.', '_' or '-', the first a letter or digit",
     _SHA256: "64 hexadecimal digits",
+    _LOWER_SHA256: "64 hexadecimal digits in lower case",
+    _ITEM_NAME: "1 to 128 letters (A-Z, a-z), digits, '.', '_', '/' or '-'",
+    _CLASS_NAME: "1 to 128 letters (A-Z, a-z), digits or '_', the first no digit",
     _GIVEN_EMAIL: "an e-mail address, without spaces",
 }
 
@@ -75,7 +81,16 @@ def links_of(*names: str, perhaps: Sequence[str] = ()) -> WithJsonSchema:
     return WithJsonSchema({"type": "object", "required": list(names), "properties": properties})
 
 
+def _integral(value: object) -> object:
+    """JSON knows no integers: 3.0 is one as good as 3, and JSON Schema says so."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Code = Annotated[str, Field(pattern=_CODE)]
+PlanHash = Annotated[str, Field(pattern=_LOWER_SHA256)]
+ItemName = Annotated[str, Field(pattern=_ITEM_NAME)]
+ClassName = Annotated[str, Field(pattern=_CLASS_NAME)]
+Integer = Annotated[int, BeforeValidator(_integral)]
 #: What these functions ask for, as the description of the API says it.
 _BARE: Final[dict[str, JsonValue]] = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
 _PLAIN: Final[dict[str, JsonValue]] = {"pattern": rf"^[^\u0000-\u001f\u007f-\u009f{_TURNING}]*$"}

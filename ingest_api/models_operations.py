@@ -10,10 +10,8 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from domain.batches import DEFAULT_ITEMS, MOST_ITEMS, STOP_AFTER, Act, BatchState
-from ingest_api.models import Code, Input, links_of
+from ingest_api.models import ClassName, Code, Input, Integer, ItemName, PlanHash, links_of
 
-ItemName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{1,128}$")]
-ErrorClass = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 Outcome = Literal["done", "handled", "refused"]
 
 
@@ -28,9 +26,9 @@ class ActInput(Input):
     items: Annotated[list[ItemName], Field(max_length=MOST_ITEMS)] = Field(default_factory=list)
     consumer: Code | None = None
     code: Code | None = None
-    error_class: ErrorClass | None = None
+    error_class: ClassName | None = None
     force: bool = False
-    limit: int = Field(default=DEFAULT_ITEMS, ge=1, le=MOST_ITEMS)
+    limit: Integer = Field(default=DEFAULT_ITEMS, ge=1, le=MOST_ITEMS)
 
 
 class ConfirmPlanInput(ActInput):
@@ -40,10 +38,10 @@ class ConfirmPlanInput(ActInput):
     `second_person`: another operator has to confirm it, too.
     """
 
-    plan_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    plan_hash: PlanHash
     reason: Code
-    canary: Annotated[int, Field(ge=1, le=100)] | None = None
-    stop_after: int = Field(default=STOP_AFTER, ge=1, le=MOST_ITEMS)
+    canary: Annotated[Integer, Field(ge=1, le=100)] | None = None
+    stop_after: Integer = Field(default=STOP_AFTER, ge=1, le=MOST_ITEMS)
     second_person: bool = False
 
 
@@ -51,7 +49,7 @@ class PauseInput(Input):
     """For how many `minutes` the consumer begins no event, a day at most; `reason`: a code or ticket."""
 
     consumer: Code
-    minutes: int = Field(ge=1, le=24 * 60)
+    minutes: Integer = Field(ge=1, le=24 * 60)
     reason: Code
 
 

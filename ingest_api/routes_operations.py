@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 from starlette.responses import Response
 
 from domain.batches import MOST_ITEMS, ActRequest, Batch
@@ -17,6 +18,7 @@ from domain.refusals import IdempotencyKeyInvalid
 from ingest_api import models_operations as models
 from ingest_api.body import read_json
 from ingest_api.dependencies import AppState, Authorised, InjectedState
+from ingest_api.models import ClassName, Code
 from ingest_api.openapi_annotations import IDEMPOTENT, json_body, problems
 from ingest_api.presenters import API, absolute
 from ingest_api.responses import json_response
@@ -26,12 +28,23 @@ router = APIRouter(prefix=f"{API}/operations")
 
 _ME: Final = f"{API}/operations"
 _MOST_KEY: Final = 128
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
 
-Consumer = Annotated[str, Query(max_length=64)]
+
+def _dated(value: object) -> object:
+    if isinstance(value, str) and not _DATE.match(value):
+        raise ValueError("the value must be a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z")
+    return value
+
+
+Consumer = Annotated[Code, Query()]
 Limit = Annotated[int, Query(ge=1, le=200)]
 BatchId = Annotated[UUID, Path(description="The batch's id")]
 Name = Annotated[str, Path(max_length=64, description="The consumer")]
-Since = Annotated[AwareDatetime | None, Query(description="Letters written since count as new")]
+#: A number is no time, though the parser takes it for seconds.
+Since = Annotated[
+    AwareDatetime | None, BeforeValidator(_dated), Query(description="Letters written since count as new")
+]
 LetterCursor = Annotated[str | None, Query(max_length=128, description="next_cursor of the page before")]
 After = Annotated[int, Query(ge=0, le=MOST_ITEMS, description="next_after of the page before")]
 
@@ -43,7 +56,7 @@ After = Annotated[int, Query(ge=0, le=MOST_ITEMS, description="next_after of the
     "/dead-letters",
     name="list_dead_letter_groups",
     response_model=models.DeadLetterGroups,
-    responses=problems(401, 403, 429, 503),
+    responses=problems(400, 401, 403, 429, 503),
 )
 async def list_dead_letter_groups(caller: Authorised, state: InjectedState, since: Since = None) -> Response:
     """Open dead letters, grouped by consumer, code and class of error."""
@@ -70,14 +83,14 @@ async def list_dead_letter_groups(caller: Authorised, state: InjectedState, sinc
     "/dead-letters/group",
     name="list_dead_letters",
     response_model=models.DeadLetterPage,
-    responses=problems(401, 403, 429, 503),
+    responses=problems(400, 401, 403, 429, 503),
 )
 async def list_dead_letters(
     caller: Authorised,
     state: InjectedState,
     consumer: Consumer,
     code: Consumer,
-    error_class: Annotated[str, Query(max_length=128)],
+    error_class: Annotated[ClassName, Query()],
     cursor: LetterCursor = None,
     limit: Limit = 50,
 ) -> Response:

@@ -40,6 +40,7 @@ class Site:
     def __init__(self, bootstrap: str, scratch: Path) -> None:
         #: What each member asks whether the consumer is paused: a gate of its own, as each process has.
         self.gates: list[PauseGate] = []
+        self.first_looks: list[asyncio.Task[None]] = []
         self.paused: dict[str, tuple[Pause, float]] = {}
         self.bootstrap = bootstrap
         self.scratch = scratch
@@ -96,6 +97,7 @@ class Site:
     def member(self) -> ConsumerRunner:
         bench, gate = self.bench, PauseGate(self.read_pauses)
         self.gates.append(gate)
+        self.first_looks.append(asyncio.create_task(gate.refresh()))
 
         def create(flow: Flow, offsets: ConsumerOffsets) -> Delivery:
             delivery = Delivery(

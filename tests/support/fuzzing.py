@@ -17,6 +17,7 @@ PATIENCE = 120.0
 _REFUSED_BY_MEANING = {
     "list_documents": [400],
     "list_dossiers": [400],
+    "list_dead_letters": [400],
     "search_documents": [400],
     "upload_document": [400, 415, 422],
     "reject_document": [422],
