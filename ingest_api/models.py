@@ -91,6 +91,7 @@ PlanHash = Annotated[str, Field(pattern=_LOWER_SHA256)]
 ItemName = Annotated[str, Field(pattern=_ITEM_NAME)]
 ClassName = Annotated[str, Field(pattern=_CLASS_NAME)]
 Integer = Annotated[int, BeforeValidator(_integral)]
+Canary = Annotated[int, Field(ge=1, le=100), BeforeValidator(_integral)]
 #: What these functions ask for, as the description of the API says it.
 _BARE: Final[dict[str, JsonValue]] = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
 _PLAIN: Final[dict[str, JsonValue]] = {"pattern": rf"^[^\u0000-\u001f\u007f-\u009f{_TURNING}]*$"}

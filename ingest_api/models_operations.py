@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from domain.batches import DEFAULT_ITEMS, MOST_ITEMS, STOP_AFTER, Act, BatchState
-from ingest_api.models import ClassName, Code, Input, Integer, ItemName, PlanHash, links_of
+from ingest_api.models import Canary, ClassName, Code, Input, Integer, ItemName, PlanHash, links_of
 
 Outcome = Literal["done", "handled", "refused"]
 
@@ -40,7 +40,7 @@ class ConfirmPlanInput(ActInput):
 
     plan_hash: PlanHash
     reason: Code
-    canary: Annotated[Integer, Field(ge=1, le=100)] | None = None
+    canary: Canary | None = None
     stop_after: Integer = Field(default=STOP_AFTER, ge=1, le=MOST_ITEMS)
     second_person: bool = False
 

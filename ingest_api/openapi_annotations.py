@@ -148,7 +148,7 @@ IDEMPOTENT: Final[dict[str, Any]] = {
             "name": "Idempotency-Key",
             "in": "header",
             "description": "1 to 128 visible ASCII characters; the same request again makes nothing new",
-            "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+            "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
         }
     ]
 }
@@ -159,7 +159,7 @@ RAW_BODIES: Final[dict[str, Any]] = {
             "name": "Idempotency-Key",
             "in": "header",
             "description": "1 to 128 visible ASCII characters; the same request again gives the same answer",
-            "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+            "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
         },
         {
             "name": "X-DPJ-Metadata",
