@@ -22,6 +22,8 @@ from storage.mongodb.connection import NEVER, Collection, MongoConnection, query
 
 COLLECTION: Final = "audit_logs"
 PAGE: Final = 1_000
+#: Documents of one insert. FerretDB splits a longer one, and goes on with the next part after a refusal, though it was told to stop.
+TOGETHER: Final = 100
 _DUPLICATE_KEY: Final = 11000
 
 Document = dict[str, Any]
@@ -37,9 +39,12 @@ class MongoAuditStore:
 
     async def add(self, entries: Sequence[ChainEntry]) -> None:
         """Keep ``entries``; those already there in the same bytes are fine. Raises AuditConflict for any other."""
-        documents = [document_of(entry) for entry in entries]
-        if documents:
+        if entries:
             await self._index()
+        for first in range(0, len(entries), TOGETHER):
+            await self._add_some([document_of(entry) for entry in entries[first : first + TOGETHER]])
+
+    async def _add_some(self, documents: list[Document]) -> None:
         while documents:
             taken = await self._insert(documents)
             documents = [] if taken is None else await self._after_ours(documents[taken:])

@@ -186,13 +186,13 @@ async def test_a_place_taken_by_another_event_is_a_conflict(log: AuditLog) -> No
         await log.store.add(chain)
 
 
-@pytest.mark.parametrize("shared", [0, 3])
-async def test_a_chain_that_forked_leaves_nothing_behind_the_log(log: AuditLog, shared: int) -> None:
+@pytest.mark.parametrize(("shared", "more"), [(0, 20), (3, 20), (0, 230)])
+async def test_a_chain_that_forked_leaves_nothing_behind_the_log(log: AuditLog, shared: int, more: int) -> None:
     """As a database does that was restored to before: its new entries begin in the log's places and end behind them."""
     chain = a_chain(10)
     await log.store.add(chain)
     head, fork = (head_after(chain[shared - 1]) if shared else genesis("acme")), list(chain[:shared])
-    for _ in range(20):
+    for _ in range(more):
         fork.append(entry_of(a_line(), head))
         head = head_after(fork[-1])
     for _ in range(2):
