@@ -16,6 +16,7 @@ from console.latest_overview import LatestOverview
 from console.pages_now import line_of, saying
 from console.rendering import Writer
 from domain.consumers import CONSUMERS, readers
+from domain.shared.ids import uuid_or_none
 from operations.overview.model import ConsumerOverview, Overview, PartitionOverview
 
 router = APIRouter()
@@ -96,7 +97,9 @@ def partition_lines(one: ConsumerOverview) -> Sequence[PartitionLine] | None:
     if one.partitions is None:
         return None
     stalled = {(stall.topic, stall.partition): stall.seconds for stall in one.stalled or ()}
-    lines = [PartitionLine(row, _document(row.head), stalled.get((row.topic, row.partition))) for row in one.partitions]
+    lines = [
+        PartitionLine(row, uuid_or_none(row.head), stalled.get((row.topic, row.partition))) for row in one.partitions
+    ]
     return sorted(lines, key=lambda line: (-line.one.lag, line.one.topic, line.one.partition))
 
 
@@ -126,10 +129,3 @@ def topic_lines(overview: Overview, latest: LatestOverview) -> Sequence[TopicLin
 def _reader(one: ConsumerOverview, topic: str, latest: LatestOverview) -> ReaderLine:
     lags = [row.lag for row in one.partitions or () if row.topic == topic]
     return ReaderLine(one.consumer, sum(lags) if lags else None, latest.rate_out(one.consumer, topic))
-
-
-def _document(key: str | None) -> UUID | None:
-    try:
-        return None if key is None else UUID(key)
-    except ValueError:
-        return None

@@ -17,6 +17,7 @@ from console.document_story import kind_of_story, steps_of, still_waiting, waits
 from domain.documents import Document
 from domain.errors import DatabaseUnavailable
 from domain.lifecycle import Status
+from domain.shared.ids import uuid_or_none
 from processors.documents.pagination import Page
 
 router = APIRouter()
@@ -86,7 +87,7 @@ async def documents(
         tenant=tenant.strip(),
     )
     await deps.may_serve()
-    one, of_dossier = _uuid(asked.id), _uuid(asked.dossier)
+    one, of_dossier = uuid_or_none(asked.id), uuid_or_none(asked.dossier)
     if one is not None:
         return RedirectResponse(f"/documents/{one}", SEE_OTHER)
     types = [rule.code for rule in await deps.document_types()]
@@ -146,10 +147,3 @@ async def document(document_id: UUID, visitor: SignedIn, deps: Deps) -> Response
         proof_state=details.proof.state.value,
         runbook=deps.runbook,
     )
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text) if text else None
-    except ValueError:
-        return None

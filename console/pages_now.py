@@ -78,10 +78,10 @@ async def _stream(request: Request, deps: ConsoleDependencies) -> AsyncIterator[
         try:
             visitor = await watching_overseer(request)
             part = visitor.part("now_live.html", **await _values(visitor, deps))
-        except (SignInNeeded, DPJError) as error:
-            if isinstance(error, SignInNeeded):
-                yield b"event: over\ndata: signed out\n\n"
-                return
+        except SignInNeeded:
+            yield b"event: over\ndata: signed out\n\n"
+            return
+        except DPJError:
             yield b": not to be had now\n\n"
         else:
             yield b"event: page\n" + b"".join(b"data: " + line.encode() + b"\n" for line in part.splitlines()) + b"\n"

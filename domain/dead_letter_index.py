@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -13,6 +12,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from domain.dead_letters import REDRIVEN_EVENT, REPLAYS, RecordPosition
 from domain.events import TOPICS, dead_letter_topic
 from domain.keys import is_tenant
+from domain.shared.ids import uuid_or_none
 
 #: What stands for a code, a class or a topic that a letter's headers do not name, or not in the form of one.
 UNKNOWN: Final = "unknown"
@@ -132,8 +132,4 @@ def _number(text: str | None) -> int | None:
 
 
 def _id(text: str | None) -> UUID | None:
-    if text is None or len(text) != 36:
-        return None
-    with suppress(ValueError):
-        return UUID(text)
-    return None
+    return uuid_or_none(text) if text is not None and len(text) == 36 else None

@@ -32,6 +32,10 @@ class PartitionProgress:
             return self.start
         return self.committed
 
+    def brings(self, offset: int) -> bool:
+        """Whether the record at ``offset`` is there and still to be read."""
+        return self.next_offset <= offset < self.end
+
 
 #: By consumer, topic and partition.
 Progress = Mapping[tuple[str, str, int], PartitionProgress]
@@ -63,7 +67,7 @@ class OwedEvent:
             mine = [found for (name, topic, _), found in progress.items() if (name, topic) == (consumer, self.topic)]
             return any(found.next_offset < found.end for found in mine)
         found = progress.get((consumer, self.topic, self.partition))
-        return found is not None and found.next_offset <= self.offset < found.end
+        return found is not None and found.brings(self.offset)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+#: What the worker of a paused consumer says that it waits for.
+WAITING_FOR: Final = "pause"
 #: No pause is longer: one that is forgotten ends by itself.
 LONGEST: Final = timedelta(hours=24)
 

@@ -18,7 +18,7 @@ from uuid import uuid4
 from domain.documents import Role
 from domain.sessions import StoredSession, subject_mark
 from identity.tokens import Identity, RevocationCheck
-from processors.documents.callers import Caller, Origins
+from processors.documents.callers import Caller, Origins, actor_of
 from processors.documents.transitions import Origin, audit_line
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
@@ -125,7 +125,7 @@ class Sessions:
 
     async def _audit_end(self, work: SessionWork, session: StoredSession, action: str) -> None:
         identity = _read(self._personal.unseal(session.identity_sealed))
-        actor = self._personal.pseudonym("actor", f"{identity.tenant}/{identity.subject}")
+        actor = actor_of(self._personal, identity.tenant, identity.subject)
         origin = Origin(actor=actor, at=self._clock.now(), correlation_id=uuid4())
         await self._audit(work, identity, origin, action)
 

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.errors import DPJError
 from domain.shared.correlation import continue_trace, current_traceparent, trace_id
+from domain.shared.ids import uuid_or_none
 from ingest_api import problems
 from ingest_api.metrics import ApiMetrics
 
@@ -158,10 +159,7 @@ class ExchangeMiddleware:
 
 
 def _uuid(text: str | None) -> UUID | None:
-    try:
-        return UUID(text) if text and len(text) == 36 else None
-    except ValueError:
-        return None
+    return uuid_or_none(text) if text and len(text) == 36 else None
 
 
 def _where(error: BaseException) -> str:

@@ -14,20 +14,20 @@ from starlette.responses import Response
 from domain.batches import MOST_ITEMS, ActRequest, Batch
 from domain.dead_letter_index import IndexedLetter
 from domain.pauses import Pause
-from domain.refusals import IdempotencyKeyInvalid
 from ingest_api import models_operations as models
 from ingest_api.body import read_json
 from ingest_api.dependencies import AppState, Authorised, InjectedState
+from ingest_api.idempotency_header import given_idempotency_key
 from ingest_api.models import ClassName, Code
 from ingest_api.openapi_annotations import IDEMPOTENT, json_body, problems
 from ingest_api.presenters import API, absolute
 from ingest_api.responses import json_response
+from processors.documents.idempotency_keys import check_idempotency_key
 from processors.operators.batches import Confirmation
 
-router = APIRouter(prefix=f"{API}/operations")
-
 _ME: Final = f"{API}/operations"
-_MOST_KEY: Final = 128
+router = APIRouter(prefix=_ME)
+
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
 
 
@@ -147,7 +147,9 @@ async def confirm_plan(request: Request, caller: Authorised, state: InjectedStat
 
     With an Idempotency-Key the same request makes one batch.
     """
-    key = _idempotency_key(request)
+    key = given_idempotency_key(request.headers)
+    if key is not None:
+        check_idempotency_key(key)
     body = await read_json(request, models.ConfirmPlanInput, timeout=state.deps.body_timeout)
     confirmation = Confirmation(
         plan_hash=body.plan_hash,
@@ -294,17 +296,6 @@ def _request(body: models.ActInput) -> ActRequest:
         force=body.force,
         limit=body.limit,
     )
-
-
-def _idempotency_key(request: Request) -> str | None:
-    """Raises IdempotencyKeyInvalid."""
-    keys = set(request.headers.getlist("idempotency-key"))
-    if len(keys) > 1:
-        raise IdempotencyKeyInvalid("The request has several Idempotency-Key headers that differ.")
-    key = next(iter(keys), None)
-    if key is not None and not (key.isascii() and key.isprintable() and " " not in key and 0 < len(key) <= _MOST_KEY):
-        raise IdempotencyKeyInvalid("The Idempotency-Key has other characters, or too many.")
-    return key
 
 
 def _letter(letter: IndexedLetter) -> models.DeadLetterView:

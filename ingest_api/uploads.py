@@ -16,15 +16,15 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 
 from domain.documents import Language
-from domain.refusals import BodyMalformed, IdempotencyKeyInvalid, MediaTypeUnsupported
+from domain.refusals import BodyMalformed, MediaTypeUnsupported
 from ingest_api.body import Body, parse_json
 from ingest_api.file_names import clean_file_name
+from ingest_api.idempotency_header import given_idempotency_key
 from ingest_api.models import UploadMetadata
 from ingest_api.multipart import MAX_OVERHEAD_BYTES, FileHead, UploadForm
 from processors.documents.intake import Upload
 
 METADATA_HEADER: Final = "x-dpj-metadata"
-IDEMPOTENCY_HEADER: Final = "idempotency-key"
 MAX_METADATA_HEADER: Final = 16 * 1024
 _RAW_ADVICE: Final = "Send the metadata's JSON as base64url in one header X-DPJ-Metadata, or send multipart/form-data."
 _FORM_ADVICE: Final = "Let your HTTP library set the Content-Type of the form: it knows the boundary."
@@ -47,11 +47,7 @@ async def read_upload(request: Request, *, timeout: float) -> Upload:
         raise MediaTypeUnsupported(
             "The body is declared as compressed.", advice="Send the body as it is, without Content-Encoding."
         )
-    if len(set(request.headers.getlist(IDEMPOTENCY_HEADER))) > 1:
-        raise IdempotencyKeyInvalid(
-            "The request has several Idempotency-Key headers that differ.", advice="Send one Idempotency-Key."
-        )
-    key = request.headers.get(IDEMPOTENCY_HEADER)
+    key = given_idempotency_key(request.headers)
     if len(set(request.headers.getlist(METADATA_HEADER))) > 1:
         raise BodyMalformed("The request has several X-DPJ-Metadata headers that differ.", advice=_RAW_ADVICE)
     declared, options = parse_options_header(request.headers.get("content-type"))

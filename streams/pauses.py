@@ -21,9 +21,6 @@ log = structlog.get_logger()
 
 #: Between two looks at the rows: the longest that a pause, or its end by an operator, is not known.
 LOOK_SECONDS: Final = 2.0
-#: What a paused worker says that it waits for.
-WAITING_FOR: Final = "pause"
-
 #: Who is paused now, and for how many more seconds. Raises DatabaseUnavailable.
 ReadPauses = Callable[[], Awaitable[Mapping[str, tuple[Pause, float]]]]
 

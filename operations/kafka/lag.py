@@ -17,7 +17,9 @@ from uuid import UUID
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import admin as kafka_admin
 
+from domain.consumers import consumer_of
 from domain.errors import BrokerUnavailable
+from domain.owed_events import PartitionProgress, Progress
 
 POLL_SECONDS: Final = 0.2
 #: Records are read for their timestamp only: fetch as little as the broker will give.
@@ -130,6 +132,14 @@ def measure(
                 )
             )
     return rows
+
+
+def progress_of(rows: Iterable[PartitionLag]) -> Progress:
+    """How far every group is, without what its lag is made of."""
+    return {
+        (consumer_of(row.group), row.topic, row.partition): PartitionProgress(row.start, row.end, row.committed)
+        for row in rows
+    }
 
 
 def table_lines(rows: Sequence[PartitionLag]) -> list[str]:

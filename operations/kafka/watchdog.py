@@ -18,6 +18,7 @@ import structlog
 
 from domain.consumers import consumer_of
 from domain.errors import BrokerUnavailable
+from domain.pauses import WAITING_FOR
 from domain.shared.waiting import until_stopped
 from operations.kafka.lag import PartitionLag
 
@@ -33,9 +34,6 @@ AGAIN_SECONDS: Final = 1.0
 
 #: What a worker may say it waits for without being excused by it: these are its own affairs.
 NOT_WAITING: Final = frozenset({"retry", "other_worker"})
-
-#: What the worker of a paused consumer says that it waits for (``streams.pauses``).
-PAUSED: Final = "pause"
 
 PartitionKey = tuple[str, str, int]
 
@@ -182,7 +180,7 @@ class Watchdog:
     async def _unpaused(self, stalls: Sequence[Stall]) -> list[Stall]:
         """Those whose worker does not say that an operator has paused it; for the others time counts anew."""
         consumers = {stall.consumer for stall in stalls}
-        paused = {consumer for consumer in consumers if PAUSED in (await self._ask(consumer) or {})}
+        paused = {consumer for consumer in consumers if WAITING_FOR in (await self._ask(consumer) or {})}
         self._detector.forget(paused)
         return [stall for stall in stalls if stall.consumer not in paused]
 

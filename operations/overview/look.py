@@ -27,8 +27,9 @@ from domain.overview import (
     StoredNumbers,
     UnfinishedEvent,
 )
-from domain.owed_events import PartitionProgress
-from operations.kafka.lag import PartitionLag
+from domain.owed_events import Progress
+from domain.shared.ids import uuid_or_none
+from operations.kafka.lag import PartitionLag, progress_of
 from operations.overview.model import ConsumerOverview, OldestDocument, Overview, PartitionOverview, Pause
 from operations.overview.processes import ProcessAnswers
 from processors.ports.clock import Clock
@@ -128,7 +129,7 @@ class OverviewLook:
     ) -> Mapping[UUID, DocumentRow] | None:
         if stored is None:
             return None
-        ids = {found for event in events if (found := _uuid(event.key)) is not None}
+        ids = {found for event in events if (found := uuid_or_none(event.key)) is not None}
         try:
             return await self._stores.documents(sorted(ids)) if ids else {}
         except DatabaseUnavailable:
@@ -240,10 +241,7 @@ def _unfinished(stored: StoredNumbers | None, kafka: KafkaNumbers | None, at: da
         return []
     if kafka is None:
         return list(stored.unfinished)
-    progress = {
-        (consumer_of(row.group), row.topic, row.partition): PartitionProgress(row.start, row.end, row.committed)
-        for row in kafka.lag
-    }
+    progress = progress_of(kafka.lag)
     events = [_placed(one, progress, at) for one in stored.unfinished]
     known = {(one.consumer, one.event_id) for one in events}
     for row in kafka.lag:
@@ -265,13 +263,11 @@ def _unfinished(stored: StoredNumbers | None, kafka: KafkaNumbers | None, at: da
     return events
 
 
-def _placed(
-    event: UnfinishedEvent, progress: Mapping[tuple[str, str, int], PartitionProgress], at: datetime
-) -> UnfinishedEvent:
+def _placed(event: UnfinishedEvent, progress: Progress, at: datetime) -> UnfinishedEvent:
     if event.holder is not Holder.TOPIC or event.partition is None or event.offset is None:
         return event
     found = progress.get((event.consumer, event.topic, event.partition))
-    if found is not None and found.next_offset <= event.offset < found.end:
+    if found is not None and found.brings(event.offset):
         return event
     if (at - event.since).total_seconds() < SETTLE_SECONDS:
         return event
@@ -282,7 +278,7 @@ def _candidates(
     events: Iterable[UnfinishedEvent], documents: Mapping[UUID, DocumentRow] | None
 ) -> Iterator[OldestDocument]:
     for event in events:
-        found = _uuid(event.key)
+        found = uuid_or_none(event.key)
         document = None if found is None or documents is None else documents.get(found)
         if document is None or document.status in ERASURE_STATES:
             continue  # an erasure has a line of its own
@@ -357,10 +353,3 @@ def _trend(stored: StoredNumbers | None, place: str) -> tuple[Sample, ...] | Non
 
 def _latest(*moments: Any) -> datetime | None:
     return max((one for one in moments if one is not None), default=None)
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None

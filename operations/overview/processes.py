@@ -9,12 +9,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from domain.consumers import CONSUMERS
+from operations.kafka.watchdog import NOT_WAITING
 from operations.overview.model import CircuitOverview, DependencyOverview, ReconcileOverview, StalledPartition
 
 #: How the audit worker names a step that waits: ``audit checkpoint: keyring``.
 _AUDIT_STEP: Final = "audit "
-#: What a worker waits for that is its own affair, as the watchdog has it.
-_OWN_AFFAIRS: Final = frozenset({"retry", "other_worker"})
 AWAY: Final = "away"
 
 
@@ -34,7 +33,7 @@ class ProcessAnswers:
         if body is None:
             return None
         waiting = _mapping(body.get("waiting_for"))
-        return tuple(sorted(name for name in waiting if name not in _OWN_AFFAIRS and not name.startswith(_AUDIT_STEP)))
+        return tuple(sorted(name for name in waiting if name not in NOT_WAITING and not name.startswith(_AUDIT_STEP)))
 
     def away_since(self, dependency: str) -> datetime | None:
         """The earliest that a process gives."""

@@ -75,6 +75,11 @@ class LinkVisitor:
     user_agent: str | None = field(default=None, repr=False)
 
 
+def actor_of(personal: PersonalData, tenant: str, subject: str) -> str:
+    """The pseudonym of a person or client, by which acts are told apart; the same wherever it acts from."""
+    return personal.pseudonym("actor", f"{tenant}/{subject}")
+
+
 class Origins:
     """Turns callers into origins that may be written down.
 
@@ -89,7 +94,7 @@ class Origins:
     def bare(self, caller: Caller) -> Origin:
         """Pseudonymous actor and the time now; address and agent are left to ``about``."""
         return Origin(
-            actor=self._personal.pseudonym("actor", f"{caller.tenant}/{caller.subject}"),
+            actor=actor_of(self._personal, caller.tenant, caller.subject),
             at=self._clock.now(),
             correlation_id=caller.correlation_id,
         )

@@ -37,7 +37,6 @@ from domain.refusals import (
     ExtensionMismatch,
     FileTooLarge,
     IdempotencyInProgress,
-    IdempotencyKeyInvalid,
     IdempotencyKeyReused,
     ParentUnknown,
     StepUnknown,
@@ -48,6 +47,7 @@ from domain.subjects import Subject
 from processors.documents.callers import Caller, Origins
 from processors.documents.file_extensions import fits
 from processors.documents.hashing_upload_stream import HashingUploadStream
+from processors.documents.idempotency_keys import check_idempotency_key
 from processors.documents.media_types import media_type
 from processors.documents.personal_texts import PersonalTexts
 from processors.documents.transitions import Origin, canonical_json, plan_transition
@@ -56,7 +56,6 @@ from processors.ports.clock import Clock
 from processors.ports.database import HasUploadRecords, Transactions
 from processors.ports.personal_data import PersonalData
 
-MAX_IDEMPOTENCY_KEY: Final = 128
 CREATED: Final = 201
 
 BuildAnswer = Callable[[ClearDocument], Mapping[str, Any]]
@@ -400,8 +399,7 @@ class Intake:
         """The key is kept as a keyed hash: clients make them of what they have, file names and addresses too."""
         if key is None:
             return None
-        if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY or not all("!" <= character <= "~" for character in key):
-            raise IdempotencyKeyInvalid("An Idempotency-Key has 1 to 128 visible ASCII characters.")
+        check_idempotency_key(key)
         hashed = self._personal.pseudonym("idempotency-key", f"{caller.tenant} {origin.actor} {key}")
         return caller.tenant, origin.actor, hashed
 

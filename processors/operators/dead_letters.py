@@ -32,6 +32,7 @@ from domain.events import (
 from domain.lifecycle import ERASURE_STATES, Status, is_allowed
 from domain.owed_events import LostEvent
 from domain.refusals import DocumentNotFound
+from domain.shared.ids import uuid_or_none
 from processors.documents.transitions import Origin, audit_line, transition, update_fields
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
@@ -172,7 +173,7 @@ class OperatorActions:
             held = await work.held.give_up(consumer, event_id, self._actor, reason)
             if held is None:
                 raise _Refusal("not held by that consumer, or ordered already; see: dpj dlq held")
-            entity = ("document", held.document_key) if _is_id(held.document_key) else ("event", str(event_id))
+            entity = _entity(held.document_key, ("event", str(event_id)))
             details = {**_of(held), "reason": reason}
             await self._audit_line(work, held.tenant, entity, "event.given_up", details, None)
             return f"{consumer} gives it up at its next try, with code given_up_by_operator"
@@ -206,7 +207,7 @@ class OperatorActions:
             event = lost.event
             if not await work.re_emissions.re_emit([event.row_id]):
                 raise _AlreadyHandled
-            entity = ("document", event.key) if _is_id(event.key) else ("outbox_row", str(event.row_id))
+            entity = _entity(event.key, ("outbox_row", str(event.row_id)))
             consumers = list(lost.consumers)
             details = {"row": event.row_id, "consumers": consumers, "event_id": str(event.event_id), "reason": reason}
             await self._audit_line(work, None, entity, "outbox.re_emitted", details, None)
@@ -267,7 +268,7 @@ class OperatorActions:
         await self._audit_line(work, event.tenant if event else None, entity, action, facts, event)
 
     async def _settled(self, work: HasOutbox, row: RefusedRow, action: str, details: Mapping[str, object]) -> None:
-        entity = ("document", row.key) if row.key and _is_id(row.key) else ("outbox_row", str(row.id))
+        entity = _entity(row.key, ("outbox_row", str(row.id)))
         facts = {"row": row.id, "topic": row.topic, "code": row.code, "event_id": row.event_id and str(row.event_id)}
         await self._audit_line(work, None, entity, action, {**facts, **details}, None)
 
@@ -378,9 +379,6 @@ def _of(held: HeldEvent) -> dict[str, object]:
     }
 
 
-def _is_id(key: str) -> bool:
-    try:
-        UUID(key)
-    except ValueError:
-        return False
-    return True
+def _entity(key: str | None, otherwise: tuple[str, str]) -> tuple[str, str]:
+    """What an act on a record with that key is about: its document, as far as the key names one."""
+    return otherwise if key is None or uuid_or_none(key) is None else ("document", key)

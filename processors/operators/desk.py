@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Final, Protocol
 from uuid import UUID
 
 from domain.batches import ActRequest, Batch, BatchItem, Plan
 from domain.dead_letter_index import DeadLetterGroup, IndexedLetter
 from domain.pauses import Pause
-from domain.refusals import CursorInvalid
-from processors.documents.callers import Caller
-from processors.documents.pagination import Page
+from processors.documents.callers import Caller, actor_of
+from processors.documents.pagination import Cursors, Page
 from processors.operators.batches import Batches, Confirmation, Operator
 from processors.operators.pauses import ConsumerPauses
 from processors.ports.clock import Clock
 from processors.ports.personal_data import PersonalData
+
+
+def _number_of(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**63:
+        raise ValueError
+    return number
+
+
+#: Of letters, by their numbers in the index.
+_CURSORS: Final = Cursors[int](str, _number_of)
 
 
 class LetterQueries(Protocol):
@@ -55,7 +63,7 @@ class OperatorDesk:
     def operator(self, caller: Caller) -> Operator:
         """The caller's pseudonym and bounds."""
         tenants = caller.visible_tenants()
-        actor = self._personal.pseudonym("actor", f"{caller.tenant}/{caller.subject}")
+        actor = actor_of(self._personal, caller.tenant, caller.subject)
         return Operator(actor=actor, tenants=None if tenants is None else tuple(sorted(tenants)))
 
     # --- dead letters ------------------------------------------------------------------------------------------------
@@ -72,12 +80,11 @@ class OperatorDesk:
             consumer,
             code,
             error_class,
-            after=None if cursor is None else _position(cursor),
+            after=_CURSORS.decode(cursor),
             limit=limit + 1,
             tenants=self.operator(caller).tenants,
         )
-        items = found[:limit]
-        return Page(items, _cursor(items[-1]) if len(found) > limit else None)
+        return _CURSORS.page_of(found, limit, lambda letter: (letter.made_at, letter.number))
 
     # --- plans and batches -------------------------------------------------------------------------------------------
 
@@ -134,23 +141,3 @@ class OperatorDesk:
     async def resume(self, caller: Caller, consumer: str, reason: str) -> Pause:
         """See ``ConsumerPauses.resume``."""
         return await self._pauses.resume(self.operator(caller), consumer, reason)
-
-
-def _cursor(letter: IndexedLetter) -> str:
-    text = f"{letter.made_at.astimezone(UTC).isoformat()}|{letter.number}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _position(cursor: str) -> tuple[datetime, int]:
-    """Raises CursorInvalid."""
-    try:
-        text = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), b"-_", validate=True).decode(
-            "ascii"
-        )
-        at, _, number = text.partition("|")
-        moment, row = datetime.fromisoformat(at), int(number)
-        if moment.tzinfo is None or not 0 <= row < 2**63:
-            raise ValueError
-    except (ValueError, binascii.Error):
-        raise CursorInvalid("The cursor is not one of ours.") from None
-    return moment, row

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from domain.errors import BrokerUnavailable
 from domain.owed_events import LostEvent
 from domain.reconciliation import DiscrepancyKind, ReconcileFinding
+from domain.shared.ids import uuid_or_none
 from processors.reconcile.owed_events import OwedEvents
 from processors.reconcile.run import ACTOR, ReconcileRun, RepairMode
 
@@ -36,15 +35,8 @@ def _finding(lost: LostEvent) -> ReconcileFinding:
     event = lost.event
     return ReconcileFinding(
         fault=DiscrepancyKind.EVENT_LOST,
-        document_id=_document(event.key),
+        document_id=uuid_or_none(event.key),
         tenant=None,
         place=f"{event.topic} {event.event_id}",
         details={"consumers": " ".join(lost.consumers), "published_at": event.published_at.isoformat()},
     )
-
-
-def _document(key: str) -> UUID | None:
-    try:
-        return UUID(key)
-    except ValueError:
-        return None

@@ -102,6 +102,7 @@ async def acting_as(site: Site, role: Role, tenant: str | None) -> str:
     DatabaseUnavailable, or CommandFailed where there is no token.
     """
     from domain.refusals import Forbidden
+    from processors.documents.callers import actor_of
     from runtime.wiring.access import token_authenticator
 
     token = os.environ.get("DPJ_TOKEN")
@@ -121,7 +122,7 @@ async def acting_as(site: Site, role: Role, tenant: str | None) -> str:
     await site.tenants.check(identity.tenant)
     check_bound(identity.bound_to, tenant)
     await acting_on(site, tenant)
-    return site.personal.pseudonym("actor", f"{identity.tenant}/{identity.subject}")
+    return actor_of(site.personal, identity.tenant, identity.subject)
 
 
 async def retiring_as(site: Site, tenant: str | None, *, apply: bool, order_id: UUID | None) -> str | None:

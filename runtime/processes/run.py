@@ -181,9 +181,9 @@ def run_relay(settings: Settings) -> None:
 
 def run_worker(settings: Settings, names: Sequence[str]) -> None:
     """Run the consumers ``names`` of ``domain.consumers``. Raises CommandFailed if parsers can't be confined and have to be."""
+    from domain.pauses import WAITING_FOR as PAUSED
     from runtime.processes.pauses import follow_pauses
     from streams.pauses import LOOK_SECONDS
-    from streams.pauses import WAITING_FOR as PAUSED
 
     configure_logging(f"worker-{'-'.join(names)}", log_format=settings.log_format, level=settings.log_level)
 

@@ -253,8 +253,9 @@ class Adapters:
     def operator(self, login: str) -> str:
         """The pseudonym of whoever is at a terminal of ours under that login name."""
         from domain.audit_chain import SYSTEM_TENANT
+        from processors.documents.callers import actor_of
 
-        return self.personal.pseudonym("actor", f"{SYSTEM_TENANT}/{login}")
+        return actor_of(self.personal, SYSTEM_TENANT, login)
 
     @cached_property
     def tenants(self) -> KnownTenants:

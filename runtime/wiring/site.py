@@ -289,13 +289,9 @@ class Site(Adapters):
 
     async def read_progress(self, *, deadline: float = KAFKA_SECONDS) -> Progress:
         """How far every group is; ``deadline`` in seconds. Raises BrokerUnavailable."""
-        from domain.consumers import consumer_of
-        from domain.owed_events import PartitionProgress
+        from operations.kafka.lag import progress_of
 
-        return {
-            (consumer_of(row.group), row.topic, row.partition): PartitionProgress(row.start, row.end, row.committed)
-            for row in await self.measure_lag(deadline=deadline)
-        }
+        return progress_of(await self.measure_lag(deadline=deadline))
 
     def revocation(self) -> TokenRevocation:
         """Await ``codec.check`` before: acts are audited, and audit lines encoded."""

@@ -31,7 +31,7 @@ from domain.overview import (
     UnfinishedEvent,
 )
 from storage.postgres.connections import Connections
-from storage.postgres.delivery.dead_letters import FRESH_SECONDS
+from storage.postgres.delivery.dead_letters import FRESH_SECONDS, HELD_NOW
 from storage.postgres.pauses import PostgresPauseQueries
 
 _T = TypeVar("_T")
@@ -66,16 +66,11 @@ _STATES: Final = """
             WHERE d.statut = s.statut ORDER BY d.created_at, d.id LIMIT 1) END AS oldest
     FROM (VALUES ('PENDING'), ('STORED'), ('ERASING')) AS s (statut)
 """
-_HELD: Final = """
-    FROM held_events h
-    WHERE noted_at > now() - make_interval(secs => $1) AND NOT EXISTS (
-        SELECT FROM inbox i WHERE i.consumer = h.consumer AND i.event_id = h.event_id AND i.state <> 'CLAIMED')
-"""
 _HELD_GROUPS: Final = f"""
     SELECT consumer, waiting_for, code, count(*) AS count, min(held_since) AS since, max(attempts) AS attempts
-    {_HELD} GROUP BY consumer, waiting_for, code ORDER BY since
+    {HELD_NOW} GROUP BY consumer, waiting_for, code ORDER BY since
 """
-_HELD_ROWS: Final = f"SELECT h.* {_HELD} ORDER BY held_since, event_id LIMIT $2"
+_HELD_ROWS: Final = f"SELECT h.* {HELD_NOW} ORDER BY held_since, event_id LIMIT $2"
 _WAITING_ROWS: Final = """
     SELECT topic, key, event_id, consumer, created_at, refused_at, refused_code FROM (
         SELECT * FROM (

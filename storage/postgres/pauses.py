@@ -68,11 +68,7 @@ class PostgresPauseQueries:
 
     async def paused(self) -> Mapping[str, Pause]:
         """By consumer."""
-        async with self._postgres.connection() as connection:
-            rows = await connection.fetch(
-                "SELECT * FROM pauses WHERE levee_a IS NULL AND jusqu_a > clock_timestamp() ORDER BY numero"
-            )
-        return {row["consumer"]: _pause(row) for row in rows}
+        return {consumer: pause for consumer, (pause, _) in (await self.remaining()).items()}
 
 
 def _pause(row: Any) -> Pause:

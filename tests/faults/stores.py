@@ -246,19 +246,23 @@ class Stores:
     def lag(self) -> dict[tuple[str, str, int], int]:
         """Records not committed, per (group, topic, partition)."""
         with self._lock:
-            for tries_left in range(LAG_TRIES - 1, -1, -1):
-                # The same clients for all looks: rest is looked for twice a second.
-                self._members = self._members or {name: self._consumer(f"dpj.{name}") for name in CONSUMERS}
+            for _ in range(LAG_TRIES - 1):
                 try:
-                    return _lag(self._members)
+                    return _lag(self._asking())
                 except KafkaException:
-                    # After a broker came back a client may wait for ever for the coordinator that it knew (librdkafka's issue 5511).
-                    for member in self._members.values():
-                        member.close()
-                    self._members = {}
-                    if not tries_left:
-                        raise
-        raise AssertionError
+                    self._forget_members()
+            return _lag(self._asking())
+
+    def _asking(self) -> dict[str, Any]:
+        """The same clients for all looks: rest is looked for twice a second."""
+        self._members = self._members or {name: self._consumer(f"dpj.{name}") for name in CONSUMERS}
+        return self._members
+
+    def _forget_members(self) -> None:
+        """After a broker came back a client may wait for ever for the coordinator that it knew (librdkafka's issue 5511)."""
+        for member in self._members.values():
+            member.close()
+        self._members = {}
 
 
 def _lag(members: Mapping[str, Any]) -> dict[tuple[str, str, int], int]:

@@ -21,6 +21,7 @@ from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.overview import PostgresOverview
 from tests.support.builders import NOW, a_document, a_dossier, add_documents
 from tests.support.explaining import Explaining
+from tests.support.inbox_rows import add_inbox_rows
 
 UPLOADED = DocumentUploaded.TOPIC
 
@@ -58,15 +59,7 @@ class Site:
         return event_id
 
     async def inbox(self, event_id: UUID, state: str, *consumers: str) -> None:
-        for consumer in consumers:
-            await self.sql(
-                "INSERT INTO inbox (consumer, event_id, document_key, state, owner, lease_until)"
-                " VALUES ($1, $2, $3, $4, gen_random_uuid(), now())",
-                consumer,
-                event_id,
-                str(uuid4()),
-                state,
-            )
+        await add_inbox_rows(self.sql, event_id, state, *consumers)
 
     async def hold(self, key: object, event_id: UUID, *, waiting_for: str = "ged", noted: float = 1.0) -> None:
         await self.sql(

@@ -16,6 +16,7 @@ from storage.postgres.delivery.outbox import PostgresOutboxReader
 from storage.postgres.delivery.owed_events import PostgresOwedEvents
 from streams.outbox_relay import PlacedRow
 from tests.support.builders import NOW
+from tests.support.inbox_rows import add_inbox_rows
 
 KEEP_HOURS = 24.0
 
@@ -72,15 +73,7 @@ class Site:
             return list(await connection.fetch(text, *values))
 
     async def finish(self, event_id: UUID, *consumers: str, state: str = "DONE") -> None:
-        for consumer in consumers:
-            await self.sql(
-                "INSERT INTO inbox (consumer, event_id, document_key, state, owner, lease_until)"
-                " VALUES ($1, $2, $3, $4, gen_random_uuid(), now())",
-                consumer,
-                event_id,
-                str(uuid4()),
-                state,
-            )
+        await add_inbox_rows(self.sql, event_id, state, *consumers)
 
     async def age(self, hours: float, *row_ids: int) -> None:
         await self.sql(

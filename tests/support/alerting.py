@@ -8,24 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from prometheus_client import CollectorRegistry
 
-from ingest_api.metrics import ApiMetrics
 from runtime.observability.overview_metrics import LABELS
-from runtime.observability.telemetry import (
-    AuditStepMetrics,
-    CircuitMetrics,
-    DeliveryMetrics,
-    PauseMetrics,
-    ReconcileMetrics,
-    RelayMetrics,
-    WatchdogMetrics,
-)
-from runtime.processes.erasure_jobs import ErasureMetrics, PurgeMetrics
-from runtime.processes.owed_events_job import OwedMetrics
-from runtime.processes.restore_jobs import RestoreMetrics
-from runtime.processes.schema_ids_job import SchemaMetrics
-from runtime.wiring.untrusted_files import AntivirusMetrics, ParserMetrics
+from tests.support.metrics import all_metrics
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FOLDER: Final = ROOT / "deploy" / "observability"
@@ -94,25 +79,7 @@ def alerts() -> list[Rule]:
 
 def exported() -> dict[str, set[str]]:
     """Every series that our processes export, by name, with its labels."""
-    registry: Any = CollectorRegistry()
-    for metrics in (
-        DeliveryMetrics,
-        RelayMetrics,
-        CircuitMetrics,
-        WatchdogMetrics,
-        ReconcileMetrics,
-        ErasureMetrics,
-        PurgeMetrics,
-        OwedMetrics,
-        SchemaMetrics,
-        RestoreMetrics,
-        ApiMetrics,
-        ParserMetrics,
-    ):
-        metrics(registry)
-    PauseMetrics(registry, ["audit"], lambda _: None)
-    AuditStepMetrics(registry, {"flush": lambda: False})
-    AntivirusMetrics(registry, enabled=True)
+    registry: Any = all_metrics()
     found = {name: set(labels) for name, labels in LABELS.items()}
     for name, collector in registry._names_to_collectors.items():
         if not name.endswith("_created"):

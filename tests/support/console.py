@@ -25,12 +25,13 @@ from domain.owed_events import Progress
 from identity.sessions import Sessions
 from identity.tokens import Identity
 from operations.audit.acts import ActsReader
-from operations.overview.model import ConsumerOverview, Overview, PartitionOverview
+from operations.overview.model import ConsumerOverview, Overview
 from processors.documents.known_tenants import KnownTenants
 from processors.operators.document_details import DocumentInspection
 from processors.operators.document_waits import DocumentWaits
 from tests.support.builders import a_document
 from tests.support.fakes_intake import IntakeBench
+from tests.support.overviews import a_partition
 
 BASE = "http://127.0.0.1:8083"
 LONGEST, IDLE = 8 * 3600.0, 1800.0
@@ -38,19 +39,7 @@ LONGEST, IDLE = 8 * 3600.0, 1800.0
 
 def a_consumer(name: str, **changes: Any) -> ConsumerOverview:
     """One that has read everything."""
-    partitions = tuple(
-        PartitionOverview(
-            topic=topic,
-            partition=0,
-            committed=10,
-            end=10,
-            lag=0,
-            behind_seconds=0.0,
-            head=None,
-            retention_margin_seconds=None,
-        )
-        for topic in consumers.topics_of(name)
-    )
+    partitions = tuple(a_partition(topic=topic) for topic in consumers.topics_of(name))
     base: dict[str, Any] = {
         "consumer": name,
         "lag": 0,

@@ -8,7 +8,7 @@ from uuid import UUID
 from domain.consumers import CONSUMERS
 from domain.lifecycle import Status
 from domain.overview import Holder, NextStep
-from operations.overview.model import ConsumerOverview, OldestDocument, Overview
+from operations.overview.model import ConsumerOverview, OldestDocument, Overview, PartitionOverview
 from tests.support.builders import NOW
 
 DOCUMENT = UUID("0b0f2ac4-2f0c-4c3e-8d65-5a7c4c0c1f57")
@@ -22,6 +22,21 @@ def a_consumer(name: str, **known: Any) -> ConsumerOverview:
         )
     )  # fmt: skip
     return ConsumerOverview(**{"consumer": name, "known": False, **unknown, **known})
+
+
+def a_partition(**changes: Any) -> PartitionOverview:
+    """One that has been read to its end."""
+    base: dict[str, Any] = {
+        "topic": "dpj.document.uploaded",
+        "partition": 0,
+        "committed": 10,
+        "end": 10,
+        "lag": 0,
+        "behind_seconds": 0.0,
+        "head": None,
+        "retention_margin_seconds": None,
+    }
+    return PartitionOverview(**{**base, **changes})
 
 
 def an_oldest(**changes: Any) -> OldestDocument:

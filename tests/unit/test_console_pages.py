@@ -25,13 +25,13 @@ from domain.lifecycle import Status
 from domain.overview import CheckpointsOverview, Count, DeadGroup, HeldGroup, OutboxOverview, RestoreOverview, Sample
 from operations.overview.model import (
     DependencyOverview,
-    PartitionOverview,
     ReconcileOverview,
     StalledPartition,
 )
 from processors.documents.transitions import canonical_json
 from tests.support.builders import NOW
 from tests.support.console import ConsoleBench, a_consumer, an_overview, sign_in
+from tests.support.overviews import a_partition
 
 HOSTILE = '<script>alert(1)</script>\u202e\x1b[31m"'
 
@@ -200,16 +200,7 @@ async def test_a_document_tells_why_it_is_late() -> None:
 
 async def test_texts_of_strangers_are_shown_as_they_are_spelt() -> None:
     console = ConsoleBench()
-    partition = PartitionOverview(
-        topic="dpj.document.uploaded",
-        partition=0,
-        committed=1,
-        end=9,
-        lag=8,
-        behind_seconds=3.0,
-        head=HOSTILE,
-        retention_margin_seconds=None,
-    )
+    partition = a_partition(committed=1, end=9, lag=8, behind_seconds=3.0, head=HOSTILE)
     console.overview = an_overview(a_consumer("integrity", lag=8, behind_seconds=3.0, partitions=(partition,)))
     document = console.document()
     entry = TimelineEntry(

@@ -6,36 +6,20 @@ import re
 from pathlib import Path
 from uuid import uuid4
 
-from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
-from console.security import ConsoleMetrics
 from domain.antivirus import ScanResult
 from domain.lifecycle import Status
 from domain.reconciliation import DiscrepancyKind
 from domain.renderings import NoThumbnail
 from domain.restores import Difference, RestoredStore
-from ingest_api.metrics import ApiMetrics
 from rendering.confinement import Layer
 from runtime.config.settings import Settings
 from runtime.observability.overview_metrics import LABELS
-from runtime.observability.telemetry import (
-    AuditStepMetrics,
-    CircuitMetrics,
-    DeliveryMetrics,
-    PauseMetrics,
-    ReconcileMetrics,
-    RelayMetrics,
-    WatchdogMetrics,
-)
-from runtime.processes.erasure_jobs import ErasureMetrics, PurgeMetrics
-from runtime.processes.owed_events_job import OwedMetrics
-from runtime.processes.restore_jobs import RestoreMetrics
-from runtime.processes.schema_ids_job import SchemaMetrics
-from runtime.wiring.untrusted_files import AntivirusMetrics, ParserMetrics
 from streams.dead_letter_headers import GiveUpReason, dead_letter_headers
 from streams.lanes import Partition, Record
+from tests.support.metrics import all_metrics
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "OPERATIONS.md").read_text("utf-8")
 
@@ -62,23 +46,7 @@ def test_every_state_is_explained() -> None:
 
 
 def test_every_metric_of_ours_is_explained() -> None:
-    registry = CollectorRegistry()
-    DeliveryMetrics(registry)
-    PauseMetrics(registry, ["c"], lambda _: None)
-    ConsoleMetrics(registry)
-    RelayMetrics(registry)
-    CircuitMetrics(registry)
-    WatchdogMetrics(registry)
-    ReconcileMetrics(registry)
-    ErasureMetrics(registry)
-    PurgeMetrics(registry)
-    OwedMetrics(registry)
-    AuditStepMetrics(registry, {"flush": lambda: False})
-    SchemaMetrics(registry)
-    RestoreMetrics(registry)
-    ApiMetrics(registry)
-    AntivirusMetrics(registry, enabled=True)
-    ParserMetrics(registry)
+    registry = all_metrics()
     names = {name for metric in registry.collect() for name in (metric.name, f"{metric.name}_total")} | set(LABELS)
     told = set(re.findall(r"`(dpj_\w+)`", PAGE))
     assert told <= names

@@ -19,24 +19,17 @@ from domain.overview import (
     OutboxOverview,
     StateOverview,
 )
-from operations.overview.model import Overview, PartitionOverview
+from operations.overview.model import Overview
 from runtime.observability.overview_metrics import LABELS, STALE_SECONDS, OverviewMetrics
 from tests.support.builders import NOW
-from tests.support.overviews import a_consumer, an_oldest, an_overview
+from tests.support.overviews import a_consumer, a_partition, an_oldest, an_overview
 
 HOUR_AGO = NOW - timedelta(hours=1)
 
 
 def everything() -> Overview:
-    partition = PartitionOverview(
-        topic="dpj.document.uploaded",
-        partition=3,
-        committed=5,
-        end=9,
-        lag=4,
-        behind_seconds=12.5,
-        head=None,
-        retention_margin_seconds=1000.0,
+    partition = a_partition(
+        partition=3, committed=5, end=9, lag=4, behind_seconds=12.5, retention_margin_seconds=1000.0
     )
     empty = replace(partition, partition=4, committed=9, lag=0, behind_seconds=0.0, retention_margin_seconds=None)
     sooner = replace(partition, partition=5, retention_margin_seconds=900.0)

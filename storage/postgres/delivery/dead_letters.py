@@ -14,6 +14,12 @@ from storage.postgres.delivery.inbox import column_text
 
 #: A worker notes what it holds after every try that failed; what was not noted for so long is held no more.
 FRESH_SECONDS: Final = 300.0
+#: What is held now; $1: ``FRESH_SECONDS``. What its consumer has finished meanwhile is held no more, though its row stays a while.
+HELD_NOW: Final = """
+    FROM held_events h
+    WHERE noted_at > now() - make_interval(secs => $1) AND NOT EXISTS (
+        SELECT FROM inbox i WHERE i.consumer = h.consumer AND i.event_id = h.event_id AND i.state <> 'CLAIMED')
+"""
 
 
 class PostgresDeadLetterMarks:
@@ -99,12 +105,9 @@ class PostgresOperatorQueries:
         """What workers hold now, longest held first: of ``consumers`` (none: of all), for that dependency, with that code."""
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(
-                """
-                SELECT * FROM held_events h
-                WHERE noted_at > now() - make_interval(secs => $1) AND NOT EXISTS (
-                    SELECT FROM inbox i
-                    WHERE i.consumer = h.consumer AND i.event_id = h.event_id AND i.state <> 'CLAIMED')
-                    AND ($3::text[] = '{}' OR consumer = ANY($3)) AND ($4::text IS NULL OR waiting_for = $4)
+                f"""
+                SELECT h.* {HELD_NOW}
+                    AND ($3::text[] = '{{}}' OR consumer = ANY($3)) AND ($4::text IS NULL OR waiting_for = $4)
                     AND ($5::text IS NULL OR code = $5)
                 ORDER BY held_since, event_id LIMIT $2
                 """,
@@ -120,13 +123,7 @@ class PostgresOperatorQueries:
         """What workers hold now of one document, longest held first."""
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(
-                """
-                SELECT * FROM held_events h
-                WHERE document_key = $2 AND noted_at > now() - make_interval(secs => $1) AND NOT EXISTS (
-                    SELECT FROM inbox i
-                    WHERE i.consumer = h.consumer AND i.event_id = h.event_id AND i.state <> 'CLAIMED')
-                ORDER BY held_since, event_id
-                """,
+                f"SELECT h.* {HELD_NOW} AND document_key = $2 ORDER BY held_since, event_id",
                 FRESH_SECONDS,
                 document_key,
             )
