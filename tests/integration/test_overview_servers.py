@@ -74,7 +74,7 @@ async def site(stack: Mapping[str, str], tmp_path: Path) -> AsyncIterator[Site]:
 
 async def test_what_a_frozen_relay_holds_back_is_seen_everywhere(site: Site) -> None:
     relay = site.start("relay", 0)
-    wait_for(lambda: (relay.get()[1] or {}).get("relay") == "leading", "the relay leads", PATIENCE)
+    relay.says("relay", "leading")
     relay.process.send_signal(signal.SIGSTOP)
     lag = sum(row["lag"] for row in json.loads(site.dpj("lag", "--json").stdout))
     document = uuid4()

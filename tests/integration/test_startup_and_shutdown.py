@@ -79,6 +79,13 @@ class Started:
         """Wait until /readyz answers so."""
         wait_for(lambda: self.get()[0] == status, f"{self.words} answers {status}", PATIENCE)
 
+    def says(self, name: str, value: str) -> None:
+        """Wait until /readyz says so; AssertionError with what it says, and what it logged, if that takes too long."""
+        ends = time.monotonic() + PATIENCE
+        while ((answer := self.get())[1] or {}).get(name) != value:
+            assert time.monotonic() < ends, (self.words, answer, self._log.read_text("utf-8")[-2000:])
+            time.sleep(0.15)
+
     def lacks(self, names: set[str]) -> None:
         """Wait until it says that ``names`` are not there."""
         wait_for(lambda: self.away() >= names, f"{self.words} lacks {names}", PATIENCE)
