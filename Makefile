@@ -33,10 +33,10 @@ demo: install
 
 # Pictures of the console of a running stack (the demo's), every page, both languages, light and dark, wide and narrow.
 screenshots: install
-	@$(RUN)/python -m tests.console_screenshots $(or $(STACK),demo) $(or $(FOLDER),.dpj/screenshots)
+	@$(RUN)/python -m tests.console_screenshots $(or $(STACK),default) $(or $(FOLDER),.dpj/screenshots)
 
 demo-down: install
-	@$(RUN)/dpj down --stack demo
+	@$(RUN)/dpj down
 
 test: install
 	@deploy/run-tests.sh "$(TEST_STACK)" "$(CORE_COVERAGE)"

@@ -51,6 +51,18 @@ class OrderNotFound(Refused):
     code = "order_not_found"
 
 
+class OrderNotYours(Refused):
+    """Who gave an order withdraws it; another one leaves it unconfirmed."""
+
+    code = "order_not_yours"
+
+
+class OrderConfirmed(Refused):
+    """Two persons have agreed: what was ordered is being carried out."""
+
+    code = "order_confirmed"
+
+
 class PlanChanged(Refused):
     """What was confirmed is not what would be done now: a plan is confirmed by the hash of what was read."""
 

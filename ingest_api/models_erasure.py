@@ -45,6 +45,12 @@ class ConfirmInput(Input):
     order_id: UUID
 
 
+class WithdrawInput(Input):
+    """``order_id``: of the order that the caller gave."""
+
+    order_id: UUID
+
+
 class OrderView(BaseModel):
     """An erasure that one operator has ordered and another has to confirm before ``expires_at``. ``ordered_by`` is a pseudonym."""
 

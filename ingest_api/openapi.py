@@ -76,7 +76,17 @@ _TAG_BY_PART: Final[dict[str, str]] = {
 _TAG_BY_ENDING: Final[dict[str, str]] = {
     **dict.fromkeys(("/links", "/links/{link_id}"), "links"),
     **dict.fromkeys(
-        ("/erase", "/confirm", "/erasure-order", "/erasure-receipt", "/retention", "/legal-holds", "/lift"), "retention"
+        (
+            "/erase",
+            "/confirm",
+            "/withdraw",
+            "/erasure-order",
+            "/erasure-receipt",
+            "/retention",
+            "/legal-holds",
+            "/lift",
+        ),
+        "retention",
     ),
 }
 

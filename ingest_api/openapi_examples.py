@@ -72,6 +72,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     ),
     "get_erasure_order": _get("/api/v1/documents/$DOCUMENT/erasure-order"),
     "confirm_erasure": _post("/api/v1/documents/$DOCUMENT/erase/confirm", """{"order_id": "'"$ORDER"'"}"""),
+    "withdraw_erasure": _post("/api/v1/documents/$DOCUMENT/erase/withdraw", """{"order_id": "'"$ORDER"'"}"""),
     "get_erasure_receipt": _get("/api/v1/documents/$DOCUMENT/erasure-receipt", "-o erasure.jws"),
     "revoke_token": _post("/api/v1/revocations", '{"session_id": "0b1c2d3e"}'),
     "list_dead_letter_groups": _get("/api/v1/operations/dead-letters"),

@@ -63,6 +63,7 @@ ACCESS: Final[Mapping[str, RouteRule | PublicRoute]] = {
     "reject_document": _documents(frozenset({Role.VALIDATOR})),
     "erase_document": _documents(_OPERATOR, _OPERATOR),
     "confirm_erasure": _documents(_OPERATOR, _OPERATOR),
+    "withdraw_erasure": _documents(_OPERATOR, _OPERATOR),
     "get_erasure_order": _documents(_OPERATOR, _OPERATOR),
     "get_erasure_receipt": _documents(ALL_TENANTS, ALL_TENANTS),
     "get_retention": _documents(ALL_TENANTS, ALL_TENANTS),

@@ -61,6 +61,24 @@ async def confirm_erasure(request: Request, document_id: UUID, caller: Authorise
     return _erasure(state, await state.deps.erasure_requests.confirm(caller, document_id, body.order_id))
 
 
+@router.post(
+    "/documents/{document_id}/erase/withdraw",
+    name="withdraw_erasure",
+    response_model=models.ErasureView,
+    responses=problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503),
+    openapi_extra=json_body(models.WithdrawInput),
+)
+async def withdraw_erasure(request: Request, document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
+    """Take back an order to erase that the caller gave and nobody has confirmed: the document stays as it is.
+
+    403 order_not_yours for everybody else; 404 order_not_found once it was confirmed or withdrawn, has expired, or another order stands
+    in its place.
+    """
+    body = await read_json(request, models.WithdrawInput, timeout=state.deps.body_timeout)
+    document = await state.deps.erasure_requests.withdraw(caller, document_id, body.order_id)
+    return _erasure(state, ErasureRequested(document, complete=True))
+
+
 @router.get(
     "/documents/{document_id}/erasure-order",
     name="get_erasure_order",

@@ -181,6 +181,11 @@ class ApiClient:
             "POST", f"/documents/{quote(document_id, safe='')}/erase/confirm", json={"order_id": order_id}
         )
 
+    def withdraw_erasure(self, document_id: str, order_id: str) -> dict[str, Any]:
+        return self._call(
+            "POST", f"/documents/{quote(document_id, safe='')}/erase/withdraw", json={"order_id": order_id}
+        )
+
     def erasure_order(self, document_id: str) -> dict[str, Any]:
         return self._call("GET", f"/documents/{quote(document_id, safe='')}/erasure-order")
 

@@ -116,7 +116,9 @@ async def read_all(
     now = await sources.handed_over()
     for one in report.logs:
         last = now.get(one.tenant, 0)
-        if one.fault is not None and one.fault.reason is not ChainBreak.MISSING:
+        # What lacks of the entries that the database knows of may be put back, and is counted below. Nobody knows of those behind.
+        can_be_refilled = one.fault is not None and one.fault.reason is ChainBreak.MISSING and one.entries < last
+        if one.fault is not None and not can_be_refilled:
             report.add(
                 Difference.LOG_BROKEN, {"tenant": one.tenant, "seq": one.fault.seq, "reason": one.fault.reason.value}
             )

@@ -1,6 +1,6 @@
 """Two persons for what can't be undone: one operator orders it, another confirms it, before the order expires.
 
-Whoever confirms names the order, so that what he read is what is done: an order with other parameters has another id. Both acts are in
+Until then, who ordered it may withdraw it. Whoever confirms names the order, so that what he read is what is done: an order with other parameters has another id. Both acts are in
 the audit log, in the transaction that makes them count.
 
 The caller holds what the order is about (a document's row, a key's lock), so that of two who order or confirm at once one comes first.
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from domain.orders import Order, OrderedAct
-from domain.refusals import OrderNotFound, SecondPersonNeeded
+from domain.refusals import OrderConfirmed, OrderNotFound, OrderNotYours, SecondPersonNeeded
 from processors.documents.transitions import Origin, audit_line
 from processors.ports.database import Transactions
 from processors.ports.work import HasOrders, HasOutbox
@@ -83,6 +83,22 @@ class SecondPerson:
         if self.required:
             raise SecondPersonNeeded("Retiring a key takes two persons here.")
         return None
+
+    async def withdraw(self, work: OrderWork, act: OrderedAct, subject: str, order_id: UUID, origin: Origin) -> Order:
+        """Take back the order that ``origin`` gave; it can't be confirmed any more.
+
+        Raises OrderNotFound, OrderNotYours, or OrderConfirmed.
+        """
+        order = await self.standing(work, act, subject)
+        if order.id != order_id:
+            raise OrderNotFound("Another order stands in its place.")
+        if order.ordered_by != origin.actor:
+            raise OrderNotYours("Another operator has ordered this.")
+        if order.confirmed_by is not None:
+            raise OrderConfirmed("Another operator has confirmed it.")
+        await work.orders.remove(order)
+        await _put_on_record(work, order, origin, "withdrawn", {})
+        return order
 
     async def standing(self, work: HasOrders, act: OrderedAct, subject: str) -> Order:
         """The order that can be confirmed. Raises OrderNotFound."""

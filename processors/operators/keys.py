@@ -252,6 +252,11 @@ class KeyAdministration:
                 said = {"below_version": version}
                 return await self._second_person.order(work, _RETIREMENT, tenant, tenant, said, self._origin())
 
+    async def withdraw_retirement(self, tenant: str, order_id: UUID) -> Order:
+        """Take back what this operator ordered. Raises OrderNotFound, OrderNotYours, or OrderConfirmed."""
+        async with self._database.lock(_lock(tenant)), self._database.transaction() as work:
+            return await self._second_person.withdraw(work, _RETIREMENT, tenant, order_id, self._origin())
+
     async def retire(self, tenant: str, version: int | None, *, apply: bool, order_id: UUID | None = None) -> KeyState:
         """Make versions older than ``version`` (the newest, if None) useless for good.
 

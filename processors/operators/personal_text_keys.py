@@ -188,6 +188,11 @@ class PersonalKeyAdministration:
                 said = {"kind": kind, "key": key}
                 return await self._second_person.order(work, _RETIREMENT, key, SYSTEM_TENANT, said, self._origin())
 
+    async def withdraw_retirement(self, key: str, order_id: UUID) -> Order:
+        """Take back what this operator ordered. Raises OrderNotFound, OrderNotYours, or OrderConfirmed."""
+        async with self._database.lock(LOCK), self._database.transaction() as work:
+            return await self._second_person.withdraw(work, _RETIREMENT, key, order_id, self._origin())
+
     async def retire(self, key: str, *, apply: bool, order_id: UUID | None = None) -> str:
         """Forget the key of that id, for good; "sealing" or "lookup", which it was.
 

@@ -22,5 +22,5 @@ class Orders(Protocol):
     async def confirm(self, order: Order, actor: str, at: datetime) -> None: ...
 
     async def remove(self, order: Order) -> None:
-        """What was ordered is done."""
+        """What was ordered is done, or withdrawn."""
         ...

@@ -129,6 +129,17 @@ class ErasureRequests:
             await work.orders.remove(order)
         return _begun(document)
 
+    async def withdraw(self, caller: Caller, document_id: UUID, order_id: UUID) -> Document:
+        """Take back the order that the caller gave; the document, which stays as it is.
+
+        Raises DocumentNotFound, OrderNotFound or OrderNotYours.
+        """
+        origin = self._origins.of(caller)
+        async with self._database.transaction() as work:
+            document = _visible(caller, await work.documents.lock(document_id))
+            await self._second_person.withdraw(work, OrderedAct.ERASURE, str(document.id), order_id, origin)
+        return document
+
     async def order(self, caller: Caller, document_id: UUID) -> Order:
         """The order that waits for its second person. Raises DocumentNotFound or OrderNotFound."""
         async with self._database.transaction() as work:

@@ -20,7 +20,7 @@ TENANT: Final = "demo"
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 
 
-def run(stack: str, profile: Profile | None, *, tls: bool | None, keep: bool, as_json: bool) -> None:
+def run(stack: str | None, profile: Profile | None, *, tls: bool | None, keep: bool, as_json: bool) -> None:
     """Raises CommandFailed if a proof does not hold."""
     began = time.monotonic()
     settings = bring_up(stack, profile, print_note, tls=tls, ready={API})
@@ -67,10 +67,12 @@ def run(stack: str, profile: Profile | None, *, tls: bool | None, keep: bool, as
     failed = [proof for proof in result.proofs if not proof.holds]
     if not (as_json and failed):
         print_result(
-            result.document(), demo.summary(result, site, stack, running=keep, dpj=command_name()), as_json=as_json
+            result.document(),
+            demo.summary(result, site, settings.stack_name, running=keep, dpj=command_name()),
+            as_json=as_json,
         )
     if keep:
-        print_note(f"Everything is still running; stop it with: {command_name()} down --stack {stack}")
+        print_note(f"Everything is still running; stop it with: {command_name()} down --stack {settings.stack_name}")
     if failed:
         raise CommandFailed(
             f"{len(failed)} of {len(result.proofs)} proofs failed; first: {failed[0].name}: {failed[0].detail}.",

@@ -74,6 +74,20 @@ def confirm(
     print_result(shown, [f"{shown['document_id']}  {shown['status']}"], as_json=as_json)
 
 
+@app.command(name="withdraw")
+def withdraw(
+    document_id: DocumentId,
+    order_id: Annotated[str, typer.Option("--order", help="The order's id, as request told it.")],
+    tenant: Tenant = DEFAULT_TENANT,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take back an order to erase a document that YOU gave and nobody has confirmed."""
+    with api(stack, "operator", tenant) as client:
+        shown = client.withdraw_erasure(document_id, order_id)
+    print_result(shown, [f"{shown['document_id']}  {shown['status']}  order withdrawn"], as_json=as_json)
+
+
 @app.command(name="receipt")
 def receipt(
     document_id: DocumentId,
@@ -201,6 +215,7 @@ def _due_lines(due: Sequence[DueDocumentCount], asked: int, *, apply: bool) -> I
 def _order_lines(order: dict[str, Any]) -> Iterator[str]:
     yield f"  by {order['ordered_by']}, good until {order['expires_at'][:16]} UTC"
     yield f"  another operator: dpj erasure confirm {order['document_id']} --order {order['id']}"
+    yield f"  take it back:     dpj erasure withdraw {order['document_id']} --order {order['id']}"
 
 
 def _kept(shown: dict[str, Any], *, as_json: bool) -> None:

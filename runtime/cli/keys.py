@@ -12,7 +12,17 @@ import typer
 
 from domain.orders import Order
 from runtime.cli.operator_bounds import bound_tenants, check_bound, operator_name
-from runtime.cli.operator_options import Apply, OrderId, on_site, order_document, retiring_as, table, uuid_of
+from runtime.cli.operator_options import (
+    Apply,
+    OrderId,
+    Withdraw,
+    check_withdrawal,
+    on_site,
+    order_document,
+    retiring_as,
+    table,
+    uuid_of,
+)
 from runtime.cli.output import AsJson, Stack, print_result
 from runtime.cli.progress import progress_bars
 from runtime.errors import CommandFailed
@@ -105,26 +115,31 @@ def retire(
     ] = None,
     apply: Apply = False,
     order: OrderId = None,
+    withdraw: Withdraw = False,
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:
     """Make old versions of the key useless. Refused while anything is wrapped under them, or may be in a moment.
 
-    Where it takes two persons, the first one orders it with --apply, and another one confirms it.
+    Where it takes two persons, the first one orders it with --apply, and another one confirms it. Until then the first one may --withdraw it.
     """
     order_id = None if order is None else uuid_of(order)
+    if withdraw:
+        check_withdrawal(order_id, apply=apply)
 
     async def who(site: Site) -> str | None:
-        return await retiring_as(site, tenant, apply=apply, order_id=order_id)
+        return await retiring_as(site, tenant, apply=apply or withdraw, order_id=order_id)
 
     async def work(keys: KeyAdministration, _: Bound) -> KeyState | Order:
+        if withdraw and order_id is not None:
+            return await keys.withdraw_retirement(tenant, order_id)
         if apply and keys.needs_second_person and order_id is None:
             return await keys.order_retirement(tenant, version)
         return await keys.retire(tenant, version, apply=apply, order_id=order_id)
 
     state = _with_keys(stack, work, [tenant], who)
     if isinstance(state, Order):
-        said, lines = order_document(state, f"dpj keys retire --tenant {tenant}")
+        said, lines = order_document(state, f"dpj keys retire --tenant {tenant}", withdrawn=withdraw)
         print_result({"tenant": tenant, "apply": False, **said}, lines, as_json=as_json)
         return
     if order_id is not None:

@@ -33,8 +33,12 @@ _AGO: Final = re.compile(r"(\d{1,6})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 Apply = Annotated[bool, typer.Option("--apply", help="Do it; else only say what would be done.")]
+Withdraw = Annotated[
+    bool, typer.Option("--withdraw", help="Take back the order that you gave and nobody has confirmed.")
+]
 OrderId = Annotated[
-    str | None, typer.Option("--order", help="Confirm what ANOTHER operator ordered; where that takes two persons.")
+    str | None,
+    typer.Option("--order", help="Confirm what ANOTHER operator ordered; with --withdraw, the order that you gave."),
 ]
 Reason = Annotated[str, typer.Option(help="A code or ticket for the audit log, e.g. INC-1234; no sentence, no name.")]
 
@@ -135,7 +139,15 @@ async def retiring_as(site: Site, tenant: str | None, *, apply: bool, order_id: 
     return await acting_as(site, Role.OPERATOR, tenant)
 
 
-def order_document(order: Order, again: str) -> tuple[dict[str, Any], list[str]]:
+def check_withdrawal(order_id: UUID | None, *, apply: bool) -> None:
+    """Raises CommandFailed unless ``--withdraw`` names an order, and asks for nothing else."""
+    if order_id is None or apply:
+        raise CommandFailed(
+            "--withdraw takes back one order, and applies nothing.", "Give --order ORDER, no --apply.", code="usage"
+        )
+
+
+def order_document(order: Order, again: str, *, withdrawn: bool = False) -> tuple[dict[str, Any], list[str]]:
     """An order for programs, and for people: ``again`` is the command that confirms it, without the order's id."""
     said = {
         "order": str(order.id),
@@ -143,11 +155,15 @@ def order_document(order: Order, again: str) -> tuple[dict[str, Any], list[str]]
         "subject": order.subject,
         "ordered_by": order.ordered_by,
         "expires_at": order.expires_at.isoformat(),
+        "withdrawn": withdrawn,
         **order.parameters,
     }
+    if withdrawn:
+        return said, [f"{order.id}  withdrawn: it can't be confirmed any more"]
     return said, [
         f"NOT DONE YET: ordered, good until {order.expires_at:%Y-%m-%d %H:%M} UTC",
         f"  another operator: {again} --apply --order {order.id}",
+        f"  take it back:     {again} --withdraw --order {order.id}",
     ]
 
 

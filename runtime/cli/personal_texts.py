@@ -17,7 +17,18 @@ import typer
 
 from domain.orders import Order
 from runtime.cli.operator_bounds import operator_name
-from runtime.cli.operator_options import Apply, OrderId, acting_on, on_site, order_document, retiring_as, table, uuid_of
+from runtime.cli.operator_options import (
+    Apply,
+    OrderId,
+    Withdraw,
+    acting_on,
+    check_withdrawal,
+    on_site,
+    order_document,
+    retiring_as,
+    table,
+    uuid_of,
+)
 from runtime.cli.output import AsJson, Stack, print_result
 from runtime.cli.progress import progress_bars
 from runtime.errors import CommandFailed
@@ -116,27 +127,32 @@ def retire(
     key: Annotated[str, typer.Argument(help="The key's id; see status.")],
     apply: Apply = False,
     order: OrderId = None,
+    withdraw: Withdraw = False,
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:
     """Take a key out of its file, for good. Refused while a document is under it.
 
     Backups from before the last reseal need it: keep a copy of the file for as long as they live. Where it takes two persons, the first
-    one orders it with --apply, and another one confirms it.
+    one orders it with --apply, and another one confirms it. Until then the first one may --withdraw it.
     """
     order_id = None if order is None else uuid_of(order)
+    if withdraw:
+        check_withdrawal(order_id, apply=apply)
 
     async def who(site: Site) -> str | None:
-        return await retiring_as(site, None, apply=apply, order_id=order_id)
+        return await retiring_as(site, None, apply=apply or withdraw, order_id=order_id)
 
     async def work(keys: PersonalKeyAdministration) -> str | Order:
+        if withdraw and order_id is not None:
+            return await keys.withdraw_retirement(key, order_id)
         if apply and keys.needs_second_person and order_id is None:
             return await keys.order_retirement(key)
         return await keys.retire(key, apply=apply, order_id=order_id)
 
     kind = _with_keys(stack, work, who)
     if isinstance(kind, Order):
-        said, lines = order_document(kind, f"dpj personal retire {key}")
+        said, lines = order_document(kind, f"dpj personal retire {key}", withdrawn=withdraw)
         print_result({**said, "apply": False}, lines, as_json=as_json)
         return
     done = f"{kind} key {key}: gone, and nothing is taken under it any more"

@@ -12,7 +12,6 @@ import typer
 from runtime.cli.output import AsJson, Stack, command_name, print_note, print_result, settings_of
 from runtime.processes.local_stack import bring_up
 
-DEMO_STACK = "demo"
 NOT_READY = 3
 
 
@@ -95,12 +94,12 @@ def status(stack: Stack = None, as_json: AsJson = False) -> None:
 
 
 def demo(
-    profile: Profile = StackProfile.EMBEDDED,
+    profile: Profile = None,
     tls: Tls = None,
     keep: Annotated[
         bool, typer.Option("--keep/--no-keep", help="Leave everything running, so that the links work.")
     ] = True,
-    stack: Annotated[str, typer.Option("--stack", metavar="NAME", help="The stack to use.")] = DEMO_STACK,
+    stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:
     """Start everything, send sample documents through it, and prove what came of them."""

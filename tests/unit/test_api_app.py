@@ -43,6 +43,7 @@ ROUTES = {
     "reject_document": ("POST", "/documents/{id}/reject"),
     "erase_document": ("POST", "/documents/{id}/erase"),
     "confirm_erasure": ("POST", "/documents/{id}/erase/confirm"),
+    "withdraw_erasure": ("POST", "/documents/{id}/erase/withdraw"),
     "get_erasure_order": ("GET", "/documents/{id}/erasure-order"),
     "get_erasure_receipt": ("GET", "/documents/{id}/erasure-receipt"),
     "get_retention": ("GET", "/documents/{id}/retention"),

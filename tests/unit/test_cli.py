@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from domain.errors import BrokerUnavailable, SchemaMissing
 from domain.refusals import DossierUnknown
 from operations.api_client import ApiProblem, ApiUnreachable
-from runtime.cli import documents
+from runtime.cli import documents, pipeline
 from runtime.cli.failures import describe
 from runtime.cli.main import main, with_json_last
 from runtime.cli.output import print_result
@@ -58,6 +59,12 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     ):  # fmt: skip
         assert main([*words, "--help"]) == 0
         assert "Usage" in capsys.readouterr().out
+
+
+def test_all_commands_share_one_default_stack() -> None:
+    for command in (pipeline.up, pipeline.down, pipeline.status, pipeline.demo, documents.list_documents):
+        stack = inspect.signature(command).parameters["stack"]
+        assert (stack.default, str(stack.annotation)) == (None, "Stack"), command
 
 
 def test_missing_settings_name_the_file_and_the_next_step(capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,6 +170,17 @@ async def test_a_chain_that_is_behind_its_log_and_a_log_that_lacks_entries(store
     assert report.count == Counter({Difference.ENTRY_MISSING: 1})
 
 
+async def test_a_hole_behind_the_restored_head_is_told(stores: Stores) -> None:
+    await stores.write(*(told(uuid4(), "verified", 4) for _ in range(5)))
+    del stores.log.kept["acme", 4]
+    for head in (2, 3):
+        stores.given["acme"] = head
+        report = await stores.checked()
+        assert report.items[Difference.LOG_BROKEN] == [{"tenant": "acme", "seq": 4, "reason": "MISSING"}]
+        assert report.short == []
+        assert not report.is_clean
+
+
 async def test_nothing_is_believed_behind_a_fault_and_of_what_was_not_signed(stores: Stores) -> None:
     erased = uuid4()
     await stores.write(told(erased, "stored", 2), told(erased, "erasing", 3))

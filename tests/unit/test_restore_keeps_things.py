@@ -169,7 +169,7 @@ def test_whatever_gives_out_or_acts_on_documents_is_kept_back() -> None:
     assert {
         "list_documents", "search_documents", "get_document", "get_document_content", "get_document_thumbnail",
         "get_document_receipt", "list_document_events", "open_link", "create_document_link", "validate_document",
-        "reject_document", "erase_document", "confirm_erasure", "get_erasure_order", "get_erasure_receipt", "get_retention", "extend_retention",
+        "reject_document", "erase_document", "confirm_erasure", "withdraw_erasure", "get_erasure_order", "get_erasure_receipt", "get_retention", "extend_retention",
         "set_legal_hold", "lift_legal_hold",
     } == OF_DOCUMENTS  # fmt: skip
     assert set(ACCESS) > OF_DOCUMENTS

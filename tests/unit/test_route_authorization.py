@@ -89,6 +89,9 @@ ASKED: dict[str, Ask] = {
     "confirm_erasure": Ask(
         "POST", _of_document("/erase/confirm"), 404, (404, DOCUMENT), _json({"order_id": str(UUID(int=7))})
     ),
+    "withdraw_erasure": Ask(
+        "POST", _of_document("/erase/withdraw"), 404, (404, DOCUMENT), _json({"order_id": str(UUID(int=7))})
+    ),
     "get_erasure_order": Ask("GET", _of_document("/erasure-order"), 404, (404, DOCUMENT)),
     # It was not erased: for whom it exists, there is no receipt of that.
     "get_erasure_receipt": Ask("GET", _of_document("/erasure-receipt"), 404, (404, DOCUMENT)),

@@ -22,7 +22,9 @@ from domain.refusals import (
     DocumentNotFound,
     KeyVersionInUse,
     LegalHoldStands,
+    OrderConfirmed,
     OrderNotFound,
+    OrderNotYours,
     PersonalKeyInUse,
     RetentionRunning,
     SecondPersonNeeded,
@@ -102,6 +104,33 @@ async def test_nobody_confirms_himself(bench: IntakeBench) -> None:
     again = await requests.request(operator(bench, "anne"), document.id, "T-1", BASIS)
     assert again.order == order
     assert bench.database.rows == before
+
+
+async def test_who_ordered_an_erasure_withdraws_it(bench: IntakeBench) -> None:
+    document, requests = await bench.stored(Status.VERIFIED), two(bench)
+    order = await ordered(bench, requests, document)
+    before = bench.database.rows.copied()
+    with pytest.raises(OrderNotYours):
+        await requests.withdraw(operator(bench, "bob"), document.id, order.id)
+    with pytest.raises(OrderNotFound):
+        await requests.withdraw(operator(bench, "anne"), document.id, uuid4())
+    stranger = replace(operator(bench, "anne", tenant="other"), bound_to=frozenset({"other"}))
+    with pytest.raises(DocumentNotFound):
+        await requests.withdraw(stranger, document.id, order.id)
+    assert bench.database.rows == before
+    assert (await requests.withdraw(operator(bench, "anne"), document.id, order.id)).status is Status.VERIFIED
+    assert bench.database.rows.orders == {}
+    line = bench.audited()[-1]
+    assert (line.action, line.actor) == ("document.erasure.withdrawn", order.ordered_by)
+    assert str(order.id) in line.details
+    for again in (
+        requests.confirm(operator(bench, "bob"), document.id, order.id),
+        requests.withdraw(operator(bench, "anne"), document.id, order.id),
+    ):
+        with pytest.raises(OrderNotFound):
+            await again
+    # Ordered again it is another order.
+    assert (await ordered(bench, requests, document)).id != order.id
 
 
 async def test_an_order_that_expired_is_none(bench: IntakeBench) -> None:
@@ -194,6 +223,13 @@ async def test_over_http(bench: IntakeBench) -> None:
         )
         wrong = {"json": {"order_id": str(uuid4())}}
         assert_problem(await client.post(f"{me}/erase/confirm", **wrong, headers=bob), 404, "order_not_found")
+        assert_problem(await client.post(f"{me}/erase/withdraw", **confirming, headers=bob), 403, "order_not_yours")
+        back = await client.post(f"{me}/erase/withdraw", **confirming, headers=anne)
+        assert (back.status_code, back.json()["status"], back.json()["order"]) == (200, "VERIFIED", None)
+        assert_problem(await client.post(f"{me}/erase/confirm", **confirming, headers=bob), 404, "order_not_found")
+        confirming["json"]["order_id"] = (await client.post(f"{me}/erase", json=body, headers=anne)).json()["order"][
+            "id"
+        ]
         done = await client.post(f"{me}/erase/confirm", **confirming, headers=bob)
         assert (done.status_code, done.json()["status"], done.json()["order"]) == (202, "ERASING", None)
 
@@ -249,6 +285,17 @@ async def test_a_key_is_retired_by_two(keys: Keys) -> None:
         await keys.bob.retire("acme", None, apply=True, order_id=order.id)
 
 
+async def test_who_ordered_a_keys_retirement_withdraws_it(keys: Keys) -> None:
+    order = await keys.anne.order_retirement("acme", None)
+    with pytest.raises(OrderNotYours):
+        await keys.bob.withdraw_retirement("acme", order.id)
+    assert await keys.anne.withdraw_retirement("acme", order.id) == order
+    assert keys.said()[-1] == "key.retirement.withdrawn"
+    with pytest.raises(OrderNotFound):
+        await keys.bob.retire("acme", None, apply=True, order_id=order.id)
+    assert await keys.floor() == 1
+
+
 async def test_cut_off_after_it_was_confirmed_anybody_goes_on(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     order = await keys.anne.order_retirement("acme", 2)
 
@@ -259,6 +306,8 @@ async def test_cut_off_after_it_was_confirmed_anybody_goes_on(keys: Keys, monkey
     with pytest.raises(KeyringUnavailable):
         await keys.bob.retire("acme", None, apply=True, order_id=order.id)
     monkeypatch.undo()
+    with pytest.raises(OrderConfirmed):
+        await keys.anne.withdraw_retirement("acme", order.id)
     assert (await keys.anne.retire("acme", None, apply=True, order_id=order.id)).min_decryption == 2
     assert keys.said().count("key.retirement.confirmed") == 1
 
@@ -299,6 +348,11 @@ async def test_a_personal_key_is_retired_by_two() -> None:
     assert await keys.anne.retire(old, apply=False) == "sealing"
     with pytest.raises(SecondPersonNeeded):
         await keys.anne.retire(old, apply=True)
+    order = await keys.anne.order_retirement(old)
+    with pytest.raises(OrderNotYours):
+        await keys.bob.withdraw_retirement(old, order.id)
+    await keys.anne.withdraw_retirement(old, order.id)
+    assert [line.action for line in keys.database.audited()][-1] == "personal_key.retirement.withdrawn"
     order = await keys.anne.order_retirement(old)
     with pytest.raises(SecondPersonNeeded):
         await keys.anne.retire(old, apply=True, order_id=order.id)
