@@ -22,7 +22,7 @@ from ingest_api.models import (
     UploadMetadata,
     ValidateInput,
 )
-from ingest_api.models_erasure import ConfirmInput, EraseInput, ExtendInput, HoldInput, LiftInput
+from ingest_api.models_erasure import ConfirmInput, EraseInput, ExtendInput, HoldInput, LiftInput, WithdrawInput
 from ingest_api.models_operations import ActInput, ConfirmPlanInput, PauseInput, ResumeInput
 from ingest_api.openapi_annotations import headers_of, request_headers_of
 from ingest_api.openapi_examples import ANSWERS, COMMANDS
@@ -39,6 +39,7 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     RevocationInput,
     EraseInput,
     ConfirmInput,
+    WithdrawInput,
     ExtendInput,
     HoldInput,
     LiftInput,
@@ -110,6 +111,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "RejectInput": {"reason": "The back is missing."},
     "LinkInput": {"purpose": "partner-review", "seconds": 900},
     "ConfirmInput": {"order_id": "0b0f2ac4-2f0c-4c3e-8d65-5a7c4c0c1f57"},
+    "WithdrawInput": {"order_id": "0b0f2ac4-2f0c-4c3e-8d65-5a7c4c0c1f57"},
     "EraseInput": {"reason": "TICKET-42", "legal_basis": "GDPR_17_1_B"},
     "ExtendInput": {"until": "2040-01-01T00:00:00Z", "reason": "TICKET-42"},
     "HoldInput": {"reference": "CASE-1", "reason": "LITIGATION"},

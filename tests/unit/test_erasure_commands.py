@@ -38,6 +38,7 @@ def test_a_receipt_for_people_says_what_remains_and_until_when() -> None:
 
 def test_an_order_says_how_long_it_is_good_and_what_another_does() -> None:
     said = {"id": "o-1", "document_id": "d-1", "ordered_by": "u-1", "expires_at": "2026-03-01T12:00:00Z"}
-    first, second = _order_lines(said)
+    first, second, third = _order_lines(said)
     assert first.strip() == "by u-1, good until 2026-03-01T12:00 UTC"
     assert second.strip() == "another operator: dpj erasure confirm d-1 --order o-1"
+    assert third.strip() == "take it back:     dpj erasure withdraw d-1 --order o-1"
