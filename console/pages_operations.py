@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime, timedelta, tzinfo
 from typing import Annotated, Final
 from uuid import UUID, uuid5
 
@@ -14,10 +15,11 @@ from fastapi import APIRouter, Depends, Query
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from console.dependencies import ConsoleDependencies, Deps, SignedIn, Visitor, posted
+from console.dependencies import ConsoleDependencies, Deps, Overseer, SignedIn, Visitor, posted
 from domain.batches import DEFAULT_ITEMS, MOST_ITEMS, STOP_AFTER, UNDER_WAY, Act, ActRequest, BatchState
 from domain.consumers import CONSUMERS
 from domain.refusals import Forbidden, ParameterInvalid, PlanChanged
+from domain.shared.ids import uuid_or_none
 from processors.operators.batches import Confirmation
 
 router = APIRouter(prefix="/operations")
@@ -72,18 +74,36 @@ async def dead_letters(
     return visitor.page("dead_letters.html", group=group, letters=page.items, next_cursor=page.next_cursor)
 
 
+@router.get("/replay", name="replay")
+async def replay(
+    visitor: Overseer,
+    document: Annotated[UUID | None, Query()] = None,
+    consumer: Annotated[str, Query(max_length=64)] = "",
+) -> Response:
+    """The form that chooses what one consumer is given again."""
+    since = "" if document else f"{datetime.now(visitor.zone) - timedelta(hours=1):%Y-%m-%dT%H:%M}"
+    return visitor.page(
+        "replay.html",
+        consumers=CONSUMERS,
+        consumer=consumer,
+        document=document or "",
+        since=since,
+        zone=datetime.now(visitor.zone).tzname() or "UTC",
+    )
+
+
 @router.post("/plan", name="plan")
 async def plan(visitor: SignedIn, deps: Deps, form: Form) -> Response:
     """What an act would do now, with the form that confirms it."""
     _operators_only(visitor)
-    return await _planned(visitor, deps, _request(form))
+    return await _planned(visitor, deps, _request(form, visitor.zone))
 
 
 @router.post("/confirm", name="confirm")
 async def confirm(visitor: SignedIn, deps: Deps, form: Form) -> Response:
     """Have it done, if the plan is still the one that was shown; else the new plan is shown, with what is asked for again."""
     _operators_only(visitor)
-    request, reason = _request(form), form.get("reason", "").strip()
+    request, reason = _request(form, visitor.zone), form.get("reason", "").strip()
     plan_hash = form.get("hash", "")
     if _HASH.fullmatch(plan_hash) is None:
         raise ParameterInvalid("The form is none of ours.")
@@ -172,7 +192,7 @@ async def _planned(
     )
 
 
-def _request(form: Mapping[str, str]) -> ActRequest:
+def _request(form: Mapping[str, str], zone: tzinfo) -> ActRequest:
     """Raises ParameterInvalid."""
     acts = {act.value: act for act in Act}
     items = tuple(form.get("items", "").split())
@@ -186,6 +206,9 @@ def _request(form: Mapping[str, str]) -> ActRequest:
         consumer=texts["consumer"],
         code=texts["code"],
         error_class=texts["error_class"],
+        document=_document(form.get("document", "").strip()),
+        since=_moment(form.get("since", ""), zone),
+        until=_moment(form.get("until", ""), zone),
         force=form.get("force") == "on",
         limit=_number(form.get("limit", ""), 1, MOST_ITEMS) or DEFAULT_ITEMS,
     )
@@ -199,10 +222,32 @@ def _fields(request: ActRequest) -> Mapping[str, str]:
         "consumer": request.consumer or "",
         "code": request.code or "",
         "error_class": request.error_class or "",
+        "document": str(request.document or ""),
+        "since": request.since.isoformat() if request.since else "",
+        "until": request.until.isoformat() if request.until else "",
         "force": "on" if request.force else "",
         "limit": str(request.limit),
     }
     return {name: value for name, value in fields.items() if value}
+
+
+def _document(text: str) -> UUID | None:
+    """Raises ParameterInvalid for what is no id."""
+    found = uuid_or_none(text)
+    if text and found is None:
+        raise ParameterInvalid("A document has an id.")
+    return found
+
+
+def _moment(text: str, zone: tzinfo) -> datetime | None:
+    """A time as a browser's field writes it, in the site's zone, or with a zone of its own. Raises ParameterInvalid."""
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ParameterInvalid("A time has a day, an hour and a minute.") from None
+    return at.replace(tzinfo=zone) if at.tzinfo is None else at
 
 
 def _number(text: str, least: int, most: int) -> int | None:

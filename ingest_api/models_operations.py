@@ -10,16 +10,17 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from domain.batches import DEFAULT_ITEMS, MOST_ITEMS, STOP_AFTER, Act, BatchState
-from ingest_api.models import Canary, ClassName, Code, Input, Integer, ItemName, PlanHash, links_of
+from ingest_api.models import Canary, ClassName, Code, Input, Integer, ItemName, Moment, PlanHash, links_of
 
 Outcome = Literal["done", "handled", "refused"]
 
 
 class ActInput(Input):
-    """Which act on what. `items` names things one by one; without it, what `consumer`, `code` and `error_class` select.
+    """Which act on what. `items` names things one by one; without it, what `consumer`, `code` and `error_class` select. `replay` takes
+    what one `consumer` has not done of the records that were written from `since` to before `until`, or that are about `document`.
 
-    A thing's name: a dead letter's `number`, `consumer/event id` of a held event, the id of an outbox row. `force` sends letters that
-    were redriven too often, or can't be decoded.
+    A thing's name: a dead letter's `number`, `consumer/event id` of a held event, the id of an outbox row, `topic/partition/offset/event
+    id` of a record. `force` sends letters that were redriven too often, or can't be decoded.
     """
 
     act: Act
@@ -27,6 +28,9 @@ class ActInput(Input):
     consumer: Code | None = None
     code: Code | None = None
     error_class: ClassName | None = None
+    document: UUID | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     force: bool = False
     limit: Integer = Field(default=DEFAULT_ITEMS, ge=1, le=MOST_ITEMS)
 
@@ -98,10 +102,19 @@ class DeadLetterPage(BaseModel):
 
 
 class ForecastView(BaseModel):
-    """So many items have this outcome in the dry run, for this reason."""
+    """So many items have this outcome in the dry run, for this reason: `note` in English, and its `code` if it has one."""
 
     outcome: Outcome
     note: str
+    code: str | None
+    count: int
+
+
+class LeftOutView(BaseModel):
+    """So many things that the request covers need no act, for this reason."""
+
+    note: str
+    code: str | None
     count: int
 
 
@@ -112,12 +125,14 @@ class PlanItemView(BaseModel):
 
 
 class PlanView(BaseModel):
-    """What would be done now. `hash` covers all of it: who confirms names it. `more`: there are things beyond the limit."""
+    """What would be done now. `hash` covers all of it: who confirms names it. `more`: there are things beyond the limit. `left_out`: what
+    a replay would only have dropped, such as events that the consumer has done."""
 
     hash: str
     act: Act
     more: bool
     forecast: list[ForecastView]
+    left_out: list[LeftOutView]
     items: list[PlanItemView]
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import AwareDatetime, BeforeValidator
 from starlette.responses import Response
 
+from domain.act_notes import note_code
 from domain.batches import MOST_ITEMS, ActRequest, Batch
 from domain.dead_letter_index import IndexedLetter
 from domain.pauses import Pause
@@ -18,7 +17,7 @@ from ingest_api import models_operations as models
 from ingest_api.body import read_json
 from ingest_api.dependencies import AppState, Authorised, InjectedState
 from ingest_api.idempotency_header import given_idempotency_key
-from ingest_api.models import ClassName, Code
+from ingest_api.models import ClassName, Code, Moment
 from ingest_api.openapi_annotations import IDEMPOTENT, json_body, problems
 from ingest_api.presenters import API, absolute
 from ingest_api.responses import json_response
@@ -28,23 +27,11 @@ from processors.operators.batches import Confirmation
 _ME: Final = f"{API}/operations"
 router = APIRouter(prefix=_ME)
 
-_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
-
-
-def _dated(value: object) -> object:
-    if isinstance(value, str) and not _DATE.match(value):
-        raise ValueError("the value must be a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z")
-    return value
-
-
 Consumer = Annotated[Code, Query()]
 Limit = Annotated[int, Query(ge=1, le=200)]
 BatchId = Annotated[UUID, Path(description="The batch's id")]
 Name = Annotated[str, Path(max_length=64, description="The consumer")]
-#: A number is no time, though the parser takes it for seconds.
-Since = Annotated[
-    AwareDatetime | None, BeforeValidator(_dated), Query(description="Letters written since count as new")
-]
+Since = Annotated[Moment | None, Query(description="Letters written since count as new")]
 LetterCursor = Annotated[str | None, Query(max_length=128, description="next_cursor of the page before")]
 After = Annotated[int, Query(ge=0, le=MOST_ITEMS, description="next_after of the page before")]
 
@@ -121,8 +108,14 @@ async def plan_act(request: Request, caller: Authorised, state: InjectedState) -
             act=plan.request.act,
             more=plan.more,
             forecast=[
-                models.ForecastView.model_validate({"outcome": outcome, "note": note, "count": count})
+                models.ForecastView.model_validate(
+                    {"outcome": outcome, "note": note, "code": note_code(note), "count": count}
+                )
                 for outcome, note, count in plan.notes
+            ],
+            left_out=[
+                models.LeftOutView(note=note, code=note_code(note), count=count)
+                for note, count in plan.left_out.items()
             ],
             items=[
                 models.PlanItemView.model_validate(
@@ -293,6 +286,9 @@ def _request(body: models.ActInput) -> ActRequest:
         consumer=body.consumer,
         code=body.code,
         error_class=body.error_class,
+        document=body.document,
+        since=body.since,
+        until=body.until,
         force=body.force,
         limit=body.limit,
     )

@@ -13,12 +13,17 @@ from processors.operators.batches import Batches, BatchRunner
 from processors.operators.dead_letters import OperatorActions
 from processors.operators.desk import OperatorDesk
 from processors.operators.pauses import ConsumerPauses
+from processors.operators.replay import Replay
 from runtime.config.transport import kafka_security
 from storage.postgres.batches import PostgresBatchQueries
+from storage.postgres.delivery.inbox import PostgresInboxStates
 from storage.postgres.pauses import PostgresPauseQueries
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from domain.dead_letters import DeadLetter
+    from processors.operators.replay import WindowRecord
     from processors.reconcile.owed_events import OwedReport
     from runtime.wiring.site import Site
 
@@ -36,6 +41,14 @@ def act_kinds(site: Site) -> Mapping[Act, ActKind]:
     async def look() -> OwedReport:
         return await site.owed_events().look(after_seconds=settings.events_lost_after)
 
+    async def scan(
+        topics: Sequence[str], since: datetime | None, until: datetime | None, key: str | None
+    ) -> Sequence[WindowRecord]:
+        from operations.kafka.replay_window import scan_window
+
+        at = partial(scan_window, settings.kafka_bootstrap, security=kafka_security(settings))
+        return await asyncio.to_thread(at, topics, since, until, key)
+
     letters, refused = Letters(site.letter_index(), read), Refused(site.refusals())
     return {
         Act.REDRIVE: letters,
@@ -44,6 +57,7 @@ def act_kinds(site: Site) -> Mapping[Act, ActKind]:
         Act.RETRY_REFUSED: refused,
         Act.DROP_REFUSED: refused,
         Act.RE_EMIT: Lost(look),
+        Act.REPLAY: Replay(site.read_progress, scan, read, PostgresInboxStates(site.postgres)),
     }
 
 

@@ -116,7 +116,7 @@ async def test_a_plan_is_confirmed_by_its_hash_and_refused_once_it_changed(
 ) -> None:
     add_letter(bench, 1)
     plan = await planned(client)
-    assert plan["forecast"] == [{"outcome": "done", "note": "off the list: PLAN", "count": 1}]
+    assert plan["forecast"] == [{"outcome": "done", "note": "off the list: PLAN", "code": "off_the_list", "count": 1}]
     add_letter(bench, 2)
     assert_problem(await confirm(client, plan["hash"]), 409, "plan_changed")
     assert bench.database.rows.batches == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from domain.batches import BatchState
 from tests.support.console import ConsoleBench, sign_in, token_in
 from tests.unit.test_api_operations import add_letter
 
+DOCUMENT = "0b0f2ac4-2f0c-4c3e-8d65-5a7c4c0c1f57"
 ORIGIN = {"Origin": "http://127.0.0.1:8083"}
 
 
@@ -147,3 +149,30 @@ async def test_the_letters_of_a_group_are_listed_in_both_languages(site: Console
         page = (await client.get("/operations/dead-letters", params=asked)).text
         assert "archiving/0/1" in page
         assert ("Renvoyer" if language == "fr" else "Redrive") in page
+
+
+async def test_a_french_plan_is_french(site: ConsoleBench) -> None:
+    add_letter(site.bench, 1)
+    async with site.client(**{"Accept-Language": "fr"}) as client:
+        await sign_in(client)
+        plan = await planned(client)
+    assert "quitte la liste" in plan.text
+    assert 'lang="en"' not in plan.text.partition("<main")[2]
+
+
+async def test_the_window_of_a_replay_is_in_the_sites_zone() -> None:
+    site = ConsoleBench(zone=ZoneInfo("Europe/Paris"))
+    async with site.client() as client:
+        await sign_in(client)
+        await the_window_is_in_the_sites_zone(client)
+
+
+async def the_window_is_in_the_sites_zone(client: httpx.AsyncClient) -> None:
+    page = (await client.get("/operations/replay", params={"document": DOCUMENT})).text
+    assert DOCUMENT in page
+    given = {**fields_of(page, "/operations/plan"), "consumer": "archiving", "since": "2026-01-31T12:00"}
+    plan = await client.post("/operations/plan", data=given, headers=ORIGIN)
+    assert plan.status_code == 200
+    assert 'datetime="2026-01-31T11:00:00+00:00"' in plan.text
+    given["since"] = "yesterday"
+    assert (await client.post("/operations/plan", data=given, headers=ORIGIN)).status_code == 400

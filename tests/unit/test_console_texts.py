@@ -13,6 +13,8 @@ from console import findings
 from console.languages import LANGUAGES, Texts, catalogue, language_of
 from console.navigation import PLACES
 from console.pages_documents import AGES
+from domain.act_notes import NOTES
+from domain.batches import Act
 from domain.consumers import CONSUMERS
 from domain.lifecycle import Status
 from domain.overview import Holder, NextStep
@@ -33,6 +35,8 @@ MADE = {
     *(f"proof.{one.value}" for one in ProofState),
     *(f"age.{name}" for name in AGES),
     *(f"language.{name}" for name in LANGUAGES),
+    *(f"note.{code}" for code in NOTES),
+    *(f"{what}.{act.value}" for act in Act for what in ("act", "plan.text")),
     *(f"circuit.{state}" for state in ("open", "half_open", "closed")),
 }
 
