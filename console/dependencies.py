@@ -35,7 +35,9 @@ from processors.documents.reading import DocumentReader
 from processors.operators.desk import OperatorDesk
 from processors.operators.document_details import DocumentInspection
 from processors.operators.document_waits import DocumentWaits
+from processors.operators.restore_steps import LastLook
 from processors.ports.restores import unguarded
+from processors.reconcile.owed_events import OwedReport
 
 MAX_USER_AGENT: Final = 256
 #: A form of ours has a few fields.
@@ -65,7 +67,8 @@ class FormRefused(Exception):
 class ConsoleDependencies:
     """Use cases and surroundings. ``development``: the sign-in that asks for nothing; ``oidc``: the one at the
     identity provider; one of the two is there. ``held``, ``refused``: held
-    events and refused outbox rows, so many at most. ``public_url``: scheme, host and
+    events and refused outbox rows, so many at most; ``lost``: events that Kafka brings no more; ``last_look``: what the newest look at a
+    restore has found. ``public_url``: scheme, host and
     port that browsers reach us by, empty for this machine alone. ``verified_age``: seconds since the whole audit log was last found
     intact. ``runbook_url``: where docs/OPERATIONS.md is read; ``runbook_file``: where it is, for a page of ours. ``may_serve`` is awaited before anything of a document is shown.
     ``stopping`` is set when the process is told to stop: streams end then."""
@@ -78,6 +81,8 @@ class ConsoleDependencies:
     desk: OperatorDesk
     held: Callable[[int], Awaitable[Sequence[HeldEventStatus]]]
     refused: Callable[[int], Awaitable[Sequence[RefusedRow]]]
+    lost: Callable[[], Awaitable[OwedReport]]
+    last_look: Callable[[], Awaitable[LastLook | None]]
     overview: LatestOverview
     chains: ChainStates
     acts: ActsReader

@@ -25,7 +25,11 @@ NOTES: Final[Mapping[str, str]] = {
     "row_never_sent": "never sent; {count} that wait for it go on",
     "published_again": "published again for {consumers}",
     "replayed": "{consumer} has not done it and takes it again",
+    "is_looked_for": "all stores are gone through",
+    "differs": "{count} found",
+    "put_right": "{count} put right, {left} left",
     # what was before
+    "differs_not": "none found",
     "handled_before": "redriven or discarded before",
     "settled_before": "{act} before",
     "dropped_as_done": "{consumer} has done it: its inbox would drop it",
@@ -50,6 +54,7 @@ NOTES: Final[Mapping[str, str]] = {
     "given_up": "{consumer} has given it up: redrive its dead letter",
     "another_record": "another record stands there, or one that this release can't decode",
     "gone_from_topic": "Kafka has it no more",
+    "not_looked_for": "not looked for: {code}",
     # what a window holds and a replay leaves out
     "on_its_way": "still on its way to {consumer}",
     "names_no_event": "the record names no event of ours",
@@ -60,6 +65,8 @@ _FORMS: Final[Mapping[str, str]] = {
     "consumer": "[a-z]+",
     "consumers": "[a-z]+(?:, [a-z]+)*",
     "count": "[0-9]+",
+    "left": "[0-9]+",
+    "code": "[a-z_]+",
     "act": "[a-z]+",
     "replays": "[0-9]+",
     "cap": "[0-9]+",
@@ -69,7 +76,7 @@ _FORMS: Final[Mapping[str, str]] = {
 _PLACE: Final = re.compile(r"\\\{([a-z]+)\\\}")
 
 
-def note(code: str, **values: object) -> str:
+def note(code: str, /, **values: object) -> str:
     """The text of a code."""
     return NOTES[code].format(**values)
 

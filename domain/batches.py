@@ -33,12 +33,16 @@ class Act(Enum):
     DROP_REFUSED = "drop_refused"
     RE_EMIT = "re_emit"
     REPLAY = "replay"
+    CHECK_RESTORE = "check_restore"
+    REPAIR_RESTORE = "repair_restore"
 
 
 #: What can't be taken back: a site may ask for a second person.
-DESTRUCTIVE: Final = frozenset({Act.DISCARD, Act.GIVE_UP, Act.DROP_REFUSED})
+DESTRUCTIVE: Final = frozenset({Act.DISCARD, Act.GIVE_UP, Act.DROP_REFUSED, Act.REPAIR_RESTORE})
 #: What names no tenant: only an operator who is bound to none may do it.
-OF_ALL_TENANTS: Final = frozenset({Act.RETRY_REFUSED, Act.DROP_REFUSED, Act.RE_EMIT, Act.REPLAY})
+OF_ALL_TENANTS: Final = frozenset(
+    {Act.RETRY_REFUSED, Act.DROP_REFUSED, Act.RE_EMIT, Act.REPLAY, Act.CHECK_RESTORE, Act.REPAIR_RESTORE}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -123,6 +123,11 @@ class OperatorActions:
         self._clock = clock
         self._actor = actor
 
+    @property
+    def actor(self) -> str:
+        """The operator's pseudonym."""
+        return self._actor
+
     # --- dead letters --------------------------------------------------------------------------------------------
 
     async def redrive(

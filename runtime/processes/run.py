@@ -167,7 +167,7 @@ def run_relay(settings: Settings) -> None:
             run_reconciliations(site, stopping, lambda: relay.state == "leading"),
             watch_owed_events(site, stopping, lambda: relay.state == "leading"),
             watch_schema_ids(site, stopping),
-            run_batches(site, stopping, lambda: relay.state == "leading"),
+            run_batches(site, eraser, stopping, lambda: relay.state == "leading"),
             index_dead_letters(site, stopping, lambda: relay.state == "leading"),
             run_erasures(site, eraser, stopping),
             run_purges(site, stopping, lambda: relay.state == "leading"),

@@ -22,6 +22,7 @@ from operations.audit.verify import AUDIT_VERIFIED
 from operations.overview.look import AskProcesses
 from processors.documents.reading import DocumentReader
 from processors.operators.document_details import DocumentInspection
+from processors.operators.restore_steps import last_look
 from processors.resilience.restore_guard import ServingGate
 from runtime.config.transport import https_tls
 from runtime.errors import CommandFailed
@@ -30,6 +31,7 @@ from runtime.wiring.operators import operator_desk
 from storage.postgres.audit.chain import PostgresUnflushedEntries
 from storage.postgres.audit.chain_states import PostgresChainStates
 from storage.postgres.audit.tree import PostgresInclusionProofs
+from storage.postgres.batches import PostgresBatchQueries
 from storage.postgres.periodic_jobs import PostgresPeriodicJobs
 from storage.postgres.queries import PostgresQueries
 
@@ -81,6 +83,8 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
         inspection=DocumentInspection(site.database, PostgresInclusionProofs(site.postgres), site.personal, site.clock),
         desk=operator_desk(site),
         held=site.operations().held,
+        lost=partial(site.owed_events().look, after_seconds=settings.events_lost_after),
+        last_look=partial(last_look, PostgresBatchQueries(site.postgres)),
         refused=site.refusals().refused,
         waits=site.document_waits(kafka_seconds=KAFKA_SECONDS),
         overview=LatestOverview(site.overview(ask_processes).look),

@@ -221,12 +221,12 @@ class Site(Adapters):
 
         return PostgresRefusedRowQueries(self.postgres)
 
-    def audit_resumption(self, operator: str) -> AuditResumption:
-        """Await ``codec.check`` before: what it does is audited."""
+    def audit_resumption(self, actor: str) -> AuditResumption:
+        """``actor``: the operator's pseudonym. Await ``codec.check`` before: what it does is audited."""
         from crypto.signatures import verifies
         from processors.audit.resumption import AuditResumption
 
-        signing, actor = self.signing, self.operator(operator)
+        signing = self.signing
         parts = (self.database, self.audit_log, signing.checkpoints, signing.signer, verifies, self.clock)
         return AuditResumption(*parts, actor)
 

@@ -29,6 +29,8 @@ from operations.overview.model import ConsumerOverview, Overview
 from processors.documents.known_tenants import KnownTenants
 from processors.operators.document_details import DocumentInspection
 from processors.operators.document_waits import DocumentWaits
+from processors.operators.restore_steps import LastLook
+from processors.reconcile.owed_events import OwedReport
 from tests.support.builders import a_document
 from tests.support.fakes_intake import IntakeBench
 from tests.support.overviews import a_partition
@@ -151,6 +153,8 @@ class ConsoleBench:
         self.overview = an_overview()
         self.delivery = NothingDelivered()
         self.log = Log()
+        self.lost = OwedReport()
+        self.look: LastLook | None = None
         self.bound_to: frozenset[str] | None = None
         self.sessions = Sessions(
             self.bench.database,
@@ -167,6 +171,12 @@ class ConsoleBench:
         async def progress() -> Progress:
             return {}
 
+        async def lost() -> OwedReport:
+            return self.lost
+
+        async def last_look() -> LastLook | None:
+            return self.look
+
         async def verified() -> float | None:
             return None
 
@@ -179,6 +189,8 @@ class ConsoleBench:
             desk=self.bench.operator_desk,
             held=self.delivery.all_held,
             refused=self.delivery.all_refused,
+            lost=lost,
+            last_look=last_look,
             overview=LatestOverview(look, lambda: self.bench.clock.at.timestamp()),
             chains=self.log,
             acts=ActsReader(self.log, self.log),

@@ -117,6 +117,10 @@ class MemoryBatchQueries:
     async def find(self, batch_id: UUID) -> Batch | None:
         return next((batch for batch, _ in self._batches if batch.id == batch_id), None)
 
+    async def last_done(self, act: Act) -> Batch | None:
+        done = [one for one, _ in self._batches if one.request.act is act and one.state is BatchState.DONE]
+        return done[-1] if done else None
+
     async def items(self, batch_id: UUID, *, after: int = 0, limit: int = 100) -> Sequence[BatchItem]:
         found = next(items for batch, items in self._batches if batch.id == batch_id)
         return [item for item in found if item.rank > after][:limit]

@@ -15,6 +15,8 @@ SAMPLES = {
     "consumer": "archiving",
     "consumers": "archiving, audit",
     "count": "12",
+    "left": "4",
+    "code": "audit_store_unavailable",
     "act": "redriven",
     "replays": "3",
     "cap": "3",

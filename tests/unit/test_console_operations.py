@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
 
-from domain.batches import BatchState
+from domain.act_notes import note
+from domain.batches import Act, ActRequest, Batch, BatchState
+from domain.owed_events import LostEvent, OwedEvent
+from domain.restores import Difference
+from processors.operators.restore_steps import LastLook
+from tests.support.builders import NOW
 from tests.support.console import ConsoleBench, sign_in, token_in
 from tests.unit.test_api_operations import add_letter
 
@@ -176,3 +182,57 @@ async def the_window_is_in_the_sites_zone(client: httpx.AsyncClient) -> None:
     assert 'datetime="2026-01-31T11:00:00+00:00"' in plan.text
     given["since"] = "yesterday"
     assert (await client.post("/operations/plan", data=given, headers=ORIGIN)).status_code == 400
+
+
+async def test_what_is_lost_is_told_and_unknown_is_no_none(site: ConsoleBench, client: httpx.AsyncClient) -> None:
+    assert "Nothing is lost" in (await client.get("/operations/lost")).text
+    site.lost.add(LostEvent(an_owed_event(), ("archiving",)))
+    page = (await client.get("/operations/lost")).text
+    assert DOCUMENT in page
+    assert fields_of(page, "/operations/plan")["act"] == "re_emit"
+    site.lost.known = False
+    page = (await client.get("/operations/lost")).text
+    assert "nobody knows what is lost" in page
+    assert "Nothing is lost" not in page
+
+
+def an_owed_event() -> OwedEvent:
+    return OwedEvent(
+        row_id=7,
+        event_id=UUID(int=7),
+        topic="dpj.document.validated",
+        key=DOCUMENT,
+        consumers=("archiving",),
+        published_at=NOW,
+        partition=0,
+        offset=3,
+        re_emissions=3,
+    )
+
+
+async def test_what_a_restore_has_left_leads_to_its_step(site: ConsoleBench, client: httpx.AsyncClient) -> None:
+    assert "Nobody has looked yet" in (await client.get("/operations/restore")).text
+    batch = Batch(
+        id=UUID(int=1),
+        request=ActRequest(act=Act.CHECK_RESTORE),
+        plan_hash="",
+        tenants=None,
+        actor="p",
+        reason="INC-1",
+        state=BatchState.DONE,
+        canary=None,
+        stop_after=5,
+    )
+    notes = {
+        Difference.HOLD_LOST: note("differs", count=2),
+        Difference.DOCUMENT_LOST: note("differs_not"),
+        Difference.EVENT_LOST: note("not_looked_for", code="broker_unavailable"),
+    }
+    site.look = LastLook(batch, NOW, {kind: notes.get(kind, note("differs_not")) for kind in Difference})
+    page = (await client.get("/operations/restore")).text
+    assert "Legal holds that stood" in page
+    assert "Acknowledged, and lost" not in page
+    assert "not looked for: broker_unavailable" in page
+    forms = [one for one in re.findall(r"<form.*?</form>", page, re.DOTALL) if "repair_restore" in one]
+    assert len([one for one in forms if 'value="holds"' in one]) == 1
+    assert not [one for one in forms if 'value="events"' in one]

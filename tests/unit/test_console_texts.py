@@ -19,8 +19,10 @@ from domain.consumers import CONSUMERS
 from domain.lifecycle import Status
 from domain.overview import Holder, NextStep
 from domain.reconciliation import Repair
+from domain.restores import Difference
 from processors.operators.document_details import ProofState
 from processors.operators.document_waits import WaitState
+from processors.operators.restore_steps import STEPS
 
 CONSOLE = Path(__file__).resolve().parents[2] / "console"
 #: Keys that code makes of values.
@@ -37,6 +39,8 @@ MADE = {
     *(f"language.{name}" for name in LANGUAGES),
     *(f"note.{code}" for code in NOTES),
     *(f"{what}.{act.value}" for act in Act for what in ("act", "plan.text")),
+    *(f"{what}.{kind.value}" for kind in Difference for what in ("difference", "difference_next")),
+    *(f"restore.step.{step}" for step in STEPS),
     *(f"circuit.{state}" for state in ("open", "half_open", "closed")),
 }
 
