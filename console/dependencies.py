@@ -7,7 +7,7 @@ import base64
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, tzinfo
+from datetime import UTC, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl, quote
@@ -71,6 +71,7 @@ class ConsoleDependencies:
     restore has found. ``public_url``: scheme, host and
     port that browsers reach us by, empty for this machine alone. ``verified_age``: seconds since the whole audit log was last found
     intact. ``runbook_url``: where docs/OPERATIONS.md is read; ``runbook_file``: where it is, for a page of ours. ``may_serve`` is awaited before anything of a document is shown.
+    ``step_up``: how long ago whoever acts without a way back may have said who he is, in the authentication context ``step_up_acr``.
     ``stopping`` is set when the process is told to stop: streams end then."""
 
     sessions: Sessions
@@ -89,6 +90,8 @@ class ConsoleDependencies:
     verified_age: Callable[[], Awaitable[float | None]]
     document_types: Callable[[], Awaitable[Sequence[DocumentType]]]
     checkpoint_seconds: float = 300.0
+    step_up: timedelta = timedelta(minutes=5)
+    step_up_acr: str = ""
     runbook_url: str = RUNBOOK
     runbook_file: Path | None = None
     zone: tzinfo = UTC

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -91,6 +92,8 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
         chains=PostgresChainStates(site.postgres),
         acts=ActsReader(site.audit_log, PostgresUnflushedEntries(site.postgres)),
         verified_age=partial(PostgresPeriodicJobs(site.postgres).age, AUDIT_VERIFIED),
+        step_up=timedelta(minutes=settings.console_step_up_minutes),
+        step_up_acr=settings.console_step_up_acr,
         runbook_url=settings.console_runbook_url or RUNBOOK,
         runbook_file=CHECKOUT / "docs" / "OPERATIONS.md",
         checkpoint_seconds=settings.checkpoint_seconds,
@@ -114,6 +117,7 @@ def _oidc(site: Site) -> OidcSignIn:
         secret=settings.console_client_secret.get_secret_value(),
         redirect_uri=f"{settings.console_url}{SIGNED_IN}",
         scope=settings.console_scope,
+        step_up_acr=settings.console_step_up_acr,
     )
     tls = https_tls(settings, settings.jwt_issuer, ca_file=settings.jwks_ca_file)
     return OidcSignIn(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -22,7 +23,7 @@ from domain.documents import Document, Role
 from domain.lifecycle import Status
 from domain.overview import Count, ErasuresOverview, OutboxOverview
 from domain.owed_events import Progress
-from identity.sessions import Sessions
+from identity.sessions import Sessions, digest_of
 from identity.tokens import Identity
 from operations.audit.acts import ActsReader
 from operations.overview.model import ConsumerOverview, Overview
@@ -153,6 +154,7 @@ class ConsoleBench:
         self.overview = an_overview()
         self.delivery = NothingDelivered()
         self.log = Log()
+        self.subject = "marie"
         self.lost = OwedReport()
         self.look: LastLook | None = None
         self.bound_to: frozenset[str] | None = None
@@ -202,8 +204,16 @@ class ConsoleBench:
         self.dependencies = replace(given, **changes)
         self.app = create_app(self.dependencies)
 
+    def authenticated_ago(self, client: httpx.AsyncClient, ago: timedelta) -> None:
+        """The person of the client's session said so long ago who he is."""
+        rows, personal = self.bench.database.rows.sessions, self.bench.personal
+        digest = digest_of(client.cookies["dpj-console"])
+        said = json.loads(personal.unseal(rows[digest].identity_sealed))
+        said["authenticated_at"] = (datetime.now(UTC) - ago).isoformat()
+        rows[digest] = replace(rows[digest], identity_sealed=personal.seal(json.dumps(said)))
+
     def person(self, role: Role) -> Identity:
-        return Identity(f"marie-{role.value}", "acme", frozenset({role}), bound_to=self.bound_to)
+        return Identity(f"{self.subject}-{role.value}", "acme", frozenset({role}), bound_to=self.bound_to)
 
     def client(self, base: str = BASE, **headers: str) -> httpx.AsyncClient:
         given = {"Accept-Language": "en", **headers}

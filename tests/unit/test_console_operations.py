@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -236,3 +238,46 @@ async def test_what_a_restore_has_left_leads_to_its_step(site: ConsoleBench, cli
     forms = [one for one in re.findall(r"<form.*?</form>", page, re.DOTALL) if "repair_restore" in one]
     assert len([one for one in forms if 'value="holds"' in one]) == 1
     assert not [one for one in forms if 'value="events"' in one]
+
+
+async def test_who_signed_in_long_ago_says_again_who_he_is_before_an_act_without_a_way_back() -> None:
+    site = ConsoleBench()
+    add_letter(site.bench, 1)
+    async with site.client() as client:
+        await sign_in(client)
+        plan = (await planned(client)).text
+        assert 'action="/operations/confirm"' in plan
+        # The session's person said so an hour ago.
+        site.authenticated_ago(client, timedelta(hours=1))
+        assert (await planned(client, "redrive")).text.count("Sign in again") == 0
+        stale = await planned(client)
+        assert 'action="/operations/confirm"' not in stale.text
+        refused = await confirm(client, plan)
+        assert refused.status_code == 403
+        assert "You signed in too long ago" in refused.text
+        assert site.bench.database.rows.batches == {}
+        again = html.unescape(re.findall(r'href="(/sign-in/again[^"]+)"', stale.text)[0])
+        page = await client.get(again, follow_redirects=True)
+        form = {"csrf": token_in(page.text), "role": "operator", "to": fields_of(page.text, "/sign-in")["to"]}
+        back = await client.post("/sign-in", data=form, headers=ORIGIN)
+        assert back.headers["location"].startswith("/operations/plan?act=discard")
+        fresh = (await client.get(back.headers["location"])).text
+        assert (await confirm(client, fresh)).status_code == 303
+    assert len(site.bench.database.rows.batches) == 1
+
+
+async def test_nobody_confirms_as_the_second_person_by_an_old_sign_in() -> None:
+    site = ConsoleBench()
+    add_letter(site.bench, 1)
+    async with site.client() as client:
+        await sign_in(client)
+        ordered = await confirm(client, (await planned(client)).text, second_person="on")
+        path = ordered.headers["location"]
+        site.subject = "paul"
+        await sign_in(client)
+        site.authenticated_ago(client, timedelta(minutes=6))
+        page = (await client.get(path)).text
+        assert "Sign in again" in page
+        form = {"csrf": token_in(page)}
+        assert (await client.post(f"{path}/confirm", data=form, headers=ORIGIN)).status_code == 403
+        assert (await client.post(f"{path}/stop", data=form, headers=ORIGIN)).status_code == 303
