@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from starlette.responses import RedirectResponse, Response
 
-from console.dependencies import Deps, SignedIn
+from console.dependencies import ConsoleDependencies, Deps, SignedIn
 from console.document_story import kind_of_story, steps_of, still_waiting, waits_of
 from domain.documents import Document
 from domain.errors import DatabaseUnavailable
@@ -33,6 +34,25 @@ AGES: Final[Mapping[str, int]] = {
     "7d": 7 * 86_400,
     "30d": 30 * 86_400,
 }
+#: What an event can be held for (``waiting_for`` in ``domain.errors``).
+DEPENDENCIES: Final = (
+    "ged",
+    "smtp",
+    "object_store",
+    "keyring",
+    "personal_keys",
+    "antivirus",
+    "renderer",
+    "mongodb",
+    "schema_registry",
+    "kafka",
+    "postgresql",
+    "restore",
+    "other_worker",
+    "retry",
+)
+#: W3C Trace Context, section 3.2.2.3.
+_TRACE: Final = re.compile(r"[0-9a-f]{32}")
 _KINDS: Final[Mapping[Status, str]] = {
     Status.PENDING: "moving",
     Status.STORED: "moving",
@@ -55,6 +75,8 @@ class Asked:
     type: str = ""
     failure: str = ""
     older: str = ""
+    waits: str = ""
+    trace: str = ""
     tenant: str = ""
 
 
@@ -73,6 +95,8 @@ async def documents(
     type: str = "",  # noqa: A002 - likewise
     failure: str = "",
     older: str = "",
+    waits: str = "",
+    trace: str = "",
     tenant: str = "",
     cursor: str | None = None,
 ) -> Response:
@@ -84,6 +108,8 @@ async def documents(
         type=type,
         failure=failure.strip(),
         older=older,
+        waits=waits if waits in DEPENDENCIES else "",
+        trace=trace.strip().lower(),
         tenant=tenant.strip(),
     )
     await deps.may_serve()
@@ -92,6 +118,8 @@ async def documents(
         return RedirectResponse(f"/documents/{one}", SEE_OTHER)
     types = [rule.code for rule in await deps.document_types()]
     problem = "id_invalid" if asked.id or (asked.dossier and of_dossier is None) else ""
+    if asked.trace and _TRACE.fullmatch(asked.trace) is None:
+        problem = "trace_invalid"
     page: Page[Document] = Page([], None)
     if not problem:
         page = await deps.reading.page(
@@ -102,6 +130,8 @@ async def documents(
             failure_code=asked.failure or None,
             before=datetime.now(UTC) - timedelta(seconds=AGES[older]) if older in AGES else None,
             tenant=asked.tenant or None,
+            ids=await _named_elsewhere(deps, asked),
+            found_by=" ".join(name for name in ("waits", "trace") if getattr(asked, name)),
             cursor=cursor,
             limit=PAGE_ROWS,
         )
@@ -116,8 +146,18 @@ async def documents(
         statuses=[one.value for one in Status],
         types=types,
         ages=list(AGES),
+        dependencies=DEPENDENCIES,
         kind_of=kind_of,
     )
+
+
+async def _named_elsewhere(deps: ConsoleDependencies, asked: Asked) -> tuple[UUID, ...] | None:
+    """Documents that what is held, or the outbox, names; None if it was not asked for."""
+    found: list[set[UUID]] = []
+    for value, look in ((asked.waits, deps.keys_waiting_for), (asked.trace, deps.keys_of_trace)):
+        if value:
+            found.append({one for key in await look(value) if (one := uuid_or_none(key)) is not None})
+    return tuple(sorted(set.intersection(*found))) if found else None
 
 
 @router.get("/documents/{document_id}", name="document")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -38,10 +38,13 @@ from storage.postgres.queries import PostgresQueries
 
 if TYPE_CHECKING:
     from runtime.wiring.site import Site
+    from storage.postgres.delivery.dead_letters import PostgresOperatorQueries
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 #: A page must not wait for long for a broker that is away.
 KAFKA_SECONDS: Final = 2.0
+#: Held events whose documents a search shows at most.
+MOST_HELD: Final = 1_000
 #: The tenant in whose chain the acts of a development's operator are.
 DEVELOPMENT_TENANT: Final = "demo"
 
@@ -84,6 +87,8 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
         inspection=DocumentInspection(site.database, PostgresInclusionProofs(site.postgres), site.personal, site.clock),
         desk=operator_desk(site),
         held=site.operations().held,
+        keys_waiting_for=partial(_keys_waiting_for, site.operations()),
+        keys_of_trace=site.owed_rows().keys_of_trace,
         lost=partial(site.owed_events().look, after_seconds=settings.events_lost_after),
         last_look=partial(last_look, PostgresBatchQueries(site.postgres)),
         refused=site.refusals().refused,
@@ -107,6 +112,10 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
         public_url=settings.console_public_url,
         stopping=stopping,
     )
+
+
+async def _keys_waiting_for(held: PostgresOperatorQueries, dependency: str) -> Sequence[str]:
+    return [one.event.document_key for one in await held.held(MOST_HELD, waiting_for=dependency)]
 
 
 def _oidc(site: Site) -> OidcSignIn:

@@ -7,7 +7,11 @@ import os
 import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
+import httpx
+
+from domain.consumers import CONSUMERS
 from tests.support.pipeline import Pipeline, metadata, small_pdf, wait_for
 
 DOCUMENTS = 20
@@ -78,3 +82,32 @@ def test_documents_arrive_although_relay_and_archiving_end_and_are_killed(pipeli
         told = pipeline.timeline(document_id)
         states = [entry for entry in told if entry in {"STORED", "VERIFIED", "VALIDATED", "ARCHIVED"}]
         assert states == ["STORED", "VERIFIED", "VALIDATED", "ARCHIVED"]
+
+
+def test_a_paused_worker_that_is_killed_starts_paused(pipeline: Pipeline) -> None:
+    operator = pipeline.client("operator")
+    pause = {"consumer": "renditions", "minutes": 30, "reason": "INC-1"}
+    assert operator.post("/operations/pauses", json=pause).status_code == 201
+    document = pipeline.upload(small_pdf("paused"), metadata(pipeline.dossier()))["id"]
+    pipeline.reaches(document, "VERIFIED")
+
+    def pauses() -> bool:
+        """Whether the worker says so itself: then it has taken the event, and does not begin it."""
+        port = (
+            int(pipeline.settings["DPJ_WORKER_PORT_BASE"]) + 1 + CONSUMERS.index("renditions")
+        )  # the relay's is first
+        with suppress(httpx.HTTPError):
+            return "pause" in httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).json()["waiting_for"]
+        return False
+
+    def begun() -> bool:
+        query = "SELECT 1 FROM inbox WHERE consumer = 'renditions' AND document_key = $1"
+        return bool(pipeline.sql(query, str(document)))
+
+    wait_for(pauses, "the worker is paused", 30)
+    pipeline.end(signal.SIGKILL, "worker-renditions")
+    pipeline.up()
+    wait_for(pauses, "the new one is paused from its start", 60)
+    assert not begun()
+    assert operator.post("/operations/pauses/renditions/resume", json={"reason": "INC-1"}).status_code == 200
+    wait_for(begun, "it goes on", 30)

@@ -98,6 +98,7 @@ class NothingDelivered:
 
     def __init__(self) -> None:
         self.held: list[HeldEventStatus] = []
+        self.traces: dict[str, list[str]] = {}
         self.refused: list[RefusedRow] = []
         self.given_up: list[GivenUpEvent] = []
 
@@ -106,6 +107,12 @@ class NothingDelivered:
 
     async def all_held(self, limit: int) -> Sequence[HeldEventStatus]:
         return self.held[:limit]
+
+    async def keys_waiting_for(self, dependency: str) -> Sequence[str]:
+        return [one.event.document_key for one in self.held if one.event.waiting_for == dependency]
+
+    async def keys_of_trace(self, trace_id: str) -> Sequence[str]:
+        return self.traces.get(trace_id, [])
 
     async def all_refused(self, limit: int) -> Sequence[RefusedRow]:
         return self.refused[:limit]
@@ -191,6 +198,8 @@ class ConsoleBench:
             desk=self.bench.operator_desk,
             held=self.delivery.all_held,
             refused=self.delivery.all_refused,
+            keys_waiting_for=self.delivery.keys_waiting_for,
+            keys_of_trace=self.delivery.keys_of_trace,
             lost=lost,
             last_look=last_look,
             overview=LatestOverview(look, lambda: self.bench.clock.at.timestamp()),

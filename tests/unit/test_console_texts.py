@@ -12,7 +12,7 @@ from starlette.requests import Request
 from console import findings
 from console.languages import LANGUAGES, Texts, catalogue, language_of
 from console.navigation import PLACES
-from console.pages_documents import AGES
+from console.pages_documents import AGES, DEPENDENCIES
 from domain.act_notes import NOTES
 from domain.batches import Act
 from domain.consumers import CONSUMERS
@@ -41,6 +41,7 @@ MADE = {
     *(f"{what}.{act.value}" for act in Act for what in ("act", "plan.text")),
     *(f"{what}.{kind.value}" for kind in Difference for what in ("difference", "difference_next")),
     *(f"restore.step.{step}" for step in STEPS),
+    *(f"dependency.{name}" for name in DEPENDENCIES),
     *(f"circuit.{state}" for state in ("open", "half_open", "closed")),
 }
 
