@@ -12,7 +12,7 @@ from console.dependencies import Deps, Overseer
 from domain.batches import Act
 from domain.restores import REPAIRED_BY, Difference
 from domain.shared.ids import uuid_or_none
-from processors.operators.restore_steps import STEPS, LastLook
+from processors.operators.restore_steps import LastLook
 
 router = APIRouter(prefix="/operations")
 
@@ -68,7 +68,10 @@ async def restore(visitor: Overseer, deps: Deps) -> Response:
         open=overview.restores,
         last=last,
         lines=[] if last is None else lines_of(last),
-        steps=STEPS,
+        repaired_since=last is not None
+        and any(
+            one.request.act is Act.REPAIR_RESTORE and one.changed_at and one.changed_at > last.at for one in batches
+        ),
         batches=batches,
         runbook=deps.runbook,
     )

@@ -43,7 +43,7 @@ class ProcessAnswers:
 
     def owners(self, consumer: str) -> Mapping[str, PartitionOwner]:
         """Who has a partition (``topic/number``) of a consumer, as far as processes say so."""
-        found = {}
+        found: dict[str, PartitionOwner] = {}
         for name, body in self.answers.items():
             owned, process = _mapping((body or {}).get("owned")).get(consumer), _mapping((body or {}).get("process"))
             host, pid = process.get("host"), process.get("pid")

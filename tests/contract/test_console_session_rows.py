@@ -12,7 +12,7 @@ import pytest
 
 from domain.revocations import RevocableClaim, mark_of
 from domain.sessions import StoredSession, subject_mark
-from tests.support.database_backends import DatabaseBackend
+from tests.support.database_backends import DatabaseBackend, Rolled
 
 ON_POSTGRES = pytest.mark.parametrize("bare_site", ["postgres"], indirect=True)
 NOW = datetime(2026, 3, 1, 8, tzinfo=UTC)
@@ -93,10 +93,14 @@ async def test_a_person_s_sessions_end_together_and_one_of_them_by_its_own_mark(
 async def test_a_transaction_that_fails_ends_nothing(site: DatabaseBackend) -> None:
     mine = a_session(MARIE)
     await put(site, mine)
-    with pytest.raises(RuntimeError):
+
+    async def undone() -> None:
         async with site.database.transaction() as work:
             assert [one.digest for one in await work.sessions.remove_marked([MARIE])] == [mine.digest]
-            raise RuntimeError
+            raise Rolled
+
+    with pytest.raises(Rolled):
+        await undone()
     assert await find(site, mine) == mine
 
 
