@@ -86,17 +86,6 @@ def _integral(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
-
-
-def _dated(value: object) -> object:
-    if isinstance(value, str) and not _DATE.match(value):
-        raise ValueError("the value must be a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z")
-    return value
-
-
-#: A number is no time, though the parser takes it for seconds.
-Moment = Annotated[AwareDatetime, BeforeValidator(_dated)]
 Code = Annotated[str, Field(pattern=_CODE)]
 PlanHash = Annotated[str, Field(pattern=_LOWER_SHA256)]
 ItemName = Annotated[str, Field(pattern=_ITEM_NAME)]

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from domain.batches import DEFAULT_ITEMS, MOST_ITEMS, STOP_AFTER, Act, BatchState
-from ingest_api.models import Canary, ClassName, Code, Input, Integer, ItemName, Moment, PlanHash, links_of
+from ingest_api.models import Canary, ClassName, Code, Input, Integer, ItemName, PlanHash, links_of
 
 Outcome = Literal["done", "handled", "refused"]
 
@@ -20,7 +20,7 @@ class ActInput(Input):
     what one `consumer` has not done of the records that were written from `since` to before `until`, or that are about `document`.
 
     A thing's name: a dead letter's `number`, `consumer/event id` of a held event, the id of an outbox row, `topic/partition/offset/event
-    id` of a record. `force` sends letters that were redriven too often, or can't be decoded.
+    id` of a record, a step of a restore's repair. `force` sends letters that were redriven too often, or can't be decoded.
     """
 
     act: Act
@@ -29,8 +29,8 @@ class ActInput(Input):
     code: Code | None = None
     error_class: ClassName | None = None
     document: UUID | None = None
-    since: Moment | None = None
-    until: Moment | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
     force: bool = False
     limit: Integer = Field(default=DEFAULT_ITEMS, ge=1, le=MOST_ITEMS)
 
@@ -122,6 +122,7 @@ class PlanItemView(BaseModel):
     name: str
     forecast: Outcome
     note: str
+    code: str | None
 
 
 class PlanView(BaseModel):
@@ -167,7 +168,8 @@ class BatchList(BaseModel):
 
 
 class BatchItemView(BaseModel):
-    """`result`: done, handled, refused or failed; null while it is still to be done. `came_back`: it was redriven, and its consumer gave
+    """`result`: done, handled, refused or failed; null while it is still to be done. `code`: of the
+    note, as in plans. `came_back`: it was redriven, and its consumer gave
     it up again since."""
 
     rank: int
@@ -175,6 +177,7 @@ class BatchItemView(BaseModel):
     forecast: str
     result: str | None
     note: str
+    code: str | None
     came_back: bool
     done_at: datetime | None
 

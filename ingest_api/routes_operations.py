@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request
+from pydantic import AwareDatetime, BeforeValidator
 from starlette.responses import Response
 
 from domain.act_notes import note_code
@@ -17,7 +19,7 @@ from ingest_api import models_operations as models
 from ingest_api.body import read_json
 from ingest_api.dependencies import AppState, Authorised, InjectedState
 from ingest_api.idempotency_header import given_idempotency_key
-from ingest_api.models import ClassName, Code, Moment
+from ingest_api.models import ClassName, Code
 from ingest_api.openapi_annotations import IDEMPOTENT, json_body, problems
 from ingest_api.presenters import API, absolute
 from ingest_api.responses import json_response
@@ -27,11 +29,23 @@ from processors.operators.batches import Confirmation
 _ME: Final = f"{API}/operations"
 router = APIRouter(prefix=_ME)
 
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
+
+
+def _dated(value: object) -> object:
+    if isinstance(value, str) and not _DATE.match(value):
+        raise ValueError("the value must be a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z")
+    return value
+
+
 Consumer = Annotated[Code, Query()]
 Limit = Annotated[int, Query(ge=1, le=200)]
 BatchId = Annotated[UUID, Path(description="The batch's id")]
 Name = Annotated[str, Path(max_length=64, description="The consumer")]
-Since = Annotated[Moment | None, Query(description="Letters written since count as new")]
+#: A number is no time, though the parser takes it for seconds.
+Since = Annotated[
+    AwareDatetime | None, BeforeValidator(_dated), Query(description="Letters written since count as new")
+]
 LetterCursor = Annotated[str | None, Query(max_length=128, description="next_cursor of the page before")]
 After = Annotated[int, Query(ge=0, le=MOST_ITEMS, description="next_after of the page before")]
 
@@ -119,7 +133,12 @@ async def plan_act(request: Request, caller: Authorised, state: InjectedState) -
             ],
             items=[
                 models.PlanItemView.model_validate(
-                    {"name": item.name, "forecast": item.forecast.outcome, "note": item.forecast.note}
+                    {
+                        "name": item.name,
+                        "forecast": item.forecast.outcome,
+                        "note": item.forecast.note,
+                        "code": note_code(item.forecast.note),
+                    }
                 )
                 for item in plan.items
             ],
@@ -194,6 +213,7 @@ async def list_batch_items(
                     forecast=item.forecast,
                     result=item.result,
                     note=item.note,
+                    code=note_code(item.note),
                     came_back=item.came_back,
                     done_at=item.done_at,
                 )

@@ -88,14 +88,10 @@ def test_a_paused_worker_that_is_killed_starts_paused(pipeline: Pipeline) -> Non
     operator = pipeline.client("operator")
     pause = {"consumer": "renditions", "minutes": 30, "reason": "INC-1"}
     assert operator.post("/operations/pauses", json=pause).status_code == 201
-    document = pipeline.upload(small_pdf("paused"), metadata(pipeline.dossier()))["id"]
-    pipeline.reaches(document, "VERIFIED")
 
     def pauses() -> bool:
-        """Whether the worker says so itself: then it has taken the event, and does not begin it."""
-        port = (
-            int(pipeline.settings["DPJ_WORKER_PORT_BASE"]) + 1 + CONSUMERS.index("renditions")
-        )  # the relay's is first
+        """Whether the worker says so itself. The relay's port is the first."""
+        port = int(pipeline.settings["DPJ_WORKER_PORT_BASE"]) + 1 + CONSUMERS.index("renditions")
         with suppress(httpx.HTTPError):
             return "pause" in httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).json()["waiting_for"]
         return False
@@ -105,6 +101,8 @@ def test_a_paused_worker_that_is_killed_starts_paused(pipeline: Pipeline) -> Non
         return bool(pipeline.sql(query, str(document)))
 
     wait_for(pauses, "the worker is paused", 30)
+    document = pipeline.upload(small_pdf("paused"), metadata(pipeline.dossier()))["id"]
+    pipeline.reaches(document, "VERIFIED")
     pipeline.end(signal.SIGKILL, "worker-renditions")
     pipeline.up()
     wait_for(pauses, "the new one is paused from its start", 60)
