@@ -32,6 +32,7 @@ from operations.audit.acts import ActsReader, ChainStates
 from processors.documents.callers import Caller
 from processors.documents.known_tenants import KnownTenants
 from processors.documents.reading import DocumentReader
+from processors.documents.search import DocumentSearch
 from processors.operators.desk import OperatorDesk
 from processors.operators.document_details import DocumentInspection
 from processors.operators.document_waits import DocumentWaits
@@ -78,6 +79,7 @@ class ConsoleDependencies:
     sessions: Sessions
     tenants: KnownTenants
     reading: DocumentReader
+    search: DocumentSearch
     inspection: DocumentInspection
     waits: DocumentWaits
     desk: OperatorDesk

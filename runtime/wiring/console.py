@@ -84,6 +84,7 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
         ),
         tenants=site.tenants,
         reading=DocumentReader(site.database, queries, NoContent(), site.personal, site.clock),
+        search=site.search(),
         inspection=DocumentInspection(site.database, PostgresInclusionProofs(site.postgres), site.personal, site.clock),
         desk=operator_desk(site),
         held=site.operations().held,

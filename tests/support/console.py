@@ -193,6 +193,7 @@ class ConsoleBench:
             sessions=self.sessions,
             tenants=KnownTenants(self.bench.database),
             reading=self.bench.reading,
+            search=self.bench.search,
             inspection=DocumentInspection(self.bench.database, self.bench.trees, self.bench.personal, self.bench.clock),
             waits=DocumentWaits(self.delivery, self.delivery, progress),
             desk=self.bench.operator_desk,

@@ -32,7 +32,7 @@ from operations.overview.model import (
 )
 from processors.documents.transitions import canonical_json
 from tests.support.builders import NOW
-from tests.support.console import ConsoleBench, a_consumer, an_overview, sign_in
+from tests.support.console import ConsoleBench, a_consumer, an_overview, sign_in, token_in
 from tests.support.overviews import a_partition
 
 HOSTILE = '<script>alert(1)</script>\u202e\x1b[31m"'
@@ -397,3 +397,42 @@ async def test_documents_are_found_by_what_they_wait_for_and_by_their_trace() ->
     audited = [one for one in console.bench.database.rows.outbox if isinstance(one, AuditRecorded)]
     lists = [json.loads(one.details) for one in audited if one.action == "document.list"]
     assert [one.get("found_by") for one in lists] == [None, "waits", "waits", "trace", "waits trace"]
+
+
+async def test_operators_find_a_person_s_documents_and_nobody_reads_for_whom() -> None:
+    console = ConsoleBench()
+    receipt = await console.bench.receive(
+        caller=console.bench.caller(), dossier_id=console.bench.dossier.id, depositor_email="marie.durand@example.org"
+    )
+    origin = {"Origin": "http://127.0.0.1:8083"}
+    sought = {"by": "email", "text": " Marie.Durand@example.org ", "tenant": "acme"}
+    async with console.client() as client:
+        await sign_in(client)
+        csrf = {"csrf": token_in((await client.get("/documents")).text)}
+        page = await client.post("/documents/by-person", data={**csrf, **sought}, headers=origin)
+        assert page.status_code == 200
+        assert f'href="/documents/{receipt.body["id"]}"' in page.text
+        assert "durand" not in page.text.lower()
+        (line,) = [
+            one
+            for one in console.bench.database.rows.outbox
+            if isinstance(one, AuditRecorded) and one.action == "document.search"
+        ]
+        assert (line.tenant, json.loads(line.details)) == ("acme", {"by": ["depositor_email"], "count": 1})
+        other = await client.post("/documents/by-person", data={**csrf, **sought, "tenant": "other"}, headers=origin)
+        assert str(receipt.body["id"]) not in other.text
+        assert (await client.get("/documents/by-person")).headers["location"] == "/documents"
+        for wrong in ({"text": ""}, {"by": "name"}, {"text": "x" * 321}):
+            answer = await client.post("/documents/by-person", data={**csrf, **sought, **wrong}, headers=origin)
+            assert answer.status_code == 422
+        assert (
+            await client.post("/documents/by-person", data={**csrf, **sought, "tenant": ""}, headers=origin)
+        ).status_code >= 400
+        console.bound_to = frozenset({"other"})
+        await sign_in(client)
+        csrf = {"csrf": token_in((await client.get("/documents")).text)}
+        assert (await client.post("/documents/by-person", data={**csrf, **sought}, headers=origin)).status_code == 403
+        await sign_in(client, "auditor")
+        csrf = {"csrf": token_in((await client.get("/documents")).text)}
+        assert (await client.post("/documents/by-person", data={**csrf, **sought}, headers=origin)).status_code == 403
+        assert "by-person" not in (await client.get("/documents")).text
