@@ -35,6 +35,7 @@ from domain.owed_events import LostEvent
 from domain.refusals import DocumentNotFound
 from domain.shared.ids import uuid_or_none
 from processors.documents.transitions import Origin, audit_line, transition, update_fields
+from processors.operators.letter_reader import Decoder, LetterReader
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
 from processors.ports.work import (
@@ -55,12 +56,6 @@ DISCARDED: Final = "DISCARDED"
 REPLAY_CAP: Final = 3
 #: Headers of a letter that its redriven record keeps.
 _KEPT: Final = ("traceparent", "correlation-id", SCHEMA_HEADER)
-
-
-class Decoder(Protocol):
-    async def decode(self, topic: str, value: bytes, schema: str | None = None) -> Event:
-        """Raises EventUndecodable, or RegistryUnavailable."""
-        ...
 
 
 #: Written in the act's own transaction, with the note that the act ends with.
@@ -87,31 +82,6 @@ class OperatorWork(
 
 class _DryRun(Exception):
     """Rolls back a transaction that was only tried."""
-
-
-class LetterReader:
-    """Reads the events of letters."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
-
-    async def decoded(self, letter: DeadLetter) -> Event | None:
-        """The letter's event, if it has one that this release can read. Raises RegistryUnavailable."""
-        return await self._decoded(letter.origin_topic, letter)
-
-    async def of_record(self, record: DeadLetter) -> Event | None:
-        """The event of a record that stands in its own topic. Raises RegistryUnavailable."""
-        return await self._decoded(record.place.topic, record)
-
-    async def _decoded(self, topic: str | None, record: DeadLetter) -> Event | None:
-        if record.value is None or topic not in TOPICS:
-            return None
-        try:
-            return await self._decoder.decode(topic, record.value, record.headers.get(SCHEMA_HEADER))
-        except Transient:
-            raise
-        except Exception:  # noqa: BLE001 - what made it a letter may be a decoder's defect
-            return None
 
 
 class OperatorActions:

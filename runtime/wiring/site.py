@@ -203,7 +203,7 @@ class Site(Adapters):
 
         from operations.kafka.dead_letter_index import fill_index
         from operations.kafka.dead_letters import read_dead_letters_from
-        from processors.operators.dead_letters import LetterReader
+        from processors.operators.letter_reader import LetterReader
 
         settings = self.settings
         read = partial(read_dead_letters_from, settings.kafka_bootstrap, security=kafka_security(settings))

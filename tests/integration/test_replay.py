@@ -23,7 +23,7 @@ from operations.kafka.dead_letters import read_dead_letters_at
 from operations.kafka.replay_window import scan_window
 from operations.kafka.topics import TopicPlan, ensure_topics
 from processors.operators import batches as under_test
-from processors.operators import dead_letters
+from processors.operators import letter_reader
 from processors.operators import replay as replaying
 from processors.operators.batches import Batches, BatchRunner, Confirmation, Operator
 from processors.operators.dead_letters import OperatorActions
@@ -98,7 +98,7 @@ async def test_what_the_inbox_does_not_know_is_sent_once_whatever_dies(
     documents = [a_document(dossier, Status.VALIDATED) for _ in range(3)]
     events = [validated(document) for document in documents]
     monkeypatch.setattr(replaying, "topics_of", lambda _: (topic,))
-    monkeypatch.setattr(dead_letters, "TOPICS", {topic: None})
+    monkeypatch.setattr(letter_reader, "TOPICS", {topic: None})
     owner = uuid4()
     await PostgresInbox(postgres).claim("archiving", events[0].event_id, events[0].key, owner, 60)
     async with database.transaction() as work:
