@@ -131,9 +131,10 @@ class ConsumerRunner:
     @property
     def owned(self) -> list[str]:
         """Partitions that the group has given to this member (``topic/number``); none while it does not run."""
-        if self._phase != "running" or self._app is None:
-            return []
-        return sorted(f"{tp.topic}/{tp.partition}" for tp in self._app.consumer.assignment())
+        if self._phase == "running" and self._app is not None:
+            with suppress(Exception):  # an app that is just being stopped has no client any more
+                return sorted(f"{tp.topic}/{tp.partition}" for tp in self._app.consumer.assignment())
+        return []
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Consume until ``stopping`` is set. A Faust app that crashed is thrown away and built anew."""
