@@ -42,6 +42,7 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
     (refusals.OrderNotFound, 404, "No such order", "Read the order that stands, or order it again."),
     (refusals.OrderNotYours, 403, "Not your order", "Have who gave it withdraw it, or leave it unconfirmed."),
     (refusals.OrderConfirmed, 409, "Order confirmed", "Repeat the confirming command until it is done."),
+    (refusals.SignInAgain, 403, "A new sign-in is needed", "Sign in again, then confirm the act."),
     (refusals.PlanChanged, 409, "The plan has changed", "Read the new plan, then confirm it."),
     (refusals.NothingToDo, 409, "Nothing to do", "Read the plan: it says why nothing would be done."),
     (refusals.BatchNotFound, 404, "No such batch", "See GET /api/v1/operations/batches."),
