@@ -23,7 +23,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
@@ -113,8 +113,8 @@ class OpenTelemetryTracer:
 
     def start_request(self, name: str, caller: str | None) -> tracing.Span | None:
         if caller is not None and not self._follow_callers:
-            sampled = self._ratio.should_sample(None, _context(caller).trace_id, name).decision.is_sampled()
-            caller = f"{unrecorded(caller)[:-1]}{int(sampled)}"
+            decision = self._ratio.should_sample(None, _context(caller).trace_id, name).decision
+            caller = f"{unrecorded(caller)[:-1]}{int(decision is Decision.RECORD_AND_SAMPLE)}"
         return self.start(name, SpanKind.SERVER, caller)
 
     def close(self) -> None:

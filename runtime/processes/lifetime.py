@@ -44,7 +44,9 @@ def run_process(settings: Settings, work: Work, *, traced_as: str | None = None)
 def _make_spans(settings: Settings, process: str) -> None:
     try:
         from runtime.observability.tracing import install
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("opentelemetry"):
+            raise
         raise CommandFailed(
             "DPJ_TRACING_ENDPOINT is set, and OpenTelemetry is not installed.",
             "Install dpj-documents[tracing], or take the setting away.",
