@@ -191,12 +191,14 @@ def _ratios(work: str, found: dict[str, RoundValues]) -> list[Ratio]:
     traced = ratio_of(found[OURS_TRACED], found[OURS]).median
     return [
         Ratio(name=f"{work}: {OURS_TRACED} to {OURS}", value=traced, goal=TRACED_GOAL),
-        Ratio(
-            name=f"{work}: DPJ to {label}",
-            value=ratio_of(found[OURS], found[label]).median,
-            goal=GOAL if label == BARE else 1.0,
-        )
-        for label in (BARE, "FastStream", "Quix Streams")
+        *(
+            Ratio(
+                name=f"{work}: DPJ to {label}",
+                value=ratio_of(found[OURS], found[label]).median,
+                goal=GOAL if label == BARE else 1.0,
+            )
+            for label in (BARE, "FastStream", "Quix Streams")
+        ),
     ]
 
 

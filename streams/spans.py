@@ -61,8 +61,9 @@ class PublishSpans:
         span, until = self._spans.pop(row.id)
         creator = _creator(row.headers)
         if creator is not None and row.waiting_since is not None:
-            since, attributes = row.waiting_since.timestamp(), _messaging(row.headers, row.topic)
-            tracing.waited(f"wait outbox {row.topic}", creator, since, until, _waited(attributes, since, until))
+            since = row.waiting_since.timestamp()
+            about = _waited(row.headers, row.topic, since, until)
+            tracing.waited(f"wait outbox {row.topic}", creator, since, until, about)
         partition, offset = place.partition(), place.offset()
         span.annotate({} if partition is None or offset is None else _place(partition, offset))
         span.end()
@@ -90,8 +91,8 @@ def start_processing(consumer: str, record: Record) -> Span | None:
     attributes["messaging.consumer.group.name"] = group_of(consumer)
     now = time.time()
     if record.timestamp > 0:
-        since = record.timestamp
-        tracing.waited(f"wait topic {place.topic}", creator, since, now, _waited(attributes, since, now))
+        about = _waited(record.headers, place.topic, record.timestamp, now)
+        tracing.waited(f"wait topic {place.topic}", creator, record.timestamp, now, about)
     published = record.headers.get(PUBLISHED_BY)
     links = (creator, published) if is_traceparent(published) else (creator,)
     attributes |= {"messaging.operation.name": "process", "messaging.operation.type": "process"}
@@ -139,5 +140,5 @@ def _place(partition: int, offset: int) -> dict[str, str | int | float | bool]:
     return {"messaging.destination.partition.id": str(partition), "messaging.kafka.offset": offset}
 
 
-def _waited(attributes: Attributes, since: float, until: float) -> Attributes:
-    return {**attributes, "dpj.waited_seconds": round(max(0.0, until - since), 6)}
+def _waited(headers: Mapping[str, str], topic: str, since: float, until: float) -> Attributes:
+    return {**_messaging(headers, topic), "dpj.waited_seconds": round(max(0.0, until - since), 6)}

@@ -10,31 +10,24 @@ import asyncio
 import contextvars
 import logging
 import ssl
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
 from uuid import uuid4
 
 import requests
 import structlog
-from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import Decision, ParentBased, TraceIdRatioBased
-from opentelemetry.trace import (
-    Link,
-    NonRecordingSpan,
-    SpanContext,
-    StatusCode,
-    TraceFlags,
-    format_span_id,
-    format_trace_id,
-    set_span_in_context,
-)
-from opentelemetry.trace import Span as SdkSpan
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags, format_span_id, format_trace_id
 from opentelemetry.trace import SpanKind as SdkSpanKind
 from requests.adapters import HTTPAdapter
 
@@ -56,17 +49,25 @@ SEND_SECONDS: Final = 5.0
 FLUSH_SECONDS: Final = 1.0
 
 _KINDS: Final = {kind: SdkSpanKind[kind.name] for kind in SpanKind}
-_NANO: Final = 1_000_000_000
+_RECORDED: Final = TraceFlags(TraceFlags.SAMPLED)
+_SCOPE: Final = InstrumentationScope("dpj-documents")
+_GOOD: Final = Status(StatusCode.UNSET)
+_FAILED: Final = Status(StatusCode.ERROR)
 
 
 class OpenTelemetryTracer:
     """See ``domain.shared.tracing.Tracer``. ``ratio``: the part of the traces that begin here which are recorded; others are recorded if
-    their beginning is. A caller's decision counts only with ``follow_callers``; else the ratio decides, by the trace's id."""
+    their beginning is. A caller's decision counts only with ``follow_callers``; else the ratio decides, by the trace's id.
+
+    Sampler, queue, exporter and what they are given are the SDK's. Its own tracer is passed by: what it does for spans of any origin
+    (locks, bounds and copies of attributes) costs a consumer of small events five times as much as the span itself.
+    """
 
     def __init__(self, exporter: SpanExporter, process: str, *, ratio: float, follow_callers: bool = True) -> None:
         self._ratio = TraceIdRatioBased(ratio)
         self._follow_callers = follow_callers
-        resource = Resource.create(
+        self._ids = RandomIdGenerator()
+        self._resource = Resource.create(
             {
                 "service.namespace": "dpj-documents",
                 "service.name": f"dpj-{process}",
@@ -74,16 +75,12 @@ class OpenTelemetryTracer:
                 "service.instance.id": str(uuid4()),
             }
         )
-        self._provider = TracerProvider(ParentBased(self._ratio), resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(
-            BatchSpanProcessor(
-                _ReportedFailures(exporter),
-                max_queue_size=QUEUED,
-                max_export_batch_size=BATCH,
-                schedule_delay_millis=EVERY_SECONDS * 1000,
-            )
+        self._processor = BatchSpanProcessor(
+            _ReportedFailures(exporter),
+            max_queue_size=QUEUED,
+            max_export_batch_size=BATCH,
+            schedule_delay_millis=EVERY_SECONDS * 1000,
         )
-        self._tracer = self._provider.get_tracer("dpj-documents")
 
     def start(
         self,
@@ -96,56 +93,81 @@ class OpenTelemetryTracer:
         at: float | None = None,
     ) -> tracing.Span | None:
         try:
-            span = self._tracer.start_span(
-                name,
-                _NO_PARENT if parent is None else set_span_in_context(NonRecordingSpan(_context(parent)), _NO_PARENT),
-                _KINDS[kind],
-                attributes,
-                [Link(_context(link)) for link in links],
-                None if at is None else int(at * _NANO),
-                record_exception=False,
-                set_status_on_exception=False,
-            )
-            return _RecordedSpan(span) if span.is_recording() else None
+            origin = None if parent is None else _context(parent)
+            trace = self._ids.generate_trace_id() if origin is None else origin.trace_id
+            if not (self._chooses(trace) if origin is None else origin.trace_flags.sampled):
+                return None
+            context = SpanContext(trace, self._ids.generate_span_id(), is_remote=False, trace_flags=_RECORDED)
+            began, known = _nanoseconds(at), dict(attributes or {})
+            return _RecordedSpan(self._tell, name, kind, context, origin, links, known, began)
         except Exception as error:  # noqa: BLE001 - whatever it is, the work goes on without its span
             log.warning("span_failed", error=type(error).__name__)
             return None
 
     def start_request(self, name: str, caller: str | None) -> tracing.Span | None:
         if caller is not None and not self._follow_callers:
-            decision = self._ratio.should_sample(None, _context(caller).trace_id, name).decision
-            caller = f"{unrecorded(caller)[:-1]}{int(decision is Decision.RECORD_AND_SAMPLE)}"
+            caller = f"{unrecorded(caller)[:-1]}{int(self._chooses(_context(caller).trace_id))}"
         return self.start(name, SpanKind.SERVER, caller)
 
     def close(self) -> None:
         """Send what is left. May take as long as the collector lets us wait."""
-        self._provider.shutdown()
+        self._processor.shutdown()
+
+    def _chooses(self, trace: int) -> bool:
+        return self._ratio.should_sample(None, trace, "").decision is Decision.RECORD_AND_SAMPLE
+
+    def _tell(self, span: _RecordedSpan, status: Status, end: int) -> None:
+        """Hand an ended span over to the SDK."""
+        self._processor.on_end(
+            ReadableSpan(
+                name=span.name,
+                context=span.context,
+                parent=span.parent,
+                resource=self._resource,
+                attributes=span.attributes,
+                links=[Link(_context(link)) for link in span.links],
+                kind=_KINDS[span.kind],
+                status=status,
+                start_time=span.began,
+                end_time=end,
+                instrumentation_scope=_SCOPE,
+            )
+        )
 
 
+@dataclass(slots=True)
 class _RecordedSpan:
     """See ``domain.shared.tracing.Span``."""
 
-    __slots__ = ("_span", "traceparent")
+    tell: Callable[[_RecordedSpan, Status, int], None]
+    name: str
+    kind: SpanKind
+    context: SpanContext
+    parent: SpanContext | None
+    links: Sequence[str]
+    attributes: dict[str, str | int | float | bool]
+    began: int
+    ended: bool = False
 
-    def __init__(self, span: SdkSpan) -> None:
-        context = span.get_span_context()
-        trace, own = format_trace_id(context.trace_id), format_span_id(context.span_id)
-        self._span = span
-        self.traceparent = f"00-{trace}-{own}-{context.trace_flags:02x}"
+    @property
+    def traceparent(self) -> str:
+        return f"00-{format_trace_id(self.context.trace_id)}-{format_span_id(self.context.span_id)}-01"
 
     def rename(self, name: str) -> None:
-        self._span.update_name(name)
+        self.name = name
 
     def annotate(self, attributes: Attributes) -> None:
-        self._span.set_attributes(attributes)
+        self.attributes |= attributes
 
     def end(self, error: str | None = None, at: float | None = None) -> None:
+        if self.ended:
+            return
+        self.ended = True
         try:
             if error is not None:
-                # No description: an error's words may quote what is not ours to tell.
-                self._span.set_status(StatusCode.ERROR)
-                self._span.set_attribute("error.type", error)
-            self._span.end(None if at is None else int(at * _NANO))
+                self.attributes["error.type"] = error
+            # No description: an error's words may quote what is not ours to tell.
+            self.tell(self, _GOOD if error is None else _FAILED, _nanoseconds(at))
         except Exception as failure:  # noqa: BLE001 - as at the start
             log.warning("span_failed", error=type(failure).__name__)
 
@@ -178,7 +200,8 @@ class _TlsAdapter(HTTPAdapter):
         super().init_poolmanager(*arguments, **options, ssl_context=self._context)
 
 
-_NO_PARENT: Final = Context()
+def _nanoseconds(at: float | None) -> int:
+    return time.time_ns() if at is None else int(at * 1_000_000_000)
 
 
 def _context(traceparent: str) -> SpanContext:

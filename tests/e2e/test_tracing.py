@@ -15,7 +15,11 @@ from tests.support.pipeline import Pipeline, metadata, small_pdf, wait_for
 
 #: Who processes which events, and the servers that each asks on the way.
 PROCESSED = {
-    ("dpj-worker-integrity", "dpj.document.uploaded"): {"object_store read", "keyring unwrap", "postgresql transaction"},
+    ("dpj-worker-integrity", "dpj.document.uploaded"): {
+        "object_store read",
+        "keyring unwrap",
+        "postgresql transaction",
+    },
     ("dpj-worker-archiving", "dpj.document.uploaded"): {"postgresql claim", "postgresql transaction"},
     ("dpj-worker-notification", "dpj.document.uploaded"): {"smtp send", "postgresql transaction"},
     ("dpj-worker-renditions", "dpj.document.verified"): {

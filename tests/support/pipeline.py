@@ -106,7 +106,9 @@ class Pipeline:
         """Standard output of the real command; AssertionError if it does not end with ``status``."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("DPJ_") or key == "DPJ_HOME"}
         command = [sys.executable, "-m", "runtime.cli.main", *words, "--stack", self.name]
-        done = subprocess.run(command, cwd=ROOT, env=kept | self.tracing, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=kept | self.tracing, capture_output=True, text=True, timeout=120, check=False
+        )
         assert done.returncode == status, (words, done.returncode, done.stdout[-2000:], done.stderr[-2000:])
         return done.stdout
 
