@@ -131,9 +131,9 @@ class SpanBlock:
         self.end(error)
 
     def end(self, error: BaseException | None) -> None:
-        """For whoever can't have a block."""
+        """For whoever can't have a block. That a reader wanted no more of a stream is no error."""
         if self._span is not None:
-            self._span.end(None if error is None else code_of(error))
+            self._span.end(None if error is None or isinstance(error, GeneratorExit) else code_of(error))
 
 
 #: Where nothing is recorded.

@@ -111,7 +111,8 @@ class OpenTelemetryTracer:
 
     def close(self) -> None:
         """Send what is left. May take as long as the collector lets us wait."""
-        self._processor.shutdown()
+        shutdown: Callable[[], None] = self._processor.shutdown  # the package says it is typed, and this is not
+        shutdown()
 
     def _chooses(self, trace: int) -> bool:
         return self._ratio.should_sample(None, trace, "").decision is Decision.RECORD_AND_SAMPLE

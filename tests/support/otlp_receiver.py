@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class SentSpan:
 class OtlpReceiver:
     """The end of OTLP/HTTP that takes spans (https://opentelemetry.io/docs/specs/otlp/#otlphttp), with the protocol's own messages."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -49,7 +50,9 @@ class OtlpReceiver:
         #: All that was sent, in the protocol's own form: its strings stand there as they are.
         self.bodies: list[bytes] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def spans(self, trace: str) -> list[SentSpan]:

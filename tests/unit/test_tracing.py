@@ -323,13 +323,16 @@ async def test_a_call_through_a_breaker_is_a_child_with_the_code_it_failed_of(tr
     with pytest.raises(GedUnavailable):
         await breaker.call(create, WORDS)
     assert [piece async for piece in breaker.stream(read, 2)] == [b"piece"] * 2
+    left_early = breaker.stream(read, 2)
+    assert await anext(left_early) == b"piece"
+    await left_early.aclose()
     assert current_traceparent.get() == RECORDED
     current_traceparent.reset(token)
-    created, was_read = tracer.spans
+    created, was_read, was_left = tracer.spans
     assert (created.name, created.kind, created.parent) == ("ged create", SpanKind.CLIENT, RECORDED)
     assert created.attributes == {"peer.service": "ged", "dpj.operation": "create"}
     assert created.ends == [GedUnavailable.code]
-    assert (was_read.name, was_read.ends) == ("ged read", [None])
+    assert (was_read.name, was_read.ends) == (was_left.name, was_left.ends) == ("ged read", [None])
     assert WORDS not in repr(tracer.spans)
 
 
