@@ -68,11 +68,19 @@ def below(spans: list[SentSpan], root: SentSpan) -> Iterator[SentSpan]:
             yield from below(spans, span)
 
 
-def finished(spans: list[SentSpan]) -> bool:
-    """All that we look for has been sent."""
+def finished(spans: list[SentSpan], caller: Caller) -> bool:
+    """All that we look for has been sent. A process sends its spans every two seconds, so a parent may come after its children."""
     seen = {(span.process, span.attributes.get("messaging.destination.name")) for span in spans if _is(span, "process")}
     audited = sum(_is(span, "process") and span.process == "dpj-worker-audit" for span in spans)
-    return PROCESSED.keys() <= seen and audited == sum(span.name == "create dpj.audit.recorded" for span in spans)
+    created = {span.id for span in spans if _is(span, "create")}
+    published = {span.parent for span in spans if _is(span, "publish")}
+    parents = {span.parent for span in spans} - {span.id for span in spans}
+    return (
+        PROCESSED.keys() <= seen
+        and audited == sum(span.name == "create dpj.audit.recorded" for span in spans)
+        and created == published
+        and parents == {caller.span}
+    )
 
 
 def _is(span: SentSpan, operation: str) -> bool:
@@ -84,7 +92,7 @@ def test_one_trace_leads_from_the_upload_to_the_mails(pipeline: Pipeline, collec
     caller = Caller()
     document = deposit(pipeline, caller)
     spans = wait_for(
-        lambda: spans if finished(spans := collector.spans(caller.trace)) else None, "every hop was sent", 60
+        lambda: spans if finished(spans := collector.spans(caller.trace), caller) else None, "every hop was sent", 60
     )
     by_id = {span.id: span for span in spans}
     assert len(by_id) == len(spans), "each was sent once"
