@@ -6,7 +6,7 @@ import json
 import ssl
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -117,13 +117,13 @@ class PipelineProcesses:
             self._processes.start(service.name, self._command(service))
         return [service.name for service in missing]
 
-    def wait_until_ready(self, report: Callable[[str], None]) -> None:
-        """Wait for all of it as long as it lives and something moves; what it waits for is told.
+    def wait_until_ready(self, report: Callable[[str], None], names: Container[str] | None = None) -> None:
+        """Wait for all of it, or for what ``names`` names, as long as it lives and something moves; what it waits for is told.
 
         Raises CommandFailed naming what is not ready, what runs all the same, and whether it helps to try again.
         """
         began = time.monotonic()
-        waiting = {service: Patience() for service in self.services}
+        waiting = {service: Patience() for service in self.services if names is None or service.name in names}
         told: dict[str, tuple[str, ...]] = {}
         while waiting:
             alive = self._processes.running()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
@@ -20,11 +20,17 @@ DEFAULT_TENANT: Final = "demo"
 
 
 def bring_up(
-    stack: str | None, profile: Profile | None, report: Callable[[str], None], *, tls: bool | None = None
+    stack: str | None,
+    profile: Profile | None,
+    report: Callable[[str], None],
+    *,
+    tls: bool | None = None,
+    ready: Container[str] | None = None,
 ) -> Settings:
     """Start servers, make tables, schemas and topics, and start processes, each if need be. Raises what each of them raises.
 
-    ``stack`` and ``profile`` are names, None for those in force; ``report`` is told of every step. In the embedded profile tables
+    ``stack`` and ``profile`` are names, None for those in force; ``report`` is told of every step. ``ready`` names the processes that
+    are waited for, None all of them. In the embedded profile tables
     are made and our processes started as soon as the database is there: they wait for what still comes. In the full one some of
     the settings come from servers, so that these must be there first.
     """
@@ -41,7 +47,7 @@ def bring_up(
     except BaseException:
         beginning.undo()
         raise
-    return beginning.finish()
+    return beginning.finish(ready)
 
 
 class _Beginning:
@@ -64,14 +70,14 @@ class _Beginning:
         self._started = self._processes.begin()
         return self._processes
 
-    def finish(self) -> Settings:
-        """Topics, and whatever ``begin`` has not done yet; then every process is ready."""
+    def finish(self, ready: Container[str] | None) -> Settings:
+        """Topics, and whatever ``begin`` has not done yet; then every process is ready, or those that ``ready`` names."""
         from runtime.config.settings import load_settings
 
         settings = load_settings(self._stack)
         processes = self._processes or self.begin()
         prepare_topics(settings, self._report)
-        processes.wait_until_ready(self._report)
+        processes.wait_until_ready(self._report, ready)
         return settings
 
     def undo(self) -> None:

@@ -29,8 +29,8 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             done.append("processes started")
             return ["api", "relay"]
 
-        def wait_until_ready(self, tell: Any) -> None:
-            done.append("processes ready")
+        def wait_until_ready(self, tell: Any, names: Any) -> None:
+            done.append(f"{'processes' if names is None else ' '.join(names)} ready")
 
         def end(self, names: list[str]) -> None:
             done.append(f"ended {' '.join(names)}")
@@ -70,6 +70,12 @@ def test_the_full_profile_has_its_servers_first(done: list[str], monkeypatch: py
     servers(done, monkeypatch)
     bring_up("mine", "full", say_nothing)
     assert done == ["database", "all servers", "tables", "processes started", "topics", "processes ready"]
+
+
+def test_who_needs_one_process_waits_for_no_other(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    servers(done, monkeypatch)
+    bring_up("mine", "embedded", say_nothing, ready=["api"])
+    assert done[-1] == "api ready"
 
 
 def test_processes_go_with_servers_that_do_not_come(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
