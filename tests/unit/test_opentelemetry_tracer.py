@@ -196,7 +196,7 @@ def test_without_the_extra_a_process_says_what_to_install(monkeypatch: pytest.Mo
     )
 
 
-@pytest.mark.parametrize("address", ["localhost:4318", "ftp://x", "http://", "http://user:word@x:4318", "http://x y"])
+@pytest.mark.parametrize("address", ["localhost:4318", "ftp://x", "http://", "http://user@x:4318", "http://x y"])
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(ValidationError):
         settings_of(tracing_endpoint=address)
