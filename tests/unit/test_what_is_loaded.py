@@ -22,7 +22,9 @@ STORES_NOT_CHOSEN = ("minio", "Crypto", "redis", "hvac", "requests", "storage.ob
 NEVER = (
     "rich",
     "pygments",
-    "opentelemetry",
+    # Its API alone comes with the framework.
+    "opentelemetry.sdk",
+    "opentelemetry.exporter",
     "sqlalchemy",
     "alembic",
     "deploy.native.stack",
