@@ -49,7 +49,8 @@ def run(stack: str, profile: Profile | None, *, tls: bool | None, keep: bool, as
             client("portal") as portal,
             client("validator") as validator,
         ):
-            started = starting.submit(services.wait_until_ready, print_note)
+            others = {service.name for service in services.services} - {API}
+            started = starting.submit(services.wait_until_ready, print_note, others)
             result = demo.run(
                 site,
                 portal,

@@ -60,14 +60,14 @@ class _Beginning:
         self._started: list[str] = []
 
     def begin(self) -> PipelineProcesses:
-        """Tables, schemas, keys, object store; then our processes are started, and not waited for."""
+        """Tables, schemas, keys, object store; then what takes documents to the GED is started, and not waited for."""
         from runtime.config.settings import load_settings
-        from runtime.processes.local import PipelineProcesses
+        from runtime.processes.local import TO_THE_ARCHIVE, PipelineProcesses
 
         settings = load_settings(self._stack)
         prepare_data(settings, self._report)
         self._processes = PipelineProcesses(settings)
-        self._started = self._processes.begin()
+        self._started = self._processes.begin(TO_THE_ARCHIVE)
         return self._processes
 
     def finish(self, ready: Container[str] | None) -> Settings:
@@ -77,7 +77,11 @@ class _Beginning:
         settings = load_settings(self._stack)
         processes = self._processes or self.begin()
         prepare_topics(settings, self._report)
-        processes.wait_until_ready(self._report, ready)
+        if ready is not None:
+            processes.wait_until_ready(self._report, ready)
+        processes.begin()
+        if ready is None:
+            processes.wait_until_ready(self._report)
         return settings
 
     def undo(self) -> None:
