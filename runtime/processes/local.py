@@ -70,12 +70,23 @@ class _Processes(Supervisor):
         return self._logs / f"{part}.log"
 
 
+def _tracing(settings: Settings) -> dict[str, str]:
+    if not settings.tracing_endpoint:
+        return {}
+    return {
+        "DPJ_TRACING_ENDPOINT": settings.tracing_endpoint,
+        "DPJ_TRACING_RATIO": str(settings.tracing_ratio),
+        "DPJ_TRACING_FOLLOW_CALLERS": str(settings.tracing_follow_callers).lower(),
+    }
+
+
 class PipelineProcesses:
     """API, relay, one worker per consumer and the watchdog, for the stack whose settings are given."""
 
     def __init__(self, settings: Settings, others: Mapping[str, str] | None = None) -> None:
-        """``others``: settings (DPJ_...) that the processes are given over those of the stack."""
-        self._others = dict(others or {})
+        """``others``: settings (DPJ_...) that the processes are given over those of the stack. Where spans go is no matter of the stack:
+        they have that from whoever starts them."""
+        self._others = {**_tracing(settings), **(others or {})}
         self._stack = settings.stack_name
         self._asks_vault = (_WITH_KEYRING if settings.keyring == "vault" else frozenset()) | (
             _WITH_SIGNER if settings.signer == "vault" else frozenset()
