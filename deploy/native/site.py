@@ -33,7 +33,7 @@ class StackSite:
 
     @property
     def extras(self) -> frozenset[str]:
-        """Names of the parts that this stack has on request."""
+        """Words for the parts that this stack has on request."""
         return frozenset(self.identity.get("extras", ()))
 
     @property

@@ -14,12 +14,13 @@ from typing import Final
 
 from deploy.native import files, site
 from deploy.native.files import home, tail
+from deploy.native.parts.observability import targets_file
 from deploy.native.patience import Patience, sign_of
 from deploy.native.supervisor import MARK, Command, Supervisor, Tracked
 from runtime.config.settings import Settings
 from runtime.config.transport import https_tls
 from runtime.errors import CommandFailed
-from runtime.processes.health_ports import WATCHDOG, PipelineProcess, health_of, pipeline_processes_of
+from runtime.processes.health_ports import WATCHDOG, PipelineProcess, health_of, pipeline_processes_of, scrape_targets
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 POLL_SECONDS: Final = 0.1
@@ -96,6 +97,7 @@ class PipelineProcesses:
 
     def begin(self) -> list[str]:
         """Start what does not run, whatever of the servers is there yet: processes wait for them. Names of those started."""
+        self._tell_targets()
         self._processes.stop_strays()
         self._processes.stop(self._distrusting())
         running = self._processes.running()
@@ -105,6 +107,12 @@ class PipelineProcesses:
         for service in missing:
             self._processes.start(service.name, self._command(service))
         return [service.name for service in missing]
+
+    def _tell_targets(self) -> None:
+        """Write down what there is to scrape, for the stack's Prometheus or any other."""
+        targets = targets_file(self._folder)
+        files.private_folder(targets.parent)
+        files.write_json(targets, scrape_targets(self._settings))
 
     def wait_until_ready(self, report: Callable[[str], None]) -> None:
         """Wait for all of it as long as it lives and something moves; what it waits for is told.
