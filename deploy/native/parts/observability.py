@@ -48,10 +48,10 @@ class Alertmanager(Part):
     late: ClassVar[bool] = True
 
     def lacks(self, site: StackSite) -> list[Prerequisite]:
-        return [] if _alertmanager() else [prerequisites.ALERTMANAGER]
+        return [] if alertmanager_program() else [prerequisites.ALERTMANAGER]
 
     def version(self, site: StackSite) -> str:
-        return _version(_alertmanager())
+        return _version(alertmanager_program())
 
     def url(self, site: StackSite) -> str:
         return f"{site.scheme}://{site.address(self.port)}"
@@ -62,7 +62,7 @@ class Alertmanager(Part):
     def command(self, site: StackSite) -> Command:
         return Command(
             (
-                _there(_alertmanager(), "Alertmanager"),
+                _there(alertmanager_program(), "Alertmanager"),
                 f"--config.file={_config(site, self.name)}",
                 f"--storage.path={site.data(self.name)}",
                 "--cluster.listen-address=",  # one instance: it talks to no others
@@ -174,7 +174,7 @@ def _config(site: StackSite, name: str) -> Path:
     return site.folder / "config" / f"{name}.yml"
 
 
-def _alertmanager() -> str | None:
+def alertmanager_program() -> str | None:
     """Debian's package gives it another name than its authors do."""
     return shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
 

@@ -1,0 +1,1 @@
+"""Dashboards for Grafana: described in ``description``, written as JSON by ``generate`` into ``deploy/observability/grafana``."""
