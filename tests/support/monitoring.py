@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -145,9 +146,9 @@ class Prometheus:
         found = self.get("query", query=expr)["result"]
         return float(found[0]["value"][1]) if found else None
 
-    def firing(self) -> list[dict[str, str]]:
-        """Labels of the alerts that fire."""
-        return [one["labels"] for one in self.get("alerts")["alerts"] if one["state"] == "firing"]
+    def evaluated(self) -> datetime:
+        """When the group of rules that has waited longest was evaluated."""
+        return min(datetime.fromisoformat(group["lastEvaluation"]) for group in self.get("rules")["groups"])
 
 
 @contextmanager

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 import sys
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,7 +68,7 @@ def test_ids_are_structured_metadata_and_no_labels() -> None:
 def line(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What a process writes about a document."""
     written = io.BytesIO()
-    monkeypatch.setattr(sys, "stderr", SimpleNamespace(buffer=written, write=lambda _: None, flush=lambda: None))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(written, write_through=True))
     token = current_traceparent.set("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     try:
         configure_logging("worker-archiving")
@@ -77,6 +77,7 @@ def line(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         current_traceparent.reset(token)
         structlog.reset_defaults()
         structlog.contextvars.clear_contextvars()
+        logging.getLogger().handlers.clear()
     found: dict[str, Any] = json.loads(written.getvalue())
     return found
 

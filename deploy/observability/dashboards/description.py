@@ -19,13 +19,14 @@ NONE: Final = "nothing, or unknown"
 
 class Kind(StrEnum):
     """``NOW``: a number with its colour. ``TREND``: lines over time. ``STATES``: bars of states over time. ``LOGS``: lines of logs.
-    ``TRACES``: a list of traces, or one."""
+    ``TRACES``: traces that are found. ``TRACE``: one, whole."""
 
     NOW = "now"
     TREND = "trend"
     STATES = "states"
     LOGS = "logs"
     TRACES = "traces"
+    TRACE = "trace"
 
 
 class Unit(StrEnum):
@@ -593,6 +594,11 @@ DOCUMENT: Final = Dashboard(
                     queries=(q(f'{_LINES} | document_id != "" | document_id = "$document"'),),
                     about="Each line's trace_id leads on to its trace.",
                 ),
+                Panel(
+                    title="Traces of this document",
+                    kind=Kind.TRACES,
+                    queries=(q('{ span.dpj.document_id = "$document" }'),),
+                ),
             ),
         ),
         Row(
@@ -603,7 +609,7 @@ DOCUMENT: Final = Dashboard(
                     kind=Kind.LOGS,
                     queries=(q(f'{_LINES} | trace_id != "" | trace_id = "$trace"'),),
                 ),
-                Panel(title="The trace", kind=Kind.TRACES, queries=(q("$trace"),)),
+                Panel(title="The trace", kind=Kind.TRACE, queries=(q("$trace"),)),
             ),
         ),
     ),

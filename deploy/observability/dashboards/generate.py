@@ -28,6 +28,7 @@ from grafana_foundation_sdk.builders import (
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as shown
 from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models.tempo import SearchTableType
 
 from deploy.observability.dashboards.description import ALL, Dashboard, Kind, Panel, Query
 
@@ -44,6 +45,7 @@ SOURCES: Final = {
     "metrics": ("metrics", "prometheus", "Prometheus"),
     Kind.LOGS: ("logs", "loki", "Loki"),
     Kind.TRACES: ("traces", "tempo", "Tempo"),
+    Kind.TRACE: ("traces", "tempo", "Tempo"),
 }
 _COLOURS: Final = ("green", "orange", "red")
 #: States of which a person should know when they are there, and not when they are missing.
@@ -86,11 +88,9 @@ def _built(described: Dashboard) -> Any:
             .include_vars(False)  # noqa: FBT003
         )
     )
-    kinds = {panel.kind for row in described.rows for panel in row.panels}
-    for key in ("metrics", Kind.LOGS, Kind.TRACES):
-        if key in kinds or (key == "metrics" and kinds - {Kind.LOGS, Kind.TRACES}):
-            name, plugin, label = SOURCES[key]
-            builder.with_variable(dashboard.DatasourceVariable(name).type(plugin).label(label))
+    kinds = (panel.kind for row in described.rows for panel in row.panels)
+    for name, plugin, label in dict.fromkeys(SOURCES.get(kind, SOURCES["metrics"]) for kind in kinds):
+        builder.with_variable(dashboard.DatasourceVariable(name).type(plugin).label(label))
     for name, label in described.asks.items():
         builder.with_variable(dashboard.TextBoxVariable(name).label(label).default_value(""))
     if "console" in described.asks:
@@ -115,7 +115,7 @@ def _laid_out(panels: tuple[Panel, ...]) -> Iterator[tuple[Panel, int]]:
     for group, most in ((numbers, NOW_IN_A_ROW), (others, TRENDS_IN_A_ROW)):
         for start in range(0, len(group), most):
             line = group[start : start + most]
-            wide = any(panel.kind in {Kind.LOGS, Kind.TRACES} for panel in line)
+            wide = any(panel.kind in SOURCES for panel in line)
             for place, panel in enumerate(line):
                 share = WIDTH // len(line)
                 filled = WIDTH - share * (len(line) - 1) if place == len(line) - 1 else share
@@ -129,6 +129,7 @@ def _panel(panel: Panel) -> Any:
         Kind.STATES: _states,
         Kind.LOGS: _logs,
         Kind.TRACES: _traces,
+        Kind.TRACE: _trace,
     }[panel.kind](panel)
     name, plugin, _ = SOURCES.get(panel.kind, SOURCES["metrics"])
     made.title(panel.title).datasource(model.DataSourceRef(plugin, f"${{{name}}}"))
@@ -163,7 +164,9 @@ def _trend(panel: Panel) -> Any:
         .line_width(1)
         .fill_opacity(0)
         .show_points(shown.VisibilityMode.NEVER)
-        .legend(common.VizLegendOptions().display_mode(shown.LegendDisplayMode.LIST).placement("bottom"))
+        .legend(
+            common.VizLegendOptions().display_mode(shown.LegendDisplayMode.LIST).placement(shown.LegendPlacement.BOTTOM)
+        )
         .tooltip(common.VizTooltipOptions().mode(shown.TooltipDisplayMode.MULTI))
         .thresholds(_thresholds(panel.red))
     )
@@ -185,7 +188,9 @@ def _states(panel: Panel) -> Any:
         .no_value(panel.absent)
         .mappings([model.ValueMap(options=values)])
         .show_value(shown.VisibilityMode.NEVER)
-        .legend(common.VizLegendOptions().display_mode(shown.LegendDisplayMode.LIST).placement("bottom"))
+        .legend(
+            common.VizLegendOptions().display_mode(shown.LegendDisplayMode.LIST).placement(shown.LegendPlacement.BOTTOM)
+        )
     )
     for reference, query in _lettered(panel):
         made.with_target(_promql(query).range().ref_id(reference))
@@ -208,6 +213,19 @@ def _logs(panel: Panel) -> Any:
 
 
 def _traces(panel: Panel) -> Any:
+    made = dashboard.Panel().type("table").height(HEIGHT)
+    for reference, query in _lettered(panel):
+        made.with_target(
+            tempo.TempoQuery()
+            .query(query.expr)
+            .query_type("traceql")
+            .table_type(SearchTableType.TRACES)
+            .ref_id(reference)
+        )
+    return made
+
+
+def _trace(panel: Panel) -> Any:
     made = dashboard.Panel().type("traces").height(2 * HEIGHT)
     for reference, query in _lettered(panel):
         made.with_target(tempo.TempoQuery().query(query.expr).query_type("traceql").ref_id(reference))
