@@ -1,6 +1,6 @@
 #!/bin/sh
-# All tests. Unit and property tests measure the core's coverage while the servers are still built; the others run on as many
-# full stacks as there are workers, which go away with them.
+# All tests. Unit and property tests run while the servers are still built, and those of the core measure its coverage; the others
+# run on as many full stacks as there are workers, which go away with them.
 # Usage: run-tests.sh STACK PERCENT    (environment: DPJ_TEST_WORKERS, DPJ_TEST_OPTIONS)
 set -eu
 
@@ -49,9 +49,16 @@ trap 'exit 143' TERM
 each up >"$logs/stacks" 2>&1 &
 building=$!
 
+# What tests assert is rewritten by pytest when they are loaded: done once here, not by each worker.
+unset PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX
+"$bin/pytest" --quiet --collect-only tests >/dev/null
+
 rm -f .coverage .coverage.*
+# These only calculate: one for each processor.
 # shellcheck disable=SC2086 -- options are words
-"$bin/pytest" --quiet -n "$workers" --cov --cov-report= $options tests/unit tests/property
+"$bin/pytest" --quiet -n auto --core measured --cov --cov-report= $options tests/unit tests/property
+# shellcheck disable=SC2086 -- options are words
+"$bin/pytest" --quiet -n auto --core others $options tests/unit tests/property
 "$bin/coverage" report --skip-covered --fail-under="$percent"
 
 status=0

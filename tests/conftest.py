@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from dotenv import dotenv_values
 
+from tests.core_tests import measures_core
 from tests.scheduling import GroupScheduling, place_of
 from tests.support.own_loop import run_beside
 
@@ -23,6 +24,9 @@ NEEDS_SERVERS = {"contract", "integration", "e2e", "faults"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--core", choices=("measured", "others"), help="only the files that measure the core's coverage, or the others"
+    )
     parser.addoption("--no-skips", action="store_true", help="a test that is skipped counts as failed, as in CI")
 
 
@@ -34,6 +38,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     if terminal.stats.get("skipped") and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    wanted = config.getoption("--core")
+    if wanted is None or not collection_path.name.startswith("test_") or collection_path.suffix != ".py":
+        return None
+    return measures_core(collection_path) != (wanted == "measured") or None
 
 
 def pytest_configure() -> None:

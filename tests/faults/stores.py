@@ -47,8 +47,8 @@ FRAME = 5
 READ_SECONDS = 60
 MAX_CHILDREN = 1000
 KAFKA_SECONDS = 60.0
-#: An answer of the broker that does not come in time is asked for again, by a new client.
-LAG_SECONDS, LAG_TRIES = 15.0, 4
+#: An answer of the broker that does not come in time is asked for again, by a new client. One that came back leads no partition at first.
+LAG_SECONDS, LAG_TRIES, LAG_PAUSE_SECONDS = 15.0, 10, 2.0
 
 
 class Stores:
@@ -251,6 +251,7 @@ class Stores:
                     return _lag(self._asking())
                 except KafkaException:
                     self._forget_members()
+                    time.sleep(LAG_PAUSE_SECONDS)
             return _lag(self._asking())
 
     def _asking(self) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -25,7 +24,7 @@ from schemas.codec import EventCodec
 from storage.postgres.audit.chain import PostgresUnchainedLines, PostgresUnflushedEntries
 from storage.postgres.audit.tree import PostgresAuditTrees
 from storage.postgres.database import Postgres, PostgresDatabase
-from tests.integration.conftest import drop, on_server, renamed
+from tests.integration.conftest import copied
 from tests.support.audit_lines import MemoryAuditStore, a_line
 from tests.support.memory_audit_trees import MemoryCheckpointStore, MemorySigner
 
@@ -103,10 +102,7 @@ async def sites(server_dsn: str, migrated_template: str, codec: EventCodec) -> A
     async with AsyncExitStack() as closing:
         made = []
         for until in (30, 12):
-            name = f"test_{uuid4().hex}"
-            await on_server(server_dsn, f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
-            closing.push_async_callback(drop, server_dsn, name)
-            postgres = Postgres(renamed(server_dsn, name))
+            postgres = Postgres(await closing.enter_async_context(copied(server_dsn, migrated_template)))
             closing.push_async_callback(postgres.aclose)
             site = Site(postgres, codec, MemoryAuditStore(), MemoryCheckpointStore())
             for first, last in ((0, 5), (5, 12), (12, 20), (20, 27)):

@@ -28,9 +28,12 @@ TOPIC = "dpj.document.erased"
 
 
 class Site:
-    def __init__(self, settings: Mapping[str, str], folder: Path) -> None:
+    """Processes on the stack's servers and a database of the test's own, where no other test has left rows."""
+
+    def __init__(self, settings: Mapping[str, str], dsn: str, folder: Path) -> None:
         self._base = free_ports(9)
         self.settings = {key: value for key, value in settings.items() if key.startswith("DPJ_")}
+        self.settings["DPJ_POSTGRES_DSN"] = dsn
         self.settings["DPJ_WORKER_PORT_BASE"] = str(self._base)
         self._folder = folder
         self.started: list[Started] = []
@@ -60,16 +63,15 @@ class Site:
 
 
 @pytest.fixture
-async def site(stack: Mapping[str, str], tmp_path: Path) -> AsyncIterator[Site]:
-    # On a thread: it runs a loop of its own.
+async def site(stack: Mapping[str, str], database_dsn: str, tmp_path: Path) -> AsyncIterator[Site]:
+    # Topics. On a thread: it runs a loop of its own.
     await asyncio.to_thread(prepare, load_settings(stack["DPJ_STACK_NAME"]), lambda _: None)
-    site = Site(stack, tmp_path)
+    site = Site(stack, database_dsn, tmp_path)
     yield site
     for one in site.started:
         one.process.send_signal(signal.SIGCONT)
         one.process.kill()
         one.process.wait(10)
-    await site.sql("DELETE FROM outbox WHERE topic = $1 AND published_at IS NULL", TOPIC)
 
 
 async def test_what_a_frozen_relay_holds_back_is_seen_everywhere(site: Site) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -16,6 +16,7 @@ from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.delivery.outbox import PostgresOutboxReader
 from storage.postgres.queries import PostgresQueries
+from tests.integration.conftest import copied, filled
 from tests.support.builders import NOW, a_document, a_dossier, add_documents
 from tests.support.explaining import Explaining
 
@@ -117,12 +118,31 @@ _OUTBOX = """
 """
 
 
-@pytest.fixture
-async def explaining(database_dsn: str) -> AsyncIterator[Explaining]:
-    """Plans over 100 000 documents of 20 tenants, 20 000 dossiers, 100 000 outbox rows of which 500 wait."""
-    connection = await connect(database_dsn)
+async def _fill(dsn: str) -> None:
+    connection = await connect(dsn)
     for statement in ("SET statement_timeout = 0", _DOSSIERS, _DOCUMENTS, _OUTBOX, "ANALYZE"):
         await connection.execute(statement, timeout=600)
+    await connection.close()
+
+
+@pytest.fixture(scope="module")
+def filled_template(server_dsn: str, migrated_template: str) -> Iterator[str]:
+    """100 000 documents of 20 tenants, 20 000 dossiers, 100 000 outbox rows of which 500 wait."""
+    with filled(server_dsn, migrated_template, _fill) as name:
+        yield name
+
+
+@pytest.fixture
+async def filled_dsn(server_dsn: str, filled_template: str) -> AsyncIterator[str]:
+    async with copied(server_dsn, filled_template) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def explaining(filled_dsn: str) -> AsyncIterator[Explaining]:
+    """Plans over the filled database."""
+    connection = await connect(filled_dsn)
+    await connection.execute("SET statement_timeout = 0")
     yield Explaining(connection)
     await connection.close()
 
@@ -152,9 +172,9 @@ async def test_lists_read_an_index_and_little_more_than_a_page(explaining: Expla
             explaining.check(most_rows)
 
 
-async def test_no_list_is_planned_for_any_tenant(explaining: Explaining, database_dsn: str) -> None:
+async def test_no_list_is_planned_for_any_tenant(filled_dsn: str) -> None:
     """The server would after five times; such a plan walks the whole table for a tenant that has next to nothing in it."""
-    postgres = Postgres(database_dsn, connections=1)
+    postgres = Postgres(filled_dsn, connections=1)
     try:
         queries = PostgresQueries(postgres)
         for number in range(20):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -26,6 +26,7 @@ from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.keys.personal_columns import PostgresPersonalColumns
 from storage.postgres.queries import PostgresQueries
+from tests.integration.conftest import copied, filled
 from tests.integration.test_postgres_wrapped_keys import _Explaining
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier
 from tests.support.fakes_archiving import PlainSeals
@@ -332,16 +333,29 @@ class _Planning(_Explaining):
         return self._connection.transaction(**how)
 
 
-@pytest.fixture
-async def explaining(database_dsn: str) -> AsyncIterator[_Planning]:
-    connection = await connect(database_dsn)
+async def _fill(dsn: str) -> None:
+    connection = await connect(dsn)
     dossier = uuid4()
     await connection.execute("SET statement_timeout = 0")
     await connection.execute(_DOSSIER, dossier)
     await connection.execute(_DOCUMENTS, dossier, ROWS, timeout=300)  # a busy machine takes its time
     await connection.execute("VACUUM ANALYZE documents", timeout=300)
-    yield _Planning(connection)
     await connection.close()
+
+
+@pytest.fixture(scope="module")
+def filled_template(server_dsn: str, migrated_template: str) -> Iterator[str]:
+    with filled(server_dsn, migrated_template, _fill) as name:
+        yield name
+
+
+@pytest.fixture
+async def explaining(server_dsn: str, filled_template: str) -> AsyncIterator[_Planning]:
+    async with copied(server_dsn, filled_template) as dsn:
+        connection = await connect(dsn)
+        await connection.execute("SET statement_timeout = 0")
+        yield _Planning(connection)
+        await connection.close()
 
 
 async def test_counting_reads_the_index_alone(explaining: _Planning) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 from uuid import uuid4
@@ -16,6 +16,7 @@ from domain.keys import WrappedKey
 from domain.refusals import KeyVersionInUse
 from storage.postgres.database import Postgres
 from storage.postgres.keys.wrapped_keys import PostgresWrappedKeys
+from tests.integration.conftest import copied, filled
 
 ROWS = 60_000
 #: Of every 1,000 documents one is under version 1, nine under version 2. Texts are as long as real ones: how wide a row is
@@ -84,14 +85,32 @@ class _Explaining:
         return found
 
 
-@pytest.fixture
-async def explaining(database_dsn: str) -> AsyncIterator[_Explaining]:
-    connection = await asyncpg.connect(database_dsn)
+async def _fill(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
     dossier = uuid4()
     await connection.execute("SET statement_timeout = 0")
     await connection.execute(_DOSSIER, dossier)
     await connection.execute(_DOCUMENTS, dossier, ROWS, timeout=300)  # a busy machine takes its time
     await connection.execute("VACUUM ANALYZE documents", timeout=300)
+    await connection.close()
+
+
+@pytest.fixture(scope="module")
+def filled_template(server_dsn: str, migrated_template: str) -> Iterator[str]:
+    with filled(server_dsn, migrated_template, _fill) as name:
+        yield name
+
+
+@pytest.fixture
+async def database_dsn(server_dsn: str, filled_template: str) -> AsyncIterator[str]:
+    async with copied(server_dsn, filled_template) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def explaining(database_dsn: str) -> AsyncIterator[_Explaining]:
+    connection = await asyncpg.connect(database_dsn)
+    await connection.execute("SET statement_timeout = 0")
     yield _Explaining(connection)
     await connection.close()
 
