@@ -90,6 +90,11 @@ def state_folder(name: str) -> Path:
     return files.home() / name
 
 
+def targets_file(stack_folder: Path) -> Path:
+    """What the stack's Prometheus scrapes, in its own JSON form (``file_sd_config``)."""
+    return stack_folder / "config" / "targets.json"
+
+
 def load(name: str) -> StackSite | None:
     """The site of an existing stack, or None."""
     folder = state_folder(name)

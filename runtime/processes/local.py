@@ -14,7 +14,6 @@ from typing import Final
 
 from deploy.native import files, site
 from deploy.native.files import home, tail
-from deploy.native.parts.observability import targets_file
 from deploy.native.patience import Patience, sign_of
 from deploy.native.supervisor import MARK, Command, Supervisor, Tracked
 from runtime.config.settings import Settings
@@ -110,7 +109,7 @@ class PipelineProcesses:
 
     def _tell_targets(self) -> None:
         """Write down what there is to scrape, for the stack's Prometheus or any other."""
-        targets = targets_file(self._folder)
+        targets = site.targets_file(self._folder)
         files.private_folder(targets.parent)
         files.write_json(targets, scrape_targets(self._settings))
 

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 import pytest
 
 from deploy.native import site
-from deploy.native.parts import observability
 from deploy.native.parts.base import NotReady
 from deploy.native.parts.smtp import Smtp
 from deploy.native.supervisor import Supervisor
@@ -66,7 +65,7 @@ def watch(running: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Scrapes what ``dpj up`` has written down as targets, and tells a webhook."""
     needs_monitoring()
     folder = tmp_path_factory.mktemp("monitoring")
-    targets = observability.targets_file(running.home)
+    targets = site.targets_file(running.home)
     with (
         webhook() as (url, told),
         alertmanager(folder, routed_to(url)) as tells,

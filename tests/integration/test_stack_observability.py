@@ -11,9 +11,9 @@ import pytest
 from deploy.native import certificates, files, site, stack
 from deploy.native.launch import Launch
 from deploy.native.parts import of
-from deploy.native.parts.observability import NAME, addresses, targets_file
+from deploy.native.parts.observability import NAME, addresses
 from deploy.native.report import Silent
-from deploy.native.site import StackSite
+from deploy.native.site import StackSite, targets_file
 from deploy.native.supervisor import Supervisor
 from tests.support.pipeline import wait_for
 from tests.support.programs import needs_monitoring

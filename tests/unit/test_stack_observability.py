@@ -10,11 +10,11 @@ import yaml
 
 from deploy.native import site, stack
 from deploy.native.errors import StackError
-from deploy.native.parts import ALL, EXTRAS, observability, of
+from deploy.native.parts import ALL, EXTRAS, of
 from deploy.native.parts.observability import NAME, Alertmanager, Prometheus, addresses, silent_configuration
 from deploy.native.site import StackSite
 from deploy.native.stack import PORTS
-from runtime.cli.pipeline import Extra
+from runtime.cli.pipeline import Extra, monitoring_of
 from runtime.processes.health_ports import scrape_targets
 from tests.support.alerting import FOLDER
 from tests.support.settings import settings_of
@@ -53,9 +53,7 @@ def test_its_configuration_is_that_of_a_site_with_the_places_of_the_stack(here: 
     committed = yaml.safe_load((FOLDER / "prometheus.yml").read_text("utf-8"))
     made = Prometheus().configuration(here)
     assert made["alerting"]["alertmanagers"] == [{"static_configs": [{"targets": [here.address("alertmanager")]}]}]
-    assert made["scrape_configs"][0].pop("file_sd_configs") == [
-        {"files": [str(observability.targets_file(here.folder))]}
-    ]
+    assert made["scrape_configs"][0].pop("file_sd_configs") == [{"files": [str(site.targets_file(here.folder))]}]
     assert made["rule_files"] == [str(FOLDER / name) for name in committed.pop("rule_files")]
     del made["rule_files"], made["alerting"], committed["alerting"], committed["scrape_configs"][0]["file_sd_configs"]
     assert made == committed
@@ -63,7 +61,7 @@ def test_its_configuration_is_that_of_a_site_with_the_places_of_the_stack(here: 
 
 def test_targets_stay_where_they_are_written(here: StackSite) -> None:
     Prometheus().prepare(here)
-    targets = observability.targets_file(here.folder)
+    targets = site.targets_file(here.folder)
     assert json.loads(targets.read_text()) == []
     targets.write_text('[{"targets": ["127.0.0.1:1"]}]')
     Prometheus().prepare(here)
@@ -106,6 +104,13 @@ def test_it_listens_on_this_machine_alone(
     assert addresses(here) == {}
     here.identity["extras"] = [NAME]
     assert addresses(here)[part.name] == f"https://{here.address(part.port)}"
+
+
+def test_whoever_asks_is_told_where_they_are(here: StackSite) -> None:
+    assert monitoring_of("mine") == {}
+    assert monitoring_of("never-was") == {}
+    stack._add_extras(here, [NAME], [])
+    assert monitoring_of("mine") == {name: f"http://127.0.0.1:{here.ports[name]}" for name in BOTH}
 
 
 def test_what_is_missing_is_named_with_the_next_step(here: StackSite, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Prometheus and Alertmanager beside a stack, with the rules of ``deploy/observability``; part of a stack on request only.
 
-What Prometheus scrapes is in a file of the stack (``targets_file``), which whoever starts the pipeline's processes writes: only
+What Prometheus scrapes is in a file of the stack (``site.targets_file``), which whoever starts the pipeline's processes writes: only
 their settings know their ports. Prometheus takes a changed file within seconds.
 
 Alertmanager has the routes and the inhibition of a site, and receivers without a channel: a local stack wakes nobody. Its alerts
@@ -22,7 +22,7 @@ from deploy.native.parts import http
 from deploy.native.parts.base import Part
 from deploy.native.prerequisites import Prerequisite
 from deploy.native.programs import output
-from deploy.native.site import StackSite
+from deploy.native.site import StackSite, targets_file
 from deploy.native.supervisor import Command
 
 NAME: Final = "observability"
@@ -34,11 +34,6 @@ KEPT_DAYS: Final = 15
 KEPT_BYTES: Final = "512MB"
 #: Where the channels of a site begin in its configuration: they are its own, and no local stack's.
 RECEIVERS: Final = "\nreceivers:\n"
-
-
-def targets_file(stack_folder: Path) -> Path:
-    """What Prometheus scrapes, in its own JSON form (``file_sd_config``)."""
-    return stack_folder / "config" / "targets.json"
 
 
 class Alertmanager(Part):
