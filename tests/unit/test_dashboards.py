@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deploy.observability.dashboards import description, generate
+from deploy.observability.dashboards import document, generate
 from tests.support.alerting import DASHBOARDS
 
 MADE = generate.documents()
@@ -54,10 +54,8 @@ def test_every_panel_asks_a_source_that_the_dashboard_offers(name: str) -> None:
 
 
 def test_a_document_is_looked_for_by_what_its_logs_have() -> None:
-    asks = set(description.DOCUMENT.asks)
+    asks = set(document.DASHBOARD.asks)
     variables = {one["name"] for one in LOADED["document.json"]["templating"]["list"] if one["type"] == "textbox"}
     assert variables == asks
-    queries = " ".join(
-        query.expr for row in description.DOCUMENT.rows for panel in row.panels for query in panel.queries
-    )
+    queries = " ".join(query.expr for row in document.DASHBOARD.rows for panel in row.panels for query in panel.queries)
     assert all(f"${name}" in queries for name in asks - {"console"})

@@ -1,1 +1,1 @@
-"""Dashboards for Grafana: described in ``description``, written as JSON by ``generate`` into ``deploy/observability/grafana``."""
+"""Dashboards for Grafana, a module each, in the words of ``description``; ``generate`` writes them as JSON."""

@@ -30,9 +30,11 @@ from grafana_foundation_sdk.models import common as shown
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.tempo import SearchTableType
 
-from deploy.observability.dashboards.description import ALL, Dashboard, Kind, Panel, Query
+from deploy.observability.dashboards import api, delivery, document, overview, pipeline, proof
+from deploy.observability.dashboards.description import Dashboard, Kind, Panel, Query
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "grafana" / "dashboards"
+ALL: Final = tuple(page.DASHBOARD for page in (overview, pipeline, api, delivery, proof, document))
 TAG: Final = "dpj"
 #: The grid's width, of Grafana.
 WIDTH: Final = 24
