@@ -58,17 +58,25 @@ class DemoResult:
 
 
 def run(
-    site: DemoSite, portal: ApiClient, validator: ApiClient, *, samples: Path, scratch: Path, clock: Callable[[], float]
+    site: DemoSite,
+    portal: ApiClient,
+    validator: ApiClient,
+    *,
+    samples: Path,
+    scratch: Path,
+    clock: Callable[[], float],
+    check: Callable[[], None],
 ) -> DemoResult:
     """Send, decide, wait and prove. ``samples`` is the manifest, ``scratch`` a folder for the large file, ``clock`` gives
-    seconds since the command began. Raises ApiUnreachable, ApiProblem and BrokerUnavailable."""
+    seconds since the command began. ``check`` is called while documents are waited for, and raises if that is in vain.
+    Raises ApiUnreachable, ApiProblem and BrokerUnavailable."""
     console = Console(stderr=True)
     archived_types = {one["code"] for one in portal.types() if one["archived"]}
     chosen = [*load(samples, archived_types=archived_types), large_sample(scratch)]
     since = time.time() - 1
     work = DemoRun(portal, validator, chosen, view_for(console), clock)
     with live(console, work.journeys, clock):
-        work.send_and_follow(new_dossier(), DEADLINE)
+        work.send_and_follow(new_dossier(), DEADLINE, check)
     found = [proofs.ends_proof(work.journeys)]
     found.append(proofs.settle(site))
     found += _prove(site, portal, work.journeys, since)

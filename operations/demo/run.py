@@ -84,9 +84,9 @@ class DemoRun:
     def first_archived(self) -> float | None:
         return min((one.archived_after for one in self.journeys if one.archived_after is not None), default=None)
 
-    def send_and_follow(self, dossier: Mapping[str, Any], deadline: float) -> None:
-        """Until all arrived or are stuck, or ``deadline`` seconds passed. Raises ApiUnreachable, or ApiProblem if the
-        dossier or a decision is refused."""
+    def send_and_follow(self, dossier: Mapping[str, Any], deadline: float, check: Callable[[], None]) -> None:
+        """Until all arrived or are stuck, or ``deadline`` seconds passed. Raises ApiUnreachable, ApiProblem if the dossier or a
+        decision is refused, and what ``check`` raises, which is called in between."""
         self.dossier_id = str(self._portal.create_dossier(dossier)["id"])
         ends = time.monotonic() + deadline
         with ThreadPoolExecutor(SENDERS) as senders:
@@ -95,6 +95,7 @@ class DemoRun:
                 while time.monotonic() < ends and not all(one.arrived or one.stuck for one in self.journeys):
                     for failed in [future for future in sending if future.done()]:
                         failed.result()
+                    check()
                     self._poll()
                     time.sleep(POLL_SECONDS)
             finally:

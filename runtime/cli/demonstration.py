@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runtime.cli.output import command_name, print_note, print_result
 from runtime.errors import CommandFailed
+from runtime.processes.health_ports import API
 from runtime.processes.local_stack import bring_up
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 def run(stack: str, profile: Profile | None, *, tls: bool | None, keep: bool, as_json: bool) -> None:
     """Raises CommandFailed if a proof does not hold."""
     began = time.monotonic()
-    settings = bring_up(stack, profile, print_note, tls=tls)
+    settings = bring_up(stack, profile, print_note, tls=tls, ready={API})
     from deploy.native import stack as native
     from deploy.native.files import home, private_folder
     from operations.api_client import ApiClient
@@ -39,8 +41,16 @@ def run(stack: str, profile: Profile | None, *, tls: bool | None, keep: bool, as
         token = issue(settings, [role], tenant=TENANT, subject=f"demo-{role}")
         return ApiClient(site.api_url, token, tls=https_tls(settings, site.api_url))
 
+    services = PipelineProcesses(settings)
     try:
-        with client("portal") as portal, client("validator") as validator:
+        # Uploads are accepted while workers still start.
+        with (
+            ThreadPoolExecutor(1) as starting,
+            client("portal") as portal,
+            client("validator") as validator,
+        ):
+            others = {service.name for service in services.services} - {API}
+            started = starting.submit(services.wait_until_ready, print_note, others)
             result = demo.run(
                 site,
                 portal,
@@ -48,10 +58,12 @@ def run(stack: str, profile: Profile | None, *, tls: bool | None, keep: bool, as
                 samples=CHECKOUT / "samples" / "manifest.json",
                 scratch=private_folder(folder / "scratch"),
                 clock=lambda: time.monotonic() - began,
+                check=lambda: started.result() if started.done() else None,
             )
+            started.result()
     finally:
         if not keep:
-            PipelineProcesses(settings).stop()
+            services.stop()
             native.down(settings.stack_name)
     failed = [proof for proof in result.proofs if not proof.holds]
     if not (as_json and failed):

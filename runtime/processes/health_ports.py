@@ -17,6 +17,7 @@ from domain.consumers import CONSUMERS
 if TYPE_CHECKING:
     from runtime.config.settings import Settings
 
+API: Final = "api"
 WATCHDOG: Final = "watchdog"
 CONSOLE: Final = "console"
 ASK_SECONDS: Final = 2.0
@@ -42,7 +43,7 @@ class PipelineProcess:
 def pipeline_processes_of(settings: Settings) -> tuple[PipelineProcess, ...]:
     """The processes of one machine and their health addresses; the console only where it has a port."""
     return (
-        PipelineProcess("api", ("api",), f"{settings.api_url}/readyz"),
+        PipelineProcess(API, (API,), f"{settings.api_url}/readyz"),
         *(
             PipelineProcess(name, words, f"http://127.0.0.1:{health_port(settings, name)}/readyz")
             for name, words in _BESIDE.items()

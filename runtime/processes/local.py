@@ -6,7 +6,7 @@ import json
 import ssl
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +19,17 @@ from deploy.native.supervisor import MARK, Command, Supervisor, Tracked
 from runtime.config.settings import Settings
 from runtime.config.transport import https_tls
 from runtime.errors import CommandFailed
-from runtime.processes.health_ports import WATCHDOG, PipelineProcess, health_of, pipeline_processes_of, scrape_targets
+from runtime.processes.health_ports import (
+    API,
+    WATCHDOG,
+    PipelineProcess,
+    health_of,
+    pipeline_processes_of,
+    scrape_targets,
+)
 
+#: What takes a document from its upload to the GED: with few processors the others start after it.
+TO_THE_ARCHIVE: Final = frozenset({API, "relay", "worker-integrity", "worker-archiving"})
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 POLL_SECONDS: Final = 0.1
 #: What a process waits for is told when it has done so for this long.
@@ -38,8 +47,8 @@ _WAIT: Final = "Running it again helps once that is there; what runs is kept, an
 _HANGS: Final = "Running it again does not help: end it all first (dpj down), then dpj up."
 
 #: Processes that read or write content, and processes that sign: receipts, checkpoints, receipts of erasures.
-_WITH_KEYRING: Final = frozenset({"api", "worker-integrity", "worker-renditions", "worker-archiving"})
-_WITH_SIGNER: Final = frozenset({"api", "worker-audit", "relay"})
+_WITH_KEYRING: Final = frozenset({API, "worker-integrity", "worker-renditions", "worker-archiving"})
+_WITH_SIGNER: Final = frozenset({API, "worker-audit", "relay"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +103,14 @@ class PipelineProcesses:
         self.begin()
         self.wait_until_ready(report)
 
-    def begin(self) -> list[str]:
-        """Start what does not run, whatever of the servers is there yet: processes wait for them. Names of those started."""
+    def begin(self, names: Container[str] | None = None) -> list[str]:
+        """Start what does not run, or of it what ``names`` names, whatever of the servers is there yet: processes wait for them.
+        Names of those started."""
         self._tell_targets()
         self._processes.stop_strays()
         self._processes.stop(self._distrusting())
         running = self._processes.running()
-        missing = [service for service in self.services if service.name not in running]
+        missing = [service for service in _named(self.services, names) if service.name not in running]
         if missing:
             self._ends.forget()
         for service in missing:
@@ -113,13 +123,13 @@ class PipelineProcesses:
         files.private_folder(targets.parent)
         files.write_json(targets, scrape_targets(self._settings))
 
-    def wait_until_ready(self, report: Callable[[str], None]) -> None:
-        """Wait for all of it as long as it lives and something moves; what it waits for is told.
+    def wait_until_ready(self, report: Callable[[str], None], names: Container[str] | None = None) -> None:
+        """Wait for all of it, or for what ``names`` names, as long as it lives and something moves; what it waits for is told.
 
         Raises CommandFailed naming what is not ready, what runs all the same, and whether it helps to try again.
         """
         began = time.monotonic()
-        waiting = {service: Patience() for service in self.services}
+        waiting = {service: Patience() for service in _named(self.services, names)}
         told: dict[str, tuple[str, ...]] = {}
         while waiting:
             alive = self._processes.running()
@@ -274,6 +284,10 @@ class _Ends:
             return dict(json.loads(self._file.read_text("utf-8")))
         except (FileNotFoundError, ValueError):
             return {}
+
+
+def _named(services: Sequence[PipelineProcess], names: Container[str] | None) -> list[PipelineProcess]:
+    return [service for service in services if names is None or service.name in names]
 
 
 def _times(number: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Container
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
@@ -26,11 +26,13 @@ def bring_up(
     *,
     tls: bool | None = None,
     extras: Collection[str] = (),
+    ready: Container[str] | None = None,
 ) -> Settings:
     """Start servers, make tables, schemas and topics, and start processes, each if need be. Raises what each of them raises.
 
-    ``stack`` and ``profile`` are names, None for those in force; ``report`` is told of every step; ``extras`` are words for parts to have
-    from now on that no profile has by itself. In the embedded profile tables
+    ``stack`` and ``profile`` are names, None for those in force; ``report`` is told of every step. ``extras`` are words for parts to
+    have from now on that no profile has by itself. ``ready`` names the processes that are waited for, None all of them. In the
+    embedded profile tables
     are made and our processes started as soon as the database is there: they wait for what still comes. In the full one some of
     the settings come from servers, so that these must be there first.
     """
@@ -47,7 +49,7 @@ def bring_up(
     except BaseException:
         beginning.undo()
         raise
-    return beginning.finish()
+    return beginning.finish(ready)
 
 
 class _Beginning:
@@ -60,24 +62,28 @@ class _Beginning:
         self._started: list[str] = []
 
     def begin(self) -> PipelineProcesses:
-        """Tables, schemas, keys, object store; then our processes are started, and not waited for."""
+        """Tables, schemas, keys, object store; then what takes documents to the GED is started, and not waited for."""
         from runtime.config.settings import load_settings
-        from runtime.processes.local import PipelineProcesses
+        from runtime.processes.local import TO_THE_ARCHIVE, PipelineProcesses
 
         settings = load_settings(self._stack)
         prepare_data(settings, self._report)
         self._processes = PipelineProcesses(settings)
-        self._started = self._processes.begin()
+        self._started = self._processes.begin(TO_THE_ARCHIVE)
         return self._processes
 
-    def finish(self) -> Settings:
-        """Topics, and whatever ``begin`` has not done yet; then every process is ready."""
+    def finish(self, ready: Container[str] | None) -> Settings:
+        """Topics, and whatever ``begin`` has not done yet; then every process is ready, or those that ``ready`` names."""
         from runtime.config.settings import load_settings
 
         settings = load_settings(self._stack)
         processes = self._processes or self.begin()
         prepare_topics(settings, self._report)
-        processes.wait_until_ready(self._report)
+        if ready is not None:
+            processes.wait_until_ready(self._report, ready)
+        processes.begin()
+        if ready is None:
+            processes.wait_until_ready(self._report)
         return settings
 
     def undo(self) -> None:

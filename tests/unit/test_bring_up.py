@@ -25,12 +25,12 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def __init__(self, settings: Any) -> None:
             pass
 
-        def begin(self) -> list[str]:
-            done.append("processes started")
+        def begin(self, names: Any = None) -> list[str]:
+            done.append("all started" if names is None else "first started")
             return ["api", "relay"]
 
-        def wait_until_ready(self, tell: Any) -> None:
-            done.append("processes ready")
+        def wait_until_ready(self, tell: Any, names: Any = None) -> None:
+            done.append(f"{'all' if names is None else ' '.join(names)} ready")
 
         def end(self, names: list[str]) -> None:
             done.append(f"ended {' '.join(names)}")
@@ -63,20 +63,26 @@ def test_what_the_database_is_enough_for_is_done_beside_the_other_servers(
 ) -> None:
     servers(done, monkeypatch)
     bring_up("mine", "embedded", say_nothing)
-    assert done == ["database", "tables", "processes started", "all servers", "topics", "processes ready"]
+    assert done == ["database", "tables", "first started", "all servers", "topics", "all started", "all ready"]
 
 
 def test_the_full_profile_has_its_servers_first(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     servers(done, monkeypatch)
     bring_up("mine", "full", say_nothing)
-    assert done == ["database", "all servers", "tables", "processes started", "topics", "processes ready"]
+    assert done == ["database", "all servers", "tables", "first started", "topics", "all started", "all ready"]
+
+
+def test_who_needs_one_process_waits_for_no_other(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    servers(done, monkeypatch)
+    bring_up("mine", "embedded", say_nothing, ready=["api"])
+    assert done[-3:] == ["topics", "api ready", "all started"]
 
 
 def test_processes_go_with_servers_that_do_not_come(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     servers(done, monkeypatch, fails=True)
     with pytest.raises(PartFailed):
         bring_up("mine", "embedded", say_nothing)
-    assert done == ["database", "tables", "processes started", "ended api relay"]
+    assert done == ["database", "tables", "first started", "ended api relay"]
 
 
 def test_what_is_asked_for_beside_is_handed_to_the_servers(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
