@@ -32,9 +32,8 @@ def bring_up(
 
     ``stack`` and ``profile`` are names, None for those in force; ``report`` is told of every step. ``extras`` are words for parts to
     have from now on that no profile has by itself. ``ready`` names the processes that are waited for, None all of them. In the
-    embedded profile tables
-    are made and our processes started as soon as the database is there: they wait for what still comes. In the full one some of
-    the settings come from servers, so that these must be there first.
+    embedded profile tables are made and our processes started as soon as the database is there: they wait for what still comes. In
+    the full one some of the settings come from servers, so that these must be there first.
     """
     from deploy.native import stack as native
     from deploy.native.report import Plain
