@@ -44,11 +44,9 @@ test: install
 test-fast: install
 	@$(RUN)/pytest -q tests/unit tests/property
 
-# Sites side by side; each has a stack of its own, which goes away with it. DPJ_FAULT_SEED replays a seed. Restores go back behind
-# what other tests of a site have left, so they get one to themselves.
+# DPJ_FAULT_SEED replays a seed.
 faults: install
-	@$(RUN)/pytest -q tests/faults --ignore=tests/faults/test_restores.py -n $(FAULT_SITES) --no-loadscope-reorder
-	@$(RUN)/pytest -q tests/faults/test_restores.py
+	@deploy/run-faults.sh "$(FAULT_SITES)"
 
 soak: install
 	@$(RUN)/python -m tests.faults.soak $(SOAK)

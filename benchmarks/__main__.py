@@ -30,6 +30,7 @@ BENCHES: Final = {
     "growth": "benchmarks.growth",
     "owed": "benchmarks.owed",
     "overview": "benchmarks.overview",
+    "pages": "benchmarks.pages",
 }
 
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
-import asyncpg
 import httpx
 
 from benchmarks.console import note
@@ -21,10 +20,9 @@ from benchmarks.latency import create_dossier
 from benchmarks.measurement import percentile
 from benchmarks.report import BenchReport, Cell, Chart, Ratio
 from benchmarks.results import REPOSITORY
-from benchmarks.seeding import SMALL_TENANT, seed, seeded_dossier
+from benchmarks.seeding import SMALL_TENANT, seeded, seeded_dossier
 from benchmarks.site import BenchSite
 from domain.documents import Role
-from storage.migrate import upgrade
 
 GOAL: Final = 1.2
 SIZES: Final = (10_000, 100_000, 1_000_000)
@@ -131,28 +129,17 @@ async def _round(contestants: Sequence[GrowthContestant], number: int) -> None:
 @asynccontextmanager
 async def _contestant(site: BenchSite, documents: int) -> AsyncIterator[GrowthContestant]:
     """A seeded database and an API on it; the database stays for the next run on a stack that is kept."""
-    name = f"growth_{documents}"
-    administration = await asyncpg.connect(site.settings.postgres_dsn.get_secret_value())
-    try:
-        if not await administration.fetchval("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name):
-            await administration.execute(f"CREATE DATABASE {name}")
-        dsn = f"{site.settings.postgres_dsn.get_secret_value().rpartition('/')[0]}/{name}"
-        await upgrade(dsn)
-        await seed(dsn, documents, note)
-        async with site.api_beside({"DPJ_POSTGRES_DSN": dsn}) as url:
-            headers = {"Authorization": f"Bearer {site.token(Role.PORTAL)}"}
-            operator, small = (
-                {"Authorization": f"Bearer {token}"}
-                for token in (site.token(Role.OPERATOR), site.token(Role.PORTAL, tenant=SMALL_TENANT))
-            )
-            async with httpx.AsyncClient(
-                base_url=f"{url}/api/v1", headers=headers, timeout=30, trust_env=False
-            ) as client:
-                contestant = GrowthContestant(documents, client, operator, small)
-                contestant.dossier = await create_dossier(client)
-                yield contestant
-    finally:
-        await administration.close()
+    dsn = await seeded(site.settings.postgres_dsn.get_secret_value(), documents, note)
+    async with site.api_beside({"DPJ_POSTGRES_DSN": dsn}) as url:
+        headers = {"Authorization": f"Bearer {site.token(Role.PORTAL)}"}
+        operator, small = (
+            {"Authorization": f"Bearer {token}"}
+            for token in (site.token(Role.OPERATOR), site.token(Role.PORTAL, tenant=SMALL_TENANT))
+        )
+        async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers, timeout=30, trust_env=False) as client:
+            contestant = GrowthContestant(documents, client, operator, small)
+            contestant.dossier = await create_dossier(client)
+            yield contestant
 
 
 def _report(contestants: Sequence[GrowthContestant]) -> BenchReport:

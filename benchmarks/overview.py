@@ -13,11 +13,10 @@ import asyncpg
 
 from benchmarks.console import note
 from benchmarks.report import BenchReport, Cell, Ratio
-from benchmarks.seeding import seed
+from benchmarks.seeding import seeded
 from benchmarks.site import BenchSite
 from domain.consumers import readers
 from runtime.processes.overview_job import LOOK_SECONDS
-from storage.migrate import upgrade
 from storage.postgres.overview import PostgresOverview
 
 #: Milliseconds of PostgreSQL a minute.
@@ -78,17 +77,7 @@ async def run(site: BenchSite, quick: bool) -> BenchReport:
 
 
 async def _of_size(site: BenchSite, documents: int) -> dict[str, float]:
-    name = f"growth_{documents}"
-    base = site.settings.postgres_dsn.get_secret_value()
-    administration = await asyncpg.connect(base)
-    try:
-        if not await administration.fetchval("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name):
-            await administration.execute(f"CREATE DATABASE {name}")
-    finally:
-        await administration.close()
-    dsn = f"{base.rpartition('/')[0]}/{name}"
-    await upgrade(dsn)
-    await seed(dsn, documents, note)
+    dsn = await seeded(site.settings.postgres_dsn.get_secret_value(), documents, note)
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(_HISTORY, timeout=600)

@@ -9,6 +9,8 @@ from uuid import UUID
 
 import asyncpg
 
+from storage.migrate import upgrade
+
 #: Rows of one statement: what one commit may hold up.
 STEP: Final = 50_000
 #: As in the statements.
@@ -108,7 +110,22 @@ _INDEXES: Final = """
 """
 
 
-async def seed(dsn: str, documents: int, report: Callable[[str], None]) -> None:
+async def seeded(base: str, documents: int, report: Callable[[str], None]) -> str:
+    """DSN of a database of its own on the server of ``base``, migrated, with ``documents`` documents; made if it is not there."""
+    name = f"growth_{documents}"
+    administration = await asyncpg.connect(base)
+    try:
+        if not await administration.fetchval("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name):
+            await administration.execute(f"CREATE DATABASE {name}")
+    finally:
+        await administration.close()
+    dsn = f"{base.rpartition('/')[0]}/{name}"
+    await upgrade(dsn)
+    await _seed(dsn, documents, report)
+    return dsn
+
+
+async def _seed(dsn: str, documents: int, report: Callable[[str], None]) -> None:
     """``documents`` documents and what belongs to them, into migrated, empty tables; then the statistics of the planner.
 
     A database that has them already is left as it is.

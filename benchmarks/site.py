@@ -110,13 +110,24 @@ class BenchSite:
 
         Raises TimeoutError if it does not become ready.
         """
+        async with self._beside("api", "DPJ_API_PORT", other_settings) as url:
+            yield url
+
+    @asynccontextmanager
+    async def console_beside(self, other_settings: Mapping[str, str]) -> AsyncIterator[str]:
+        """The same, for a console."""
+        async with self._beside("console", "DPJ_CONSOLE_PORT", other_settings) as url:
+            yield url
+
+    @asynccontextmanager
+    async def _beside(self, command: str, port_setting: str, other_settings: Mapping[str, str]) -> AsyncIterator[str]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         url = f"http://127.0.0.1:{port}"
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "runtime.cli.main", "api", "--stack", self.settings.stack_name),
-            env={**os.environ, **UNHINDERED, **other_settings, "DPJ_API_PORT": str(port)},
+            *(sys.executable, "-m", "runtime.cli.main", command, "--stack", self.settings.stack_name),
+            env={**os.environ, **UNHINDERED, **other_settings, port_setting: str(port)},
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )

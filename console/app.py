@@ -16,6 +16,7 @@ from console import (
     pages_health,
     pages_now,
     pages_operations,
+    pages_recovery,
     pages_runbook,
     pages_sign_in,
     static_files,
@@ -31,6 +32,7 @@ from domain.refusals import ParameterInvalid
 
 _ROUTERS: Final = (
     pages_now.router,
+    pages_recovery.router,
     pages_operations.router,
     pages_consumers.router,
     pages_audit.router,

@@ -7,7 +7,7 @@ import base64
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, tzinfo
+from datetime import UTC, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl, quote
@@ -32,10 +32,13 @@ from operations.audit.acts import ActsReader, ChainStates
 from processors.documents.callers import Caller
 from processors.documents.known_tenants import KnownTenants
 from processors.documents.reading import DocumentReader
+from processors.documents.search import DocumentSearch
 from processors.operators.desk import OperatorDesk
 from processors.operators.document_details import DocumentInspection
 from processors.operators.document_waits import DocumentWaits
+from processors.operators.restore_steps import LastLook
 from processors.ports.restores import unguarded
+from processors.reconcile.owed_events import OwedReport
 
 MAX_USER_AGENT: Final = 256
 #: A form of ours has a few fields.
@@ -65,25 +68,35 @@ class FormRefused(Exception):
 class ConsoleDependencies:
     """Use cases and surroundings. ``development``: the sign-in that asks for nothing; ``oidc``: the one at the
     identity provider; one of the two is there. ``held``, ``refused``: held
-    events and refused outbox rows, so many at most. ``public_url``: scheme, host and
+    events and refused outbox rows, so many at most; ``keys_waiting_for``, ``keys_of_trace``: keys of documents whose events are held for a dependency, or are on their
+    way in a trace; ``lost``: events that Kafka brings no more; ``last_look``: what the newest look at a
+    restore has found. ``public_url``: scheme, host and
     port that browsers reach us by, empty for this machine alone. ``verified_age``: seconds since the whole audit log was last found
     intact. ``runbook_url``: where docs/OPERATIONS.md is read; ``runbook_file``: where it is, for a page of ours. ``may_serve`` is awaited before anything of a document is shown.
+    ``step_up``: how long ago whoever acts without a way back may have said who he is, in the authentication context ``step_up_acr``.
     ``stopping`` is set when the process is told to stop: streams end then."""
 
     sessions: Sessions
     tenants: KnownTenants
     reading: DocumentReader
+    search: DocumentSearch
     inspection: DocumentInspection
     waits: DocumentWaits
     desk: OperatorDesk
     held: Callable[[int], Awaitable[Sequence[HeldEventStatus]]]
     refused: Callable[[int], Awaitable[Sequence[RefusedRow]]]
+    keys_waiting_for: Callable[[str], Awaitable[Sequence[str]]]
+    keys_of_trace: Callable[[str], Awaitable[Sequence[str]]]
+    lost: Callable[[], Awaitable[OwedReport]]
+    last_look: Callable[[], Awaitable[LastLook | None]]
     overview: LatestOverview
     chains: ChainStates
     acts: ActsReader
     verified_age: Callable[[], Awaitable[float | None]]
     document_types: Callable[[], Awaitable[Sequence[DocumentType]]]
     checkpoint_seconds: float = 300.0
+    step_up: timedelta = timedelta(minutes=5)
+    step_up_acr: str = ""
     runbook_url: str = RUNBOOK
     runbook_file: Path | None = None
     zone: tzinfo = UTC

@@ -10,6 +10,8 @@ from typing import Final
 
 from starlette.requests import Request
 
+from domain.act_notes import read_note
+
 #: French first: it is what somebody gets who asks for neither.
 LANGUAGES: Final = ("fr", "en")
 LANGUAGE_COOKIE: Final = "dpj-language"
@@ -38,6 +40,20 @@ class Texts:
     def or_itself(self, prefix: str, name: str) -> str:
         """The text for one of an open set of names, or the name itself where nobody has written one."""
         return self._texts.get(f"{prefix}.{name}", name)
+
+    def note(self, text: str) -> str:
+        """What a plan or a batch says of a thing, in this language; empty for a text that is none of today's notes."""
+        found = read_note(text)
+        if found is None:
+            return ""
+        code, values = found
+        shown = dict(values)
+        if "status" in shown:
+            shown["status"] = self.or_itself("status", shown["status"])
+        for name in ("consumer", "consumers"):
+            if name in shown:
+                shown[name] = ", ".join(self.or_itself("consumer", one) for one in shown[name].split(", "))
+        return self(f"note.{code}", **shown)
 
     def count(self, key: str, number: int, **values: object) -> str:
         """``key.one`` or ``key.many``: in French nought is singular, in English plural."""

@@ -16,21 +16,28 @@ from console.latest_overview import LatestOverview
 from console.pages_now import line_of, saying
 from console.rendering import Writer
 from domain.consumers import CONSUMERS, readers
+from domain.dead_letters import HeldEventStatus
+from domain.error_table import ERROR_TABLE
+from domain.errors import DatabaseUnavailable
 from domain.shared.ids import uuid_or_none
 from operations.overview.model import ConsumerOverview, Overview, PartitionOverview
 
 router = APIRouter()
 
 NOT_FOUND = 404
+#: Held events that are looked through for those at the heads of partitions.
+MOST_HELD = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionLine:
-    """``head``: the document at its head, None where nothing waits or the record's key is no document's id. ``stalled``: seconds."""
+    """``head``: the document at its head, None where nothing waits or the record's key is no document's id. ``stalled``: seconds.
+    ``held``: the event that its worker holds there, after its last try."""
 
     one: PartitionOverview
     head: UUID | None
     stalled: float | None
+    held: HeldEventStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +83,10 @@ async def topics(visitor: Overseer, deps: Deps) -> Response:
 
 async def _page(visitor: Visitor, deps: ConsoleDependencies, names: Sequence[str]) -> Response:
     overview = await deps.overview.get()
+    held = await _held(deps)
     writer = Writer(visitor.texts, visitor.zone, overview.at)
     shown: list[dict[str, Any]] = [
-        {"line": line_of(one, overview.at, visitor.texts, writer), "partitions": partition_lines(one)}
+        {"line": line_of(one, overview.at, visitor.texts, writer), "partitions": partition_lines(one, held or ())}
         for one in overview.consumers
         if one.consumer in names
     ]
@@ -88,18 +96,35 @@ async def _page(visitor: Visitor, deps: ConsoleDependencies, names: Sequence[str
         shown=shown,
         single=len(names) == 1,
         say=saying(visitor.texts, writer),
+        held_known=held is not None,
+        meanings={
+            code: ERROR_TABLE[code].title for code in {one.event.code for one in held or ()} & ERROR_TABLE.keys()
+        },
         runbook=deps.runbook,
     )
 
 
-def partition_lines(one: ConsumerOverview) -> Sequence[PartitionLine] | None:
+async def _held(deps: ConsoleDependencies) -> Sequence[HeldEventStatus] | None:
+    """What workers hold, longest held first; None if nobody knows."""
+    try:
+        return await deps.held(MOST_HELD)
+    except DatabaseUnavailable:
+        return None
+
+
+def partition_lines(one: ConsumerOverview, held: Sequence[HeldEventStatus] = ()) -> Sequence[PartitionLine] | None:
     """A consumer's partitions, those where something waits first; None if nobody knows them."""
     if one.partitions is None:
         return None
     stalled = {(stall.topic, stall.partition): stall.seconds for stall in one.stalled or ()}
-    lines = [
-        PartitionLine(row, uuid_or_none(row.head), stalled.get((row.topic, row.partition))) for row in one.partitions
-    ]
+    first: dict[tuple[str, int], HeldEventStatus] = {}
+    for status in sorted(held, key=lambda status: status.event.offset):
+        if status.event.consumer == one.consumer:
+            first.setdefault((status.event.topic, status.event.partition), status)
+    lines = []
+    for row in one.partitions:
+        place = row.topic, row.partition
+        lines.append(PartitionLine(row, uuid_or_none(row.head), stalled.get(place), first.get(place)))
     return sorted(lines, key=lambda line: (-line.one.lag, line.one.topic, line.one.partition))
 
 

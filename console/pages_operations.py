@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Annotated, Final
+from urllib.parse import urlencode
 from uuid import UUID, uuid5
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from console.dependencies import ConsoleDependencies, Deps, SignedIn, Visitor, posted
-from domain.batches import DEFAULT_ITEMS, MOST_ITEMS, STOP_AFTER, UNDER_WAY, Act, ActRequest, BatchState
+from console.dependencies import ConsoleDependencies, Deps, Overseer, SignedIn, Visitor, posted
+from console.pages_sign_in import SIGN_IN_AGAIN
+from domain.batches import DEFAULT_ITEMS, DESTRUCTIVE, MOST_ITEMS, STOP_AFTER, UNDER_WAY, Act, ActRequest, BatchState
 from domain.consumers import CONSUMERS
-from domain.refusals import Forbidden, ParameterInvalid, PlanChanged
+from domain.refusals import Forbidden, ParameterInvalid, PlanChanged, SignInAgain
+from domain.shared.ids import uuid_or_none
 from processors.operators.batches import Confirmation
 
 router = APIRouter(prefix="/operations")
@@ -72,18 +76,45 @@ async def dead_letters(
     return visitor.page("dead_letters.html", group=group, letters=page.items, next_cursor=page.next_cursor)
 
 
+@router.get("/replay", name="replay")
+async def replay(
+    visitor: Overseer,
+    document: Annotated[UUID | None, Query()] = None,
+    consumer: Annotated[str, Query(max_length=64)] = "",
+) -> Response:
+    """The form that chooses what one consumer is given again."""
+    since = "" if document else f"{datetime.now(visitor.zone) - timedelta(hours=1):%Y-%m-%dT%H:%M}"
+    return visitor.page(
+        "replay.html",
+        consumers=CONSUMERS,
+        consumer=consumer,
+        document=document or "",
+        since=since,
+        zone=datetime.now(visitor.zone).tzname() or "UTC",
+    )
+
+
 @router.post("/plan", name="plan")
 async def plan(visitor: SignedIn, deps: Deps, form: Form) -> Response:
     """What an act would do now, with the form that confirms it."""
     _operators_only(visitor)
-    return await _planned(visitor, deps, _request(form))
+    return await _planned(visitor, deps, _request(form, visitor.zone))
+
+
+@router.get("/plan", name="plan_again")
+async def plan_again(visitor: SignedIn, deps: Deps, request: Request) -> Response:
+    """The same plan at an address, to come back to from a sign-in."""
+    _operators_only(visitor)
+    return await _planned(visitor, deps, _request(request.query_params, visitor.zone))
 
 
 @router.post("/confirm", name="confirm")
 async def confirm(visitor: SignedIn, deps: Deps, form: Form) -> Response:
     """Have it done, if the plan is still the one that was shown; else the new plan is shown, with what is asked for again."""
     _operators_only(visitor)
-    request, reason = _request(form), form.get("reason", "").strip()
+    request, reason = _request(form, visitor.zone), form.get("reason", "").strip()
+    if request.act in DESTRUCTIVE and not _is_fresh(visitor, deps):
+        return await _planned(visitor, deps, request, problem="sign_in_again", status=403)
     plan_hash = form.get("hash", "")
     if _HASH.fullmatch(plan_hash) is None:
         raise ParameterInvalid("The form is none of ours.")
@@ -113,6 +144,7 @@ async def batch(
     """How far a batch is, and what became of each item."""
     found = await deps.desk.batch(visitor.caller, batch_id)
     items = await deps.desk.items(visitor.caller, batch_id, after=after, limit=ITEMS)
+    destructive = found.request.act in DESTRUCTIVE
     mine = found.actor == deps.desk.operator(visitor.caller).actor
     return visitor.page(
         "batch.html",
@@ -126,6 +158,9 @@ async def batch(
         may_go_on=found.state in _GO_ON and not (found.by_two and found.second is None),
         may_stop=found.state in _STOP,
         may_confirm=found.state is BatchState.ORDERED and not mine,
+        sign_in_again=_sign_in_again(f"/operations/batches/{batch_id}")
+        if destructive and not _is_fresh(visitor, deps)
+        else "",
     )
 
 
@@ -136,6 +171,10 @@ async def move_batch(batch_id: UUID, act: str, visitor: SignedIn, deps: Deps, fo
     moves = {"continue": deps.desk.go_on, "stop": deps.desk.stop, "confirm": deps.desk.second}
     if act not in moves or form.keys() - {"submit"}:
         raise HTTPException(NOT_FOUND)
+    if act != "stop" and not _is_fresh(visitor, deps):
+        found = await deps.desk.batch(visitor.caller, batch_id)
+        if found.request.act in DESTRUCTIVE:
+            raise SignInAgain("Sign in again, then confirm.")
     await moves[act](visitor.caller, batch_id)
     return RedirectResponse(f"/operations/batches/{batch_id}", SEE_OTHER)
 
@@ -161,18 +200,33 @@ async def _planned(
     visitor: Visitor, deps: ConsoleDependencies, request: ActRequest, *, problem: str = "", status: int = 200
 ) -> Response:
     planned = await deps.desk.plan(visitor.caller, request)
+    fields = _fields(request)
     return visitor.page(
         "plan.html",
         status=status,
         plan=planned,
-        fields=_fields(request),
+        fields=fields,
         problem=problem,
+        sign_in_again=_sign_in_again(f"/operations/plan?{urlencode(fields)}")
+        if request.act in DESTRUCTIVE and not _is_fresh(visitor, deps)
+        else "",
+        minutes=deps.step_up.total_seconds() / 60,
         stop_after=STOP_AFTER,
         form=planned.hash[:32] + visitor.caller.correlation_id.hex,
     )
 
 
-def _request(form: Mapping[str, str]) -> ActRequest:
+def _is_fresh(visitor: Visitor, deps: ConsoleDependencies) -> bool:
+    """Whether its person has just said who he is."""
+    return visitor.session.is_fresh(datetime.now(UTC), deps.step_up, deps.step_up_acr)
+
+
+def _sign_in_again(to: str) -> str:
+    """Where one says once more who one is; from there on to ``to``."""
+    return f"{SIGN_IN_AGAIN}?{urlencode({'to': to})}"
+
+
+def _request(form: Mapping[str, str], zone: tzinfo) -> ActRequest:
     """Raises ParameterInvalid."""
     acts = {act.value: act for act in Act}
     items = tuple(form.get("items", "").split())
@@ -186,6 +240,9 @@ def _request(form: Mapping[str, str]) -> ActRequest:
         consumer=texts["consumer"],
         code=texts["code"],
         error_class=texts["error_class"],
+        document=_document(form.get("document", "").strip()),
+        since=_moment(form.get("since", ""), zone),
+        until=_moment(form.get("until", ""), zone),
         force=form.get("force") == "on",
         limit=_number(form.get("limit", ""), 1, MOST_ITEMS) or DEFAULT_ITEMS,
     )
@@ -199,10 +256,32 @@ def _fields(request: ActRequest) -> Mapping[str, str]:
         "consumer": request.consumer or "",
         "code": request.code or "",
         "error_class": request.error_class or "",
+        "document": str(request.document or ""),
+        "since": request.since.isoformat() if request.since else "",
+        "until": request.until.isoformat() if request.until else "",
         "force": "on" if request.force else "",
         "limit": str(request.limit),
     }
     return {name: value for name, value in fields.items() if value}
+
+
+def _document(text: str) -> UUID | None:
+    """Raises ParameterInvalid for what is no id."""
+    found = uuid_or_none(text)
+    if text and found is None:
+        raise ParameterInvalid("A document has an id.")
+    return found
+
+
+def _moment(text: str, zone: tzinfo) -> datetime | None:
+    """A time as a browser's field writes it, in the site's zone, or with a zone of its own. Raises ParameterInvalid."""
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ParameterInvalid("A time has a day, an hour and a minute.") from None
+    return at.replace(tzinfo=zone) if at.tzinfo is None else at
 
 
 def _number(text: str, least: int, most: int) -> int | None:

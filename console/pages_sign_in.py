@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -24,11 +25,12 @@ from console.dependencies import (
 from console.languages import LANGUAGE_COOKIE, LANGUAGES, Texts, language_of
 from console.rendering import html, render
 from domain.refusals import Forbidden, ParameterInvalid, Unauthenticated
-from identity.tokens import Identity
+from identity.oidc import Authentication
 
 router = APIRouter()
 
 SIGN_IN: Final = "/sign-in"
+SIGN_IN_AGAIN: Final = "/sign-in/again"
 #: Where the identity provider sends browsers back to.
 SIGNED_IN: Final = "/sign-in/done"
 SEE_OTHER: Final = 303
@@ -68,16 +70,29 @@ async def sign_in(request: Request, deps: Deps) -> Response:
     role = next((one for one in CONSOLE_ROLES if one.value == fields.get("role")), None)
     if role is None:
         raise ParameterInvalid("Choose operator or auditor.")
-    return await _begin_session(request, deps, deps.development(role), local_path(fields.get("to", "/")))
+    signed_in = Authentication(deps.development(role), datetime.now(UTC), deps.step_up_acr)
+    return await _begin_session(request, deps, signed_in, local_path(fields.get("to", "/")))
 
 
 @router.get("/sign-in/begin", name="sign_in_begin")
 async def begin(deps: Deps, to: str = "/") -> Response:
     """To the identity provider. Raises IdentityUnavailable."""
+    return await _to_the_provider(deps, to, again=False)
+
+
+@router.get(SIGN_IN_AGAIN, name="sign_in_again")
+async def sign_in_again(deps: Deps, to: str = "/") -> Response:
+    """Say once more who one is, before an act without a way back. Raises IdentityUnavailable."""
+    if deps.development is not None:
+        return RedirectResponse(sign_in_path(local_path(to)), SEE_OTHER)
+    return await _to_the_provider(deps, to, again=True)
+
+
+async def _to_the_provider(deps: ConsoleDependencies, to: str, *, again: bool) -> Response:
     if deps.oidc is None:
         raise Forbidden("There is no identity provider here.")
     value = _before_value(local_path(to))
-    response = RedirectResponse(await deps.oidc.authorization_url(value), SEE_OTHER)
+    response = RedirectResponse(await deps.oidc.authorization_url(value, again=again), SEE_OTHER)
     _set_cookie(response, deps, deps.before_cookie, value, seconds=BEFORE_SECONDS)
     return response
 
@@ -90,10 +105,10 @@ async def done(
     value = request.cookies.get(deps.before_cookie, "")
     if deps.oidc is None or error or not value:
         raise Unauthenticated("The identity provider let nobody in, or the sign-in was begun elsewhere.")
-    identity = await deps.oidc.finish(value, code=code, state=state, issuer=iss)
-    if identity.roles.isdisjoint(CONSOLE_ROLES):
+    signed_in = await deps.oidc.finish(value, code=code, state=state, issuer=iss)
+    if signed_in.identity.roles.isdisjoint(CONSOLE_ROLES):
         raise Forbidden("The console is for operators and auditors.")
-    return await _begin_session(request, deps, identity, local_path(unquote(value.partition("~")[2])))
+    return await _begin_session(request, deps, signed_in, local_path(unquote(value.partition("~")[2])))
 
 
 @router.post("/sign-in/back-channel-logout", name="back_channel_logout")
@@ -110,11 +125,13 @@ async def back_channel_logout(request: Request, deps: Deps) -> Response:
     return Response(status_code=200)
 
 
-async def _begin_session(request: Request, deps: ConsoleDependencies, identity: Identity, to: str) -> Response:
-    await deps.tenants.check(identity.tenant)
+async def _begin_session(request: Request, deps: ConsoleDependencies, signed_in: Authentication, to: str) -> Response:
+    await deps.tenants.check(signed_in.identity.tenant)
     ip = request.client.host if request.client else None
     agent = request.headers.get("user-agent", "")[:MAX_USER_AGENT] or None
-    value = await deps.sessions.open(identity, ip=ip, user_agent=agent)
+    value = await deps.sessions.open(
+        signed_in.identity, authenticated_at=signed_in.at, acr=signed_in.acr, ip=ip, user_agent=agent
+    )
     if former := request.cookies.get(deps.session_cookie):
         await deps.sessions.close(former)
     response = RedirectResponse(to, SEE_OTHER)

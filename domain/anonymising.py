@@ -107,10 +107,10 @@ ENTITIES: Final = frozenset(
             "export",
             "restore",
         ),
-        *("batch", "consumer"),
+        *("batch", "consumer", "event"),
     }
 )
-_OTHER_ACTS: Final = frozenset({"audit", "event", "outbox", "reconcile"})
+_OTHER_ACTS: Final = frozenset({"audit", "outbox", "reconcile"})
 
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _ACTION: Final = re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}){1,3}")

@@ -32,12 +32,17 @@ class Act(Enum):
     RETRY_REFUSED = "retry_refused"
     DROP_REFUSED = "drop_refused"
     RE_EMIT = "re_emit"
+    REPLAY = "replay"
+    CHECK_RESTORE = "check_restore"
+    REPAIR_RESTORE = "repair_restore"
 
 
 #: What can't be taken back: a site may ask for a second person.
-DESTRUCTIVE: Final = frozenset({Act.DISCARD, Act.GIVE_UP, Act.DROP_REFUSED})
+DESTRUCTIVE: Final = frozenset({Act.DISCARD, Act.GIVE_UP, Act.DROP_REFUSED, Act.REPAIR_RESTORE})
 #: What names no tenant: only an operator who is bound to none may do it.
-OF_ALL_TENANTS: Final = frozenset({Act.RETRY_REFUSED, Act.DROP_REFUSED, Act.RE_EMIT})
+OF_ALL_TENANTS: Final = frozenset(
+    {Act.RETRY_REFUSED, Act.DROP_REFUSED, Act.RE_EMIT, Act.REPLAY, Act.CHECK_RESTORE, Act.REPAIR_RESTORE}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +89,15 @@ class ActionResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """Names of what a request selects, one more than its limit if there are more. ``left_out``: what it covers and what needs no act,
+    by what is to be said of it."""
+
+    names: Sequence[str]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class PlanItem:
     """A thing by its ``name``, and what its dry run says."""
 
@@ -93,12 +107,14 @@ class PlanItem:
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be done, now. ``more``: there are things beyond the limit. ``hash`` covers all that whoever confirms has read."""
+    """What would be done, now. ``more``: there are things beyond the limit. ``left_out``: see ``Selection``. ``hash`` covers all that
+    whoever confirms has read, but for numbers that change by themselves."""
 
     request: ActRequest
     tenants: tuple[str, ...] | None
     items: tuple[PlanItem, ...]
     more: bool
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def hash(self) -> str:

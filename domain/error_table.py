@@ -40,6 +40,7 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
     (refusals.DepositorDecides, 403, "Deposited by yourself", "Have another validator decide about it."),
     (refusals.SecondPersonNeeded, 403, "Second person needed", "Have another operator confirm the order."),
     (refusals.OrderNotFound, 404, "No such order", "Read the order that stands, or order it again."),
+    (refusals.SignInAgain, 403, "A new sign-in is needed", "Sign in again, then confirm the act."),
     (refusals.PlanChanged, 409, "The plan has changed", "Read the new plan, then confirm it."),
     (refusals.NothingToDo, 409, "Nothing to do", "Read the plan: it says why nothing would be done."),
     (refusals.BatchNotFound, 404, "No such batch", "See GET /api/v1/operations/batches."),

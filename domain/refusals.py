@@ -51,6 +51,12 @@ class OrderNotFound(Refused):
     code = "order_not_found"
 
 
+class SignInAgain(Refused):
+    """An act without a way back, by somebody who said too long ago who he is."""
+
+    code = "sign_in_again"
+
+
 class PlanChanged(Refused):
     """What was confirmed is not what would be done now: a plan is confirmed by the hash of what was read."""
 

@@ -87,6 +87,29 @@ class Difference(Enum):
     SCHEMA_MISSING = "schema_missing"
 
 
+#: The step of a repair that puts it right; None: a person, or another command.
+REPAIRED_BY: Final[Mapping[Difference, str | None]] = {
+    Difference.ERASURE_UNDONE: "erasures",
+    Difference.ERASED_LEFT: "erasures",
+    Difference.ERASURE_WITHOUT_ROW: None,
+    Difference.DOCUMENT_LOST: None,
+    Difference.HOLD_LOST: "holds",
+    Difference.RETENTION_LOST: "holds",
+    Difference.CHAIN_BEHIND: "chain",
+    Difference.ENTRY_MISSING: "log",
+    Difference.ARCHIVED_WITHOUT_ROW: "rows",
+    Difference.METADATA_MISSING: "metadata",
+    Difference.EVENT_LOST: "events",
+    Difference.DECISION_LOST: None,
+    Difference.MAIL_SENT: None,
+    Difference.LOG_BROKEN: None,
+    Difference.OBJECT_WITHOUT_ROW: None,
+    Difference.CONTENT_MISSING: None,
+    Difference.GED_MISSING: None,
+    Difference.TOPIC_MISSING: None,
+    Difference.SCHEMA_MISSING: None,
+}
+
 STORED: Final = "document.stored"
 ARCHIVED: Final = "document.archived"
 ERASING: Final = "document.erasing"

@@ -18,6 +18,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
@@ -57,13 +58,25 @@ class AccessTokens(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OidcClient:
-    """How the provider knows us. ``redirect_uri``: where it sends browsers back to. ``secret`` empty: a public client, by PKCE alone."""
+    """How the provider knows us. ``redirect_uri``: where it sends browsers back to. ``secret`` empty: a public client, by PKCE alone.
+    ``step_up_acr``: the authentication context that a sign-in before an act without a way back is to have, empty: any."""
 
     issuer: str
     client_id: str
     secret: str = field(default="", repr=False)
     redirect_uri: str
     scope: str = "openid"
+    step_up_acr: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Authentication:
+    """Who signed in. ``at``: when the provider last asked who it is (``auth_time``), None if it does not say; ``acr``: how well it
+    asked, as it says, empty if it does not."""
+
+    identity: Identity
+    at: datetime | None
+    acr: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +119,9 @@ class OidcSignIn:
         self._metadata_at = 0.0
         self._lock = asyncio.Lock()
 
-    async def authorization_url(self, value: str) -> str:
-        """Where to send a browser whose cookie holds ``value``. Raises IdentityUnavailable."""
+    async def authorization_url(self, value: str, *, again: bool = False) -> str:
+        """Where to send a browser whose cookie holds ``value``. ``again``: the provider is to ask who it is, whoever is signed in there
+        (Core, 3.1.2.1), as well as ``step_up_acr`` says. Raises IdentityUnavailable."""
         metadata = await self._discovered()
         challenge = hashlib.sha256(_derived("verifier", value).encode()).digest()
         asked = {
@@ -120,10 +134,13 @@ class OidcSignIn:
             "code_challenge": base64.urlsafe_b64encode(challenge).decode().rstrip("="),
             "code_challenge_method": "S256",
         }
+        if again:
+            asked |= {"prompt": "login", "max_age": "0"}
+            asked |= {"acr_values": self._client.step_up_acr} if self._client.step_up_acr else {}
         joint = "&" if "?" in metadata.authorization_endpoint else "?"
         return f"{metadata.authorization_endpoint}{joint}{urlencode(asked)}"
 
-    async def finish(self, value: str, *, code: str, state: str, issuer: str | None) -> Identity:
+    async def finish(self, value: str, *, code: str, state: str, issuer: str | None) -> Authentication:
         """Who signed in, with the marks by which the session is revoked or ended. ``issuer``: the answer's ``iss``, if it has one.
 
         Raises Unauthenticated for an answer that is not to this browser's question, or a token that is not good; IdentityUnavailable.
@@ -155,7 +172,22 @@ class OidcSignIn:
         identity = await self._access.authenticate(access_token)
         if identity.subject != claims["sub"]:
             raise Unauthenticated("The two tokens are about two persons.")
-        return replace(identity, marks=tuple(dict.fromkeys((*identity.marks, *_session_marks(claims)))))
+        identity = replace(identity, marks=tuple(dict.fromkeys((*identity.marks, *_session_marks(claims)))))
+        acr = claims.get("acr")
+        return Authentication(identity, self._auth_time(claims), acr if isinstance(acr, str) else "")
+
+    def _auth_time(self, claims: Mapping[str, Any]) -> datetime | None:
+        """Raises Unauthenticated for a time that is none, or is still to come."""
+        said = claims.get("auth_time")
+        if said is None:
+            return None
+        if (
+            isinstance(said, bool)
+            or not isinstance(said, int | float)
+            or not 0 < said <= self._clock() + LEEWAY_SECONDS
+        ):
+            raise Unauthenticated("The ID token's auth_time is not valid.")
+        return datetime.fromtimestamp(said, UTC)
 
     async def sign_out_url(self, back_to: str) -> str:
         """Where a browser ends its session at the provider too; ``back_to`` where there is no such place. Raises nothing."""

@@ -38,11 +38,18 @@ class SessionWork(HasConsoleSessions, HasOutbox, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session that counts now."""
+    """A session that counts now. ``authenticated_at``: when its person last said who he is, None if nobody knows; ``acr``: how well."""
 
     identity: Identity
     opened_at: datetime
     ends_at: datetime
+    authenticated_at: datetime | None = None
+    acr: str = ""
+
+    def is_fresh(self, now: datetime, within: timedelta, acr: str = "") -> bool:
+        """Whether its person said so within that time, in the authentication context ``acr`` if one is asked for."""
+        at = self.authenticated_at
+        return at is not None and now - at <= within and (not acr or self.acr == acr)
 
 
 class Sessions:
@@ -66,13 +73,21 @@ class Sessions:
         self._longest = timedelta(seconds=longest)
         self._idle = timedelta(seconds=idle)
 
-    async def open(self, identity: Identity, *, ip: str | None = None, user_agent: str | None = None) -> str:
+    async def open(
+        self,
+        identity: Identity,
+        *,
+        authenticated_at: datetime | None = None,
+        acr: str = "",
+        ip: str | None = None,
+        user_agent: str | None = None,
+    ) -> str:
         """Begin a session; gives the cookie's value. The sign-in is in the audit log with it, or there is none. Raises
         DatabaseUnavailable."""
         value, now = secrets.token_urlsafe(SECRET_BYTES), self._clock.now()
         session = StoredSession(
             digest=digest_of(value),
-            identity_sealed=self._personal.seal(_written(identity)),
+            identity_sealed=self._personal.seal(_written(identity, authenticated_at, acr)),
             marks=(*identity.marks, subject_mark(identity.subject)),
             opened_at=now,
             seen_at=now,
@@ -104,10 +119,10 @@ class Sessions:
                 return None
             if active and (now - found.seen_at).total_seconds() >= TOUCH_SECONDS:
                 await work.sessions.touch(digest, now)
-        identity = _read(self._personal.unseal(found.identity_sealed))
+        identity, authenticated_at, acr = _read(self._personal.unseal(found.identity_sealed))
         if await self._revoked.any_of(identity.marks):
             return None
-        return Session(identity, found.opened_at, found.ends_at)
+        return Session(identity, found.opened_at, found.ends_at, authenticated_at, acr)
 
     async def close(self, value: str) -> None:
         """End the session of a cookie's value, if there is one. Raises DatabaseUnavailable."""
@@ -124,7 +139,7 @@ class Sessions:
         return len(found)
 
     async def _audit_end(self, work: SessionWork, session: StoredSession, action: str) -> None:
-        identity = _read(self._personal.unseal(session.identity_sealed))
+        identity, _, _ = _read(self._personal.unseal(session.identity_sealed))
         actor = actor_of(self._personal, identity.tenant, identity.subject)
         origin = Origin(actor=actor, at=self._clock.now(), correlation_id=uuid4())
         await self._audit(work, identity, origin, action)
@@ -140,7 +155,7 @@ def digest_of(value: str) -> bytes:
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()
 
 
-def _written(identity: Identity) -> str:
+def _written(identity: Identity, authenticated_at: datetime | None, acr: str) -> str:
     return json.dumps(
         {
             "subject": identity.subject,
@@ -148,16 +163,21 @@ def _written(identity: Identity) -> str:
             "roles": sorted(role.value for role in identity.roles),
             "bound_to": None if identity.bound_to is None else sorted(identity.bound_to),
             "marks": list(identity.marks),
+            "authenticated_at": authenticated_at and authenticated_at.isoformat(),
+            "acr": acr,
         }
     )
 
 
-def _read(text: str) -> Identity:
+def _read(text: str) -> tuple[Identity, datetime | None, str]:
+    """Sessions of an earlier release do not say when their person said who he is."""
     said: Mapping[str, Any] = json.loads(text)
-    return Identity(
+    identity = Identity(
         subject=said["subject"],
         tenant=said["tenant"],
         roles=frozenset(Role(name) for name in said["roles"]),
         marks=tuple(said["marks"]),
         bound_to=None if said["bound_to"] is None else frozenset(said["bound_to"]),
     )
+    at = said.get("authenticated_at")
+    return identity, None if at is None else datetime.fromisoformat(at), said.get("acr", "")

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from domain.batches import DEFAULT_ITEMS, MOST_ITEMS, STOP_AFTER, Act, BatchState
 from ingest_api.models import Canary, ClassName, Code, Input, Integer, ItemName, PlanHash, links_of
@@ -16,10 +16,11 @@ Outcome = Literal["done", "handled", "refused"]
 
 
 class ActInput(Input):
-    """Which act on what. `items` names things one by one; without it, what `consumer`, `code` and `error_class` select.
+    """Which act on what. `items` names things one by one; without it, what `consumer`, `code` and `error_class` select. `replay` takes
+    what one `consumer` has not done of the records that were written from `since` to before `until`, or that are about `document`.
 
-    A thing's name: a dead letter's `number`, `consumer/event id` of a held event, the id of an outbox row. `force` sends letters that
-    were redriven too often, or can't be decoded.
+    A thing's name: a dead letter's `number`, `consumer/event id` of a held event, the id of an outbox row, `topic/partition/offset/event
+    id` of a record, a step of a restore's repair. `force` sends letters that were redriven too often, or can't be decoded.
     """
 
     act: Act
@@ -27,6 +28,9 @@ class ActInput(Input):
     consumer: Code | None = None
     code: Code | None = None
     error_class: ClassName | None = None
+    document: UUID | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
     force: bool = False
     limit: Integer = Field(default=DEFAULT_ITEMS, ge=1, le=MOST_ITEMS)
 
@@ -98,10 +102,19 @@ class DeadLetterPage(BaseModel):
 
 
 class ForecastView(BaseModel):
-    """So many items have this outcome in the dry run, for this reason."""
+    """So many items have this outcome in the dry run, for this reason: `note` in English, and its `code` if it has one."""
 
     outcome: Outcome
     note: str
+    code: str | None
+    count: int
+
+
+class LeftOutView(BaseModel):
+    """So many things that the request covers need no act, for this reason."""
+
+    note: str
+    code: str | None
     count: int
 
 
@@ -109,15 +122,18 @@ class PlanItemView(BaseModel):
     name: str
     forecast: Outcome
     note: str
+    code: str | None
 
 
 class PlanView(BaseModel):
-    """What would be done now. `hash` covers all of it: who confirms names it. `more`: there are things beyond the limit."""
+    """What would be done now. `hash` covers all of it: who confirms names it. `more`: there are things beyond the limit. `left_out`: what
+    a replay would only have dropped, such as events that the consumer has done."""
 
     hash: str
     act: Act
     more: bool
     forecast: list[ForecastView]
+    left_out: list[LeftOutView]
     items: list[PlanItemView]
 
 
@@ -152,7 +168,8 @@ class BatchList(BaseModel):
 
 
 class BatchItemView(BaseModel):
-    """`result`: done, handled, refused or failed; null while it is still to be done. `came_back`: it was redriven, and its consumer gave
+    """`result`: done, handled, refused or failed; null while it is still to be done. `code`: of the
+    note, as in plans. `came_back`: it was redriven, and its consumer gave
     it up again since."""
 
     rank: int
@@ -160,6 +177,7 @@ class BatchItemView(BaseModel):
     forecast: str
     result: str | None
     note: str
+    code: str | None
     came_back: bool
     done_at: datetime | None
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import AwareDatetime, BeforeValidator
 from starlette.responses import Response
 
+from domain.act_notes import note_code
 from domain.batches import MOST_ITEMS, ActRequest, Batch
 from domain.dead_letter_index import IndexedLetter
 from domain.pauses import Pause
@@ -121,12 +122,23 @@ async def plan_act(request: Request, caller: Authorised, state: InjectedState) -
             act=plan.request.act,
             more=plan.more,
             forecast=[
-                models.ForecastView.model_validate({"outcome": outcome, "note": note, "count": count})
+                models.ForecastView.model_validate(
+                    {"outcome": outcome, "note": note, "code": note_code(note), "count": count}
+                )
                 for outcome, note, count in plan.notes
+            ],
+            left_out=[
+                models.LeftOutView(note=note, code=note_code(note), count=count)
+                for note, count in plan.left_out.items()
             ],
             items=[
                 models.PlanItemView.model_validate(
-                    {"name": item.name, "forecast": item.forecast.outcome, "note": item.forecast.note}
+                    {
+                        "name": item.name,
+                        "forecast": item.forecast.outcome,
+                        "note": item.forecast.note,
+                        "code": note_code(item.forecast.note),
+                    }
                 )
                 for item in plan.items
             ],
@@ -201,6 +213,7 @@ async def list_batch_items(
                     forecast=item.forecast,
                     result=item.result,
                     note=item.note,
+                    code=note_code(item.note),
                     came_back=item.came_back,
                     done_at=item.done_at,
                 )
@@ -293,6 +306,9 @@ def _request(body: models.ActInput) -> ActRequest:
         consumer=body.consumer,
         code=body.code,
         error_class=body.error_class,
+        document=body.document,
+        since=body.since,
+        until=body.until,
         force=body.force,
         limit=body.limit,
     )

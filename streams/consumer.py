@@ -110,6 +110,7 @@ class ConsumerRunner:
         self._observer: Final = observer or _NoObserver()
         self._crashes: Final = CrashLoop(clock)
         self._phase = "starting"
+        self._app: Any = None
         self._observer.watch(consumer, lambda: self.state == "crashing")
 
     @property
@@ -127,6 +128,14 @@ class ConsumerRunner:
             return None
         return {"crashes": self._crashes.total, **asdict(self._crashes.last)}
 
+    @property
+    def owned(self) -> list[str]:
+        """Partitions that the group has given to this member (``topic/number``); none while it does not run."""
+        if self._phase == "running" and self._app is not None:
+            with suppress(Exception):  # an app that is just being stopped has no client any more
+                return sorted(f"{tp.topic}/{tp.partition}" for tp in self._app.consumer.assignment())
+        return []
+
     async def run(self, stopping: asyncio.Event) -> None:
         """Consume until ``stopping`` is set. A Faust app that crashed is thrown away and built anew."""
         while not stopping.is_set():
@@ -137,7 +146,7 @@ class ConsumerRunner:
             self._phase = "starting"
             incomplete = asyncio.Event()
             noted = partial(asyncio.get_running_loop().call_soon_threadsafe, incomplete.set)
-            app = create_app(self._consumer, self._settings, noted)
+            app = self._app = create_app(self._consumer, self._settings, noted)
             delivery = self._create_delivery(ConsumerFlow(app), ConsumerOffsets(app))
             attach(app, self._topics, delivery)
             try:

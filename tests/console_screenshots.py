@@ -18,6 +18,10 @@ PAGES = {
     "consumers": "/consumers",
     "consumer": "/consumers/archiving",
     "topics": "/topics",
+    "operations": "/operations",
+    "lost": "/operations/lost",
+    "restore": "/operations/restore",
+    "replay": "/operations/replay",
     "documents": "/documents",
     "proof": "/proof",
     "acts": "/acts?tenant=demo",
@@ -44,11 +48,19 @@ def main(stack: str, folder: Path) -> int:
                         page.goto(f"{url}/documents")
                         newest = page.locator("tbody th a.id").first.get_attribute("href")
                         pages = PAGES | ({"document": newest} if newest else {})
+                        page.goto(f"{url}/operations")
+                        batch = page.locator('a[href^="/operations/batches/"]')
+                        pages |= {"batch": batch.first.get_attribute("href") or ""} if batch.count() else {}
                         for name, path in pages.items():
                             page.goto(f"{url}{path}")
                             small_png(page, place / f"{name}.png")
                             if not is_as_wide_as_its_window(page):
                                 wide.append(f"{language} {width} {path}")
+                        page.goto(f"{url}/operations/restore")
+                        page.locator('form:has(input[value="check_restore"]) button').click()
+                        small_png(page, place / "plan.png")
+                        if not is_as_wide_as_its_window(page):
+                            wide.append(f"{language} {width} plan")
     for one in wide:
         sys.stderr.write(f"wider than its window: {one}\n")
     return 1 if wide else 0

@@ -190,6 +190,26 @@ def read_records(
             yield from _read(client, TopicPartition(topic, number, start), end, deadline)
 
 
+def read_window(
+    bootstrap: str,
+    topic: str,
+    since: int | None,
+    until: int | None,
+    *,
+    deadline: float = DEADLINE_SECONDS,
+    security: Mapping[str, str] | None = None,
+) -> Generator[DeadLetter, None, None]:
+    """The records of any topic that were written from ``since`` to before ``until`` (Unix milliseconds; None: from the first one, up to
+    the last one of now), partition by partition. Raises BrokerUnavailable."""
+    with _reader(bootstrap, security) as client:
+        for number in _partitions(client, topic, deadline):
+            start, end = _span(client, TopicPartition(topic, number), since, deadline)
+            if until is not None:
+                (found,) = client.offsets_for_times([TopicPartition(topic, number, until)], timeout=deadline)
+                end = min(end, found.offset) if found.offset >= 0 else end
+            yield from _read(client, TopicPartition(topic, number, start), end, deadline)
+
+
 @contextmanager
 def _reader(bootstrap: str, security: Mapping[str, str] | None) -> Iterator[Any]:
     client = Consumer(

@@ -30,7 +30,14 @@ from domain.overview import (
 from domain.owed_events import Progress
 from domain.shared.ids import uuid_or_none
 from operations.kafka.lag import PartitionLag, progress_of
-from operations.overview.model import ConsumerOverview, OldestDocument, Overview, PartitionOverview, Pause
+from operations.overview.model import (
+    ConsumerOverview,
+    OldestDocument,
+    Overview,
+    PartitionOverview,
+    PartitionOwner,
+    Pause,
+)
 from operations.overview.processes import ProcessAnswers
 from processors.ports.clock import Clock
 
@@ -144,7 +151,8 @@ class OverviewLook:
         answers: ProcessAnswers | None,
         candidates: Iterable[OldestDocument],
     ) -> ConsumerOverview:
-        partitions = None if kafka is None else tuple(_partitions(name, kafka))
+        owners = {} if answers is None else answers.owners(name)
+        partitions = None if kafka is None else tuple(_partitions(name, kafka, owners))
         lag = None if not partitions else sum(one.lag for one in partitions)
         behind = None if not partitions else _behind(partitions)
         known = lag is not None and all(one.behind_seconds is not None for one in partitions or ())
@@ -208,7 +216,9 @@ def drain_seconds(trend: Sequence[Sample], at: datetime, waiting: int | None) ->
     return None if seconds <= 0 else waiting * seconds / (known[0].lag - waiting)
 
 
-def _partitions(consumer: str, kafka: KafkaNumbers) -> Iterator[PartitionOverview]:
+def _partitions(
+    consumer: str, kafka: KafkaNumbers, owners: Mapping[str, PartitionOwner]
+) -> Iterator[PartitionOverview]:
     for row in kafka.lag:
         if row.group != group_of(consumer):
             continue
@@ -224,6 +234,7 @@ def _partitions(consumer: str, kafka: KafkaNumbers) -> Iterator[PartitionOvervie
             behind_seconds=behind,
             head=None if row.head is None else row.head.key,
             retention_margin_seconds=margin,
+            owner=owners.get(f"{row.topic}/{row.partition}"),
         )
 
 

@@ -58,10 +58,19 @@ class StalledPartition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionOwner:
+    """The process that has a partition, as it says itself."""
+
+    process: str
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionOverview:
     """``behind_seconds``: age of the first unconsumed record; 0 if there is none, None if it could not be read. ``head``: the key of
     that record, mostly a document's id. ``retention_margin_seconds``: until its topic may delete it; None if nothing waits, or the
-    topic keeps records without end, or it is unknown."""
+    topic keeps records without end, or it is unknown. ``owner``: the process that has it; None if none says so."""
 
     topic: str
     partition: int
@@ -71,6 +80,7 @@ class PartitionOverview:
     behind_seconds: float | None
     head: str | None
     retention_margin_seconds: float | None
+    owner: PartitionOwner | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

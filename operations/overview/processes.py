@@ -10,7 +10,13 @@ from typing import Any, Final
 
 from domain.consumers import CONSUMERS
 from operations.kafka.watchdog import NOT_WAITING
-from operations.overview.model import CircuitOverview, DependencyOverview, ReconcileOverview, StalledPartition
+from operations.overview.model import (
+    CircuitOverview,
+    DependencyOverview,
+    PartitionOwner,
+    ReconcileOverview,
+    StalledPartition,
+)
 
 #: How the audit worker names a step that waits: ``audit checkpoint: keyring``.
 _AUDIT_STEP: Final = "audit "
@@ -34,6 +40,16 @@ class ProcessAnswers:
             return None
         waiting = _mapping(body.get("waiting_for"))
         return tuple(sorted(name for name in waiting if name not in NOT_WAITING and not name.startswith(_AUDIT_STEP)))
+
+    def owners(self, consumer: str) -> Mapping[str, PartitionOwner]:
+        """Who has a partition (``topic/number``) of a consumer, as far as processes say so."""
+        found: dict[str, PartitionOwner] = {}
+        for name, body in self.answers.items():
+            owned, process = _mapping((body or {}).get("owned")).get(consumer), _mapping((body or {}).get("process"))
+            host, pid = process.get("host"), process.get("pid")
+            if isinstance(owned, list) and isinstance(host, str) and isinstance(pid, int):
+                found |= {str(place): PartitionOwner(process=name, host=host, pid=pid) for place in owned}
+        return found
 
     def away_since(self, dependency: str) -> datetime | None:
         """The earliest that a process gives."""

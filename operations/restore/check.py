@@ -47,6 +47,28 @@ OF_RECONCILING: Final[Mapping[DiscrepancyKind, Difference]] = {
 }
 
 
+#: What a part of a look finds; where it can't look, nobody knows of these.
+FOUND_BY: Final[Mapping[str, frozenset[Difference]]] = {
+    "schemas": frozenset({Difference.SCHEMA_MISSING}),
+    "topics": frozenset({Difference.TOPIC_MISSING}),
+    "audit log": frozenset(
+        {
+            Difference.ERASURE_UNDONE,
+            Difference.ERASURE_WITHOUT_ROW,
+            Difference.DOCUMENT_LOST,
+            Difference.ARCHIVED_WITHOUT_ROW,
+            Difference.HOLD_LOST,
+            Difference.RETENTION_LOST,
+            Difference.DECISION_LOST,
+            Difference.MAIL_SENT,
+            Difference.CHAIN_BEHIND,
+            Difference.LOG_BROKEN,
+        }
+    ),
+    "log entries": frozenset({Difference.ENTRY_MISSING}),
+}
+
+
 class DocumentRows(Protocol):
     async def rows(self, ids: Sequence[UUID]) -> Mapping[UUID, RestoredRow]:
         """Those of ``ids`` that are there. Raises DatabaseUnavailable."""

@@ -25,13 +25,16 @@ from processors.ports.work import AuditWork, HasDocuments, HasRenditions, HasTim
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentFilter:
     """What a list is narrowed to. ``statuses`` is never empty; None elsewhere means any. ``indexes``: for each field one of these
-    (``processors.documents.personal_texts``). ``before``: only documents that were created before then."""
+    (``processors.documents.personal_texts``). ``before``: only documents that were created before then. ``ids``: only these, which
+    something else named (``found_by``, a code)."""
 
     statuses: frozenset[Status] = DOCUMENTS
     dossier_id: UUID | None = None
     type_code: str | None = None
     failure_code: str | None = None
     before: datetime | None = None
+    ids: tuple[UUID, ...] | None = None
+    found_by: str = ""
     indexes: Mapping[PersonalField, tuple[bytes, ...]] = field(default_factory=dict)
 
 
@@ -110,16 +113,24 @@ class DocumentReader:
         failure_code: str | None = None,
         before: datetime | None = None,
         tenant: str | None = None,
+        ids: tuple[UUID, ...] | None = None,
+        found_by: str = "",
         cursor: str | None = None,
         limit: int = DEFAULT_LIMIT,
     ) -> Page[Document]:
-        """Newest first. ``tenant`` narrows what the caller sees. Raises CursorInvalid or ParameterInvalid. Attempts show only to who sees
+        """Newest first. ``tenant`` narrows what the caller sees, ``ids`` to documents that ``found_by`` named. Raises CursorInvalid or ParameterInvalid. Attempts show only to who sees
         all and asks for them."""
         check_limit(limit)
         after = decode_cursor(cursor)
         statuses = DOCUMENTS if status is None else frozenset({status})
         filters = DocumentFilter(
-            statuses=statuses, dossier_id=dossier_id, type_code=type_code, failure_code=failure_code, before=before
+            statuses=statuses,
+            dossier_id=dossier_id,
+            type_code=type_code,
+            failure_code=failure_code,
+            before=before,
+            ids=ids,
+            found_by=found_by,
         )
         tenants = caller.visible_tenants(attempts=status in ATTEMPTS)
         if tenant is not None:
@@ -247,6 +258,8 @@ class DocumentReader:
             details["failure_code"] = filters.failure_code
         if filters.before is not None:
             details["before"] = filters.before.isoformat()
+        if filters.found_by:
+            details["found_by"] = filters.found_by
         entity = str(filters.dossier_id or caller.tenant)
         line = audit_line(self._origins.of(caller), caller.tenant, "document", entity, "document.list", details=details)
         async with self._database.transaction() as work:

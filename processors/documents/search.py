@@ -12,7 +12,7 @@ from typing import Final
 from domain.documents import Document
 from domain.keys import is_tenant
 from domain.personal_texts import PersonalField
-from domain.refusals import MetadataInvalid, TenantInvalid
+from domain.refusals import MetadataInvalid, TenantInvalid, TenantNotYours
 from processors.documents.callers import DOCUMENTS, Caller, Origins
 from processors.documents.pagination import (
     DEFAULT_LIMIT,
@@ -56,22 +56,25 @@ class DocumentSearch:
         self,
         caller: Caller,
         *,
+        tenant: str | None = None,
         file_name: str | None = None,
         depositor_email: str | None = None,
         cursor: str | None = None,
         limit: int = DEFAULT_LIMIT,
     ) -> Page[Document]:
-        """The caller's tenant's documents that have all that is given, newest first. An empty text is none that a document has.
+        """The documents of the caller's tenant, or of another ``tenant`` that he sees, that have all that is given, newest first. An empty
+        text is none that a document has.
 
-        Raises MetadataInvalid (nothing is given), CursorInvalid, ParameterInvalid, or KeyringUnavailable.
+        Raises MetadataInvalid (nothing is given), TenantInvalid, TenantNotYours, CursorInvalid, ParameterInvalid, or KeyringUnavailable.
         """
         check_limit(limit)
+        tenant = caller.tenant if tenant is None else _seen(caller, tenant)
         wanted = _wanted(file_name, depositor_email)
         after = decode_cursor(cursor)
-        rows = await self._rows(caller.tenant, wanted, after, limit + 1) if all(wanted.values()) else ()
+        rows = await self._rows(tenant, wanted, after, limit + 1) if all(wanted.values()) else ()
         page = page_of(rows, limit, lambda row: (row.created_at, row.id))
         found = Page(self._exact_matches(page.items, wanted), page.next_cursor)
-        await self._audit(self._origins.of(caller), caller.tenant, wanted, len(found.items))
+        await self._audit(self._origins.of(caller), tenant, wanted, len(found.items))
         return found
 
     async def all_of(
@@ -109,6 +112,15 @@ class DocumentSearch:
         line = audit_line(origin, tenant, "document", tenant, ACTION, details=details)
         async with self._database.transaction() as work:
             await work.outbox.add(line)
+
+
+def _seen(caller: Caller, tenant: str) -> str:
+    if not is_tenant(tenant):
+        raise TenantInvalid("A tenant has 1 to 63 letters, digits, '.', '_' and '-', the first a letter or digit.")
+    visible = caller.visible_tenants()
+    if visible is not None and tenant not in visible:
+        raise TenantNotYours("You are bound to other tenants.")
+    return tenant
 
 
 def _wanted(file_name: str | None, depositor_email: str | None) -> SearchCriteria:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID
 
-from domain.batches import Act, ActionResult, ActRequest
+from domain.act_notes import note
+from domain.batches import Act, ActionResult, ActRequest, Selection
 from domain.dead_letter_index import IndexedLetter, is_letter_of
 from domain.dead_letters import CUT_BYTES, DeadLetter, HeldEventStatus, RecordPosition, RefusedRow
 from domain.errors import BrokerUnavailable
@@ -40,8 +41,8 @@ Attempt = Callable[[Try], Awaitable[ActionResult]]
 class ActKind(Protocol):
     """One kind of thing. ``tenants``: those of these alone; None: all."""
 
-    async def select(self, request: ActRequest, tenants: Sequence[str] | None) -> Sequence[str]:
-        """Names of what the request selects: one more than its limit, if there are more."""
+    async def select(self, request: ActRequest, tenants: Sequence[str] | None) -> Selection:
+        """What the request selects. Raises ParameterInvalid for one that selects nothing that can be."""
         ...
 
     async def prepare(
@@ -83,11 +84,11 @@ class Letters:
         self._index = index
         self._read = read
 
-    async def select(self, request: ActRequest, tenants: Sequence[str] | None) -> Sequence[str]:
+    async def select(self, request: ActRequest, tenants: Sequence[str] | None) -> Selection:
         numbers = await self._index.selected(
             request.consumer, request.code, request.error_class, limit=request.limit + 1, tenants=tenants
         )
-        return [str(number) for number in numbers]
+        return Selection([str(number) for number in numbers])
 
     async def prepare(
         self, request: ActRequest, names: Sequence[str], tenants: Sequence[str] | None
@@ -118,13 +119,13 @@ class Letters:
 def _on_letter(request: ActRequest, letter: IndexedLetter, read: DeadLetter | None) -> Attempt:
     async def attempt(how: Try) -> ActionResult:
         if letter.settled is not None:
-            return ActionResult("handled", f"{letter.settled.lower()} before")
+            return ActionResult("handled", note("settled_before", act=letter.settled.lower()))
         if letter.offset is None:
-            return ActionResult("refused", "it is not in Kafka yet: the relay has still to publish it")
+            return ActionResult("refused", note("not_in_kafka_yet"))
         if request.act is Act.DISCARD:
             return await how.actions.discard(read or _shell(letter), how.reason, apply=how.apply, also=how.also)
         if read is None:
-            return ActionResult("refused", "Kafka has it no more: discard it, or have the document's event sent again")
+            return ActionResult("refused", note("gone_from_kafka"))
         return await how.actions.redrive(read, apply=how.apply, cap=REPLAY_CAP, force=request.force, also=how.also)
 
     return attempt
@@ -161,15 +162,16 @@ class Held:
     def __init__(self, queries: HeldEvents) -> None:
         self._queries = queries
 
-    async def select(self, request: ActRequest, tenants: Sequence[str] | None) -> Sequence[str]:
+    async def select(self, request: ActRequest, tenants: Sequence[str] | None) -> Selection:
         held = await self._visible(tenants)
-        return [
+        names = [
             _held_name(one)
             for one in held
             if request.consumer in {None, one.event.consumer}
             and request.code in {None, one.event.code}
             and one.given_up_by is None
-        ][: request.limit + 1]
+        ]
+        return Selection(names[: request.limit + 1])
 
     async def prepare(
         self,
@@ -210,9 +212,10 @@ class Refused:
     def __init__(self, queries: RefusedRowQueries) -> None:
         self._queries = queries
 
-    async def select(self, request: ActRequest, tenants: Sequence[str] | None) -> Sequence[str]:  # noqa: ARG002
+    async def select(self, request: ActRequest, tenants: Sequence[str] | None) -> Selection:  # noqa: ARG002
         rows = await self._queries.refused(MOST_LISTED)
-        return [str(row.id) for row in rows if request.code in {None, row.code}][: request.limit + 1]
+        names = [str(row.id) for row in rows if request.code in {None, row.code}]
+        return Selection(names[: request.limit + 1])
 
     async def prepare(
         self,
@@ -252,11 +255,10 @@ class Lost:
     def __init__(self, look: Look) -> None:
         self._look = look
 
-    async def select(self, request: ActRequest, tenants: Sequence[str] | None) -> Sequence[str]:  # noqa: ARG002
+    async def select(self, request: ActRequest, tenants: Sequence[str] | None) -> Selection:  # noqa: ARG002
         lost = await self._lost()
-        return [name for name, one in lost.items() if request.consumer is None or request.consumer in one.consumers][
-            : request.limit + 1
-        ]
+        names = [name for name, one in lost.items() if request.consumer is None or request.consumer in one.consumers]
+        return Selection(names[: request.limit + 1])
 
     async def prepare(
         self,

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from domain.act_notes import note
 from domain.audit_chain import SYSTEM_TENANT
 from domain.batches import (
     DESTRUCTIVE,
@@ -30,6 +31,7 @@ from domain.batches import (
     BatchState,
     Plan,
     PlanItem,
+    Selection,
 )
 from domain.errors import Transient
 from domain.refusals import (
@@ -55,7 +57,7 @@ log = structlog.get_logger()
 #: Items that are prepared together.
 CHUNK: Final = 50
 #: An item that the plan saw and that is not there any more.
-GONE: Final = ActionResult("refused", "it is not there any more")
+GONE: Final = ActionResult("refused", note("gone"))
 
 
 class BatchQueries(Protocol):
@@ -138,15 +140,17 @@ class Batches:
         if not 1 <= request.limit <= MOST_ITEMS or len(request.items) > MOST_ITEMS:
             raise ParameterInvalid(f"A plan has 1 to {MOST_ITEMS} items.")
         kind = self._kinds[request.act]
-        selected = list(dict.fromkeys(request.items)) or list(await kind.select(request, who.tenants))
-        names = selected if request.items else selected[: request.limit]
+        named = list(dict.fromkeys(request.items))
+        selection = Selection(named) if named else await kind.select(request, who.tenants)
+        names = named or selection.names[: request.limit]
         how = Try(actions=self._actions(who.actor), reason="PLAN", apply=False)
         items: list[PlanItem] = []
         for first in range(0, len(names), CHUNK):
             chunk = names[first : first + CHUNK]
             attempts = await kind.prepare(request, chunk, who.tenants)
             items += [PlanItem(name, await attempts[name](how) if name in attempts else GONE) for name in chunk]
-        return Plan(request, who.tenants, tuple(items), more=len(selected) > len(names))
+        more = len(selection.names) > len(names)
+        return Plan(request, who.tenants, tuple(items), more=more, left_out=selection.left_out)
 
     async def confirm(self, who: Operator, request: ActRequest, confirmation: Confirmation) -> Batch:
         """Put the plan on record as a batch, if it is still the one that was read. One that takes a second person waits for him.
@@ -316,9 +320,9 @@ class BatchRunner:
     async def _do(self, batch: Batch, item: BatchItem, attempt: object) -> ActionResult | None:
         """An item's act with its result, in one transaction; None if it is not ours to do any more."""
 
-        async def also(work: OperatorWork, note: str) -> None:
+        async def also(work: OperatorWork, said: str) -> None:
             reach("batch.item")
-            if not await work.batches.record(batch.id, item.rank, "done", note):
+            if not await work.batches.record(batch.id, item.rank, "done", said):
                 raise _ItemDone
 
         how = Try(actions=self._actions(batch.actor), reason=batch.reason, apply=True, also=also)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
+from domain.act_notes import note
 from domain.audit_chain import SYSTEM_TENANT
 from domain.batches import ActionResult
 from domain.dead_letter_index import entry_of
@@ -34,6 +35,7 @@ from domain.owed_events import LostEvent
 from domain.refusals import DocumentNotFound
 from domain.shared.ids import uuid_or_none
 from processors.documents.transitions import Origin, audit_line, transition, update_fields
+from processors.operators.letter_reader import Decoder, LetterReader
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
 from processors.ports.work import (
@@ -54,12 +56,6 @@ DISCARDED: Final = "DISCARDED"
 REPLAY_CAP: Final = 3
 #: Headers of a letter that its redriven record keeps.
 _KEPT: Final = ("traceparent", "correlation-id", SCHEMA_HEADER)
-
-
-class Decoder(Protocol):
-    async def decode(self, topic: str, value: bytes, schema: str | None = None) -> Event:
-        """Raises EventUndecodable, or RegistryUnavailable."""
-        ...
 
 
 #: Written in the act's own transaction, with the note that the act ends with.
@@ -88,24 +84,6 @@ class _DryRun(Exception):
     """Rolls back a transaction that was only tried."""
 
 
-class LetterReader:
-    """Reads the events of letters."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
-
-    async def decoded(self, letter: DeadLetter) -> Event | None:
-        """The letter's event, if it has one that this release can read. Raises RegistryUnavailable."""
-        if letter.value is None or letter.origin_topic not in TOPICS:
-            return None
-        try:
-            return await self._decoder.decode(letter.origin_topic, letter.value, letter.headers.get(SCHEMA_HEADER))
-        except Transient:
-            raise
-        except Exception:  # noqa: BLE001 - what made it a letter may be a decoder's defect
-            return None
-
-
 class OperatorActions:
     """Acts of the operator whose pseudonym is ``actor``. Raises DatabaseUnavailable, RegistryUnavailable."""
 
@@ -114,6 +92,11 @@ class OperatorActions:
         self._letters = LetterReader(decoder)
         self._clock = clock
         self._actor = actor
+
+    @property
+    def actor(self) -> str:
+        """The operator's pseudonym."""
+        return self._actor
 
     # --- dead letters --------------------------------------------------------------------------------------------
 
@@ -132,18 +115,18 @@ class OperatorActions:
         async def act(work: OperatorWork) -> str:
             consumer, topic = _checked_route(letter)
             if letter.replays >= cap and not force:
-                raise _Refusal(f"redriven {letter.replays} times already (cap {cap}); --force passes over that")
+                raise _Refusal(note("redriven_too_often", replays=letter.replays, cap=cap))
             if event is None and not force:
-                raise _Refusal("this release can't decode it either; --force sends it all the same")
+                raise _Refusal(note("undecodable_here"))
             await self._mark(work, letter, event, REDRIVEN, None)
-            note = "sent again as it is"
+            said = note("sent_as_it_is")
             if event is not None:
                 await _reopen(work, consumer, event)
-                note = await reinstate(work, consumer, event, self._origin(event))
+                said = await reinstate(work, consumer, event, self._origin(event))
             owed = None if event is None else (event.event_id, consumer)
             await work.outbox.add_record(topic, letter.key, letter.value, _redriven_headers(letter, consumer), owed)
             await self._audit(work, letter, event, "dead_letter.redriven", {"replays": letter.replays + 1})
-            return note
+            return said
 
         return await self._run(act, apply=apply, also=also)
 
@@ -154,7 +137,7 @@ class OperatorActions:
         async def act(work: OperatorWork) -> str:
             await self._mark(work, letter, event, DISCARDED, reason)
             await self._audit(work, letter, event, "dead_letter.discarded", {"reason": reason})
-            return f"off the list: {reason}"
+            return note("off_the_list", reason=reason)
 
         return await self._run(act, apply=apply, also=also)
 
@@ -172,11 +155,11 @@ class OperatorActions:
         async def act(work: OperatorWork) -> str:
             held = await work.held.give_up(consumer, event_id, self._actor, reason)
             if held is None:
-                raise _Refusal("not held by that consumer, or ordered already; see: dpj dlq held")
+                raise _Refusal(note("not_held"))
             entity = _entity(held.document_key, ("event", str(event_id)))
             details = {**_of(held), "reason": reason}
             await self._audit_line(work, held.tenant, entity, "event.given_up", details, None)
-            return f"{consumer} gives it up at its next try, with code given_up_by_operator"
+            return note("gives_up", consumer=consumer)
 
         return await self._run(act, apply=apply, also=also)
 
@@ -186,7 +169,7 @@ class OperatorActions:
         async def act(work: OperatorWork) -> str:
             row = _existing_row(await work.refused.retry(row_id))
             await self._settled(work, row, "outbox.retried", {})
-            return f"sent again, then {row.waiting} that wait for it"
+            return note("row_sent_again", count=row.waiting)
 
         return await self._run(act, apply=apply, also=also)
 
@@ -196,7 +179,7 @@ class OperatorActions:
         async def act(work: OperatorWork) -> str:
             row = _existing_row(await work.refused.drop(row_id))
             await self._settled(work, row, "outbox.dropped", {"reason": reason})
-            return f"never sent; {row.waiting} that wait for it go on"
+            return note("row_never_sent", count=row.waiting)
 
         return await self._run(act, apply=apply, also=also)
 
@@ -211,32 +194,65 @@ class OperatorActions:
             consumers = list(lost.consumers)
             details = {"row": event.row_id, "consumers": consumers, "event_id": str(event.event_id), "reason": reason}
             await self._audit_line(work, None, entity, "outbox.re_emitted", details, None)
-            return f"published again for {', '.join(lost.consumers)}"
+            return note("published_again", consumers=", ".join(lost.consumers))
+
+        return await self._run(act, apply=apply, also=also)
+
+    async def replay(
+        self, consumer: str, event_id: UUID, record: DeadLetter, reason: str, *, apply: bool, also: Also | None = None
+    ) -> ActionResult:
+        """Have ``consumer`` take an event again that its inbox knows nothing of. ``record``: the one that its own topic still holds."""
+        event = await self._letters.of_record(record)
+
+        async def act(work: OperatorWork) -> str:
+            if event is None or event.event_id != event_id:
+                raise _Refusal(note("another_record"))
+            state = await work.inbox.reopen(consumer, event_id)
+            if state == "DONE":
+                raise _AlreadyHandled(note("dropped_as_done", consumer=consumer))
+            if state is not None:  # rolled back: what was given up stays so
+                raise _Refusal(note("at_work" if state == "CLAIMED" else "given_up", consumer=consumer))
+            if isinstance(event, DocumentEvent):
+                await _existing_document(work, event)
+            headers = {name: record.headers[name] for name in _KEPT if name in record.headers}
+            headers |= {"event-id": str(event_id), REDRIVEN_FOR: consumer}
+            await work.outbox.add_record(record.place.topic, record.key, record.value, headers, (event_id, consumer))
+            entity = ("event", str(event_id))
+            if isinstance(event, DocumentEvent):
+                entity = ("document", str(event.document_id))
+            facts = {
+                "consumer": consumer,
+                "event_id": str(event_id),
+                "record": f"{record.place.topic}/{record.place.partition}/{record.place.offset}",
+                "reason": reason,
+            }
+            await self._audit_line(work, event.tenant, entity, "event.replayed", facts, event)
+            return note("replayed", consumer=consumer)
 
         return await self._run(act, apply=apply, also=also)
 
     # --- common --------------------------------------------------------------------------------------------------
 
     async def _run(self, act: _Action, *, apply: bool, also: Also | None) -> ActionResult:
-        note = ""
+        said = ""
         try:
             async with self._database.transaction() as work:
-                note = await act(work)
+                said = await act(work)
                 if not apply:
                     raise _DryRun
                 if also is not None:
-                    await also(work, note)
+                    await also(work, said)
         except _DryRun:
-            return ActionResult("done", note)
-        except _AlreadyHandled:
-            return ActionResult("handled", "redriven or discarded before")
+            return ActionResult("done", said)
+        except _AlreadyHandled as before:
+            return ActionResult("handled", str(before) or note("handled_before"))
         except _Refusal as refusal:
             return ActionResult("refused", str(refusal))
         except Transient:
             raise
         except DPJError as error:
             return ActionResult("refused", error.detail or error.code)
-        return ActionResult("done", note)
+        return ActionResult("done", said)
 
     async def _mark(
         self, work: OperatorWork, letter: DeadLetter, event: Event | None, act: str, reason: str | None
@@ -299,23 +315,29 @@ async def reinstate(work: StateWork, consumer: str, event: Event, origin: Origin
     Raises _Refusal where the event would have nothing to do or the lifecycle has no way back.
     """
     if not isinstance(event, DocumentEvent):
-        return "no document's state depends on it"
-    try:
-        document = await work.documents.lock(event.document_id)
-    except DocumentNotFound:
-        raise _Refusal("its document is not in the database") from None
-    if document.status in ERASURE_STATES:
-        raise _Refusal(f"its document is {document.status.value}")
+        return note("no_state")
+    document = await _existing_document(work, event)
     if consumer == "integrity":
         return _checked_status(document, Status.STORED)
     if consumer == "archiving" and isinstance(event, DocumentValidated):
         return await _validated_again(work, document, origin)
     if consumer == "archiving" and isinstance(event, DocumentUploaded) and document.archive_planned is not None:
-        raise _Refusal("its plan was made since: nothing is left to do")
+        raise _Refusal(note("planned_since"))
     if consumer == "renditions" and document.thumbnail_note is not None:
         await update_fields(work, document, origin.at, thumbnail_note=None)
-        return "its thumbnail is still to come again"
-    return f"its document stays {document.status.value}"
+        return note("thumbnail_again")
+    return note("document_stays", status=document.status.value)
+
+
+async def _existing_document(work: StateWork, event: DocumentEvent) -> Document:
+    """Raises _Refusal if nothing can be done with it any more."""
+    try:
+        document = await work.documents.lock(event.document_id)
+    except DocumentNotFound:
+        raise _Refusal(note("document_missing")) from None
+    if document.status in ERASURE_STATES:
+        raise _Refusal(note("document_is", status=document.status.value))
+    return document
 
 
 async def _validated_again(work: StateWork, document: Document, origin: Origin) -> str:
@@ -323,37 +345,35 @@ async def _validated_again(work: StateWork, document: Document, origin: Origin) 
         return _checked_status(document, Status.VALIDATED)
     details = {"after": document.failure_code}
     await transition(work, document, Status.VALIDATED, origin, details=details, failure_code=None)
-    return "its document: ARCHIVE_FAILED -> VALIDATED"
+    return note("validated_again")
 
 
 def _checked_status(document: Document, needed: Status) -> str:
     """The document is as the event needs it. Raises _Refusal if it is not."""
     if document.status is needed:
-        return f"its document stays {needed.value}"
+        return note("document_stays", status=needed.value)
     if document.status is Status.QUARANTINED and not is_allowed(document.status, needed):
-        raise _Refusal("its document is QUARANTINED, from where no way leads back: have it uploaded again")
-    raise _Refusal(f"its document is {document.status.value}: nothing is left to do")
+        raise _Refusal(note("quarantined"))
+    raise _Refusal(note("nothing_left", status=document.status.value))
 
 
 def _checked_route(letter: DeadLetter) -> tuple[str, str]:
     """Consumer and origin topic. Raises _Refusal if it can't be sent anywhere."""
     if letter.cut_bytes:
-        raise _Refusal(
-            f"too large for a letter ({letter.cut_bytes} bytes); the record itself stands at {letter.origin}"
-        )
+        raise _Refusal(note("letter_cut", size=letter.cut_bytes, origin=letter.origin))
     if letter.consumer is None or dead_letter_topic(letter.consumer) != letter.place.topic:
-        raise _Refusal("its headers don't name the consumer whose letters stand in its topic")
+        raise _Refusal(note("headers_name_another"))
     if letter.origin_topic not in TOPICS:
-        raise _Refusal("its headers name no topic of ours")
+        raise _Refusal(note("headers_name_no_topic"))
     return letter.consumer, letter.origin_topic
 
 
 async def _reopen(work: OperatorWork, consumer: str, event: Event) -> None:
     state = await work.inbox.reopen(consumer, event.event_id)
     if state == "DONE":
-        raise _Refusal(f"{consumer} has done this event since: nothing is left to do")
+        raise _Refusal(note("done_since", consumer=consumer))
     if state == "CLAIMED":
-        raise _Refusal(f"{consumer} works on this event now")
+        raise _Refusal(note("at_work", consumer=consumer))
     await work.held.withdraw(consumer, event.event_id)
 
 
@@ -365,7 +385,7 @@ def _redriven_headers(letter: DeadLetter, consumer: str) -> dict[str, str]:
 
 def _existing_row(row: RefusedRow | None) -> RefusedRow:
     if row is None:
-        raise _Refusal("no such refused row, or settled before; see: dpj outbox refused")
+        raise _Refusal(note("no_such_row"))
     return row
 
 

@@ -96,7 +96,7 @@ async def resume(
 
     async with _opened(settings) as (site, history):
         await site.codec.check()
-        resumption = site.audit_resumption(operator)
+        resumption = site.audit_resumption(site.operator(operator))
         names = {tenant} if tenant is not None else set(await history.tenants())
         if tenant is None:
             names |= {head.tenant for head in await PostgresUnflushedEntries(site.postgres).heads()}

@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 
 from runtime.cli.operator_bounds import operator_name
-from runtime.cli.operator_options import ago, on_site, table, uuid_of
+from runtime.cli.operator_options import ago, checked_reason, on_site, table, uuid_of
 from runtime.cli.output import AsJson, Stack, print_note, print_result
 from runtime.errors import CommandFailed
 
@@ -113,6 +113,42 @@ async def planned_and_confirmed(site: Site, request: ActRequest, confirmation_of
     return plan, await _followed(batches, who, batch.id)
 
 
+def run_as_batch(
+    request: ActRequest,
+    stack: str | None,
+    *,
+    canary: int | None,
+    stop_after: int,
+    reason: str | None,
+    apply: bool,
+    as_json: bool,
+) -> None:
+    """Tell the plan of a request; with ``apply`` confirm it and follow its batch."""
+    from processors.operators.batches import Confirmation
+
+    if apply and reason is None:
+        raise CommandFailed("A batch has a reason.", "Give --reason INC-1234.", code="usage")
+    because = checked_reason(reason) if reason is not None else ""
+
+    def confirmation_of(plan: Plan) -> Confirmation | None:
+        if not apply:
+            return None
+        return Confirmation(plan_hash=plan.hash, reason=because, canary=canary, stop_after=stop_after)
+
+    async def work(site: Site) -> tuple[Plan, Batch | None]:
+        return await planned_and_confirmed(site, request, confirmation_of)
+
+    plan, batch = asyncio.run(on_site(stack, work))
+    told, lines = plan_lines(plan)
+    if batch is not None:
+        lines += [f"Batch {batch.id}: {batch.state.value}. See: dpj batches show {batch.id}"]
+        if batch.state.value in {"LOOK", "STOPPED"}:
+            lines += [f"The rest, once its events came through: dpj batches continue {batch.id}"]
+    elif not apply:
+        lines += ["A dry run: --apply --reason does it."]
+    print_result({"plan": told, "batch": batch and shown(batch)}, lines, as_json=as_json)
+
+
 async def _followed(batches: Batches, who: Operator, batch_id: UUID) -> Batch:
     """The batch once it is no longer under way; progress is told. Ctrl-C leaves it to the relay."""
     from domain.batches import UNDER_WAY
@@ -131,9 +167,17 @@ async def _followed(batches: Batches, who: Operator, batch_id: UUID) -> Batch:
 def plan_lines(plan: Plan) -> tuple[dict[str, Any], list[str]]:
     """A plan for programs and for people: what would be done how often, and why not."""
     groups = [{"outcome": outcome, "note": note, "count": count} for outcome, note, count in plan.notes]
-    document = {"hash": plan.hash, "more": plan.more, "counts": dict(plan.counts), "forecast": groups}
+    left_out = [{"note": note, "count": count} for note, count in sorted(plan.left_out.items())]
+    document = {
+        "hash": plan.hash,
+        "more": plan.more,
+        "counts": dict(plan.counts),
+        "forecast": groups,
+        "left_out": left_out,
+    }
     words = {"done": "would be done", "handled": "handled before", "refused": "REFUSED"}
     lines = [f"{group['count']:>6}  {words[str(group['outcome'])]}: {group['note']}" for group in groups]
+    lines += [f"{one['count']:>6}  left out: {one['note']}" for one in left_out]
     if plan.more:
         lines.append("There are more: plan again after this batch, or give --limit.")
     return document, lines or ["Nothing found."]

@@ -1,4 +1,4 @@
-"""``dpj consumers``: pause a consumer for a while, and have it go on."""
+"""``dpj consumers``: pause a consumer for a while, have it go on, give it a window again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from runtime.cli.operator_bounds import operator_name
-from runtime.cli.operator_options import Reason, ago, checked_reason, on_site, table
+from runtime.cli.operator_options import Apply, Reason, ago, checked_reason, moment, on_site, table, uuid_of
 from runtime.cli.output import AsJson, Stack, print_result
 from runtime.errors import CommandFailed
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from processors.operators.batches import Operator
     from runtime.wiring.site import Site
 
-app = typer.Typer(help="Consumers: pause one for a while, have it go on.", no_args_is_help=True)
+app = typer.Typer(help="Consumers: pause one for a while, have it go on, give it a window again.", no_args_is_help=True)
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
 
@@ -66,6 +66,40 @@ def resume(consumer: Name, reason: Reason, stack: Stack = None, as_json: AsJson 
     print_result(_shown(ended), [f"{consumer} goes on."], as_json=as_json)
 
 
+@app.command()
+def replay(
+    consumer: Name,
+    document: Annotated[str | None, typer.Option(help="Only events about this document.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="ISO 8601, or ago as in 90m, 2h, 7d.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Written before.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many events.")] = 1_000,
+    canary: Annotated[int | None, typer.Option(min=1, max=100, help="So many first, then look.")] = None,
+    stop_after: Annotated[
+        int, typer.Option("--stop-after", min=1, max=1000, help="So many equal failures stop it.")
+    ] = 5,
+    apply: Apply = False,
+    reason: Annotated[str | None, typer.Option(help="With --apply: a code or ticket.")] = None,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have a consumer take again what it has not done of what Kafka still holds. A dry run without --apply.
+
+    What it has done its inbox knows: it is counted, and not sent. The relay does the rest; see dpj batches.
+    """
+    from domain.batches import Act, ActRequest
+    from runtime.cli.batches import run_as_batch
+
+    request = ActRequest(
+        act=Act.REPLAY,
+        consumer=consumer,
+        document=None if document is None else uuid_of(document),
+        since=_at(since),
+        until=_at(until),
+        limit=limit,
+    )
+    run_as_batch(request, stack, canary=canary, stop_after=stop_after, reason=reason, apply=apply, as_json=as_json)
+
+
 @app.command(name="list")
 def list_pauses(stack: Stack = None, as_json: AsJson = False) -> None:
     """Consumers that are paused now."""
@@ -83,6 +117,11 @@ def list_pauses(stack: Stack = None, as_json: AsJson = False) -> None:
             [(row["consumer"], ago(row["since"]), row["until"][:19].replace("T", " "), row["reason"]) for row in rows],
         )
     print_result({"pauses": rows}, lines, as_json=as_json)
+
+
+def _at(text: str | None) -> datetime | None:
+    found = moment(text)
+    return None if found is None else datetime.fromtimestamp(found / 1000, UTC)
 
 
 def _who(site: Site) -> Operator:

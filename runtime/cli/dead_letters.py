@@ -201,13 +201,9 @@ def _redrive_batch(
     as_json: bool,
 ) -> None:
     """Plan a group's letters; with ``apply`` confirm the plan and follow its batch."""
-    from domain.batches import MOST_ITEMS, Act, ActRequest, Plan
-    from processors.operators.batches import Confirmation
-    from runtime.cli.batches import plan_lines, planned_and_confirmed, shown
+    from domain.batches import MOST_ITEMS, Act, ActRequest
+    from runtime.cli.batches import run_as_batch
 
-    if apply and reason is None:
-        raise CommandFailed("A batch has a reason.", "Give --reason INC-1234.", code="usage")
-    because = checked_reason(reason) if reason is not None else ""
     consumer, code, error_class = group
     request = ActRequest(
         act=Act.REDRIVE,
@@ -217,24 +213,7 @@ def _redrive_batch(
         force=force,
         limit=min(limit, MOST_ITEMS),
     )
-
-    def confirmation_of(plan: Plan) -> Confirmation | None:
-        if not apply:
-            return None
-        return Confirmation(plan_hash=plan.hash, reason=because, canary=canary, stop_after=stop_after)
-
-    async def work(site: Site) -> tuple[Plan, Any]:
-        return await planned_and_confirmed(site, request, confirmation_of)
-
-    plan, batch = asyncio.run(on_site(stack, work))
-    told, lines = plan_lines(plan)
-    if batch is not None:
-        lines += [f"Batch {batch.id}: {batch.state.value}. See: dpj batches show {batch.id}"]
-        if batch.state.value in {"LOOK", "STOPPED"}:
-            lines += [f"The rest, once its events came through: dpj batches continue {batch.id}"]
-    elif not apply:
-        lines += ["A dry run: --apply --reason does it."]
-    print_result({"plan": told, "batch": batch and shown(batch)}, lines, as_json=as_json)
+    run_as_batch(request, stack, canary=canary, stop_after=stop_after, reason=reason, apply=apply, as_json=as_json)
 
 
 @app.command()

@@ -82,7 +82,9 @@ _COMMANDS: Final[Mapping[str, LazyCommand]] = {
     ),
     "outbox": LazyCommand("runtime.cli.outbox", "app", "The outbox: events on their way to Kafka."),
     "batches": LazyCommand("runtime.cli.batches", "app", "Batches: acts on many things that the relay carries out."),
-    "consumers": LazyCommand("runtime.cli.consumers", "app", "Consumers: pause one for a while, have it go on."),
+    "consumers": LazyCommand(
+        "runtime.cli.consumers", "app", "Consumers: pause one for a while, have it go on, give it a window again."
+    ),
     "restore": LazyCommand(
         "runtime.cli.restore", "app", "After a restore: what is missing, what it means, and putting it right."
     ),

@@ -192,7 +192,7 @@ def repair(
 
         await site.codec.check()
         await site.restore_guard.look()
-        parts = repair_parts(site, operator_name(), create_erasure_executor(site))
+        parts = repair_parts(site, site.operator(operator_name()), create_erasure_executor(site))
         report = RestoreReport()
         with ExitStack() as files:
             on_entry = files.enter_context(_entries_read(quiet=as_json))

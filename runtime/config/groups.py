@@ -175,6 +175,8 @@ class ConsoleSettings(BaseModel):
     console_runbook_url: str = Field(default="", pattern=r"^(https?://[^\s#]+)?$")
     console_session_hours: float = Field(default=8.0, gt=0, le=24)
     console_idle_minutes: float = Field(default=30.0, gt=0, le=24 * 60)
+    console_step_up_minutes: float = Field(default=5.0, gt=0, le=60)
+    console_step_up_acr: str = Field(default="", pattern=r"^[!-~]{0,255}$")
 
 
 class AccessSettings(BaseModel):

@@ -6,6 +6,8 @@ What only one of them needs is loaded when that one starts.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import tempfile
 import time
 from collections.abc import Awaitable, Mapping, Sequence
@@ -167,7 +169,7 @@ def run_relay(settings: Settings) -> None:
             run_reconciliations(site, stopping, lambda: relay.state == "leading"),
             watch_owed_events(site, stopping, lambda: relay.state == "leading"),
             watch_schema_ids(site, stopping),
-            run_batches(site, stopping, lambda: relay.state == "leading"),
+            run_batches(site, eraser, stopping, lambda: relay.state == "leading"),
             index_dead_letters(site, stopping, lambda: relay.state == "leading"),
             run_erasures(site, eraser, stopping),
             run_purges(site, stopping, lambda: relay.state == "leading"),
@@ -212,6 +214,8 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
                 stopped = [step for step, mover in audit.items() if mover.needs_operator()]
                 return ready, {
                     "consumers": states,
+                    "process": {"host": socket.gethostname(), "pid": os.getpid()},
+                    "owned": {name: runner.owned for name, runner in runners.items()},
                     "crashing": crashing,
                     "waiting_for": waiting,
                     "audit_stopped": stopped,

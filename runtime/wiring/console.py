@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,7 @@ from operations.audit.verify import AUDIT_VERIFIED
 from operations.overview.look import AskProcesses
 from processors.documents.reading import DocumentReader
 from processors.operators.document_details import DocumentInspection
+from processors.operators.restore_steps import last_look
 from processors.resilience.restore_guard import ServingGate
 from runtime.config.transport import https_tls
 from runtime.errors import CommandFailed
@@ -30,15 +32,19 @@ from runtime.wiring.operators import operator_desk
 from storage.postgres.audit.chain import PostgresUnflushedEntries
 from storage.postgres.audit.chain_states import PostgresChainStates
 from storage.postgres.audit.tree import PostgresInclusionProofs
+from storage.postgres.batches import PostgresBatchQueries
 from storage.postgres.periodic_jobs import PostgresPeriodicJobs
 from storage.postgres.queries import PostgresQueries
 
 if TYPE_CHECKING:
     from runtime.wiring.site import Site
+    from storage.postgres.delivery.dead_letters import PostgresOperatorQueries
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 #: A page must not wait for long for a broker that is away.
 KAFKA_SECONDS: Final = 2.0
+#: Held events whose documents a search shows at most.
+MOST_HELD: Final = 1_000
 #: The tenant in whose chain the acts of a development's operator are.
 DEVELOPMENT_TENANT: Final = "demo"
 
@@ -78,15 +84,22 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
         ),
         tenants=site.tenants,
         reading=DocumentReader(site.database, queries, NoContent(), site.personal, site.clock),
+        search=site.search(),
         inspection=DocumentInspection(site.database, PostgresInclusionProofs(site.postgres), site.personal, site.clock),
         desk=operator_desk(site),
         held=site.operations().held,
+        keys_waiting_for=partial(_keys_waiting_for, site.operations()),
+        keys_of_trace=site.owed_rows().keys_of_trace,
+        lost=partial(site.owed_events().look, after_seconds=settings.events_lost_after),
+        last_look=partial(last_look, PostgresBatchQueries(site.postgres)),
         refused=site.refusals().refused,
         waits=site.document_waits(kafka_seconds=KAFKA_SECONDS),
         overview=LatestOverview(site.overview(ask_processes).look),
         chains=PostgresChainStates(site.postgres),
         acts=ActsReader(site.audit_log, PostgresUnflushedEntries(site.postgres)),
         verified_age=partial(PostgresPeriodicJobs(site.postgres).age, AUDIT_VERIFIED),
+        step_up=timedelta(minutes=settings.console_step_up_minutes),
+        step_up_acr=settings.console_step_up_acr,
         runbook_url=settings.console_runbook_url or RUNBOOK,
         runbook_file=CHECKOUT / "docs" / "OPERATIONS.md",
         checkpoint_seconds=settings.checkpoint_seconds,
@@ -102,6 +115,10 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
     )
 
 
+async def _keys_waiting_for(held: PostgresOperatorQueries, dependency: str) -> Sequence[str]:
+    return [one.event.document_key for one in await held.held(MOST_HELD, waiting_for=dependency)]
+
+
 def _oidc(site: Site) -> OidcSignIn:
     settings = site.settings
     client = OidcClient(
@@ -110,6 +127,7 @@ def _oidc(site: Site) -> OidcSignIn:
         secret=settings.console_client_secret.get_secret_value(),
         redirect_uri=f"{settings.console_url}{SIGNED_IN}",
         scope=settings.console_scope,
+        step_up_acr=settings.console_step_up_acr,
     )
     tls = https_tls(settings, settings.jwt_issuer, ca_file=settings.jwks_ca_file)
     return OidcSignIn(

@@ -13,18 +13,29 @@ from processors.operators.batches import Batches, BatchRunner
 from processors.operators.dead_letters import OperatorActions
 from processors.operators.desk import OperatorDesk
 from processors.operators.pauses import ConsumerPauses
+from processors.operators.replay import Replay
+from processors.operators.restore_steps import RepairStep, RestoreFindings, RestoreLooks, RestoreRepairs
 from runtime.config.transport import kafka_security
 from storage.postgres.batches import PostgresBatchQueries
+from storage.postgres.delivery.inbox import PostgresInboxStates
 from storage.postgres.pauses import PostgresPauseQueries
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from domain.dead_letters import DeadLetter
+    from processors.operators.replay import WindowRecord
     from processors.reconcile.owed_events import OwedReport
     from runtime.wiring.site import Site
 
 
-def act_kinds(site: Site) -> Mapping[Act, ActKind]:
-    """How each act finds and does its things."""
+async def _elsewhere(step: str, actor: str, reason: str) -> tuple[int, int]:
+    """Only the relay repairs: it has what that takes."""
+    raise NotImplementedError(step, actor, reason)
+
+
+def act_kinds(site: Site, repair: RepairStep = _elsewhere) -> Mapping[Act, ActKind]:
+    """How each act finds and does its things. ``repair``: does a step of a restore's repair."""
     settings = site.settings
 
     async def read(topic: str, places: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], DeadLetter]:
@@ -36,6 +47,20 @@ def act_kinds(site: Site) -> Mapping[Act, ActKind]:
     async def look() -> OwedReport:
         return await site.owed_events().look(after_seconds=settings.events_lost_after)
 
+    async def scan(
+        topics: Sequence[str], since: datetime | None, until: datetime | None, key: str | None
+    ) -> Sequence[WindowRecord]:
+        from operations.kafka.replay_window import scan_window
+
+        at = partial(scan_window, settings.kafka_bootstrap, security=kafka_security(settings))
+        return await asyncio.to_thread(at, topics, since, until, key)
+
+    async def look_at_restore() -> RestoreFindings:
+        from runtime.wiring.restore_look import restore_findings
+
+        return await restore_findings(site)
+
+    queries = PostgresBatchQueries(site.postgres)
     letters, refused = Letters(site.letter_index(), read), Refused(site.refusals())
     return {
         Act.REDRIVE: letters,
@@ -44,6 +69,9 @@ def act_kinds(site: Site) -> Mapping[Act, ActKind]:
         Act.RETRY_REFUSED: refused,
         Act.DROP_REFUSED: refused,
         Act.RE_EMIT: Lost(look),
+        Act.REPLAY: Replay(site.read_progress, scan, read, PostgresInboxStates(site.postgres)),
+        Act.CHECK_RESTORE: RestoreLooks(look_at_restore, site.database),
+        Act.REPAIR_RESTORE: RestoreRepairs(queries, repair, site.database, site.clock),
     }
 
 
@@ -61,10 +89,10 @@ def batches(site: Site) -> Batches:
     )
 
 
-def batch_runner(site: Site) -> BatchRunner:
-    """Await ``codec.check`` before: acts are audited, and audit lines encoded."""
+def batch_runner(site: Site, repair: RepairStep) -> BatchRunner:
+    """``repair``: see ``act_kinds``. Await ``codec.check`` before: acts are audited, and audit lines encoded."""
     queries = PostgresBatchQueries(site.postgres)
-    return BatchRunner(site.database, queries, act_kinds(site), site.letter_index(), partial(_actions, site))
+    return BatchRunner(site.database, queries, act_kinds(site, repair), site.letter_index(), partial(_actions, site))
 
 
 def consumer_pauses(site: Site) -> ConsumerPauses:

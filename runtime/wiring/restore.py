@@ -13,10 +13,11 @@ from crypto.signatures import verifies
 from domain.errors import EventUndecodable
 from domain.events import SCHEMA_HEADER, AuditRecorded
 from operations.audit.checkpoints import SignedHistory, read_signed
+from operations.external_sort import ExternalSort
 from operations.kafka.dead_letters import read_records
-from operations.restore.check import RestoreSources
+from operations.restore.check import RestoreReport, RestoreSources, read_all
 from operations.restore.refill import AuditRefill
-from operations.restore.repair import DueErasures, RepairParts
+from operations.restore.repair import DueErasures, RepairParts, RestoreRepair
 from processors.events.archive_copies import CopyRemover
 from processors.reconcile.erased import ErasedDocumentsCheck
 from processors.reconcile.ged import GedCopiesCheck
@@ -117,16 +118,15 @@ def audit_refill(site: Site) -> AuditRefill | None:
     return AuditRefill(site.audit_log, sources, lambda: audit_lines(site), site.database, folder)
 
 
-def repair_parts(site: Site, operator: str, eraser: DueErasures) -> RepairParts:
-    """The steps' parts, in the name of the operator of that login name. ``eraser`` carries out erasures that are due."""
-    actor = site.operator(operator)
+def repair_parts(site: Site, actor: str, eraser: DueErasures) -> RepairParts:
+    """The steps' parts, in the name of the operator of that pseudonym. ``eraser`` carries out erasures that are due."""
     return RepairParts(
         sources=restore_sources(site),
         restores=site.restores,
         undone=UndoneActs(site.database, site.clock, actor),
         eraser=eraser,
         erased=_reconciliation(site, {"erased": _erased(site)}),
-        resumption=site.audit_resumption(operator),
+        resumption=site.audit_resumption(actor),
         refill=audit_refill(site),
         rows=RowsFromGed(
             site.database, site.ged_repository, site.content, site.texts, site.personal, site.clock, actor
@@ -140,3 +140,14 @@ def repair_parts(site: Site, operator: str, eraser: DueErasures) -> RepairParts:
         actor=actor,
         events_after=site.settings.events_lost_after,
     )
+
+
+async def repaired_step(site: Site, step: str, actor: str, reason: str, eraser: DueErasures) -> tuple[int, int]:
+    """Do one step of a repair; how many were put right, and how many are left. Raises DatabaseUnavailable, AuditStoreUnavailable."""
+    if step == "rows" and any(one.keeps_from_serving for one in (await site.restores.state()).open):
+        return 0, 1  # erasures are to be done first
+    parts, report = repair_parts(site, actor, eraser), RestoreReport()
+    with ExternalSort(Path(tempfile.gettempdir())) as sorting:
+        await read_all(parts.sources, sorting, report)
+        (result,) = await RestoreRepair(parts, sorting, report, reason).run((step,), apply=True)
+    return result.done, result.left_count

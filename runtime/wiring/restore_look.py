@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 from domain.errors import SchemaMissing
 from domain.restores import Difference
 from operations.external_sort import ExternalSort
 from operations.kafka.topics import missing_topics, planned_topics
 from operations.restore.check import (
+    FOUND_BY,
     OnItem,
     RestoreReport,
     add_reconciled,
@@ -18,6 +21,7 @@ from operations.restore.check import (
     look,
     read_all,
 )
+from processors.operators.restore_steps import RestoreFindings
 from processors.reconcile.run import RepairMode
 from runtime.config.transport import kafka_security
 from runtime.wiring.restore import audit_refill, restore_comparison, restore_sources
@@ -82,3 +86,15 @@ class RestoreLook:
 
     async def _stores(self) -> None:
         add_reconciled(self._report, await restore_comparison(self._site).run(RepairMode.NONE))
+
+
+async def restore_findings(site: Site) -> RestoreFindings:
+    """A whole look, as a batch keeps it. Raises DatabaseUnavailable."""
+    with ExternalSort(Path(tempfile.gettempdir())) as sorting:
+        report = await RestoreLook(site, sorting, on_item=lambda _kind, _item: None, on_entry=lambda _count: None).run()
+    of_parts = frozenset().union(*FOUND_BY.values())
+    unseen: dict[Difference, str] = {}
+    for part, code in report.failed.items():
+        kinds = FOUND_BY.get(part, frozenset(Difference) - of_parts)
+        unseen |= {kind: code for kind in kinds if not report.count[kind]}
+    return RestoreFindings(dict(report.count), unseen)

@@ -203,7 +203,7 @@ class Site(Adapters):
 
         from operations.kafka.dead_letter_index import fill_index
         from operations.kafka.dead_letters import read_dead_letters_from
-        from processors.operators.dead_letters import LetterReader
+        from processors.operators.letter_reader import LetterReader
 
         settings = self.settings
         read = partial(read_dead_letters_from, settings.kafka_bootstrap, security=kafka_security(settings))
@@ -221,12 +221,12 @@ class Site(Adapters):
 
         return PostgresRefusedRowQueries(self.postgres)
 
-    def audit_resumption(self, operator: str) -> AuditResumption:
-        """Await ``codec.check`` before: what it does is audited."""
+    def audit_resumption(self, actor: str) -> AuditResumption:
+        """``actor``: the operator's pseudonym. Await ``codec.check`` before: what it does is audited."""
         from crypto.signatures import verifies
         from processors.audit.resumption import AuditResumption
 
-        signing, actor = self.signing, self.operator(operator)
+        signing = self.signing
         parts = (self.database, self.audit_log, signing.checkpoints, signing.signer, verifies, self.clock)
         return AuditResumption(*parts, actor)
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from domain.batches import NOTE_CHARACTERS, UNDER_WAY, ActRequest, Batch, BatchItem, BatchState
+from domain.batches import NOTE_CHARACTERS, UNDER_WAY, Act, ActRequest, Batch, BatchItem, BatchState
 from domain.refusals import BatchNotFound
 from storage.postgres.connections import Connections
 
@@ -131,6 +131,17 @@ class PostgresBatchQueries:
     async def find(self, batch_id: UUID) -> Batch | None:
         async with self._postgres.connection() as connection:
             row = await connection.fetchrow(f"SELECT lots.*, {_COUNTS} FROM lots WHERE id = $1", batch_id)  # noqa: S608
+        return None if row is None else _batch(row)
+
+    async def last_done(self, act: Act) -> Batch | None:
+        """The batch of that act that was finished last."""
+        async with self._postgres.connection() as connection:
+            row = await connection.fetchrow(
+                f"""
+                SELECT lots.*, {_COUNTS} FROM lots WHERE acte = $1 AND etat = 'DONE' ORDER BY change_a DESC, id LIMIT 1
+                """,  # noqa: S608 - made of constants
+                act.value,
+            )
         return None if row is None else _batch(row)
 
     async def items(self, batch_id: UUID, *, after: int = 0, limit: int = 100) -> Sequence[BatchItem]:

@@ -29,6 +29,8 @@ class QueryFilter(Protocol):
     @property
     def before(self) -> datetime | None: ...
     @property
+    def ids(self) -> tuple[UUID, ...] | None: ...
+    @property
     def indexes(self) -> Mapping[PersonalField, tuple[bytes, ...]]: ...
 
 
@@ -62,6 +64,7 @@ class PostgresQueries:
             ("type_document = {}", filters.type_code),
             ("code_echec = {}", filters.failure_code),
             ("created_at < {}", filters.before),
+            ("id = ANY({})", None if filters.ids is None else (list(filters.ids),)),
             *_looked_up(filters.indexes),
             ("(created_at, id) < ({}, {})", after),
         ):

@@ -7,7 +7,12 @@ import os
 import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
 
+import httpx
+
+from domain.consumers import CONSUMERS
 from tests.support.pipeline import Pipeline, metadata, small_pdf, wait_for
 
 DOCUMENTS = 20
@@ -78,3 +83,38 @@ def test_documents_arrive_although_relay_and_archiving_end_and_are_killed(pipeli
         told = pipeline.timeline(document_id)
         states = [entry for entry in told if entry in {"STORED", "VERIFIED", "VALIDATED", "ARCHIVED"}]
         assert states == ["STORED", "VERIFIED", "VALIDATED", "ARCHIVED"]
+
+
+def test_a_paused_worker_that_is_killed_starts_paused(pipeline: Pipeline) -> None:
+    operator = pipeline.client("operator")
+    pause = {"consumer": "renditions", "minutes": 30, "reason": "INC-1"}
+    assert operator.post("/operations/pauses", json=pause).status_code == 201
+
+    def said() -> dict[str, Any]:
+        """What the worker says of itself. The relay's port is the first."""
+        port = int(pipeline.settings["DPJ_WORKER_PORT_BASE"]) + 1 + CONSUMERS.index("renditions")
+        with suppress(httpx.HTTPError):
+            body: dict[str, Any] = httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).json()
+            return body
+        return {"waiting_for": {}, "owned": {}}
+
+    def pauses() -> bool:
+        return "pause" in said()["waiting_for"]
+
+    def owns() -> bool:
+        return "dpj.document.verified/0" in said()["owned"].get("renditions", ())
+
+    def begun() -> bool:
+        query = "SELECT 1 FROM inbox WHERE consumer = 'renditions' AND document_key = $1"
+        return bool(pipeline.sql(query, str(document)))
+
+    wait_for(pauses, "the worker is paused", 30)
+    document = pipeline.upload(small_pdf("paused"), metadata(pipeline.dossier()))["id"]
+    pipeline.reaches(document, "VERIFIED")
+    pipeline.end(signal.SIGKILL, "worker-renditions")
+    pipeline.up()
+    wait_for(pauses, "the new one is paused from its start", 60)
+    wait_for(owns, "it has its partitions", 60)
+    assert not begun()
+    assert operator.post("/operations/pauses/renditions/resume", json={"reason": "INC-1"}).status_code == 200
+    wait_for(begun, "it goes on", 30)

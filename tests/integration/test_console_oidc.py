@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -12,7 +15,8 @@ import pytest
 from console.pages_sign_in import SIGNED_IN
 from identity.jwks import Jwks, jwks_source
 from identity.oidc import OidcClient, OidcSignIn
-from identity.tokens import TokenAuthenticator
+from identity.sessions import Session
+from identity.tokens import Identity, TokenAuthenticator
 from tests.support.console import BASE, ConsoleBench
 from tests.support.oidc_provider import AUDIENCE, CLIENT, SECRET, Provider, query_of, running_provider
 
@@ -142,3 +146,61 @@ async def test_what_is_asked_of_the_provider_holds_no_secret(console: ConsoleBen
         assert value.partition("~")[0] not in begun.headers["location"]
         assert len({asked["state"], asked["nonce"], asked["code_challenge"]}) == 3
     await asyncio.sleep(0)
+
+
+async def test_the_provider_is_asked_to_ask_again_before_an_act_without_a_way_back(
+    console: ConsoleBench, provider: Provider
+) -> None:
+    async with console.client() as client:
+        provider.id_claims = {"auth_time": int(time.time()) - 3600}
+        await client.get(await answer_of(client))
+        assert not await is_fresh(console, client)
+        begun = await client.get("/sign-in/again", params={"to": "/operations/plan?act=discard"})
+        asked = query_of(begun.headers["location"])
+        assert (asked["prompt"], asked["max_age"], "acr_values" in asked) == ("login", "0", False)
+        provider.id_claims = {"auth_time": int(time.time())}
+        async with httpx.AsyncClient(trust_env=False) as browser:
+            back = await browser.get(begun.headers["location"])
+        done = await client.get(back.headers["location"])
+        assert done.headers["location"] == "/operations/plan?act=discard"
+        assert await is_fresh(console, client)
+        assert len(console.bench.database.rows.sessions) == 1
+
+
+@pytest.mark.parametrize("said", [{}, {"auth_time": 1}])
+async def test_a_provider_that_does_not_say_when_it_asked_asked_long_ago(
+    console: ConsoleBench, provider: Provider, said: dict[str, Any]
+) -> None:
+    provider.id_claims = said
+    async with console.client() as client:
+        await client.get(await answer_of(client))
+        assert not await is_fresh(console, client)
+        assert (await client.get("/me")).status_code == 200
+
+
+@pytest.mark.parametrize("said", ["now", True, -1, 10**18, [1]])
+async def test_a_time_that_is_none_or_still_to_come_lets_nobody_in(
+    console: ConsoleBench, provider: Provider, said: Any
+) -> None:
+    provider.id_claims = {"auth_time": said}
+    async with console.client() as client:
+        assert (await client.get(await answer_of(client))).status_code == 401
+
+
+async def test_a_site_may_ask_for_a_second_factor(console: ConsoleBench, provider: Provider) -> None:
+    now = datetime.now(UTC)
+    weak = Session(Identity("m", "acme", frozenset()), now, now, now, "password")
+    assert not weak.is_fresh(now, timedelta(minutes=5), "mfa")
+    assert replace(weak, acr="mfa").is_fresh(now, timedelta(minutes=5), "mfa")
+    provider.id_claims = {"auth_time": int(time.time()), "acr": "mfa"}
+    async with console.client() as client:
+        await client.get(await answer_of(client))
+        session = await console.sessions.find(client.cookies["dpj-console"])
+        assert session is not None
+        assert session.acr == "mfa"
+
+
+async def is_fresh(console: ConsoleBench, client: httpx.AsyncClient) -> bool:
+    session = await console.sessions.find(client.cookies["dpj-console"])
+    assert session is not None
+    return session.is_fresh(datetime.now(UTC), console.dependencies.step_up)

@@ -20,7 +20,8 @@ from operations.kafka import dead_letter_index
 from operations.kafka.dead_letter_index import fill_index
 from operations.kafka.dead_letters import read_dead_letters_from
 from operations.kafka.topics import TopicPlan, ensure_topics
-from processors.operators.dead_letters import LetterReader, OperatorActions
+from processors.operators.dead_letters import OperatorActions
+from processors.operators.letter_reader import LetterReader
 from schemas.codec import EventCodec
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.delivery.dead_letter_index import PostgresDeadLetterIndex

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -22,13 +23,15 @@ from domain.documents import Document, Role
 from domain.lifecycle import Status
 from domain.overview import Count, ErasuresOverview, OutboxOverview
 from domain.owed_events import Progress
-from identity.sessions import Sessions
+from identity.sessions import Sessions, digest_of
 from identity.tokens import Identity
 from operations.audit.acts import ActsReader
 from operations.overview.model import ConsumerOverview, Overview
 from processors.documents.known_tenants import KnownTenants
 from processors.operators.document_details import DocumentInspection
 from processors.operators.document_waits import DocumentWaits
+from processors.operators.restore_steps import LastLook
+from processors.reconcile.owed_events import OwedReport
 from tests.support.builders import a_document
 from tests.support.fakes_intake import IntakeBench
 from tests.support.overviews import a_partition
@@ -95,6 +98,7 @@ class NothingDelivered:
 
     def __init__(self) -> None:
         self.held: list[HeldEventStatus] = []
+        self.traces: dict[str, list[str]] = {}
         self.refused: list[RefusedRow] = []
         self.given_up: list[GivenUpEvent] = []
 
@@ -103,6 +107,12 @@ class NothingDelivered:
 
     async def all_held(self, limit: int) -> Sequence[HeldEventStatus]:
         return self.held[:limit]
+
+    async def keys_waiting_for(self, dependency: str) -> Sequence[str]:
+        return [one.event.document_key for one in self.held if one.event.waiting_for == dependency]
+
+    async def keys_of_trace(self, trace_id: str) -> Sequence[str]:
+        return self.traces.get(trace_id, [])
 
     async def all_refused(self, limit: int) -> Sequence[RefusedRow]:
         return self.refused[:limit]
@@ -151,6 +161,9 @@ class ConsoleBench:
         self.overview = an_overview()
         self.delivery = NothingDelivered()
         self.log = Log()
+        self.subject = "marie"
+        self.lost = OwedReport()
+        self.look: LastLook | None = None
         self.bound_to: frozenset[str] | None = None
         self.sessions = Sessions(
             self.bench.database,
@@ -167,6 +180,12 @@ class ConsoleBench:
         async def progress() -> Progress:
             return {}
 
+        async def lost() -> OwedReport:
+            return self.lost
+
+        async def last_look() -> LastLook | None:
+            return self.look
+
         async def verified() -> float | None:
             return None
 
@@ -174,11 +193,16 @@ class ConsoleBench:
             sessions=self.sessions,
             tenants=KnownTenants(self.bench.database),
             reading=self.bench.reading,
+            search=self.bench.search,
             inspection=DocumentInspection(self.bench.database, self.bench.trees, self.bench.personal, self.bench.clock),
             waits=DocumentWaits(self.delivery, self.delivery, progress),
             desk=self.bench.operator_desk,
             held=self.delivery.all_held,
             refused=self.delivery.all_refused,
+            keys_waiting_for=self.delivery.keys_waiting_for,
+            keys_of_trace=self.delivery.keys_of_trace,
+            lost=lost,
+            last_look=last_look,
             overview=LatestOverview(look, lambda: self.bench.clock.at.timestamp()),
             chains=self.log,
             acts=ActsReader(self.log, self.log),
@@ -190,8 +214,16 @@ class ConsoleBench:
         self.dependencies = replace(given, **changes)
         self.app = create_app(self.dependencies)
 
+    def authenticated_ago(self, client: httpx.AsyncClient, ago: timedelta) -> None:
+        """The person of the client's session said so long ago who he is."""
+        rows, personal = self.bench.database.rows.sessions, self.bench.personal
+        digest = digest_of(client.cookies["dpj-console"])
+        said = json.loads(personal.unseal(rows[digest].identity_sealed))
+        said["authenticated_at"] = (datetime.now(UTC) - ago).isoformat()
+        rows[digest] = replace(rows[digest], identity_sealed=personal.seal(json.dumps(said)))
+
     def person(self, role: Role) -> Identity:
-        return Identity(f"marie-{role.value}", "acme", frozenset({role}), bound_to=self.bound_to)
+        return Identity(f"{self.subject}-{role.value}", "acme", frozenset({role}), bound_to=self.bound_to)
 
     def client(self, base: str = BASE, **headers: str) -> httpx.AsyncClient:
         given = {"Accept-Language": "en", **headers}

@@ -196,6 +196,7 @@ class MemoryDatabase:
             and filters.type_code in {None, row.type_code}
             and filters.failure_code in {None, row.failure_code}
             and (filters.before is None or row.created_at < filters.before)
+            and (filters.ids is None or row.id in filters.ids)
             and all(_index(row, field) in wanted for field, wanted in filters.indexes.items())
             and (after is None or (row.created_at, row.id) < after)
         ]

@@ -14,6 +14,7 @@ from domain.dead_letter_index import DeadLetterGroup, IndexedLetter
 from domain.dead_letters import DeadLetter
 from domain.errors import EventUndecodable
 from domain.events import Event
+from domain.owed_events import Progress
 from domain.pauses import Pause
 from domain.refusals import BatchNotFound
 from processors.operators.act_kinds import Letters
@@ -21,6 +22,7 @@ from processors.operators.batches import Batches
 from processors.operators.dead_letters import OperatorActions
 from processors.operators.desk import OperatorDesk
 from processors.operators.pauses import ConsumerPauses
+from processors.operators.replay import Replay, WindowRecord
 from processors.ports.personal_data import PersonalData
 from tests.support.builders import FixedClock
 
@@ -114,6 +116,10 @@ class MemoryBatchQueries:
 
     async def find(self, batch_id: UUID) -> Batch | None:
         return next((batch for batch, _ in self._batches if batch.id == batch_id), None)
+
+    async def last_done(self, act: Act) -> Batch | None:
+        done = [one for one, _ in self._batches if one.request.act is act and one.state is BatchState.DONE]
+        return done[-1] if done else None
 
     async def items(self, batch_id: UUID, *, after: int = 0, limit: int = 100) -> Sequence[BatchItem]:
         found = next(items for batch, items in self._batches if batch.id == batch_id)
@@ -215,11 +221,28 @@ def a_desk(
     def actions(actor: str) -> OperatorActions:
         return OperatorActions(database, _NoDecoder(), database.clock, actor)
 
-    kind = Letters(index, read)
-    kinds = {Act.REDRIVE: kind, Act.DISCARD: kind}
+    kind, nothing = Letters(index, read), EmptyTopics()
+    replay = Replay(nothing.progress, nothing.scan, read, nothing)
+    kinds = {Act.REDRIVE: kind, Act.DISCARD: kind, Act.REPLAY: replay}
     batches = Batches(database, MemoryBatchQueries(database), kinds, index, actions, database.clock)
     pauses = ConsumerPauses(database, MemoryPauseQueries(database), database.clock)
     return OperatorDesk(batches, pauses, index, personal, database.clock)
+
+
+class EmptyTopics:
+    """Topics in which nothing was ever written."""
+
+    async def progress(self) -> Progress:
+        return {}
+
+    async def scan(
+        self, topics: Sequence[str], since: datetime | None, until: datetime | None, key: str | None
+    ) -> Sequence[WindowRecord]:
+        assert topics
+        return []
+
+    async def states(self, consumer: str, event_ids: Sequence[UUID]) -> Mapping[UUID, str]:
+        return {}
 
 
 class _NoDecoder:

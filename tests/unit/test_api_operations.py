@@ -116,7 +116,7 @@ async def test_a_plan_is_confirmed_by_its_hash_and_refused_once_it_changed(
 ) -> None:
     add_letter(bench, 1)
     plan = await planned(client)
-    assert plan["forecast"] == [{"outcome": "done", "note": "off the list: PLAN", "count": 1}]
+    assert plan["forecast"] == [{"outcome": "done", "note": "off the list: PLAN", "code": "off_the_list", "count": 1}]
     add_letter(bench, 2)
     assert_problem(await confirm(client, plan["hash"]), 409, "plan_changed")
     assert bench.database.rows.batches == {}
@@ -207,3 +207,22 @@ async def test_a_consumer_is_paused_and_resumed(client: httpx.AsyncClient) -> No
     assert_problem(unknown, 404, "consumer_unknown")
     long = await client.post(f"{BASE}/pauses", json={**body, "minutes": 1441}, headers=operator())
     assert_problem(long, 422, "metadata_invalid")
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2026-01-31T12:00:00", 1_700_000_000, True])
+async def test_a_window_begins_at_a_time(client: httpx.AsyncClient, since: object) -> None:
+    body = {"act": "replay", "consumer": "archiving", "since": since}
+    answer = await client.post(f"{BASE}/plans", json=body, headers=operator())
+    assert answer.status_code == 422
+    assert "since" in answer.text
+
+
+async def test_a_replay_is_planned_for_one_consumer_since_a_time(client: httpx.AsyncClient) -> None:
+    async def plan(**body: object) -> httpx.Response:
+        return await client.post(f"{BASE}/plans", json={"act": "replay", **body}, headers=operator())
+
+    found = await plan(consumer="archiving", since="2026-01-31T12:00:00Z")
+    assert (found.status_code, found.json()["items"], found.json()["left_out"]) == (200, [], [])
+    assert (await plan(consumer="archiving")).json()["code"] == "parameter_invalid"
+    assert (await plan(since="2026-01-31T12:00:00Z")).json()["code"] == "parameter_invalid"
+    assert (await plan(consumer="nobody", since="2026-01-31T12:00:00Z")).status_code == 404

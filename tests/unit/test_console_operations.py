@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
 
-from domain.batches import BatchState
+from domain.act_notes import note
+from domain.batches import Act, ActRequest, Batch, BatchState
+from domain.owed_events import LostEvent, OwedEvent
+from domain.restores import Difference
+from processors.operators.restore_steps import LastLook
+from tests.support.builders import NOW
 from tests.support.console import ConsoleBench, sign_in, token_in
 from tests.unit.test_api_operations import add_letter
 
+DOCUMENT = "0b0f2ac4-2f0c-4c3e-8d65-5a7c4c0c1f57"
 ORIGIN = {"Origin": "http://127.0.0.1:8083"}
 
 
@@ -147,3 +157,127 @@ async def test_the_letters_of_a_group_are_listed_in_both_languages(site: Console
         page = (await client.get("/operations/dead-letters", params=asked)).text
         assert "archiving/0/1" in page
         assert ("Renvoyer" if language == "fr" else "Redrive") in page
+
+
+async def test_a_french_plan_is_french(site: ConsoleBench) -> None:
+    add_letter(site.bench, 1)
+    async with site.client(**{"Accept-Language": "fr"}) as client:
+        await sign_in(client)
+        plan = await planned(client)
+    assert "quitte la liste" in plan.text
+    assert 'lang="en"' not in plan.text.partition("<main")[2]
+
+
+async def test_the_window_of_a_replay_is_in_the_sites_zone() -> None:
+    site = ConsoleBench(zone=ZoneInfo("Europe/Paris"))
+    async with site.client() as client:
+        await sign_in(client)
+        await the_window_is_in_the_sites_zone(client)
+
+
+async def the_window_is_in_the_sites_zone(client: httpx.AsyncClient) -> None:
+    page = (await client.get("/operations/replay", params={"document": DOCUMENT})).text
+    assert DOCUMENT in page
+    given = {**fields_of(page, "/operations/plan"), "consumer": "archiving", "since": "2026-01-31T12:00"}
+    plan = await client.post("/operations/plan", data=given, headers=ORIGIN)
+    assert plan.status_code == 200
+    assert 'datetime="2026-01-31T11:00:00+00:00"' in plan.text
+    given["since"] = "yesterday"
+    assert (await client.post("/operations/plan", data=given, headers=ORIGIN)).status_code == 400
+
+
+async def test_what_is_lost_is_told_and_unknown_is_no_none(site: ConsoleBench, client: httpx.AsyncClient) -> None:
+    assert "Nothing is lost" in (await client.get("/operations/lost")).text
+    site.lost.add(LostEvent(an_owed_event(), ("archiving",)))
+    page = (await client.get("/operations/lost")).text
+    assert DOCUMENT in page
+    assert fields_of(page, "/operations/plan")["act"] == "re_emit"
+    site.lost.known = False
+    page = (await client.get("/operations/lost")).text
+    assert "nobody knows what is lost" in page
+    assert "Nothing is lost" not in page
+
+
+def an_owed_event() -> OwedEvent:
+    return OwedEvent(
+        row_id=7,
+        event_id=UUID(int=7),
+        topic="dpj.document.validated",
+        key=DOCUMENT,
+        consumers=("archiving",),
+        published_at=NOW,
+        partition=0,
+        offset=3,
+        re_emissions=3,
+    )
+
+
+async def test_what_a_restore_has_left_leads_to_its_step(site: ConsoleBench, client: httpx.AsyncClient) -> None:
+    assert "Nobody has looked yet" in (await client.get("/operations/restore")).text
+    batch = Batch(
+        id=UUID(int=1),
+        request=ActRequest(act=Act.CHECK_RESTORE),
+        plan_hash="",
+        tenants=None,
+        actor="p",
+        reason="INC-1",
+        state=BatchState.DONE,
+        canary=None,
+        stop_after=5,
+    )
+    notes = {
+        Difference.HOLD_LOST: note("differs", count=2),
+        Difference.DOCUMENT_LOST: note("differs_not"),
+        Difference.EVENT_LOST: note("not_looked_for", code="broker_unavailable"),
+    }
+    site.look = LastLook(batch, NOW, {kind: notes.get(kind, note("differs_not")) for kind in Difference})
+    page = (await client.get("/operations/restore")).text
+    assert "Legal holds that stood" in page
+    assert "Acknowledged, and lost" not in page
+    assert "not looked for: broker_unavailable" in page
+    forms = [one for one in re.findall(r"<form.*?</form>", page, re.DOTALL) if "repair_restore" in one]
+    assert len([one for one in forms if 'value="holds"' in one]) == 1
+    assert not [one for one in forms if 'value="events"' in one]
+
+
+async def test_who_signed_in_long_ago_says_again_who_he_is_before_an_act_without_a_way_back() -> None:
+    site = ConsoleBench()
+    add_letter(site.bench, 1)
+    async with site.client() as client:
+        await sign_in(client)
+        plan = (await planned(client)).text
+        assert 'action="/operations/confirm"' in plan
+        # The session's person said so an hour ago.
+        site.authenticated_ago(client, timedelta(hours=1))
+        assert (await planned(client, "redrive")).text.count("Sign in again") == 0
+        stale = await planned(client)
+        assert 'action="/operations/confirm"' not in stale.text
+        refused = await confirm(client, plan)
+        assert refused.status_code == 403
+        assert "You signed in too long ago" in refused.text
+        assert site.bench.database.rows.batches == {}
+        again = html.unescape(re.findall(r'href="(/sign-in/again[^"]+)"', stale.text)[0])
+        page = await client.get(again, follow_redirects=True)
+        form = {"csrf": token_in(page.text), "role": "operator", "to": fields_of(page.text, "/sign-in")["to"]}
+        back = await client.post("/sign-in", data=form, headers=ORIGIN)
+        assert back.headers["location"].startswith("/operations/plan?act=discard")
+        fresh = (await client.get(back.headers["location"])).text
+        assert (await confirm(client, fresh)).status_code == 303
+    assert len(site.bench.database.rows.batches) == 1
+
+
+async def test_nobody_confirms_as_the_second_person_by_an_old_sign_in() -> None:
+    site = ConsoleBench()
+    add_letter(site.bench, 1)
+    async with site.client() as client:
+        await sign_in(client)
+        ordered = await confirm(client, (await planned(client)).text, second_person="on")
+        path = ordered.headers["location"]
+        site.subject = "paul"
+        await sign_in(client)
+        site.authenticated_ago(client, timedelta(minutes=6))
+        page = (await client.get(path)).text
+        assert "Sign in again" in page
+        form = {"csrf": token_in(page)}
+        assert (await client.post(f"{path}/confirm", data=form, headers=ORIGIN)).status_code == 403
+        assert (await client.post(f"{path}/stop", data=form, headers=ORIGIN)).status_code == 303

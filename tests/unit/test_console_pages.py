@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,12 +26,13 @@ from domain.lifecycle import Status
 from domain.overview import CheckpointsOverview, Count, DeadGroup, HeldGroup, OutboxOverview, RestoreOverview, Sample
 from operations.overview.model import (
     DependencyOverview,
+    PartitionOwner,
     ReconcileOverview,
     StalledPartition,
 )
 from processors.documents.transitions import canonical_json
 from tests.support.builders import NOW
-from tests.support.console import ConsoleBench, a_consumer, an_overview, sign_in
+from tests.support.console import ConsoleBench, a_consumer, an_overview, sign_in, token_in
 from tests.support.overviews import a_partition
 
 HOSTILE = '<script>alert(1)</script>\u202e\x1b[31m"'
@@ -168,25 +170,24 @@ async def test_what_is_unknown_is_never_nought() -> None:
         assert ">unknown<" in (await client.get("/topics")).text
 
 
-async def test_a_document_tells_why_it_is_late() -> None:
-    console = ConsoleBench()
-    document = console.document(status=Status.VALIDATED)
+def held_by_archiving(key: object, **changes: Any) -> HeldEventStatus:
     event = HeldEvent(
         consumer="archiving",
         event_id=uuid4(),
-        document_key=str(document.id),
+        document_key=str(key),
         tenant="acme",
         topic="dpj.document.validated",
         partition=0,
-        offset=7,
-        code="ged_unavailable",
-        waiting_for="ged",
-        attempts=41,
+        **{"offset": 7, "code": "ged_unavailable", "waiting_for": "ged", "attempts": 41, **changes},
     )
     at = datetime.now(UTC) - timedelta(minutes=12, seconds=5)
-    console.delivery.held = [
-        HeldEventStatus(event=event, since=at, noted_at=at, given_up_by=None, given_up_reason=None)
-    ]
+    return HeldEventStatus(event=event, since=at, noted_at=at, given_up_by=None, given_up_reason=None)
+
+
+async def test_a_document_tells_why_it_is_late() -> None:
+    console = ConsoleBench()
+    document = console.document(status=Status.VALIDATED)
+    console.delivery.held = [held_by_archiving(document.id)]
     # (the fake outbox owes nothing: what is held is told by the event)
     async with console.client() as client:
         await sign_in(client)
@@ -349,3 +350,89 @@ def test_the_runbook_has_its_anchors_and_leads_nowhere_else(tmp_path: Any) -> No
     assert '<a href="#lag">here</a> ADR out' in page
     assert "<script>" not in page
     assert "<table" in page
+
+
+async def test_a_partition_names_its_worker_and_the_last_try_at_its_head() -> None:
+    console = ConsoleBench()
+    mine = a_partition(
+        topic="dpj.document.validated",
+        committed=7,
+        end=9,
+        lag=2,
+        owner=PartitionOwner(process="worker-archiving", host="node-3", pid=4711),
+    )
+    nobody = a_partition(topic="dpj.document.validated", partition=1)
+    console.overview = an_overview(a_consumer("archiving", lag=2, partitions=(mine, nobody)))
+    console.delivery.held = [held_by_archiving(uuid4(), offset=8, code="smtp_unavailable"), held_by_archiving(uuid4())]
+    async with console.client() as client:
+        await sign_in(client)
+        page = (await client.get("/consumers/archiving")).text.partition("<tbody>")[2]
+    first, second = page.split("</tr>")[:2]
+    assert "node-3/4711" in first
+    assert "ged_unavailable" in first
+    assert "41 tries" in first
+    assert "smtp_unavailable" not in first
+    assert ">unknown<" in second
+    assert "node-3" not in second
+
+
+async def test_documents_are_found_by_what_they_wait_for_and_by_their_trace() -> None:
+    console = ConsoleBench()
+    late, other = console.document(status=Status.VALIDATED), console.document(status=Status.STORED)
+    console.delivery.held = [held_by_archiving(late.id), held_by_archiving("no id")]
+    console.delivery.traces = {"0af7651916cd43dd8448eb211c80319c": [str(other.id)]}
+    async with console.client() as client:
+        await sign_in(client)
+
+        async def found(**asked: str) -> set[str]:
+            page = (await client.get("/documents", params=asked)).text
+            return {str(one.id) for one in (late, other) if f'href="/documents/{one.id}"' in page}
+
+        assert await found() == {str(late.id), str(other.id)}
+        assert await found(waits="ged") == {str(late.id)}
+        assert await found(waits="smtp") == set()
+        assert await found(trace=" 0AF7651916CD43DD8448EB211C80319C ") == {str(other.id)}
+        assert await found(trace="0af7651916cd43dd8448eb211c80319c", waits="ged") == set()
+        assert "A trace has 32" in (await client.get("/documents", params={"trace": "x"})).text
+    audited = [one for one in console.bench.database.rows.outbox if isinstance(one, AuditRecorded)]
+    lists = [json.loads(one.details) for one in audited if one.action == "document.list"]
+    assert [one.get("found_by") for one in lists] == [None, "waits", "waits", "trace", "waits trace"]
+
+
+async def test_operators_find_a_person_s_documents_and_nobody_reads_for_whom() -> None:
+    console = ConsoleBench()
+    receipt = await console.bench.receive(
+        caller=console.bench.caller(), dossier_id=console.bench.dossier.id, depositor_email="marie.durand@example.org"
+    )
+    origin = {"Origin": "http://127.0.0.1:8083"}
+    sought = {"by": "email", "text": " Marie.Durand@example.org ", "tenant": "acme"}
+    async with console.client() as client:
+        await sign_in(client)
+        csrf = {"csrf": token_in((await client.get("/documents")).text)}
+        page = await client.post("/documents/by-person", data={**csrf, **sought}, headers=origin)
+        assert page.status_code == 200
+        assert f'href="/documents/{receipt.body["id"]}"' in page.text
+        assert "durand" not in page.text.lower()
+        (line,) = [
+            one
+            for one in console.bench.database.rows.outbox
+            if isinstance(one, AuditRecorded) and one.action == "document.search"
+        ]
+        assert (line.tenant, json.loads(line.details)) == ("acme", {"by": ["depositor_email"], "count": 1})
+        other = await client.post("/documents/by-person", data={**csrf, **sought, "tenant": "other"}, headers=origin)
+        assert str(receipt.body["id"]) not in other.text
+        assert (await client.get("/documents/by-person")).headers["location"] == "/documents"
+        for wrong in ({"text": ""}, {"by": "name"}, {"text": "x" * 321}):
+            answer = await client.post("/documents/by-person", data={**csrf, **sought, **wrong}, headers=origin)
+            assert answer.status_code == 422
+        assert (
+            await client.post("/documents/by-person", data={**csrf, **sought, "tenant": ""}, headers=origin)
+        ).status_code >= 400
+        console.bound_to = frozenset({"other"})
+        await sign_in(client)
+        csrf = {"csrf": token_in((await client.get("/documents")).text)}
+        assert (await client.post("/documents/by-person", data={**csrf, **sought}, headers=origin)).status_code == 403
+        await sign_in(client, "auditor")
+        csrf = {"csrf": token_in((await client.get("/documents")).text)}
+        assert (await client.post("/documents/by-person", data={**csrf, **sought}, headers=origin)).status_code == 403
+        assert "by-person" not in (await client.get("/documents")).text

@@ -12,13 +12,17 @@ from starlette.requests import Request
 from console import findings
 from console.languages import LANGUAGES, Texts, catalogue, language_of
 from console.navigation import PLACES
-from console.pages_documents import AGES
+from console.pages_documents import AGES, DEPENDENCIES
+from domain.act_notes import NOTES
+from domain.batches import Act
 from domain.consumers import CONSUMERS
 from domain.lifecycle import Status
 from domain.overview import Holder, NextStep
 from domain.reconciliation import Repair
+from domain.restores import Difference
 from processors.operators.document_details import ProofState
 from processors.operators.document_waits import WaitState
+from processors.operators.restore_steps import STEPS
 
 CONSOLE = Path(__file__).resolve().parents[2] / "console"
 #: Keys that code makes of values.
@@ -33,6 +37,11 @@ MADE = {
     *(f"proof.{one.value}" for one in ProofState),
     *(f"age.{name}" for name in AGES),
     *(f"language.{name}" for name in LANGUAGES),
+    *(f"note.{code}" for code in NOTES),
+    *(f"{what}.{act.value}" for act in Act for what in ("act", "plan.text")),
+    *(f"{what}.{kind.value}" for kind in Difference for what in ("difference", "difference_next")),
+    *(f"restore.step.{step}" for step in STEPS),
+    *(f"dependency.{name}" for name in DEPENDENCIES),
     *(f"circuit.{state}" for state in ("open", "half_open", "closed")),
 }
 

@@ -30,7 +30,7 @@ from domain.overview import (
 )
 from operations.kafka.lag import HeadRecord, PartitionLag
 from operations.overview.look import KafkaNumbers, OverviewLook, drain_seconds, samples_of
-from operations.overview.model import Overview
+from operations.overview.model import Overview, PartitionOwner
 from operations.overview.processes import ProcessAnswers
 from tests.support.builders import NOW, FixedClock
 
@@ -320,6 +320,19 @@ def answers(**changes: dict[str, Any] | None) -> dict[str, dict[str, Any] | None
         "watchdog": {"waiting_for": {}, "stalled": [], "looked": NOW.isoformat()},
     }
     return there | {name.replace("_", "-"): body for name, body in changes.items()}
+
+
+async def test_a_worker_says_which_partitions_it_has() -> None:
+    body = {
+        "consumers": {"integrity": "running"},
+        "owned": {"integrity": ["t/0", "t/2"]},
+        "process": {"host": "node-3", "pid": 4711},
+    }
+    broken = {"consumers": {"archiving": "running"}, "owned": {"archiving": ["t/0"]}, "process": {"host": 7}}
+    answered = ProcessAnswers(answers(worker_integrity=body, worker_archiving=broken, worker_audit=None))
+    owner = PartitionOwner(process="worker-integrity", host="node-3", pid=4711)
+    assert answered.owners("integrity") == {"t/0": owner, "t/2": owner}
+    assert answered.owners("archiving") == answered.owners("audit") == {}
 
 
 async def test_what_a_worker_waits_for_and_since_when() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -242,6 +242,23 @@ class PostgresInbox:
             document_key,
         )
         return bool(freed)
+
+
+class PostgresInboxStates:
+    """What consumers have done, as operators ask for it. Raises DatabaseUnavailable."""
+
+    def __init__(self, postgres: Connections) -> None:
+        self._postgres = postgres
+
+    async def states(self, consumer: str, event_ids: Sequence[UUID]) -> Mapping[UUID, str]:
+        """CLAIMED, DONE or DEAD, of those events that the consumer's inbox has."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT event_id, state FROM inbox WHERE consumer = $1 AND event_id = ANY($2::uuid[])",
+                consumer,
+                list(event_ids),
+            )
+        return {row["event_id"]: row["state"] for row in rows}
 
 
 def column_text(document_key: str) -> str:

@@ -43,6 +43,8 @@ _FROM_ID: Final = _SLICE.format(which="id > $1")
 _OF_KEY: Final = _SLICE.format(which="key = $1")
 #: What one document has in the outbox, at most.
 OF_DOCUMENT: Final = 1_000
+#: Rows that a search for a trace reads at most.
+OF_TRACE: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,20 @@ class PostgresOwedEvents:
             ),
             owed=tuple(_owed(row) for row in rows if row["owed"]),
         )
+
+    async def keys_of_trace(self, trace_id: str) -> Sequence[str]:
+        """Keys of rows, among the oldest ``OF_TRACE`` of the outbox, that were written in a trace (32 hexadecimal digits): the documents
+        whose events are on their way, or were until a moment ago."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                """
+                SELECT DISTINCT key FROM (SELECT key, headers FROM outbox ORDER BY id LIMIT $2) AS first
+                WHERE starts_with(headers->>'traceparent', '00-' || $1 || '-') AND key IS NOT NULL LIMIT 1000
+                """,
+                trace_id,
+                OF_TRACE,
+            )
+        return [row["key"].decode("utf-8", "replace") for row in rows]
 
     async def remove(self, row_ids: Sequence[int]) -> None:
         async with self._postgres.connection() as connection:
