@@ -75,6 +75,7 @@ docs: install
 	@$(RUN)/python -m ingest_api.openapi > docs/openapi.json
 	@$(RUN)/python -m ingest_api.markdown < docs/openapi.json > docs/API.md
 	@$(RUN)/python -m ingest_api.lifecycle_picture > docs/lifecycle.svg
+	@$(RUN)/python -m deploy.observability.dashboards.generate
 
 # After a review of what `make check` reported as a possible secret.
 baseline: install

@@ -43,6 +43,8 @@ class Task:
     count: int
     batch: int
     connections: int
+    #: The collector of its spans, if it makes any.
+    spans_to: str = ""
 
 
 class Worker(Protocol):

@@ -22,6 +22,7 @@ from console.latest_overview import LatestOverview
 from console.navigation import places_for
 from console.rendering import html, render
 from console.security import is_from_us
+from console.shared_look import SharedLook
 from domain.dead_letters import HeldEventStatus, RefusedRow
 from domain.documents import DocumentType, Role
 from domain.refusals import Forbidden, ParameterInvalid
@@ -87,7 +88,7 @@ class ConsoleDependencies:
     refused: Callable[[int], Awaitable[Sequence[RefusedRow]]]
     keys_waiting_for: Callable[[str], Awaitable[Sequence[str]]]
     keys_of_trace: Callable[[str], Awaitable[Sequence[str]]]
-    lost: Callable[[], Awaitable[OwedReport]]
+    lost: SharedLook[OwedReport]
     last_look: Callable[[], Awaitable[LastLook | None]]
     overview: LatestOverview
     chains: ChainStates

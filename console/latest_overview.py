@@ -1,14 +1,14 @@
-"""One look at the pipeline for all who are looking: however many browsers ask, the stores are asked every few seconds at most."""
+"""One look at the pipeline for all who are looking, and the rates between looks."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from console.shared_look import SharedLook
 from operations.overview.model import Overview
 
 #: A look as young as this, in seconds, serves again.
@@ -36,29 +36,17 @@ class LatestOverview:
     def __init__(self, look: Callable[[], Awaitable[Overview]], clock: Callable[[], float] = time.monotonic) -> None:
         self._look = look
         self._clock = clock
-        self._lock = asyncio.Lock()
-        self._renewal: asyncio.Task[Overview] | None = None
-        self._found: Overview | None = None
-        self._found_at = 0.0
+        self._shared = SharedLook(self._looked, fresh=FRESH_SECONDS, stale=STALE_SECONDS, clock=clock)
         self._offsets: deque[_Offsets] = deque(maxlen=KEEP_LOOKS)
 
     async def get(self) -> Overview:
-        """As found a few seconds ago. One look at a time: who comes meanwhile is shown the same. What is older than ``FRESH_SECONDS``
-        and younger than ``STALE_SECONDS`` is shown at once, and looked for anew behind the page."""
-        age = self._clock() - self._found_at
-        if self._found is not None and age < STALE_SECONDS:
-            if age >= FRESH_SECONDS and (self._renewal is None or self._renewal.done()):
-                self._renewal = asyncio.create_task(self._renew())
-            return self._found
-        return await self._renew()
+        """As found a few seconds ago."""
+        return await self._shared.get()
 
-    async def _renew(self) -> Overview:
-        async with self._lock:
-            if self._found is None or self._clock() - self._found_at >= FRESH_SECONDS:
-                found = await self._look()
-                self._found, self._found_at = found, self._clock()
-                self._remember(found)
-            return self._found
+    async def _looked(self) -> Overview:
+        found = await self._look()
+        self._remember(found)
+        return found
 
     def rate_in(self, topic: str) -> float | None:
         """Records a second that came to a topic lately; None while nobody knows."""
@@ -99,4 +87,4 @@ class LatestOverview:
                 if one.committed is not None:
                     committed[consumer.consumer, one.topic, one.partition] = one.committed
         if ends:
-            self._offsets.append(_Offsets(self._found_at, ends, committed))
+            self._offsets.append(_Offsets(self._clock(), ends, committed))

@@ -45,11 +45,12 @@ class DifferenceLine:
 @router.get("/lost", name="lost_events")
 async def lost_events(visitor: Overseer, deps: Deps) -> Response:
     """Events that somebody must still finish and that Kafka brings no more, by consumer and one by one."""
-    report = await deps.lost()
+    report = await deps.lost.get()
     rows = [(one, uuid_or_none(one.event.key)) for one in report.lost[:MOST_SHOWN]]
     return visitor.page(
         "lost.html",
         known=report.known,
+        age=round(deps.lost.age),
         groups=[(name, count, report.oldest[name]) for name, count in sorted(report.count.items())],
         rows=rows,
         more=len(report.lost) > MOST_SHOWN,

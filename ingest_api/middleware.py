@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.errors import DPJError
+from domain.shared import tracing
 from domain.shared.correlation import continue_trace, current_traceparent, trace_id
 from domain.shared.ids import uuid_or_none
 from ingest_api import problems
@@ -33,6 +34,9 @@ HEAD_STATE: Final = "dpj.head"
 DRAIN_BYTES: Final = 64 * 1024 * 1024
 _TOO_SLOW: Final = 408
 _UNMATCHED: Final = "unmatched"
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: In a span, for whatever else a client calls its method.
+_OTHER_METHOD: Final = "_OTHER"
 #: Asked every few seconds, by machines.
 _HEALTH: Final = frozenset({"/livez", "/readyz"})
 
@@ -63,7 +67,7 @@ class _Exchange:
         self._body_ended = "transfer-encoding" not in headers and length == "0"
         self._too_long = not (length.isascii() and length.isdigit()) or len(length) > 18 or int(length) > DRAIN_BYTES
         self._body_begun = False
-        self.traceparent = continue_trace(headers.get("traceparent"))
+        self.span, self.traceparent = _begin_span(scope, headers.get("traceparent"))
         self.correlation_id = _uuid(headers.get(CORRELATION_HEADER)) or uuid4()
         self.status = 0
         self.sent = 0
@@ -144,6 +148,8 @@ class ExchangeMiddleware:
         code = scope["state"].get(problems.CODE_STATE)
         route = getattr(scope.get("route"), "path", _UNMATCHED)
         self._metrics.finished(route, method, exchange.status, seconds, code)
+        if exchange.span is not None:
+            _end_span(exchange, exchange.span, route, method, code)
         log_request = _log.debug if route in _HEALTH else _log.info
         log_request(
             "request",
@@ -156,6 +162,32 @@ class ExchangeMiddleware:
             trace_id=trace_id(exchange.traceparent),
             correlation_id=str(exchange.correlation_id),
         )
+
+
+def _begin_span(scope: Scope, received: str | None) -> tuple[tracing.Span | None, str]:
+    """The request's span, if it is recorded, and the trace context of the work on it."""
+    if scope["path"] in _HEALTH:
+        return None, continue_trace(received)
+    return tracing.start_request(scope["method"] if scope["method"] in _METHODS else _OTHER_METHOD, received)
+
+
+def _end_span(exchange: _Exchange, span: tracing.Span, route: str, method: str, code: str | None) -> None:
+    """By OpenTelemetry's conventions for HTTP: a client's fault is no error of the server's."""
+    method = method if method in _METHODS else _OTHER_METHOD
+    attributes: dict[str, str | int] = {
+        "http.request.method": method,
+        "http.route": route,
+        "http.response.status_code": exchange.status,
+        "dpj.correlation_id": str(exchange.correlation_id),
+    }
+    if code is not None:
+        attributes["dpj.code"] = code
+    span.rename(f"{method} {route}")
+    span.annotate(attributes)
+    if not exchange.status:
+        span.end(code or "no_answer")
+    else:
+        span.end((code or str(exchange.status)) if exchange.status >= 500 else None)
 
 
 def _uuid(text: str | None) -> UUID | None:

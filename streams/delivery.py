@@ -42,6 +42,7 @@ from domain.errors import (
     UnexpectedFailure,
 )
 from domain.events import SCHEMA_HEADER, Event
+from domain.shared import tracing
 from domain.shared.correlation import continue_trace, current_traceparent, trace_id
 from domain.shared.crash_points import reach
 from processors.documents.transitions import SharedCommit
@@ -55,6 +56,7 @@ from streams.lanes import Lane, Partition, Record
 from streams.leases import RenewedLease, deadline, error_location
 from streams.pauses import Gate, OpenGate
 from streams.shared_transaction import SharedTransaction
+from streams.spans import finish_processing, hold, start_processing
 
 log = structlog.get_logger()
 
@@ -238,11 +240,25 @@ class Delivery:
 
     async def _deliver(self, record: Record) -> None:
         """Steps 2 to 5 until the record is finished. Raises nothing but cancellation."""
-        started = asyncio.get_running_loop().time()
         trace = continue_trace(record.headers.get("traceparent"))
         current_traceparent.set(trace)
         if self._has_nothing_for_us(record):
             return
+        span = start_processing(self._consumer, record) if tracing.is_on() else None
+        if span is None:
+            await self._until_finished(record, trace)
+            return
+        current_traceparent.set(span.traceparent)
+        try:
+            end = await self._until_finished(record, span.traceparent)
+        except BaseException as error:
+            span.end(tracing.code_of(error))
+            raise
+        finish_processing(span, *end)
+
+    async def _until_finished(self, record: Record, trace: str) -> tuple[Event | None, str, str]:
+        """The event, if the record has one, the outcome and the code."""
+        started = asyncio.get_running_loop().time()
         event: Event | None = None
         give_up_reason = self._damage(record, trace)
         note = HeldEventEntry(self._held_events, every=self._policy.note_interval)
@@ -258,7 +274,7 @@ class Delivery:
                 await note.forget()
                 code = give_up_reason.code if give_up_reason else "none"
                 self._metrics.finished(self._consumer, outcome, code, asyncio.get_running_loop().time() - started)
-                return
+                return event, outcome, code
             except Transient as error:
                 await self._wait_before_retry(error, holds)
                 holds += 1
@@ -398,7 +414,8 @@ class Delivery:
         self._metrics.retried(self._consumer, code)
         self._metrics.waiting(self._consumer, dependency, 1)
         try:
-            await self._drain.pause(self._before_retry(dependency, self._policy.pause(attempt, cap)))
+            with hold(dependency, code):
+                await self._drain.pause(self._before_retry(dependency, self._policy.pause(attempt, cap)))
         finally:
             self._metrics.waiting(self._consumer, dependency, -1)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -29,6 +30,10 @@ class OutboxRow(Protocol):
     def headers(self) -> Mapping[str, str]: ...
     @property
     def event_id(self) -> UUID | None: ...
+    @property
+    def waiting_since(self) -> datetime | None:
+        """When it was written, by the database's clock; None if it is published once more."""
+        ...
 
 
 class InFlightRows:

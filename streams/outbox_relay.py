@@ -28,6 +28,7 @@ from domain.errors import DPJError
 from domain.shared.crash_points import reach
 from domain.shared.waiting import pause, until_stopped
 from streams.in_flight_rows import InFlightRows, OutboxRow
+from streams.spans import PublishSpans
 
 log = structlog.get_logger()
 
@@ -201,9 +202,11 @@ class OutboxRelay:
         self._metrics.leading(leader=True)
         self._recount_at = 0.0
         producer = self._new_producer()
+        spans = PublishSpans()
         try:
-            await _Publishing(self, reader, producer).run(stopping)
+            await _Publishing(self, reader, producer, spans).run(stopping)
         finally:
+            spans.close()
             # Whatever is still queued must not be sent after a successor took over.
             producer.purge(in_queue=True, in_flight=True, blocking=False)
             await asyncio.to_thread(producer.flush, FLUSH_SLICE_SECONDS)
@@ -214,12 +217,12 @@ class OutboxRelay:
             self._recount_at = time.monotonic() + RECOUNT_SECONDS
             self._metrics.refused(await reader.count_refused())
 
-    def record(self, row: OutboxRow) -> dict[str, Any]:
+    def record(self, row: OutboxRow, headers: Mapping[str, str]) -> dict[str, Any]:
         """What the producer is given."""
         return {
             "key": row.key,
             "value": self._rewrite(row.body, row.headers),
-            "headers": [(name, value.encode()) for name, value in row.headers.items()],
+            "headers": [(name, value.encode()) for name, value in headers.items()],
         }
 
     @property
@@ -235,10 +238,11 @@ class OutboxRelay:
 class _Publishing:
     """One term's work, from the first fetch to the stop or the loss of a server."""
 
-    def __init__(self, relay: OutboxRelay, reader: OutboxReader, producer: Producer) -> None:
+    def __init__(self, relay: OutboxRelay, reader: OutboxReader, producer: Producer, spans: PublishSpans) -> None:
         self._relay = relay
         self._reader = reader
         self._producer = producer
+        self._spans = spans
         self._rows = InFlightRows()
         #: Filled by the producer's callbacks, in the thread that polls.
         self._reports: list[DeliveryReport] = []
@@ -325,12 +329,15 @@ class _Publishing:
                 self._rows.drop(row)
                 continue
             try:
-                self._producer.produce(row.topic, **self._relay.record(row), on_delivery=self._on_delivery(row))
+                record = self._relay.record(row, self._spans.begin(row))
+                self._producer.produce(row.topic, **record, on_delivery=self._on_delivery(row))
             except BufferError:
+                self._spans.fail(row, "no_room")
                 self._rows.return_unsent(row)
                 break
             except KafkaException as error:
                 refusal: KafkaError = error.args[0]
+                self._spans.fail(row, refusal.name())
                 if refusal.code() not in ROW_ERRORS:
                     raise
                 refused.append((row, refusal))
@@ -354,7 +361,10 @@ class _Publishing:
         confirmed: list[PlacedRow] = []
         refused: list[tuple[OutboxRow, KafkaError]] = []
         for row, error, message in reports:
+            if error is not None:
+                self._spans.fail(row, error.name())
             if error is None:
+                self._spans.confirm(row, message)
                 self._rows.confirm(row)
                 confirmed.append(PlacedRow(row.id, message.partition(), message.offset()))
             elif error.fatal():

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from domain.errors import ClaimLost, Transient
+from domain.errors import ClaimLost, DatabaseUnavailable, Transient
+from domain.shared import tracing
 from domain.shared.micro_batcher import BatchItem, BatchPolicy, MicroBatcher
 from processors.ports.database import Transactions
 from processors.ports.work import Commit, Work
@@ -35,7 +36,8 @@ class SharedTransaction:
 
         A caller that is cancelled may find it written or not.
         """
-        await self._batcher.submit((commit, event_id, owner))
+        with tracing.call(DatabaseUnavailable.waiting_for, "transaction"):
+            await self._batcher.submit((commit, event_id, owner))
 
     async def _write_batch(self, batch: Sequence[BatchItem[_Claimed, None]]) -> None:
         try:

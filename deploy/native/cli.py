@@ -16,7 +16,7 @@ from rich.table import Table
 
 from deploy.native import stack
 from deploy.native.errors import PartFailed, StackError
-from deploy.native.parts import ALL
+from deploy.native.parts import ALL, EXTRAS
 from deploy.native.report import LiveTable, Plain, Reporter, Silent
 from domain.shared.terminal_text import visible_lines
 
@@ -52,7 +52,8 @@ def up(
         int | None, typer.Option(min=1024, max=65_000, help="Number the ports from here instead of choosing free ones.")
     ] = None,
     extras: Annotated[
-        list[str] | None, typer.Option("--with", help="A part that no profile has by itself: redis or toxiproxy.")
+        list[str] | None,
+        typer.Option("--with", help="A part that no profile has by itself: observability, redis or toxiproxy."),
     ] = None,
     without: Annotated[
         list[str] | None, typer.Option("--without", help="A part of the profile to do without: clamd.")
@@ -67,9 +68,8 @@ def up(
 ) -> None:
     """Start the stack and wait until every server answers. Does nothing where it runs already."""
     errors = Console(stderr=True)
-    offered = [part.name for part in ALL if part.on_request]
-    if unknown := set(extras or ()) - set(offered):
-        raise typer.BadParameter(f"no such part to add: {', '.join(sorted(unknown))}; there is {', '.join(offered)}")
+    if unknown := set(extras or ()) - set(EXTRAS):
+        raise typer.BadParameter(f"no such part to add: {', '.join(sorted(unknown))}; there is {', '.join(EXTRAS)}")
     spared = [part.name for part in ALL if part.optional]
     if unknown := set(without or ()) - set(spared):
         raise typer.BadParameter(f"can't do without {', '.join(sorted(unknown))}, only without {', '.join(spared)}")

@@ -33,7 +33,7 @@ class StackSite:
 
     @property
     def extras(self) -> frozenset[str]:
-        """Names of the parts that this stack has on request."""
+        """Words for the parts that this stack has on request."""
         return frozenset(self.identity.get("extras", ()))
 
     @property
@@ -88,6 +88,11 @@ def state_folder(name: str) -> Path:
     if not NAME.match(name):
         raise StackError(f"a stack's name has lower case letters, digits and hyphens, at most 40: not {name!r}")
     return files.home() / name
+
+
+def targets_file(stack_folder: Path) -> Path:
+    """What the stack's Prometheus scrapes, in its own JSON form (``file_sd_config``)."""
+    return stack_folder / "config" / "targets.json"
 
 
 def load(name: str) -> StackSite | None:

@@ -30,6 +30,8 @@ PORTS = (
     "clamd",
     "redis",
     "console",
+    "alertmanager",
+    "prometheus",
 )
 
 
@@ -76,7 +78,7 @@ def up(
     """Start what does not run yet and wait until every part has answered a real request.
 
     The servers outlive the caller. ``port_base`` numbers the ports from there on instead of choosing free ones. ``extras``
-    names parts to have from now on that no profile has by itself; other servers depend on them from their start. ``tls``: whether
+    are words for parts to have from now on that no profile has by itself; on most of them other servers depend from their start. ``tls``: whether
     all of them speak TLS alone from now on; None: as before. Certificates that are nearly over are made anew, and their servers
     started again. ``without`` names optional parts that it does without from now on; None: as before.
     ``then`` (embedded profile alone): what to do as soon as a part is ready, by its name, beside the start of the
@@ -201,8 +203,8 @@ def _refuse_other_stores(name: str, profile: Profile) -> None:
 
 def _add_extras(here: StackSite, extras: Collection[str], running: Collection[str]) -> None:
     added = set(extras) - here.extras
-    if added and running:
-        raise StackError(f"stack {here.name} runs without {', '.join(sorted(added))}: bring it down first")
+    if running and (early := added - {part.extra for part in ALL if part.late}):
+        raise StackError(f"stack {here.name} runs without {', '.join(sorted(early))}: bring it down first")
     if added:
         here.identity["extras"] = sorted(here.extras | added)
         here.save()

@@ -13,6 +13,8 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from domain.shared.tracing import detached
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -120,7 +122,7 @@ class MicroBatcher(Generic[Item, Result]):
         self._waiting.append(BatchItem(item, future))
         if self._running == 0 or (self._running < policy.calls and len(self._waiting) >= policy.enough):
             self._running += 1
-            task = asyncio.create_task(self._send_waiting())
+            task = asyncio.create_task(self._send_waiting(), context=detached())
             self._senders.add(task)
             task.add_done_callback(self._senders.discard)
         if policy.deadline is None:

@@ -21,6 +21,7 @@ from typing import Final, TypeVar
 import structlog
 
 from domain.errors import DPJError, ErrorKind, Transient
+from domain.shared import tracing
 from processors.resilience.closing_streams import closing_stream
 
 T = TypeVar("T")
@@ -86,37 +87,42 @@ class CircuitBreaker:
 
     async def call(self, operation: Callable[..., Awaitable[T]], *arguments: object) -> T:
         """The operation's result. Raises what it raises, or the dependency's transient error at once while open."""
-        term = await self._admit()
-        try:
-            result = await operation(*arguments)
-        except DPJError as error:
-            self._judge(term, error, answers=True)
-            raise
-        self._succeeded(term)
-        return result
+        with tracing.call(self.dependency, operation):
+            term = await self._admit()
+            try:
+                result = await operation(*arguments)
+            except DPJError as error:
+                self._judge(term, error, answers=True)
+                raise
+            self._succeeded(term)
+            return result
 
     async def transfer(self, operation: Callable[..., Awaitable[T]], *arguments: object) -> T:
         """As ``call``, for an operation that consumes a stream of ours: what that raises is no answer of the dependency."""
-        term = await self._admit()
-        try:
-            result = await operation(*arguments)
-        except DPJError as error:
-            self._judge(term, error, answers=False)
-            raise
-        self._succeeded(term)
-        return result
+        with tracing.call(self.dependency, operation):
+            term = await self._admit()
+            try:
+                result = await operation(*arguments)
+            except DPJError as error:
+                self._judge(term, error, answers=False)
+                raise
+            self._succeeded(term)
+            return result
 
-    async def stream(self, source: Callable[[], AsyncIterator[T]]) -> AsyncGenerator[T, None]:
+    async def stream(
+        self, source: Callable[..., AsyncIterator[T]], *arguments: object, **options: object
+    ) -> AsyncGenerator[T, None]:
         """What ``source`` gives; it is opened once the first piece is asked for, and closed with us."""
-        term = await self._admit()
-        try:
-            async with closing_stream(source()) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except DPJError as error:
-            self._judge(term, error, answers=True)
-            raise
-        self._succeeded(term)
+        with tracing.call(self.dependency, source):
+            term = await self._admit()
+            try:
+                async with closing_stream(source(*arguments, **options)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+            except DPJError as error:
+                self._judge(term, error, answers=True)
+                raise
+            self._succeeded(term)
 
     async def check(self) -> None:
         """The dependency's own check, and its outcome counts: while open it is the probe, due or not.

@@ -37,13 +37,13 @@ class GuardedObjectStore:
     def read(
         self, key: str, *, start: int = 0, length: int | None = None, etag: str | None = None
     ) -> AsyncGenerator[bytes, None]:
-        return self._breaker.stream(lambda: self._objects.read(key, start=start, length=length, etag=etag))
+        return self._breaker.stream(self._objects.read, key, start=start, length=length, etag=etag)
 
     async def delete(self, key: str) -> None:
         await self._breaker.call(self._objects.delete, key)
 
     def list(self, prefix: str) -> AsyncGenerator[StoredObject, None]:
-        return self._breaker.stream(lambda: self._objects.list(prefix))
+        return self._breaker.stream(self._objects.list, prefix)
 
     async def check(self) -> None:
         """Raise ObjectStoreUnavailable if the store can't serve now."""
@@ -78,7 +78,7 @@ class GuardedGed:
         return await self._breaker.call(self._ged.find, path)
 
     def children(self, folder: Sequence[str]) -> AsyncGenerator[tuple[str, GedObject], None]:
-        return self._breaker.stream(lambda: self._ged.children(folder))
+        return self._breaker.stream(self._ged.children, folder)
 
     async def create_folder(self, path: Sequence[str]) -> None:
         await self._breaker.call(self._ged.create_folder, path)
@@ -89,7 +89,7 @@ class GuardedGed:
         return await self._breaker.transfer(self._ged.create, folder, document, content)
 
     def read(self, object_id: str) -> AsyncGenerator[bytes, None]:
-        return self._breaker.stream(lambda: self._ged.read(object_id))
+        return self._breaker.stream(self._ged.read, object_id)
 
     async def description_of(self, object_id: str) -> str | None:
         return await self._breaker.call(self._ged.description_of, object_id)

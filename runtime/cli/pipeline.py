@@ -23,6 +23,14 @@ class StackProfile(StrEnum):
     FULL = "full"
 
 
+class Extra(StrEnum):
+    """What no profile has by itself. ``observability``: Prometheus and Alertmanager with our rules."""
+
+    OBSERVABILITY = "observability"
+    REDIS = "redis"
+    TOXIPROXY = "toxiproxy"
+
+
 Profile = Annotated[
     StackProfile | None,
     typer.Option(
@@ -39,13 +47,42 @@ Tls = Annotated[
 ]
 
 
-def up(profile: Profile = None, tls: Tls = None, stack: Stack = None, as_json: AsJson = False) -> None:
+Extras = Annotated[
+    list[Extra] | None,
+    typer.Option(
+        "--with", help="What no profile has by itself: observability (Prometheus, Alertmanager), redis or toxiproxy."
+    ),
+]
+
+
+def up(
+    profile: Profile = None,
+    tls: Tls = None,
+    extras: Extras = None,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
     """Start everything: servers, then tables, schemas and topics, then API, relay and workers."""
     with telling_what_runs(stack):
-        settings = bring_up(stack, profile.value if profile else None, print_note, tls=tls)
-    document = {"stack": settings.stack_name, "api": settings.api_url, "console": settings.console_url}
+        added = [extra.value for extra in extras or ()]
+        settings = bring_up(stack, profile.value if profile else None, print_note, tls=tls, extras=added)
+    monitoring = monitoring_of(settings.stack_name)
+    document = {"stack": settings.stack_name, "api": settings.api_url, "console": settings.console_url, **monitoring}
     lines = [f"The pipeline is up: {settings.api_url}", f"The console: {settings.console_url}"]
-    print_result(document, lines, as_json=as_json)
+    print_result(document, [*lines, *_monitoring_lines(monitoring)], as_json=as_json)
+
+
+def monitoring_of(stack: str) -> dict[str, str]:
+    """Addresses of Prometheus and Alertmanager by name, where the stack has them."""
+    from deploy.native import site
+    from deploy.native.parts.observability import addresses
+
+    here = site.load(stack)
+    return {} if here is None else addresses(here)
+
+
+def _monitoring_lines(addresses: dict[str, str]) -> list[str]:
+    return [f"{name.capitalize()}: {address}" for name, address in addresses.items()]
 
 
 def down(
@@ -87,7 +124,15 @@ def status(stack: Stack = None, as_json: AsJson = False) -> None:
     ]
     backlog = outbox_backlog(settings)
     lines += ["", *outbox_lines(backlog, datetime.now(UTC))]
-    document = {"stack": settings.stack_name, "parts": parts, "outbox": None if backlog is None else asdict(backlog)}
+    monitoring = monitoring_of(settings.stack_name)
+    if monitoring:
+        lines += ["", *_monitoring_lines(monitoring)]
+    document = {
+        "stack": settings.stack_name,
+        "parts": parts,
+        "outbox": None if backlog is None else asdict(backlog),
+        **monitoring,
+    }
     print_result(document, lines, as_json=as_json)
     if any(part["state"] != "ready" for part in parts):
         raise typer.Exit(NOT_READY)

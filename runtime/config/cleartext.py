@@ -41,6 +41,8 @@ def _ways(settings: SettingGroups) -> Iterator[tuple[str, bool]]:
     if settings.antivirus == "clamd":
         address = settings.clamd_address
         yield "DPJ_CLAMD_ADDRESS", address.startswith("unix:") or all_are_here([address])
+    if settings.tracing_endpoint:
+        yield "DPJ_TRACING_ENDPOINT", http_is_safe(settings.tracing_endpoint)
     # The console speaks no TLS itself: a proxy on its machine does.
     yield "DPJ_CONSOLE_HOST", is_here(settings.console_host)
     yield "DPJ_API_HOST", settings.api_tls_cert_file is not None or is_here(settings.api_host)

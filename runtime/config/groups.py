@@ -26,6 +26,14 @@ class SiteSettings(BaseModel):
     crash_point: str | None = None
 
 
+class TracingSettings(BaseModel):
+    """Where spans go, if anywhere. ``tracing_ratio``: the part of the traces that begin here which are recorded."""
+
+    tracing_endpoint: str = Field(default="", pattern=r"^(https?://[^\s/@?#]+(/[^\s@?#]*)?)?$")
+    tracing_ratio: float = Field(default=0.05, ge=0, le=1)
+    tracing_follow_callers: bool = True
+
+
 class TlsSettings(BaseModel):
     """What connections to servers are verified with."""
 
@@ -269,6 +277,7 @@ class UntrustedFileSettings(BaseModel):
 
 class SettingGroups(
     SiteSettings,
+    TracingSettings,
     TlsSettings,
     DatabaseSettings,
     KafkaSettings,

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from domain.errors import DPJError
+from domain.shared.tracing import detached
 from domain.shared.waiting import pause
 from processors.resilience.circuit_breakers import CircuitBreaker, CircuitState
 from runtime.config.certificate_errors import certificate_error
@@ -49,7 +50,7 @@ class Dependencies:
         self._changed[name] = asyncio.Event()
         self._recovered[name] = asyncio.Event()
         if self._watches is not None:
-            self._watches.append(asyncio.create_task(self._watch(name)))
+            self._watches.append(asyncio.create_task(self._watch(name), context=detached()))
 
     def add_breaker(self, breaker: CircuitBreaker) -> None:
         """Watch a dependency behind its breaker."""

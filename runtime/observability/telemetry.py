@@ -25,7 +25,7 @@ QUIET = ("faust", "mode", "aiokafka", "kafka", "httpx", "httpcore", "urllib3", "
 REPEATED = frozenset(
     {
         *("object_store_failed", "object_store_refused", "vault_call_failed", "jwks_not_refreshed", "relay_waiting"),
-        "kafka_tls_failed",
+        *("kafka_tls_failed", "spans_not_exported", "span_failed"),
     }
 )
 REPEAT_AFTER_SECONDS = 60.0

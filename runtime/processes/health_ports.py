@@ -75,6 +75,23 @@ def console_metrics_port(settings: Settings) -> int:
     return settings.worker_port_base and settings.worker_port_base + len(_BESIDE) + 2
 
 
+def metrics_addresses(settings: Settings) -> dict[str, str]:
+    """Where each process of one machine serves /metrics (host:port), by its name; those that serve none are left out."""
+    host = settings.api_metrics_host
+    ports = {name: ("127.0.0.1", health_port(settings, name)) for name in _BESIDE}
+    ports["api"] = (f"[{host}]" if ":" in host else host, api_metrics_port(settings))
+    if settings.console_port:
+        ports[CONSOLE] = ("127.0.0.1", console_metrics_port(settings))
+    return {name: f"{address}:{port}" for name, (address, port) in ports.items() if port}
+
+
+def scrape_targets(settings: Settings) -> list[dict[str, Any]]:
+    """The same as Prometheus reads it from a file (``file_sd_config``): a target per process, with the label ``process``."""
+    return [
+        {"targets": [address], "labels": {"process": name}} for name, address in metrics_addresses(settings).items()
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """What a process says at /readyz: whether it does its work, what it ``waits_for``, and all of it as it came."""

@@ -16,8 +16,10 @@ import structlog
 import uvloop
 
 from domain.errors import DPJError
+from domain.shared import tracing
 from domain.shared.waiting import until_stopped
 from runtime.config.settings import Settings
+from runtime.errors import CommandFailed
 from runtime.wiring.site import Site
 
 log = structlog.get_logger()
@@ -30,9 +32,27 @@ GC_THRESHOLDS: Final = (20_000, 20, 20)
 Work = Callable[[Site, asyncio.Event], Awaitable[None]]
 
 
-def run_process(settings: Settings, work: Work) -> None:
-    """Run ``work`` until SIGTERM or SIGINT sets its event, then leave. Does not return when it ended in good order."""
+def run_process(settings: Settings, work: Work, *, traced_as: str | None = None) -> None:
+    """Run ``work`` until SIGTERM or SIGINT sets its event, then leave. Does not return when it ended in good order.
+
+    ``traced_as``: what the process is called in traces, if it makes spans. Raises CommandFailed if it is to and can't."""
+    if traced_as is not None and settings.tracing_endpoint:
+        _make_spans(settings, traced_as)
     uvloop.run(_process(settings, work))
+
+
+def _make_spans(settings: Settings, process: str) -> None:
+    try:
+        from runtime.observability.tracing import install
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("opentelemetry"):
+            raise
+        raise CommandFailed(
+            "DPJ_TRACING_ENDPOINT is set, and OpenTelemetry is not installed.",
+            "Install dpj-documents[tracing], or take the setting away.",
+            code="tracing_not_installed",
+        ) from None
+    install(settings, process)
 
 
 def tune_garbage_collector() -> None:
@@ -99,6 +119,10 @@ async def _process(settings: Settings, work: Work) -> None:
         await work(site, stopping)
     finally:
         await site.aclose()
+        if tracing.is_on():
+            from runtime.observability.tracing import close
+
+            await close()
         ending.cancel()
     log.info("stopped")
     # Not by returning: the interpreter would wait for threads of vendors' clients that may hang in a call for half a minute.

@@ -19,7 +19,14 @@ from deploy.native.supervisor import MARK, Command, Supervisor, Tracked
 from runtime.config.settings import Settings
 from runtime.config.transport import https_tls
 from runtime.errors import CommandFailed
-from runtime.processes.health_ports import API, WATCHDOG, PipelineProcess, health_of, pipeline_processes_of
+from runtime.processes.health_ports import (
+    API,
+    WATCHDOG,
+    PipelineProcess,
+    health_of,
+    pipeline_processes_of,
+    scrape_targets,
+)
 
 #: What takes a document from its upload to the GED: with few processors the others start after it.
 TO_THE_ARCHIVE: Final = frozenset({API, "relay", "worker-integrity", "worker-archiving"})
@@ -70,12 +77,23 @@ class _Processes(Supervisor):
         return self._logs / f"{part}.log"
 
 
+def _tracing(settings: Settings) -> dict[str, str]:
+    if not settings.tracing_endpoint:
+        return {}
+    return {
+        "DPJ_TRACING_ENDPOINT": settings.tracing_endpoint,
+        "DPJ_TRACING_RATIO": str(settings.tracing_ratio),
+        "DPJ_TRACING_FOLLOW_CALLERS": str(settings.tracing_follow_callers).lower(),
+    }
+
+
 class PipelineProcesses:
     """API, relay, one worker per consumer and the watchdog, for the stack whose settings are given."""
 
     def __init__(self, settings: Settings, others: Mapping[str, str] | None = None) -> None:
-        """``others``: settings (DPJ_...) that the processes are given over those of the stack."""
-        self._others = dict(others or {})
+        """``others``: settings (DPJ_...) that the processes are given over those of the stack. Where spans go is no matter of the stack:
+        they have that from whoever starts them."""
+        self._others = {**_tracing(settings), **(others or {})}
         self._stack = settings.stack_name
         self._asks_vault = (_WITH_KEYRING if settings.keyring == "vault" else frozenset()) | (
             _WITH_SIGNER if settings.signer == "vault" else frozenset()
@@ -99,6 +117,7 @@ class PipelineProcesses:
     def begin(self, names: Container[str] | None = None) -> list[str]:
         """Start what does not run, or of it what ``names`` names, whatever of the servers is there yet: processes wait for them.
         Names of those started."""
+        self._tell_targets()
         self._processes.stop_strays()
         self._processes.stop(self._distrusting())
         running = self._processes.running()
@@ -108,6 +127,12 @@ class PipelineProcesses:
         for service in missing:
             self._processes.start(service.name, self._command(service))
         return [service.name for service in missing]
+
+    def _tell_targets(self) -> None:
+        """Write down what there is to scrape, for the stack's Prometheus or any other."""
+        targets = site.targets_file(self._folder)
+        files.private_folder(targets.parent)
+        files.write_json(targets, scrape_targets(self._settings))
 
     def wait_until_ready(self, report: Callable[[str], None], names: Container[str] | None = None) -> None:
         """Wait for all of it, or for what ``names`` names, as long as it lives and something moves; what it waits for is told.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
@@ -25,14 +25,15 @@ def bring_up(
     report: Callable[[str], None],
     *,
     tls: bool | None = None,
+    extras: Collection[str] = (),
     ready: Container[str] | None = None,
 ) -> Settings:
     """Start servers, make tables, schemas and topics, and start processes, each if need be. Raises what each of them raises.
 
-    ``stack`` and ``profile`` are names, None for those in force; ``report`` is told of every step. ``ready`` names the processes that
-    are waited for, None all of them. In the embedded profile tables
-    are made and our processes started as soon as the database is there: they wait for what still comes. In the full one some of
-    the settings come from servers, so that these must be there first.
+    ``stack`` and ``profile`` are names, None for those in force; ``report`` is told of every step. ``extras`` are words for parts to
+    have from now on that no profile has by itself. ``ready`` names the processes that are waited for, None all of them. In the
+    embedded profile tables are made and our processes started as soon as the database is there: they wait for what still comes. In
+    the full one some of the settings come from servers, so that these must be there first.
     """
     from deploy.native import stack as native
     from deploy.native.report import Plain
@@ -43,7 +44,7 @@ def bring_up(
     beginning = _Beginning(name, report)
     early = {"postgres": beginning.begin} if chosen == "embedded" else None
     try:
-        native.up(name, chosen, reporter=Plain(report), tls=tls, then=early)
+        native.up(name, chosen, reporter=Plain(report), tls=tls, extras=extras, then=early)
     except BaseException:
         beginning.undo()
         raise

@@ -98,7 +98,7 @@ def run_api(settings: Settings) -> None:
         if server.server_state.tasks:
             await asyncio.wait(server.server_state.tasks, timeout=UNDO_SECONDS)
 
-    run_process(settings, work)
+    run_process(settings, work, traced_as="api")
 
 
 def run_console(settings: Settings) -> None:
@@ -178,7 +178,7 @@ def run_relay(settings: Settings) -> None:
             serve_health(health_port(settings, "relay"), site.metrics, health, stopping),
         )
 
-    run_process(settings, work)
+    run_process(settings, work, traced_as="relay")
 
 
 def run_worker(settings: Settings, names: Sequence[str]) -> None:
@@ -231,7 +231,7 @@ def run_worker(settings: Settings, names: Sequence[str]) -> None:
             tune_garbage_collector()
             await run_all(stopping, *jobs, serve_health(port, site.metrics, health, stopping))
 
-    run_process(settings, work)
+    run_process(settings, work, traced_as=f"worker-{'-'.join(names)}")
 
 
 def run_watchdog(settings: Settings) -> None:

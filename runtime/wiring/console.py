@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from console.dependencies import RUNBOOK, ConsoleDependencies
 from console.latest_overview import LatestOverview
 from console.pages_sign_in import SIGNED_IN
+from console.shared_look import SharedLook
 from domain.documents import Document, Rendition, Role
 from domain.refusals import ContentNotAvailable
 from identity.oidc import OidcClient, OidcSignIn
@@ -47,6 +48,9 @@ KAFKA_SECONDS: Final = 2.0
 MOST_HELD: Final = 1_000
 #: The tenant in whose chain the acts of a development's operator are.
 DEVELOPMENT_TENANT: Final = "demo"
+#: A look for lost events reads every row that waits for its consumers, which can be many: it is shown for so long.
+LOST_FRESH_SECONDS: Final = 10.0
+LOST_STALE_SECONDS: Final = 60.0
 
 
 class NoContent:
@@ -90,7 +94,11 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
         held=site.operations().held,
         keys_waiting_for=partial(_keys_waiting_for, site.operations()),
         keys_of_trace=site.owed_rows().keys_of_trace,
-        lost=partial(site.owed_events().look, after_seconds=settings.events_lost_after),
+        lost=SharedLook(
+            partial(site.owed_events().look, after_seconds=settings.events_lost_after),
+            fresh=LOST_FRESH_SECONDS,
+            stale=LOST_STALE_SECONDS,
+        ),
         last_look=partial(last_look, PostgresBatchQueries(site.postgres)),
         refused=site.refusals().refused,
         waits=site.document_waits(kafka_seconds=KAFKA_SECONDS),

@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 import asyncpg
 
 from domain.errors import DatabaseConnectionsExhausted, DatabaseUnavailable, DocumentBusy
+from domain.shared import tracing
 from storage.postgres.audit.chain import PostgresAuditChains
 from storage.postgres.audit.rebuild import PostgresChainRebuild
 from storage.postgres.batches import PostgresBatches
@@ -88,9 +89,10 @@ class Postgres:
                 self._locks = await self._open(LOCK_CONNECTIONS)
             return self._pool, self._locks
 
-    def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection[Any]]:
-        """A connection of the pool. Raises DatabaseUnavailable, also for what the block's statements meet."""
-        return _BorrowedConnection(self)
+    def connection(self, operation: str = "query") -> AbstractAsyncContextManager[asyncpg.Connection[Any]]:
+        """A connection of the pool. Raises DatabaseUnavailable, also for what the block's statements meet. ``operation``: what its span is
+        called."""
+        return _BorrowedConnection(self, operation)
 
     async def borrow(self) -> asyncpg.Connection[Any]:
         """A connection, to be given back. Those at rest stay out of the pool, whose hand-over costs as much as a statement."""
@@ -204,18 +206,24 @@ class PostgresLock:
 class _BorrowedConnection:
     """A connection for the length of a block."""
 
-    __slots__ = ("_connection", "_postgres")
+    __slots__ = ("_connection", "_postgres", "_span")
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: Postgres, operation: str) -> None:
         self._postgres = postgres
         self._connection: asyncpg.Connection[Any] | None = None
+        self._span = tracing.call(DatabaseUnavailable.waiting_for, operation)
 
     async def __aenter__(self) -> asyncpg.Connection[Any]:
-        with translated():
-            self._connection = await self._postgres.borrow()
-            return self._connection
+        try:
+            with translated():
+                self._connection = await self._postgres.borrow()
+                return self._connection
+        except BaseException as error:
+            self._span.end(error)
+            raise
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._span.end(error)
         if self._connection is not None:
             await self._postgres.give_back(self._connection, sound=error is None)
         if isinstance(error, AWAY) and (not isinstance(error, OSError) or of_the_driver(error)):
@@ -292,12 +300,14 @@ class PostgresDatabase:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresWork]:
         """READ COMMITTED. Commits when the block ends, rolls back when it raises. Raises DatabaseUnavailable."""
-        async with self._postgres.connection() as connection, connection.transaction():
+        async with self._postgres.connection("transaction") as connection:
             work = PostgresWork(connection, self._encode)
-            yield work
-            await work.audit_chains.flush()
-            await work.outbox.flush()
-            await work.inbox.flush()
+            with work.outbox.spans:
+                async with connection.transaction():
+                    yield work
+                    await work.audit_chains.flush()
+                    await work.outbox.flush()
+                    await work.inbox.flush()
 
     def lock(self, name: str) -> Any:
         """See ``Postgres.lock``."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 import asyncpg
 
 from domain.errors import DatabaseUnavailable
+from domain.shared import tracing
 from domain.shared.micro_batcher import (
     BatcherClosed,
     BatchItem,
@@ -46,7 +47,8 @@ class StatementBatcher:
         if batcher is None:
             batcher = MicroBatcher(partial(self._run_batch, statement), ROUNDS, _unanswered)
             self._batchers[statement] = batcher
-        return await batcher.submit(values)
+        with tracing.call(DatabaseUnavailable.waiting_for, "statement"):
+            return await batcher.submit(values)
 
     async def _run_batch(self, statement: str, calls: _Calls) -> None:
         if len(calls) > 1:

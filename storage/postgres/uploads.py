@@ -18,7 +18,7 @@ from domain.events import Event
 from domain.records import IdempotencyRecord, UploadReferences
 from domain.refusals import TypeUnknown, UploadSuperseded
 from storage.postgres.connections import Connections
-from storage.postgres.delivery.outbox import Encode, NewRows
+from storage.postgres.delivery.outbox import CreateSpans, Encode, NewRows
 from storage.postgres.documents import document_columns
 from storage.postgres.dossiers import type_of
 from storage.postgres.keys.wrapped_keys import translated_retirement
@@ -89,7 +89,8 @@ class PostgresUploadRecords:
         old, new, entry = change.old, change.new, change.entry
         before, after = document_columns(old), document_columns(new)
         changed = {name: value for name, value in after.items() if value != before[name]}
-        rows = NewRows(self._encode)
+        spans = CreateSpans()
+        rows = NewRows(self._encode, spans)
         for event in change.events:
             rows.add(event)
         values = [old.id, old.object_key, *rows.columns(), entry.type, dict(entry.details), entry.actor, entry.at]
@@ -99,13 +100,14 @@ class PostgresUploadRecords:
             values.append(new.subject_key)
         values += changed.values()
         statement = _completion(tuple(changed), completes=scope is not None, seals=new.subject_key is not None)
-        try:
-            with translated_retirement():
-                row = await self._batcher.fetch_row(statement, *values)
-        except asyncpg.DivisionByZeroError:
-            raise UploadSuperseded from None
-        if not row["moved"]:
-            raise UploadSuperseded
+        with spans:
+            try:
+                with translated_retirement():
+                    row = await self._batcher.fetch_row(statement, *values)
+            except asyncpg.DivisionByZeroError:
+                raise UploadSuperseded from None
+            if not row["moved"]:
+                raise UploadSuperseded
 
 
 @lru_cache(maxsize=64)

@@ -6,12 +6,21 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from tests.support.otlp_receiver import OtlpReceiver
 from tests.support.pipeline import Pipeline
 
 
 @pytest.fixture(scope="package")
-def running(stack: Mapping[str, str]) -> Iterator[Pipeline]:
-    pipeline = Pipeline(stack)
+def collector() -> Iterator[OtlpReceiver]:
+    """What every process of the pipeline sends its spans to; every trace is recorded."""
+    receiver = OtlpReceiver()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture(scope="package")
+def running(stack: Mapping[str, str], collector: OtlpReceiver) -> Iterator[Pipeline]:
+    pipeline = Pipeline(stack, {"DPJ_TRACING_ENDPOINT": collector.url, "DPJ_TRACING_RATIO": "1"})
     try:
         pipeline.up()
         yield pipeline

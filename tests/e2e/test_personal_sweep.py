@@ -33,6 +33,7 @@ from minio import Minio
 from tests.e2e.test_confidentiality import dump, forms_of
 from tests.e2e.test_malware import infected_pdf
 from tests.support.interruptible_proxies import free_ports
+from tests.support.otlp_receiver import OtlpReceiver
 from tests.support.pipeline import ROOT, TENANT, Pipeline, metadata, small_pdf, wait_for
 from tests.support.planted_words import planted_pdf, planted_pictures
 from tests.support.refusing_servers import refusing_ged, refusing_mail_server
@@ -42,6 +43,8 @@ TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 WORKERS = ("integrity", "renditions", "archiving", "notification", "audit")
 #: Bytes that a form of a secret has at least, so that it is none by chance.
 LONG_ENOUGH = 10
+#: Spans leave a process every two seconds.
+SPANS_SENT_SECONDS = 3.0
 
 
 class Person:
@@ -88,9 +91,8 @@ def worker(pipeline: Pipeline, consumer: str, log: Path, others: Mapping[str, st
     """The stack's worker of that name is ended, and one with other settings is there instead."""
     pipeline.end(signal.SIGTERM, f"worker-{consumer}")
     place = int(others["DPJ_WORKER_PORT_BASE"]) + WORKERS.index(consumer) + 1
-    given = {
-        key: value for key, value in os.environ.items() if not key.startswith("DPJ_") or key == "DPJ_HOME"
-    } | others
+    given = {key: value for key, value in os.environ.items() if not key.startswith("DPJ_") or key == "DPJ_HOME"}
+    given |= pipeline.tracing | others
     command = [sys.executable, "-m", "runtime.cli.main", "worker", consumer, "--stack", pipeline.name]
     with log.open("ab") as out:
         process = subprocess.Popen(command, cwd=ROOT, env=given, stdout=out, stderr=out)
@@ -112,7 +114,7 @@ def _answers(url: str) -> bool:
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-def test_a_person_s_words_stand_nowhere(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_a_person_s_words_stand_nowhere(pipeline: Pipeline, collector: OtlpReceiver, tmp_path: Path) -> None:
     person, dossier = Person(), pipeline.dossier()
     begun = time.time()
     ids = {
@@ -130,11 +132,16 @@ def test_a_person_s_words_stand_nowhere(pipeline: Pipeline, tmp_path: Path) -> N
     places = {f"table {table}": held for table, held in dump(pipeline).items()}
     places |= everything_else(pipeline)
     places |= {f"log {path.name}": path.read_bytes() for path in tmp_path.glob("*.log")}
+    time.sleep(SPANS_SENT_SECONDS)
+    places["spans"] = b"\n".join(collector.bodies)
     # What is searched is what the words went through.
     for state, document in ids.items():
         assert any(document.encode() in held for held in places.values()), state
     assert {"dpj.dlq.notification", "dpj.dlq.archiving", "dpj.dlq.integrity"} <= {name.split(" ")[0] for name in places}
     assert {"mongo audit_logs", "mongo documents_metadata", "metrics api", "log api.log"} <= places.keys()
+    processes = ("api", "relay", *(f"worker-{name}" for name in WORKERS))
+    assert all(f"dpj-{name}".encode() in places["spans"] for name in processes)
+    assert all(code in places["spans"] for code in (b"mail_refused", b"archive_refused", b"content_mismatch"))
     assert found_in(places, person.secrets) == []
     assert found_on_disk(pipeline, person.secrets, begun) == []
     assert found_in({"unsent": b"\n".join(mail_of_others(pipeline, person))}, person.secrets) == []

@@ -1,4 +1,4 @@
-"""The alerting rules and Alertmanager's configuration, by the real promtool and amtool."""
+"""Rules, dashboards' queries and Alertmanager's configuration, by the real promtool and amtool."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.alerting import FOLDER, RULES, alerts, cases
+from deploy.native import certificates, site
+from deploy.native.parts import observability
+from deploy.native.stack import PORTS
+from tests.support.alerting import FOLDER, RULES, alerts, cases, shown
 from tests.support.programs import needs_monitoring
 
-SECONDS = 60
+SECONDS = 180
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,6 +82,37 @@ def test_every_alert_fires_and_does_not_fire_as_its_cases_say(tmp_path: Path) ->
         files[-1].write_text(yaml.safe_dump(document), "utf-8")
     done = run("promtool", "test", "rules", *files)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_dashboards_ask_is_promql(tmp_path: Path) -> None:
+    recorded = [
+        {"record": f"shown:{number}", "expr": one.expr.replace("$__rate_interval", "1m")}
+        for number, one in enumerate(shown())
+    ]
+    file = tmp_path / "shown.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "shown", "rules": recorded}]}), "utf-8")
+    done = run("promtool", "check", "rules", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(recorded)} rules found" in done.stdout
+
+
+def test_a_local_stacks_configuration_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPJ_HOME", str(tmp_path))
+    here = site.load_or_create("mine", "embedded")
+    here.identity |= {"ports": {name: 20_000 + 100 * i for i, name in enumerate(PORTS)}, "tls": True}
+    certificates.ensure(here, ["prometheus", "alertmanager"])
+    for part in (observability.Prometheus(), observability.Alertmanager()):
+        part.prepare(here)
+        part.command(here)
+    config = here.folder / "config"
+    for words in (
+        ("promtool", "check", "config", config / "prometheus.yml"),
+        ("promtool", "check", "web-config", config / "prometheus-web.json"),
+        ("promtool", "check", "web-config", config / "alertmanager-web.json"),
+        ("amtool", "check-config", config / "alertmanager.yml"),
+    ):
+        done = run(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_alertmanager_takes_its_configuration() -> None:

@@ -1,4 +1,4 @@
-"""Clients over TLS against small servers of our own: mail that asks for STARTTLS, and an identity provider's keys."""
+"""Clients over TLS against small servers of our own: mail that asks for STARTTLS, an identity provider's keys, a collector of spans."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ from deploy.native.site import StackSite
 from domain.documents import Language
 from domain.errors import IdentityUnavailable, MailUnavailable
 from domain.mail import OutgoingMail, RenderedMail
+from domain.shared.tracing import SpanKind
 from identity.jwks import jwks_source
 from notifications.email_smtp import SmtpMailSender, Tls
 from runtime.config.certificate_errors import certificate_error
+from runtime.observability.tracing import OpenTelemetryTracer, otlp_exporter
+from tests.support.otlp_receiver import OtlpReceiver
+from tests.support.settings import settings_of
 from tests.support.tls_handshakes import serving, trusting
 
 MAIL = OutgoingMail(
@@ -114,3 +118,21 @@ async def test_a_providers_keys_come_from_whom_we_trust_alone(tmp_path: Path) ->
             with pytest.raises(IdentityUnavailable) as refused:
                 await jwks_source(url, tls=tls)()
             assert certificate_error(refused.value) == "unable to get local issuer certificate"
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_spans_go_to_a_collector_of_our_authority_and_to_no_other(tmp_path: Path, trusted: bool) -> None:
+    ca, pair = issued(tmp_path / "ours")
+    strangers, _ = issued(tmp_path / "theirs")
+    collector = OtlpReceiver(serving(pair.certificate, pair.key))
+    try:
+        given = settings_of(tracing_endpoint=collector.url, tls_ca_file=ca if trusted else strangers)
+        tracer = OpenTelemetryTracer(otlp_exporter(given), "api", ratio=1.0)
+        span = tracer.start("GET", SpanKind.SERVER, None)
+        assert span is not None
+        span.end()
+        tracer.close()
+        trace = span.traceparent.split("-")[1]
+        assert [sent.name for sent in collector.spans(trace)] == (["GET"] if trusted else [])
+    finally:
+        collector.close()

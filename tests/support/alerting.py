@@ -1,7 +1,8 @@
-"""The alerting rules as they are in deploy/observability, and what our processes export."""
+"""The rules and dashboards as they are in deploy/observability, and what our processes export."""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,14 @@ from tests.support.metrics import all_metrics
 ROOT: Final = Path(__file__).resolve().parents[2]
 FOLDER: Final = ROOT / "deploy" / "observability"
 RULES: Final = (FOLDER / "rules" / "recording.yml", FOLDER / "rules" / "alerts.yml")
-#: What Prometheus says of a target itself, with the labels that our configuration gives it.
-OF_PROMETHEUS: Final = {"up": {"job", "instance", "process"}}
+DASHBOARDS: Final = FOLDER / "grafana" / "dashboards"
+#: What Prometheus says itself: of a target, with the labels that our configuration gives it, and of alerts.
+OF_PROMETHEUS: Final = {
+    "up": {"job", "instance", "process"},
+    "ALERTS": {"alertname", "alertstate", "severity"},
+}
 
-_METRIC: Final = re.compile(r"\b(dpj_\w+|up)\b(?:\{([^}]*)\})?")
+_METRIC: Final = re.compile(r"\b(dpj_\w+|up|ALERTS)\b(?:\{([^}]*)\})?")
 _MATCHED: Final = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"")
 _GROUPED: Final = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")
 
@@ -71,6 +76,19 @@ def rules() -> list[Rule]:
         for group in groups
         for one in group["rules"]
     ]
+
+
+def shown() -> list[Rule]:
+    """What the dashboards ask Prometheus, each query as a rule of its panel's name whose text is the legend."""
+    found = []
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        for panel in json.loads(path.read_text("utf-8"))["panels"]:
+            if panel.get("datasource", {}).get("type") == "prometheus":
+                for target in panel["targets"]:
+                    legend = re.sub(r"\{\{(\w+)\}\}", r"{{ $labels.\1 }}", target.get("legendFormat", ""))
+                    name = f"{path.stem}: {panel['title']} {target['refId']}"
+                    found.append(Rule(name, target["expr"], "", {}, {"legend": legend}))
+    return found
 
 
 def alerts() -> list[Rule]:

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from console.app import create_app
 from console.dependencies import ConsoleDependencies
 from console.latest_overview import LatestOverview
+from console.shared_look import SharedLook
 from domain import consumers
 from domain.audit_chain import ChainEntry, StoredEntry
 from domain.checkpoints import ChainState
@@ -201,7 +202,7 @@ class ConsoleBench:
             refused=self.delivery.all_refused,
             keys_waiting_for=self.delivery.keys_waiting_for,
             keys_of_trace=self.delivery.keys_of_trace,
-            lost=lost,
+            lost=SharedLook(lost, fresh=0.0, stale=0.0),
             last_look=last_look,
             overview=LatestOverview(look, lambda: self.bench.clock.at.timestamp()),
             chains=self.log,

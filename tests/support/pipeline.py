@@ -79,10 +79,11 @@ class Mail:
 
 
 class Pipeline:
-    """``settings``: the stack's DPJ_... values."""
+    """``settings``: the stack's DPJ_... values. ``tracing``: what its processes are told of where spans go (DPJ_TRACING_...)."""
 
-    def __init__(self, settings: Mapping[str, str]) -> None:
+    def __init__(self, settings: Mapping[str, str], tracing: Mapping[str, str] | None = None) -> None:
         self.settings = settings
+        self.tracing = dict(tracing or {})
         self.name = settings["DPJ_STACK_NAME"]
         #: Whom to trust where the stack speaks TLS; None where it does not.
         self.tls: ssl.SSLContext | None = None
@@ -105,7 +106,9 @@ class Pipeline:
         """Standard output of the real command; AssertionError if it does not end with ``status``."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("DPJ_") or key == "DPJ_HOME"}
         command = [sys.executable, "-m", "runtime.cli.main", *words, "--stack", self.name]
-        done = subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=kept | self.tracing, capture_output=True, text=True, timeout=120, check=False
+        )
         assert done.returncode == status, (words, done.returncode, done.stdout[-2000:], done.stderr[-2000:])
         return done.stdout
 

@@ -1,4 +1,4 @@
-"""The alerting rules speak of metrics, labels and pages that exist, and every one has its two cases."""
+"""The alerting rules and dashboards speak of metrics, labels and pages that exist, and every one has its two cases."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 import pytest
 import yaml
 
-from tests.support.alerting import FOLDER, ROOT, Rule, alerts, cases, exported, rules
+from tests.support.alerting import FOLDER, ROOT, Rule, alerts, cases, exported, rules, shown
 
 EXPORTED = exported()
 RECORDED = {one.name for one in rules() if not one.is_alert}
 ALERTS = {one.name: one for one in alerts()}
 
 
-@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", [*rules(), *shown()], ids=lambda rule: rule.name)
 def test_every_metric_and_label_is_one_that_our_processes_export(rule: Rule) -> None:
     recorded = set(re.findall(r"dpj:[\w:]+", rule.expr))
     assert recorded <= RECORDED
@@ -37,6 +37,21 @@ def test_a_metric_or_label_that_nobody_exports_is_found() -> None:
             test_every_metric_and_label_is_one_that_our_processes_export(of(expr))
     with pytest.raises(AssertionError):
         test_every_metric_and_label_is_one_that_our_processes_export(of("sum by (tenant) (dpj_lag_seconds) > 1"))
+    legend = Rule("x", "dpj_lag_seconds", "", {}, {"legend": "{{ $labels.tenant }}"})
+    with pytest.raises(AssertionError):
+        test_every_metric_and_label_is_one_that_our_processes_export(legend)
+
+
+def test_every_metric_is_on_a_dashboard() -> None:
+    asked = {name for one in [*rules(), *shown()] for name, _ in one.selected}
+    named = {re.sub(r"_(bucket|count|sum|total)$", "", name) for name in asked}
+    exported = {re.sub(r"_(bucket|count|sum|total)$", "", name) for name in EXPORTED}
+    assert sorted(exported - named) == []
+
+
+def test_every_figure_that_is_recorded_is_shown() -> None:
+    asked = {name for one in shown() for name in re.findall(r"dpj:[\w:]+", one.expr)}
+    assert asked == RECORDED
 
 
 def _anchors(page: str) -> set[str]:

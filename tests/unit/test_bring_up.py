@@ -83,3 +83,11 @@ def test_processes_go_with_servers_that_do_not_come(done: list[str], monkeypatch
     with pytest.raises(PartFailed):
         bring_up("mine", "embedded", say_nothing)
     assert done == ["database", "tables", "first started", "ended api relay"]
+
+
+def test_what_is_asked_for_beside_is_handed_to_the_servers(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(native, "up", lambda *_, extras, **__: asked.append(list(extras)))
+    bring_up("mine", "full", say_nothing, extras=["observability"])
+    bring_up("mine", "full", say_nothing)
+    assert asked == [["observability"], []]

@@ -20,7 +20,9 @@ from tests.support.simulated_time import SimulatedTimeLoop
 
 
 def a_row(number: int, key: bytes | None = b"k", size: int = 10, topic: str = "t") -> Any:
-    return SimpleNamespace(id=number, topic=topic, key=key, body=b"x" * size, headers={}, event_id=None)
+    return SimpleNamespace(
+        id=number, topic=topic, key=key, body=b"x" * size, headers={}, event_id=None, waiting_since=None
+    )
 
 
 class Reader:

@@ -60,6 +60,7 @@ IN_CLEAR = [
     ("DPJ_MONGO_URL", {"mongo_url": f"mongodb+srv://{REMOTE}/?tls=false"}),
     ("DPJ_KAFKA_BOOTSTRAP", {"kafka_bootstrap": f"127.0.0.1:9092,{REMOTE}:9092"}),
     ("DPJ_REGISTRY_URL", {"registry_url": f"http://{REMOTE}:8081"}),
+    ("DPJ_TRACING_ENDPOINT", {"tracing_endpoint": f"http://{REMOTE}:4318"}),
     ("DPJ_GED_URL", {"ged_url": f"http://{REMOTE}/cmis"}),
     ("DPJ_VAULT_ADDR", {"keyring": "vault", "vault_addr": f"http://{REMOTE}:8200"}),
     ("DPJ_VAULT_ADDR", {"signer": "vault", "vault_addr": f"http://{REMOTE}:8200"}),

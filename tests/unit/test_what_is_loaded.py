@@ -19,7 +19,18 @@ ROOT = Path(__file__).resolve().parents[2]
 KAFKA_STREAMS = ("faust", "mode", "aiokafka", "aiohttp")
 HTTP_FRAMEWORK = ("fastapi", "ingest_api.app", "jwt")
 STORES_NOT_CHOSEN = ("minio", "Crypto", "redis", "hvac", "requests", "storage.objects.s3", "storage.redis")
-NEVER = ("rich", "pygments", "sqlalchemy", "alembic", "deploy.native.stack", "deploy.native.parts", *STORES_NOT_CHOSEN)
+NEVER = (
+    "rich",
+    "pygments",
+    # Its API alone comes with the framework.
+    "opentelemetry.sdk",
+    "opentelemetry.exporter",
+    "sqlalchemy",
+    "alembic",
+    "deploy.native.stack",
+    "deploy.native.parts",
+    *STORES_NOT_CHOSEN,
+)
 MAIL = ("aiosmtplib", "jinja2")
 PARSERS = ("PIL", "pypdfium2")
 

@@ -10,6 +10,7 @@ from deploy.native.parts.ferretdb import FerretDB
 from deploy.native.parts.ged import Ged
 from deploy.native.parts.kafka import Kafka
 from deploy.native.parts.minio import MinIO
+from deploy.native.parts.observability import Alertmanager, Prometheus
 from deploy.native.parts.postgres import MongoPostgres, Postgres
 from deploy.native.parts.redis import Redis
 from deploy.native.parts.registry import Registry
@@ -31,13 +32,17 @@ ALL: tuple[Part, ...] = (
     Clamd(),
     Redis(),
     Toxiproxy(),
+    Alertmanager(),
+    Prometheus(),
 )
+#: What `--with` may add to a stack.
+EXTRAS: tuple[str, ...] = tuple(dict.fromkeys(part.extra for part in ALL if part.extra))
 
 
 def of(profile: Profile, extras: Collection[str], left_out: Collection[str] = ()) -> list[Part]:
-    """The parts of a stack; ``extras`` names those it has on request, ``left_out`` those it does without."""
+    """The parts of a stack; ``extras`` are the words for those it has on request, ``left_out`` those it does without."""
     return [
         part
         for part in ALL
-        if profile in part.profiles and (not part.on_request or part.name in extras) and part.name not in left_out
+        if profile in part.profiles and (not part.on_request or part.extra in extras) and part.name not in left_out
     ]

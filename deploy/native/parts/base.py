@@ -34,13 +34,19 @@ class Part(ABC):
     port: ClassVar[str]  # name of the port it is reached at
     profiles: ClassVar[frozenset[Profile]] = BOTH
     optional: ClassVar[bool] = False  # a stack can do without
-    on_request: ClassVar[bool] = False  # only in stacks that were asked to have it
+    extra: ClassVar[str] = ""  # only in stacks that were asked by this word to have it; empty: no word is needed
+    late: ClassVar[bool] = False  # of an extra: a stack that runs can be given it, because nothing else changes by it
     recipe: ClassVar[Recipe | None] = None
     needs: ClassVar[tuple[str, ...]] = ()  # parts that must be set up before this one starts
     patience: ClassVar[float] = (
         60.0  # seconds in which neither its log nor its processor time moves, after which it hangs
     )
     certified: ClassVar[bool] = True  # has a certificate of its own in a stack with TLS
+
+    @property
+    def on_request(self) -> bool:
+        """Whether no profile has it by itself."""
+        return bool(self.extra)
 
     @property
     def built(self) -> Path:

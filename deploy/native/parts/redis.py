@@ -22,7 +22,7 @@ PROGRAM = "redis-server"
 class Redis(Part):
     name: ClassVar[str] = NAME
     port: ClassVar[str] = "redis"
-    on_request: ClassVar[bool] = True
+    extra: ClassVar[str] = NAME
 
     def lacks(self, site: StackSite) -> list[Prerequisite]:
         return prerequisites.program(PROGRAM, prerequisites.REDIS)

@@ -42,7 +42,7 @@ def listening_port(site: StackSite, server: str) -> int:
 class Toxiproxy(Part):
     name: ClassVar[str] = NAME
     port: ClassVar[str] = "toxiproxy"
-    on_request: ClassVar[bool] = True
+    extra: ClassVar[str] = NAME
     certified: ClassVar[bool] = False
     recipe: ClassVar[Recipe | None] = Recipe(
         NAME, "2.5.0", "go", "go/toxiproxy", "github.com/Shopify/toxiproxy/v2/cmd/server"

@@ -12,7 +12,8 @@ from uuid import UUID
 
 import asyncpg
 
-from domain.errors import ClaimLost, DPJError
+from domain.errors import ClaimLost, DatabaseUnavailable, DPJError
+from domain.shared import tracing
 from domain.shared.micro_batcher import BatchItem, BatchPolicy, MicroBatcher
 from storage.postgres.connections import Connections
 
@@ -105,7 +106,9 @@ class PostgresInbox:
         self, consumer: str, event_id: UUID, document_key: str, owner: UUID, lease_seconds: float
     ) -> ClaimResult:
         wanted = _RequestedClaim(consumer, event_id, column_text(document_key), owner, lease_seconds)
-        return await self._batcher.submit(wanted) or await self._claim_single(wanted)
+        with tracing.call(DatabaseUnavailable.waiting_for, "claim"):
+            answer = await self._batcher.submit(wanted)
+        return answer or await self._claim_single(wanted)
 
     async def _claim_batch(self, batch: Sequence[BatchItem[_RequestedClaim, ClaimResult | None]]) -> None:
         answers = await self._claim_free([waiting.item for waiting in batch])

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final, Protocol
 from uuid import UUID
 
 import asyncpg
 
 from domain.dead_letter_index import DeadLetterEntry, entry_of
-from domain.events import SCHEMA_HEADER, Event, dead_letter_topic
+from domain.events import SCHEMA_HEADER, DocumentEvent, Event, dead_letter_topic
+from domain.shared import tracing
 from domain.shared.correlation import current_traceparent, new_traceparent
 from domain.shared.waiting import pause
 from storage.postgres.connections import APPLICATION_NAMES, connect, translated
@@ -41,11 +43,13 @@ RELAY_SETTINGS: Final = {
 #: Rows in hand are passed over by id, and those of a key with a refused row before them wait; neither is many. That each
 #: row is looked up by a subquery of its own keeps the planner from comparing every waiting row with every refused one.
 _UNPUBLISHED: Final = """
-    SELECT id, topic, key, body, headers, event_id FROM (
+    SELECT id, topic, key, body, headers, event_id, waiting_since FROM (
         SELECT o.*, sum(coalesce(octet_length(body), 0)::bigint + coalesce(octet_length(key), 0))
                     OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
         FROM (
-            SELECT id, topic, key, body, headers, event_id FROM outbox
+            SELECT id, topic, key, body, headers, event_id,
+                   CASE WHEN re_emissions = 0 THEN created_at END AS waiting_since
+            FROM outbox
             WHERE published_at IS NULL AND refused_at IS NULL AND id <> ALL($3::bigint[]) AND (
                 SELECT r.id FROM outbox r
                 WHERE r.published_at IS NULL AND r.refused_at IS NOT NULL AND r.key = outbox.key AND r.id < outbox.id
@@ -87,11 +91,50 @@ def writable(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.replace("\0", ""): text.replace("\0", "") for name, text in headers.items()}
 
 
-class NewRows:
-    """Rows to be, column by column: a statement takes each column as an array."""
+class CreateSpans:
+    """The *create* spans of a transaction's events: they end with it, and say what it failed of. Where nobody knows whether it was
+    committed, what follows from its events still has its parent."""
 
-    def __init__(self, encode: Encode) -> None:
+    __slots__ = ("_spans",)
+
+    def __init__(self) -> None:
+        self._spans: list[tracing.Span] = []
+
+    def traceparent(self, event: Event) -> str:
+        """What an event is carried with: the context of its own creation where the trace is recorded, else that of the work in hand."""
+        current = current_traceparent.get()
+        span = self._start(event, current) if tracing.is_on() else None
+        return current or new_traceparent() if span is None else span.traceparent
+
+    def _start(self, event: Event, current: str | None) -> tracing.Span | None:
+        attributes = {
+            "messaging.system": "kafka",
+            "messaging.operation.name": "create",
+            "messaging.operation.type": "create",
+            "messaging.destination.name": event.TOPIC,
+            "messaging.message.id": str(event.event_id),
+            "messaging.message.conversation_id": str(event.correlation_id),
+        }
+        if isinstance(event, DocumentEvent):
+            attributes["dpj.document_id"] = str(event.document_id)
+        span = tracing.start(f"create {event.TOPIC}", tracing.SpanKind.PRODUCER, current, attributes=attributes)
+        if span is not None:
+            self._spans.append(span)
+        return span
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        for span in self._spans:
+            span.end(None if error is None else tracing.code_of(error))
+
+
+class NewRows:
+    """Rows to be, column by column: a statement takes each column as an array. ``spans`` are its caller's to end."""
+
+    def __init__(self, encode: Encode, spans: CreateSpans) -> None:
         self._encode = encode
+        self._spans = spans
         self._rows: list[tuple[str, bytes | None, bytes | None, dict[str, str], UUID | None, str | None]] = []
 
     def __bool__(self) -> bool:
@@ -104,7 +147,7 @@ class NewRows:
             SCHEMA_HEADER: encoded.schema,
             "event-id": str(event.event_id),
             "correlation-id": str(event.correlation_id),
-            "traceparent": current_traceparent.get() or new_traceparent(),
+            "traceparent": self._spans.traceparent(event),
         }
         self._rows.append((event.TOPIC, event.key.encode(), encoded.body, headers, event.event_id, None))
 
@@ -134,7 +177,9 @@ class PostgresOutbox:
     def __init__(self, connection: asyncpg.Connection[Any], encode: Encode) -> None:
         self._connection = connection
         self._encode = encode
-        self._rows = NewRows(encode)
+        #: Around the transaction.
+        self.spans = CreateSpans()
+        self._rows = NewRows(encode, self.spans)
         self._letters: list[tuple[_LetterRow, DeadLetterEntry]] = []
 
     async def add(self, event: Event) -> None:
@@ -170,7 +215,7 @@ class PostgresOutbox:
             await add_letters(self._connection, letters)
 
     async def _flush_rows(self) -> None:
-        rows, self._rows = self._rows, NewRows(self._encode)
+        rows, self._rows = self._rows, NewRows(self._encode, self.spans)
         await self._connection.execute(
             """
             WITH added AS (
@@ -197,6 +242,7 @@ class PostgresOutboxRow:
     body: bytes | None = field(repr=False)
     headers: Mapping[str, str]
     event_id: UUID | None
+    waiting_since: datetime | None
 
 
 class PlacedRow(Protocol):
