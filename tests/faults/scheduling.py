@@ -14,6 +14,7 @@ from tests.faults.crashes import BY_POINT, group_of
 ORDER = (
     "test_random_faults.py",
     "test_stores_that_forget.py",
+    "test_whole_site.py",
     "test_restores.py",
     "test_checker_on_servers.py",
     "test_pairs.py",

@@ -25,6 +25,8 @@ from processors.operators.letter_reader import LetterReader
 from schemas.codec import EventCodec
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.delivery.dead_letter_index import PostgresDeadLetterIndex
+from storage.postgres.delivery.dead_letters import PostgresOperatorQueries
+from storage.postgres.delivery.inbox import PostgresInbox
 from storage.postgres.delivery.outbox import PostgresOutboxReader
 from tests.integration.test_dead_letters import a_letter, validated
 from tests.support.builders import FixedClock, a_document, a_dossier
@@ -122,6 +124,35 @@ async def test_a_letter_written_again_after_a_restore_has_one_entry_that_is_open
     (letter,) = await index.page("archiving", "archive_refused", "ArchiveRefused")
     assert (letter.settled, letter.settled_by, letter.address) == (None, None, None)
     assert (await count(postgres, "outbox"), await count(postgres, "lettres_mortes")) == (2, 1)
+
+
+async def test_a_record_that_could_not_be_decoded_is_found_by_its_document(
+    database: PostgresDatabase, postgres: Postgres, event: DocumentValidated
+) -> None:
+    """The inbox has it by its place: nobody knew whose it was."""
+    operations, inbox, key = PostgresOperatorQueries(postgres), PostgresInbox(postgres), str(event.document_id)
+
+    async def give_up(event: DocumentValidated, claimed_as: str) -> None:
+        owner = uuid4()
+        await inbox.claim("archiving", event.event_id, claimed_as, owner, 60)
+        async with database.transaction() as work:
+            await work.outbox.add_dead_letter("archiving", event.key.encode(), b"v", headers_of(event), "acme")
+            await work.inbox.finish("archiving", event.event_id, owner, "DEAD")
+
+    await give_up(event, f"{event.TOPIC}/2")
+    (found,) = await operations.given_up_of(key)
+    assert (found.consumer, found.event_id, found.code) == ("archiving", event.event_id, "archive_refused")
+    assert await operations.given_up_of(str(uuid4())) == []
+    assert await operations.given_up_of("no id") == []
+    decoded = replace(event, event_id=uuid4())
+    await give_up(decoded, key)
+    assert [one.event_id for one in await operations.given_up_of(key)] == [event.event_id, decoded.event_id]
+    async with postgres.connection() as connection:
+        await connection.execute(
+            "UPDATE lettres_mortes SET reglement = 'REDRIVEN', reglee_par = 'p', reglee_a = now() WHERE event_id = $1",
+            event.event_id,
+        )
+    assert [one.event_id for one in await operations.given_up_of(key)] == [decoded.event_id]
 
 
 async def test_the_mark_of_a_letter_settles_its_entry_in_one_transaction(

@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from domain.dead_letters import GivenUpEvent, HeldEvent, HeldEventStatus, OperatorMark, RecordPosition
+from domain.shared.ids import uuid_or_none
 from storage.postgres.connections import Connections
 from storage.postgres.delivery.inbox import column_text
 
@@ -130,7 +131,8 @@ class PostgresOperatorQueries:
         return [_status(row) for row in rows]
 
     async def given_up_of(self, document_key: str) -> Sequence[GivenUpEvent]:
-        """What consumers gave up of one document and nobody gave them again or discarded, oldest first."""
+        """What consumers gave up of one document and nobody gave them again or discarded, oldest first; also records that could not be
+        decoded, which the inbox has by their place and not by their document."""
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(
                 """
@@ -139,9 +141,15 @@ class PostgresOperatorQueries:
                     SELECT * FROM lettres_mortes
                     WHERE consumer = i.consumer AND event_id = i.event_id ORDER BY ecrite_a DESC LIMIT 1) AS l ON true
                 WHERE i.document_key = $1 AND i.state = 'DEAD' AND l.reglement IS DISTINCT FROM 'DISCARDED'
-                ORDER BY i.updated_at, i.event_id
+                UNION ALL
+                SELECT consumer, event_id, ecrite_a, code, tentatives, lettre_partition, lettre_offset
+                FROM lettres_mortes l
+                WHERE document_id = $2 AND reglement IS NULL AND NOT EXISTS (
+                    SELECT FROM inbox WHERE consumer = l.consumer AND event_id = l.event_id AND document_key = $1)
+                ORDER BY updated_at, event_id
                 """,
                 document_key,
+                uuid_or_none(document_key),
             )
         return [
             GivenUpEvent(
