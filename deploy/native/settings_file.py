@@ -103,9 +103,8 @@ def values(site: StackSite) -> dict[str, str]:
         "DPJ_JWT_PRIVATE_KEY_FILE": str(keys / "jwt.pem"),
     }
     written = _written(site)
-    if written is None or SEALED_ONLY in written:
-        # A stack of an earlier release may have texts that are not sealed: whoever has sealed them says so there.
-        found[SEALED_ONLY] = "true" if written is None else written[SEALED_ONLY]
+    # A stack of an earlier release may have texts that are not sealed: whoever has sealed them says so there.
+    found[SEALED_ONLY] = "true" if written is None else written.get(SEALED_ONLY, "false")
     if site.tls:
         api = certificates.pair(site, certificates.API)
         found |= {

@@ -97,7 +97,7 @@ class KeySettings(BaseModel):
     pseudonym_key_file: Path
     column_key_file: Path
     lookup_key_file: Path
-    columns_sealed_only: bool = False
+    columns_sealed_only: bool = True
 
 
 class CheckpointSettings(BaseModel):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -194,3 +196,14 @@ def test_a_document_is_not_written_to_a_terminal(
     monkeypatch.setattr(sys, "stdout", Terminal())
     assert main(["doc", "content", "x"]) == 1
     assert "--output FILE" in capsys.readouterr().err
+
+
+#: Whoever writes to the terminal himself, and what: bars and counts, our own words, a file's bytes (never to a terminal), what
+#: ``visible`` has been over. All other commands hand their text to ``runtime.cli.output``.
+WRITERS = {"administration", "documents", "failures", "lag", "main", "operator_options", "output", "overview", "progress"}
+
+
+def test_a_command_writes_by_the_ways_out_that_spell_it() -> None:
+    writes = re.compile(r"sys\.std(?:out|err)\b|\becho\(|\bConsole\(|\bprint\(")
+    files = (Path(__file__).resolve().parents[2] / "runtime" / "cli").glob("*.py")
+    assert {file.stem for file in files if writes.search(file.read_text("utf-8"))} == WRITERS
