@@ -200,7 +200,17 @@ def test_a_document_is_not_written_to_a_terminal(
 
 #: Whoever writes to the terminal himself, and what: bars and counts, our own words, a file's bytes (never to a terminal), what
 #: ``visible`` has been over. All other commands hand their text to ``runtime.cli.output``.
-WRITERS = {"administration", "documents", "failures", "lag", "main", "operator_options", "output", "overview", "progress"}
+WRITERS = {
+    "administration",
+    "documents",
+    "failures",
+    "lag",
+    "main",
+    "operator_options",
+    "output",
+    "overview",
+    "progress",
+}
 
 
 def test_a_command_writes_by_the_ways_out_that_spell_it() -> None:
