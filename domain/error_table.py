@@ -41,6 +41,12 @@ _ROWS: Final[tuple[tuple[type[DPJError], int, str, str], ...]] = (
     (refusals.SecondPersonNeeded, 403, "Second person needed", "Have another operator confirm the order."),
     (refusals.OrderNotFound, 404, "No such order", "Read the order that stands, or order it again."),
     (refusals.OrderNotYours, 403, "Not your order", "Have who gave it withdraw it, or leave it unconfirmed."),
+    (
+        refusals.RestoreNotLookedAt,
+        409,
+        "Restore not looked at",
+        "Have the act check_restore done first, then plan the repair.",
+    ),
     (refusals.OrderConfirmed, 409, "Order confirmed", "Repeat the confirming command until it is done."),
     (refusals.SignInAgain, 403, "A new sign-in is needed", "Sign in again, then confirm the act."),
     (refusals.PlanChanged, 409, "The plan has changed", "Read the new plan, then confirm it."),

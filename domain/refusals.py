@@ -63,6 +63,12 @@ class OrderConfirmed(Refused):
     code = "order_confirmed"
 
 
+class RestoreNotLookedAt(Refused):
+    """A repair is what a look of the last hour found, and there is none."""
+
+    code = "restore_not_looked_at"
+
+
 class SignInAgain(Refused):
     """An act without a way back, by somebody who said too long ago who he is."""
 

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from domain.act_notes import note, read_note
 from domain.batches import Act, ActionResult, ActRequest, Batch, BatchItem, Selection
-from domain.refusals import ParameterInvalid
+from domain.refusals import RestoreNotLookedAt
 from domain.restores import REPAIRED_BY, Difference
 from processors.operators.act_kinds import Attempt, Try
 from processors.operators.dead_letters import OperatorWork
@@ -130,7 +130,7 @@ class RestoreRepairs:
     async def select(self, request: ActRequest, tenants: Sequence[str] | None) -> Selection:  # noqa: ARG002
         last = await last_look(self._batches)
         if last is None or self._clock.now() - last.at > LOOK_COUNTS:
-            raise ParameterInvalid("Nobody has looked in the last hour: check the restore first.")
+            raise RestoreNotLookedAt("Nobody has looked in the last hour: check the restore first.")
         return Selection(STEPS)
 
     async def prepare(

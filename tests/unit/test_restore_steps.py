@@ -8,7 +8,7 @@ import pytest
 
 from domain.act_notes import note
 from domain.batches import Act, ActRequest, Batch, BatchState
-from domain.refusals import ParameterInvalid
+from domain.refusals import RestoreNotLookedAt
 from domain.restores import REPAIRED_BY, Difference
 from operations.restore.check import FOUND_BY
 from operations.restore.repair import STEPS as ALL_STEPS
@@ -85,11 +85,11 @@ async def test_what_nobody_could_look_for_is_not_repaired(restore: Restore) -> N
 
 
 async def test_without_a_look_of_this_hour_there_is_no_plan(restore: Restore) -> None:
-    with pytest.raises(ParameterInvalid):
+    with pytest.raises(RestoreNotLookedAt):
         await restore.batches.plan(WHO, REPAIR)
     await restore.carry_out(CHECK)
     restore.site.database.clock.at += timedelta(hours=1, seconds=1)
-    with pytest.raises(ParameterInvalid):
+    with pytest.raises(RestoreNotLookedAt):
         await restore.batches.plan(WHO, REPAIR)
 
 
