@@ -109,7 +109,7 @@ async def list_dead_letters(
     "/plans",
     name="plan_act",
     response_model=models.PlanView,
-    responses=problems(400, 401, 403, 408, 415, 422, 429, 503),
+    responses=problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503),
     openapi_extra=json_body(models.ActInput),
 )
 async def plan_act(request: Request, caller: Authorised, state: InjectedState) -> Response:
@@ -151,7 +151,7 @@ async def plan_act(request: Request, caller: Authorised, state: InjectedState) -
     name="confirm_plan",
     status_code=201,
     response_model=models.BatchView,
-    responses=problems(400, 401, 403, 408, 409, 415, 422, 429, 503),
+    responses=problems(400, 401, 403, 404, 408, 409, 415, 422, 429, 503),
     openapi_extra=json_body(models.ConfirmPlanInput) | IDEMPOTENT,
 )
 async def confirm_plan(request: Request, caller: Authorised, state: InjectedState) -> Response:

@@ -13,12 +13,15 @@ SEED = 20_260_301
 PATIENCE = 120.0
 
 #: Refusals of requests that the description allows, because no schema can say what is asked for: a cursor of ours; a document
-#: of an existing dossier whose bytes are what they are called, part metadata first; a reason that is not blank; a year below 9000; a time to come.
+#: of an existing dossier whose bytes are what they are called, part metadata first; a reason that is not blank; a year below 9000; a time to
+#: come; what the fields of an act say together (a replay's one consumer, and a window that ends after it begins).
 _REFUSED_BY_MEANING = {
     "list_documents": [400],
     "list_dossiers": [400],
     "list_dead_letters": [400],
     "search_documents": [400],
+    "plan_act": [400],
+    "confirm_plan": [400],
     "upload_document": [400, 415, 422],
     "reject_document": [422],
     "extend_retention": [422],
@@ -43,6 +46,12 @@ def _config(documents: Sequence[str], dossiers: Sequence[str]) -> str:
             f'include-operation-id = "{name}"',
             f"checks.positive_data_acceptance.expected-statuses = {_toml([*_ACCEPTED, *statuses])}",
         ]
+    # What an erasure makes under that path is an order, and it is found by its id in the body.
+    lines += [
+        "[[operations]]",
+        'include-operation-id = "withdraw_erasure"',
+        "checks.ensure_resource_availability.enabled = false",
+    ]
     return "\n".join(lines) + "\n"
 
 
