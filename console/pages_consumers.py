@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -28,6 +28,9 @@ NOT_FOUND = 404
 #: Held events that are looked through for those at the heads of partitions.
 MOST_HELD = 10_000
 
+#: By consumer, topic and partition.
+FirstHeld = Mapping[tuple[str, str, int], HeldEventStatus]
+
 
 @dataclass(frozen=True, slots=True)
 class PartitionLine:
@@ -37,7 +40,7 @@ class PartitionLine:
     one: PartitionOverview
     head: UUID | None
     stalled: float | None
-    held: HeldEventStatus | None = None
+    held: HeldEventStatus | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,10 @@ async def topics(visitor: Overseer, deps: Deps) -> Response:
 async def _page(visitor: Visitor, deps: ConsoleDependencies, names: Sequence[str]) -> Response:
     overview = await deps.overview.get()
     held = await _held(deps)
+    first = first_held(held or ())
     writer = Writer(visitor.texts, visitor.zone, overview.at)
     shown: list[dict[str, Any]] = [
-        {"line": line_of(one, overview.at, visitor.texts, writer), "partitions": partition_lines(one, held or ())}
+        {"line": line_of(one, overview.at, visitor.texts, writer), "partitions": partition_lines(one, first)}
         for one in overview.consumers
         if one.consumer in names
     ]
@@ -112,19 +116,23 @@ async def _held(deps: ConsoleDependencies) -> Sequence[HeldEventStatus] | None:
         return None
 
 
-def partition_lines(one: ConsumerOverview, held: Sequence[HeldEventStatus] = ()) -> Sequence[PartitionLine] | None:
-    """A consumer's partitions, those where something waits first; None if nobody knows them."""
+def first_held(held: Sequence[HeldEventStatus]) -> FirstHeld:
+    """The first event of each partition that a worker holds."""
+    found: dict[tuple[str, str, int], HeldEventStatus] = {}
+    for status in sorted(held, key=lambda status: status.event.offset):
+        found.setdefault((status.event.consumer, status.event.topic, status.event.partition), status)
+    return found
+
+
+def partition_lines(one: ConsumerOverview, held: FirstHeld) -> Sequence[PartitionLine] | None:
+    """A consumer's partitions, those where something waits first; None if nobody knows them. ``held``: see ``first_held``."""
     if one.partitions is None:
         return None
     stalled = {(stall.topic, stall.partition): stall.seconds for stall in one.stalled or ()}
-    first: dict[tuple[str, int], HeldEventStatus] = {}
-    for status in sorted(held, key=lambda status: status.event.offset):
-        if status.event.consumer == one.consumer:
-            first.setdefault((status.event.topic, status.event.partition), status)
     lines = []
     for row in one.partitions:
         place = row.topic, row.partition
-        lines.append(PartitionLine(row, uuid_or_none(row.head), stalled.get(place), first.get(place)))
+        lines.append(PartitionLine(row, uuid_or_none(row.head), stalled.get(place), held.get((one.consumer, *place))))
     return sorted(lines, key=lambda line: (-line.one.lag, line.one.topic, line.one.partition))
 
 

@@ -85,8 +85,14 @@ def lines_of(last: LastLook) -> list[DifferenceLine]:
         count = last.count(kind)
         if count == 0:
             continue
-        shape = "unknown" if count is None else "act" if kind in _WORST else "watch"
-        if kind is Difference.MAIL_SENT and count is not None:
-            shape = "rest"
-        lines.append(DifferenceLine(kind.value, shape, count, last.notes.get(kind, ""), REPAIRED_BY[kind]))
+        note, step = last.notes.get(kind, ""), REPAIRED_BY[kind]
+        lines.append(DifferenceLine(kind.value, _shape(kind, count), count, note, step))
     return lines
+
+
+def _shape(kind: Difference, count: int | None) -> str:
+    if count is None:
+        return "unknown"
+    if kind is Difference.MAIL_SENT:
+        return "rest"
+    return "act" if kind in _WORST else "watch"

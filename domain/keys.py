@@ -8,6 +8,7 @@ from typing import Final, Self
 from uuid import UUID
 
 from domain.audit_chain import SYSTEM_TENANT
+from domain.refusals import TenantInvalid
 
 DATA_KEY_BYTES = 32
 #: Tenants that one operator can be bound to: each of his lists of documents asks for every one's.
@@ -19,6 +20,12 @@ _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 def is_tenant(name: str) -> bool:
     """Whether a tenant may be called so: such a name is safe in the name of a key and in a path."""
     return _TENANT.fullmatch(name) is not None
+
+
+def check_tenant_name(name: str) -> None:
+    """Raises TenantInvalid."""
+    if not is_tenant(name):
+        raise TenantInvalid("A tenant has 1 to 63 letters, digits, '.', '_' and '-', the first a letter or digit.")
 
 
 def is_reserved(name: str) -> bool:

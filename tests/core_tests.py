@@ -6,10 +6,11 @@ Coverage makes what a test costs two to three times as much, also where it passe
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
-#: As in pyproject.toml, [tool.coverage.run].
-CORE = ("domain", "crypto", "processors", "streams")
+with (Path(__file__).resolve().parent.parent / "pyproject.toml").open("rb") as file:
+    CORE = tuple(tomllib.load(file)["tool"]["coverage"]["run"]["source"])
 #: They import the core and yet try something else: pages, routes, commands, documents.
 OF_OTHER_ROOMS = frozenset(
     {

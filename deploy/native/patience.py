@@ -6,7 +6,7 @@ A fixed minute fails on a busy machine, where everything comes up, only later.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,13 +66,20 @@ def sign_of(pid: int, log: Path, answer: str | None = None) -> Sign:
     return Sign(size, processor_ticks(pid), answer)
 
 
+def family_of(pid: int) -> Iterator[int]:
+    """A process and its descendants, as far as they live; proc(5), /proc/pid/task/tid/children."""
+    yield pid
+    with suppress(OSError, ValueError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text("ascii").split():
+                yield from family_of(int(child))
+
+
 def processor_ticks(pid: int) -> int:
     """Clock ticks (``os.sysconf("SC_CLK_TCK")`` per second) that a process and its descendants have had; proc(5), fields 14 to 17."""
     ticks = 0
-    with suppress(OSError, ValueError, IndexError):
-        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
-        ticks = sum(map(int, fields[11:15]))
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            children = (task / "children").read_text("ascii").split()
-            ticks += sum(processor_ticks(int(child)) for child in children)
+    for one in family_of(pid):
+        with suppress(OSError, ValueError, IndexError):
+            fields = Path(f"/proc/{one}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
     return ticks

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from domain.documents import Document
-from domain.keys import is_tenant
+from domain.keys import check_tenant_name
 from domain.personal_texts import PersonalField
-from domain.refusals import MetadataInvalid, TenantInvalid, TenantNotYours
+from domain.refusals import MetadataInvalid, TenantNotYours
 from processors.documents.callers import DOCUMENTS, Caller, Origins
 from processors.documents.pagination import (
     DEFAULT_LIMIT,
@@ -84,8 +84,7 @@ class DocumentSearch:
 
         Raises MetadataInvalid, TenantInvalid, or KeyringUnavailable.
         """
-        if not is_tenant(tenant):
-            raise TenantInvalid("A tenant has 1 to 63 letters, digits, '.', '_' and '-', the first a letter or digit.")
+        check_tenant_name(tenant)
         wanted = _wanted(file_name or None, depositor_email or None)
         found: list[Document] = []
         after: Position | None = None
@@ -115,8 +114,7 @@ class DocumentSearch:
 
 
 def _seen(caller: Caller, tenant: str) -> str:
-    if not is_tenant(tenant):
-        raise TenantInvalid("A tenant has 1 to 63 letters, digits, '.', '_' and '-', the first a letter or digit.")
+    check_tenant_name(tenant)
     visible = caller.visible_tenants()
     if visible is not None and tenant not in visible:
         raise TenantNotYours("You are bound to other tenants.")

@@ -24,6 +24,11 @@ MOST_LISTED: Final = 10_000
 _FULL_INTEGER: Final = 18
 
 
+def is_number(text: str) -> bool:
+    """Whether a part of a thing's name is a number that PostgreSQL and Kafka can have."""
+    return text.isascii() and text.isdigit() and len(text) <= _FULL_INTEGER
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Try:
     """How a thing is acted on: in whose name, with what reason, for real or as a dry run."""
@@ -73,14 +78,14 @@ class LetterIndex(Protocol):
     ) -> Sequence[IndexedLetter]: ...
 
 
-#: The letters of a topic at these places (partition, offset), as far as they are there. Raises BrokerUnavailable.
-ReadLetters = Callable[[str, Sequence[tuple[int, int]]], Awaitable[Mapping[tuple[int, int], DeadLetter]]]
+#: The records of a topic at these places (partition, offset), as far as they are there. Raises BrokerUnavailable.
+ReadRecords = Callable[[str, Sequence[tuple[int, int]]], Awaitable[Mapping[tuple[int, int], DeadLetter]]]
 
 
 class Letters:
     """Open dead letters, by their numbers in the index."""
 
-    def __init__(self, index: LetterIndex, read: ReadLetters) -> None:
+    def __init__(self, index: LetterIndex, read: ReadRecords) -> None:
         self._index = index
         self._read = read
 
@@ -93,7 +98,7 @@ class Letters:
     async def prepare(
         self, request: ActRequest, names: Sequence[str], tenants: Sequence[str] | None
     ) -> Mapping[str, Attempt]:
-        numbers = [int(name) for name in names if name.isascii() and name.isdigit() and len(name) <= _FULL_INTEGER]
+        numbers = [int(name) for name in names if is_number(name)]
         known = await self._index.letters(numbers, tenants=tenants)
         found = await self._read_all(known)
         return {str(letter.number): _on_letter(request, letter, found.get(letter.number)) for letter in known}

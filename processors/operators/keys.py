@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 from domain.errors import DPJError, TenantKeyMissing, Transient
 from domain.events import AuditRecorded
 from domain.key_encryption_keys import Canary, KeyState, KeyUse, StoredWrappedKey
-from domain.keys import EncryptionContext, WrappedKey, is_reserved, is_tenant
+from domain.keys import EncryptionContext, WrappedKey, check_tenant_name, is_reserved
 from domain.orders import Order, OrderedAct
 from domain.refusals import KeyVersionInUse, TenantInvalid
 from processors.documents.second_person import SecondPerson
@@ -181,8 +181,7 @@ class KeyAdministration:
         The tenant is known as soon as its key is there, and not before. Where a process died between the two, or a release before made
         the key, a repetition makes the tenant known.
         """
-        if not is_tenant(tenant):
-            raise TenantInvalid("A tenant has 1 to 63 letters, digits, '.', '_' and '-', the first a letter or digit.")
+        check_tenant_name(tenant)
         if is_reserved(tenant):
             raise TenantInvalid(
                 "This name is the site's own, in capitals, too: what concerns no tenant is audited under it."

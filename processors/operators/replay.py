@@ -23,13 +23,12 @@ from domain.dead_letters import DeadLetter
 from domain.owed_events import Progress
 from domain.refusals import ConsumerUnknown, ParameterInvalid
 from domain.shared.ids import uuid_or_none
-from processors.operators.act_kinds import Attempt, Try
+from processors.operators.act_kinds import Attempt, ReadRecords, Try, is_number
 
 #: Records of a window that are looked through at most.
 MOST_SCANNED: Final = 200_000
 #: Events that are looked up in the inbox at once.
 SLICE: Final = 5_000
-_FULL_INTEGER: Final = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,6 @@ class WindowRecord:
 #: Records of these topics from a time to before another, of one key if it is given. Raises BrokerUnavailable, or ParameterInvalid if they
 #: are more than ``MOST_SCANNED``.
 Scan = Callable[[Sequence[str], datetime | None, datetime | None, str | None], Awaitable[Sequence[WindowRecord]]]
-#: The records of a topic at these places (partition, offset), as far as they are there. Raises BrokerUnavailable.
-ReadRecords = Callable[[str, Sequence[tuple[int, int]]], Awaitable[Mapping[tuple[int, int], DeadLetter]]]
 ReadProgress = Callable[[], Awaitable[Progress]]
 
 
@@ -142,6 +139,6 @@ def _place(name: str) -> tuple[str, int, int, UUID] | None:
         return None
     topic, *numbers, event = parts
     event_id = uuid_or_none(event)
-    if event_id is None or not all(one.isascii() and one.isdigit() and len(one) <= _FULL_INTEGER for one in numbers):
+    if event_id is None or not all(is_number(one) for one in numbers):
         return None
     return topic, int(numbers[0]), int(numbers[1]), event_id

@@ -87,24 +87,21 @@ class CircuitBreaker:
 
     async def call(self, operation: Callable[..., Awaitable[T]], *arguments: object) -> T:
         """The operation's result. Raises what it raises, or the dependency's transient error at once while open."""
-        with tracing.call(self.dependency, operation):
-            term = await self._admit()
-            try:
-                result = await operation(*arguments)
-            except DPJError as error:
-                self._judge(term, error, answers=True)
-                raise
-            self._succeeded(term)
-            return result
+        return await self._counted(operation, arguments, answers=True)
 
     async def transfer(self, operation: Callable[..., Awaitable[T]], *arguments: object) -> T:
         """As ``call``, for an operation that consumes a stream of ours: what that raises is no answer of the dependency."""
+        return await self._counted(operation, arguments, answers=False)
+
+    async def _counted(
+        self, operation: Callable[..., Awaitable[T]], arguments: tuple[object, ...], *, answers: bool
+    ) -> T:
         with tracing.call(self.dependency, operation):
             term = await self._admit()
             try:
                 result = await operation(*arguments)
             except DPJError as error:
-                self._judge(term, error, answers=False)
+                self._judge(term, error, answers=answers)
                 raise
             self._succeeded(term)
             return result

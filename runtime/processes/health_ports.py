@@ -79,7 +79,7 @@ def metrics_addresses(settings: Settings) -> dict[str, str]:
     """Where each process of one machine serves /metrics (host:port), by its name; those that serve none are left out."""
     host = settings.api_metrics_host
     ports = {name: ("127.0.0.1", health_port(settings, name)) for name in _BESIDE}
-    ports["api"] = (f"[{host}]" if ":" in host else host, api_metrics_port(settings))
+    ports[API] = (f"[{host}]" if ":" in host else host, api_metrics_port(settings))
     if settings.console_port:
         ports[CONSOLE] = ("127.0.0.1", console_metrics_port(settings))
     return {name: f"{address}:{port}" for name, (address, port) in ports.items() if port}

@@ -6,12 +6,13 @@ import asyncio
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from deploy.native.patience import family_of
 from tests.faults.site import FaultSite
 from tests.faults.test_stores_that_forget import Drill, opened
 
@@ -29,14 +30,6 @@ async def drill(site: FaultSite, tmp_path: Path) -> AsyncIterator[Drill]:
         yield made
 
 
-def family(pid: int) -> Iterator[int]:
-    """A process and its descendants; proc(5)."""
-    yield pid
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text("ascii").split():
-            yield from family(int(child))
-
-
 def shorten(pid: int) -> tuple[int, int]:
     """Let a process open next to nothing more; its limits before."""
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -51,7 +44,7 @@ async def test_all_servers_frozen_for_half_a_minute(drill: Drill) -> None:
     depositing = asyncio.create_task(drill.deposit())
     await asyncio.sleep(1.0)
     found = (drill.site.server(name).pid for name in SERVERS)
-    frozen = [process for pid in found if pid is not None for process in family(pid)]
+    frozen = [process for pid in found if pid is not None for process in family_of(pid)]
     assert len(frozen) > len(SERVERS)
     for process in frozen:
         os.kill(process, signal.SIGSTOP)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -111,6 +112,36 @@ async def database_dsn(server_dsn: str, migrated_template: str) -> AsyncIterator
     """DSN of a new database with the tables and document types of this release."""
     async with copied(server_dsn, migrated_template) as dsn:
         yield dsn
+
+
+@pytest.fixture(scope="module")
+def filled_template(request: pytest.FixtureRequest, server_dsn: str, migrated_template: str) -> Iterator[str]:
+    """Name of a database that the module's ``fill(connection)`` has put rows into, once for all of its tests."""
+
+    async def fill(dsn: str) -> None:
+        connection = await connect(dsn)
+        await connection.execute("SET statement_timeout = 0")
+        await request.module.fill(connection)
+        await connection.close()
+
+    with filled(server_dsn, migrated_template, fill) as name:
+        yield name
+
+
+@pytest.fixture
+async def filled_dsn(server_dsn: str, filled_template: str) -> AsyncIterator[str]:
+    """DSN of a test's own copy of the filled database."""
+    async with copied(server_dsn, filled_template) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def filled_connection(filled_dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A connection to it, on which a statement may take its time."""
+    connection = await connect(filled_dsn)
+    await connection.execute("SET statement_timeout = 0")
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture

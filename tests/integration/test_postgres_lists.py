@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from domain.documents import Document
 from domain.lifecycle import Status
 from processors.documents.reading import DocumentFilter
-from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.delivery.outbox import PostgresOutboxReader
 from storage.postgres.queries import PostgresQueries
-from tests.integration.conftest import copied, filled
 from tests.support.builders import NOW, a_document, a_dossier, add_documents
 from tests.support.explaining import Explaining
 
@@ -118,33 +117,16 @@ _OUTBOX = """
 """
 
 
-async def _fill(dsn: str) -> None:
-    connection = await connect(dsn)
-    for statement in ("SET statement_timeout = 0", _DOSSIERS, _DOCUMENTS, _OUTBOX, "ANALYZE"):
-        await connection.execute(statement, timeout=600)
-    await connection.close()
-
-
-@pytest.fixture(scope="module")
-def filled_template(server_dsn: str, migrated_template: str) -> Iterator[str]:
+async def fill(connection: asyncpg.Connection[Any]) -> None:
     """100 000 documents of 20 tenants, 20 000 dossiers, 100 000 outbox rows of which 500 wait."""
-    with filled(server_dsn, migrated_template, _fill) as name:
-        yield name
+    for statement in (_DOSSIERS, _DOCUMENTS, _OUTBOX, "ANALYZE"):
+        await connection.execute(statement, timeout=600)
 
 
 @pytest.fixture
-async def filled_dsn(server_dsn: str, filled_template: str) -> AsyncIterator[str]:
-    async with copied(server_dsn, filled_template) as dsn:
-        yield dsn
-
-
-@pytest.fixture
-async def explaining(filled_dsn: str) -> AsyncIterator[Explaining]:
+def explaining(filled_connection: asyncpg.Connection[Any]) -> Explaining:
     """Plans over the filled database."""
-    connection = await connect(filled_dsn)
-    await connection.execute("SET statement_timeout = 0")
-    yield Explaining(connection)
-    await connection.close()
+    return Explaining(filled_connection)
 
 
 async def test_lists_read_an_index_and_little_more_than_a_page(explaining: Explaining) -> None:

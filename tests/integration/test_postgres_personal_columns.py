@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,12 +21,10 @@ from processors.documents.personal_texts import PersonalTexts
 from processors.documents.reading import DocumentFilter
 from processors.operators.keys import Throttle
 from processors.operators.personal_text_keys import PersonalKeyAdministration, Resealing
-from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.keys.personal_columns import PostgresPersonalColumns
 from storage.postgres.queries import PostgresQueries
-from tests.integration.conftest import copied, filled
-from tests.integration.test_postgres_wrapped_keys import _Explaining
+from tests.integration.test_postgres_wrapped_keys import ROWS, _Explaining, fill_with_documents
 from tests.support.builders import NOW, FixedClock, a_document, a_dossier
 from tests.support.fakes_archiving import PlainSeals
 from tests.support.fakes_personal_texts import ReadableColumnKeys, real_columns
@@ -35,12 +32,6 @@ from tests.support.memory_personal_texts import MemoryColumnKeyStore
 
 NAME = PersonalField.FILE_NAME
 EVERY = frozenset(Status)
-ROWS = 60_000
-_DOSSIER = """
-    INSERT INTO dossiers (id, tenant, numero_dossier, client_id, type_parcours, statut, date_creation, date_modification,
-                          created_by)
-    VALUES ($1, 'acme', 'D', 'c', 'LOAN', 'OPEN', now(), now(), 'u')
-"""
 #: Of every 1,000 documents one is not sealed yet, nine are under an older key, one of a hundred names comes ten times in ten tenants.
 _DOCUMENTS = """
     INSERT INTO documents (id, tenant, dossier_id, nom_fichier, nom_original, type_document, chemin_stockage, statut,
@@ -333,29 +324,13 @@ class _Planning(_Explaining):
         return self._connection.transaction(**how)
 
 
-async def _fill(dsn: str) -> None:
-    connection = await connect(dsn)
-    dossier = uuid4()
-    await connection.execute("SET statement_timeout = 0")
-    await connection.execute(_DOSSIER, dossier)
-    await connection.execute(_DOCUMENTS, dossier, ROWS, timeout=300)  # a busy machine takes its time
-    await connection.execute("VACUUM ANALYZE documents", timeout=300)
-    await connection.close()
-
-
-@pytest.fixture(scope="module")
-def filled_template(server_dsn: str, migrated_template: str) -> Iterator[str]:
-    with filled(server_dsn, migrated_template, _fill) as name:
-        yield name
+async def fill(connection: asyncpg.Connection[Any]) -> None:
+    await fill_with_documents(connection, _DOCUMENTS)
 
 
 @pytest.fixture
-async def explaining(server_dsn: str, filled_template: str) -> AsyncIterator[_Planning]:
-    async with copied(server_dsn, filled_template) as dsn:
-        connection = await connect(dsn)
-        await connection.execute("SET statement_timeout = 0")
-        yield _Planning(connection)
-        await connection.close()
+def explaining(filled_connection: asyncpg.Connection[Any]) -> _Planning:
+    return _Planning(filled_connection)
 
 
 async def test_counting_reads_the_index_alone(explaining: _Planning) -> None:

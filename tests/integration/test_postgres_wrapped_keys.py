@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 from uuid import uuid4
@@ -16,7 +16,6 @@ from domain.keys import WrappedKey
 from domain.refusals import KeyVersionInUse
 from storage.postgres.database import Postgres
 from storage.postgres.keys.wrapped_keys import PostgresWrappedKeys
-from tests.integration.conftest import copied, filled
 
 ROWS = 60_000
 #: Of every 1,000 documents one is under version 1, nine under version 2. Texts are as long as real ones: how wide a row is
@@ -85,34 +84,26 @@ class _Explaining:
         return found
 
 
-async def _fill(dsn: str) -> None:
-    connection = await asyncpg.connect(dsn)
+async def fill_with_documents(connection: asyncpg.Connection[Any], documents: str) -> None:
+    """``ROWS`` documents of one dossier, by a statement that takes the dossier and their number."""
     dossier = uuid4()
-    await connection.execute("SET statement_timeout = 0")
     await connection.execute(_DOSSIER, dossier)
-    await connection.execute(_DOCUMENTS, dossier, ROWS, timeout=300)  # a busy machine takes its time
+    await connection.execute(documents, dossier, ROWS, timeout=300)  # a busy machine takes its time
     await connection.execute("VACUUM ANALYZE documents", timeout=300)
-    await connection.close()
 
 
-@pytest.fixture(scope="module")
-def filled_template(server_dsn: str, migrated_template: str) -> Iterator[str]:
-    with filled(server_dsn, migrated_template, _fill) as name:
-        yield name
+async def fill(connection: asyncpg.Connection[Any]) -> None:
+    await fill_with_documents(connection, _DOCUMENTS)
 
 
 @pytest.fixture
-async def database_dsn(server_dsn: str, filled_template: str) -> AsyncIterator[str]:
-    async with copied(server_dsn, filled_template) as dsn:
-        yield dsn
+def database_dsn(filled_dsn: str) -> str:
+    return filled_dsn
 
 
 @pytest.fixture
-async def explaining(database_dsn: str) -> AsyncIterator[_Explaining]:
-    connection = await asyncpg.connect(database_dsn)
-    await connection.execute("SET statement_timeout = 0")
-    yield _Explaining(connection)
-    await connection.close()
+def explaining(filled_connection: asyncpg.Connection[Any]) -> _Explaining:
+    return _Explaining(filled_connection)
 
 
 async def test_a_page_reads_its_rows_and_no_others(explaining: _Explaining) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import string
 from pathlib import Path
@@ -13,6 +14,7 @@ from console import findings
 from console.languages import LANGUAGES, Texts, catalogue, language_of
 from console.navigation import PLACES
 from console.pages_documents import AGES, DEPENDENCIES
+from domain import errors
 from domain.act_notes import NOTES
 from domain.batches import Act
 from domain.consumers import CONSUMERS
@@ -48,6 +50,12 @@ MADE = {
 
 def places_in(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def test_documents_are_searched_by_all_that_an_event_can_be_held_for() -> None:
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.Transient)]
+    requests_alone = {errors.Transient.waiting_for, "checkpoint_store", "identity_provider", "revocation_store"}
+    assert set(DEPENDENCIES) == {kind.waiting_for for kind in kinds} - requests_alone
 
 
 def test_both_languages_have_the_same_texts() -> None:

@@ -36,20 +36,28 @@ KEPT_BYTES: Final = "512MB"
 RECEIVERS: Final = "\nreceivers:\n"
 
 
-class Alertmanager(Part):
-    name: ClassVar[str] = "alertmanager"
-    port: ClassVar[str] = "alertmanager"
+class _Monitor(Part):
+    """What both have in common: servers with a page of their own, which a stack that runs can be given."""
+
     extra: ClassVar[str] = NAME
     late: ClassVar[bool] = True
+
+    def url(self, site: StackSite) -> str:
+        return f"{site.scheme}://{site.address(self.port)}"
+
+    def ask(self, site: StackSite) -> None:
+        http.get_ok(f"{self.url(site)}/-/ready", certificates.trusting(site))
+
+
+class Alertmanager(_Monitor):
+    name: ClassVar[str] = "alertmanager"
+    port: ClassVar[str] = "alertmanager"
 
     def lacks(self, site: StackSite) -> list[Prerequisite]:
         return [] if alertmanager_program() else [prerequisites.ALERTMANAGER]
 
     def version(self, site: StackSite) -> str:
         return _version(alertmanager_program())
-
-    def url(self, site: StackSite) -> str:
-        return f"{site.scheme}://{site.address(self.port)}"
 
     def prepare(self, site: StackSite) -> None:
         files.write_private(_config(site, self.name), silent_configuration((FOLDER / "alertmanager.yml").read_text()))
@@ -67,24 +75,16 @@ class Alertmanager(Part):
             site.data(self.name),
         )
 
-    def ask(self, site: StackSite) -> None:
-        http.get_ok(f"{self.url(site)}/-/ready", certificates.trusting(site))
 
-
-class Prometheus(Part):
+class Prometheus(_Monitor):
     name: ClassVar[str] = "prometheus"
     port: ClassVar[str] = "prometheus"
-    extra: ClassVar[str] = NAME
-    late: ClassVar[bool] = True
 
     def lacks(self, site: StackSite) -> list[Prerequisite]:
         return prerequisites.program("prometheus", prerequisites.PROMETHEUS)
 
     def version(self, site: StackSite) -> str:
         return _version(shutil.which("prometheus"))
-
-    def url(self, site: StackSite) -> str:
-        return f"{site.scheme}://{site.address(self.port)}"
 
     def prepare(self, site: StackSite) -> None:
         targets = targets_file(site.folder)
@@ -125,9 +125,6 @@ class Prometheus(Part):
             site.data(self.name),
         )
 
-    def ask(self, site: StackSite) -> None:
-        http.get_ok(f"{self.url(site)}/-/ready", certificates.trusting(site))
-
 
 def addresses(site: StackSite) -> dict[str, str]:
     """Where Prometheus and Alertmanager of this stack are reached, by name; empty if it has none."""
@@ -146,10 +143,13 @@ def silent_configuration(text: str) -> str:
     return f"{head}{RECEIVERS}" + "".join(f"  - name: {name}\n" for name in names)
 
 
-def _listening(part: Part, site: StackSite) -> list[str]:
+def _listening(part: _Monitor, site: StackSite) -> list[str]:
     """Of both: where they listen and what they call themselves in links; TLS 1.3 alone where the stack has TLS."""
-    address = site.address(part.port)
-    flags = [f"--web.listen-address={address}", f"--web.external-url={site.scheme}://{address}", "--log.level=warn"]
+    flags = [
+        f"--web.listen-address={site.address(part.port)}",
+        f"--web.external-url={part.url(site)}",
+        "--log.level=warn",
+    ]
     if not site.tls:
         return flags
     ours = certificates.pair(site, part.name)
