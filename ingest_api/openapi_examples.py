@@ -141,6 +141,7 @@ _LETTER: Final[dict[str, Any]] = {
 _DOCUMENT: Final[dict[str, Any]] = {
     "id": "6f1f6c3e-0c1b-4c38-9a55-3b1d5f0b7a01",
     "status": "STORED",
+    "processing": {"status": "UNDER_WAY", "step": None, "code": None, "since": None, "advice": "Look again later."},
     "tenant": "acme",
     "dossier_id": _DOSSIER,
     "step_id": None,

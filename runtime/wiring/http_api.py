@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from crypto.link_tokens import LinkSigner
 from crypto.signatures import verifies
+from domain.consumers import readers
 from domain.errors import PersonalKeyMissing, RevocationsUnavailable
 from ingest_api.dependencies import ApiDependencies
 from ingest_api.sniffing import MagicSniffer
@@ -24,6 +25,7 @@ from processors.retention.legal_holds import RetentionActions
 from runtime.wiring.access import rate_limits, token_authenticator
 from runtime.wiring.operators import operator_desk
 from storage.postgres.audit.tree import PostgresInclusionProofs
+from storage.postgres.delivery.stopped_steps import PostgresStoppedSteps
 from storage.postgres.queries import PostgresQueries
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def api_dependencies(site: Site) -> ApiDependencies:
         reading=DocumentReader(
             site.database,
             PostgresQueries(site.postgres),
+            PostgresStoppedSteps(site.postgres, readers()),
             site.content,
             site.personal,
             site.clock,
