@@ -454,11 +454,11 @@ async def test_a_document_says_that_it_stands_still(client: httpx.AsyncClient, b
     assert [set(ids) for ids in bench.stopped.asked] == [{document.id, other.id}]  # one query for the whole page
 
 
-async def test_an_answer_of_an_earlier_release_is_repeated_with_what_it_says_now(
+async def test_what_an_idempotency_key_keeps_of_an_earlier_release_is_answered_whole(
     client: httpx.AsyncClient, bench: IntakeBench
 ) -> None:
     await post_document(client, bench, key="k")
     ((record, _),) = bench.database.rows.keys.values()
-    assert "processing" not in json.dumps(record.__repr__())
+    assert "processing" not in repr(record)
     again = await post_document(client, bench, key="k")
     assert (again.headers["idempotent-replayed"], again.json()["processing"]["status"]) == ("true", "UNDER_WAY")
