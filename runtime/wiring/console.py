@@ -30,7 +30,7 @@ from processors.resilience.restore_guard import ServingGate
 from runtime.config.transport import https_tls
 from runtime.errors import CommandFailed
 from runtime.wiring.access import token_authenticator
-from runtime.wiring.operators import operator_desk
+from runtime.wiring.operators import erasure_requests, operator_desk
 from storage.postgres.audit.chain import PostgresUnflushedEntries
 from storage.postgres.audit.chain_states import PostgresChainStates
 from storage.postgres.audit.tree import PostgresInclusionProofs
@@ -100,6 +100,7 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
         search=site.search(),
         inspection=DocumentInspection(site.database, PostgresInclusionProofs(site.postgres), site.personal, site.clock),
         desk=operator_desk(site),
+        erasing=erasure_requests(site),
         held=site.operations().held,
         keys_waiting_for=partial(_keys_waiting_for, site.operations()),
         keys_of_trace=site.owed_rows().keys_of_trace,

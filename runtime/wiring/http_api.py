@@ -15,15 +15,13 @@ from processors.documents.dossiers import DossierFiles
 from processors.documents.intake import Intake
 from processors.documents.links import DocumentLinks
 from processors.documents.reading import DocumentReader
-from processors.documents.second_person import SecondPerson
 from processors.documents.upload_attempts import UploadAttempts
 from processors.documents.validation import Validation
 from processors.resilience.restore_guard import ServingGate
 from processors.resilience.write_probe import WriteProbe
-from processors.retention.erasure_request import ErasureRequests
 from processors.retention.legal_holds import RetentionActions
 from runtime.wiring.access import rate_limits, token_authenticator
-from runtime.wiring.operators import operator_desk
+from runtime.wiring.operators import erasure_requests, operator_desk
 from storage.postgres.audit.tree import PostgresInclusionProofs
 from storage.postgres.delivery.stopped_steps import PostgresStoppedSteps
 from storage.postgres.queries import PostgresQueries
@@ -76,13 +74,7 @@ def api_dependencies(site: Site) -> ApiDependencies:
             longest=settings.link_longest_seconds,
             scanned_only=scanned_only,
         ),
-        erasure_requests=ErasureRequests(
-            site.database,
-            site.personal,
-            site.clock,
-            SecondPerson(required=settings.erasure_second_person, hours=settings.order_hours),
-            site.restore_guard.recheck,
-        ),
+        erasure_requests=erasure_requests(site),
         retention=RetentionActions(site.database, site.personal, site.clock),
         receipts=Receipts(
             site.database,
