@@ -23,13 +23,12 @@ class LaterRelease:
     """Schemas that a later release would have, in the real registry. ``unknown_id``: the next that it will give."""
 
     def __init__(self, url: str) -> None:
-        self._url, self._made = url.rstrip("/"), 0
+        self._url = url.rstrip("/")
         self.unknown_id = self.register() + 1
 
     def register(self) -> int:
         """Register a schema of DocumentUploaded that nobody has registered; its id."""
-        self._made += 1
-        schema = {**schema_of(DocumentUploaded), "doc": f"A later release's, {self._made}"}
+        schema = {**schema_of(DocumentUploaded), "doc": f"A later release's, {uuid4()}"}
         body = {"schemaType": "AVRO", "schema": json.dumps(schema)}
         address = f"{self._url}/subjects/test.{uuid4().hex}-value/versions"
         answer = httpx.post(address, json=body, trust_env=False, timeout=20)
