@@ -298,6 +298,8 @@ def strangers_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     async def on_site(_: object, work: Any, **__: object) -> Any:
         return looked_at() if "lost_to" in work.__code__.co_freevars else await work(Site())
 
+    # It is the process's, and other tests read their logs.
+    monkeypatch.setattr("runtime.observability.telemetry.configure_logging", lambda *_, **__: None)
     monkeypatch.setattr(restore, "on_site", on_site)
     monkeypatch.setattr(reconcile, "_run", answering(reconciled))
     monkeypatch.setattr("runtime.cli.audit.read", answering(lambda: [ENTRY]))
