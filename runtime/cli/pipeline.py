@@ -24,8 +24,10 @@ class StackProfile(StrEnum):
 
 
 class Extra(StrEnum):
-    """What no profile has by itself. ``observability``: Prometheus and Alertmanager with our rules."""
+    """What no profile has by itself. ``identity``: Keycloak with our realm; ``observability``: Prometheus and Alertmanager with our
+    rules."""
 
+    IDENTITY = "identity"
     OBSERVABILITY = "observability"
     REDIS = "redis"
     TOXIPROXY = "toxiproxy"
@@ -50,7 +52,8 @@ Tls = Annotated[
 Extras = Annotated[
     list[Extra] | None,
     typer.Option(
-        "--with", help="What no profile has by itself: observability (Prometheus, Alertmanager), redis or toxiproxy."
+        "--with",
+        help="What no profile has by itself: identity (Keycloak), observability (Prometheus, Alertmanager), redis or toxiproxy.",
     ),
 ]
 

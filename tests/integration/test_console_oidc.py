@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from typing import Any
 
 import httpx
@@ -125,7 +127,10 @@ async def test_the_provider_ends_a_session_by_its_back_channel(console: ConsoleB
 async def test_who_signs_out_may_do_so_at_the_provider_too(console: ConsoleBench, provider: Provider) -> None:
     async with console.client() as client:
         page = (await client.get("/sign-in", params={"out": "yes"})).text
-        assert f'href="{provider.issuer}/logout?' in page
+        [place] = re.findall(rf'href="({re.escape(provider.issuer)}/logout[^"]*)"', page)
+        # Where the browser goes afterwards is registered at the provider: whole, also where the console has no public address.
+        asked = {"client_id": CLIENT, "post_logout_redirect_uri": f"{BASE}/sign-in"}
+        assert query_of(unescape(place)) == asked
 
 
 async def test_a_provider_that_is_away_is_told_of(console: ConsoleBench, provider: Provider) -> None:
