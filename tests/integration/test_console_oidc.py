@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from console.pages_sign_in import SIGNED_IN
+from console.pages_sign_in import SIGN_IN, SIGNED_IN
 from identity.jwks import Jwks, jwks_source
 from identity.oidc import OidcClient, OidcSignIn
 from identity.sessions import Session
@@ -36,7 +36,11 @@ def console(provider: Provider) -> ConsoleBench:
     keys = Jwks(jwks_source(f"{provider.issuer}/keys"))
     access = TokenAuthenticator(keys, issuer=provider.issuer, audience=AUDIENCE)
     client = OidcClient(
-        issuer=provider.issuer, client_id=CLIENT, secret=SECRET, redirect_uri=f"{BASE}{SIGNED_IN}", scope="openid"
+        issuer=provider.issuer,
+        client_id=CLIENT,
+        secret=SECRET,
+        redirect_uri=f"{BASE}{SIGNED_IN}",
+        signed_out_uri=f"{BASE}{SIGN_IN}",
     )
     return ConsoleBench(development=None, oidc=OidcSignIn(client, keys, access))
 
@@ -99,8 +103,11 @@ async def test_only_good_tokens_of_the_right_person_let_in(
 ) -> None:
     provider.claims, provider.id_claims = claims, id_claims
     async with console.client() as client:
-        assert (await client.get(await answer_of(client))).status_code == status
+        answer = await client.get(await answer_of(client))
+        assert answer.status_code == status
         assert bool(console.bench.database.rows.sessions) is (status == 303)
+        # Whom the provider knows, and we do not let in, it would let pass again without a question: the way out is on the page.
+        assert (f'href="{provider.issuer}/logout?' in answer.text) is (status == 403)
 
 
 async def test_the_provider_ends_a_session_by_its_back_channel(console: ConsoleBench, provider: Provider) -> None:

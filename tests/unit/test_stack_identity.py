@@ -26,6 +26,7 @@ from deploy.native.parts.keycloak import (
 from deploy.native.site import StackSite
 from deploy.native.stack import PORTS
 from domain.documents import Role
+from runtime.cli.pipeline import identity_of
 from runtime.config.settings import Settings
 
 
@@ -63,6 +64,14 @@ def test_settings_lead_to_it_and_without_it_nothing_changes(here: StackSite) -> 
     assert after.jwt_private_key_file is None, "what the local key signs is no token there"
 
 
+def test_whoever_brings_it_up_is_told_where_it_is_and_no_password(here: StackSite) -> None:
+    assert identity_of("mine") == identity_of("never-was") == {}
+    here.identity["extras"] = [NAME]
+    here.save()
+    told = identity_of("mine")
+    assert told == {"keycloak": f"http://127.0.0.1:{here.ports['keycloak']}", "accounts": str(accounts_file(here))}
+
+
 def test_with_tls_it_has_an_address_of_https_alone(here: StackSite) -> None:
     here.identity |= {"extras": [NAME], "tls": True}
     assert Settings(_env_file=settings_file.write(here)).jwt_issuer.startswith("https://127.0.0.1:")
@@ -81,6 +90,7 @@ def test_passwords_are_in_private_files_and_no_other(here: StackSite, monkeypatc
     monkeypatch.setattr(Keycloak, "_make", lambda *_: None)
     Keycloak().prepare(here)
     assert accounts_file(here).stat().st_mode & 0o777 == 0o600
+    assert (here.folder / "data" / "keycloak" / "lib").is_symlink()
     written = {path: path.read_text("utf-8") for path in here.folder.rglob("*") if path.is_file()}
     with_secret = {path.name for path, text in written.items() if here.secret("identity_operator") in text}
     assert with_secret == {"identity.env", "stack.json"}
@@ -147,7 +157,6 @@ def test_guesses_are_slowed_and_sessions_end() -> None:
 @pytest.mark.parametrize("tls", [False, True])
 def test_it_listens_on_this_machine_alone(here: StackSite, monkeypatch: pytest.MonkeyPatch, *, tls: bool) -> None:
     monkeypatch.setattr("deploy.native.parts.keycloak.java_program", lambda: "/bin/java")
-    monkeypatch.setattr("deploy.native.parts.keycloak.java_classes.options", lambda *_: [])
     here.identity["tls"] = tls
     command = Keycloak().command(here)
     assert "--http-host=127.0.0.1" in command.arguments

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from deploy.native import certificates, files, java_classes, prerequisites, programs
+from deploy.native import certificates, files, prerequisites, programs
 from deploy.native.cache import Recipe
 from deploy.native.files import CHECKOUT
 from deploy.native.parts import http
@@ -77,6 +77,7 @@ class Keycloak(Part):
         self._make(site)
         home = site.data(self.name)
         shutil.rmtree(home)
+        (site.data(self.name) / "lib").symlink_to(self._made() / "lib")  # it reads there what it was made for
         folder = files.private_folder(site.data(self.name) / "data") / "import"
         files.write_json(files.private_folder(folder) / f"{REALM}-realm.json", realm())
         lines = [f"{name}={value}\n" for name, value in accounts(site).items()]
@@ -84,7 +85,6 @@ class Keycloak(Part):
 
     def command(self, site: StackSite) -> Command:
         made = self._made()
-        classes = java_classes.options(self.name, made, java_program())
         listening: tuple[str, ...] = ("--http-enabled=true", f"--http-port={site.ports[self.port]}")
         if site.tls:
             ours = certificates.pair(site, self.name)
@@ -98,7 +98,7 @@ class Keycloak(Part):
             "KC_BOOTSTRAP_ADMIN_PASSWORD": site.secret("identity_administrator"),
         }
         return Command(
-            (*_java(made, site.data(self.name), *classes), *start, *listening),
+            (*_java(made, site.data(self.name)), *start, *listening),
             {**accounts(site), **administrator},
             site.data(self.name),
         )
@@ -152,10 +152,10 @@ def accounts_file(site: StackSite) -> Path:
     return site.folder / "config" / "identity.env"
 
 
-def _java(distribution: Path, home: Path, *options: str) -> tuple[str, ...]:
+def _java(distribution: Path, home: Path) -> tuple[str, ...]:
     places = (f"-Dkc.home.dir={home}", f"-Djboss.server.config.dir={home / 'conf'}")
     runner = ("-cp", str(distribution / "lib" / "quarkus-run.jar"), "io.quarkus.bootstrap.runner.QuarkusEntryPoint")
-    return (java_program(), *_JAVA, *options, *places, *runner)
+    return (java_program(), *_JAVA, *places, *runner)
 
 
 def _link(source: str, target: str) -> None:
