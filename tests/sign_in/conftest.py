@@ -42,6 +42,8 @@ def pipeline() -> Iterator[Pipeline]:
     home = Path(os.environ.get("DPJ_HOME", ROOT / ".dpj")) / name
     shorter = {"DPJ_CONSOLE_STEP_UP_MINUTES": str(STEP_UP_MINUTES), "DPJ_STACK_NO_FSYNC": "1"}
     try:
+        if given is not None:
+            dpj("down", "--keep-servers", "--stack", name)  # processes that run have settings of their own
         dpj("up", "--profile", "embedded", "--with", "identity", "--stack", name, **shorter)
         values = dotenv_values(home / "settings.env")
         found = Pipeline({name: value for name, value in values.items() if value is not None})
