@@ -26,6 +26,7 @@ from console.languages import LANGUAGE_COOKIE, LANGUAGES, Texts, language_of
 from console.rendering import html, render
 from domain.refusals import Forbidden, ParameterInvalid, TenantUnknown, Unauthenticated
 from identity.oidc import Authentication
+from identity.tokens import NoRolesClaim
 
 router = APIRouter()
 
@@ -114,14 +115,14 @@ async def done(
     value = request.cookies.get(deps.before_cookie, "")
     if deps.oidc is None or error or not value:
         raise Unauthenticated("The identity provider let nobody in, or the sign-in was begun elsewhere.")
-    signed_in = await deps.oidc.finish(value, code=code, state=state, issuer=iss)
     to = local_path(unquote(value.partition("~")[2]))
-    if signed_in.identity.roles.isdisjoint(CONSOLE_ROLES):
-        return await _sign_in_page(request, deps, to, refused=True)
     try:
-        return await _begin_session(request, deps, signed_in, to)
-    except TenantUnknown:
-        return await _sign_in_page(request, deps, to, refused=True)
+        signed_in = await deps.oidc.finish(value, code=code, state=state, issuer=iss)
+        if not signed_in.identity.roles.isdisjoint(CONSOLE_ROLES):
+            return await _begin_session(request, deps, signed_in, to)
+    except (NoRolesClaim, TenantUnknown):
+        pass
+    return await _sign_in_page(request, deps, to, refused=True)
 
 
 @router.post("/sign-in/back-channel-logout", name="back_channel_logout")

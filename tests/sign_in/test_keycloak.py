@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -61,8 +63,13 @@ def portal(pipeline: Pipeline, token: str) -> httpx.Client:
 
 def deposited(client: httpx.Client) -> str:
     """The id of a new document."""
+    new = {"number": f"E2E-{uuid4().hex[:12]}", "client_id": "client-1", "journey_type": "PRET_IMMOBILIER"}
+    dossier = client.post("/dossiers", json=new)
+    assert dossier.status_code == 201, dossier.text
+    depositor = {"email": "marie.durand@client.example", "language": "fr"}
+    metadata = {"type": "RIB", "dossier_id": dossier.json()["id"], "depositor": depositor}
     files = {
-        "metadata": (None, '{"type": "RIB", "depositor": {"email": "marie@client.example"}}', "application/json"),
+        "metadata": (None, json.dumps(metadata), "application/json"),
         "file": ("rib.pdf", (SAMPLES / "rib.pdf").read_bytes(), "application/pdf"),
     }
     answer = client.post("/documents", files=files)

@@ -54,6 +54,8 @@ class Keycloak:
         return [one["id"] for one in self.admin("GET", f"/users/{self.user_id(name)}/sessions").json()]
 
     def add_person(self, name: str, password: str, tenant: str, role: str) -> None:
+        for former in self.admin("GET", f"/users?exact=true&username={name}").json():
+            self.admin("DELETE", f"/users/{former['id']}")
         person = {
             "username": name,
             "enabled": True,
@@ -66,6 +68,8 @@ class Keycloak:
     def add_portal(self, client_id: str, tenant: str) -> str:
         """A client as ``portal-demo`` is one, of another tenant. Returns its secret."""
         [model] = self.admin("GET", "/clients?clientId=portal-demo").json()
+        for former in self.admin("GET", f"/clients?clientId={client_id}").json():
+            self.admin("DELETE", f"/clients/{former['id']}")
         secret = hashlib.sha256(client_id.encode()).hexdigest()
         kept = {name: value for name, value in model.items() if name not in {"id", "attributes", "protocolMappers"}}
         self.admin("POST", "/clients", {**kept, "clientId": client_id, "secret": secret})
