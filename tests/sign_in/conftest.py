@@ -15,6 +15,8 @@ import pytest
 from dotenv import dotenv_values
 from playwright.sync_api import Browser
 
+from runtime.config.settings import load_settings
+from runtime.processes.local import PipelineProcesses
 from tests.support.browser import chromium
 from tests.support.keycloak import Keycloak
 from tests.support.pipeline import ROOT, Pipeline
@@ -35,16 +37,22 @@ def dpj(*words: str, **settings: str) -> None:
     assert done.returncode == 0, (words, done.stdout[-2000:], done.stderr[-4000:])
 
 
+def shorten_step_up(stack: str) -> None:
+    """The console again, with sign-ins that are fresh for seconds."""
+    processes = PipelineProcesses(load_settings(stack), {"DPJ_CONSOLE_STEP_UP_MINUTES": str(STEP_UP_MINUTES)})
+    processes.end(["console"])
+    processes.begin()
+    processes.wait_until_ready(lambda _: None)
+
+
 @pytest.fixture(scope="session")
 def pipeline() -> Iterator[Pipeline]:
     given = os.environ.get("DPJ_TEST_STACK")
     name = given or f"sign-in-{os.getpid()}"
     home = Path(os.environ.get("DPJ_HOME", ROOT / ".dpj")) / name
-    shorter = {"DPJ_CONSOLE_STEP_UP_MINUTES": str(STEP_UP_MINUTES), "DPJ_STACK_NO_FSYNC": "1"}
     try:
-        if given is not None:
-            dpj("down", "--keep-servers", "--stack", name)  # processes that run have settings of their own
-        dpj("up", "--profile", "embedded", "--with", "identity", "--stack", name, **shorter)
+        dpj("up", "--profile", "embedded", "--with", "identity", "--stack", name, DPJ_STACK_NO_FSYNC="1")
+        shorten_step_up(name)
         values = dotenv_values(home / "settings.env")
         found = Pipeline({name: value for name, value in values.items() if value is not None})
         yield found
