@@ -32,7 +32,13 @@ START_SECONDS = 1500
 def dpj(*words: str, **settings: str) -> None:
     command = [sys.executable, "-m", "runtime.cli.main", *words]
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True, timeout=START_SECONDS, check=False
+        command,
+        cwd=ROOT,
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
     )
     assert done.returncode == 0, (words, done.stdout[-2000:], done.stderr[-4000:])
 

@@ -84,9 +84,17 @@ class Keycloak:
         """A new signing key, and the former ones withdrawn at once. Returns its id."""
         realm = self.admin("GET", "").json()["id"]
         kind = "org.keycloak.keys.KeyProvider"
-        former = [one for one in self.admin("GET", f"/components?type={kind}").json() if one["providerId"] == "rsa-generated"]
+        former = [
+            one for one in self.admin("GET", f"/components?type={kind}").json() if one["providerId"] == "rsa-generated"
+        ]
         config = {"priority": ["200"], "enabled": ["true"], "active": ["true"], "algorithm": ["RS256"]}
-        made = {"name": "next", "providerId": "rsa-generated", "providerType": kind, "parentId": realm, "config": config}
+        made = {
+            "name": "next",
+            "providerId": "rsa-generated",
+            "providerType": kind,
+            "parentId": realm,
+            "config": config,
+        }
         self.admin("POST", "/components", made)
         for one in former:
             self.admin("DELETE", f"/components/{one['id']}")
@@ -155,7 +163,7 @@ def claims_of(token: str) -> Mapping[str, Any]:
 
 
 def header_of(token: str) -> Mapping[str, Any]:
-    head = token.split(".")[0]
+    head = token.split(".", maxsplit=1)[0]
     found: Mapping[str, Any] = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
     return found
 

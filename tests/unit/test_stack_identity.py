@@ -103,7 +103,11 @@ def test_tokens_say_what_the_api_asks_for_and_no_more() -> None:
     config = {one["name"]: one["config"] for one in scope["protocolMappers"]}
     fields = Settings.model_fields
     assert config["audience"]["included.custom.audience"] == fields["jwt_audience"].default
-    for mapper, setting in (("tenant", "jwt_tenant_claim"), ("tenants", "jwt_tenants_claim"), ("roles", "jwt_roles_claim")):
+    for mapper, setting in (
+        ("tenant", "jwt_tenant_claim"),
+        ("tenants", "jwt_tenants_claim"),
+        ("roles", "jwt_roles_claim"),
+    ):
         assert config[mapper]["claim.name"] == fields[setting].default
         assert (config[mapper]["access.token.claim"], config[mapper]["id.token.claim"]) == ("true", "false")
     assert {one["name"] for one in realm()["roles"]["realm"]} == {role.value for role in Role}
@@ -120,7 +124,9 @@ def test_the_console_is_a_client_with_pkce_and_one_address_to_come_back_to() -> 
     assert said["backchannel.logout.session.required"] == "true"
 
 
-@pytest.mark.parametrize(("name", "roles"), [(CONSOLE_CLIENT, {"operator", "auditor"}), (PORTAL_CLIENT, {"portal", "validator"})])
+@pytest.mark.parametrize(
+    ("name", "roles"), [(CONSOLE_CLIENT, {"operator", "auditor"}), (PORTAL_CLIENT, {"portal", "validator"})]
+)
 def test_a_client_has_one_way_in_and_the_roles_that_it_is_for(name: str, roles: set[str]) -> None:
     found = client(name)
     assert not found["publicClient"]
