@@ -122,7 +122,8 @@ class Keycloak:
     def fill(self, page: Page, name: str, password: str | None = None) -> None:
         """Keycloak's own page of sign-in, with the name there already or not."""
         page.wait_for_url(f"{self.url}/**")
-        if page.locator("#username").is_editable():
+        page.wait_for_selector("#password")
+        if page.locator("#username").count():  # who is asked again is known there
             page.fill("#username", name)
         page.fill("#password", password or self.password(name))
         page.click("#kc-login")
