@@ -1,6 +1,7 @@
 # make demo   the whole pipeline on real documents, with proof
 # make test   every test, on real servers of its own
 # make bench  what it can do, side by side with others
+# make identity signing in with a real Keycloak
 # make faults every crash point, random faults, races; then every promise is checked
 # make soak   1,000 faults, resumable; writes docs/reports/soak.md
 # make check  style, types, structure, secrets, contracts in files
@@ -17,7 +18,7 @@ CORE_COVERAGE := 95
 # What is imported from the checkout. Python compiles a module that changes again when it is imported next.
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */__init__.py))
 
-.PHONY: demo demo-down screenshots test test-fast faults soak bench check format docs baseline install clean
+.PHONY: demo demo-down screenshots test test-fast identity faults soak bench check format docs baseline install clean
 
 install: .venv/installed
 
@@ -43,6 +44,10 @@ test: install
 
 test-fast: install
 	@$(RUN)/pytest -q tests/unit tests/property
+
+# With a real Keycloak, whose start alone costs more than many a test: not among those of `make test`.
+identity: install
+	@$(RUN)/pytest -q --durations=0 --no-skips tests/sign_in
 
 # DPJ_FAULT_SEED replays a seed.
 faults: install

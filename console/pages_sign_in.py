@@ -24,8 +24,9 @@ from console.dependencies import (
 )
 from console.languages import LANGUAGE_COOKIE, LANGUAGES, Texts, language_of
 from console.rendering import html, render
-from domain.refusals import Forbidden, ParameterInvalid, Unauthenticated
+from domain.refusals import Forbidden, ParameterInvalid, TenantUnknown, Unauthenticated
 from identity.oidc import Authentication
+from identity.tokens import NoRolesClaim
 
 router = APIRouter()
 
@@ -33,7 +34,9 @@ SIGN_IN: Final = "/sign-in"
 SIGN_IN_AGAIN: Final = "/sign-in/again"
 #: Where the identity provider sends browsers back to.
 SIGNED_IN: Final = "/sign-in/done"
+OK: Final = 200
 SEE_OTHER: Final = 303
+FORBIDDEN: Final = 403
 #: How long somebody may take to sign in, in seconds.
 BEFORE_SECONDS: Final = 600
 _YEAR: Final = 365 * 86_400
@@ -42,21 +45,28 @@ _YEAR: Final = 365 * 86_400
 @router.get(SIGN_IN, name="sign_in")
 async def sign_in_page(request: Request, deps: Deps, to: str = "/", out: str = "") -> Response:
     """Where one signs in: at the identity provider, or, for development, by choosing a role."""
+    return await _sign_in_page(request, deps, to, out=bool(out))
+
+
+async def _sign_in_page(
+    request: Request, deps: ConsoleDependencies, to: str, *, out: bool = False, refused: bool = False
+) -> Response:
+    """``out``: somebody has just signed out; ``refused``: whom the provider knows may not come in. Either way the provider would let the
+    same person pass without a question, so that the way to sign out there is on the page."""
     value = _before_value(local_path(to))
     texts = Texts(language_of(request))
-    elsewhere = ""
-    if deps.oidc is not None and out:
-        elsewhere = await deps.oidc.sign_out_url(f"{deps.public_url}{SIGN_IN}")
+    elsewhere = await deps.oidc.sign_out_url() if deps.oidc is not None and (out or refused) else ""
     values = {
         "csrf": csrf_of(value),
         "to": local_path(to),
         "path": SIGN_IN,
         "development": deps.development is not None,
         "roles": ("operator", "auditor"),
-        "out": bool(out),
+        "out": out,
+        "refused": refused,
         "elsewhere": elsewhere,
     }
-    response = html(render("sign_in.html", texts, deps.zone, values))
+    response = html(render("sign_in.html", texts, deps.zone, values), FORBIDDEN if refused else OK)
     _set_cookie(response, deps, deps.before_cookie, value, seconds=BEFORE_SECONDS)
     return response
 
@@ -101,14 +111,18 @@ async def _to_the_provider(deps: ConsoleDependencies, to: str, *, again: bool) -
 async def done(
     request: Request, deps: Deps, code: str = "", state: str = "", iss: str | None = None, error: str = ""
 ) -> Response:
-    """Back from the identity provider. Raises Unauthenticated, Forbidden, IdentityUnavailable or DatabaseUnavailable."""
+    """Back from the identity provider. Raises Unauthenticated, IdentityUnavailable or DatabaseUnavailable."""
     value = request.cookies.get(deps.before_cookie, "")
     if deps.oidc is None or error or not value:
         raise Unauthenticated("The identity provider let nobody in, or the sign-in was begun elsewhere.")
-    signed_in = await deps.oidc.finish(value, code=code, state=state, issuer=iss)
-    if signed_in.identity.roles.isdisjoint(CONSOLE_ROLES):
-        raise Forbidden("The console is for operators and auditors.")
-    return await _begin_session(request, deps, signed_in, local_path(unquote(value.partition("~")[2])))
+    to = local_path(unquote(value.partition("~")[2]))
+    try:
+        signed_in = await deps.oidc.finish(value, code=code, state=state, issuer=iss)
+        if not signed_in.identity.roles.isdisjoint(CONSOLE_ROLES):
+            return await _begin_session(request, deps, signed_in, to)
+    except (NoRolesClaim, TenantUnknown):
+        pass
+    return await _sign_in_page(request, deps, to, refused=True)
 
 
 @router.post("/sign-in/back-channel-logout", name="back_channel_logout")

@@ -48,6 +48,8 @@ def _jar(match: re.Match[str]) -> jars.Jar:
     group = match["group"].replace(".", "/")
     if file.suffix == ".war":
         target = "webapp/"
+    elif file.suffix == ".zip":
+        target = "./"  # a distribution, in a folder of its own name
     elif match["name"] == "jetty-runner":
         target = "jetty-runner.jar"
     else:

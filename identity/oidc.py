@@ -58,13 +58,15 @@ class AccessTokens(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OidcClient:
-    """How the provider knows us. ``redirect_uri``: where it sends browsers back to. ``secret`` empty: a public client, by PKCE alone.
+    """How the provider knows us. ``redirect_uri``: where it sends browsers back to after a sign-in, ``signed_out_uri``: after a
+    sign-out; whole URLs, as they are registered there. ``secret`` empty: a public client, by PKCE alone.
     ``step_up_acr``: the authentication context that a sign-in before an act without a way back is to have, empty: any."""
 
     issuer: str
     client_id: str
     secret: str = field(default="", repr=False)
     redirect_uri: str
+    signed_out_uri: str
     scope: str = "openid"
     step_up_acr: str = ""
 
@@ -189,8 +191,10 @@ class OidcSignIn:
             raise Unauthenticated("The ID token's auth_time is not valid.")
         return datetime.fromtimestamp(said, UTC)
 
-    async def sign_out_url(self, back_to: str) -> str:
-        """Where a browser ends its session at the provider too; ``back_to`` where there is no such place. Raises nothing."""
+    async def sign_out_url(self) -> str:
+        """Where a browser ends its session at the provider too (RP-Initiated Logout 1.0, section 2); ``signed_out_uri`` where there is
+        no such place. Raises nothing."""
+        back_to = self._client.signed_out_uri
         try:
             metadata = await self._discovered()
         except IdentityUnavailable:

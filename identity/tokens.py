@@ -55,6 +55,11 @@ class Identity:
     bound_to: frozenset[str] | None = None
 
 
+class NoRolesClaim(Unauthenticated):
+    """A token that is good but for its roles, of which it says nothing. Keycloak leaves the claim out where it would be empty: for a
+    person that is signed in and has none of the roles that the client is for. A provider whose claim has another name does so, too."""
+
+
 class Keys(Protocol):
     async def key(self, kid: str) -> VerificationKey: ...
 
@@ -186,6 +191,8 @@ def _identity(claims: Mapping[str, Any], rules: ClaimRules) -> Identity:
         raise Unauthenticated("The token's claim sub is not valid.")
     if not isinstance(tenant, str) or not is_tenant(tenant) or is_reserved(tenant):
         raise Unauthenticated(f"The token's claim {rules.tenant} is not valid.")
+    if roles is None:
+        raise NoRolesClaim(f"The token's claim {rules.roles} is not valid.")
     if not isinstance(roles, list):
         raise Unauthenticated(f"The token's claim {rules.roles} is not valid.")
     names = _OUR_NAMES if rules.role_names is None else rules.role_names

@@ -20,7 +20,7 @@ from tests.scheduling import GroupScheduling, place_of
 from tests.support.own_loop import run_beside
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-NEEDS_SERVERS = {"contract", "integration", "e2e", "faults"}
+NEEDS_SERVERS = {"contract", "integration", "e2e", "faults", "sign_in"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

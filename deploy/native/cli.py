@@ -53,7 +53,9 @@ def up(
     ] = None,
     extras: Annotated[
         list[str] | None,
-        typer.Option("--with", help="A part that no profile has by itself: observability, redis or toxiproxy."),
+        typer.Option(
+            "--with", help="A part that no profile has by itself: identity, observability, redis or toxiproxy."
+        ),
     ] = None,
     without: Annotated[
         list[str] | None, typer.Option("--without", help="A part of the profile to do without: clamd.")

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from crypto.local_keyring import LocalKeyring
 from crypto.local_signer import LocalSigner
 from deploy.native import certificates, files
-from deploy.native.parts import clamd, ferretdb, ged, minio, postgres, redis, registry, smtp, vault
+from deploy.native.parts import clamd, ferretdb, ged, keycloak, minio, postgres, redis, registry, smtp, vault
 from deploy.native.ports import LOOPBACK
 from deploy.native.site import Profile, StackSite
 
@@ -120,6 +120,9 @@ def values(site: StackSite) -> dict[str, str]:
             "DPJ_REVOCATION_STORE": "redis",
             "DPJ_RATE_STORE": "redis",
         }
+    if keycloak.NAME in site.extras:
+        found |= _identity(site)
+        del found["DPJ_JWT_PRIVATE_KEY_FILE"]  # nobody would take what it signs
     if site.profile == "full":
         found |= {
             "DPJ_MONGO_URL": ferretdb.FerretDB().url(site),
@@ -146,6 +149,20 @@ def values(site: StackSite) -> dict[str, str]:
     if site.profile == "full" and clamd.NAME not in site.left_out:
         found |= {"DPJ_ANTIVIRUS": "clamd", "DPJ_CLAMD_ADDRESS": clamd.Clamd().reached_at(site)}
     return found
+
+
+def _identity(site: StackSite) -> dict[str, str]:
+    """Whose tokens count, and how the console is known there, in a stack with an identity provider."""
+    issuer = keycloak.Keycloak().issuer(site)
+    return {
+        "DPJ_JWT_ISSUER": issuer,
+        "DPJ_JWKS": f"{issuer}/protocol/openid-connect/certs",
+        "DPJ_JWT_LONGEST_HOURS": "1",
+        "DPJ_CONSOLE_SIGN_IN": "oidc",
+        "DPJ_CONSOLE_CLIENT_ID": keycloak.CONSOLE_CLIENT,
+        "DPJ_CONSOLE_CLIENT_SECRET": site.secret("identity_console"),
+        "DPJ_CONSOLE_STEP_UP_ACR": keycloak.STEP_UP_ACR,
+    }
 
 
 def _create_keys(site: StackSite) -> None:

@@ -80,6 +80,11 @@ SECRETS = (
     "minio",
     "redis",
     "minio_checkpoints",
+    "identity_administrator",
+    "identity_console",
+    "identity_portal",
+    "identity_operator",
+    "identity_auditor",
 )
 
 

@@ -32,6 +32,7 @@ PORTS = (
     "console",
     "alertmanager",
     "prometheus",
+    "keycloak",
 )
 
 

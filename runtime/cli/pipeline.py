@@ -24,8 +24,10 @@ class StackProfile(StrEnum):
 
 
 class Extra(StrEnum):
-    """What no profile has by itself. ``observability``: Prometheus and Alertmanager with our rules."""
+    """What no profile has by itself. ``identity``: Keycloak with our realm; ``observability``: Prometheus and Alertmanager with our
+    rules."""
 
+    IDENTITY = "identity"
     OBSERVABILITY = "observability"
     REDIS = "redis"
     TOXIPROXY = "toxiproxy"
@@ -50,7 +52,8 @@ Tls = Annotated[
 Extras = Annotated[
     list[Extra] | None,
     typer.Option(
-        "--with", help="What no profile has by itself: observability (Prometheus, Alertmanager), redis or toxiproxy."
+        "--with",
+        help="What no profile has by itself: identity (Keycloak), observability (Prometheus, Alertmanager), redis or toxiproxy.",
     ),
 ]
 
@@ -67,8 +70,17 @@ def up(
         added = [extra.value for extra in extras or ()]
         settings = bring_up(stack, profile.value if profile else None, print_note, tls=tls, extras=added)
     monitoring = monitoring_of(settings.stack_name)
-    document = {"stack": settings.stack_name, "api": settings.api_url, "console": settings.console_url, **monitoring}
+    identity = identity_of(settings.stack_name)
+    document = {
+        "stack": settings.stack_name,
+        "api": settings.api_url,
+        "console": settings.console_url,
+        **identity,
+        **monitoring,
+    }
     lines = [f"The pipeline is up: {settings.api_url}", f"The console: {settings.console_url}"]
+    if identity:
+        lines.append(f"Keycloak: {identity['keycloak']}; who may sign in: {identity['accounts']}")
     print_result(document, [*lines, *_monitoring_lines(monitoring)], as_json=as_json)
 
 
@@ -79,6 +91,17 @@ def monitoring_of(stack: str) -> dict[str, str]:
 
     here = site.load(stack)
     return {} if here is None else addresses(here)
+
+
+def identity_of(stack: str) -> dict[str, str]:
+    """Where the stack's Keycloak is, and the file with its passwords; empty if it has none."""
+    from deploy.native import site
+    from deploy.native.parts import keycloak
+
+    here = site.load(stack)
+    if here is None or keycloak.NAME not in here.extras:
+        return {}
+    return {"keycloak": keycloak.Keycloak().url(here), "accounts": str(keycloak.accounts_file(here))}
 
 
 def _monitoring_lines(addresses: dict[str, str]) -> list[str]:

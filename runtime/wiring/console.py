@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from console.dependencies import RUNBOOK, ConsoleDependencies
 from console.latest_overview import LatestOverview
-from console.pages_sign_in import SIGNED_IN
+from console.pages_sign_in import SIGN_IN, SIGNED_IN
 from console.shared_look import SharedLook
 from domain.consumers import readers
 from domain.documents import Document, Rendition, Role
@@ -144,6 +144,7 @@ def _oidc(site: Site) -> OidcSignIn:
         client_id=settings.console_client_id,
         secret=settings.console_client_secret.get_secret_value(),
         redirect_uri=f"{settings.console_url}{SIGNED_IN}",
+        signed_out_uri=f"{settings.console_url}{SIGN_IN}",
         scope=settings.console_scope,
         step_up_acr=settings.console_step_up_acr,
     )

@@ -13,6 +13,7 @@ from deploy.native.cache import Recipe
 from deploy.native.parts import ALL
 from deploy.native.parts.ged import Ged
 from deploy.native.parts.kafka import Kafka
+from deploy.native.parts.keycloak import Keycloak
 
 WHEELS = (programs.JAVA_WHEEL, programs.POSTGRES_WHEEL, programs.GO_WHEEL)
 
@@ -33,7 +34,7 @@ def test_jars_have_a_hash_a_size_and_a_place_of_their_own(recipe: Recipe) -> Non
         assert ".." not in Path(jar.target).parts
 
 
-@pytest.mark.parametrize("recipe", [Kafka.recipe, Ged.recipe])
+@pytest.mark.parametrize("recipe", [Kafka.recipe, Ged.recipe, Keycloak.recipe])
 def test_the_list_has_what_the_pom_asks_for(recipe: Recipe | None) -> None:
     pom = (folder(recipe) / "pom.xml").read_text("utf-8")
     asked = re.findall(

@@ -9,6 +9,7 @@ from deploy.native.parts.clamd import Clamd
 from deploy.native.parts.ferretdb import FerretDB
 from deploy.native.parts.ged import Ged
 from deploy.native.parts.kafka import Kafka
+from deploy.native.parts.keycloak import Keycloak
 from deploy.native.parts.minio import MinIO
 from deploy.native.parts.observability import Alertmanager, Prometheus
 from deploy.native.parts.postgres import MongoPostgres, Postgres
@@ -34,6 +35,7 @@ ALL: tuple[Part, ...] = (
     Toxiproxy(),
     Alertmanager(),
     Prometheus(),
+    Keycloak(),
 )
 #: What `--with` may add to a stack.
 EXTRAS: tuple[str, ...] = tuple(dict.fromkeys(part.extra for part in ALL if part.extra))
