@@ -258,6 +258,7 @@ async def test_what_holds_it_and_what_comes_next(changes: dict[str, Any], holder
     found = await look(numbers(unfinished=(an_event(row.document_id, **changes),)), row, lag=lag_rows(lag))
     assert found.oldest is not None
     assert (found.oldest.held_by, found.oldest.next_step) == (holder, step)
+    assert sum(one.lost or 0 for one in found.consumers) == (holder is Holder.LOST)
 
 
 # --- states, retention, trend -----------------------------------------------------------------------------------------

@@ -1,0 +1,88 @@
+"""docs/reports/operator-drills.md, from what was timed."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.machine import machine
+from tests.drills.stopwatch import ALARM, DIAGNOSIS, REPAIR, REST, SIGN, Stopwatch
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+LIMIT_SECONDS: Final = 60.0
+LIMIT_CLICKS: Final = 2
+_HEAD: Final = "| incident | alarm | Now names it | diagnosis | from the first sign | clicks | repaired | at rest |"
+
+
+def write(path: Path, watches: Sequence[Stopwatch], uploads: float, load_before: float) -> None:
+    """``uploads``: a second. ``load_before``: the machine's load average before the stack was there."""
+    here = machine()
+    lines = [
+        "# Drills of operators",
+        "",
+        "Made by `make operator-drills`. What an operator sees, reads and does is in [Drills](../drills.md).",
+        "",
+        *_surroundings(here, uploads, load_before),
+        "",
+        _HEAD,
+        "|---|---|---|---|---|---|---|---|",
+        *map(_row, watches),
+        "",
+        "Seconds are a monotonic clock's, from the moment of the fault, without the time in which the drill takes its",
+        "pictures or waits for an alert that the operator does not need. **Alarm**: the condition of the first alert that",
+        "tells of it holds, at a real Prometheus with a site's rules and intervals (15 s); its rule waits as long again as",
+        "the bracket says. **Now names it**: the line stands on the console's first page, in a real Chromium that nobody",
+        "reloads. **Diagnosis**: the page is open that says what heads the queue, what it waits for, since when and what to",
+        "do; no time for reading is in it. **From the first sign**: from alarm or line, whichever was first, to there.",
+        "",
+        "## What was read and checked",
+        "",
+        *(line for watch in watches for line in _told(watch)),
+    ]
+    path.write_text("\n".join(lines).rstrip() + "\n", "utf-8")
+
+
+def failures(watches: Sequence[Stopwatch]) -> list[str]:
+    """What is slower, or further away, than an operator was promised."""
+    found = []
+    for watch in watches:
+        if watch.to_diagnosis >= LIMIT_SECONDS:
+            found.append(f"{watch.title}: {watch.to_diagnosis:.0f} s from the first sign to the diagnosis")
+        if watch.clicks > LIMIT_CLICKS:
+            found.append(f"{watch.title}: {watch.clicks} clicks")
+    return found
+
+
+def _row(watch: Stopwatch) -> str:
+    seconds = {name: f"{watch.marks[name]:.0f} s" for name in (ALARM, SIGN, DIAGNOSIS, REPAIR, REST)}
+    alarm = f"{seconds[ALARM]} `{watch.alert}` (+ {watch.alert_waits})"
+    first = f"**{watch.to_diagnosis:.1f} s**"
+    cells = (watch.title, alarm, seconds[SIGN], seconds[DIAGNOSIS], first, watch.clicks, seconds[REPAIR], seconds[REST])
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _told(watch: Stopwatch) -> list[str]:
+    return [
+        f"**{watch.title}.** Now: {' '.join(f'“{one}”' for one in watch.sentences)}",
+        "",
+        f"Clicked: {'; '.join(watch.path)}.",
+        f"Checked in PostgreSQL and the GED: {watch.checked}.",
+        "",
+    ]
+
+
+def _surroundings(here: dict[str, Any], uploads: float, load_before: float) -> list[str]:
+    return [
+        f"Code: `{_code()}`. {here['measured_at']}. Machine: {here['cores']} cores ({here['processor']}),",
+        f"{here['memory_gib']:.0f} GiB, {here['system']}; all servers (full profile, with Prometheus), our processes, the load of",
+        f"{uploads:g} uploads a second with as many decisions, and the browser on it. Load average before the stack was",
+        f"there: {load_before:.1f}.",
+    ]
+
+
+def _code() -> str:
+    asked = ["git", "describe", "--always", "--dirty"]
+    said = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    return said.stdout.strip() or "unknown"
