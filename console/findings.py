@@ -174,7 +174,9 @@ def of_kafka(overview: Overview) -> Iterator[Finding]:
         yield Finding(kind=UNKNOWN, name="kafka_unknown", anchor="when-a-part-is-down")
     missing = len(readers().keys() - seen) if answers else 0
     if missing:
-        yield Finding(kind=ACT, name="topics_missing", anchor="events-that-kafka-lost", number=missing, link="/operations/lost")
+        yield Finding(
+            kind=ACT, name="topics_missing", anchor="events-that-kafka-lost", number=missing, link="/operations/lost"
+        )
     lost = sum(one.lost or 0 for one in overview.consumers)
     if lost:
         kind = WATCH if missing else ACT  # without topics nobody can publish them again

@@ -49,22 +49,22 @@ def _play(
     asked: argparse.Namespace, chosen: Sequence[tuple[str, Callable[[Scene], Stopwatch]]], pictures: Path
 ) -> list[Stopwatch]:
     site = DrillSite(asked.stack, _say)
-    load = Load(site.pipeline, asked.uploads)
     watches = []
-    with chromium() as browser:
-        operator = Operator(browser, site.console_url, pictures, asked.out)
-        scene = Scene(site, operator, Alarms(site.prometheus_url), load)
-        load.start()
-        for name, play in chosen:
-            if name != "ged":  # the local GED forgets with its process: nothing is archived before it was stopped
-                load.validating.set()
-            _say(f"{name}: begins")
-            watch = play(scene)
-            watches.append(watch)
-            _say(f"{name}: {watch.marks}, {watch.clicks} clicks, {watch.to_diagnosis:.1f} s from the first sign")
-        load.stop()
-        site.comes_to_rest(load.taken)
-    site.pipeline.close()
+    try:
+        with chromium() as browser:
+            load = Load(site.pipeline, asked.uploads)
+            operator = Operator(browser, site.console_url, pictures, asked.out)
+            scene = Scene(site, operator, Alarms(site.prometheus_url), load)
+            load.start()
+            for name, play in chosen:
+                if name != "ged":  # the local GED forgets with its process: nothing is archived before it was stopped
+                    load.validating.set()
+                _say(f"{name}: begins")
+                watch = play(scene)
+                watches.append(watch)
+                _say(f"{name}: {watch.marks}, {watch.clicks} clicks, {watch.to_diagnosis:.1f} s from the first sign")
+    finally:
+        site.close()
     return watches
 
 

@@ -34,6 +34,7 @@ class Scene:
 
     def begins(self, watch: Stopwatch) -> None:
         """The operator looks at Now, and nothing is known to any alarm; then the fault may happen."""
+        self.load.flowing.set()
         self.alarms.forget()
         self.operator.look_at_now()
         watch.fault()
@@ -47,7 +48,8 @@ class Scene:
         watch.marks[ALARM] = watch.since_fault(at)
 
     def is_over(self, watch: Stopwatch, name: str) -> None:
-        """All rests, and the console says so."""
+        """No more uploads come; all rests, and the console says so."""
+        self.load.flowing.clear()
         watch.checked = self.site.comes_to_rest(self.load.taken)
         watch.mark(REST)
         self.operator.look_at_now()

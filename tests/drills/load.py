@@ -25,7 +25,8 @@ class Load:
         self._pipeline = pipeline
         self._pause = 1 / uploads
         self._dossier = pipeline.dossier(TENANT)
-        self._ending = threading.Event()
+        #: Cleared, no more uploads come: only then can all rest.
+        self.flowing = threading.Event()
         self.validating = threading.Event()
         self.taken: list[str] = []
         self._decided: set[str] = set()
@@ -34,11 +35,6 @@ class Load:
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
-
-    def stop(self) -> None:
-        """No more uploads."""
-        self._ending.set()
-        self._threads[0].join(60)
 
     def put(self, number: int, **more: Any) -> None:
         """So many uploads at once."""
@@ -54,13 +50,14 @@ class Load:
         return str(taken["id"])
 
     def _upload(self) -> None:
-        while not self._ending.is_set():
+        while True:
+            self.flowing.wait()
             began = time.monotonic()
             try:
                 self.put(1)
             except _REFUSED:
                 time.sleep(1)
-            self._ending.wait(max(0.0, self._pause - (time.monotonic() - began)))
+            time.sleep(max(0.0, self._pause - (time.monotonic() - began)))
 
     def _decide(self) -> None:
         """For as long as the program runs: what is verified after the last upload is decided as well."""

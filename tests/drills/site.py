@@ -50,6 +50,7 @@ class DrillSite:
         self._processes = PipelineProcesses(settings, SETTINGS)
         self._processes.start(report)
         self._servers = Supervisor(here.folder)
+        self._frozen: set[str] = set()
         read = dotenv_values(here.folder / "settings.env")
         self.pipeline = Pipeline({key: value for key, value in read.items() if value is not None})
         self.console_url = settings.console_url
@@ -86,13 +87,22 @@ class DrillSite:
 
     def freeze(self, process: str) -> None:
         os.kill(self._pid(process), signal.SIGSTOP)
+        self._frozen.add(process)
 
     def thaw(self, process: str) -> None:
         os.kill(self._pid(process), signal.SIGCONT)
+        self._frozen.discard(process)
+
+    def close(self) -> None:
+        """What a drill that failed has left frozen goes on: the stack may be kept."""
+        for process in list(self._frozen):
+            self.thaw(process)
+        self.pipeline.close()
 
     def restart(self, process: str) -> None:
         """Killed if it does not go, and started."""
         self._processes.restart(process)
+        self._frozen.discard(process)
 
     def create_topics(self) -> None:
         self.pipeline.dpj("topics", "create")
