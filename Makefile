@@ -37,7 +37,7 @@ screenshots: install
 	@$(RUN)/python -m tests.console_screenshots $(or $(STACK),default) $(or $(FOLDER),.dpj/screenshots)
 
 # The four incidents of docs/drills.md on a stack of their own: pictures, and docs/reports/operator-drills.md.
-# DRILLS="--only relay --keep" plays one and writes nothing into docs.
+# DRILLS="--only relay --stack mine --keep" plays one anew, on a stack that stays.
 operator-drills: install
 	@$(RUN)/python -m tests.drills $(DRILLS)
 

@@ -100,8 +100,9 @@ def _of_progress(one: ConsumerOverview) -> Iterator[Finding]:
                 kind=ACT, name="stalled", anchor="stalls", subject=name, seconds=stall.seconds, texts=place, link=link
             )
     behind = one.behind_seconds
-    if behind is not None and behind > LATE_SECONDS and not one.stalled and one.paused is None:
-        stuck = behind > STUCK_SECONDS and one.drain_seconds is None and not one.waits_for
+    # What waits for a server is late for that reason, and is told so.
+    if behind is not None and behind > LATE_SECONDS and not one.stalled and one.paused is None and not one.waits_for:
+        stuck = behind > STUCK_SECONDS and one.drain_seconds is None
         yield Finding(
             kind=ACT if stuck else WATCH,
             name="late_growing" if stuck else "late",

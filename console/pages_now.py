@@ -106,6 +106,7 @@ async def _values(visitor: Visitor, deps: ConsoleDependencies) -> dict[str, Any]
         "acts": [one for one in told if one.kind == ACT],
         "watched": [one for one in told if one.kind != ACT],
         "kind": worst(everything),
+        "waited_for": {name for one in overview.consumers for name in one.waits_for or ()},
         "say": saying(visitor.texts, writer),
         "runbook": deps.runbook,
         "outbox_chart": chart_of(overview.outbox_trend, overview.at, visitor.texts, writer),

@@ -20,7 +20,6 @@ class Alarms:
     def __init__(self, url: str) -> None:
         self._url = url
         self._first: dict[str, float] = {}
-        self._known: set[str] = set()
         self._lock = threading.Lock()
         rules = [
             rule
@@ -32,10 +31,13 @@ class Alarms:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def forget(self) -> None:
-        """What holds already is no sign of what happens next."""
+        """What was seen so far."""
         with self._lock:
-            self._known = {_key(one) for one in self._alerts()}
             self._first.clear()
+
+    def hold(self, names: tuple[str, ...]) -> bool:
+        """Whether the condition of one of these alerts holds now."""
+        return any(one["labels"]["alertname"] in names for one in self._alerts())
 
     def first(self, names: tuple[str, ...]) -> tuple[str, float] | None:
         """Of these alerts the one that held first, and when (monotonic seconds)."""
@@ -49,8 +51,7 @@ class Alarms:
             alerts = self._alerts()
             with self._lock:
                 for one in alerts:
-                    if _key(one) not in self._known:
-                        self._first.setdefault(one["labels"]["alertname"], time.monotonic())
+                    self._first.setdefault(one["labels"]["alertname"], time.monotonic())
 
     def _alerts(self) -> list[dict[str, Any]]:
         try:
@@ -59,7 +60,3 @@ class Alarms:
         except httpx.HTTPError:
             return []
         return found
-
-
-def _key(alert: dict[str, Any]) -> str:
-    return repr(sorted(alert["labels"].items()))

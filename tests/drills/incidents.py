@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
-from uuid import uuid4
 
 from tests.drills.alarms import Alarms
 from tests.drills.load import Load
 from tests.drills.operator import Operator
 from tests.drills.site import DrillSite
 from tests.drills.stopwatch import ALARM, REPAIR, REST, Stopwatch
-from tests.faults.documents import KINDS
 from tests.support.pipeline import wait_for
 
 #: Uploads behind a relay that is frozen.
 BEHIND: Final = 30
 POISONED: Final = 4
-BACKLOG_SECONDS: Final = 8.0
+#: The topic that the fewest consumers read: each of them gives up a record that is no event.
+POISONED_TOPIC: Final = "dpj.document.archived"
+#: Uploads that are published when Kafka's disk is lost, and that a worker has not read.
+UNREAD: Final = 8
+#: The load flows before anything happens.
+FLOWING_SECONDS: Final = 5.0
 ALARM_SECONDS: Final = 300.0
+#: Alerts that tell of an incident.
+GED_ALERTS: Final = ("DpjCircuitOpen", "DpjEventsHeld")
+POISON_ALERTS: Final = ("DpjDeadLetters",)
+RELAY_ALERTS: Final = ("DpjProcessDown", "DpjOutboxStands", "DpjNoRelayLeads")
+KAFKA_ALERTS: Final = ("DpjLagUnknown", "DpjKafkaAway", "DpjEventsLost")
 CLEAN: Final = ("nothing needs a person",)
 
 
@@ -32,14 +41,18 @@ class Scene:
     alarms: Alarms
     load: Load
 
-    def begins(self, watch: Stopwatch) -> None:
-        """The operator looks at Now, and nothing is known to any alarm; then the fault may happen."""
+    def begins(self, watch: Stopwatch, alerts: tuple[str, ...]) -> None:
+        """The operator looks at Now, where all is well, and no alert of these holds; then the fault may happen."""
         self.load.flowing.set()
-        self.alarms.forget()
+        time.sleep(FLOWING_SECONDS)
         self.operator.look_at_now()
+        self.operator.waits_for(("All is moving",))
+        wait_for(lambda: not self.alarms.hold(alerts), f"none of {alerts} holds", ALARM_SECONDS)
+        self.operator.look_at_now()
+        self.alarms.forget()
         watch.fault()
 
-    def rings(self, watch: Stopwatch, *alerts: str) -> None:
+    def rings(self, watch: Stopwatch, alerts: tuple[str, ...]) -> None:
         """Until the condition of one of these alerts holds."""
         with watch.aside():  # the operator is not held up by it
             wait_for(lambda: self.alarms.first(alerts), f"one of {alerts} holds", ALARM_SECONDS)
@@ -60,7 +73,7 @@ class Scene:
 def ged_stopped(scene: Scene) -> Stopwatch:
     """The archive's server is down while documents are validated."""
     watch, operator = Stopwatch("GED stopped under load"), scene.operator
-    scene.begins(watch)
+    scene.begins(watch, GED_ALERTS)
     scene.site.stop_server("ged")
     scene.load.validating.set()
     operator.sees(watch, "the GED")
@@ -68,32 +81,28 @@ def ged_stopped(scene: Scene) -> Stopwatch:
     operator.clicks(watch, operator.line("the GED"))
     operator.reads(watch, "for the GED", "server", "Its oldest document")
     operator.picture(watch, "drill-ged-consumer")
-    scene.rings(watch, "DpjCircuitOpen", "DpjEventsHeld")
+    scene.rings(watch, GED_ALERTS)
     scene.site.start_server("ged")
     watch.mark(REPAIR)
     scene.is_over(watch, "drill-ged-over")
     return watch
 
 
-def poison_document(scene: Scene) -> Stopwatch:
-    """Some files make the renditions fail for good."""
-    watch, operator, kind = Stopwatch("Poison documents"), scene.operator, KINDS["truncated"]
-    files = [kind.make(uuid4().hex) for _ in range(POISONED)]
-    scene.begins(watch)
-    scene.load.put_files(files, {"type": kind.type_code}, name=f"piece.{kind.suffix}", media_type=kind.media_type)
-    operator.sees(watch, "dead letter")
-    operator.picture(watch, "drill-poison-now")
-    operator.clicks(watch, operator.line("dead letter"))
-    operator.reads(watch, "What it means", "Document", "Redrive")
-    operator.waits_for((f"{POISONED} open letters",), 60)
+def poison_events(scene: Scene) -> Stopwatch:
+    """Records that are no events get into a topic, under the ids of documents: some other program writes there."""
+    watch, operator, site = Stopwatch("Poison events"), scene.operator, scene.site
+    scene.begins(watch, POISON_ALERTS)
+    site.produce(POISONED_TOPIC, scene.load.taken[:POISONED], b"no event")
+    operator.sees(watch, "open dead letter")
+    operator.clicks(watch, operator.line("open dead letter"))
+    operator.reads(watch, f"{POISONED} open letters", "What it means", "discard", scene.load.taken[0])
     operator.picture(watch, "drill-poison-letters")
-    scene.rings(watch, "DpjDeadLetters")
-    # One first: it comes back, so the file is the cause, and no outage.
-    operator.confirms(operator.page.get_by_role("button", name="Redrive all"), canary=1)
-    operator.waits_for(("Came back 1", "Came back\n1"), 120)
-    operator.picture(watch, "drill-poison-canary")
     operator.look_at_now()
-    operator.line("dead letter").click()
+    operator.line("open dead letter").wait_for()
+    operator.picture(watch, "drill-poison-now")
+    scene.rings(watch, POISON_ALERTS)
+    operator.line("open dead letter").click()
+    operator.page.wait_for_url("**/dead-letters?**")
     operator.confirms(operator.page.get_by_role("button", name="Discard all"))
     operator.waits_for(("Nothing is left to do",))
     watch.mark(REPAIR)
@@ -104,14 +113,14 @@ def poison_document(scene: Scene) -> Stopwatch:
 def relay_frozen(scene: Scene) -> Stopwatch:
     """The only relay stops in the middle of its work, and keeps its lock until PostgreSQL ends its session."""
     watch, operator = Stopwatch(f"Relay frozen, {BEHIND} uploads behind it"), scene.operator
-    scene.begins(watch)
+    scene.begins(watch, RELAY_ALERTS)
     scene.site.freeze("relay")
     scene.load.put(BEHIND)
     operator.sees(watch, "relay does not answer")
     operator.clicks(watch, operator.line("relay does not answer"))
     operator.reads(watch, "In the outbox", "the relay publishes it")
     operator.picture(watch, "drill-relay-document")
-    scene.rings(watch, "DpjProcessDown", "DpjOutboxStands", "DpjNoRelayLeads")
+    scene.rings(watch, RELAY_ALERTS)
     # A minute later the rows themselves are a line.
     operator.look_at_now()
     operator.sees(watch, "for the relay")
@@ -126,9 +135,9 @@ def kafka_wiped(scene: Scene) -> Stopwatch:
     """The broker's disk is lost with events on it that a worker has not read, and it starts again with nothing."""
     watch, operator, site = Stopwatch("Kafka's disk lost"), scene.operator, scene.site
     site.freeze("worker-notification")  # so that there are events that are published and not read
-    scene.load.put(round(BACKLOG_SECONDS))
-    wait_for(lambda: not site.pipeline.sql("SELECT 1 FROM outbox WHERE published_at IS NULL LIMIT 1"), "published", 60)
-    scene.begins(watch)
+    scene.load.put(UNREAD)
+    wait_for(lambda: not site.sql("SELECT 1 FROM outbox WHERE published_at IS NULL LIMIT 1"), "published", 60)
+    scene.begins(watch, KAFKA_ALERTS)
     site.kill_server("kafka")
     site.thaw("worker-notification")
     site.wipe_server("kafka")
@@ -137,7 +146,7 @@ def kafka_wiped(scene: Scene) -> Stopwatch:
     operator.picture(watch, "drill-kafka-now")
     operator.clicks(watch, operator.line("its data is gone"))
     operator.reads(watch, "Kafka answers and lacks", "dpj topics create")
-    scene.rings(watch, "DpjLagUnknown", "DpjKafkaAway", "DpjEventsLost")
+    scene.rings(watch, KAFKA_ALERTS)
     site.create_topics()
     operator.look_at_now()
     operator.line("Kafka has lost").wait_for(timeout=ALARM_SECONDS * 1000)
@@ -153,7 +162,7 @@ def kafka_wiped(scene: Scene) -> Stopwatch:
 
 INCIDENTS: Final[Sequence[tuple[str, Callable[[Scene], Stopwatch]]]] = (
     ("ged", ged_stopped),
-    ("poison", poison_document),
+    ("poison", poison_events),
     ("relay", relay_frozen),
     ("kafka", kafka_wiped),
 )

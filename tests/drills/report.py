@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,23 +14,39 @@ from benchmarks.machine import machine
 from tests.drills.stopwatch import ALARM, DIAGNOSIS, REPAIR, REST, SIGN, Stopwatch
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+PICTURES: Final = ROOT / "docs" / "images"
+REPORT: Final = ROOT / "docs" / "reports" / "operator-drills.md"
 LIMIT_SECONDS: Final = 60.0
 LIMIT_CLICKS: Final = 2
-_HEAD: Final = "| incident | alarm | Now names it | diagnosis | from the first sign | clicks | repaired | at rest |"
+_HEAD: Final = "| incident | alarm | Now names it | diagnosis | from the first sign | clicks | repaired | at rest | load | code |"
 
 
-def write(path: Path, watches: Sequence[Stopwatch], uploads: float, load_before: float) -> None:
-    """``uploads``: a second. ``load_before``: the machine's load average before the stack was there."""
+def keep(folder: Path, name: str, watch: Stopwatch) -> None:
+    """What was timed, until every incident was."""
+    watch.code, watch.load = _code(), os.getloadavg()[1]
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {field.name: getattr(watch, field.name) for field in fields(watch) if field.init and field.name[0] != "_"}
+    (folder / f"{name}.json").write_text(json.dumps(told), "utf-8")
+
+
+def kept(folder: Path, name: str) -> Stopwatch | None:
+    """None if it was not timed yet."""
+    path = folder / f"{name}.json"
+    return Stopwatch(**json.loads(path.read_text("utf-8"))) if path.is_file() else None
+
+
+def write(watches: Sequence[Stopwatch], uploads: float) -> None:
+    """``uploads``: a second."""
     here = machine()
     lines = [
         "# Drills of operators",
         "",
         "Made by `make operator-drills`. What an operator sees, reads and does is in [Drills](../drills.md).",
         "",
-        *_surroundings(here, uploads, load_before),
+        *_surroundings(here, uploads),
         "",
         _HEAD,
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
         *map(_row, watches),
         "",
         "Seconds are a monotonic clock's, from the moment of the fault, without the time in which the drill takes its",
@@ -41,7 +60,7 @@ def write(path: Path, watches: Sequence[Stopwatch], uploads: float, load_before:
         "",
         *(line for watch in watches for line in _told(watch)),
     ]
-    path.write_text("\n".join(lines).rstrip() + "\n", "utf-8")
+    REPORT.write_text("\n".join(lines).rstrip() + "\n", "utf-8")
 
 
 def failures(watches: Sequence[Stopwatch]) -> list[str]:
@@ -59,7 +78,8 @@ def _row(watch: Stopwatch) -> str:
     seconds = {name: f"{watch.marks[name]:.0f} s" for name in (ALARM, SIGN, DIAGNOSIS, REPAIR, REST)}
     alarm = f"{seconds[ALARM]} `{watch.alert}` (+ {watch.alert_waits})"
     first = f"**{watch.to_diagnosis:.1f} s**"
-    cells = (watch.title, alarm, seconds[SIGN], seconds[DIAGNOSIS], first, watch.clicks, seconds[REPAIR], seconds[REST])
+    rest = (seconds[REPAIR], seconds[REST], f"{watch.load:.0f}", f"`{watch.code}`")
+    cells = (watch.title, alarm, seconds[SIGN], seconds[DIAGNOSIS], first, watch.clicks, *rest)
     return f"| {' | '.join(map(str, cells))} |"
 
 
@@ -73,12 +93,12 @@ def _told(watch: Stopwatch) -> list[str]:
     ]
 
 
-def _surroundings(here: dict[str, Any], uploads: float, load_before: float) -> list[str]:
+def _surroundings(here: dict[str, Any], uploads: float) -> list[str]:
     return [
-        f"Code: `{_code()}`. {here['measured_at']}. Machine: {here['cores']} cores ({here['processor']}),",
-        f"{here['memory_gib']:.0f} GiB, {here['system']}; all servers (full profile, with Prometheus), our processes, the load of",
-        f"{uploads:g} uploads a second with as many decisions, and the browser on it. Load average before the stack was",
-        f"there: {load_before:.1f}.",
+        f"{here['measured_at'][:10]}. Machine: {here['cores']} cores ({here['processor']}), {here['memory_gib']:.0f} GiB, {here['system']}.",
+        f"All servers (full profile, with Prometheus), our processes, the load of {uploads:g} uploads a second with as many",
+        "decisions, and the browser are on it. *Load* is its load average over the five minutes before the end of the",
+        "incident: what is far above the number of cores was other work on the machine.",
     ]
 
 

@@ -7,10 +7,12 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import httpx
+from confluent_kafka import Producer
 from dotenv import dotenv_values
 
 from deploy.native import site as native_site
@@ -33,7 +35,7 @@ _UNDER_WAY: Final = """
     SELECT what FROM (SELECT 'outbox' AS what FROM outbox WHERE published_at IS NULL UNION ALL SELECT 'audit' FROM audit_waiting
     UNION ALL SELECT 'audit' FROM audit_pending UNION ALL SELECT 'inbox' FROM inbox WHERE state = 'CLAIMED'
     UNION ALL SELECT statut FROM documents WHERE statut IN ('PENDING', 'STORED', 'VERIFIED', 'VALIDATED', 'ERASING')) AS found LIMIT 1"""
-_STATES: Final = "SELECT statut, count(*) AS number FROM documents WHERE tenant = $1 GROUP BY statut"
+_STATES: Final = "SELECT id, statut FROM documents WHERE tenant = $1"
 
 
 class DrillSite:
@@ -51,6 +53,7 @@ class DrillSite:
         self._processes.start(report)
         self._servers = Supervisor(here.folder)
         self._frozen: set[str] = set()
+        self._pool = ThreadPoolExecutor(1)
         read = dotenv_values(here.folder / "settings.env")
         self.pipeline = Pipeline({key: value for key, value in read.items() if value is not None})
         self.console_url = settings.console_url
@@ -104,11 +107,23 @@ class DrillSite:
         self._processes.restart(process)
         self._frozen.discard(process)
 
+    def produce(self, topic: str, keys: list[str], value: bytes) -> None:
+        """A record under each of these keys, as a stranger writes it."""
+        producer = Producer({"bootstrap.servers": self.pipeline.settings["DPJ_KAFKA_BOOTSTRAP"]})
+        for key in keys:
+            producer.produce(topic, key=key.encode(), value=value)
+        if producer.flush(60):
+            raise RuntimeError(f"{topic} takes no records")
+
     def create_topics(self) -> None:
         self.pipeline.dpj("topics", "create")
 
     def _pid(self, process: str) -> int:
         return next(one.pid for one in self._processes.states() if one.name == process and one.pid is not None)
+
+    def sql(self, query: str, *arguments: Any) -> list[Any]:
+        """In a thread of its own: Playwright has an event loop in this one."""
+        return self._pool.submit(self.pipeline.sql, query, *arguments).result()
 
     # --- what holds --------------------------------------------------------------------------------------------------
 
@@ -116,15 +131,16 @@ class DrillSite:
         """Until nothing is under way; then every upload that was acknowledged is a document, and each archived one has its copy
         in the GED, as PostgreSQL and the GED say themselves. Gives that in a sentence; raises AssertionError if it does not hold."""
         wait_for(
-            lambda: not self.pipeline.sql(_UNDER_WAY),
+            lambda: not self.sql(_UNDER_WAY),
             "all rests",
             REST_SECONDS,
         )
-        states = Counter({row["statut"]: row["number"] for row in self.pipeline.sql(_STATES, TENANT)})
-        rows = {str(row["id"]) for row in self.pipeline.sql("SELECT id FROM documents WHERE tenant = $1", TENANT)}
+        states = Counter(row["statut"] for row in self.sql(_STATES, TENANT) if str(row["id"]) in set(taken))
+        rows = {str(row["id"]) for row in self.sql("SELECT id FROM documents WHERE tenant = $1", TENANT)}
         lost = set(taken) - rows
         assert not lost, f"acknowledged, and no document: {sorted(lost)[:5]}"
-        archived = self.pipeline.sql("SELECT id FROM documents WHERE tenant = $1 AND statut = 'ARCHIVED'", TENANT)
+        of_archived = self.sql("SELECT id FROM documents WHERE tenant = $1 AND statut = 'ARCHIVED'", TENANT)
+        archived = [row for row in of_archived if str(row["id"]) in set(taken)]  # a stack that was kept has others
         copies = self._copies(str(archived[0]["id"])) if archived else Counter[str]()
         wrong = [str(row["id"]) for row in archived if copies[str(row["id"])] != 1]
         assert not wrong, f"archived, and not once in the GED: {wrong[:5]}"

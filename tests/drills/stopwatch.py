@@ -24,6 +24,8 @@ class Stopwatch:
     sentences: list[str] = field(default_factory=list)
     path: list[str] = field(default_factory=list)
     checked: str = ""
+    code: str = ""
+    load: float = 0.0
     _began: float = field(default_factory=time.monotonic)
     _aside: float = 0.0
 

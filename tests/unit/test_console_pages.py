@@ -60,6 +60,11 @@ def names(findings: Any) -> list[tuple[str, str]]:
         ({"waits_for": ("ged",), "waits_since": ago(seconds=30)}, [(WATCH, "waits")]),
         ({"waits_for": ("ged",), "waits_since": ago(seconds=300)}, [(ACT, "waits")]),
         ({"waits_for": ("ged",), "waits_since": None}, [(WATCH, "waits_now")]),
+        # Late because of what it waits for: that is told, and the rest follows.
+        (
+            {"lag": 4, "behind_seconds": 400.0, "waits_for": ("ged",), "waits_since": ago(seconds=30)},
+            [(WATCH, "waits")],
+        ),
         (
             {
                 "waits_for": ("ged",),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.drills.report import failures
+from tests.drills.report import failures, keep, kept
 from tests.drills.stopwatch import ALARM, DIAGNOSIS, SIGN, Stopwatch
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -32,13 +32,13 @@ def test_a_diagnosis_takes_a_minute_and_two_clicks_at_most(watch: Stopwatch, tol
     assert failures([watch]) == told
 
 
-def test_what_the_drill_does_for_itself_is_not_counted() -> None:
-    watch = Stopwatch("it")
-    watch.fault()
-    with watch.aside():
-        watch._began -= 50.0
-        watch._aside += 50.0
-    assert watch.seconds < 5.0
+def test_what_was_timed_is_kept_until_the_others_were(tmp_path: Path) -> None:
+    assert kept(tmp_path, "relay") is None
+    keep(tmp_path, "relay", timed(alarm=30.0, sign=10.0, diagnosis=12.0))
+    found = kept(tmp_path, "relay")
+    assert found is not None
+    assert (found.title, found.to_diagnosis, found.clicks) == ("it", 2.0, 1)
+    assert found.code
 
 
 def test_the_page_has_its_pictures_and_they_are_small() -> None:
