@@ -98,7 +98,7 @@ async def _values(visitor: Visitor, deps: ConsoleDependencies) -> dict[str, Any]
     lines = [line_of(one, overview.at, visitor.texts, writer) for one in overview.consumers]
     others = of_pipeline(overview, checkpoint_seconds=deps.checkpoint_seconds)
     everything = [*others, *(finding for line in lines for finding in line.findings)]
-    told = [one for one in everything if not _told_already(one, others)]
+    told = [one for one in everything if not _told_already(one, everything)]
     return {
         "o": overview,
         "lines": lines,
@@ -117,6 +117,8 @@ async def _values(visitor: Visitor, deps: ConsoleDependencies) -> dict[str, Any]
 def _told_already(finding: Finding, others: Sequence[Finding]) -> bool:
     """Whether it only follows from what is told by itself, a server that is away: one thing to do is one line."""
     away = {one.subject for one in others if one.name.startswith("away")}
+    if finding.name == "oldest_for_a_person":
+        return any(one.name in {"dead", "refused"} for one in others)
     if finding.name == "lag_unknown":
         return any(one.name == "kafka_unknown" for one in others)
     return finding.texts.get("dependency") in away or (finding.name == "kafka_unknown" and "kafka" in away)

@@ -62,7 +62,6 @@ POINTS: Final[Mapping[str, str]] = {
     "restore.document": "one document is put right after a restore; others and the record of it are left",
     "restore.refilled": "some of the entries that the log lost are put back; others are left",
     "restore.described": "one document's extended metadata are made again; others are left",
-    "restore.repaired": "the relay has done a step of a repair that is a batch; the batch does not say so",
     "restore.step": "a step of the repair is done; later steps and the record of it are left",
 }
 

@@ -17,7 +17,6 @@ from domain.act_notes import note, read_note
 from domain.batches import Act, ActionResult, ActRequest, Batch, BatchItem, Selection
 from domain.refusals import RestoreNotLookedAt
 from domain.restores import REPAIRED_BY, Difference
-from domain.shared.crash_points import reach
 from processors.operators.act_kinds import Attempt, Try
 from processors.operators.dead_letters import OperatorWork
 from processors.ports.clock import Clock
@@ -147,7 +146,6 @@ class RestoreRepairs:
         async def attempt(how: Try) -> ActionResult:
             if how.apply:
                 done, left = await self._repair(step, how.actions.actor, how.reason)
-                reach("restore.repaired")
                 return await _written(self._database, how, note("put_right", count=done, left=left))
             counts = [None if last is None else last.count(kind) for kind, by in REPAIRED_BY.items() if by == step]
             if None in counts:

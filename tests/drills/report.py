@@ -18,7 +18,9 @@ PICTURES: Final = ROOT / "docs" / "images"
 REPORT: Final = ROOT / "docs" / "reports" / "operator-drills.md"
 LIMIT_SECONDS: Final = 60.0
 LIMIT_CLICKS: Final = 2
-_HEAD: Final = "| incident | alarm | Now names it | diagnosis | from the first sign | clicks | repaired | at rest | load | code |"
+_HEAD: Final = (
+    "| incident | alarm | Now names it | diagnosis | from the first sign | clicks | repaired | at rest | load | code |"
+)
 
 
 def keep(folder: Path, name: str, watch: Stopwatch) -> None:

@@ -19,8 +19,7 @@ class Crash:
 
     ``needs``: what has to happen for it beside ordinary traffic: "refusal" (an upload with a wrong checksum), "poison" (a record
     that is no event), "leftover" (an upload cut off by the API's death before the process starts), "erasure" (an archived document is
-    erased), "batch" (letters of records that are no events are discarded as a batch), "repair" (extended metadata that MongoDB lost are
-    made again as a batch).
+    erased), "batch" (letters of records that are no events are discarded as a batch).
     ``leaves``: an object that only reconciling finds.
     """
 
@@ -50,7 +49,6 @@ CRASHES: Sequence[Crash] = (
     Crash("relay.marked", "relay"),
     Crash("batch.item", "relay", "batch"),
     Crash("batch.item_done", "relay", "batch"),
-    Crash("restore.repaired", "relay", "repair"),
     Crash("housekeeping.pruned", "relay", nth=2),
     Crash("delivery.claimed", "worker-integrity"),
     Crash("delivery.processed", "worker-renditions"),

@@ -76,7 +76,6 @@ class Rounds:
         self._broken: set[str] = set()
         self._erased: list[dict[str, Any]] = []
         self._batches: list[dict[str, Any]] = []
-        self._repairs: list[str] = []
 
     def close(self) -> None:
         if self._clients is not None:
@@ -115,12 +114,7 @@ class Rounds:
         found.seconds["checked"] = time.monotonic() - began
         found.settled = checked.settled
         found.text = report(checked, self._writer.journal)
-        violations = [
-            *map(str, checked.violations),
-            *self._left_of_the_erased(),
-            *self._left_of_the_batches(),
-            *self._left_of_the_repairs(),
-        ]
+        violations = [*map(str, checked.violations), *self._left_of_the_erased(), *self._left_of_the_batches()]
         found.broken = [told for told in violations if told not in self._broken]
         self._broken.update(found.broken)
         found.unexpected = [f"{end.name} ended with {end.code}" for end in site.unexpected_ends()[unexpected:]]
@@ -166,8 +160,6 @@ class Rounds:
             jobs.append(asyncio.to_thread(self._discard_letters))
         if "erasure" in needs:
             jobs.append(asyncio.to_thread(self._erase_one))
-        if "repair" in needs:
-            jobs.append(asyncio.to_thread(self._repair_metadata))
         await asyncio.gather(*jobs)
 
     @staticmethod
@@ -244,51 +236,6 @@ class Rounds:
                 SELECT FROM lettres_mortes m WHERE m.numero = l.objet::bigint AND m.reglement = 'DISCARDED')"""
         )
         return left + [f"batch: letter {row['objet']} is done and not discarded" for row in unmarked]
-
-    def _repair_metadata(self) -> None:
-        """MongoDB loses what it has of a document, and a batch of the relay's makes it again. The document's tenant is one that the
-        checker does not know, as nobody decides about it."""
-        pipeline, tenant, mark = self._site.pipeline, f"{self._tenant}-repaired", uuid4().hex
-        said = metadata(_patiently(lambda: pipeline.dossier(tenant)))
-        _patiently(lambda: pipeline.upload(small_pdf(mark), said, key=mark, tenant=tenant))
-        _patiently(lambda: self._metadata_of(tenant))
-        with self._checker.stores.mongo() as client:
-            held = client[self._site.settings["DPJ_MONGO_DATABASE"]]["documents_metadata"]
-            held.delete_many({"tenant": tenant})
-        looked = self._ordered({"act": "check_restore"})
-        _patiently(lambda: self._batch(looked)["state"] == "DONE")
-        self._repairs.append(self._ordered({"act": "repair_restore", "items": ["metadata"]}))
-
-    def _ordered(self, request: dict[str, Any]) -> str:
-        """The id of the batch that is confirmed for it."""
-        client, key = self._site.pipeline.client("operator", self._tenant), str(uuid4())
-
-        def confirmed() -> str | None:
-            plan = client.post("/operations/plans", json=request).raise_for_status().json()
-            body = {**request, "plan_hash": plan["hash"], "reason": "CRASH"}
-            answer = client.post("/operations/batches", json=body, headers={"Idempotency-Key": key})
-            return str(answer.json()["id"]) if answer.status_code in {200, 201} else None
-
-        return str(_patiently(confirmed))
-
-    def _batch(self, batch_id: str) -> dict[str, Any]:
-        client = self._site.pipeline.client("operator", self._tenant)
-        found: dict[str, Any] = client.get(f"/operations/batches/{batch_id}").raise_for_status().json()
-        return found
-
-    def _metadata_of(self, tenant: str) -> int:
-        return len(self._site.pipeline.mongo("documents_metadata", {"tenant": tenant}))
-
-    def _left_of_the_repairs(self) -> list[str]:
-        """What is wrong with repairs: each batch has to be done, and what was lost to be there once."""
-        left = []
-        for batch_id in self._repairs:
-            found = self._batch(batch_id)
-            if found["state"] != "DONE" or set(found["counts"]) != {"done"}:
-                left.append(f"repair: {batch_id} is {found['state']} with {found['counts']}")
-        if (count := self._metadata_of(f"{self._tenant}-repaired")) != len(self._repairs):
-            left.append(f"repair: MongoDB has the metadata of {count} documents, not of {len(self._repairs)}")
-        return left
 
     def _erase_one(self) -> None:
         """Archive and erase a document of a tenant that the checker does not know: what were left of it would be nobody's."""
