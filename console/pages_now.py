@@ -121,7 +121,11 @@ def _told_already(finding: Finding, others: Sequence[Finding]) -> bool:
         return any(one.name in {"dead", "refused"} for one in others)
     if finding.name == "lag_unknown":
         return any(one.name == "kafka_unknown" for one in others)
-    return finding.texts.get("dependency") in away or (finding.name == "kafka_unknown" and "kafka" in away)
+    if any(one.name in {"topics_missing", "kafka_unknown"} for one in others):
+        away.add("kafka")  # said by itself as well
+    if finding.name == "kafka_unknown":
+        return any(one.name.startswith("away") and one.subject == "kafka" for one in others)
+    return finding.texts.get("dependency") in away
 
 
 def line_of(one: ConsumerOverview, at: datetime, texts: Texts, writer: Writer) -> ConsumerLine:

@@ -175,7 +175,11 @@ class OverviewLook:
             dead_open=None if stored is None or stored.dead is None else stored.dead.get(name, ()),
             lost=None
             if kafka is None or stored is None or stored.unfinished is None
-            else sum(one.consumer == name and one.holder is Holder.LOST for one in events),
+            # The outbox's front is all that is read here; behind it the relay has looked.
+            else max(
+                sum(one.consumer == name and one.holder is Holder.LOST for one in events),
+                0 if answers is None else answers.lost(name),
+            ),
             waits_for=waits_for,
             waits_since=min(since, default=None),
             stalled=None if answers is None else answers.stalled(name),

@@ -2,8 +2,8 @@
 
     python -m tests.drills [--stack NAME] [--keep] [--only ged,poison,relay,kafka] [--uploads 2] [--out FOLDER]
 
-Writes the pictures of docs/drills.md, and docs/reports/operator-drills.md once each incident was timed: with ``--only`` the others'
-figures stay, each with its code (kept in ``--out``). Exit status 1 if a diagnosis took 60 seconds or more, or more than two clicks.
+Writes the pictures of docs/drills.md, and docs/reports/operator-drills.md, which names what was not timed. With ``--only`` the others' figures
+stay, each with its code (kept in ``--out``). Exit status 1 if a diagnosis took 60 seconds or more, or more than two clicks.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ def main() -> int:
         if not asked.keep:
             native.down(asked.stack, wipe=True)
     watches = [watch for name, _ in INCIDENTS if (watch := report.kept(asked.out, name))]
-    if len(watches) == len(INCIDENTS):
-        report.write(watches, asked.uploads)
+    if watches:
+        missing = [name for name, _ in INCIDENTS if report.kept(asked.out, name) is None]
+        report.write(watches, asked.uploads, missing)
     failures = [*(f"{name}: did not come to its end" for name in failed), *report.failures(watches)]
     for failure in failures:
         _say(failure)

@@ -60,14 +60,13 @@ class Scene:
         watch.alert, watch.alert_waits = name, self.alarms.waits[name]
         watch.marks[ALARM] = watch.since_fault(at)
 
-    def is_over(self, watch: Stopwatch, name: str) -> None:
+    def is_over(self, watch: Stopwatch) -> None:
         """No more uploads come; all rests, and the console says so."""
         self.load.flowing.clear()
         watch.checked = self.site.comes_to_rest(self.load.taken)
         watch.mark(REST)
         self.operator.look_at_now()
         self.operator.waits_for(CLEAN)
-        self.operator.picture(watch, name)
 
 
 def ged_stopped(scene: Scene) -> Stopwatch:
@@ -84,7 +83,7 @@ def ged_stopped(scene: Scene) -> Stopwatch:
     scene.rings(watch, GED_ALERTS)
     scene.site.start_server("ged")
     watch.mark(REPAIR)
-    scene.is_over(watch, "drill-ged-over")
+    scene.is_over(watch)
     return watch
 
 
@@ -106,7 +105,7 @@ def poison_events(scene: Scene) -> Stopwatch:
     operator.confirms(operator.page.get_by_role("button", name="Discard all"))
     operator.waits_for(("Nothing is left to do",))
     watch.mark(REPAIR)
-    scene.is_over(watch, "drill-poison-over")
+    scene.is_over(watch)
     return watch
 
 
@@ -127,7 +126,7 @@ def relay_frozen(scene: Scene) -> Stopwatch:
     operator.picture(watch, "drill-relay-now")
     scene.site.restart("relay")
     watch.mark(REPAIR)
-    scene.is_over(watch, "drill-relay-over")
+    scene.is_over(watch)
     return watch
 
 
@@ -156,7 +155,7 @@ def kafka_wiped(scene: Scene) -> Stopwatch:
     operator.confirms(operator.page.get_by_role("button", name="Publish lost events again"))
     operator.waits_for(("Nothing is left to do",))
     watch.mark(REPAIR)
-    scene.is_over(watch, "drill-kafka-over")
+    scene.is_over(watch)
     return watch
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import textwrap
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +19,7 @@ PICTURES: Final = ROOT / "docs" / "images"
 REPORT: Final = ROOT / "docs" / "reports" / "operator-drills.md"
 LIMIT_SECONDS: Final = 60.0
 LIMIT_CLICKS: Final = 2
+WIDTH: Final = 118
 _HEAD: Final = (
     "| incident | alarm | Now names it | diagnosis | from the first sign | clicks | repaired | at rest | load | code |"
 )
@@ -37,8 +39,8 @@ def kept(folder: Path, name: str) -> Stopwatch | None:
     return Stopwatch(**json.loads(path.read_text("utf-8"))) if path.is_file() else None
 
 
-def write(watches: Sequence[Stopwatch], uploads: float) -> None:
-    """``uploads``: a second."""
+def write(watches: Sequence[Stopwatch], uploads: float, missing: Sequence[str]) -> None:
+    """``uploads``: a second. ``missing``: incidents that were not timed."""
     here = machine()
     lines = [
         "# Drills of operators",
@@ -51,6 +53,7 @@ def write(watches: Sequence[Stopwatch], uploads: float) -> None:
         "|---|---|---|---|---|---|---|---|---|---|",
         *map(_row, watches),
         "",
+        *([f"**Not timed to its end**: {', '.join(missing)}.", ""] if missing else []),
         "Seconds are a monotonic clock's, from the moment of the fault, without the time in which the drill takes its",
         "pictures or waits for an alert that the operator does not need. **Alarm**: the condition of the first alert that",
         "tells of it holds, at a real Prometheus with a site's rules and intervals (15 s); its rule waits as long again as",
@@ -86,11 +89,12 @@ def _row(watch: Stopwatch) -> str:
 
 
 def _told(watch: Stopwatch) -> list[str]:
+    said = " ".join(f"“{one}”" for one in watch.sentences)
     return [
-        f"**{watch.title}.** Now: {' '.join(f'“{one}”' for one in watch.sentences)}",
+        textwrap.fill(f"**{watch.title}.** Now: {said}", WIDTH),
         "",
-        f"Clicked: {'; '.join(watch.path)}.",
-        f"Checked in PostgreSQL and the GED: {watch.checked}.",
+        textwrap.fill(f"Clicked: {'; '.join(watch.path)}.", WIDTH),
+        textwrap.fill(f"Checked in PostgreSQL and the GED: {watch.checked}.", WIDTH),
         "",
     ]
 
