@@ -40,6 +40,7 @@ from processors.operators.document_waits import DocumentWaits
 from processors.operators.restore_steps import LastLook
 from processors.ports.restores import unguarded
 from processors.reconcile.owed_events import OwedReport
+from processors.retention.erasure_request import ErasureRequests
 
 MAX_USER_AGENT: Final = 256
 #: A form of ours has a few fields.
@@ -84,6 +85,7 @@ class ConsoleDependencies:
     inspection: DocumentInspection
     waits: DocumentWaits
     desk: OperatorDesk
+    erasing: ErasureRequests
     held: Callable[[int], Awaitable[Sequence[HeldEventStatus]]]
     refused: Callable[[int], Awaitable[Sequence[RefusedRow]]]
     keys_waiting_for: Callable[[str], Awaitable[Sequence[str]]]
@@ -271,3 +273,4 @@ SignedIn = Annotated[Visitor, Depends(visitor)]
 Overseer = Annotated[Visitor, Depends(overseer)]
 WatchingOverseer = Annotated[Visitor, Depends(watching_overseer)]
 Deps = Annotated[ConsoleDependencies, Depends(dependencies)]
+Form = Annotated[Mapping[str, str], Depends(posted)]

@@ -78,6 +78,13 @@ def of_pipeline(overview: Overview, *, checkpoint_seconds: float) -> Sequence[Fi
     return sorted(found, key=lambda finding: -_ORDER.index(finding.kind))
 
 
+def of_orders(waiting: int) -> Sequence[Finding]:
+    """What is to be said of orders that wait for a second person."""
+    if not waiting:
+        return []
+    return [Finding(kind=ACT, name="orders", anchor="separation-of-duties", number=waiting, link="/orders")]
+
+
 def _of_progress(one: ConsumerOverview) -> Iterator[Finding]:
     name, link = one.consumer, f"/consumers/{one.consumer}"
     if not one.known and one.partitions != ():  # without partitions its topics are gone, which is told by itself

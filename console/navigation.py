@@ -21,6 +21,7 @@ PLACES: Final = (
     Place("consumers", "/consumers"),
     Place("topics", "/topics"),
     Place("operations", "/operations", of_all=False),
+    Place("orders", "/orders", of_all=False),
     Place("documents", "/documents", of_all=False),
     Place("proof", "/proof"),
     Place("acts", "/acts", of_all=False),

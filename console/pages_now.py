@@ -22,10 +22,10 @@ from console.dependencies import (
     WatchingOverseer,
     watching_overseer,
 )
-from console.findings import ACT, Finding, of_consumer, of_pipeline, worst
+from console.findings import ACT, Finding, of_consumer, of_orders, of_pipeline, worst
 from console.languages import Texts
 from console.rendering import Writer
-from domain.errors import DPJError
+from domain.errors import DatabaseUnavailable, DPJError
 from domain.overview import Sample
 from operations.overview.model import ConsumerOverview, Overview
 
@@ -97,6 +97,7 @@ async def _values(visitor: Visitor, deps: ConsoleDependencies) -> dict[str, Any]
     writer = Writer(visitor.texts, visitor.zone, overview.at)
     lines = [line_of(one, overview.at, visitor.texts, writer) for one in overview.consumers]
     others = of_pipeline(overview, checkpoint_seconds=deps.checkpoint_seconds)
+    others = [*of_orders(await _waiting_orders(visitor, deps)), *others]
     everything = [*others, *(finding for line in lines for finding in line.findings)]
     told = [one for one in everything if not _told_already(one, everything)]
     return {
@@ -112,6 +113,14 @@ async def _values(visitor: Visitor, deps: ConsoleDependencies) -> dict[str, Any]
         "outbox_chart": chart_of(overview.outbox_trend, overview.at, visitor.texts, writer),
         "trend_rows": trend_rows(overview),
     }
+
+
+async def _waiting_orders(visitor: Visitor, deps: ConsoleDependencies) -> int:
+    """How many, up to a page of them; 0 as well if that can't be known now: the page says of PostgreSQL that it is away."""
+    try:
+        return len((await deps.desk.orders(visitor.caller)).items)
+    except DatabaseUnavailable:
+        return 0
 
 
 def _told_already(finding: Finding, others: Sequence[Finding]) -> bool:

@@ -12,11 +12,11 @@ from typing import Annotated, Final
 from urllib.parse import urlencode
 from uuid import UUID, uuid5
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from console.dependencies import ConsoleDependencies, Deps, Overseer, SignedIn, Visitor, posted
+from console.dependencies import ConsoleDependencies, Deps, Form, Overseer, SignedIn, Visitor
 from console.pages_sign_in import SIGN_IN_AGAIN
 from domain.batches import DEFAULT_ITEMS, DESTRUCTIVE, MOST_ITEMS, STOP_AFTER, UNDER_WAY, Act, ActRequest, BatchState
 from domain.consumers import CONSUMERS
@@ -41,8 +41,6 @@ _FORMS: Final = UUID("6b1f0c52-7f0e-4d4c-9f0b-5a0f3c9a2d11")
 #: States from which somebody may have the rest done, and those in which it can be stopped.
 _GO_ON: Final = frozenset({BatchState.LOOK, BatchState.STOPPED})
 _STOP: Final = frozenset({BatchState.ORDERED, BatchState.LOOK, *UNDER_WAY})
-
-Form = Annotated[Mapping[str, str], Depends(posted)]
 
 
 @router.get("", name="operations")

@@ -3,6 +3,11 @@
 set -eu
 
 here=$(dirname "$0")
+if [ -z "${UV_PYTHON:-}" ]; then
+    UV_PYTHON=$("$here/python.sh")
+    # Where none is new enough, uv looks further and says so.
+    if [ -n "$UV_PYTHON" ]; then export UV_PYTHON; else unset UV_PYTHON; fi
+fi
 if command -v uv >/dev/null 2>&1; then
     exec uv "$@"
 fi

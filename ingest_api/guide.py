@@ -64,12 +64,27 @@ Some answers come before the work is done. What to look at, and for what:
 
 | after | look at | until |
 |---|---|---|
-| upload: 201, `STORED` | the document | `VERIFIED` or `QUARANTINED` |
+| upload: 201, `STORED` | the document | `processing.status` is not `UNDER_WAY`: `VERIFIED`, `QUARANTINED`, or stopped |
 | upload, for its picture | the thumbnail | 200; a 404 says whether one is still to come |
 | validate, reject: 202, `pending_decision` | the document | `pending_decision` is null |
 | validate: 200, `VALIDATED` | the document | `ARCHIVED` or `ARCHIVE_FAILED`; `archive.planned` false: it stays `VALIDATED` |
 | `ARCHIVED` | the receipt | 200; 409 `receipt_pending` says when in Retry-After |
 | erase: 202, `ERASING` | the document | `ERASED`, then the erasure receipt |
+
+`processing` of a document says whether waiting helps:
+
+| `processing.status` | meaning | what to do |
+|---|---|---|
+| `UNDER_WAY` | It goes on by itself: now, or when what it waits for is back (a queue, an outage). | Look again later. |
+| `STOPPED` | A step was given up, or its event got lost: only an operator's act moves it. | Wait no longer; report the id. |
+| `AT_REST` | Its state changes only if somebody acts. A thumbnail or a mail may still come. | Stop looking. |
+
+`step` says what is stopped: `integrity` (the document stays `STORED`), `archiving`, `renditions` (its thumbnail) or
+`notification` (its mail). `code` says why: a [code of failures](#codes-of-failures); `event_lost` or `event_refused` if
+the broker lost the event or refuses it; `unknown`. `since` says when. A step that is given up shows at once. An event
+that the broker lost is sent again three times first, so it shows after some minutes. Once an operator has had the step
+done again, the document is `UNDER_WAY`, then `AT_REST`. So a portal need not look at `STOPPED` more often than every
+quarter of an hour.
 
 Most documents are verified within seconds. Look after 1 second, then wait twice as long each time, up to 30 seconds.
 For many documents ask for the list once (`GET /api/v1/documents?dossier=...&status=VERIFIED`), not for each of them.
@@ -97,8 +112,8 @@ says; or *no*, because the answer would be the same.
 _STATUS_CODES: Final = """
 ### Codes of failures
 
-Nobody is answered with these, unless a document's content can't be given. They stand in `failure_code` of a document,
-and in dead letters.
+Nobody is answered with these, unless a document's content can't be given. They stand in `failure_code` and
+`processing.code` of a document, and in dead letters.
 
 | code | title | what to do |
 |---|---|---|

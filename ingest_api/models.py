@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from domain.lifecycle import Status
+from domain.processing import ProcessingStatus
 from ingest_api.mail_addresses import mailable
 from processors.documents.pagination import DEFAULT_LIMIT, MAX_LIMIT
 
@@ -250,11 +251,25 @@ class ArchiveView(BaseModel):
     archived_at: datetime | None
 
 
+class ProcessingView(BaseModel):
+    """Whether the document goes on by itself. ``UNDER_WAY``: it does, at once or when what it waits for is back. ``STOPPED``: only an
+    operator's act moves it; ``step`` says what was given up, ``code`` why, ``since`` when. ``AT_REST``: its state changes only if
+    somebody acts; a thumbnail or a mail may still come. ``step``, ``code`` and ``since`` are null unless it is STOPPED.
+    """
+
+    status: ProcessingStatus
+    step: Literal["integrity", "renditions", "archiving", "notification"] | None
+    code: str | None
+    since: datetime | None
+    advice: str
+
+
 class DocumentView(BaseModel):
     """A document. ``size`` in bytes, ``sha256`` of the clear bytes in lower-case hex, times in UTC."""
 
     id: UUID
     status: Status
+    processing: ProcessingView
     tenant: str
     dossier_id: UUID
     step_id: UUID | None

@@ -10,6 +10,8 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, Field
 
 from domain.batches import DEFAULT_ITEMS, MOST_ITEMS, STOP_AFTER, Act, BatchState
+from domain.erasure import LegalBasis
+from domain.orders import OrderedAct
 from ingest_api.models import Canary, ClassName, Code, Input, Integer, ItemName, PlanHash, links_of
 
 Outcome = Literal["done", "handled", "refused"]
@@ -201,3 +203,35 @@ class PauseView(BaseModel):
 
 class PauseList(BaseModel):
     items: list[PauseView]
+
+
+class OpenOrderView(BaseModel):
+    """What one operator ordered and another has to confirm before `expires_at`: `document.erasure`, `key.retirement` or
+    `personal_key.retirement`. `subject`: the document's id, the tenant, or the key's name. `own`: the caller gave it, may withdraw it, and
+    can't confirm it. `ordered_by` and `confirmed_by` are pseudonyms; one that was confirmed and cut off is confirmed again, by anybody.
+
+    An erasure has `reason`, `legal_basis`, and links to what confirms and withdraws it. Keys are retired by the commands `dpj keys retire`
+    and `dpj personal retire`: they have no links; `below_version` says which versions of a tenant's key.
+    """
+
+    id: UUID
+    act: OrderedAct
+    subject: str
+    tenant: str | None
+    reason: str | None
+    legal_basis: LegalBasis | None
+    below_version: int | None
+    own: bool
+    ordered_by: str
+    ordered_at: datetime
+    expires_at: datetime
+    confirmed_by: str | None
+    confirmed_at: datetime | None
+    links: Annotated[Mapping[str, str], links_of(perhaps=["document", "confirm", "withdraw"])]
+
+
+class OrderPage(BaseModel):
+    """Oldest first; `next_cursor` is null on the last page."""
+
+    items: list[OpenOrderView]
+    next_cursor: str | None

@@ -97,6 +97,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "pause_consumer": _post(
         "/api/v1/operations/pauses", '{"consumer": "renditions", "minutes": 5, "reason": "TICKET-42"}'
     ),
+    "list_orders": _get("/api/v1/operations/orders"),
     "list_pauses": _get("/api/v1/operations/pauses"),
     "resume_consumer": _post("/api/v1/operations/pauses/renditions/resume", '{"reason": "TICKET-42"}'),
 }
@@ -141,6 +142,7 @@ _LETTER: Final[dict[str, Any]] = {
 _DOCUMENT: Final[dict[str, Any]] = {
     "id": "6f1f6c3e-0c1b-4c38-9a55-3b1d5f0b7a01",
     "status": "STORED",
+    "processing": {"status": "UNDER_WAY", "step": None, "code": None, "since": None, "advice": "Look again later."},
     "tenant": "acme",
     "dossier_id": _DOSSIER,
     "step_id": None,
@@ -170,6 +172,27 @@ _DOCUMENT: Final[dict[str, Any]] = {
         "thumbnail": f"{_ME}/thumbnail?size=256",
         "events": f"{_ME}/events",
         "dossier": f"/api/v1/dossiers/{_DOSSIER}",
+    },
+}
+
+_OPEN_ORDER: Final[dict[str, Any]] = {
+    "id": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
+    "act": "document.erasure",
+    "subject": _DOCUMENT["id"],
+    "tenant": "acme",
+    "reason": "TICKET-42",
+    "legal_basis": "GDPR_17_1_B",
+    "below_version": None,
+    "own": False,
+    "ordered_by": _ACTOR,
+    "ordered_at": _AT,
+    "expires_at": "2026-05-07T08:00:00Z",
+    "confirmed_by": None,
+    "confirmed_at": None,
+    "links": {
+        "document": _ME,
+        "confirm": f"{_ME}/erase/confirm",
+        "withdraw": f"{_ME}/erase/withdraw",
     },
 }
 
@@ -297,6 +320,7 @@ ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "next_after": None,
     },
     "PauseView": _PAUSE,
+    "OrderPage": {"items": [_OPEN_ORDER], "next_cursor": None},
     "PauseList": {"items": [_PAUSE]},
     "Problem": {
         "type": "urn:dpj:problem:metadata_invalid",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, cast
 
 from domain.documents import Decision, Document, DocumentType, Dossier, TimelineEntry
 from domain.lifecycle import Status
 from domain.personal_texts import ClearDocument
+from domain.processing import UNDER_WAY, Processing, ProcessingStatus
 from ingest_api.models import (
     ArchiveView,
     DecisionView,
@@ -15,10 +16,17 @@ from ingest_api.models import (
     DocumentView,
     DossierView,
     EventView,
+    ProcessingView,
     StepView,
 )
 
 API: str = "/api/v1"
+
+_ADVICE: Final[Mapping[ProcessingStatus, str]] = {
+    ProcessingStatus.UNDER_WAY: "Look again later.",
+    ProcessingStatus.STOPPED: "Wait no longer: report the document id to the operators.",
+    ProcessingStatus.AT_REST: "Nothing is under way: the state changes only if somebody acts.",
+}
 
 
 def absolute(links: Mapping[str, str], public_url: str) -> dict[str, str]:
@@ -26,11 +34,12 @@ def absolute(links: Mapping[str, str], public_url: str) -> dict[str, str]:
     return {name: public_url + link for name, link in links.items()}
 
 
-def document_view(shown: ClearDocument, public_url: str = "") -> DocumentView:
+def document_view(shown: ClearDocument, processing: Processing, public_url: str = "") -> DocumentView:
     document, texts = shown.document, shown.texts
     return DocumentView(
         id=document.id,
         status=document.status,
+        processing=processing_view(processing),
         tenant=document.tenant,
         dossier_id=document.dossier_id,
         step_id=document.step_id,
@@ -65,8 +74,18 @@ def document_view(shown: ClearDocument, public_url: str = "") -> DocumentView:
 
 
 def document_body(shown: ClearDocument) -> Mapping[str, Any]:
-    """The view as JSON values: what an Idempotency-Key keeps, personal texts apart, and gives again."""
-    return document_view(shown).model_dump(mode="json")
+    """The view as JSON values, but for what ``JUST_STORED`` says: what an Idempotency-Key keeps, personal texts apart, and gives again."""
+    return document_view(shown, UNDER_WAY).model_dump(mode="json", exclude={"processing"})
+
+
+def processing_view(processing: Processing) -> ProcessingView:
+    return ProcessingView(
+        status=processing.status,
+        step=cast("Any", processing.step),
+        code=processing.code,
+        since=processing.since,
+        advice=_ADVICE[processing.status],
+    )
 
 
 def dossier_view(dossier: Dossier, public_url: str = "") -> DossierView:
@@ -149,3 +168,7 @@ def _links(document: Document) -> dict[str, str]:
         "dossier": f"{API}/dossiers/{document.dossier_id}",
     }
     return {**links, "receipt": f"{me}/receipt"} if document.status is Status.ARCHIVED else links
+
+
+#: What the answer to an upload says, also when an Idempotency-Key gives it again: it is that moment's.
+JUST_STORED: Final[Mapping[str, Any]] = processing_view(UNDER_WAY).model_dump(mode="json")

@@ -81,7 +81,7 @@ ACCESS: Final[Mapping[str, RouteRule | PublicRoute]] = {
         name: RouteRule(ALL_TENANTS, ALL_TENANTS)
         for name in (
             *("list_dead_letter_groups", "list_dead_letters", "list_batches", "get_batch", "list_batch_items"),
-            "list_pauses",
+            *("list_pauses", "list_orders"),
         )
     },
     **{
@@ -104,7 +104,16 @@ OF_DOCUMENTS: Final = frozenset(ACCESS) - {
     *("upload_document", "create_dossier", "list_dossiers", "get_dossier", "list_document_types"),
     *("revoke_token", "revoke_document_link", "openapi", "livez", "readyz"),
     *("list_dead_letter_groups", "list_dead_letters", "list_batches", "get_batch", "list_batch_items", "list_pauses"),
-    *("plan_act", "confirm_plan", "continue_batch", "stop_batch", "confirm_batch", "pause_consumer", "resume_consumer"),
+    *(
+        "list_orders",
+        "plan_act",
+        "confirm_plan",
+        "continue_batch",
+        "stop_batch",
+        "confirm_batch",
+        "pause_consumer",
+        "resume_consumer",
+    ),
 }
 
 

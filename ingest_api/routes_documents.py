@@ -21,7 +21,7 @@ from ingest_api.dependencies import AppState, Authorised, InjectedState
 from ingest_api.file_names import searched_file_name
 from ingest_api.middleware import HEAD_STATE
 from ingest_api.openapi_annotations import RANGES, RAW_BODIES, RECEIPT, THUMBNAIL, json_body, problems
-from ingest_api.presenters import API, absolute, document_body, document_view, event_view, type_view
+from ingest_api.presenters import API, JUST_STORED, absolute, document_body, document_view, event_view, type_view
 from ingest_api.ranges import is_current
 from ingest_api.responses import json_response, json_value_response
 from ingest_api.streaming import ContentResponse
@@ -75,7 +75,8 @@ async def upload_document(request: Request, caller: Authorised, state: InjectedS
         headers["Idempotent-Replayed"] = "true"
     else:
         state.metrics.uploaded(result.body["size"])
-    return json_value_response({**result.body, "links": links}, result.status, headers)
+    body = {**result.body, "processing": JUST_STORED, "links": links}
+    return json_value_response(body, result.status, headers)
 
 
 @router.get(
@@ -97,7 +98,7 @@ async def list_documents(
     page = await state.deps.reading.page(
         caller, dossier_id=dossier, status=status, type_code=type_code, cursor=cursor, limit=limit
     )
-    return _page(state, page)
+    return await _page(state, page)
 
 
 @router.post(
@@ -120,7 +121,7 @@ async def search_documents(request: Request, caller: Authorised, state: Injected
         cursor=body.cursor,
         limit=body.limit,
     )
-    return _page(state, page)
+    return await _page(state, page)
 
 
 @router.get(
@@ -130,9 +131,9 @@ async def search_documents(request: Request, caller: Authorised, state: Injected
     responses=problems(401, 403, 404, 429, 503),
 )
 async def get_document(document_id: UUID, caller: Authorised, state: InjectedState) -> Response:
-    """One document's metadata and state."""
+    """One document's metadata and state, and whether it goes on by itself."""
     document = await state.deps.reading.document(caller, document_id)
-    return json_response(document_view(state.deps.texts.shown(document), state.deps.public_url))
+    return json_response(await _view(state, document))
 
 
 @router.get(
@@ -220,7 +221,7 @@ async def validate_document(request: Request, document_id: UUID, caller: Authori
     403 depositor_may_not_decide for who deposited it, where duties are separated.
     """
     body = await read_json(request, models.ValidateInput, timeout=state.deps.body_timeout)
-    return _decided(state, await state.deps.validation.validate(caller, document_id, body.comment))
+    return await _decided(state, await state.deps.validation.validate(caller, document_id, body.comment))
 
 
 @router.post(
@@ -236,7 +237,7 @@ async def reject_document(request: Request, document_id: UUID, caller: Authorise
     403 depositor_may_not_decide for who deposited it, where duties are separated.
     """
     body = await read_json(request, models.RejectInput, timeout=state.deps.body_timeout)
-    return _decided(state, await state.deps.validation.reject(caller, document_id, body.reason))
+    return await _decided(state, await state.deps.validation.reject(caller, document_id, body.reason))
 
 
 @router.get(
@@ -251,11 +252,19 @@ async def list_document_types(caller: Authorised, state: InjectedState) -> Respo
     return json_response(models.DocumentTypeList(items=[type_view(rule) for rule in rules]))
 
 
-def _page(state: AppState, page: Page[Document]) -> Response:
-    items = [document_view(state.deps.texts.shown(one), state.deps.public_url) for one in page.items]
+async def _view(state: AppState, document: Document) -> models.DocumentView:
+    (processing,) = await state.deps.reading.processing([document])
+    return document_view(state.deps.texts.shown(document), processing, state.deps.public_url)
+
+
+async def _page(state: AppState, page: Page[Document]) -> Response:
+    processing = await state.deps.reading.processing(page.items)
+    items = [
+        document_view(state.deps.texts.shown(one), now, state.deps.public_url)
+        for one, now in zip(page.items, processing, strict=True)
+    ]
     return json_response(models.DocumentPage(items=items, next_cursor=page.next_cursor))
 
 
-def _decided(state: AppState, decided: Decided) -> Response:
-    view = document_view(state.deps.texts.shown(decided.document), state.deps.public_url)
-    return json_response(view, 202 if decided.pending else 200)
+async def _decided(state: AppState, decided: Decided) -> Response:
+    return json_response(await _view(state, decided.document), 202 if decided.pending else 200)

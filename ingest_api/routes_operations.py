@@ -12,8 +12,10 @@ from pydantic import AwareDatetime, BeforeValidator
 from starlette.responses import Response
 
 from domain.act_notes import note_code
+from domain.audit_chain import SYSTEM_TENANT
 from domain.batches import MOST_ITEMS, ActRequest, Batch
 from domain.dead_letter_index import IndexedLetter
+from domain.orders import OrderedAct
 from domain.pauses import Pause
 from ingest_api import models_operations as models
 from ingest_api.body import read_json
@@ -25,6 +27,7 @@ from ingest_api.presenters import API, absolute
 from ingest_api.responses import json_response
 from processors.documents.idempotency_keys import check_idempotency_key
 from processors.operators.batches import Confirmation
+from processors.operators.desk import OpenOrder
 
 _ME: Final = f"{API}/operations"
 router = APIRouter(prefix=_ME)
@@ -257,6 +260,21 @@ async def confirm_batch(batch_id: BatchId, caller: Authorised, state: InjectedSt
     return json_response(_batch(state, await state.deps.operator_desk.second(caller, batch_id)))
 
 
+# --- orders ------------------------------------------------------------------------------------------------------------
+
+
+@router.get("/orders", name="list_orders", response_model=models.OrderPage, responses=problems(400, 401, 403, 429, 503))
+async def list_orders(
+    caller: Authorised, state: InjectedState, cursor: LetterCursor = None, limit: Limit = 50
+) -> Response:
+    """What waits for a second person, oldest first: erasures and retirements of keys. Batches that wait for one are `ORDERED` in the list
+    of batches."""
+    page = await state.deps.operator_desk.orders(caller, cursor, limit)
+    return json_response(
+        models.OrderPage(items=[_order(state, one) for one in page.items], next_cursor=page.next_cursor)
+    )
+
+
 # --- pauses ------------------------------------------------------------------------------------------------------------
 
 
@@ -352,6 +370,34 @@ def _batch(state: AppState, batch: Batch) -> models.BatchView:
         created_at=created,
         changed_at=batch.changed_at,
         links=absolute({"self": me, "items": f"{me}/items"}, state.deps.public_url),
+    )
+
+
+def _order(state: AppState, found: OpenOrder) -> models.OpenOrderView:
+    order, said = found.order, found.order.parameters
+    links = {}
+    if order.act is OrderedAct.ERASURE:
+        document = f"{API}/documents/{order.subject}"
+        links = {
+            "document": document,
+            "confirm": f"{document}/erase/confirm",
+            "withdraw": f"{document}/erase/withdraw",
+        }
+    return models.OpenOrderView(
+        id=order.id,
+        act=order.act,
+        subject=order.subject,
+        tenant=None if order.tenant == SYSTEM_TENANT else order.tenant,
+        reason=said.get("reason"),
+        legal_basis=said.get("legal_basis"),
+        below_version=said.get("below_version"),
+        own=found.is_own,
+        ordered_by=order.ordered_by,
+        ordered_at=order.ordered_at,
+        expires_at=order.expires_at,
+        confirmed_by=order.confirmed_by,
+        confirmed_at=order.confirmed_at,
+        links=absolute(links, state.deps.public_url),
     )
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from domain.documents import Document, DocumentType, Rendition, TimelineEntry
 from domain.lifecycle import ATTEMPTS, CHECKED, ERASURE_STATES, READABLE, Status
 from domain.personal_texts import PersonalField
+from domain.processing import Processing, StoppedStep, processing_of
 from domain.refusals import ContentNotAvailable, DocumentGone, DocumentNotFound, ThumbnailNotFound, ThumbnailSizeInvalid
 from domain.renderings import THUMBNAIL_BOXES
 from processors.documents.callers import DOCUMENTS, Caller, Origins
@@ -52,6 +53,14 @@ class DocumentQueries(Protocol):
         ...
 
 
+class StoppedSteps(Protocol):
+    """What of documents goes on only if an operator acts, as far as PostgreSQL knows. Raises DatabaseUnavailable."""
+
+    async def of(self, document_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[StoppedStep]]:
+        """The stopped steps of those documents that have any."""
+        ...
+
+
 class ContentReader(Protocol):
     """Clear bytes from the store; see ``processors.documents.content``."""
 
@@ -84,6 +93,7 @@ class DocumentReader:
         self,
         database: Transactions[ReadingWork],
         queries: DocumentQueries,
+        stopped: StoppedSteps,
         content: ContentReader,
         personal: PersonalData,
         clock: Clock,
@@ -92,6 +102,7 @@ class DocumentReader:
     ) -> None:
         self._database = database
         self._queries = queries
+        self._stopped = stopped
         self._content = content
         self._origins = Origins(personal, clock)
         self._scanned_only = scanned_only
@@ -141,6 +152,13 @@ class DocumentReader:
         page = page_of(rows, limit, lambda row: (row.created_at, row.id))
         await self._audit_list(caller, filters, tenants, len(page.items))
         return page
+
+    async def processing(self, documents: Sequence[Document]) -> Sequence[Processing]:
+        """Of each of these documents, which the caller was given: whether it goes on by itself. One query for all of them."""
+        if not documents:
+            return ()
+        stopped = await self._stopped.of([document.id for document in documents])
+        return [processing_of(document, stopped.get(document.id, ())) for document in documents]
 
     async def timeline(self, caller: Caller, document_id: UUID) -> Sequence[TimelineEntry]:
         """What happened to a document, oldest first. Raises DocumentNotFound."""

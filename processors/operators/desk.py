@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
 
 from domain.batches import ActRequest, Batch, BatchItem, Plan
 from domain.dead_letter_index import DeadLetterGroup, IndexedLetter
+from domain.orders import Order
 from domain.pauses import Pause
 from processors.documents.callers import Caller, actor_of
-from processors.documents.pagination import Cursors, Page
+from processors.documents.pagination import DEFAULT_LIMIT, Cursors, Page, decode_cursor, page_of
 from processors.operators.batches import Batches, Confirmation, Operator
 from processors.operators.pauses import ConsumerPauses
 from processors.ports.clock import Clock
+from processors.ports.orders import OrderQueries
 from processors.ports.personal_data import PersonalData
 
 
@@ -48,13 +51,33 @@ class LetterQueries(Protocol):
     ) -> Sequence[IndexedLetter]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class OpenOrder:
+    """An order, as the operator whose pseudonym is ``reader`` sees it."""
+
+    order: Order
+    reader: str
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the reader gave it: then he may withdraw it, and another one has to confirm it."""
+        return self.order.ordered_by == self.reader
+
+
 class OperatorDesk:
     """Acts in the name of callers. An operator that is bound to tenants sees and acts on their things alone."""
 
     def __init__(
-        self, batches: Batches, pauses: ConsumerPauses, letters: LetterQueries, personal: PersonalData, clock: Clock
+        self,
+        batches: Batches,
+        pauses: ConsumerPauses,
+        letters: LetterQueries,
+        orders: OrderQueries,
+        personal: PersonalData,
+        clock: Clock,
     ) -> None:
         self._batches = batches
+        self._orders = orders
         self._pauses = pauses
         self._letters = letters
         self._personal = personal
@@ -126,6 +149,14 @@ class OperatorDesk:
     async def second(self, caller: Caller, batch_id: UUID) -> Batch:
         """See ``Batches.second``."""
         return await self._batches.second(self.operator(caller), batch_id)
+
+    # --- orders ------------------------------------------------------------------------------------------------------
+
+    async def orders(self, caller: Caller, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[OpenOrder]:
+        """Orders that wait for their second person, or that he confirmed and were cut off, oldest first. Raises CursorInvalid."""
+        who, after = self.operator(caller), decode_cursor(cursor)
+        found = [OpenOrder(one, who.actor) for one in await self._orders.open(who.tenants, after, limit + 1)]
+        return page_of(found, limit, lambda one: (one.order.ordered_at, one.order.id))
 
     # --- pauses ------------------------------------------------------------------------------------------------------
 

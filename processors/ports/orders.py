@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
 from domain.orders import Order, OrderedAct
+
+
+class OrderQueries(Protocol):
+    """Orders that stand, outside any transaction of ours. Raises DatabaseUnavailable."""
+
+    async def open(
+        self, tenants: Sequence[str] | None, after: tuple[datetime, UUID] | None, limit: int
+    ) -> Sequence[Order]:
+        """Up to ``limit`` orders that have not expired, oldest first by (ordered_at, id), from just after ``after``; those of ``tenants``
+        alone, None: all, those about no tenant too."""
+        ...
 
 
 class Orders(Protocol):

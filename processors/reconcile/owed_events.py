@@ -65,6 +65,10 @@ class OwedRows(Protocol):
 
     async def remove(self, row_ids: Sequence[int]) -> None: ...
 
+    async def note_lost(self, lost: Sequence[LostEvent]) -> None:
+        """Have PostgreSQL know which rows are lost and wait for an operator: these, and no others."""
+        ...
+
 
 class ReEmissionWork(HasOutbox, HasReEmissions, Protocol):
     """Events are sent again with the audit line that says so, or not at all."""
@@ -139,6 +143,12 @@ class OwedEvents:
                 return report
             after = rows.last
             await asyncio.sleep(PAUSE_SECONDS)
+
+    async def note_lost(self, report: OwedReport, *, by_itself: bool) -> None:
+        """Note what only an operator's act moves, so that whoever asks about a document learns it without Kafka. ``by_itself``: whether
+        lost events are sent again without anybody asking for it. Raises DatabaseUnavailable."""
+        if report.known:
+            await self._rows.note_lost([one for one in report.lost if not (by_itself and one.goes_by_itself)])
 
     async def re_emit(
         self, lost: Sequence[LostEvent], actor: str, *, reason: str, rate: float | None = None, apply: bool = True

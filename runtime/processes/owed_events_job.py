@@ -85,6 +85,7 @@ async def watch_owed_events(site: Site, stopping: asyncio.Event, is_chosen: Call
         found.clear()
         found.update(report.count)
         metrics.looked(report)
+        await owed.note_lost(report, by_itself=settings.events_re_emit)
         lost = [one for one in report.lost if one.goes_by_itself]
         if lost and settings.events_re_emit:
             await site.codec.check()

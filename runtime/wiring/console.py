@@ -14,6 +14,7 @@ from console.dependencies import RUNBOOK, ConsoleDependencies
 from console.latest_overview import LatestOverview
 from console.pages_sign_in import SIGNED_IN
 from console.shared_look import SharedLook
+from domain.consumers import readers
 from domain.documents import Document, Rendition, Role
 from domain.refusals import ContentNotAvailable
 from identity.oidc import OidcClient, OidcSignIn
@@ -29,11 +30,12 @@ from processors.resilience.restore_guard import ServingGate
 from runtime.config.transport import https_tls
 from runtime.errors import CommandFailed
 from runtime.wiring.access import token_authenticator
-from runtime.wiring.operators import operator_desk
+from runtime.wiring.operators import erasure_requests, operator_desk
 from storage.postgres.audit.chain import PostgresUnflushedEntries
 from storage.postgres.audit.chain_states import PostgresChainStates
 from storage.postgres.audit.tree import PostgresInclusionProofs
 from storage.postgres.batches import PostgresBatchQueries
+from storage.postgres.delivery.stopped_steps import PostgresStoppedSteps
 from storage.postgres.periodic_jobs import PostgresPeriodicJobs
 from storage.postgres.queries import PostgresQueries
 
@@ -87,10 +89,18 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
             idle=settings.console_idle_minutes * 60,
         ),
         tenants=site.tenants,
-        reading=DocumentReader(site.database, queries, NoContent(), site.personal, site.clock),
+        reading=DocumentReader(
+            site.database,
+            queries,
+            PostgresStoppedSteps(site.postgres, readers()),
+            NoContent(),
+            site.personal,
+            site.clock,
+        ),
         search=site.search(),
         inspection=DocumentInspection(site.database, PostgresInclusionProofs(site.postgres), site.personal, site.clock),
         desk=operator_desk(site),
+        erasing=erasure_requests(site),
         held=site.operations().held,
         keys_waiting_for=partial(_keys_waiting_for, site.operations()),
         keys_of_trace=site.owed_rows().keys_of_trace,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from crypto.link_tokens import LinkSigner
 from crypto.signatures import verifies
+from domain.consumers import readers
 from domain.errors import PersonalKeyMissing, RevocationsUnavailable
 from ingest_api.dependencies import ApiDependencies
 from ingest_api.sniffing import MagicSniffer
@@ -14,16 +15,15 @@ from processors.documents.dossiers import DossierFiles
 from processors.documents.intake import Intake
 from processors.documents.links import DocumentLinks
 from processors.documents.reading import DocumentReader
-from processors.documents.second_person import SecondPerson
 from processors.documents.upload_attempts import UploadAttempts
 from processors.documents.validation import Validation
 from processors.resilience.restore_guard import ServingGate
 from processors.resilience.write_probe import WriteProbe
-from processors.retention.erasure_request import ErasureRequests
 from processors.retention.legal_holds import RetentionActions
 from runtime.wiring.access import rate_limits, token_authenticator
-from runtime.wiring.operators import operator_desk
+from runtime.wiring.operators import erasure_requests, operator_desk
 from storage.postgres.audit.tree import PostgresInclusionProofs
+from storage.postgres.delivery.stopped_steps import PostgresStoppedSteps
 from storage.postgres.queries import PostgresQueries
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def api_dependencies(site: Site) -> ApiDependencies:
         reading=DocumentReader(
             site.database,
             PostgresQueries(site.postgres),
+            PostgresStoppedSteps(site.postgres, readers()),
             site.content,
             site.personal,
             site.clock,
@@ -73,13 +74,7 @@ def api_dependencies(site: Site) -> ApiDependencies:
             longest=settings.link_longest_seconds,
             scanned_only=scanned_only,
         ),
-        erasure_requests=ErasureRequests(
-            site.database,
-            site.personal,
-            site.clock,
-            SecondPerson(required=settings.erasure_second_person, hours=settings.order_hours),
-            site.restore_guard.recheck,
-        ),
+        erasure_requests=erasure_requests(site),
         retention=RetentionActions(site.database, site.personal, site.clock),
         receipts=Receipts(
             site.database,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from domain.batches import Act
+from processors.documents.second_person import SecondPerson
 from processors.operators.act_kinds import ActKind, Held, Letters, Lost, Refused
 from processors.operators.batches import Batches, BatchRunner
 from processors.operators.dead_letters import OperatorActions
@@ -15,9 +16,11 @@ from processors.operators.desk import OperatorDesk
 from processors.operators.pauses import ConsumerPauses
 from processors.operators.replay import Replay
 from processors.operators.restore_steps import RepairStep, RestoreFindings, RestoreLooks, RestoreRepairs
+from processors.retention.erasure_request import ErasureRequests
 from runtime.config.transport import kafka_security
 from storage.postgres.batches import PostgresBatchQueries
 from storage.postgres.delivery.inbox import PostgresInboxStates
+from storage.postgres.orders import PostgresOrderQueries
 from storage.postgres.pauses import PostgresPauseQueries
 
 if TYPE_CHECKING:
@@ -102,7 +105,20 @@ def consumer_pauses(site: Site) -> ConsumerPauses:
 
 def operator_desk(site: Site) -> OperatorDesk:
     """What the API and the console do for operators."""
-    return OperatorDesk(batches(site), consumer_pauses(site), site.letter_index(), site.personal, site.clock)
+    return OperatorDesk(
+        batches(site),
+        consumer_pauses(site),
+        site.letter_index(),
+        PostgresOrderQueries(site.postgres),
+        site.personal,
+        site.clock,
+    )
+
+
+def erasure_requests(site: Site) -> ErasureRequests:
+    """What the API and the console do about erasures that operators ask for."""
+    second = SecondPerson(required=site.settings.erasure_second_person, hours=site.settings.order_hours)
+    return ErasureRequests(site.database, site.personal, site.clock, second, site.restore_guard.recheck)
 
 
 def _actions(site: Site, actor: str) -> OperatorActions:

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
 from domain.orders import Order, OrderedAct
+from storage.postgres.connections import Connections
+
+
+class PostgresOrderQueries:
+    """See ``processors.ports.orders.OrderQueries``."""
+
+    def __init__(self, postgres: Connections) -> None:
+        self._postgres = postgres
+
+    async def open(
+        self, tenants: Sequence[str] | None, after: tuple[datetime, UUID] | None, limit: int
+    ) -> Sequence[Order]:
+        at, order_id = after or (None, UUID(int=0))
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                """
+                SELECT * FROM ordres
+                WHERE (ordonne_a, id) > (coalesce($1::timestamptz, '-infinity'), $2::uuid) AND expire_a > clock_timestamp()
+                    AND ($3::text[] IS NULL OR tenant = ANY($3))
+                ORDER BY ordonne_a, id LIMIT $4
+                """,
+                at,
+                order_id,
+                None if tenants is None else list(tenants),
+                limit,
+            )
+        return [_order(row) for row in rows]
 
 
 class PostgresOrders:
@@ -22,20 +51,7 @@ class PostgresOrders:
             act.value,
             subject,
         )
-        if row is None:
-            return None
-        return Order(
-            id=row["id"],
-            act=act,
-            subject=subject,
-            tenant=row["tenant"],
-            parameters=row["parametres"],
-            ordered_by=row["ordonne_par"],
-            ordered_at=row["ordonne_a"],
-            expires_at=row["expire_a"],
-            confirmed_by=row["confirme_par"],
-            confirmed_at=row["confirme_a"],
-        )
+        return None if row is None else _order(row)
 
     async def put(self, order: Order) -> None:
         await self._connection.execute(
@@ -64,3 +80,18 @@ class PostgresOrders:
 
     async def remove(self, order: Order) -> None:
         await self._connection.execute("DELETE FROM ordres WHERE id = $1", order.id)
+
+
+def _order(row: Any) -> Order:
+    return Order(
+        id=row["id"],
+        act=OrderedAct(row["acte"]),
+        subject=row["objet"],
+        tenant=row["tenant"],
+        parameters=row["parametres"],
+        ordered_by=row["ordonne_par"],
+        ordered_at=row["ordonne_a"],
+        expires_at=row["expire_a"],
+        confirmed_by=row["confirme_par"],
+        confirmed_at=row["confirme_a"],
+    )

@@ -6,16 +6,19 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
 from domain.orders import Order, OrderedAct
+from processors.ports.orders import OrderQueries
 from processors.ports.tenants import TenantQueries
 from storage.postgres.housekeeping import PostgresHousekeeping
+from storage.postgres.orders import PostgresOrderQueries
 from storage.postgres.tenants import PostgresTenantQueries
 from tests.support.database_backends import DatabaseBackend, Rolled
+from tests.support.memory_orders import MemoryOrderQueries
 
 ON_POSTGRES = pytest.mark.parametrize("bare_site", ["postgres"], indirect=True)
 ERASURE, RETIREMENT = OrderedAct.ERASURE, OrderedAct.KEY_RETIREMENT
@@ -161,3 +164,27 @@ async def test_a_type_says_of_duties_what_its_row_says(site: DatabaseBackend) ->
         identity, account = await work.types.get("CNI"), await work.types.get("RIB")
     assert (identity.duties_separated, identity.erased_by_two) == (None, None)
     assert (account.duties_separated, account.erased_by_two) == (False, True)
+
+
+# --- open orders -------------------------------------------------------------------------------------------------------
+
+
+def order_queries_of(site: DatabaseBackend) -> OrderQueries:
+    return MemoryOrderQueries(site.memory) if site.memory else PostgresOrderQueries(site.postgres)
+
+
+async def test_open_orders_are_paged_by_their_time(site: DatabaseBackend) -> None:
+    now = now_of(site)
+    # Two to a moment: the order within one is that of the ids.
+    orders = [an_order(site, tenant=f"t{number % 2}", ordered_at=now + HOUR * (number // 2)) for number in range(5)]
+    retirement = an_order(site, RETIREMENT, subject="acme", ordered_at=now + 9 * HOUR, expires_at=now + 10 * HOUR)
+    await put(site, *orders, retirement, an_order(site, expires_at=now - HOUR))
+    there = [*sorted(orders, key=lambda one: (one.ordered_at, one.id)), retirement]
+    queries, found = order_queries_of(site), list[Order]()
+    after: tuple[datetime, UUID] | None = None
+    while page := await queries.open(None, after, 2):
+        found += page
+        after = (page[-1].ordered_at, page[-1].id)
+    assert found == there
+    assert await queries.open(["t1"], None, 9) == [one for one in there if one.tenant == "t1"]
+    assert await queries.open([], None, 9) == []

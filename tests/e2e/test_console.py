@@ -22,6 +22,7 @@ PAGES = (
     "/operations/lost",
     "/operations/restore",
     "/operations/replay",
+    "/orders",
     "/documents",
     "/proof",
     "/acts",

@@ -167,6 +167,8 @@ def test_every_example_is_answered_as_described(running: Pipeline, tmp_path: Pat
     assert shell.run("reject_document")["status"] == "REJECTED"
     assert shell.run("erase_document")["status"] == "REJECTED"
     shell.variables["ORDER"] = shell.run("get_erasure_order")["id"]
+    listed = {one["id"]: one for one in shell.run("list_orders")["items"]}
+    assert listed[shell.variables["ORDER"]]["subject"] == shell.variables["DOCUMENT"]
     assert shell.run("withdraw_erasure")["status"] == "REJECTED"
     shell.variables["ORDER"] = shell.run("erase_document")["order"]["id"]
     shell.another("operator")

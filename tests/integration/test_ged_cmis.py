@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 import tracemalloc
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -85,6 +86,27 @@ async def test_a_copy_is_created_adopted_and_removed(stack: Mapping[str, str], g
     assert not await copies.remove(document)
     assert await _names(stack, document) == []
     await ged.delete(copy.ged_id)
+
+
+async def test_a_copy_looks_for_no_module_that_is_nowhere(ged: CmisRepository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python remembers no failed import: each walks the whole path again, and there were several for each request."""
+    failed: list[str] = []
+
+    class Recorder:
+        """The last finder: asked when no other has found anything."""
+
+        @staticmethod
+        def find_spec(name: str, *_others: object) -> None:
+            failed.append(name)
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Recorder])
+    for _ in range(2):
+        failed.clear()
+        copies, document = ArchiveCopies(MemoryDatabase(), MemoryContent(), ged), _document()
+        copy = await copies.put(document, 10)
+        assert await _read(ged, copy.ged_id) == CONTENT
+        assert await copies.remove(document)
+    assert failed == []
 
 
 @pytest.mark.usefixtures("patient")

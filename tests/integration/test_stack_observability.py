@@ -48,7 +48,11 @@ def test_they_run_beside_a_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         wait_for(lambda: asked(here, "alertmanagers")["activeAlertmanagers"], "Alertmanager is known", 60)
         [alertmanager] = asked(here, "alertmanagers")["activeAlertmanagers"]
         assert alertmanager["url"].startswith(addresses(here)["alertmanager"])
-        assert {group["name"] for group in asked(here, "rules")["groups"]} >= {"dpj-objectives", "dpj-sight"}
+        assert {group["name"] for group in asked(here, "rules")["groups"]} >= {
+            "dpj-recorded",
+            "dpj-objectives",
+            "dpj-sight",
+        }
     finally:
         launch.undo()
     assert supervisor.running() == {}

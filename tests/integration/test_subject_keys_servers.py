@@ -56,7 +56,7 @@ class OnServers:
         texts = self.bench.texts
         self.intake = Intake(database, self.bench.content, self.attempts, PrefixSniffer(), self.personal, texts, clock)
         queries = PostgresQueries(site.postgres)
-        self.reading = DocumentReader(database, queries, self.bench.content, self.personal, clock)
+        self.reading = DocumentReader(database, queries, self.bench.stopped, self.bench.content, self.personal, clock)
         self.validation = Validation(database, self.personal, texts, clock)
         self.keeping = RetentionActions(database, self.personal, clock)
         self.erasing = ErasureRequests(database, self.personal, clock)

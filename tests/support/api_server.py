@@ -16,7 +16,6 @@ import uvloop
 from crypto.envelope import Envelope
 from ingest_api.sniffing import MagicSniffer
 from processors.documents.content import EncryptedContent
-from processors.documents.reading import DocumentReader
 from processors.documents.upload_attempts import UploadAttempts
 from runtime.processes.serving import api_server
 from storage.objects.filesystem import FilesystemObjectStore
@@ -34,7 +33,7 @@ def a_bench(folder: Path) -> IntakeBench:
     bench.content = EncryptedContent(store, Envelope(), a_keyring(folder / "keyring.json", "acme"))
     bench.attempts = UploadAttempts(bench.database, bench.content, bench.clock)
     bench.intake = bench.an_intake(MagicSniffer())
-    bench.reading = DocumentReader(bench.database, bench.database, bench.content, bench.personal, bench.clock)
+    bench.reading = bench.a_reader()
     bench.database.rows.types["BIG"] = a_rule("BIG", max_size_bytes=LARGEST)
     return bench
 

@@ -5,21 +5,22 @@ Chromium is the system's; root installs it where it is missing.
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from deploy.native import prerequisites
+from deploy.native.errors import Missing
 from deploy.native.report import Silent
 
-PROGRAM: Final = "chromium"
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: WCAG 2.2 up to AA, and what axe-core knows beside it as good practice.
 _RULES: Final = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
@@ -28,13 +29,24 @@ _RULES: Final = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A browser that ends with the block. Raises deploy.native.errors.Missing where there is none and nobody may install it."""
-    prerequisites.ensure(lambda: prerequisites.program(PROGRAM, prerequisites.CHROMIUM), Silent())
+    program = _program()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which(PROGRAM), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=shutil.which(program), args=["--no-sandbox"])
         try:
             yield browser
         finally:
             browser.close()
+
+
+def _program() -> str:
+    for name, missing in (
+        ("chromium-headless-shell", prerequisites.HEADLESS_CHROMIUM),
+        ("chromium", prerequisites.CHROMIUM),
+    ):
+        with suppress(Missing):
+            prerequisites.ensure(functools.partial(prerequisites.program, name, missing), Silent())
+            return name
+    raise Missing(f"these are missing:\n  {prerequisites.CHROMIUM.name}: {prerequisites.CHROMIUM.next_step}")
 
 
 @contextmanager
@@ -57,6 +69,7 @@ def sign_in(page: Page, url: str, role: str = "operator") -> None:
     page.wait_for_url(f"{url}/**")
 
 
+@functools.cache
 def axe_source() -> str:
     """axe-core's script, from the cache. A process of its own fetches it: tests reach no other machine."""
     command = [sys.executable, "-m", "tests.support.axe_core"]

@@ -29,10 +29,12 @@ from identity.tokens import Identity
 from operations.audit.acts import ActsReader
 from operations.overview.model import ConsumerOverview, Overview
 from processors.documents.known_tenants import KnownTenants
+from processors.documents.second_person import SecondPerson
 from processors.operators.document_details import DocumentInspection
 from processors.operators.document_waits import DocumentWaits
 from processors.operators.restore_steps import LastLook
 from processors.reconcile.owed_events import OwedReport
+from processors.retention.erasure_request import ErasureRequests
 from tests.support.builders import a_document
 from tests.support.fakes_intake import IntakeBench
 from tests.support.overviews import a_partition
@@ -156,9 +158,9 @@ class Log:
 
 
 class ConsoleBench:
-    """The console around an ``IntakeBench``. ``overview`` is what the next look finds; ``identity`` who the development's sign-in makes."""
+    """The console around an ``IntakeBench``. ``by_two``: erasing takes two persons. ``overview`` is what the next look finds; ``identity`` who the development's sign-in makes."""
 
-    def __init__(self, **changes: Any) -> None:
+    def __init__(self, *, by_two: bool = False, **changes: Any) -> None:
         self.bench = IntakeBench()
         self.overview = an_overview()
         self.delivery = NothingDelivered()
@@ -199,6 +201,9 @@ class ConsoleBench:
             inspection=DocumentInspection(self.bench.database, self.bench.trees, self.bench.personal, self.bench.clock),
             waits=DocumentWaits(self.delivery, self.delivery, progress),
             desk=self.bench.operator_desk,
+            erasing=ErasureRequests(
+                self.bench.database, self.bench.personal, self.bench.clock, SecondPerson(required=by_two)
+            ),
             held=self.delivery.all_held,
             refused=self.delivery.all_refused,
             keys_waiting_for=self.delivery.keys_waiting_for,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from domain.dead_letters import DeadLetter
 from domain.documents import Document, DocumentType, Dossier, Language, Role, Step
 from domain.events import AuditRecorded, Event
 from domain.lifecycle import Status
+from domain.processing import StoppedStep
 from domain.subjects import SealedAuditField, Subject, subject_of
 from ingest_api.presenters import document_body
 from processors.audit.receipts import Receipts
@@ -92,6 +94,18 @@ def a_rule(code: str = "CNI", **changes: Any) -> DocumentType:
     return a_type(code, **{"allowed_formats": frozenset({"application/pdf"}), "max_size_bytes": 1 << 20, **changes})
 
 
+class MemoryStoppedSteps:
+    """See ``processors.documents.reading.StoppedSteps``; ``asked``: for which documents, call by call."""
+
+    def __init__(self) -> None:
+        self.steps: dict[UUID, list[StoppedStep]] = {}
+        self.asked: list[Sequence[UUID]] = []
+
+    async def of(self, document_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[StoppedStep]]:
+        self.asked.append(document_ids)
+        return {one: self.steps[one] for one in document_ids if one in self.steps}
+
+
 class IntakeBench:
     """All use cases over memory, one dossier with one step, and callers."""
 
@@ -108,7 +122,8 @@ class IntakeBench:
         self.attempts = UploadAttempts(self.database, self.content, self.clock, lease_seconds=lease_seconds)
         self.sweep = AbandonedSweep(self.database, self.content)
         self.intake = self.an_intake(PrefixSniffer())
-        self.reading = DocumentReader(self.database, self.database, self.content, self.personal, self.clock)
+        self.stopped = MemoryStoppedSteps()
+        self.reading = self.a_reader()
         self.search = DocumentSearch(self.database, self.database, self.texts, self.personal, self.clock)
         self.validation = Validation(self.database, self.personal, self.texts, self.clock)
         self.dossiers = DossierFiles(self.database, self.personal, self.clock)
@@ -138,6 +153,10 @@ class IntakeBench:
         self.dossier = self.add_dossier("acme", "D-1")
         for rule in (a_rule(), a_rule("OLD", active=False), a_rule("SMALL", max_size_bytes=len(PDF))):
             self.database.rows.types[rule.code] = rule
+
+    def a_reader(self, **options: Any) -> DocumentReader:
+        database = self.database
+        return DocumentReader(database, database, self.stopped, self.content, self.personal, self.clock, **options)
 
     def an_intake(self, sniffer: Sniffer, **options: Any) -> Intake:
         return Intake(

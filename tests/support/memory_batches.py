@@ -25,6 +25,7 @@ from processors.operators.pauses import ConsumerPauses
 from processors.operators.replay import Replay, WindowRecord
 from processors.ports.personal_data import PersonalData
 from tests.support.builders import FixedClock
+from tests.support.memory_orders import MemoryOrderQueries
 
 
 class BatchTables(Protocol):
@@ -226,7 +227,7 @@ def a_desk(
     kinds = {Act.REDRIVE: kind, Act.DISCARD: kind, Act.REPLAY: replay}
     batches = Batches(database, MemoryBatchQueries(database), kinds, index, actions, database.clock)
     pauses = ConsumerPauses(database, MemoryPauseQueries(database), database.clock)
-    return OperatorDesk(batches, pauses, index, personal, database.clock)
+    return OperatorDesk(batches, pauses, index, MemoryOrderQueries(database), personal, database.clock)
 
 
 class EmptyTopics:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 from domain.orders import Order, OrderedAct
 from tests.support.builders import FixedClock
@@ -27,3 +30,23 @@ class MemoryOrders:
 
     async def remove(self, order: Order) -> None:
         del self._rows[order.act, order.subject]
+
+
+class MemoryOrderQueries:
+    """See ``processors.ports.orders.OrderQueries``."""
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+
+    async def open(
+        self, tenants: Sequence[str] | None, after: tuple[datetime, UUID] | None, limit: int
+    ) -> Sequence[Order]:
+        rows: dict[tuple[OrderedAct, str], Order] = self._database.rows.orders
+        found = [
+            one
+            for one in rows.values()
+            if one.expires_at > self._database.clock.at
+            and (tenants is None or one.tenant in tenants)
+            and (after is None or (one.ordered_at, one.id) > after)
+        ]
+        return sorted(found, key=lambda one: (one.ordered_at, one.id))[:limit]

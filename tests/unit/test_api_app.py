@@ -67,6 +67,7 @@ ROUTES = {
     "continue_batch": ("POST", "/operations/batches/{id}/continue"),
     "stop_batch": ("POST", "/operations/batches/{id}/stop"),
     "confirm_batch": ("POST", "/operations/batches/{id}/confirm"),
+    "list_orders": ("GET", "/operations/orders"),
     "list_pauses": ("GET", "/operations/pauses"),
     "pause_consumer": ("POST", "/operations/pauses"),
     "resume_consumer": ("POST", "/operations/pauses/archiving/resume"),

@@ -15,6 +15,7 @@ import structlog
 
 from domain.events import AuditRecorded
 from domain.lifecycle import Status
+from domain.processing import StoppedStep
 from ingest_api.presenters import API
 from tests.support.api import (
     FORM_END,
@@ -27,7 +28,7 @@ from tests.support.api import (
     metadata_of,
     post_document,
 )
-from tests.support.fakes_intake import PDF, IntakeBench
+from tests.support.fakes_intake import NOW, PDF, IntakeBench
 from tests.unit.test_reading import a_stored_rendition
 
 ETAG = f'"{hashlib.sha256(PDF).hexdigest()}"'
@@ -427,3 +428,37 @@ async def test_dossiers(client: httpx.AsyncClient, bench: IntakeBench) -> None:
     assert_problem(await client.get(f"{API}/dossiers/{uuid4()}", headers=bearer()), 404, "dossier_not_found")
     invalid = await client.post(f"{API}/dossiers", headers=bearer(), json={**sent, "priority": 99})
     assert assert_problem(invalid, 422, "metadata_invalid")["errors"][0]["field"] == "priority"
+
+
+async def test_a_document_says_that_it_stands_still(client: httpx.AsyncClient, bench: IntakeBench) -> None:
+    document, other = await bench.stored(), await bench.stored()
+    under_way = {"status": "UNDER_WAY", "step": None, "code": None, "since": None, "advice": "Look again later."}
+    assert (await client.get(f"{API}/documents/{document.id}", headers=bearer())).json()["processing"] == under_way
+    step = StoppedStep(step="integrity", code="event_undecodable", since=NOW)
+    bench.stopped.steps[document.id] = [step]
+    stopped = (await client.get(f"{API}/documents/{document.id}", headers=bearer())).json()
+    assert stopped["status"] == "STORED"
+    assert stopped["processing"] == {
+        "status": "STOPPED",
+        "step": "integrity",
+        "code": "event_undecodable",
+        "since": "2026-03-01T12:00:00Z",
+        "advice": "Wait no longer: report the document id to the operators.",
+    }
+    bench.stopped.asked.clear()
+    listed = (await client.get(f"{API}/documents", headers=bearer())).json()["items"]
+    assert {one["id"]: one["processing"]["status"] for one in listed} == {
+        str(document.id): "STOPPED",
+        str(other.id): "UNDER_WAY",
+    }
+    assert [set(ids) for ids in bench.stopped.asked] == [{document.id, other.id}]  # one query for the whole page
+
+
+async def test_what_an_idempotency_key_keeps_of_an_earlier_release_is_answered_whole(
+    client: httpx.AsyncClient, bench: IntakeBench
+) -> None:
+    await post_document(client, bench, key="k")
+    ((record, _),) = bench.database.rows.keys.values()
+    assert "processing" not in repr(record)
+    again = await post_document(client, bench, key="k")
+    assert (again.headers["idempotent-replayed"], again.json()["processing"]["status"]) == ("true", "UNDER_WAY")

@@ -27,7 +27,9 @@ NAMELESS = {
     "list_documents": 200,
     "list_document_types": 200,
     "revoke_token": 403,
-    **dict.fromkeys(("list_dead_letter_groups", "list_dead_letters", "list_batches", "list_pauses", "plan_act"), 200),
+    **dict.fromkeys(
+        ("list_dead_letter_groups", "list_dead_letters", "list_batches", "list_pauses", "list_orders", "plan_act"), 200
+    ),
     **dict.fromkeys(("get_batch", "list_batch_items", "continue_batch", "stop_batch", "confirm_batch"), 404),
     "confirm_plan": 409,
     "pause_consumer": 403,

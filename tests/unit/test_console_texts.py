@@ -19,6 +19,7 @@ from domain.act_notes import NOTES
 from domain.batches import Act
 from domain.consumers import CONSUMERS
 from domain.lifecycle import Status
+from domain.orders import OrderedAct
 from domain.overview import Holder, NextStep
 from domain.reconciliation import Repair
 from domain.restores import Difference
@@ -43,6 +44,7 @@ MADE = {
     *(f"{what}.{act.value}" for act in Act for what in ("act", "plan.text")),
     *(f"{what}.{kind.value}" for kind in Difference for what in ("difference", "difference_next")),
     *(f"restore.step.{step}" for step in STEPS),
+    *(f"order.{act.value}" for act in OrderedAct),
     *(f"dependency.{name}" for name in DEPENDENCIES),
     *(f"circuit.{state}" for state in ("open", "half_open", "closed")),
 }

@@ -94,6 +94,7 @@ class Rows:
         self.finished = set(finished)
         self.reads = 0
         self.removed: list[int] = []
+        self.noted: list[list[int]] = []
 
     async def slice(self, after: int, limit: int) -> Slice:
         self.reads += 1
@@ -104,6 +105,9 @@ class Rows:
 
     async def remove(self, row_ids: Sequence[int]) -> None:
         self.removed += row_ids
+
+    async def note_lost(self, lost: Sequence[LostEvent]) -> None:
+        self.noted.append([one.event.row_id for one in lost])
 
 
 class Bench:
@@ -171,6 +175,19 @@ async def test_without_kafka_nothing_is_known_and_what_is_finished_goes_all_the_
     assert not report.count
     assert bench.rows.removed == [2, 3]
     assert bench.asked == 1
+
+
+@pytest.mark.parametrize(("by_itself", "noted"), [(True, [2]), (False, [1, 2])])
+async def test_what_waits_for_an_operator_is_noted(by_itself: bool, noted: list[int]) -> None:
+    bench = Bench(Rows(range(1, 4), [owed(1), owed(2, re_emissions=MOST_RE_EMISSIONS), owed(3, offset=499)]), PASSED)
+    await bench.owed.note_lost(await bench.owed.look(after_seconds=60), by_itself=by_itself)
+    assert bench.rows.noted == [noted]
+
+
+async def test_without_kafka_what_was_noted_stays() -> None:
+    bench = Bench(Rows(range(1, 9), [owed(1)]))
+    await bench.owed.note_lost(await bench.owed.look(after_seconds=60), by_itself=True)
+    assert bench.rows.noted == []
 
 
 async def test_a_look_that_is_only_to_tell_removes_nothing() -> None:

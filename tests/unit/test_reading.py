@@ -16,7 +16,6 @@ from domain.refusals import (
     ThumbnailSizeInvalid,
 )
 from processors.documents.callers import ATTEMPTS
-from processors.documents.reading import DocumentReader
 from tests.support.builders import a_rendition
 from tests.support.fakes_content import collect
 from tests.support.fakes_intake import PDF, IntakeBench, a_rule
@@ -183,9 +182,7 @@ async def test_types_are_listed_by_code(bench: IntakeBench) -> None:
 async def test_with_an_antivirus_nothing_is_served_before_it_was_scanned() -> None:
     bench = IntakeBench()
     document = await bench.stored()
-    careful = DocumentReader(
-        bench.database, bench.database, bench.content, bench.personal, bench.clock, scanned_only=True
-    )
+    careful = bench.a_reader(scanned_only=True)
     caller = bench.caller()
     for refused in (careful.readable(caller, document.id), careful.read(caller, document.id)):
         with pytest.raises(ContentNotAvailable, match="still to be scanned"):

@@ -126,6 +126,7 @@ ASKED: dict[str, Ask] = {
     "continue_batch": Ask("POST", lambda _: f"{BATCH}/continue", 404),
     "stop_batch": Ask("POST", lambda _: f"{BATCH}/stop", 404),
     "confirm_batch": Ask("POST", lambda _: f"{BATCH}/confirm", 404),
+    "list_orders": Ask("GET", lambda _: f"{OPERATIONS}/orders", 200),
     "list_pauses": Ask("GET", lambda _: f"{OPERATIONS}/pauses", 200),
     "pause_consumer": Ask("POST", lambda _: f"{OPERATIONS}/pauses", 201, None, _json(PAUSE)),
     "resume_consumer": Ask("POST", lambda _: f"{OPERATIONS}/pauses/audit/resume", 409, None, _json({"reason": "T-1"})),

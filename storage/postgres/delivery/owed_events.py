@@ -10,7 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
-from domain.owed_events import OwedEvent
+from domain.owed_events import LostEvent, OwedEvent
 from storage.postgres.connections import Connections
 
 #: A finished row stays so long, for who looks at what has just happened.
@@ -41,6 +41,8 @@ _SLICE: Final = """
 """
 _FROM_ID: Final = _SLICE.format(which="id > $1")
 _OF_KEY: Final = _SLICE.format(which="key = $1")
+#: Lost rows that one statement marks.
+NOTED_AT_ONCE: Final = 5_000
 #: What one document has in the outbox, at most.
 OF_DOCUMENT: Final = 1_000
 #: Rows that a search for a trace reads at most.
@@ -119,6 +121,31 @@ class PostgresOwedEvents:
             )
         return [row["key"].decode("utf-8", "replace") for row in rows]
 
+    async def note_lost(self, lost: Sequence[LostEvent]) -> None:
+        """Have the rows say that they are lost to those consumers and wait for an operator, and all others that they are not."""
+        row_ids = [one.event.row_id for one in lost]
+        async with self._postgres.connection() as connection, connection.transaction():
+            await connection.execute(
+                """
+                UPDATE outbox SET lost_to = NULL, lost_at = NULL WHERE lost_at IS NOT NULL AND id <> ALL($1::bigint[])
+                """,
+                row_ids,
+            )
+            for start in range(0, len(lost), NOTED_AT_ONCE):
+                some = lost[start : start + NOTED_AT_ONCE]
+                # Somebody may have had a row sent again since it was looked at.
+                await connection.execute(
+                    """
+                    UPDATE outbox o SET lost_to = string_to_array(l.consumers, ' '), lost_at = coalesce(o.lost_at, now())
+                    FROM unnest($1::bigint[], $2::text[], $3::int[]) AS l (id, consumers, re_emissions)
+                    WHERE o.id = l.id AND o.published_at IS NOT NULL AND o.re_emissions = l.re_emissions
+                        AND o.lost_to IS DISTINCT FROM string_to_array(l.consumers, ' ')::varchar[]
+                    """,
+                    [one.event.row_id for one in some],
+                    [" ".join(one.consumers) for one in some],
+                    [one.event.re_emissions for one in some],
+                )
+
     async def remove(self, row_ids: Sequence[int]) -> None:
         async with self._postgres.connection() as connection:
             await connection.execute(
@@ -137,7 +164,7 @@ class PostgresReEmissions:
         status = await self._connection.execute(
             """
             UPDATE outbox SET published_at = NULL, published_partition = NULL, published_offset = NULL,
-                              re_emissions = least(re_emissions, 32000) + 1
+                              re_emissions = least(re_emissions, 32000) + 1, lost_to = NULL, lost_at = NULL
             WHERE id = ANY($1::bigint[]) AND published_at IS NOT NULL AND refused_at IS NULL
             """,
             list(row_ids),
