@@ -4,6 +4,7 @@
 # make identity signing in with a real Keycloak
 # make faults every crash point, random faults, races; then every promise is checked
 # make soak   1,000 faults, resumable; writes docs/reports/soak.md
+# make operator-drills  incidents as an operator meets them in the console, timed
 # make check  style, types, structure, secrets, contracts in files
 
 SHELL := /bin/sh
@@ -18,7 +19,7 @@ CORE_COVERAGE := 95
 # What is imported from the checkout. Python compiles a module that changes again when it is imported next.
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */__init__.py))
 
-.PHONY: demo demo-down screenshots test test-fast identity faults soak bench check format docs baseline install clean
+.PHONY: demo demo-down screenshots operator-drills test test-fast identity faults soak bench check format docs baseline install clean
 
 install: .venv/installed
 
@@ -35,6 +36,11 @@ demo: install
 # Pictures of the console of a running stack (the demo's), every page, both languages, light and dark, wide and narrow.
 screenshots: install
 	@$(RUN)/python -m tests.console_screenshots $(or $(STACK),default) $(or $(FOLDER),.dpj/screenshots)
+
+# The four incidents of docs/drills.md on a stack of their own: pictures, and docs/reports/operator-drills.md.
+# DRILLS="--only relay --stack mine --keep" plays one anew, on a stack that stays.
+operator-drills: install
+	@$(RUN)/python -m tests.drills $(DRILLS)
 
 demo-down: install
 	@$(RUN)/dpj down

@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
+from urllib.parse import urlencode
 
-from domain.overview import NextStep
+from domain.consumers import CONSUMERS, readers
+from domain.overview import DeadGroup, Holder, NextStep
 from operations.overview.model import ConsumerOverview, Overview
 
 ACT: Final = "act"
@@ -66,9 +68,11 @@ def of_consumer(one: ConsumerOverview, at: datetime) -> Sequence[Finding]:
 def of_pipeline(overview: Overview, *, checkpoint_seconds: float) -> Sequence[Finding]:
     """What is to be said of all but the consumers, worst first. ``checkpoint_seconds``: between two checkpoints, at most."""
     found = [
+        # What is away comes before what waits for it.
+        *_of_servers(overview),
+        *of_kafka(overview),
         *_of_outbox(overview),
         *_of_proof(overview, checkpoint_seconds),
-        *_of_servers(overview),
         *_of_watchers(overview),
     ]
     return sorted(found, key=lambda finding: -_ORDER.index(finding.kind))
@@ -83,7 +87,7 @@ def of_orders(waiting: int) -> Sequence[Finding]:
 
 def _of_progress(one: ConsumerOverview) -> Iterator[Finding]:
     name, link = one.consumer, f"/consumers/{one.consumer}"
-    if not one.known:
+    if not one.known and one.partitions != ():  # without partitions its topics are gone, which is told by itself
         yield Finding(kind=UNKNOWN, name="lag_unknown", anchor="lag", subject=name, link=link)
     # What waits for a server is stalled for that reason, and a restart would not bring it back.
     for stall in () if one.waits_for else one.stalled or ():
@@ -103,8 +107,9 @@ def _of_progress(one: ConsumerOverview) -> Iterator[Finding]:
                 kind=ACT, name="stalled", anchor="stalls", subject=name, seconds=stall.seconds, texts=place, link=link
             )
     behind = one.behind_seconds
-    if behind is not None and behind > LATE_SECONDS and not one.stalled and one.paused is None:
-        stuck = behind > STUCK_SECONDS and one.drain_seconds is None and not one.waits_for
+    # What waits for a server is late for that reason, and is told so.
+    if behind is not None and behind > LATE_SECONDS and not one.stalled and one.paused is None and not one.waits_for:
+        stuck = behind > STUCK_SECONDS and one.drain_seconds is None
         yield Finding(
             kind=ACT if stuck else WATCH,
             name="late_growing" if stuck else "late",
@@ -139,7 +144,14 @@ def _of_waiting(one: ConsumerOverview, at: datetime) -> Iterator[Finding]:
 def _of_letters(one: ConsumerOverview, at: datetime) -> Iterator[Finding]:
     dead = sum(group.count for group in one.dead_open or ())
     if dead:
-        yield Finding(kind=ACT, name="dead", anchor="dead-letters", subject=one.consumer, number=dead)
+        yield Finding(
+            kind=ACT,
+            name="dead",
+            anchor="dead-letters",
+            subject=one.consumer,
+            number=dead,
+            link=_letters(one.consumer, one.dead_open or ()),
+        )
     held = [group for group in one.held or () if group.waiting_for not in (one.waits_for or ())]
     if held:
         since = (at - min(group.since for group in held)).total_seconds()
@@ -153,6 +165,32 @@ def _of_letters(one: ConsumerOverview, at: datetime) -> Iterator[Finding]:
         )
 
 
+def _letters(consumer: str, groups: Sequence[DeadGroup]) -> str:
+    """The page of a consumer's letters; of all groups, if there are several."""
+    if len(groups) != 1:
+        return "/operations#letters"
+    (group,) = groups
+    asked = {"consumer": consumer, "code": group.code, "error_class": group.error_class}
+    return f"/operations/dead-letters?{urlencode(asked)}"
+
+
+def of_kafka(overview: Overview) -> Iterator[Finding]:
+    """What a broker shows that has lost its disk: topics that are not there, and events that it brings no more."""
+    seen = {row.topic for one in overview.consumers for row in one.partitions or ()}
+    answers = all(one.partitions is not None for one in overview.consumers)
+    if not answers:
+        yield Finding(kind=UNKNOWN, name="kafka_unknown", anchor="when-a-part-is-down")
+    missing = len(readers().keys() - seen) if answers else 0
+    if missing:
+        yield Finding(
+            kind=ACT, name="topics_missing", anchor="events-that-kafka-lost", number=missing, link="/operations/lost"
+        )
+    lost = sum(one.lost or 0 for one in overview.consumers)
+    if lost:
+        kind = WATCH if missing else ACT  # without topics nobody can publish them again
+        yield Finding(kind=kind, name="lost", anchor="events-that-kafka-lost", number=lost, link="/operations/lost")
+
+
 def _of_outbox(overview: Overview) -> Iterator[Finding]:
     outbox = overview.outbox
     if outbox is None:
@@ -163,7 +201,14 @@ def _of_outbox(overview: Overview) -> Iterator[Finding]:
     if outbox.oldest is not None:
         age = (overview.at - outbox.oldest).total_seconds()
         if age > OUTBOX_SECONDS:
-            yield Finding(kind=ACT, name="outbox_waits", anchor="the-relay", number=outbox.waiting.number, seconds=age)
+            yield Finding(
+                kind=ACT,
+                name="outbox_waits",
+                anchor="the-relay",
+                number=outbox.waiting.number,
+                seconds=age,
+                link=_first_in_the_outbox(overview),
+            )
     oldest = overview.oldest
     if oldest is not None and oldest.next_step in _FOR_A_PERSON:
         age = (overview.at - oldest.waits_since).total_seconds()
@@ -174,6 +219,13 @@ def _of_outbox(overview: Overview) -> Iterator[Finding]:
             seconds=age,
             link=f"/documents/{oldest.document_id}",
         )
+
+
+def _first_in_the_outbox(overview: Overview) -> str:
+    """The page of the document that has waited longest there, if it is known."""
+    found = [one.oldest for one in overview.consumers if one.oldest and one.oldest.held_by is Holder.OUTBOX]
+    first = min(found, key=lambda one: one.held_since or one.waits_since, default=None)
+    return f"/documents/{first.document_id}" if first else ""
 
 
 def _of_proof(overview: Overview, checkpoint_seconds: float) -> Iterator[Finding]:
@@ -212,9 +264,27 @@ def _of_servers(overview: Overview) -> Iterator[Finding]:
                 anchor="when-a-part-is-down",
                 subject=one.name,
                 seconds=since,
+                link=_who_waits_for(one.name, overview),
             )
     for process in overview.silent:
-        yield Finding(kind=ACT, name="silent", anchor="start-and-stop", subject=process)
+        yield Finding(
+            kind=ACT, name="silent", anchor="start-and-stop", subject=process, link=_what_stands_with(process, overview)
+        )
+
+
+def _what_stands_with(process: str, overview: Overview) -> str:
+    """The page of what a process has in hand: a worker's consumer, or the first document that the relay has not published."""
+    if process == "relay":
+        return _first_in_the_outbox(overview)
+    consumer = process.removeprefix("worker-")
+    return f"/consumers/{consumer}" if consumer in CONSUMERS else ""
+
+
+def _who_waits_for(dependency: str, overview: Overview) -> str:
+    """The page of the consumer that has waited longest for a server, if any does."""
+    found = [one for one in overview.consumers if dependency in (one.waits_for or ())]
+    first = min(found, key=lambda one: (one.waits_since is None, one.waits_since or overview.at), default=None)
+    return f"/consumers/{first.consumer}" if first else ""
 
 
 def _of_watchers(overview: Overview) -> Iterator[Finding]:

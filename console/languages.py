@@ -37,6 +37,10 @@ class Texts:
         text = self._texts[key]
         return text.format_map(values) if values else text
 
+    def of_number(self, key: str, number: int | None, /, **values: object) -> str:
+        """The text of ``key``; for one thing, that of ``key.one``, where there is one."""
+        return self(f"{key}.one" if number == 1 and f"{key}.one" in self._texts else key, **values)
+
     def or_itself(self, prefix: str, name: str) -> str:
         """The text for one of an open set of names, or the name itself where nobody has written one."""
         return self._texts.get(f"{prefix}.{name}", name)

@@ -99,12 +99,15 @@ async def _values(visitor: Visitor, deps: ConsoleDependencies) -> dict[str, Any]
     others = of_pipeline(overview, checkpoint_seconds=deps.checkpoint_seconds)
     others = [*of_orders(await _waiting_orders(visitor, deps)), *others]
     everything = [*others, *(finding for line in lines for finding in line.findings)]
+    told = [one for one in everything if not _told_already(one, everything)]
     return {
         "o": overview,
         "lines": lines,
         "others": others,
-        "acts": [one for one in everything if one.kind == ACT and not _told_already(one, others)],
+        "acts": [one for one in told if one.kind == ACT],
+        "watched": [one for one in told if one.kind != ACT],
         "kind": worst(everything),
+        "waited_for": {name for one in overview.consumers for name in one.waits_for or ()},
         "say": saying(visitor.texts, writer),
         "runbook": deps.runbook,
         "outbox_chart": chart_of(overview.outbox_trend, overview.at, visitor.texts, writer),
@@ -121,9 +124,17 @@ async def _waiting_orders(visitor: Visitor, deps: ConsoleDependencies) -> int:
 
 
 def _told_already(finding: Finding, others: Sequence[Finding]) -> bool:
-    """Whether a consumer waits for a server whose absence is told by itself: one thing to do is one line."""
-    dependency = finding.texts.get("dependency")
-    return dependency is not None and any(one.name == "away" and one.subject == dependency for one in others)
+    """Whether it only follows from what is told by itself, a server that is away: one thing to do is one line."""
+    away = {one.subject for one in others if one.name.startswith("away")}
+    if finding.name == "oldest_for_a_person":
+        return any(one.name in {"dead", "refused"} for one in others)
+    if finding.name == "lag_unknown":
+        return any(one.name == "kafka_unknown" for one in others)
+    if any(one.name in {"topics_missing", "kafka_unknown"} for one in others):
+        away.add("kafka")  # said by itself as well
+    if finding.name == "kafka_unknown":
+        return any(one.name.startswith("away") and one.subject == "kafka" for one in others)
+    return finding.texts.get("dependency") in away
 
 
 def line_of(one: ConsumerOverview, at: datetime, texts: Texts, writer: Writer) -> ConsumerLine:
@@ -149,7 +160,8 @@ def saying(texts: Texts, writer: Writer) -> Any:
             given["dependency"] = texts.or_itself("dependency", given["dependency"])
         subject = texts.or_itself("dependency" if finding.name.startswith("away") else "consumer", finding.subject)
         number = "" if finding.number is None else writer.number(finding.number)
-        return texts(key, subject=subject, number=number, duration=writer.duration(finding.seconds), **given)
+        shown = {"subject": subject, "number": number, "duration": writer.duration(finding.seconds), **given}
+        return texts.of_number(key, finding.number, **shown)
 
     return say
 

@@ -20,6 +20,7 @@ from console.dependencies import ConsoleDependencies, Deps, Form, Overseer, Sign
 from console.pages_sign_in import SIGN_IN_AGAIN
 from domain.batches import DEFAULT_ITEMS, DESTRUCTIVE, MOST_ITEMS, STOP_AFTER, UNDER_WAY, Act, ActRequest, BatchState
 from domain.consumers import CONSUMERS
+from domain.error_table import ERROR_TABLE
 from domain.refusals import Forbidden, ParameterInvalid, PlanChanged, SignInAgain
 from domain.shared.ids import uuid_or_none
 from processors.operators.batches import Confirmation
@@ -71,7 +72,21 @@ async def dead_letters(
     """The open letters of one group."""
     page = await deps.desk.letters(visitor.caller, consumer, code, error_class, cursor=cursor, limit=PAGE)
     group = {"consumer": consumer, "code": code, "error_class": error_class}
-    return visitor.page("dead_letters.html", group=group, letters=page.items, next_cursor=page.next_cursor)
+    same = [
+        one
+        for one in await deps.desk.groups(visitor.caller)
+        if (one.consumer, one.code, one.error_class) == (consumer, code, error_class)
+    ]
+    return visitor.page(
+        "dead_letters.html",
+        group=group,
+        count=sum(one.count for one in same),
+        oldest=min((one.oldest for one in same), default=None),
+        meaning=ERROR_TABLE.get(code),
+        letters=page.items,
+        next_cursor=page.next_cursor,
+        runbook=deps.runbook,
+    )
 
 
 @router.get("/replay", name="replay")

@@ -9,6 +9,9 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from console.dependencies import Deps, Overseer
+from console.findings import of_kafka
+from console.pages_now import saying
+from console.rendering import Writer
 from domain.batches import Act
 from domain.restores import REPAIRED_BY, Difference
 from domain.shared.ids import uuid_or_none
@@ -45,7 +48,9 @@ class DifferenceLine:
 @router.get("/lost", name="lost_events")
 async def lost_events(visitor: Overseer, deps: Deps) -> Response:
     """Events that somebody must still finish and that Kafka brings no more, by consumer and one by one."""
-    report = await deps.lost.get()
+    report, overview = await deps.lost.get(), await deps.overview.get()
+    # What is lost is told below by itself; that there are no topics to publish to is not.
+    missing = [one for one in of_kafka(overview) if one.name != "lost"]
     rows = [(one, uuid_or_none(one.event.key)) for one in report.lost[:MOST_SHOWN]]
     return visitor.page(
         "lost.html",
@@ -53,6 +58,8 @@ async def lost_events(visitor: Overseer, deps: Deps) -> Response:
         age=round(deps.lost.age),
         groups=[(name, count, report.oldest[name]) for name, count in sorted(report.count.items())],
         rows=rows,
+        missing=missing,
+        say=saying(visitor.texts, Writer(visitor.texts, visitor.zone, overview.at)),
         more=len(report.lost) > MOST_SHOWN,
         runbook=deps.runbook,
     )

@@ -96,7 +96,7 @@ class OverviewLook:
         ranked = [*candidates, *_without_event(stored, candidates)]
         return Overview(
             at=at,
-            consumers=tuple(self._consumer(name, at, stored, kafka, answers, candidates) for name in CONSUMERS),
+            consumers=tuple(self._consumer(name, at, stored, kafka, answers, events, candidates) for name in CONSUMERS),
             outbox=None if stored is None else stored.outbox,
             outbox_trend=_trend(stored, OUTBOX),
             states=_states(stored, documents, candidates),
@@ -149,6 +149,7 @@ class OverviewLook:
         stored: StoredNumbers | None,
         kafka: KafkaNumbers | None,
         answers: ProcessAnswers | None,
+        events: Sequence[UnfinishedEvent],
         candidates: Iterable[OldestDocument],
     ) -> ConsumerOverview:
         owners = {} if answers is None else answers.owners(name)
@@ -172,6 +173,13 @@ class OverviewLook:
             partitions=partitions,
             held=held,
             dead_open=None if stored is None or stored.dead is None else stored.dead.get(name, ()),
+            lost=None
+            if kafka is None or stored is None or stored.unfinished is None
+            # The outbox's front is all that is read here; behind it the relay has looked.
+            else max(
+                sum(one.consumer == name and one.holder is Holder.LOST for one in events),
+                0 if answers is None else answers.lost(name),
+            ),
             waits_for=waits_for,
             waits_since=min(since, default=None),
             stalled=None if answers is None else answers.stalled(name),

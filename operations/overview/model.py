@@ -96,6 +96,7 @@ class Pause:
 class ConsumerOverview:
     """One consumer. ``known``: whether ``lag`` and ``behind_seconds`` are of all its partitions.
 
+    ``lost``: events that it must still finish and that Kafka brings no more; None if that is not known.
     ``waits_for``: what its worker says it waits for, since ``waits_since`` if that is known. ``trend``: the last hour, a sample a
     minute. ``drain_seconds``: how long the lag lasts at the rate of the last minutes; None if it does not shrink, or nobody knows.
     ``oldest``: among the documents that it still owes something.
@@ -108,6 +109,7 @@ class ConsumerOverview:
     partitions: tuple[PartitionOverview, ...] | None
     held: tuple[HeldGroup, ...] | None
     dead_open: tuple[DeadGroup, ...] | None
+    lost: int | None
     waits_for: tuple[str, ...] | None
     waits_since: datetime | None
     stalled: tuple[StalledPartition, ...] | None

@@ -41,6 +41,11 @@ class ProcessAnswers:
         waiting = _mapping(body.get("waiting_for"))
         return tuple(sorted(name for name in waiting if name not in NOT_WAITING and not name.startswith(_AUDIT_STEP)))
 
+    def lost(self, consumer: str) -> int:
+        """Events that the relay, which goes through the whole outbox once a minute, has found that Kafka brings no more."""
+        count = _mapping((self.answers.get("relay") or {}).get("events_owed")).get(consumer, 0)
+        return count if isinstance(count, int) else 0
+
     def owners(self, consumer: str) -> Mapping[str, PartitionOwner]:
         """Who has a partition (``topic/number``) of a consumer, as far as processes say so."""
         found: dict[str, PartitionOwner] = {}

@@ -176,6 +176,8 @@ def _consumer_details(one: ConsumerOverview, at: datetime) -> Iterator[str]:
         yield f"{what}: {stall.topic} {stall.partition}, no progress for {duration(stall.seconds)}"
     for group in one.held or ():
         yield f"holds {group.count} for {group.waiting_for} ({group.code}), since {since(group.since, at)}"
+    if one.lost:
+        yield f"LOST: Kafka brings {one.lost} events no more: dpj outbox owed"
     for letters in one.dead_open or ():
         new = f", {letters.new} new" if letters.new else ""
         yield f"dead: {letters.count} {letters.code} ({letters.error_class}), newest {since(letters.newest, at)} ago{new}"

@@ -54,6 +54,7 @@ def a_consumer(name: str, **changes: Any) -> ConsumerOverview:
         "partitions": partitions,
         "held": (),
         "dead_open": (),
+        "lost": 0,
         "waits_for": (),
         "waits_since": None,
         "stalled": (),

@@ -17,7 +17,7 @@ DOCUMENT = UUID("0b0f2ac4-2f0c-4c3e-8d65-5a7c4c0c1f57")
 def a_consumer(name: str, **known: Any) -> ConsumerOverview:
     unknown: dict[str, Any] = dict.fromkeys(
         (
-            "lag", "behind_seconds", "partitions", "held", "dead_open", "waits_for", "waits_since", "stalled",
+            "lag", "behind_seconds", "partitions", "held", "dead_open", "waits_for", "waits_since", "stalled", "lost",
             "retention_margin_seconds", "trend", "drain_seconds", "paused", "oldest",
         )
     )  # fmt: skip

@@ -14,6 +14,7 @@ import pytest
 
 from domain.act_notes import note
 from domain.batches import Act, ActRequest, Batch, BatchState
+from domain.error_table import ERROR_TABLE
 from domain.owed_events import LostEvent, OwedEvent
 from domain.restores import Difference
 from processors.operators.restore_steps import LastLook
@@ -156,7 +157,10 @@ async def test_the_letters_of_a_group_are_listed_in_both_languages(site: Console
         asked = {"consumer": "archiving", "code": "archive_refused", "error_class": "ArchiveRefused"}
         page = (await client.get("/operations/dead-letters", params=asked)).text
         assert "archiving/0/1" in page
-        assert ("Renvoyer" if language == "fr" else "Redrive") in page
+        assert ("Tout renvoyer" if language == "fr" else "Redrive all") in page
+        assert ("1 lettre ouverte" if language == "fr" else "1 open letter") in page
+        assert ERROR_TABLE["archive_refused"].title in page
+        assert ("ne sont pas archivés" if language == "fr" else "are not archived") in page
 
 
 async def test_a_french_plan_is_french(site: ConsoleBench) -> None:

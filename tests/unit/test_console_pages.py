@@ -19,12 +19,14 @@ from console.latest_overview import LatestOverview
 from console.pages_runbook import page_of
 from console.rendering import Writer, environment
 from domain.audit_chain import entry_of, genesis, head_after
+from domain.consumers import CONSUMERS
 from domain.dead_letters import HeldEvent, HeldEventStatus
 from domain.documents import TimelineEntry
 from domain.events import AuditRecorded
 from domain.lifecycle import Status
 from domain.overview import CheckpointsOverview, Count, DeadGroup, HeldGroup, OutboxOverview, RestoreOverview, Sample
 from operations.overview.model import (
+    ConsumerOverview,
     DependencyOverview,
     PartitionOwner,
     ReconcileOverview,
@@ -33,7 +35,7 @@ from operations.overview.model import (
 from processors.documents.transitions import canonical_json
 from tests.support.builders import NOW
 from tests.support.console import ConsoleBench, a_consumer, an_overview, sign_in, token_in
-from tests.support.overviews import a_partition
+from tests.support.overviews import DOCUMENT, a_partition, an_oldest
 
 HOSTILE = '<script>alert(1)</script>\u202e\x1b[31m"'
 
@@ -58,6 +60,11 @@ def names(findings: Any) -> list[tuple[str, str]]:
         ({"waits_for": ("ged",), "waits_since": ago(seconds=30)}, [(WATCH, "waits")]),
         ({"waits_for": ("ged",), "waits_since": ago(seconds=300)}, [(ACT, "waits")]),
         ({"waits_for": ("ged",), "waits_since": None}, [(WATCH, "waits_now")]),
+        # Late because of what it waits for: that is told, and the rest follows.
+        (
+            {"lag": 4, "behind_seconds": 400.0, "waits_for": ("ged",), "waits_since": ago(seconds=30)},
+            [(WATCH, "waits")],
+        ),
         (
             {
                 "waits_for": ("ged",),
@@ -91,6 +98,10 @@ def test_red_is_for_what_needs_a_person(changes: dict[str, Any], found: list[tup
     assert names(of_consumer(a_consumer("archiving", **changes), NOW)) == found
 
 
+def consumers_with(name: str, **changes: Any) -> tuple[ConsumerOverview, ...]:
+    return tuple(a_consumer(one, **changes) if one == name else a_consumer(one) for one in CONSUMERS)
+
+
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
@@ -115,6 +126,9 @@ def test_red_is_for_what_needs_a_person(changes: dict[str, Any], found: list[tup
             [(ACT, "away")],
         ),
         ({"silent": ("relay",)}, [(ACT, "silent")]),
+        ({"consumers": tuple(a_consumer(name, partitions=()) for name in CONSUMERS)}, [(ACT, "topics_missing")]),
+        ({"consumers": (a_consumer("archiving", partitions=None),)}, [(UNKNOWN, "kafka_unknown")]),
+        ({"consumers": consumers_with("audit", lost=3)}, [(ACT, "lost")]),
         ({"watchdog_looked": None}, [(UNKNOWN, "watchdog_unknown")]),
         ({"watchdog_looked": ago(minutes=5)}, [(ACT, "watchdog")]),
         ({"reconcile": ReconcileOverview(finished_at=NOW, findings={"event_lost": 2})}, [(ACT, "reconcile")]),
@@ -124,6 +138,34 @@ def test_red_is_for_what_needs_a_person(changes: dict[str, Any], found: list[tup
 )
 def test_what_surrounds_the_consumers_is_told_as_well(changes: dict[str, Any], found: list[tuple[str, str]]) -> None:
     assert names(of_pipeline(an_overview(**changes), checkpoint_seconds=300.0)) == found
+
+
+def test_a_line_leads_to_the_page_that_holds_the_diagnosis() -> None:
+    group = DeadGroup(code="ged_refused", error_class="GedRefused", count=3, newest=NOW, new=None)
+    (dead,) = of_consumer(a_consumer("archiving", dead_open=(group,)), NOW)
+    assert dead.link == "/operations/dead-letters?consumer=archiving&code=ged_refused&error_class=GedRefused"
+    (many,) = of_consumer(a_consumer("archiving", dead_open=(group, replace(group, code="other"))), NOW)
+    assert many.link == "/operations#letters"
+    ged = DependencyOverview(name="ged", away=True, away_since=ago(seconds=9), processes=())
+    waiting = consumers_with("archiving", waits_for=("ged",), waits_since=ago(seconds=9))
+    (away,) = of_pipeline(an_overview(consumers=waiting, dependencies=(ged,)), checkpoint_seconds=300.0)
+    assert (away.kind, away.link) == (WATCH, "/consumers/archiving")
+    behind = OutboxOverview(waiting=Count(30), oldest=ago(seconds=90), refused=Count(0), refused_since=None)
+    first = consumers_with("integrity", oldest=an_oldest())
+    (outbox,) = of_pipeline(an_overview(consumers=first, outbox=behind), checkpoint_seconds=300.0)
+    assert outbox.link == f"/documents/{DOCUMENT}"
+
+
+async def test_what_is_only_worth_a_look_says_what_comes_next_as_well() -> None:
+    console = ConsoleBench()
+    console.overview = an_overview(a_consumer("archiving", waits_for=("ged",), waits_since=ago(seconds=20)))
+    async with console.client() as client:
+        await sign_in(client)
+        page = (await client.get("/")).text
+    told = page.partition('id="todo"')[2].partition("</section>")[0]
+    assert "Worth a look; nothing needs a person" in told
+    assert "archiving has waited for the GED for 20" in told
+    assert "Bring that server back" in told
 
 
 async def test_each_red_line_says_what_to_do_and_leads_to_its_runbook() -> None:
@@ -163,7 +205,9 @@ async def test_what_is_unknown_is_never_nought() -> None:
     async with console.client() as client:
         await sign_in(client)
         page = (await client.get("/")).text
-        line = page.partition('href="/consumers/integrity"')[2].partition("</tr>")[0]
+        line = page.partition("<tbody>")[2].partition("</tr>")[0]
+        assert "/consumers/integrity" in line
+        assert "how far behind is unknown" not in page  # it follows from one thing, which is told
         assert line.count(">unknown<") >= 4
         assert ">0<" not in line
         assert "Kafka does not answer" in (await client.get("/consumers/integrity")).text

@@ -35,7 +35,7 @@ MADE = {
     *(f"{what}.{state.value.replace(' ', '_')}" for state in WaitState for what in ("wait", "next")),
     *(f"holder.{one.value}" for one in Holder),
     *(f"step_next.{one.value}" for one in NextStep),
-    *(f"consumer.{name}" for name in CONSUMERS),
+    *(f"{what}.{name}" for name in CONSUMERS for what in ("consumer", "letters.of")),
     *(f"repair.{one.value}" for one in Repair),
     *(f"proof.{one.value}" for one in ProofState),
     *(f"age.{name}" for name in AGES),

@@ -258,6 +258,7 @@ async def test_what_holds_it_and_what_comes_next(changes: dict[str, Any], holder
     found = await look(numbers(unfinished=(an_event(row.document_id, **changes),)), row, lag=lag_rows(lag))
     assert found.oldest is not None
     assert (found.oldest.held_by, found.oldest.next_step) == (holder, step)
+    assert sum(one.lost or 0 for one in found.consumers) == (holder is Holder.LOST)
 
 
 # --- states, retention, trend -----------------------------------------------------------------------------------------
@@ -417,3 +418,10 @@ async def test_what_the_history_keeps() -> None:
     found = await look(replace(numbers(), outbox=outbox), lag=lag_rows(row))
     samples = samples_of(found)
     assert (samples["integrity"], samples["audit"], samples[OUTBOX]) == ((2, 30.0), (0, 0.0), (10_000, 40.0))
+
+
+async def test_what_is_lost_behind_the_outbox_s_front_is_told_by_the_relay() -> None:
+    owed = {"relay": {"events_owed": {"notification": 51, "audit": "many"}}}
+    lag = a_lag("dpj.integrity", UPLOADED, lag=0, behind=None)
+    found = await look(numbers(unfinished=()), lag=lag_rows(lag), answers=owed)
+    assert {one.consumer: one.lost for one in found.consumers if one.lost} == {"notification": 51}
