@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
+ROOT = Path(__file__).resolve().parents[2]
 #: Beyond its own budget a run ends what it has begun.
 PATIENCE = 120.0
+
+
+def _with_cursors() -> list[str]:
+    """Ids of the operations that take a cursor in their query."""
+    described = json.loads((ROOT / "docs/openapi.json").read_text("utf-8"))["paths"]
+    operations = [one for path in described.values() for one in path.values() if isinstance(one, dict)]
+    return [
+        one["operationId"]
+        for one in operations
+        if any(parameter["name"] == "cursor" for parameter in one.get("parameters", ()))
+    ]
+
 
 #: Refusals of requests that the description allows, because no schema can say what is asked for: a cursor of ours; a document
 #: of an existing dossier whose bytes are what they are called, part metadata first; a range within a document's size; a
 #: reason that is not blank; a year below 9000; a time to come; what the fields of an act say together (a replay's one
 #: consumer, and a window that ends after it begins).
-_REFUSED_BY_MEANING = {
-    "list_documents": [400],
-    "list_dossiers": [400],
-    "list_dead_letters": [400],
+_REFUSED_BY_MEANING: Final[Mapping[str, Sequence[int]]] = {
+    **{operation: [400] for operation in _with_cursors()},
     "search_documents": [400],
     "plan_act": [400],
     "confirm_plan": [400],
