@@ -42,7 +42,7 @@ _REFUSED_BY_MEANING: Final[Mapping[str, Sequence[int]]] = {
     "extend_retention": [422],
     "revoke_token": [422],
 }
-_ACCEPTED = ["2xx", "3xx", 401, 403, 404, 409, 410, 429]
+_ACCEPTED: Final[Sequence[str | int]] = ["2xx", "3xx", 401, 403, 404, 409, 410, 429]
 
 
 def _config(documents: Sequence[str], dossiers: Sequence[str]) -> str:
