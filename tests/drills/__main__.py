@@ -69,7 +69,7 @@ def _play(asked: argparse.Namespace, chosen: Sequence[tuple[str, Callable[[Scene
                 report.keep(asked.out, name, watch)
                 _say(f"{name}: {watch.marks}, {watch.clicks} clicks, {watch.to_diagnosis:.1f} s from the first sign")
     finally:
-        site.close()
+        site.close(keep=asked.keep)
     return failed
 
 

@@ -96,11 +96,13 @@ class DrillSite:
         os.kill(self._pid(process), signal.SIGCONT)
         self._frozen.discard(process)
 
-    def close(self) -> None:
-        """What a drill that failed has left frozen goes on: the stack may be kept."""
+    def close(self, *, keep: bool) -> None:
+        """What a drill that failed has left frozen goes on. Our processes end unless the stack is kept."""
         for process in list(self._frozen):
             self.thaw(process)
         self.pipeline.close()
+        if not keep:
+            self.pipeline.stop()
 
     def restart(self, process: str) -> None:
         """Killed if it does not go, and started."""
