@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -123,17 +124,23 @@ async def _waiting_orders(visitor: Visitor, deps: ConsoleDependencies) -> int:
         return 0
 
 
+#: Findings that only follow from others, by name.
+_FOLLOWS_FROM: Final[Mapping[str, AbstractSet[str]]] = {
+    "oldest_for_a_person": {"dead", "refused"},
+    "lag_unknown": {"kafka_unknown"},
+}
+
+
 def _told_already(finding: Finding, others: Sequence[Finding]) -> bool:
     """Whether it only follows from what is told by itself, a server that is away: one thing to do is one line."""
+    names = {one.name for one in others}
     away = {one.subject for one in others if one.name.startswith("away")}
-    if finding.name == "oldest_for_a_person":
-        return any(one.name in {"dead", "refused"} for one in others)
-    if finding.name == "lag_unknown":
-        return any(one.name == "kafka_unknown" for one in others)
-    if any(one.name in {"topics_missing", "kafka_unknown"} for one in others):
-        away.add("kafka")  # said by itself as well
     if finding.name == "kafka_unknown":
-        return any(one.name.startswith("away") and one.subject == "kafka" for one in others)
+        return "kafka" in away
+    if finding.name in _FOLLOWS_FROM:
+        return not names.isdisjoint(_FOLLOWS_FROM[finding.name])
+    if not names.isdisjoint({"topics_missing", "kafka_unknown"}):
+        away.add("kafka")  # said by itself as well
     return finding.texts.get("dependency") in away
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Annotated, Final
 from urllib.parse import urlencode
 from uuid import UUID, uuid5
@@ -16,12 +16,12 @@ from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from console.acting import is_fresh, operators_only, sign_in_again
 from console.dependencies import ConsoleDependencies, Deps, Form, Overseer, SignedIn, Visitor
-from console.pages_sign_in import SIGN_IN_AGAIN
 from domain.batches import DEFAULT_ITEMS, DESTRUCTIVE, MOST_ITEMS, STOP_AFTER, UNDER_WAY, Act, ActRequest, BatchState
 from domain.consumers import CONSUMERS
 from domain.error_table import ERROR_TABLE
-from domain.refusals import Forbidden, ParameterInvalid, PlanChanged, SignInAgain
+from domain.refusals import ParameterInvalid, PlanChanged, SignInAgain
 from domain.shared.ids import uuid_or_none
 from processors.operators.batches import Confirmation
 
@@ -110,23 +110,23 @@ async def replay(
 @router.post("/plan", name="plan")
 async def plan(visitor: SignedIn, deps: Deps, form: Form) -> Response:
     """What an act would do now, with the form that confirms it."""
-    _operators_only(visitor)
+    operators_only(visitor)
     return await _planned(visitor, deps, _request(form, visitor.zone))
 
 
 @router.get("/plan", name="plan_again")
 async def plan_again(visitor: SignedIn, deps: Deps, request: Request) -> Response:
     """The same plan at an address, to come back to from a sign-in."""
-    _operators_only(visitor)
+    operators_only(visitor)
     return await _planned(visitor, deps, _request(request.query_params, visitor.zone))
 
 
 @router.post("/confirm", name="confirm")
 async def confirm(visitor: SignedIn, deps: Deps, form: Form) -> Response:
     """Have it done, if the plan is still the one that was shown; else the new plan is shown, with what is asked for again."""
-    _operators_only(visitor)
+    operators_only(visitor)
     request, reason = _request(form, visitor.zone), form.get("reason", "").strip()
-    if request.act in DESTRUCTIVE and not _is_fresh(visitor, deps):
+    if request.act in DESTRUCTIVE and not is_fresh(visitor, deps):
         return await _planned(visitor, deps, request, problem="sign_in_again", status=403)
     plan_hash = form.get("hash", "")
     if _HASH.fullmatch(plan_hash) is None:
@@ -171,8 +171,8 @@ async def batch(
         may_go_on=found.state in _GO_ON and not (found.by_two and found.second is None),
         may_stop=found.state in _STOP,
         may_confirm=found.state is BatchState.ORDERED and not mine,
-        sign_in_again=_sign_in_again(f"/operations/batches/{batch_id}")
-        if destructive and not _is_fresh(visitor, deps)
+        sign_in_again=sign_in_again(f"/operations/batches/{batch_id}")
+        if destructive and not is_fresh(visitor, deps)
         else "",
     )
 
@@ -180,11 +180,11 @@ async def batch(
 @router.post("/batches/{batch_id}/{act}", name="move_batch")
 async def move_batch(batch_id: UUID, act: str, visitor: SignedIn, deps: Deps, form: Form) -> Response:
     """Go on with a batch, stop it, or confirm it as the second person."""
-    _operators_only(visitor)
+    operators_only(visitor)
     moves = {"continue": deps.desk.go_on, "stop": deps.desk.stop, "confirm": deps.desk.second}
     if act not in moves or form.keys() - {"submit"}:
         raise HTTPException(NOT_FOUND)
-    if act != "stop" and not _is_fresh(visitor, deps):
+    if act != "stop" and not is_fresh(visitor, deps):
         found = await deps.desk.batch(visitor.caller, batch_id)
         if found.request.act in DESTRUCTIVE:
             raise SignInAgain("Sign in again, then confirm.")
@@ -195,7 +195,7 @@ async def move_batch(batch_id: UUID, act: str, visitor: SignedIn, deps: Deps, fo
 @router.post("/pauses", name="pause")
 async def pause(visitor: SignedIn, deps: Deps, form: Form) -> Response:
     """Pause a consumer for some minutes, or end its pause. Raises ParameterInvalid, PauseRefused."""
-    _operators_only(visitor)
+    operators_only(visitor)
     consumer, reason = form.get("consumer", ""), form.get("reason", "").strip()
     if _REASON.fullmatch(reason) is None:
         raise ParameterInvalid("A reason is a code or a ticket.")
@@ -220,23 +220,13 @@ async def _planned(
         plan=planned,
         fields=fields,
         problem=problem,
-        sign_in_again=_sign_in_again(f"/operations/plan?{urlencode(fields)}")
-        if request.act in DESTRUCTIVE and not _is_fresh(visitor, deps)
+        sign_in_again=sign_in_again(f"/operations/plan?{urlencode(fields)}")
+        if request.act in DESTRUCTIVE and not is_fresh(visitor, deps)
         else "",
         minutes=deps.step_up.total_seconds() / 60,
         stop_after=STOP_AFTER,
         form=planned.hash[:32] + visitor.caller.correlation_id.hex,
     )
-
-
-def _is_fresh(visitor: Visitor, deps: ConsoleDependencies) -> bool:
-    """Whether its person has just said who he is."""
-    return visitor.session.is_fresh(datetime.now(UTC), deps.step_up, deps.step_up_acr)
-
-
-def _sign_in_again(to: str) -> str:
-    """Where one says once more who one is; from there on to ``to``."""
-    return f"{SIGN_IN_AGAIN}?{urlencode({'to': to})}"
 
 
 def _request(form: Mapping[str, str], zone: tzinfo) -> ActRequest:
@@ -301,8 +291,3 @@ def _number(text: str, least: int, most: int) -> int | None:
     """A whole number within bounds; None for any other text."""
     found = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
     return found if found is not None and least <= found <= most else None
-
-
-def _operators_only(visitor: Visitor) -> None:
-    if not visitor.is_operator:
-        raise Forbidden("Auditors see, and do not act.")

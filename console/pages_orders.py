@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Final
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from console.acting import is_fresh, operators_only, sign_in_again
 from console.dependencies import Deps, Form, SignedIn
-from console.pages_sign_in import SEE_OTHER, SIGN_IN_AGAIN
+from console.pages_sign_in import SEE_OTHER
 from domain.batches import BatchState
-from domain.refusals import Forbidden, ParameterInvalid, SignInAgain
+from domain.refusals import ParameterInvalid, SignInAgain
 from domain.shared.ids import uuid_or_none
 
 router = APIRouter(prefix="/orders")
@@ -30,14 +29,13 @@ async def orders(
     page = await deps.desk.orders(visitor.caller, cursor, PAGE)
     me = deps.desk.operator(visitor.caller).actor
     batches = [] if cursor else await deps.desk.batches(visitor.caller, PAGE)
-    fresh = visitor.session.is_fresh(datetime.now(UTC), deps.step_up, deps.step_up_acr)
     return visitor.page(
         "orders.html",
         orders=page.items,
         next_cursor=page.next_cursor,
         batches=[one for one in batches if one.state is BatchState.ORDERED],
         me=me,
-        sign_in_again="" if fresh else f"{SIGN_IN_AGAIN}?{urlencode({'to': '/orders'})}",
+        sign_in_again="" if is_fresh(visitor, deps) else sign_in_again("/orders"),
     )
 
 
@@ -47,13 +45,12 @@ async def settle_erasure(act: str, visitor: SignedIn, deps: Deps, form: Form) ->
 
     Raises Forbidden, SignInAgain, ParameterInvalid, or as ``ErasureRequests`` does.
     """
-    if not visitor.is_operator:
-        raise Forbidden("Auditors see, and do not act.")
+    operators_only(visitor)
     document, order = uuid_or_none(form.get("document", "")), uuid_or_none(form.get("order", ""))
     if document is None or order is None:
         raise ParameterInvalid("The form is none of ours.")
     if act == "confirm":
-        if not visitor.session.is_fresh(datetime.now(UTC), deps.step_up, deps.step_up_acr):
+        if not is_fresh(visitor, deps):
             raise SignInAgain("Sign in again, then confirm.")
         await deps.erasing.confirm(visitor.caller, document, order)
     elif act == "withdraw":

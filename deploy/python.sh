@@ -7,13 +7,14 @@ set -eu
 new_enough='import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'
 with_profile='import sys, sysconfig; sys.exit("--enable-optimizations" not in (sysconfig.get_config_var("CONFIG_ARGS") or ""))'
 
-first=$(command -v python3 || true)
-for python in "$first" /usr/bin/python3; do
+found=
+for python in "$(command -v python3 || true)" /usr/bin/python3; do
     [ -n "$python" ] && "$python" -c "$new_enough" 2>/dev/null || continue
+    # One that was built without is better than none.
+    found=${found:-$python}
     if [ "$python" = /usr/bin/python3 ] || "$python" -c "$with_profile"; then
-        echo "$python"
-        exit
+        found=$python
+        break
     fi
 done
-# The one without is better than none.
-if [ -n "$first" ] && "$first" -c "$new_enough" 2>/dev/null; then echo "$first"; fi
+echo "$found"

@@ -58,6 +58,10 @@ class StackSite:
     def address(self, port: str) -> str:
         return f"{ports.LOOPBACK}:{self.ports[port]}"
 
+    def url(self, port: str) -> str:
+        """Of an HTTP server of ours at that port, without a path."""
+        return f"{self.scheme}://{self.address(port)}"
+
     def secret(self, what: str) -> str:
         """The generated password named ``what``. Raises KeyError for a name not in ``SECRETS``."""
         return str(self.identity["secrets"][what])

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.native import certificates, site
+from deploy.native import certificates
 from deploy.native.parts import observability
-from deploy.native.stack import PORTS
 from tests.support.alerting import FOLDER, RULES, alerts, cases, shown
 from tests.support.programs import needs_monitoring
+from tests.support.stack_sites import site_of
 
 SECONDS = 180
 
@@ -105,8 +105,7 @@ def test_what_dashboards_ask_is_promql(tmp_path: Path) -> None:
 
 def test_a_local_stacks_configuration_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DPJ_HOME", str(tmp_path))
-    here = site.load_or_create("mine", "embedded")
-    here.identity |= {"ports": {name: 20_000 + 100 * i for i, name in enumerate(PORTS)}, "tls": True}
+    here = site_of("embedded", tls=True)
     certificates.ensure(here, ["prometheus", "alertmanager"])
     for part in (observability.Prometheus(), observability.Alertmanager()):
         part.prepare(here)

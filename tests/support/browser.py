@@ -39,14 +39,15 @@ def chromium() -> Iterator[Browser]:
 
 
 def _program() -> str:
-    for name, missing in (
-        ("chromium-headless-shell", prerequisites.HEADLESS_CHROMIUM),
-        ("chromium", prerequisites.CHROMIUM),
-    ):
-        with suppress(Missing):
-            prerequisites.ensure(functools.partial(prerequisites.program, name, missing), Silent())
-            return name
-    raise Missing(f"these are missing:\n  {prerequisites.CHROMIUM.name}: {prerequisites.CHROMIUM.next_step}")
+    """Raises Missing."""
+    with suppress(Missing):
+        return _there("chromium-headless-shell", prerequisites.HEADLESS_CHROMIUM)
+    return _there("chromium", prerequisites.CHROMIUM)
+
+
+def _there(name: str, otherwise: prerequisites.Prerequisite) -> str:
+    prerequisites.ensure(lambda: prerequisites.program(name, otherwise), Silent())
+    return name
 
 
 @contextmanager

@@ -15,15 +15,13 @@ from deploy.native.parts.kafka import _properties
 from deploy.native.parts.toxiproxy import NAME, UPSTREAMS, listening_port
 from deploy.native.site import StackSite
 from deploy.native.stack import PORTS
+from tests.support.stack_sites import site_of
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StackSite:
     monkeypatch.setenv("DPJ_HOME", str(tmp_path))
-    made = site.load_or_create("mine", "full")
-    made.identity["ports"] = {name: 20_000 + 100 * i for i, name in enumerate(PORTS)}
-    made.save()
-    return made
+    return site_of("full")
 
 
 def test_no_profile_has_it() -> None:

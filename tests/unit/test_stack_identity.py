@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from console.pages_sign_in import SIGN_IN, SIGNED_IN
-from deploy.native import settings_file, site
+from deploy.native import settings_file
 from deploy.native.parts import of
 from deploy.native.parts.keycloak import (
     CONSOLE_CLIENT,
@@ -24,19 +24,16 @@ from deploy.native.parts.keycloak import (
     realm,
 )
 from deploy.native.site import StackSite
-from deploy.native.stack import PORTS
 from domain.documents import Role
 from runtime.cli.pipeline import identity_of
 from runtime.config.settings import Settings
+from tests.support.stack_sites import site_of
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StackSite:
     monkeypatch.setenv("DPJ_HOME", str(tmp_path))
-    made = site.load_or_create("mine", "embedded")
-    made.identity["ports"] = {name: 20_000 + 100 * i for i, name in enumerate(PORTS)}
-    made.save()
-    return made
+    return site_of("embedded")
 
 
 def client(name: str) -> Any:

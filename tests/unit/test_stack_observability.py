@@ -13,11 +13,11 @@ from deploy.native.errors import StackError
 from deploy.native.parts import ALL, EXTRAS, of
 from deploy.native.parts.observability import NAME, Alertmanager, Prometheus, addresses, silent_configuration
 from deploy.native.site import StackSite
-from deploy.native.stack import PORTS
 from runtime.cli.pipeline import Extra, monitoring_of
 from runtime.processes.health_ports import scrape_targets
 from tests.support.alerting import FOLDER
 from tests.support.settings import settings_of
+from tests.support.stack_sites import site_of
 
 BOTH = {"prometheus", "alertmanager"}
 
@@ -25,10 +25,7 @@ BOTH = {"prometheus", "alertmanager"}
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StackSite:
     monkeypatch.setenv("DPJ_HOME", str(tmp_path))
-    made = site.load_or_create("mine", "embedded")
-    made.identity["ports"] = {name: 20_000 + 100 * i for i, name in enumerate(PORTS)}
-    made.save()
-    return made
+    return site_of("embedded")
 
 
 def test_one_word_brings_both_and_no_profile_has_them() -> None:

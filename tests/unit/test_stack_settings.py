@@ -13,8 +13,8 @@ from deploy.native import settings_file, site, stack
 from deploy.native.errors import StackError
 from deploy.native.parts import of
 from deploy.native.site import Profile, StackSite
-from deploy.native.stack import PORTS
 from runtime.config.settings import Settings
+from tests.support.stack_sites import site_of
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(profile: Profile) -> StackSite:
-    here = site.load_or_create("mine", profile)
-    here.identity["ports"] = {name: 20_000 + 100 * i for i, name in enumerate(PORTS)}
+    here = site_of(profile)
     here.identity["secrets"] |= {"vault_role_id": "role", "vault_secret_id": "secret"}
     here.save()
     return here

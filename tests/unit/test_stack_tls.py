@@ -29,18 +29,17 @@ from deploy.native.parts.redis import Redis
 from deploy.native.parts.smtp import Smtp
 from deploy.native.parts.vault import Vault
 from deploy.native.site import StackSite
-from deploy.native.stack import PORTS, _certify, _choose_tls
+from deploy.native.stack import _certify, _choose_tls
 from deploy.native.supervisor import Tracked
 from runtime.config.cleartext import in_clear
 from runtime.config.settings import Settings
+from tests.support.stack_sites import site_of
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StackSite:
     monkeypatch.setenv("DPJ_HOME", str(tmp_path / "it's a home"))  # with what addresses have to escape
-    made = site.load_or_create("mine", "full")
-    made.identity |= {"ports": {name: 20_000 + 100 * i for i, name in enumerate(PORTS)}, "tls": True}
-    made.identity["extras"] = [redis.NAME]
+    made = site_of("full", tls=True, extras=[redis.NAME])
     made.identity["secrets"] |= dict.fromkeys(("vault_role_id", "vault_secret_id"), "given")
     made.save()
     certificates.ensure(made, [certificates.API, *(part.name for part in ALL if part.certified)])

@@ -39,7 +39,7 @@ class Ged(Part):
         return [] if programs.java() else [prerequisites.JAVA]
 
     def url(self, site: StackSite) -> str:
-        return f"{site.scheme}://{site.address('ged')}/cmis/browser"
+        return f"{site.url('ged')}/cmis/browser"
 
     def prepare(self, site: StackSite) -> None:
         if site.tls:

@@ -68,7 +68,7 @@ class Keycloak(Part):
         return self.url(site)
 
     def url(self, site: StackSite) -> str:
-        return f"{site.scheme}://{site.address(self.port)}"
+        return site.url(self.port)
 
     def issuer(self, site: StackSite) -> str:
         return f"{self.url(site)}/realms/{REALM}"

@@ -59,7 +59,7 @@ class MinIO(Part):
         return Command((str(self.built / "minio"), *arguments), environment, site.data("minio"))
 
     def ask(self, site: StackSite) -> None:
-        http.get_ok(f"{site.scheme}://{site.address('minio')}/minio/health/ready", certificates.trusting(site))
+        http.get_ok(f"{site.url('minio')}/minio/health/ready", certificates.trusting(site))
 
     def set_up(self, site: StackSite) -> None:
         pool = urllib3.PoolManager(timeout=QUESTION_SECONDS * 2, retries=False, ssl_context=certificates.trusting(site))

@@ -43,7 +43,7 @@ class _Monitor(Part):
     late: ClassVar[bool] = True
 
     def url(self, site: StackSite) -> str:
-        return f"{site.scheme}://{site.address(self.port)}"
+        return site.url(self.port)
 
     def ask(self, site: StackSite) -> None:
         http.get_ok(f"{self.url(site)}/-/ready", certificates.trusting(site))

@@ -19,7 +19,7 @@ class Registry(Part):
     recipe: ClassVar[Recipe | None] = Recipe("registry", "1.8.0", "go", "go/registry")
 
     def url(self, site: StackSite) -> str:
-        return f"{site.scheme}://{site.address('registry')}"
+        return site.url("registry")
 
     def command(self, site: StackSite) -> Command:
         data = site.data("registry")

@@ -45,7 +45,7 @@ class Vault(Part):
     recipe: ClassVar[Recipe | None] = Recipe("vault", "1.19.0", "go", "go/vault")
 
     def url(self, site: StackSite) -> str:
-        return f"{site.scheme}://{site.address('vault')}"
+        return site.url("vault")
 
     def command(self, site: StackSite) -> Command:
         data = site.data("vault")
