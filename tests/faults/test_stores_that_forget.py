@@ -125,6 +125,8 @@ class Drill:
 
     async def all_hold(self, *, but: frozenset[str] = frozenset(), documents: int = DOCUMENTS) -> None:
         """Every promise, once all is at rest."""
+        # A mail whose event a store forgot is still due when its document is archived and no group lags.
+        await self.losses.nothing_owed()
         checked = await self.checker.check(self.writer, since=self.since)
         assert checked.settled is not None, checked.waiting
         broken = [one for one in checked.violations if one.code not in but]
