@@ -8,6 +8,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from crypto.local_keyring import LocalKeyring
 from crypto.local_signer import LocalSigner
 from deploy.native import certificates, files
-from deploy.native.parts import clamd, ferretdb, ged, keycloak, minio, postgres, redis, registry, smtp, vault
+from deploy.native.parts import (
+    clamd,
+    collector,
+    ferretdb,
+    ged,
+    keycloak,
+    minio,
+    observability,
+    postgres,
+    redis,
+    registry,
+    smtp,
+    vault,
+)
 from deploy.native.ports import LOOPBACK
 from deploy.native.site import Profile, StackSite
 
@@ -120,6 +134,8 @@ def values(site: StackSite) -> dict[str, str]:
             "DPJ_REVOCATION_STORE": "redis",
             "DPJ_RATE_STORE": "redis",
         }
+    if observability.NAME in site.extras and _makes_spans():
+        found |= {"DPJ_TRACING_ENDPOINT": collector.Collector().url(site), "DPJ_TRACING_RATIO": "1"}
     if keycloak.NAME in site.extras:
         found |= _identity(site)
         del found["DPJ_JWT_PRIVATE_KEY_FILE"]  # nobody would take what it signs
@@ -149,6 +165,11 @@ def values(site: StackSite) -> dict[str, str]:
     if site.profile == "full" and clamd.NAME not in site.left_out:
         found |= {"DPJ_ANTIVIRUS": "clamd", "DPJ_CLAMD_ADDRESS": clamd.Clamd().reached_at(site)}
     return found
+
+
+def _makes_spans() -> bool:
+    """Whether the packages of the extra ``tracing`` are there."""
+    return find_spec("opentelemetry") is not None
 
 
 def _identity(site: StackSite) -> dict[str, str]:

@@ -33,6 +33,7 @@ PORTS = (
     "alertmanager",
     "prometheus",
     "keycloak",
+    "collector",
 )
 
 

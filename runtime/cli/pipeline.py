@@ -25,7 +25,7 @@ class StackProfile(StrEnum):
 
 class Extra(StrEnum):
     """What no profile has by itself. ``identity``: Keycloak with our realm; ``observability``: Prometheus and Alertmanager with our
-    rules."""
+    rules, and a collector of traces."""
 
     IDENTITY = "identity"
     OBSERVABILITY = "observability"
@@ -53,7 +53,7 @@ Extras = Annotated[
     list[Extra] | None,
     typer.Option(
         "--with",
-        help="What no profile has by itself: identity (Keycloak), observability (Prometheus, Alertmanager), redis or toxiproxy.",
+        help="What no profile has by itself: identity (Keycloak), observability (Prometheus, Alertmanager, a collector of traces), redis or toxiproxy.",
     ),
 ]
 
@@ -85,12 +85,14 @@ def up(
 
 
 def monitoring_of(stack: str) -> dict[str, str]:
-    """Addresses of Prometheus and Alertmanager by name, where the stack has them."""
+    """Addresses of Prometheus and Alertmanager by name, and the file that has the spans, where the stack has them."""
     from deploy.native import site
+    from deploy.native.parts.collector import spans_file
     from deploy.native.parts.observability import addresses
 
     here = site.load(stack)
-    return {} if here is None else addresses(here)
+    found = {} if here is None else addresses(here)
+    return found if here is None or not found else {**found, "spans": str(spans_file(here))}
 
 
 def identity_of(stack: str) -> dict[str, str]:

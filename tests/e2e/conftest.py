@@ -6,20 +6,22 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from tests.support.otlp_receiver import OtlpReceiver
+from deploy.native import stack as native
 from tests.support.pipeline import Pipeline
+from tests.support.trace_collector import TraceCollector, collecting
 
 
 @pytest.fixture(scope="package")
-def collector() -> Iterator[OtlpReceiver]:
+def collector(stack: Mapping[str, str]) -> Iterator[TraceCollector]:
     """What every process of the pipeline sends its spans to; every trace is recorded."""
-    receiver = OtlpReceiver()
-    yield receiver
-    receiver.close()
+    name = f"{stack['DPJ_STACK_NAME']}-traces"
+    with collecting(name) as running:
+        yield running
+    native.down(name, wipe=True)
 
 
 @pytest.fixture(scope="package")
-def running(stack: Mapping[str, str], collector: OtlpReceiver) -> Iterator[Pipeline]:
+def running(stack: Mapping[str, str], collector: TraceCollector) -> Iterator[Pipeline]:
     pipeline = Pipeline(stack, {"DPJ_TRACING_ENDPOINT": collector.url, "DPJ_TRACING_RATIO": "1"})
     try:
         pipeline.up()

@@ -33,10 +33,10 @@ from minio import Minio
 from tests.e2e.test_confidentiality import dump, forms_of
 from tests.e2e.test_malware import infected_pdf
 from tests.support.free_ports import free_ports
-from tests.support.otlp_receiver import OtlpReceiver
 from tests.support.pipeline import ROOT, TENANT, Pipeline, metadata, small_pdf, wait_for
 from tests.support.planted_words import planted_pdf, planted_pictures
 from tests.support.refusing_servers import refusing_ged, refusing_mail_server
+from tests.support.trace_collector import TraceCollector
 
 TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 #: In the order of their health ports.
@@ -114,7 +114,7 @@ def _answers(url: str) -> bool:
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-def test_a_person_s_words_stand_nowhere(pipeline: Pipeline, collector: OtlpReceiver, tmp_path: Path) -> None:
+def test_a_person_s_words_stand_nowhere(pipeline: Pipeline, collector: TraceCollector, tmp_path: Path) -> None:
     person, dossier = Person(), pipeline.dossier()
     begun = time.time()
     ids = {
@@ -133,7 +133,7 @@ def test_a_person_s_words_stand_nowhere(pipeline: Pipeline, collector: OtlpRecei
     places |= everything_else(pipeline)
     places |= {f"log {path.name}": path.read_bytes() for path in tmp_path.glob("*.log")}
     time.sleep(SPANS_SENT_SECONDS)
-    places["spans"] = b"\n".join(collector.bodies)
+    places["spans"] = collector.content()
     # What is searched is what the words went through.
     for state, document in ids.items():
         assert any(document.encode() in held for held in places.values()), state

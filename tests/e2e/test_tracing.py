@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.otlp_receiver import OtlpReceiver, SentSpan
 from tests.support.pipeline import Pipeline, metadata, small_pdf, wait_for
+from tests.support.sent_spans import SentSpan
+from tests.support.trace_collector import TraceCollector
 
 #: Who processes which events, and the servers that each asks on the way.
 PROCESSED = {
@@ -88,7 +89,7 @@ def _is(span: SentSpan, operation: str) -> bool:
 
 
 @pytest.mark.full
-def test_one_trace_leads_from_the_upload_to_the_mails(pipeline: Pipeline, collector: OtlpReceiver) -> None:
+def test_one_trace_leads_from_the_upload_to_the_mails(pipeline: Pipeline, collector: TraceCollector) -> None:
     caller = Caller()
     document = deposit(pipeline, caller)
     spans = wait_for(

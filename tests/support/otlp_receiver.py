@@ -5,26 +5,10 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class SentSpan:
-    """What a collector is told of a span; ids in hex, times in seconds since the epoch."""
-
-    process: str
-    name: str
-    kind: str
-    trace: str
-    id: str
-    parent: str
-    links: tuple[str, ...]
-    attributes: dict[str, Any]
-    began: float
-    ended: float
-    failed: bool
+from tests.support.sent_spans import SentSpan
 
 
 class OtlpReceiver:

@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager beside a stack: on request only, our rules, the stack's own places, nobody woken."""
+"""Prometheus, Alertmanager and the collector beside a stack: on request only, our rules, the stack's own places, nobody woken."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.native import site, stack
+from deploy.native import settings_file, site, stack
 from deploy.native.errors import StackError
 from deploy.native.parts import ALL, EXTRAS, of
+from deploy.native.parts.collector import Collector, spans_file
 from deploy.native.parts.observability import NAME, Alertmanager, Prometheus, addresses, silent_configuration
 from deploy.native.site import StackSite
 from runtime.cli.pipeline import Extra, monitoring_of
@@ -20,6 +21,7 @@ from tests.support.settings import settings_of
 from tests.support.stack_sites import site_of
 
 BOTH = {"prometheus", "alertmanager"}
+ALL_OF_IT = BOTH | {"collector"}
 
 
 @pytest.fixture
@@ -28,10 +30,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StackSite:
     return site_of("embedded")
 
 
-def test_one_word_brings_both_and_no_profile_has_them() -> None:
+def test_one_word_brings_all_of_it_and_no_profile_has_them() -> None:
     without = {part.name for part in of("full", ())}
-    assert not without & BOTH
-    assert {part.name for part in of("full", (NAME,))} - without == BOTH
+    assert not without & ALL_OF_IT
+    assert {part.name for part in of("full", (NAME,))} - without == ALL_OF_IT
 
 
 def test_both_commands_offer_the_same_words() -> None:
@@ -107,7 +109,24 @@ def test_whoever_asks_is_told_where_they_are(here: StackSite) -> None:
     assert monitoring_of("mine") == {}
     assert monitoring_of("never-was") == {}
     stack._add_extras(here, [NAME], [])
-    assert monitoring_of("mine") == {name: f"http://127.0.0.1:{here.ports[name]}" for name in BOTH}
+    told = monitoring_of("mine")
+    assert told.pop("spans") == str(spans_file(here))
+    assert told == {name: f"http://127.0.0.1:{here.ports[name]}" for name in BOTH}
+
+
+def test_its_processes_send_their_spans_to_the_collector(here: StackSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "DPJ_TRACING_ENDPOINT" not in settings_file.values(here)
+    stack._add_extras(here, [NAME], [])
+    assert settings_file.values(here)["DPJ_TRACING_ENDPOINT"] == f"http://{here.address('collector')}"
+    monkeypatch.setattr(settings_file, "find_spec", lambda _: None)
+    assert "DPJ_TRACING_ENDPOINT" not in settings_file.values(here)
+
+
+def test_with_tls_the_collector_has_it_too(here: StackSite) -> None:
+    here.identity["tls"] = True
+    [listening] = Collector().configuration(here)["receivers"]["otlp"]["protocols"].values()
+    assert listening["tls"]["min_version"] == "1.3"
+    assert Collector().url(here).startswith("https://127.0.0.1:")
 
 
 def test_what_is_missing_is_named_with_the_next_step(here: StackSite, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,5 +137,5 @@ def test_what_is_missing_is_named_with_the_next_step(here: StackSite, monkeypatc
     assert lacking["prometheus-alertmanager"] == "on Debian: apt-get install prometheus-alertmanager"
 
 
-def test_only_these_two_may_join_a_stack_that_runs() -> None:
-    assert {part.name for part in ALL if part.late} == BOTH
+def test_only_these_may_join_a_stack_that_runs() -> None:
+    assert {part.name for part in ALL if part.late} == ALL_OF_IT

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from deploy.native.parts.base import Part
 from deploy.native.parts.clamd import Clamd
+from deploy.native.parts.collector import Collector
 from deploy.native.parts.ferretdb import FerretDB
 from deploy.native.parts.ged import Ged
 from deploy.native.parts.kafka import Kafka
@@ -35,6 +36,7 @@ ALL: tuple[Part, ...] = (
     Toxiproxy(),
     Alertmanager(),
     Prometheus(),
+    Collector(),
     Keycloak(),
 )
 #: What `--with` may add to a stack.
