@@ -66,11 +66,17 @@ _STATES: Final = """
             WHERE d.statut = s.statut ORDER BY d.created_at, d.id LIMIT 1) END AS oldest
     FROM (VALUES ('PENDING'), ('STORED'), ('ERASING')) AS s (statut)
 """
-_HELD_GROUPS: Final = f"""
-    SELECT consumer, waiting_for, code, count(*) AS count, min(held_since) AS since, max(attempts) AS attempts
-    {HELD_NOW} GROUP BY consumer, waiting_for, code ORDER BY since
+#: Whether an event is still held is asked of the inbox, once for groups and rows: what was held longest, and the first of each group,
+#: which has the group's figures (``held``, ``most``) and ``first`` = 1.
+_HELD: Final = f"""
+    SELECT * FROM (
+        SELECT h.*, row_number() OVER (ORDER BY held_since, event_id) AS place,
+               row_number() OVER (g ORDER BY held_since, event_id) AS first, count(*) OVER g AS held, max(attempts) OVER g AS most
+        {HELD_NOW}
+        WINDOW g AS (PARTITION BY consumer, waiting_for, code)
+    ) AS ranked
+    WHERE place <= $2 OR first = 1 ORDER BY place
 """
-_HELD_ROWS: Final = f"SELECT h.* {HELD_NOW} ORDER BY held_since, event_id LIMIT $2"
 _WAITING_ROWS: Final = """
     SELECT topic, key, event_id, consumer, created_at, refused_at, refused_code FROM (
         SELECT * FROM (
@@ -80,20 +86,24 @@ _WAITING_ROWS: Final = """
             SELECT * FROM outbox WHERE published_at IS NULL AND refused_at IS NOT NULL LIMIT $1) AS refused
     ) AS front
 """
-#: The published rows with the lowest ids: what is finished is removed within minutes, so what is old here is owed.
+#: Of the published rows with the lowest ids those that are owed, and how many were looked at, in one row at least. What is finished is
+#: removed within minutes, so what is old here is owed.
 _OWED_ROWS: Final = """
     WITH front AS MATERIALIZED (
         SELECT id, topic, key, event_id, consumer, created_at, published_at, published_partition, published_offset FROM outbox
         WHERE published_at IS NOT NULL AND refused_at IS NULL AND event_id IS NOT NULL AND topic = ANY($2::text[])
         ORDER BY id LIMIT $1
     )
-    SELECT front.id, front.topic, front.key, front.event_id, r.consumer, front.created_at, front.published_at,
-           front.published_partition, front.published_offset, (
-               SELECT i.state FROM inbox i
-               WHERE i.consumer = r.consumer AND i.event_id = front.event_id AND i.state <> 'CLAIMED') IS NULL AS owed
-    FROM front JOIN unnest($2::text[], $3::text[]) AS r (topic, consumer)
-        ON r.topic = front.topic AND (front.consumer IS NULL OR front.consumer = r.consumer)
-    ORDER BY front.id, r.consumer
+    SELECT looked.rows, owed.* FROM (SELECT count(*) AS rows FROM front) AS looked LEFT JOIN (
+        SELECT front.id, front.topic, front.key, front.event_id, r.consumer, front.created_at, front.published_at,
+               front.published_partition, front.published_offset
+        FROM front JOIN unnest($2::text[], $3::text[]) AS r (topic, consumer)
+            ON r.topic = front.topic AND (front.consumer IS NULL OR front.consumer = r.consumer)
+        WHERE (
+            SELECT i.state FROM inbox i
+            WHERE i.consumer = r.consumer AND i.event_id = front.event_id AND i.state <> 'CLAIMED') IS NULL
+    ) AS owed ON true
+    ORDER BY owed.id, owed.consumer
 """
 #: Of each consumer's open letters so many at most, by the index alone; then the oldest of each group.
 _DEAD: Final = """
@@ -241,17 +251,19 @@ class PostgresOverview:
         )
 
     async def _held(self) -> tuple[dict[str, tuple[HeldGroup, ...]], tuple[UnfinishedEvent, ...]]:
+        rows = await self._fetch(_HELD, FRESH_SECONDS, HELD_ROWS)
         groups: dict[str, list[HeldGroup]] = {}
-        for row in await self._fetch(_HELD_GROUPS, FRESH_SECONDS):
-            groups.setdefault(row["consumer"], []).append(
-                HeldGroup(
-                    waiting_for=row["waiting_for"],
-                    code=row["code"],
-                    count=row["count"],
-                    since=row["since"],
-                    attempts=row["attempts"],
+        for row in rows:
+            if row["first"] == 1:
+                groups.setdefault(row["consumer"], []).append(
+                    HeldGroup(
+                        waiting_for=row["waiting_for"],
+                        code=row["code"],
+                        count=row["held"],
+                        since=row["held_since"],
+                        attempts=row["most"],
+                    )
                 )
-            )
         events = tuple(
             UnfinishedEvent(
                 key=row["document_key"],
@@ -268,7 +280,8 @@ class PostgresOverview:
                 partition=row["partition"],
                 offset=row["offset"],
             )
-            for row in await self._fetch(_HELD_ROWS, FRESH_SECONDS, HELD_ROWS)
+            for row in rows
+            if row["place"] <= HELD_ROWS
         )
         return {consumer: tuple(found) for consumer, found in groups.items()}, events
 
@@ -311,20 +324,23 @@ class PostgresOverview:
         readers: dict[str, list[str]] = {}
         for topic, consumer in zip(*self._columns, strict=True):
             readers.setdefault(topic, []).append(consumer)
-        events = [
-            UnfinishedEvent(
-                key=_key(row),
-                topic=row["topic"],
-                consumer=consumer,
-                event_id=row["event_id"],
-                holder=Holder.OUTBOX if row["refused_at"] is None else Holder.REFUSED,
-                written_at=row["created_at"],
-                since=row["refused_at"] or row["created_at"],
-                code=row["refused_code"],
-            )
-            for row in rows
-            for consumer in ([row["consumer"]] if row["consumer"] else readers.get(row["topic"], ()))
-        ]
+        events: list[UnfinishedEvent] = []
+        for row in rows:
+            key, topic, event_id, single = _key(row), row["topic"], row["event_id"], row["consumer"]
+            written, refused, code = row["created_at"], row["refused_at"], row["refused_code"]
+            events += [
+                UnfinishedEvent(
+                    key=key,
+                    topic=topic,
+                    consumer=consumer,
+                    event_id=event_id,
+                    holder=Holder.OUTBOX if refused is None else Holder.REFUSED,
+                    written_at=written,
+                    since=refused or written,
+                    code=code,
+                )
+                for consumer in ([single] if single else readers.get(topic, ()))
+            ]
         return tuple(events), len(rows) < FRONT_ROWS
 
     async def _owed(self) -> tuple[tuple[UnfinishedEvent, ...], bool]:
@@ -343,9 +359,9 @@ class PostgresOverview:
                 offset=row["published_offset"],
             )
             for row in rows
-            if row["owed"]
+            if row["id"] is not None
         )
-        return events, len({row["id"] for row in rows}) < FRONT_ROWS
+        return events, rows[0]["rows"] < FRONT_ROWS
 
     async def _oldest_stored(self) -> tuple[DocumentRow, ...]:
         return tuple(map(_document, await self._fetch(_STORED, STORED_ROWS)))
