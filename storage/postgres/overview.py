@@ -66,16 +66,19 @@ _STATES: Final = """
             WHERE d.statut = s.statut ORDER BY d.created_at, d.id LIMIT 1) END AS oldest
     FROM (VALUES ('PENDING'), ('STORED'), ('ERASING')) AS s (statut)
 """
-#: Whether an event is still held is asked of the inbox, once for groups and rows: what was held longest, and the first of each group,
-#: which has the group's figures (``held``, ``most``) and ``first`` = 1.
+#: Whether an event is still held is asked of the inbox once, for the groups, which come first (``held``: how many of each), and for what
+#: was held longest.
 _HELD: Final = f"""
-    SELECT * FROM (
-        SELECT h.*, row_number() OVER (ORDER BY held_since, event_id) AS place,
-               row_number() OVER (g ORDER BY held_since, event_id) AS first, count(*) OVER g AS held, max(attempts) OVER g AS most
+    WITH now_held AS MATERIALIZED (
+        SELECT consumer, waiting_for, code, attempts, held_since, event_id, document_key, topic, partition, "offset", given_up_at
         {HELD_NOW}
-        WINDOW g AS (PARTITION BY consumer, waiting_for, code)
-    ) AS ranked
-    WHERE place <= $2 OR first = 1 ORDER BY place
+    )
+    (SELECT count(*) AS held, consumer, waiting_for, code, max(attempts) AS attempts, min(held_since) AS held_since,
+            NULL::uuid AS event_id, NULL AS document_key, NULL AS topic, NULL::int AS partition, NULL::bigint AS "offset",
+            NULL::timestamptz AS given_up_at
+     FROM now_held GROUP BY consumer, waiting_for, code ORDER BY min(held_since))
+    UNION ALL
+    (SELECT NULL, now_held.* FROM now_held ORDER BY held_since, event_id LIMIT $2)
 """
 _WAITING_ROWS: Final = """
     SELECT topic, key, event_id, consumer, created_at, refused_at, refused_code FROM (
@@ -254,14 +257,14 @@ class PostgresOverview:
         rows = await self._fetch(_HELD, FRESH_SECONDS, HELD_ROWS)
         groups: dict[str, list[HeldGroup]] = {}
         for row in rows:
-            if row["first"] == 1:
+            if row["held"] is not None:
                 groups.setdefault(row["consumer"], []).append(
                     HeldGroup(
                         waiting_for=row["waiting_for"],
                         code=row["code"],
                         count=row["held"],
                         since=row["held_since"],
-                        attempts=row["most"],
+                        attempts=row["attempts"],
                     )
                 )
         events = tuple(
@@ -281,7 +284,7 @@ class PostgresOverview:
                 offset=row["offset"],
             )
             for row in rows
-            if row["place"] <= HELD_ROWS
+            if row["held"] is None
         )
         return {consumer: tuple(found) for consumer, found in groups.items()}, events
 
