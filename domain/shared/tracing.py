@@ -16,7 +16,14 @@ from enum import Enum
 from types import TracebackType
 from typing import Final, Protocol
 
-from domain.shared.correlation import continue_trace, current_traceparent, is_recorded, is_traceparent, trace_id, unrecorded
+from domain.shared.correlation import (
+    continue_trace,
+    current_traceparent,
+    is_recorded,
+    is_traceparent,
+    trace_id,
+    unrecorded,
+)
 
 Attributes = Mapping[str, str | int | float | bool]
 

@@ -37,9 +37,9 @@ from storage.postgres.pauses import PostgresPauseQueries
 _T = TypeVar("_T")
 
 #: Rows of the outbox that are looked at one by one, of those that wait and of those that were published.
-FRONT_ROWS: Final = 500
+FRONT_ROWS: Final = 300
 #: Held events that are looked at one by one, longest held first; groups count all of them.
-HELD_ROWS: Final = 500
+HELD_ROWS: Final = 300
 #: Of the documents that wait for their verification, so many of the oldest are named.
 STORED_ROWS: Final = 20
 HISTORY_SECONDS: Final = 3600.0
@@ -79,7 +79,7 @@ _HELD: Final = f"""
      FROM now_held GROUP BY consumer, waiting_for, code ORDER BY min(held_since))
     UNION ALL
     (SELECT NULL, now_held.* FROM now_held ORDER BY held_since, event_id LIMIT $2)
-"""
+"""  # noqa: S608 - made of constants
 _WAITING_ROWS: Final = """
     SELECT topic, key, event_id, consumer, created_at, refused_at, refused_code FROM (
         SELECT * FROM (

@@ -13,8 +13,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.support.otlp_receiver import OtlpReceiver, SentSpan
 from tests.support.console import sign_in
+from tests.support.otlp_receiver import OtlpReceiver, SentSpan
 from tests.support.pipeline import Pipeline, metadata, small_pdf, wait_for
 
 #: Who processes which events, and the servers that each asks on the way.

@@ -200,7 +200,9 @@ async def test_what_a_lost_broker_had_is_published_again(drill: Drill) -> None:
     died = [died_at(relay, POINT, since) for relay, since in zip(relays, ended, strict=True)]
     assert any(died), "no relay got as far"
     # What a dead relay had only marked is as lost as before: it is sent again once, and the log says all that was sent, and no more.
-    rows = await drill.checker.stores.query("SELECT sum(re_emissions), max(re_emissions) FROM outbox WHERE re_emissions > 0")
+    rows = await drill.checker.stores.query(
+        "SELECT sum(re_emissions), max(re_emissions) FROM outbox WHERE re_emissions > 0"
+    )
     audited = await asyncio.to_thread(drill.audited_as_sent_again)
     assert (audited - before, 1) == tuple(rows[0])
 

@@ -162,7 +162,9 @@ async def test_a_trace_leads_to_its_newest_documents_by_an_index_of_recorded_upl
     await change.start()
     try:
         # One caller that goes on with a trace for ever, and two documents of another.
-        await ours.execute("UPDATE documents SET trace_depot = '\\x01' WHERE type_document = 'RIB' AND statut = 'ARCHIVED'")
+        await ours.execute(
+            "UPDATE documents SET trace_depot = '\\x01' WHERE type_document = 'RIB' AND statut = 'ARCHIVED'"
+        )
         await ours.execute(
             "UPDATE documents SET trace_depot = $1 WHERE id IN (SELECT id FROM documents LIMIT 2)", bytes.fromhex(trace)
         )
