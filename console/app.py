@@ -106,5 +106,11 @@ def _failure(request: Request, status: int, code: str) -> Response:
     """A page that says what is wrong, by its code, and what to do. It shows nothing of who is signed in: that may be what failed."""
     texts = Texts(language_of(request))
     known = texts.or_itself("problem", code)
-    values = {"code": code, "text": texts("problem.other") if known == code else known, "path": "/", "status": status}
+    values = {
+        "code": code,
+        "text": texts("problem.other") if known == code else known,
+        "meaning": texts.of_code(code) if known == code else "",
+        "path": "/",
+        "status": status,
+    }
     return html(render("problem.html", texts, dependencies(request).zone, values), status)

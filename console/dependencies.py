@@ -70,8 +70,8 @@ class FormRefused(Exception):
 class ConsoleDependencies:
     """Use cases and surroundings. ``development``: the sign-in that asks for nothing; ``oidc``: the one at the
     identity provider; one of the two is there. ``held``, ``refused``: held
-    events and refused outbox rows, so many at most; ``keys_waiting_for``, ``keys_of_trace``: keys of documents whose events are held for a dependency, or are on their
-    way in a trace; ``lost``: events that Kafka brings no more; ``last_look``: what the newest look at a
+    events and refused outbox rows, so many at most; ``keys_waiting_for``: keys of documents whose events are held for a dependency;
+    ``keys_of_trace``: of those that were uploaded in a trace (32 hexadecimal digits), or of which an event of it is on its way; ``lost``: events that Kafka brings no more; ``last_look``: what the newest look at a
     restore has found. ``public_url``: scheme, host and
     port that browsers reach us by, empty for this machine alone. ``verified_age``: seconds since the whole audit log was last found
     intact. ``runbook_url``: where docs/OPERATIONS.md is read; ``runbook_file``: where it is, for a page of ours. ``may_serve`` is awaited before anything of a document is shown.

@@ -45,6 +45,10 @@ class Texts:
         """The text for one of an open set of names, or the name itself where nobody has written one."""
         return self._texts.get(f"{prefix}.{name}", name)
 
+    def of_code(self, code: str) -> str:
+        """What an error's stable code means (its title in ``domain.error_table``); empty for a code that is none of today's."""
+        return self._texts.get(f"code.{code}", "")
+
     def note(self, text: str) -> str:
         """What a plan or a batch says of a thing, in this language; empty for a text that is none of today's notes."""
         found = read_note(text)

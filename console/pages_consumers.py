@@ -17,7 +17,6 @@ from console.pages_now import line_of, saying
 from console.rendering import Writer
 from domain.consumers import CONSUMERS, readers
 from domain.dead_letters import HeldEventStatus
-from domain.error_table import ERROR_TABLE
 from domain.errors import DatabaseUnavailable
 from domain.shared.ids import uuid_or_none
 from operations.overview.model import ConsumerOverview, Overview, PartitionOverview
@@ -101,9 +100,6 @@ async def _page(visitor: Visitor, deps: ConsoleDependencies, names: Sequence[str
         single=len(names) == 1,
         say=saying(visitor.texts, writer),
         held_known=held is not None,
-        meanings={
-            code: ERROR_TABLE[code].title for code in {one.event.code for one in held or ()} & ERROR_TABLE.keys()
-        },
         runbook=deps.runbook,
     )
 

@@ -196,7 +196,7 @@ async def _shown(
 
 
 async def _named_elsewhere(deps: ConsoleDependencies, asked: Asked) -> tuple[UUID, ...] | None:
-    """Documents that what is held, or the outbox, names; None if it was not asked for."""
+    """Documents that what is held, or a trace, names; None if it was not asked for."""
     found: list[set[UUID]] = []
     for value, look in ((asked.waits, deps.keys_waiting_for), (asked.trace, deps.keys_of_trace)):
         if value:

@@ -20,7 +20,6 @@ from console.acting import is_fresh, operators_only, sign_in_again
 from console.dependencies import ConsoleDependencies, Deps, Form, Overseer, SignedIn, Visitor
 from domain.batches import DEFAULT_ITEMS, DESTRUCTIVE, MOST_ITEMS, STOP_AFTER, UNDER_WAY, Act, ActRequest, BatchState
 from domain.consumers import CONSUMERS
-from domain.error_table import ERROR_TABLE
 from domain.refusals import ParameterInvalid, PlanChanged, SignInAgain
 from domain.shared.ids import uuid_or_none
 from processors.operators.batches import Confirmation
@@ -82,7 +81,6 @@ async def dead_letters(
         group=group,
         count=sum(one.count for one in same),
         oldest=min((one.oldest for one in same), default=None),
-        meaning=ERROR_TABLE.get(code),
         letters=page.items,
         next_cursor=page.next_cursor,
         runbook=deps.runbook,

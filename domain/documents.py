@@ -54,6 +54,7 @@ class Document:
     ``labels_sealed`` (tags and metadata) and notes are sealed under ``personal_key``, and looked up under ``lookup_key``;
     ``processors.documents.personal_texts`` opens them. Where ``personal_key`` is None the row is older than that: name, tags, metadata and
     notes are as they were given, the e-mail address alone is sealed, bound to nothing.
+    ``trace_id``: the 16 bytes of the trace that its upload was recorded in, None if it was not.
     ``subject_key``: the wrapped key of audit lines about it, kept in a table of its own (``domain.subjects``); None: it has none.
     """
 
@@ -99,6 +100,7 @@ class Document:
     thumbnail_note: str | None = None
     sequence: int = 0
     correlation_id: UUID
+    trace_id: bytes | None = None
     created_at: datetime
     updated_at: datetime
     deposited_at: datetime | None = None

@@ -65,7 +65,8 @@ async def _fetch_url(url: str, timeout: float, tls: ssl.SSLContext | None) -> by
     try:
         async with (
             asyncio.timeout(timeout),
-            httpx.AsyncClient(timeout=timeout, verify=tls or True) as client,
+            # As everywhere: the settings alone say who is asked, and no variable of a shell puts somebody in between.
+            httpx.AsyncClient(timeout=timeout, verify=tls or True, trust_env=False) as client,
             client.stream("GET", url) as response,
         ):
             response.raise_for_status()

@@ -57,6 +57,7 @@ POINTS: Final[Mapping[str, str]] = {
     "erasure.copies": "the copy in the GED is deleted; the extended metadata are still there",
     "erasure.metadata": "all is deleted; no receipt says so",
     "erasure.signed": "the receipt is signed; the document is still ERASING",
+    "owed.marked": "lost events are marked to be published again; it is not committed, and no audit line says so",
     "reconcile.noted": "a repair is on record; it is not made",
     "reconcile.repaired": "a repair is made; the run has not ended",
     "restore.document": "one document is put right after a restore; others and the record of it are left",

@@ -16,7 +16,14 @@ from enum import Enum
 from types import TracebackType
 from typing import Final, Protocol
 
-from domain.shared.correlation import continue_trace, current_traceparent, is_recorded, is_traceparent, unrecorded
+from domain.shared.correlation import (
+    continue_trace,
+    current_traceparent,
+    is_recorded,
+    is_traceparent,
+    trace_id,
+    unrecorded,
+)
 
 Attributes = Mapping[str, str | int | float | bool]
 
@@ -97,6 +104,12 @@ def start(
     if _tracer is None or (parent is not None and not is_recorded(parent)):
         return None
     return _tracer.start(name, kind, parent, links=links, attributes=attributes, at=at)
+
+
+def recorded_trace() -> bytes | None:
+    """The id (16 bytes) of the trace that the work in hand is recorded in; None if nobody records it."""
+    current = current_traceparent.get() if _tracer is not None else None
+    return bytes.fromhex(trace_id(current)) if current is not None and is_recorded(current) else None
 
 
 def start_request(name: str, received: str | None) -> tuple[Span | None, str]:

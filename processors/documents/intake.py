@@ -43,6 +43,7 @@ from domain.refusals import (
     TypeInactive,
 )
 from domain.shared.crash_points import reach
+from domain.shared.tracing import recorded_trace
 from domain.subjects import Subject
 from processors.documents.callers import Caller, Origins
 from processors.documents.file_extensions import fits
@@ -306,6 +307,7 @@ class Intake:
             version_number=(references.parent_version or 0) + 1,
             parent_id=upload.parent_id,
             correlation_id=origin.correlation_id,
+            trace_id=recorded_trace(),
             created_at=origin.at,
             updated_at=origin.at,
             **self._texts.sealed(caller.tenant, claim.document_id, upload.personal_texts()),

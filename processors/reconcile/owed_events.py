@@ -25,6 +25,7 @@ import structlog
 from domain.audit_chain import SYSTEM_TENANT
 from domain.errors import BrokerUnavailable
 from domain.owed_events import LostEvent, OwedEvent, Progress
+from domain.shared.crash_points import reach
 from processors.documents.transitions import Origin, audit_line
 from processors.ports.clock import Clock
 from processors.ports.database import Transactions
@@ -165,6 +166,7 @@ class OwedEvents:
                 await asyncio.sleep(size / rate)
             async with self._database.transaction() as work:
                 count = await work.re_emissions.re_emit([one.event.row_id for one in batch])
+                reach("owed.marked")
                 if count:
                     origin = Origin(actor=actor, at=self._clock.now(), correlation_id=uuid4())
                     rows = f"{batch[0].event.row_id}-{batch[-1].event.row_id}"

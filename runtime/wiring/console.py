@@ -42,6 +42,7 @@ from storage.postgres.queries import PostgresQueries
 if TYPE_CHECKING:
     from runtime.wiring.site import Site
     from storage.postgres.delivery.dead_letters import PostgresOperatorQueries
+    from storage.postgres.delivery.owed_events import PostgresOwedEvents
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 #: A page must not wait for long for a broker that is away.
@@ -103,7 +104,7 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
         erasing=erasure_requests(site),
         held=site.operations().held,
         keys_waiting_for=partial(_keys_waiting_for, site.operations()),
-        keys_of_trace=site.owed_rows().keys_of_trace,
+        keys_of_trace=partial(_keys_of_trace, queries, site.owed_rows()),
         lost=SharedLook(
             partial(site.owed_events().look, after_seconds=settings.events_lost_after),
             fresh=LOST_FRESH_SECONDS,
@@ -135,6 +136,11 @@ def console_dependencies(site: Site, stopping: asyncio.Event, ask_processes: Ask
 
 async def _keys_waiting_for(held: PostgresOperatorQueries, dependency: str) -> Sequence[str]:
     return [one.event.document_key for one in await held.held(MOST_HELD, waiting_for=dependency)]
+
+
+async def _keys_of_trace(queries: PostgresQueries, owed: PostgresOwedEvents, trace_id: str) -> Sequence[str]:
+    """Of documents that were uploaded in it, and of those that something else in it is about, while its events are on their way."""
+    return [*map(str, await queries.uploaded_in(trace_id)), *await owed.keys_of_trace(trace_id)]
 
 
 def _oidc(site: Site) -> OidcSignIn:

@@ -54,6 +54,7 @@ _PLAIN: Final[Mapping[str, str]] = {
     "thumbnail_note": "note_vignette",
     "sequence": "sequence",
     "correlation_id": "correlation_id",
+    "trace_id": "trace_depot",
     "created_at": "created_at",
     "updated_at": "updated_at",
     "deposited_at": "date_depot",

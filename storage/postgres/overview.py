@@ -37,9 +37,9 @@ from storage.postgres.pauses import PostgresPauseQueries
 _T = TypeVar("_T")
 
 #: Rows of the outbox that are looked at one by one, of those that wait and of those that were published.
-FRONT_ROWS: Final = 500
+FRONT_ROWS: Final = 300
 #: Held events that are looked at one by one, longest held first; groups count all of them.
-HELD_ROWS: Final = 500
+HELD_ROWS: Final = 300
 #: Of the documents that wait for their verification, so many of the oldest are named.
 STORED_ROWS: Final = 20
 HISTORY_SECONDS: Final = 3600.0
@@ -66,11 +66,20 @@ _STATES: Final = """
             WHERE d.statut = s.statut ORDER BY d.created_at, d.id LIMIT 1) END AS oldest
     FROM (VALUES ('PENDING'), ('STORED'), ('ERASING')) AS s (statut)
 """
-_HELD_GROUPS: Final = f"""
-    SELECT consumer, waiting_for, code, count(*) AS count, min(held_since) AS since, max(attempts) AS attempts
-    {HELD_NOW} GROUP BY consumer, waiting_for, code ORDER BY since
-"""
-_HELD_ROWS: Final = f"SELECT h.* {HELD_NOW} ORDER BY held_since, event_id LIMIT $2"
+#: Whether an event is still held is asked of the inbox once, for the groups, which come first (``held``: how many of each), and for what
+#: was held longest.
+_HELD: Final = f"""
+    WITH now_held AS MATERIALIZED (
+        SELECT consumer, waiting_for, code, attempts, held_since, event_id, document_key, topic, partition, "offset", given_up_at
+        {HELD_NOW}
+    )
+    (SELECT count(*) AS held, consumer, waiting_for, code, max(attempts) AS attempts, min(held_since) AS held_since,
+            NULL::uuid AS event_id, NULL AS document_key, NULL AS topic, NULL::int AS partition, NULL::bigint AS "offset",
+            NULL::timestamptz AS given_up_at
+     FROM now_held GROUP BY consumer, waiting_for, code ORDER BY min(held_since))
+    UNION ALL
+    (SELECT NULL, now_held.* FROM now_held ORDER BY held_since, event_id LIMIT $2)
+"""  # noqa: S608 - made of constants
 _WAITING_ROWS: Final = """
     SELECT topic, key, event_id, consumer, created_at, refused_at, refused_code FROM (
         SELECT * FROM (
@@ -80,20 +89,24 @@ _WAITING_ROWS: Final = """
             SELECT * FROM outbox WHERE published_at IS NULL AND refused_at IS NOT NULL LIMIT $1) AS refused
     ) AS front
 """
-#: The published rows with the lowest ids: what is finished is removed within minutes, so what is old here is owed.
+#: Of the published rows with the lowest ids those that are owed, and how many were looked at, in one row at least. What is finished is
+#: removed within minutes, so what is old here is owed.
 _OWED_ROWS: Final = """
     WITH front AS MATERIALIZED (
         SELECT id, topic, key, event_id, consumer, created_at, published_at, published_partition, published_offset FROM outbox
         WHERE published_at IS NOT NULL AND refused_at IS NULL AND event_id IS NOT NULL AND topic = ANY($2::text[])
         ORDER BY id LIMIT $1
     )
-    SELECT front.id, front.topic, front.key, front.event_id, r.consumer, front.created_at, front.published_at,
-           front.published_partition, front.published_offset, (
-               SELECT i.state FROM inbox i
-               WHERE i.consumer = r.consumer AND i.event_id = front.event_id AND i.state <> 'CLAIMED') IS NULL AS owed
-    FROM front JOIN unnest($2::text[], $3::text[]) AS r (topic, consumer)
-        ON r.topic = front.topic AND (front.consumer IS NULL OR front.consumer = r.consumer)
-    ORDER BY front.id, r.consumer
+    SELECT looked.rows, owed.* FROM (SELECT count(*) AS rows FROM front) AS looked LEFT JOIN (
+        SELECT front.id, front.topic, front.key, front.event_id, r.consumer, front.created_at, front.published_at,
+               front.published_partition, front.published_offset
+        FROM front JOIN unnest($2::text[], $3::text[]) AS r (topic, consumer)
+            ON r.topic = front.topic AND (front.consumer IS NULL OR front.consumer = r.consumer)
+        WHERE (
+            SELECT i.state FROM inbox i
+            WHERE i.consumer = r.consumer AND i.event_id = front.event_id AND i.state <> 'CLAIMED') IS NULL
+    ) AS owed ON true
+    ORDER BY owed.id, owed.consumer
 """
 #: Of each consumer's open letters so many at most, by the index alone; then the oldest of each group.
 _DEAD: Final = """
@@ -241,17 +254,19 @@ class PostgresOverview:
         )
 
     async def _held(self) -> tuple[dict[str, tuple[HeldGroup, ...]], tuple[UnfinishedEvent, ...]]:
+        rows = await self._fetch(_HELD, FRESH_SECONDS, HELD_ROWS)
         groups: dict[str, list[HeldGroup]] = {}
-        for row in await self._fetch(_HELD_GROUPS, FRESH_SECONDS):
-            groups.setdefault(row["consumer"], []).append(
-                HeldGroup(
-                    waiting_for=row["waiting_for"],
-                    code=row["code"],
-                    count=row["count"],
-                    since=row["since"],
-                    attempts=row["attempts"],
+        for row in rows:
+            if row["held"] is not None:
+                groups.setdefault(row["consumer"], []).append(
+                    HeldGroup(
+                        waiting_for=row["waiting_for"],
+                        code=row["code"],
+                        count=row["held"],
+                        since=row["held_since"],
+                        attempts=row["attempts"],
+                    )
                 )
-            )
         events = tuple(
             UnfinishedEvent(
                 key=row["document_key"],
@@ -268,7 +283,8 @@ class PostgresOverview:
                 partition=row["partition"],
                 offset=row["offset"],
             )
-            for row in await self._fetch(_HELD_ROWS, FRESH_SECONDS, HELD_ROWS)
+            for row in rows
+            if row["held"] is None
         )
         return {consumer: tuple(found) for consumer, found in groups.items()}, events
 
@@ -311,20 +327,23 @@ class PostgresOverview:
         readers: dict[str, list[str]] = {}
         for topic, consumer in zip(*self._columns, strict=True):
             readers.setdefault(topic, []).append(consumer)
-        events = [
-            UnfinishedEvent(
-                key=_key(row),
-                topic=row["topic"],
-                consumer=consumer,
-                event_id=row["event_id"],
-                holder=Holder.OUTBOX if row["refused_at"] is None else Holder.REFUSED,
-                written_at=row["created_at"],
-                since=row["refused_at"] or row["created_at"],
-                code=row["refused_code"],
-            )
-            for row in rows
-            for consumer in ([row["consumer"]] if row["consumer"] else readers.get(row["topic"], ()))
-        ]
+        events: list[UnfinishedEvent] = []
+        for row in rows:
+            key, topic, event_id, single = _key(row), row["topic"], row["event_id"], row["consumer"]
+            written, refused, code = row["created_at"], row["refused_at"], row["refused_code"]
+            events += [
+                UnfinishedEvent(
+                    key=key,
+                    topic=topic,
+                    consumer=consumer,
+                    event_id=event_id,
+                    holder=Holder.OUTBOX if refused is None else Holder.REFUSED,
+                    written_at=written,
+                    since=refused or written,
+                    code=code,
+                )
+                for consumer in ([single] if single else readers.get(topic, ()))
+            ]
         return tuple(events), len(rows) < FRONT_ROWS
 
     async def _owed(self) -> tuple[tuple[UnfinishedEvent, ...], bool]:
@@ -343,9 +362,9 @@ class PostgresOverview:
                 offset=row["published_offset"],
             )
             for row in rows
-            if row["owed"]
+            if row["id"] is not None
         )
-        return events, len({row["id"] for row in rows}) < FRONT_ROWS
+        return events, rows[0]["rows"] < FRONT_ROWS
 
     async def _oldest_stored(self) -> tuple[DocumentRow, ...]:
         return tuple(map(_document, await self._fetch(_STORED, STORED_ROWS)))

@@ -38,11 +38,25 @@ class QueryFilter(Protocol):
 _INDEXES: Final = {PersonalField.FILE_NAME: "nom_original_index", PersonalField.EMAIL: "courriel_index"}
 
 
+#: A caller may go on with one trace for ever: of its uploads so many of the newest.
+OF_TRACE: Final = 1_000
+
+
 class PostgresQueries:
     """See ``processors.documents.reading.DocumentQueries``. Every method raises DatabaseUnavailable."""
 
     def __init__(self, postgres: Connections) -> None:
         self._postgres = postgres
+
+    async def uploaded_in(self, trace_id: str) -> Sequence[UUID]:
+        """Documents whose upload was recorded in a trace (32 hexadecimal digits), the newest ``OF_TRACE``. Raises ValueError for other digits."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT id FROM documents WHERE trace_depot = $1 ORDER BY created_at DESC LIMIT $2",
+                bytes.fromhex(trace_id),
+                OF_TRACE,
+            )
+        return [row["id"] for row in rows]
 
     async def page(
         self, tenants: frozenset[str] | None, filters: QueryFilter, after: tuple[datetime, UUID] | None, limit: int

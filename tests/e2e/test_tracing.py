@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 
+from tests.support.console import sign_in
 from tests.support.pipeline import Pipeline, metadata, small_pdf, wait_for
 from tests.support.sent_spans import SentSpan
 from tests.support.trace_collector import TraceCollector
@@ -137,3 +141,22 @@ def test_one_trace_leads_from_the_upload_to_the_mails(pipeline: Pipeline, collec
     lines = (pipeline.home / "logs" / "api.log").read_text("utf-8").splitlines()
     ours = [json.loads(line) for line in lines if caller.trace in line]
     assert {line["route"] for line in ours if line["event"] == "request"} >= {"/api/v1/documents"}
+
+    # The trace leads to the document for as long as that is there: not only while an event of it is in the outbox.
+    pipeline.sql("DELETE FROM outbox WHERE key = $1 AND published_at IS NOT NULL", document.encode())
+    assert not pipeline.sql("SELECT 1 FROM outbox WHERE key = $1", document.encode())
+    assert found_in_the_console(pipeline, caller.trace) == [document]
+    assert found_in_the_console(pipeline, secrets.token_hex(16)) == []
+
+
+def found_in_the_console(pipeline: Pipeline, trace: str) -> list[str]:
+    """Documents that an operator finds by a trace."""
+
+    async def found() -> list[str]:
+        url = f"http://127.0.0.1:{pipeline.settings['DPJ_CONSOLE_PORT']}"
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as browser:
+            await sign_in(browser)
+            page = (await browser.get("/documents", params={"trace": trace})).raise_for_status().text
+            return re.findall(r'href="/documents/([0-9a-f-]{36})"', page)
+
+    return asyncio.run(found())

@@ -80,8 +80,15 @@ CRASHES: Sequence[Crash] = (
 COMMANDS: Mapping[str, Sequence[str]] = dict.fromkeys(
     ("reconcile.noted", "reconcile.repaired"), ("reconcile", "--apply", "--ged-hours", "0")
 )
-#: Points that the drills of restores die at (``test_restores``): only a store that was restored has anything to repair.
-DRILLED: Sequence[str] = ("restore.document", "restore.refilled", "restore.described", "restore.step")
+#: Points that drills die at: only where a store was restored (``test_restores``) or forgot (``test_stores_that_forget``) there is
+#: anything to repair.
+DRILLED: Sequence[str] = (
+    "restore.document",
+    "restore.refilled",
+    "restore.described",
+    "restore.step",
+    "owed.marked",
+)
 BY_POINT: Mapping[str, Crash] = {crash.point: crash for crash in CRASHES}
 
 

@@ -15,9 +15,11 @@ import httpx
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from domain.audit_chain import SYSTEM_TENANT
 from domain.events import EVENT_TYPES
 from runtime.processes.schema_ids_job import ASK_SECONDS
 from tests.faults.checker import Checker, report
+from tests.faults.crashes import died_at
 from tests.faults.journal import Deposit, Writer
 from tests.faults.losses import OF_RECORDS, Losses
 from tests.faults.plain_http import NO_TLS
@@ -27,6 +29,8 @@ from tests.faults.traffic import Clients
 DOCUMENTS = 12
 AT_ONCE = 4
 WAIT_SECONDS = 180.0
+#: Where a relay dies that has lost events sent again.
+POINT = "owed.marked"
 #: Other people's schemas in a registry.
 OTHERS = 20
 #: Longer than relays take to ask for the ids again.
@@ -123,6 +127,13 @@ class Drill:
             consumer.close()
         return found
 
+    def audited_as_sent_again(self) -> int:
+        """Events that the audit log says were sent again."""
+        with self.checker.stores.mongo() as client:
+            log = client[self.site.settings["DPJ_MONGO_DATABASE"]]["audit_logs"]
+            found = log.find({"tenant": SYSTEM_TENANT, "action": "outbox.re_emitted"})
+            return sum(one["details"]["events"] for one in found)
+
     async def all_hold(self, *, but: frozenset[str] = frozenset(), documents: int = DOCUMENTS) -> None:
         """Every promise, once all is at rest."""
         # A mail whose event a store forgot is still due when its document is archived and no group lags.
@@ -172,13 +183,28 @@ async def drill(site: FaultSite, tmp_path: Path) -> AsyncIterator[Drill]:
 
 
 async def test_what_a_lost_broker_had_is_published_again(drill: Drill) -> None:
-    """Nobody had consumed any of it: so nobody could know of it but PostgreSQL."""
+    """Nobody had consumed any of it: so nobody could know of it but PostgreSQL. The relay that has it sent again dies meanwhile."""
     await drill.workers("stop")
     await drill.deposit()
     await drill.published()
+    before = await asyncio.to_thread(drill.audited_as_sent_again)
+    relays = [drill.site.process(name) for name in ("relay", "relay-2")]
+    ended = [len(relay.ends) for relay in relays]
+    for relay in relays:
+        await asyncio.to_thread(relay.stop)
     await asyncio.to_thread(drill.lose_kafka)
+    for relay in relays:
+        await asyncio.to_thread(relay.start, DPJ_CRASH_POINT=POINT)
     await drill.workers("start")
     await drill.all_hold()
+    died = [died_at(relay, POINT, since) for relay, since in zip(relays, ended, strict=True)]
+    assert any(died), "no relay got as far"
+    # What a dead relay had only marked is as lost as before: it is sent again once, and the log says all that was sent, and no more.
+    rows = await drill.checker.stores.query(
+        "SELECT sum(re_emissions), max(re_emissions) FROM outbox WHERE re_emissions > 0"
+    )
+    audited = await asyncio.to_thread(drill.audited_as_sent_again)
+    assert (audited - before, 1) == tuple(rows[0])
 
 
 async def test_a_broker_lost_under_way_loses_no_document(drill: Drill) -> None:

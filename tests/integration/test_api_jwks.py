@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from domain.documents import Role
 from domain.errors import IdentityUnavailable
 from identity.jwks import MAX_JWKS_BYTES, Jwks, jwks_source
+from identity.oidc import OidcClient, OidcSignIn
 from identity.tokens import TokenAuthenticator, issue_token
 from tests.support.jwks import public_jwks
 
@@ -76,6 +77,24 @@ async def test_tokens_are_checked_with_keys_behind_a_url(provider: Provider, key
 async def test_a_provider_that_misbehaves_is_unavailable(provider: Provider, path: str) -> None:
     with pytest.raises(IdentityUnavailable):
         await jwks_source(f"http://127.0.0.1:{provider.server_port}/{path}", timeout=0.3)()
+
+
+async def test_no_proxy_of_the_environment_says_whose_keys_are_believed(
+    provider: Provider, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A closed port stands for the proxy: whoever used it would fetch nothing."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    provider.jwks = json.dumps(public_jwks(key_file)).encode()
+    location = f"http://127.0.0.1:{provider.server_port}"
+    assert await jwks_source(f"{location}/keys")() == provider.jwks
+    client = OidcClient(issuer=location, client_id="c", redirect_uri=f"{location}/r", signed_out_uri=f"{location}/o")
+    keys = Jwks(jwks_source(location))
+    sign_in = OidcSignIn(client, keys, TokenAuthenticator(keys, issuer=location, audience="a"))
+    with pytest.raises(IdentityUnavailable, match="calls itself something else"):  # so it was reached
+        await sign_in.check()
 
 
 async def test_a_provider_that_is_away_is_unavailable() -> None:

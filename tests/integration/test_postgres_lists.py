@@ -15,7 +15,7 @@ from domain.lifecycle import Status
 from processors.documents.reading import DocumentFilter
 from storage.postgres.database import Postgres, PostgresDatabase
 from storage.postgres.delivery.outbox import PostgresOutboxReader
-from storage.postgres.queries import PostgresQueries
+from storage.postgres.queries import OF_TRACE, PostgresQueries
 from tests.support.builders import NOW, a_document, a_dossier, add_documents
 from tests.support.explaining import Explaining
 
@@ -152,6 +152,30 @@ async def test_lists_read_an_index_and_little_more_than_a_page(explaining: Expla
         ):
             await queries.page(tenants_of(tenant), filters, after, 51)
             explaining.check(most_rows)
+
+
+async def test_a_trace_leads_to_its_newest_documents_by_an_index_of_recorded_uploads_alone(
+    explaining: Explaining,
+) -> None:
+    ours, trace = explaining.connected, "0af7651916cd43dd8448eb211c80319c"
+    change = ours.transaction()
+    await change.start()
+    try:
+        # One caller that goes on with a trace for ever, and two documents of another.
+        await ours.execute(
+            "UPDATE documents SET trace_depot = '\\x01' WHERE type_document = 'RIB' AND statut = 'ARCHIVED'"
+        )
+        await ours.execute(
+            "UPDATE documents SET trace_depot = $1 WHERE id IN (SELECT id FROM documents LIMIT 2)", bytes.fromhex(trace)
+        )
+        await ours.execute("ANALYZE documents")
+        queries = PostgresQueries(explaining)
+        for sought, most_rows in ((trace, 2), ("01", OF_TRACE), ("ff" * 16, 0)):
+            await queries.uploaded_in(sought)
+            explaining.check(most_rows)
+            assert {node.get("Index Name") for node in explaining.nodes} - {None} == {"documents_trace"}
+    finally:
+        await change.rollback()
 
 
 async def test_no_list_is_planned_for_any_tenant(filled_dsn: str) -> None:

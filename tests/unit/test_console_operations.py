@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
+from console.languages import catalogue
 from domain.act_notes import note
 from domain.batches import Act, ActRequest, Batch, BatchState
 from domain.error_table import ERROR_TABLE
@@ -159,7 +160,8 @@ async def test_the_letters_of_a_group_are_listed_in_both_languages(site: Console
         assert "archiving/0/1" in page
         assert ("Tout renvoyer" if language == "fr" else "Redrive all") in page
         assert ("1 lettre ouverte" if language == "fr" else "1 open letter") in page
-        assert ERROR_TABLE["archive_refused"].title in page
+        assert catalogue(language)["code.archive_refused"] in page
+        assert (ERROR_TABLE["archive_refused"].title in page) == (language == "en")
         assert ("ne sont pas archivés" if language == "fr" else "are not archived") in page
 
 

@@ -411,6 +411,10 @@ async def test_a_partition_names_its_worker_and_the_last_try_at_its_head() -> No
     async with console.client() as client:
         await sign_in(client)
         page = (await client.get("/consumers/archiving")).text.partition("<tbody>")[2]
+        french = (await client.get("/consumers/archiving", headers={"Accept-Language": "fr"})).text
+    assert "</code> GED unavailable<br>" in page
+    assert "</code> GED indisponible<br>" in french
+    assert "GED unavailable" not in french
     first, second = page.split("</tr>")[:2]
     assert "node-3/4711" in first
     assert "ged_unavailable" in first

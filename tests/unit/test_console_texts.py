@@ -18,6 +18,7 @@ from domain import errors
 from domain.act_notes import NOTES
 from domain.batches import Act
 from domain.consumers import CONSUMERS
+from domain.error_table import ERROR_TABLE
 from domain.lifecycle import Status
 from domain.orders import OrderedAct
 from domain.overview import Holder, NextStep
@@ -68,6 +69,16 @@ def test_both_languages_have_the_same_texts() -> None:
         assert places_in(text) == places_in(english[key]), key
         assert text.strip(), key
         assert english[key].strip(), key
+
+
+def test_every_code_of_an_error_has_its_title_in_both_languages() -> None:
+    french, english = (catalogue(language) for language in LANGUAGES)
+    assert {code: english.get(f"code.{code}") for code in ERROR_TABLE} == {
+        code: row.title for code, row in ERROR_TABLE.items()
+    }
+    assert {key for key in french if key.startswith("code.")} == {f"code.{code}" for code in ERROR_TABLE}
+    assert [code for code in ERROR_TABLE if french[f"code.{code}"] == english[f"code.{code}"]] == []
+    assert Texts("fr").of_code("none_of_ours") == ""
 
 
 def test_every_text_that_a_page_asks_for_is_there() -> None:

@@ -66,6 +66,21 @@ async def test_a_request_that_is_not_recorded_says_so_to_whoever_goes_on(tracer:
     assert not is_recorded(context)
 
 
+@pytest.mark.parametrize("context", [RECORDED, NOT_RECORDED, None])
+async def test_a_document_keeps_the_trace_that_its_upload_is_recorded_in(
+    tracer: KeepingTracer, context: str | None
+) -> None:
+    for installed in (tracer, None):
+        tracing.install(installed)
+        bench = IntakeBench()
+        token = current_traceparent.set(context)
+        await bench.receive()
+        current_traceparent.reset(token)
+        (document,) = bench.database.rows.documents.values()
+        kept = bytes.fromhex(RECORDED.split("-")[1]) if installed is not None and context == RECORDED else None
+        assert document.trace_id == kept
+
+
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
