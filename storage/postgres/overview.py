@@ -32,6 +32,7 @@ from domain.overview import (
 )
 from storage.postgres.connections import Connections
 from storage.postgres.delivery.dead_letters import FRESH_SECONDS, HELD_NOW
+from storage.postgres.delivery.owed_events import BURIED
 from storage.postgres.pauses import PostgresPauseQueries
 
 _T = TypeVar("_T")
@@ -81,7 +82,7 @@ _WAITING_ROWS: Final = """
     ) AS front
 """
 #: The published rows with the lowest ids: what is finished is removed within minutes, so what is old here is owed.
-_OWED_ROWS: Final = """
+_OWED_ROWS: Final = f"""
     WITH front AS MATERIALIZED (
         SELECT id, topic, key, event_id, consumer, created_at, published_at, published_partition, published_offset FROM outbox
         WHERE published_at IS NOT NULL AND refused_at IS NULL AND event_id IS NOT NULL AND topic = ANY($2::text[])
@@ -90,11 +91,12 @@ _OWED_ROWS: Final = """
     SELECT front.id, front.topic, front.key, front.event_id, r.consumer, front.created_at, front.published_at,
            front.published_partition, front.published_offset, (
                SELECT i.state FROM inbox i
-               WHERE i.consumer = r.consumer AND i.event_id = front.event_id AND i.state <> 'CLAIMED') IS NULL AS owed
+               WHERE i.consumer = r.consumer AND i.event_id = front.event_id AND i.state <> 'CLAIMED') IS NULL
+               AND {BURIED.format(row="front")} IS NULL AS owed
     FROM front JOIN unnest($2::text[], $3::text[]) AS r (topic, consumer)
         ON r.topic = front.topic AND (front.consumer IS NULL OR front.consumer = r.consumer)
     ORDER BY front.id, r.consumer
-"""
+"""  # noqa: S608 - made of constants
 #: Of each consumer's open letters so many at most, by the index alone; then the oldest of each group.
 _DEAD: Final = """
     SELECT g.*, l.* FROM (
