@@ -14,6 +14,7 @@ from domain.dead_letters import RecordPosition
 from domain.events import DocumentErased, DocumentQuarantined, DocumentUploaded, Event
 from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
+from storage.postgres.delivery import owed_events
 from storage.postgres.delivery.dead_letter_index import PostgresDeadLetterIndex
 from storage.postgres.delivery.outbox import PostgresOutboxReader
 from storage.postgres.delivery.owed_events import PostgresOwedEvents
@@ -216,6 +217,25 @@ async def test_what_a_document_is_still_owed(site: Site) -> None:
     found = await site.rows.of_document(document_id)
     assert [owed.topic for owed in found.owed] == ["dpj.document.uploaded"]
     assert [topic for topic, _ in found.unpublished] == ["dpj.document.quarantined"]
+
+
+async def test_an_outbox_that_takes_too_long_to_be_searched_leaves_it_unknown(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = uploaded()
+    await site.publish(event)
+    monkeypatch.setattr(owed_events, "OF_DOCUMENT_SECONDS", 0.1)
+    async with site.postgres.connection() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
+        found = await site.rows.of_document(event.document_id)
+    assert found.unknown_at is not None
+    assert found.owed == ()
+    monkeypatch.undo()
+    found = await site.rows.of_document(event.document_id)
+    assert found.unknown_at is None
+    assert len(found.owed) == 1
+    async with site.postgres.connection() as connection:  # other statements have their time as before
+        assert await connection.fetchval("SHOW statement_timeout") != "100ms"
 
 
 async def bury(site: Site, document_id: UUID | None, offset: int, *consumers: str, code: str = "event_undecodable") -> None:
