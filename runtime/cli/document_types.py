@@ -117,7 +117,9 @@ def set_options(
 
 
 async def _types(site: Site) -> Sequence[DocumentType]:
-    return await site.queries().types()
+    from storage.postgres.queries import PostgresQueries
+
+    return await PostgresQueries(site.postgres).types()
 
 
 def _document(rule: DocumentType) -> dict[str, Any]:
