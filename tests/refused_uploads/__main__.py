@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -199,8 +200,10 @@ def _program(words: Sequence[str | Path]) -> Said:
 
 
 def _version(program: str) -> str:
+    if program == sys.executable:
+        return f"requests {version('requests')}, Python {sys.version.split()[0]}"
     done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=False)
-    return done.stdout.splitlines()[0]
+    return {"node": "Node.js "}.get(program, "") + " ".join(done.stdout.splitlines()[0].split()[:2])
 
 
 # --- what came of it -------------------------------------------------------------------------------------------------
@@ -302,9 +305,9 @@ def _run(bench: Bench, names: Sequence[str], count: int) -> list[Outcome]:
     outcomes = []
     for name in names:
         program, send = CLIENTS[name]
-        version, began = _version(program), time.monotonic()
+        began = time.monotonic()
         said = send(bench, uploads)
-        outcome = Outcome.of(name, version, time.monotonic() - began, said)
+        outcome = Outcome.of(name, _version(program), time.monotonic() - began, said)
         _say(f"{name}: {outcome.answered.total()} of {count} well; {dict(outcome.other)} {dict(outcome.broken)}")
         outcomes.append(outcome)
     if not bench.still_serves():
