@@ -134,22 +134,22 @@ def _checked(change: TypeChange) -> dict[str, Any]:
     if change.formats is not None:
         wanted["allowed_formats"] = _checked_formats(change.formats)
     if change.max_megabytes is not None:
-        if not 1 <= change.max_megabytes <= MOST_MEGABYTES:
-            raise ParameterInvalid(f"A document has 1 to {MOST_MEGABYTES} MB at most.")
-        wanted["max_size_bytes"] = change.max_megabytes * MEGABYTE
+        wanted["max_size_bytes"] = _within(change.max_megabytes, MOST_MEGABYTES, "MB") * MEGABYTE
     if change.retention_years is not None:
-        if not 1 <= change.retention_years <= MOST_YEARS:
-            raise ParameterInvalid(f"A retention is 1 to {MOST_YEARS} years.")
-        wanted["retention_years"] = change.retention_years
-    for name, ours in (("active", "active"), ("archived", "archived")):
-        if (said := getattr(change, name)) is not None:
-            wanted[ours] = said
+        wanted["retention_years"] = _within(change.retention_years, MOST_YEARS, "years")
+    wanted |= {name: said for name in ("active", "archived") if (said := getattr(change, name)) is not None}
     for name in ("duties_separated", "erased_by_two"):
-        if (word := getattr(change, name)) is not None:
-            if word not in _THREE:
-                raise ParameterInvalid("Say yes, no or default.")
-            wanted[name] = _THREE[word]
+        word = getattr(change, name)
+        if word is not None and word not in _THREE:
+            raise ParameterInvalid("Say yes, no or default.")
+        wanted |= {} if word is None else {name: _THREE[word]}
     return wanted
+
+
+def _within(number: int, most: int, unit: str) -> int:
+    if not 1 <= number <= most:
+        raise ParameterInvalid(f"It is 1 to {most} {unit}.")
+    return number
 
 
 def _checked_formats(formats: Collection[str]) -> frozenset[str]:

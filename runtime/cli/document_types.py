@@ -73,9 +73,7 @@ def set_options(
     retention_years: Annotated[
         int | None, typer.Option("--retention-years", help="Of documents still to come, if it is shorter.")
     ] = None,
-    separation_of_duties: Annotated[
-        str | None, typer.Option(help=f"Who deposited may not decide: {_THREE}")
-    ] = None,
+    separation_of_duties: Annotated[str | None, typer.Option(help=f"Who deposited may not decide: {_THREE}")] = None,
     erasure_by_two: Annotated[str | None, typer.Option(help=f"Erasing takes two persons: {_THREE}")] = None,
     apply: Apply = False,
     stack: Stack = None,

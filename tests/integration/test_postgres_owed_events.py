@@ -238,7 +238,9 @@ async def test_an_outbox_that_takes_too_long_to_be_searched_leaves_it_unknown(
         assert await connection.fetchval("SHOW statement_timeout") != "100ms"
 
 
-async def bury(site: Site, document_id: UUID | None, offset: int, *consumers: str, code: str = "event_undecodable") -> None:
+async def bury(
+    site: Site, document_id: UUID | None, offset: int, *consumers: str, code: str = "event_undecodable"
+) -> None:
     """Letters of consumers about a record that they could not decode: they name its place, and no event."""
     for consumer in consumers:
         headers = {

@@ -100,7 +100,9 @@ class Bench:
         """As the clients' plans have it; the files are made once."""
         file = self.folder / f"{reason.megabytes}-{reason.pdf}.bin"
         if not file.exists():
-            file.write_bytes((b"%PDF-1.7\n" if reason.pdf else b"\x89PNG\r\n\x1a\n") + os.urandom(reason.megabytes * MB))
+            file.write_bytes(
+                (b"%PDF-1.7\n" if reason.pdf else b"\x89PNG\r\n\x1a\n") + os.urandom(reason.megabytes * MB)
+            )
         body = self.folder / f"{REASONS.index(reason)}.form"
         if not body.exists():
             lead = (
@@ -251,8 +253,8 @@ def _write(outcomes: Sequence[Outcome], at_once: int) -> None:
         "answered well if its client gets the status and the code that belong to its reason; else it is another answer, or",
         "the connection broke before there was one.",
         "",
-        f"**{total} uploads: {total - other - broken} answered well, {other} other answers, {broken} broken.**"
-        f" {at_once} at once per client, one client after another.",
+        f"**{total} uploads: {total - other - broken} answered well, {other} other answers, {broken} broken.**",
+        f"{at_once} at once per client, one client after another.",
         "",
         f"| reason | answer | MB | {' | '.join(one.client for one in outcomes)} |",
         f"|---|---|---:|{'---:|' * len(outcomes)}",
