@@ -24,6 +24,10 @@ async def _main(task: Task) -> None:
     site = site_of(task)
     try:
         await site.codec.check()
+        if task.spans_to:  # as a worker does it, before what is there is kept from the garbage collector
+            from runtime.observability.tracing import install
+
+            install(site.settings.model_copy(update={"tracing_endpoint": task.spans_to}), "bench")
         tune_garbage_collector()
         await contestants[task.contestant](task, site, BenchProgress(task.count))
     finally:

@@ -67,10 +67,6 @@ async def ours(task: Task, site: Site, progress: BenchProgress) -> None:
             policy=site.policy("audit" if task.work == "noop" else "integrity"),
         )
 
-    if task.spans_to:
-        from runtime.observability.tracing import install
-
-        install(site.settings.model_copy(update={"tracing_endpoint": task.spans_to}), "bench")
     stopping = asyncio.Event()
     with tempfile.TemporaryDirectory(prefix="bench-faust-") as scratch:
         settings = ConsumerSettings(bootstrap=site.settings.kafka_bootstrap, scratch=scratch)

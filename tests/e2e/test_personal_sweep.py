@@ -32,7 +32,7 @@ from minio import Minio
 
 from tests.e2e.test_confidentiality import dump, forms_of
 from tests.e2e.test_malware import infected_pdf
-from tests.support.interruptible_proxies import free_ports
+from tests.support.free_ports import free_ports
 from tests.support.otlp_receiver import OtlpReceiver
 from tests.support.pipeline import ROOT, TENANT, Pipeline, metadata, small_pdf, wait_for
 from tests.support.planted_words import planted_pdf, planted_pictures

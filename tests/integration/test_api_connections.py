@@ -16,6 +16,7 @@ import pytest
 
 from ingest_api.protocol import MAX_HEAD_BYTES, MAX_PIPELINED
 from tests.support.api import BOUNDARY
+from tests.support.free_ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD_SECONDS, BODY_SECONDS = 0.6, 0.6
@@ -37,9 +38,7 @@ SAFE = {
 def serving(folder: Path, **settings: str) -> Iterator[int]:
     folder.mkdir(exist_ok=True)
     (folder / "objects").mkdir()
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port: int = chosen.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         "HEAD_SECONDS": str(HEAD_SECONDS),

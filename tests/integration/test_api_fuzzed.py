@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from tests.support.api_processes import ApiProcesses, a_pdf
+from tests.support.free_ports import free_ports
 from tests.support.fuzzing import fuzz
-from tests.support.interruptible_proxies import free_ports
 
 #: A longer search, or another one: DPJ_FUZZ_SECONDS=300 DPJ_FUZZ_SEED=7.
 SECONDS = int(os.environ.get("DPJ_FUZZ_SECONDS", "60"))

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from runtime.observability.health import serve_metrics
 from tests.support.api_processes import ApiProcesses, a_pdf
-from tests.support.interruptible_proxies import free_ports
+from tests.support.free_ports import free_ports
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ import pytest
 
 from tests.support.api import BOUNDARY, FORM_END, FORM_TYPE, bearer, form_head
 from tests.support.fakes_intake import PDF
+from tests.support.free_ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
@@ -86,9 +87,7 @@ class Server:
 def running(folder: Path, **settings: str) -> Iterator[Server]:
     for name in ("objects", "tmp"):
         (folder / name).mkdir()
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port = chosen.getsockname()[1]
+    port = free_port()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.api_server", str(port), str(folder)],

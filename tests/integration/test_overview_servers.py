@@ -19,7 +19,7 @@ import pytest
 from runtime.config.settings import load_settings
 from runtime.processes.local_stack import prepare
 from tests.integration.test_startup_and_shutdown import PATIENCE, Started
-from tests.support.interruptible_proxies import free_ports
+from tests.support.free_ports import free_ports
 from tests.support.pipeline import ROOT, wait_for
 
 ROWS = 30

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -20,14 +19,8 @@ from storage.postgres import database as postgres_module
 from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase, PostgresLock
 from tests.support.builders import a_document, a_dossier, add_documents
+from tests.support.free_ports import free_port
 from tests.support.tcp_proxy import Proxy
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import socket
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from minio.signer import sign_v4_s3
 
 from domain.errors import ObjectStoreUnavailable
 from storage.objects.s3_requests import S3Requests, SigV4Signer
+from tests.support.free_ports import free_port
 
 pytestmark = pytest.mark.full
 
@@ -90,9 +90,7 @@ async def test_a_connection_that_died_at_rest_is_replaced(requests: S3Requests, 
 
 
 async def test_nobody_there(stack: Mapping[str, str]) -> None:
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        port = reserved.getsockname()[1]
+    port = free_port()
     requests = _requests(stack, endpoint=f"127.0.0.1:{port}")
     with pytest.raises(ObjectStoreUnavailable):
         await requests.request("PUT", _path(stack), b"x")

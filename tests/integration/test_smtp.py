@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -18,6 +17,7 @@ from domain.documents import Language
 from domain.errors import MailRefused, MailUnavailable
 from domain.mail import OutgoingMail, RenderedMail
 from notifications.email_smtp import SmtpMailSender
+from tests.support.free_ports import free_port
 
 SUBJECT = "Votre pièce d’identité n’a pas pu être acceptée — « à refaire » " + "é" * 60
 TEXT = "Bonjour,\n\n.point en tête\nÉté à Noël : 10 €\n" + "mot " * 400 + "\n"
@@ -73,16 +73,10 @@ def handler() -> Handler:
 
 @pytest.fixture
 def port(handler: Handler) -> Iterator[int]:
-    controller = Controller(handler, hostname="127.0.0.1", port=_free_port())
+    controller = Controller(handler, hostname="127.0.0.1", port=free_port())
     controller.start()
     yield controller.port
     controller.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _sender(port: int, **changes: Any) -> SmtpMailSender:
@@ -207,7 +201,7 @@ async def test_slow_or_away_is_unavailable(port: int, handler: Handler) -> None:
     handler.stalls = True
     with pytest.raises(MailUnavailable):
         await _sender(port, deadline=0.3).send(_mail())
-    away = _sender(_free_port())
+    away = _sender(free_port())
     with pytest.raises(MailUnavailable):
         await away.send(_mail())
     with pytest.raises(MailUnavailable):

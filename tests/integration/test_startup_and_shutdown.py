@@ -25,7 +25,8 @@ import httpx
 import pytest
 from minio import Minio
 
-from tests.support.interruptible_proxies import InterruptibleProxies, free_ports
+from tests.support.free_ports import free_ports
+from tests.support.interruptible_proxies import InterruptibleProxies
 from tests.support.pipeline import ROOT, metadata, small_pdf, wait_for
 
 NEEDS = {

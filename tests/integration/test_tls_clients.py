@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from identity.jwks import jwks_source
 from notifications.email_smtp import SmtpMailSender, Tls
 from runtime.config.certificate_errors import certificate_error
 from runtime.observability.tracing import OpenTelemetryTracer, otlp_exporter
+from tests.support.free_ports import free_port
 from tests.support.otlp_receiver import OtlpReceiver
 from tests.support.settings import settings_of
 from tests.support.tls_handshakes import serving, trusting
@@ -58,9 +58,7 @@ def issued(folder: Path) -> tuple[Path, Pair]:
 
 @contextmanager
 def mail_server(kept: Kept, tls: ssl.SSLContext | None) -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     controller = Controller(kept, hostname="127.0.0.1", port=port, tls_context=tls, require_starttls=tls is not None)
     controller.start()
     try:

@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from processors.reconcile.run import ReconcileReport, RepairMode
 from runtime.config.settings import Settings
 from runtime.wiring.keyrings import create_tenant_keys
 from runtime.wiring.site import Site
+from tests.support.free_ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 TENANT = "races"
@@ -47,13 +47,6 @@ def settings_with(stack: Mapping[str, str], **changes: str) -> Settings:
 def _fields(stack: Mapping[str, str]) -> dict[str, Any]:
     known = {key.removeprefix("DPJ_").lower(): value for key, value in stack.items()}
     return {name: value for name, value in known.items() if name in Settings.model_fields}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class ApiProcesses:
@@ -108,7 +101,7 @@ class ApiProcesses:
             self._folder.cleanup()
 
     async def _start(self, number: int) -> None:
-        port = _free_port()
+        port = free_port()
         named = {f"DPJ_{name.upper()}": value for name, value in {**self.changes, "api_port": str(port)}.items()}
         clean = {key: value for key, value in os.environ.items() if not key.startswith("DPJ_")}
         environment = {**clean, **self._stack, **named, "DPJ_SETTINGS": "/nonexistent"}

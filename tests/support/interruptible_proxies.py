@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
 import threading
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.support.free_ports import free_ports
 from tests.support.tcp_proxy import Proxy
 
 #: Setting that holds a server's address, by what the pipeline calls the server.
@@ -24,25 +23,6 @@ SETTINGS = {
     "ged": "DPJ_GED_URL",
     "smtp": "DPJ_SMTP_PORT",
 }
-
-
-def free_ports(count: int) -> int:
-    """The first of ``count`` ports in a row that nobody listens on now, below those of outgoing connections, which would take
-    one while it waits for its server."""
-    while True:
-        first = random.randrange(20_000, 32_000 - count)
-        if all(_is_free(port) for port in range(first, first + count)):
-            return first
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 class InterruptibleProxies:

@@ -25,6 +25,7 @@ import yaml
 from deploy.native import ports
 from deploy.native.parts import observability
 from tests.support.alerting import FOLDER, RULES
+from tests.support.free_ports import free_port
 from tests.support.pipeline import wait_for
 
 EVERY = "1s"
@@ -174,10 +175,6 @@ def prometheus(folder: Path, targets: Path, tells: Alertmanager, factor: float) 
     ]
     with _running(arguments, folder / "prometheus.log", f"http://{address}") as url:
         yield Prometheus(url)
-
-
-def free_port() -> int:
-    return ports.assign(["one"], {}, (), (), None)["one"]
 
 
 @contextmanager

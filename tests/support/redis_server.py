@@ -12,6 +12,7 @@ from typing import Self
 from deploy.native import prerequisites
 from deploy.native.parts.redis import PROGRAM
 from deploy.native.report import Silent
+from tests.support.free_ports import free_port
 from tests.support.programs import needs_redis
 
 SECONDS = 30.0
@@ -21,9 +22,7 @@ class RedisServer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as chosen:
-            chosen.bind(("127.0.0.1", 0))
-            self.port: int = chosen.getsockname()[1]
+        self.port = free_port()
 
     @property
     def url(self) -> str:

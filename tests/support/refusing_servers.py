@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import urllib.error
 import urllib.request
@@ -13,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from aiosmtpd.controller import Controller
+
+from tests.support.free_ports import free_port
 
 HOP = {"connection", "content-length", "transfer-encoding", "keep-alive"}
 
@@ -25,9 +26,7 @@ class _Refusing:
 @contextmanager
 def refusing_mail_server() -> Iterator[int]:
     """Its port. It refuses every recipient for good, by the address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = Controller(_Refusing(), hostname="127.0.0.1", port=port, server_hostname="localhost", ready_timeout=30)
     server.start()
     try:
