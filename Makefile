@@ -5,6 +5,7 @@
 # make faults every crash point, random faults, races; then every promise is checked
 # make soak   1,000 faults, resumable; writes docs/reports/soak.md
 # make operator-drills  incidents as an operator meets them in the console, timed
+# make refused-uploads  what four HTTP clients are told of 1,000 refused uploads
 # make check  style, types, structure, secrets, contracts in files
 
 SHELL := /bin/sh
@@ -19,7 +20,7 @@ CORE_COVERAGE := 95
 # What is imported from the checkout. Python compiles a module that changes again when it is imported next.
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */__init__.py))
 
-.PHONY: demo demo-down screenshots operator-drills test test-fast identity faults soak bench check format docs baseline install clean
+.PHONY: demo demo-down screenshots operator-drills refused-uploads test test-fast identity faults soak bench check format docs baseline install clean
 
 install: .venv/installed
 
@@ -41,6 +42,10 @@ screenshots: install
 # DRILLS="--only relay --stack mine --keep" plays one anew, on a stack that stays.
 operator-drills: install
 	@$(RUN)/python -m tests.drills $(DRILLS)
+
+# UPLOADS="--clients java --uploads 28" for less than all of it.
+refused-uploads: install
+	@$(RUN)/python -m tests.refused_uploads $(UPLOADS)
 
 demo-down: install
 	@$(RUN)/dpj down

@@ -27,6 +27,7 @@ _WAITS: Final[Mapping[WaitState, tuple[str, str]]] = {
     WaitState.HELD: ("watch", "events-that-are-held"),
     WaitState.GIVING_UP: ("moving", "events-that-are-held"),
     WaitState.LOST: ("watch", "events-that-kafka-lost"),
+    WaitState.UNKNOWN: ("unknown", "the-relay"),
     WaitState.DEAD: ("act", "dead-letters"),
 }
 _WORST: Final = ("good", "moving", "unknown", "watch", "act")

@@ -9,6 +9,8 @@
 * An address has so many open connections at most.
 * What is still to come of a request that was answered is read and thrown away, within DRAIN_BYTES and DRAIN_SECONDS, so that the
   client gets to the answer. A client that ends its side after its request is answered.
+* An upgrade that is offered is passed over (RFC 9110, section 7.8): Java's HttpClient offers HTTP/2 with its first requests. The parser
+  takes what follows such a head for another protocol, so the head is parsed again without the offer.
 * A request of HTTP/1.1 names one Host, and no transfer coding but ``chunked``: what servers on its way may read in two ways is refused.
 """
 
@@ -16,10 +18,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+import httptools
 import orjson
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -85,6 +89,9 @@ OVERLOADED: Final = Refusal(
 #: A name, an IPv4 address, or an IPv6 address in brackets, then perhaps a port (RFC 9110, section 7.2); RFC 9112 allows an empty one.
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
 
+#: Headers of an offer, which ``Connection`` names as well (RFC 7540, section 3.2).
+_OFFER: Final = frozenset({b"upgrade", b"http2-settings"})
+
 _log = structlog.get_logger()
 
 
@@ -125,6 +132,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         #: Bytes that may still come of a request that was answered, and until when.
         self._drain_left = DRAIN_BYTES
         self._drain: asyncio.TimerHandle | None = None
+        #: This head offers an upgrade: it counts once it is parsed again.
+        self._offers_upgrade = False
+        #: What is being parsed.
+        self._data = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         inner = cast("asyncio.Transport", transport)
@@ -188,7 +199,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         if not self._reading_stopped:
             self._bytes_outside_body += len(data)
+            self._data = data
             super().data_received(data)
+            self._data = b""
         if self._reading_stopped:
             self.flow.pause_reading()  # each answer's end resumes it
             return
@@ -209,6 +222,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._offers_upgrade = True
+            return
         self._in_head = False
         self._bytes_outside_body = 0
         self._disarm()
@@ -231,6 +247,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._offers_upgrade:
+            return
         self._in_head = True
         self._bytes_outside_body = self._fields = 0
         super().on_message_complete()
@@ -254,6 +272,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._parser_ended = not self._reading_stopped
         if not self._reading_stopped:
             self._refuse(HEAD_TOO_LARGE if self._fields > MAX_HEAD_BYTES else self._refusal)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """What uvicorn calls while the parser says, by an exception, where in the data another protocol would begin."""
+        error = sys.exception()
+        if not self._offers_upgrade or not isinstance(error, httptools.HttpParserUpgrade):
+            super()._unsupported_upgrade_warning()
+            return
+        self._offers_upgrade = False
+        head = _without_offer(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+        self._fields = 0
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn makes its own
+        self._data = head + self._data[error.args[0] :]
+        super().data_received(self._data)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
@@ -327,6 +359,18 @@ def _refusal_of(headers: Sequence[tuple[bytes, bytes]], version: str) -> Refusal
         return HOST_INVALID
     codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
     return None if codings in ([], [b"chunked"]) else TRANSFER_CODING_UNSUPPORTED
+
+
+def _without_offer(method: bytes, url: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The head of a request that offers no upgrade and is the same otherwise; one that the parser has taken, so each line is one."""
+    lines = [b"%s %s HTTP/%s" % (method, url, version.encode())]
+    for name, value in headers:
+        if name == b"connection":
+            tokens = [token for token in map(bytes.strip, value.split(b",")) if token.lower() not in _OFFER]
+            lines += [b"connection: " + b", ".join(tokens)] if tokens else []
+        elif name not in _OFFER:
+            lines.append(b"%s: %s" % (name, value))
+    return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 def bounded_protocol(bounds: Bounds) -> type[BoundedHttpProtocol]:

@@ -53,16 +53,17 @@ def media_type(declared: str | None, sniffed: str, allowed: AbstractSet[str]) ->
 
     Raises ContentMismatch if the content is not what was declared, FormatNotAllowed if the document type does not take it.
     """
-    said, seen = _plain(declared or ""), _plain(sniffed)
+    said, seen = recorded_name(declared or ""), recorded_name(sniffed)
     if said in _UNSAID or (said.endswith("/*") and seen.startswith(said[:-1])):
         said = seen
     if said != seen and said not in _REFINED.get(seen, frozenset()):
         raise ContentMismatch(f"The content is not of the declared media type; it looks like {seen}.")
-    if said not in {_plain(name) for name in allowed}:
+    if said not in {recorded_name(name) for name in allowed}:
         raise FormatNotAllowed(f"The document type does not allow {said}; it allows {', '.join(sorted(allowed))}.")
     return said
 
 
-def _plain(name: str) -> str:
+def recorded_name(name: str) -> str:
+    """The one name that a format is recorded under, without parameters."""
     essence = name.partition(";")[0].strip().lower()
     return _NAMES.get(essence, essence)

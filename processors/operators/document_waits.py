@@ -15,7 +15,8 @@ from domain.owed_events import OwedEvent, Progress
 
 
 class WaitState(Enum):
-    """Where an event of the document is. PUBLISHED: in Kafka or lost, which Kafka alone could say and does not answer."""
+    """Where an event of the document is. PUBLISHED: in Kafka or lost, which Kafka alone could say and does not answer. UNKNOWN: whether any
+    waits in the outbox or is in Kafka; the outbox is too long to be searched."""
 
     OUTBOX = "outbox"
     REFUSED = "refused"
@@ -25,6 +26,7 @@ class WaitState(Enum):
     GIVING_UP = "giving up"
     LOST = "lost"
     DEAD = "dead"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,11 @@ class DocumentOutbox(Protocol):
 
     @property
     def owed(self) -> Sequence[OwedEvent]: ...
+
+    @property
+    def unknown_at(self) -> datetime | None:
+        """When the outbox was too long to be searched."""
+        ...
 
 
 class OwedOfDocument(Protocol):
@@ -100,6 +107,8 @@ class DocumentWaits:
             DocumentWait(state=WaitState.REFUSED, topic=topic, consumer=None, since=at, code=code)
             for topic, at, code in rows.refused
         ]
+        if rows.unknown_at is not None:
+            found.append(DocumentWait(state=WaitState.UNKNOWN, topic=None, consumer=None, since=rows.unknown_at))
         for event in rows.owed:
             found += _waits(event, held, progress)
         found += [

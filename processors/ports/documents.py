@@ -81,3 +81,15 @@ class DocumentTypes(Protocol):
     async def get(self, code: str) -> DocumentType:
         """Raises TypeUnknown."""
         ...
+
+
+class ChangeableTypes(Protocol):
+    """Types for who changes their options."""
+
+    async def lock(self, code: str) -> DocumentType:
+        """The type, until the transaction ends nobody else's to change. Raises TypeUnknown."""
+        ...
+
+    async def change(self, rule: DocumentType) -> None:
+        """Write the options of the type of that code."""
+        ...

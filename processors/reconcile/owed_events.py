@@ -1,7 +1,7 @@
 """Events that some consumer must still finish and that Kafka brings no more: found, told, and sent again.
 
 What is owed is in PostgreSQL alone: a published event stays in the outbox until the inbox says of every consumer that must finish it
-that it has (DONE), or has given it up (DEAD). So a broker that lost its data, offsets that somebody moved, or a record that retention
+that it has (DONE), or has given it up (DEAD), or has a dead letter of the very record that the event became. So a broker that lost its data, offsets that somebody moved, or a record that retention
 deleted leave a row that Kafka's offsets prove to be nowhere: such an event is lost. Sent again, it goes to all its consumers; those
 that have finished it acknowledge it unread.
 

@@ -20,12 +20,13 @@ _NEXT: Final = {
     "held": "the consumer tries again",
     "giving up": "the consumer gives it up, as ordered",
     "lost": "published again by itself, else: dpj outbox re-emit",
+    "unknown": "the outbox is too long to be searched for it: dpj overview",
     "dead": "an operator settles it: {command}",
 }
 
 
 async def waits_of(site: Site, document_id: UUID) -> list[dict[str, Any]]:
-    """Each with ``state`` (outbox, refused, on its way, published, held, giving up, lost, dead), ``topic`` (None of a dead letter),
+    """Each with ``state`` (outbox, refused, on its way, published, held, giving up, lost, dead, unknown), ``topic`` (None of a dead letter),
     ``consumer`` (None in the outbox), ``since`` (ISO 8601), ``for`` (what a held event waits for), ``tries``, ``code`` and ``letter``
     (address of a dead one). Raises DatabaseUnavailable."""
     return [_document(wait) for wait in await site.document_waits().of(document_id)]

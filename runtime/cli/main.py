@@ -83,6 +83,7 @@ _COMMANDS: Final[Mapping[str, LazyCommand]] = {
     "outbox": LazyCommand("runtime.cli.outbox", "app", "The outbox: events on their way to Kafka."),
     "batches": LazyCommand("runtime.cli.batches", "app", "Batches: acts on many things that the relay carries out."),
     "orders": LazyCommand("runtime.cli.orders", "app", "Orders: acts that wait for a second person."),
+    "types": LazyCommand("runtime.cli.document_types", "app", "Document types: what each takes, and changing it."),
     "consumers": LazyCommand(
         "runtime.cli.consumers", "app", "Consumers: pause one for a while, have it go on, give it a window again."
     ),

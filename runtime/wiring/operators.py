@@ -13,6 +13,7 @@ from processors.operators.act_kinds import ActKind, Held, Letters, Lost, Refused
 from processors.operators.batches import Batches, BatchRunner
 from processors.operators.dead_letters import OperatorActions
 from processors.operators.desk import OperatorDesk
+from processors.operators.document_types import DocumentTypeOptions
 from processors.operators.pauses import ConsumerPauses
 from processors.operators.replay import Replay
 from processors.operators.restore_steps import RepairStep, RestoreFindings, RestoreLooks, RestoreRepairs
@@ -101,6 +102,11 @@ def batch_runner(site: Site, repair: RepairStep) -> BatchRunner:
 def consumer_pauses(site: Site) -> ConsumerPauses:
     """Await ``codec.check`` before: pauses are audited."""
     return ConsumerPauses(site.database, PostgresPauseQueries(site.postgres), site.clock)
+
+
+def document_type_options(site: Site) -> DocumentTypeOptions:
+    """Await ``codec.check`` before: changes are audited."""
+    return DocumentTypeOptions(site.database, site.clock)
 
 
 def operator_desk(site: Site) -> OperatorDesk:

@@ -45,6 +45,30 @@ class PostgresDocumentTypes:
             raise TypeUnknown
         return type_of(row)
 
+    async def lock(self, code: str) -> DocumentType:
+        """See ``processors.ports.documents.ChangeableTypes``."""
+        row = await self._connection.fetchrow("SELECT * FROM types_documents WHERE code_type = $1 FOR UPDATE", code)
+        if row is None:
+            raise TypeUnknown
+        return type_of(row)
+
+    async def change(self, rule: DocumentType) -> None:
+        await self._connection.execute(
+            """
+            UPDATE types_documents SET formats_autorises = $2, taille_max_mb = $3, est_actif = $4, est_archive = $5,
+                duree_conservation_annees = $6, separation_des_taches = $7, effacement_a_deux = $8
+            WHERE code_type = $1
+            """,
+            rule.code,
+            sorted(rule.allowed_formats),
+            rule.max_size_bytes // MEGABYTE,
+            rule.active,
+            rule.archived,
+            rule.retention_years,
+            rule.duties_separated,
+            rule.erased_by_two,
+        )
+
 
 class PostgresDossiers:
     """See ``processors.ports.documents.Dossiers``."""

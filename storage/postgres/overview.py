@@ -32,6 +32,7 @@ from domain.overview import (
 )
 from storage.postgres.connections import Connections
 from storage.postgres.delivery.dead_letters import FRESH_SECONDS, HELD_NOW
+from storage.postgres.delivery.owed_events import BURIED
 from storage.postgres.pauses import PostgresPauseQueries
 
 _T = TypeVar("_T")
@@ -91,7 +92,7 @@ _WAITING_ROWS: Final = """
 """
 #: Of the published rows with the lowest ids those that are owed, and how many were looked at, in one row at least. What is finished is
 #: removed within minutes, so what is old here is owed.
-_OWED_ROWS: Final = """
+_OWED_ROWS: Final = f"""
     WITH front AS MATERIALIZED (
         SELECT id, topic, key, event_id, consumer, created_at, published_at, published_partition, published_offset FROM outbox
         WHERE published_at IS NOT NULL AND refused_at IS NULL AND event_id IS NOT NULL AND topic = ANY($2::text[])
@@ -105,9 +106,10 @@ _OWED_ROWS: Final = """
         WHERE (
             SELECT i.state FROM inbox i
             WHERE i.consumer = r.consumer AND i.event_id = front.event_id AND i.state <> 'CLAIMED') IS NULL
+            AND {BURIED.format(row="front")} IS NULL
     ) AS owed ON true
     ORDER BY owed.id, owed.consumer
-"""
+"""  # noqa: S608 - made of constants
 #: Of each consumer's open letters so many at most, by the index alone; then the oldest of each group.
 _DEAD: Final = """
     SELECT g.*, l.* FROM (

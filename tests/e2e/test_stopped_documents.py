@@ -14,7 +14,7 @@ import pytest
 
 from domain.events import DocumentUploaded
 from schemas.catalog import schema_of
-from tests.support.pipeline import Pipeline, metadata, small_pdf, wait_for
+from tests.support.pipeline import TENANT, Pipeline, metadata, small_pdf, wait_for
 
 CONSUMERS = {"integrity", "archiving", "notification"}
 
@@ -95,6 +95,15 @@ def test_a_portal_sees_that_its_document_stands_still_until_schema_and_letters_a
     listed = pipeline.client("portal").get("/documents", params={"dossier": taken["dossier_id"]}).json()["items"]
     assert [one["processing"] for one in listed] == [processing]
     wait_for(lambda: {one["consumer"] for one in letters()} == CONSUMERS, "all three gave it up", 30)
+
+    # Each record costs one letter: who buried it is owed the event no more, so it is neither lost nor sent again.
+    def waits() -> list[tuple[str, str | None]]:
+        shown = pipeline.json("doc", "show", document, "--tenant", TENANT)
+        return sorted((one["state"], one["consumer"]) for one in shown["waits"])
+
+    wait_for(lambda: waits() == [("dead", name) for name in sorted(CONSUMERS)], "nothing is owed any more", 30)
+    sent_again = "SELECT count(*) FROM outbox WHERE key = $1 AND re_emissions > 0"
+    assert pipeline.sql(sent_again, document.encode())[0][0] == 0
 
     refused = json.loads(pipeline.dpj("dlq", "redrive", "--document", document, "--apply", "--json", status=1))
     assert (refused["done"], refused["refused"]) == (0, 3)

@@ -108,7 +108,20 @@ async def test_who_deposited_does_not_decide(site: Site) -> None:
         asked = [site.problem("POST", path, site.token("tester", *both), body) for _ in range(5)]
         assert set(await asyncio.gather(*asked)) == {(403, "depositor_may_not_decide")}
     assert (await site.ask("POST", f"/documents/{document}/validate", site.token("v", *both), {}))[0] == 202
-    await site.api.sql("UPDATE types_documents SET separation_des_taches = false WHERE code_type = 'DIVERS'")
+    words = ("types", "set", "DIVERS", "--separation-of-duties", "no", "--reason", "INC-7")
+    change = {"separation_of_duties": {"before": None, "after": False}}
+    status, said = await site.dpj(*words)
+    assert (status, said["applied"], said["changes"], said["separation_of_duties"]) == (0, False, change, None)
+    assert await site.problem("POST", path, site.token("tester", *both), body) == (403, "depositor_may_not_decide")
+    status, said = await site.dpj(*words, "--apply")
+    assert (status, said["applied"], said["changes"], said["separation_of_duties"]) == (0, True, change, False)
+    assert (await site.dpj(*words, "--apply"))[1]["changes"] == {}
+    (line,) = [line for line in await site.audited(tenant="system") if "document_type.changed" in line]
+    assert "INC-7" in line
+    status, said = await site.dpj("types", "list")
+    assert [one["separation_of_duties"] for one in said["types"] if one["type"] == "DIVERS"] == [False]
+    status, said = await site.dpj("types", "set", "NOBODY", "--max-mb", "3", "--reason", "INC-7", "--apply")
+    assert (status, said["error"]["code"]) == (1, "type_unknown")
     status, _ = await site.ask("POST", f"/documents/{await site.document()}/validate", site.token("tester", *both), {})
     assert status == 202
 
@@ -224,6 +237,7 @@ async def test_the_command_line_s_operator_is_bound_by_setting(site: Site) -> No
         ("personal", "status"),
         ("audit", "verify"),
         ("dlq", "list"),
+        ("types", "list"),
     ):
         status, said = await site.dpj(*words, **bound)
         assert (status, said["error"]["code"]) == (1, "operator_bound"), words

@@ -126,6 +126,28 @@ async def test_what_is_published_is_owed_by_those_that_have_not_finished_it(site
     ]
 
 
+async def test_what_a_consumer_buried_undecoded_it_is_owed_no_more(site: Site) -> None:
+    key = uuid4()
+    await site.row(key)
+    await site.sql(
+        """
+        INSERT INTO lettres_mortes (consumer, event_id, document_id, code, error_class, origine_topic, origine_partition,
+                                    origine_offset, tentatives, rejeux, outbox_id)
+        SELECT consumer, $2, $1, 'event_undecodable', 'EventUndecodable', $3, 1, 7, 1, 0, 1
+        FROM unnest(ARRAY['integrity', 'archiving']) AS consumer
+        """,
+        key,
+        uuid4(),
+        UPLOADED,
+    )
+    found = await site.overview.numbers()
+    assert {(one.consumer, one.holder) for one in found.unfinished or ()} == {
+        ("archiving", Holder.DEAD),
+        ("integrity", Holder.DEAD),
+        ("notification", Holder.TOPIC),
+    }
+
+
 async def test_a_held_event_is_told_as_held_and_counts_from_when_it_was_written(site: Site) -> None:
     key = uuid4()
     event = await site.row(key, minutes=60)

@@ -9,13 +9,18 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.consumers import readers
+from domain.dead_letter_index import entry_of
+from domain.dead_letters import RecordPosition
 from domain.events import DocumentErased, DocumentQuarantined, DocumentUploaded, Event
 from storage.postgres.connections import connect
 from storage.postgres.database import Postgres, PostgresDatabase
+from storage.postgres.delivery import owed_events
+from storage.postgres.delivery.dead_letter_index import PostgresDeadLetterIndex
 from storage.postgres.delivery.outbox import PostgresOutboxReader
 from storage.postgres.delivery.owed_events import PostgresOwedEvents
 from streams.outbox_relay import PlacedRow
 from tests.support.builders import NOW
+from tests.support.explaining import Explaining
 from tests.support.inbox_rows import add_inbox_rows
 
 KEEP_HOURS = 24.0
@@ -212,3 +217,146 @@ async def test_what_a_document_is_still_owed(site: Site) -> None:
     found = await site.rows.of_document(document_id)
     assert [owed.topic for owed in found.owed] == ["dpj.document.uploaded"]
     assert [topic for topic, _ in found.unpublished] == ["dpj.document.quarantined"]
+
+
+async def test_an_outbox_that_takes_too_long_to_be_searched_leaves_it_unknown(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = uploaded()
+    await site.publish(event)
+    monkeypatch.setattr(owed_events, "OF_DOCUMENT_SECONDS", 0.1)
+    async with site.postgres.connection() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
+        found = await site.rows.of_document(event.document_id)
+    assert found.unknown_at is not None
+    assert found.owed == ()
+    monkeypatch.undo()
+    found = await site.rows.of_document(event.document_id)
+    assert found.unknown_at is None
+    assert len(found.owed) == 1
+    async with site.postgres.connection() as connection:  # other statements have their time as before
+        assert await connection.fetchval("SHOW statement_timeout") != "100ms"
+
+
+async def bury(
+    site: Site, document_id: UUID | None, offset: int, *consumers: str, code: str = "event_undecodable"
+) -> None:
+    """Letters of consumers about a record that they could not decode: they name its place, and no event."""
+    for consumer in consumers:
+        headers = {
+            "dpj-consumer": consumer,
+            "dpj-code": code,
+            "dpj-error-class": "EventUndecodable",
+            "dpj-origin-topic": DocumentUploaded.TOPIC,
+            "dpj-origin-partition": "3",
+            "dpj-origin-offset": str(offset),
+        }
+        key = None if document_id is None else str(document_id).encode()
+        async with site.database.transaction() as work:
+            await work.outbox.add_dead_letter(consumer, key, b"v", headers)
+
+
+async def owed_to(site: Site) -> list[tuple[str, ...]]:
+    return [one.consumers for one in (await site.rows.slice(0, 1000)).owed]
+
+
+async def test_who_buried_an_events_record_is_owed_it_no_more(site: Site) -> None:
+    event = uploaded()
+    row = (await site.publish(event))[event.event_id]
+    await bury(site, event.document_id, 1000 + row, "integrity")
+    assert await owed_to(site) == [("archiving", "notification")]
+    assert [one.consumers for one in (await site.rows.of_document(event.document_id)).owed] == await owed_to(site)
+    await bury(site, event.document_id, 1000 + row, "archiving", "notification")
+    await bury(site, None, 1000 + row + 1, "integrity")
+    assert await owed_to(site) == []
+    await site.age(1, row)
+    assert row in await site.finished()
+
+
+async def test_a_letter_that_is_written_before_the_relay_marks_the_row_counts_once_it_has(site: Site) -> None:
+    event = uploaded()
+    async with site.database.transaction() as work:
+        await work.outbox.add(event)
+    (waiting,) = await site.sql("SELECT id FROM outbox")
+    await bury(site, event.document_id, 1000 + waiting["id"], "integrity", "archiving", "notification")
+    await site.mark()
+    assert await owed_to(site) == []
+
+
+async def test_what_is_published_at_another_place_is_owed_again(site: Site) -> None:
+    """A relay that dies before it marks a row publishes it again; a person has an event sent again."""
+    event = uploaded()
+    row = (await site.publish(event))[event.event_id]
+    await bury(site, event.document_id, 1000 + row, "integrity", "archiving", "notification")
+    await site.sql("UPDATE outbox SET published_offset = published_offset + 1 WHERE id = $1", row)
+    assert await owed_to(site) == [("archiving", "integrity", "notification")]
+
+
+@pytest.mark.parametrize("settled", ["REDRIVEN", "DISCARDED"])
+async def test_a_settled_letter_leaves_its_record_buried(site: Site, settled: str) -> None:
+    event = uploaded()
+    row = (await site.publish(event))[event.event_id]
+    await bury(site, event.document_id, 1000 + row, "integrity", "archiving", "notification")
+    await site.sql("UPDATE lettres_mortes SET reglement = $1, reglee_a = now()", settled)
+    assert await owed_to(site) == []
+
+
+async def test_a_damaged_records_event_is_sent_again_because_the_outbox_has_it_whole(site: Site) -> None:
+    event = uploaded()
+    row = (await site.publish(event))[event.event_id]
+    await bury(site, event.document_id, 1000 + row, "integrity", code="record_damaged")
+    assert await owed_to(site) == [("archiving", "integrity", "notification")]
+
+
+async def test_letters_that_prove_nothing_bury_nothing(site: Site) -> None:
+    event = uploaded()
+    row = (await site.publish(event))[event.event_id]
+    all_three = [("archiving", "integrity", "notification")]
+    await bury(site, uuid4(), 1000 + row, "integrity")  # of another document
+    assert await owed_to(site) == all_three
+    await site.sql("DELETE FROM lettres_mortes")
+    await bury(site, event.document_id, 1000 + row, "integrity")
+    await site.sql("UPDATE lettres_mortes SET outbox_id = NULL")  # found in Kafka: anybody may have put it there
+    assert await owed_to(site) == all_three
+    await site.sql("UPDATE lettres_mortes SET outbox_id = 1, ecrite_a = now() - interval '5 minutes'")
+    assert await owed_to(site) == all_three  # of the record that stood there before the topic was made anew
+    await site.sql("UPDATE lettres_mortes SET ecrite_a = now()")
+    assert await owed_to(site) == [("archiving", "notification")]
+
+
+async def test_a_strangers_letter_with_forged_headers_buries_nothing(site: Site) -> None:
+    event = uploaded()
+    row = (await site.publish(event))[event.event_id]
+    headers = {
+        "dpj-code": "event_undecodable",
+        "dpj-origin-topic": DocumentUploaded.TOPIC,
+        "dpj-origin-partition": "3",
+        "dpj-origin-offset": str(1000 + row),
+    }
+    forged = entry_of("integrity", str(event.document_id).encode(), headers)
+    place = RecordPosition("dpj.dlq.integrity", 0, 0, 1_800_000_000_000)
+    index = PostgresDeadLetterIndex(site.postgres)
+    assert await index.fill("dpj.dlq.integrity", 0, 1, [(forged, place)]) == 1
+    assert await owed_to(site) == [("archiving", "integrity", "notification")]
+
+
+async def test_letters_are_looked_up_by_the_index_on_their_records(site: Site) -> None:
+    event = uploaded()
+    row = (await site.publish(event))[event.event_id]
+    await bury(site, event.document_id, 1000 + row, "integrity")
+    await site.sql(
+        """
+        INSERT INTO lettres_mortes (consumer, event_id, code, error_class, origine_topic, origine_partition, origine_offset,
+                                    tentatives, rejeux, outbox_id)
+        SELECT 'integrity', gen_random_uuid(), 'event_undecodable', 'x', $1, 3, 100000 + n, 1, 0, n
+        FROM generate_series(1, 20000) AS n
+        """,
+        DocumentUploaded.TOPIC,
+    )
+    await site.sql("ANALYZE lettres_mortes")
+    async with site.postgres.connection() as connection:
+        explaining = Explaining(connection)
+        await PostgresOwedEvents(explaining, readers(), keep_hours=KEEP_HOURS).slice(0, 100)
+    (letters,) = [node for node in explaining.nodes if node.get("Relation Name") == "lettres_mortes"]
+    assert letters["Index Name"] == "lettres_mortes_origine"
+    assert letters["Actual Rows"] <= 1

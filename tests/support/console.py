@@ -99,6 +99,7 @@ class NothingDelivered:
 
     unpublished = ()
     owed = ()
+    unknown_at = None
 
     def __init__(self) -> None:
         self.held: list[HeldEventStatus] = []

@@ -415,6 +415,12 @@ class MemoryDocumentTypes:
             raise TypeUnknown
         return self._rows[code]
 
+    async def lock(self, code: str) -> DocumentType:
+        return await self.get(code)
+
+    async def change(self, rule: DocumentType) -> None:
+        self._rows[rule.code] = rule
+
 
 class MemoryOutbox:
     def __init__(self, rows: Rows) -> None:

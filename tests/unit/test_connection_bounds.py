@@ -533,3 +533,85 @@ async def test_a_client_that_ends_its_side_within_a_body_is_left(app: Applicatio
     await soon(lambda: app.begun == 1)
     assert not protocol.eof_received()
     assert line.closing
+
+
+OFFERS = b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\nUpgrade: h2c\r\n"
+
+
+class Bodies(Application):
+    """Takes each body whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bodies: list[bytes] = []
+        self.headers: list[list[bytes]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            assert message["type"] == "http.request"
+            body, more = body + message["body"], message.get("more_body", False)
+        self.bodies.append(body)
+        self.headers.append([name for name, _ in scope["headers"]])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.fixture
+def bodies() -> Bodies:
+    return Bodies()
+
+
+def offering(body: bytes, *, chunked: bool = False, offer: bytes = OFFERS) -> bytes:
+    head = b"POST /x HTTP/1.1\r\nHost: api\r\n" + offer
+    if chunked:
+        return head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("step", [1, 7, 64, 10_000])
+async def test_a_body_comes_whole_though_its_head_offers_an_upgrade(
+    bodies: Bodies, connect: Connect, step: int, *, chunked: bool
+) -> None:
+    """As Java's HttpClient sends it, in pieces of any size, one request after another and ahead of its answer."""
+    line = Line()
+    protocol = connect(line)
+    protocol.app = bodies
+    sent = offering(b"first " * 20, chunked=chunked) + offering(b"second", chunked=chunked) + ASKED
+    for start in range(0, len(sent), step):
+        protocol.data_received(sent[start : start + step])
+        await asyncio.sleep(0)
+    await soon(lambda: line.written.count(ANSWERED) == 3)
+    assert bodies.bodies == [b"first " * 20, b"second", b""]
+    assert not line.closing
+    assert not {b"upgrade", b"http2-settings", b"connection"} & {name for names in bodies.headers for name in names}
+
+
+async def test_an_offer_leaves_the_rest_of_a_head_as_it_is(bodies: Bodies, connect: Connect) -> None:
+    line = Line()
+    protocol = connect(line)
+    protocol.app = bodies
+    offer = b"Connection: close, Upgrade\r\nUpgrade: websocket\r\nX-Kept: 1\r\n"
+    protocol.data_received(offering(b"body", offer=offer))
+    await soon(lambda: line.closing)
+    assert bodies.bodies == [b"body"]
+    assert set(bodies.headers[0]) == {b"host", b"connection", b"x-kept", b"content-length"}
+    assert b"connection: close" in line.written
+
+
+async def test_what_is_refused_is_refused_with_an_offer_as_well(app: Application, connect: Connect) -> None:
+    line = Line()
+    connect(line).data_received(b"POST /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n" + OFFERS + b"\r\n")
+    await soon(lambda: line.closing)
+    assert line.written.startswith(b"HTTP/1.1 400")
+    assert app.begun == 0
+
+
+async def test_no_tunnel_is_opened(app: Application, connect: Connect) -> None:
+    line = Line()
+    connect(line).data_received(b"CONNECT api:443 HTTP/1.1\r\nHost: api:443\r\n" + OFFERS + b"\r\n")
+    await soon(lambda: line.closing)
+    assert line.written.startswith(b"HTTP/1.1 400")
+    assert app.begun == 0

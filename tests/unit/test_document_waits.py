@@ -60,6 +60,7 @@ async def waits(
     committed: int | None,
     dead: Sequence[GivenUpEvent] = (),
     refused: Sequence[Any] = (),
+    unknown_at: datetime | None = None,
 ) -> list[Any]:
     async def held_events(key: str) -> list[HeldEventStatus]:
         return [one for one in holds if one.event.document_key == key]
@@ -74,7 +75,7 @@ async def waits(
         return {(name, UPLOADED, 0): PartitionProgress(0, 100, committed) for name in names}
 
     async def rows(_: UUID) -> Any:
-        return SimpleNamespace(unpublished=outbox, refused=refused, owed=events)
+        return SimpleNamespace(unpublished=outbox, refused=refused, owed=events, unknown_at=unknown_at)
 
     delivery: Any = SimpleNamespace(held_of=held_events, given_up_of=given_up)
     waiting = DocumentWaits(SimpleNamespace(of_document=rows), delivery, progress)
@@ -150,3 +151,16 @@ async def test_without_kafka_nobody_says_that_an_event_is_on_its_way_or_lost() -
 async def test_a_document_at_rest_waits_for_nothing() -> None:
     assert await waits([], [], [], 5) == []
     assert list(lines_of([])) == []
+
+
+async def test_an_outbox_too_long_to_be_searched_is_said_to_be_beside_what_is_known() -> None:
+    event = owed("archiving")
+    dead = GivenUpEvent(
+        consumer="archiving", event_id=event.event_id, at=then(), code="ged_rejected", tries=1, address=None
+    )
+    found = await waits([], [], [], 5, dead=[dead], unknown_at=then())
+    assert [(wait["state"], wait["consumer"]) for wait in found] == [("unknown", None), ("dead", "archiving")]
+    assert list(lines_of(found))[:2] == [
+        "Waits       event: unknown, since 12 min",
+        "            next: the outbox is too long to be searched for it: dpj overview",
+    ]

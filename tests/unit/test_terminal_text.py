@@ -397,6 +397,7 @@ SILENT = {
             "outbox re-emit",
             "consumers pause",
             "consumers resume",
+            "types set",
             "restore begin",
             "restore end",
             "restore repair",
@@ -406,6 +407,7 @@ SILENT = {
         *("personal rotate", "personal reseal", "personal retire", "personal status", "personal find"),
         *("tokens revoke", "token", "openapi", "export anonymised", "stack"),
     ],
+    "the platform's own words, which its people write": ["types list", "types show"],
     "the API's answers: rows, not records": [
         *("doc submit", "doc content", "erasure request", "erasure order", "erasure confirm", "erasure withdraw"),
         *("erasure receipt", "hold set", "hold lift", "retention show", "retention extend"),

@@ -1,0 +1,1 @@
+"""Refused uploads as four HTTP clients see them; see ``__main__``."""
