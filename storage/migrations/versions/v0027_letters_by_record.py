@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0027"
-down_revision = "0025"
+down_revision = "0026"
 
 STATEMENTS = (
     # Letters that we wrote ourselves; those that were only found in Kafka prove nothing.
