@@ -34,6 +34,7 @@ PORTS = (
     "prometheus",
     "keycloak",
     "collector",
+    "victorialogs",
 )
 
 

@@ -85,14 +85,17 @@ def up(
 
 
 def monitoring_of(stack: str) -> dict[str, str]:
-    """Addresses of Prometheus and Alertmanager by name, and the file that has the spans, where the stack has them."""
+    """Addresses of Prometheus and Alertmanager by name, the page of logs and the file of spans, where the stack has them."""
     from deploy.native import site
+    from deploy.native.parts import victorialogs
     from deploy.native.parts.collector import spans_file
     from deploy.native.parts.observability import addresses
 
     here = site.load(stack)
     found = {} if here is None else addresses(here)
-    return found if here is None or not found else {**found, "spans": str(spans_file(here))}
+    if here is None or not found:
+        return found
+    return {**found, "logs": victorialogs.page(here), "spans": str(spans_file(here))}
 
 
 def identity_of(stack: str) -> dict[str, str]:

@@ -13,12 +13,13 @@ from tests.drills.operator import Operator
 from tests.drills.site import DrillSite
 from tests.drills.stopwatch import ALARM, REPAIR, REST, Stopwatch
 from tests.support.pipeline import wait_for
+from tests.support.refusing_servers import refusing_mail_server
 
 #: Uploads behind a relay that is frozen.
 BEHIND: Final = 30
-POISONED: Final = 4
-#: The topic that the fewest consumers read: each of them gives up a record that is no event.
-POISONED_TOPIC: Final = "dpj.document.archived"
+POISONED: Final = 6
+#: Of their letters, so many are redriven before the others.
+CANARY: Final = 2
 #: Uploads that are published when Kafka's disk is lost, and that a worker has not read.
 UNREAD: Final = 8
 #: The load flows before anything happens.
@@ -73,7 +74,7 @@ def ged_stopped(scene: Scene) -> Stopwatch:
     """The archive's server is down while documents are validated."""
     watch, operator = Stopwatch("GED stopped under load"), scene.operator
     scene.begins(watch, GED_ALERTS)
-    scene.site.stop_server("ged")
+    scene.site.servers.stop("ged")
     scene.load.validating.set()
     operator.sees(watch, "the GED")
     operator.picture(watch, "drill-ged-now")
@@ -81,30 +82,38 @@ def ged_stopped(scene: Scene) -> Stopwatch:
     operator.reads(watch, "for the GED", "server", "Its oldest document")
     operator.picture(watch, "drill-ged-consumer")
     scene.rings(watch, GED_ALERTS)
-    scene.site.start_server("ged")
+    scene.site.servers.start("ged")
     watch.mark(REPAIR)
     scene.is_over(watch)
     return watch
 
 
-def poison_events(scene: Scene) -> Stopwatch:
-    """Records that are no events get into a topic, under the ids of documents: some other program writes there."""
-    watch, operator, site = Stopwatch("Poison events"), scene.operator, scene.site
+def poison_documents(scene: Scene) -> Stopwatch:
+    """A change of the mail server's directory: it refuses every recipient for good, so each document's mail is given up."""
+    watch, operator, site = Stopwatch("Poison documents"), scene.operator, scene.site
     scene.begins(watch, POISON_ALERTS)
-    site.produce(POISONED_TOPIC, scene.load.taken[:POISONED], b"no event")
-    operator.sees(watch, "open dead letter")
-    operator.clicks(watch, operator.line("open dead letter"))
-    operator.reads(watch, f"{POISONED} open letters", "What it means", "discard", scene.load.taken[0])
-    operator.picture(watch, "drill-poison-letters")
-    operator.look_at_now()
-    operator.line("open dead letter").wait_for()
-    operator.picture(watch, "drill-poison-now")
-    scene.rings(watch, POISON_ALERTS)
+    scene.load.flowing.clear()
+    site.servers.stop("smtp")
+    with refusing_mail_server(site.servers.port("smtp")):
+        scene.load.put(POISONED)
+        operator.sees(watch, "open dead letter")
+        operator.clicks(watch, operator.line("open dead letter"))
+        operator.reads(watch, "mail_refused", "What it means", "a redrive sends them", scene.load.taken[-1])
+        operator.picture(watch, "drill-poison-letters")
+        operator.look_at_now()
+        operator.line("open dead letter").wait_for()
+        operator.picture(watch, "drill-poison-now")
+        scene.rings(watch, POISON_ALERTS)
+    site.servers.start("smtp")
     operator.line("open dead letter").click()
     operator.page.wait_for_url("**/dead-letters?**")
-    operator.confirms(operator.page.get_by_role("button", name="Discard all"))
+    operator.confirms(operator.page.get_by_role("button", name="Redrive all"), canary=CANARY)
+    operator.waits_for(("Canary done",))
+    operator.picture(watch, "drill-poison-canary")
+    operator.page.get_by_role("button", name="Have the rest done").click()
     operator.waits_for(("Nothing is left to do",))
     watch.mark(REPAIR)
+    scene.load.flowing.set()
     scene.is_over(watch)
     return watch
 
@@ -135,12 +144,12 @@ def kafka_wiped(scene: Scene) -> Stopwatch:
     watch, operator, site = Stopwatch("Kafka's disk lost"), scene.operator, scene.site
     site.freeze("worker-notification")  # so that there are events that are published and not read
     scene.load.put(UNREAD)
-    wait_for(lambda: not site.sql("SELECT 1 FROM outbox WHERE published_at IS NULL LIMIT 1"), "published", 60)
+    wait_for(lambda: not site.pipeline.sql("SELECT 1 FROM outbox WHERE published_at IS NULL LIMIT 1"), "published", 60)
     scene.begins(watch, KAFKA_ALERTS)
-    site.kill_server("kafka")
+    site.servers.kill("kafka")
     site.thaw("worker-notification")
-    site.wipe_server("kafka")
-    site.start_server("kafka")
+    site.servers.wipe("kafka")
+    site.servers.start("kafka")
     operator.sees(watch, "its data is gone")
     operator.picture(watch, "drill-kafka-now")
     operator.clicks(watch, operator.line("its data is gone"))
@@ -161,7 +170,7 @@ def kafka_wiped(scene: Scene) -> Stopwatch:
 
 INCIDENTS: Final[Sequence[tuple[str, Callable[[Scene], Stopwatch]]]] = (
     ("ged", ged_stopped),
-    ("poison", poison_events),
+    ("poison", poison_documents),
     ("relay", relay_frozen),
     ("kafka", kafka_wiped),
 )

@@ -1,7 +1,10 @@
-"""Prometheus and Alertmanager as parts of a stack, in clear and with TLS: they start, know each other and what to scrape, and end."""
+"""What watches as parts of a stack, in clear and with TLS: all start, know each other, what to scrape and what to read, and end."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,31 @@ from deploy.native import certificates, files, site, stack
 from deploy.native.launch import Launch
 from deploy.native.parts import of
 from deploy.native.parts.observability import NAME, addresses
+from deploy.native.parts.victorialogs import VictoriaLogs
 from deploy.native.report import Silent
 from deploy.native.site import StackSite, targets_file
 from deploy.native.supervisor import Supervisor
 from tests.support.pipeline import wait_for
 from tests.support.programs import needs_monitoring
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+#: A process that says something about a document, and dies with words that are no JSON.
+TALKING = f"""
+import structlog
+from domain.shared.correlation import current_traceparent
+from runtime.observability.telemetry import configure_logging
+configure_logging("worker-archiving")
+current_traceparent.set("00-{TRACE}-b7ad6b7169203331-01")
+structlog.get_logger().warning("event_failed", document_id="1f0e", code="GED_UNAVAILABLE", attempt=3)
+raise SystemExit("these were its last words")
+"""
+
+
+def lines(here: StackSite, query: str) -> list[dict[str, Any]]:
+    """What VictoriaLogs answers to a question in LogsQL."""
+    url, given = f"{VictoriaLogs().url(here)}/select/logsql/query", {"query": query}
+    answer = httpx.post(url, data=given, verify=certificates.trusting(here) or True, trust_env=False)
+    return [json.loads(line) for line in answer.raise_for_status().text.splitlines()]
 
 
 def asked(here: StackSite, path: str) -> Any:
@@ -53,6 +76,14 @@ def test_they_run_beside_a_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             "dpj-objectives",
             "dpj-sight",
         }
+
+        with (here.folder / "logs" / "worker-archiving.log").open("w") as log:
+            subprocess.run([sys.executable, "-c", TALKING], stderr=log, timeout=60, check=False)
+        [line] = wait_for(lambda: lines(here, f"trace_id:={TRACE}"), "the line is found by its trace", 60)
+        wanted = {"_msg": "event_failed", "level": "warning", "document_id": "1f0e", "code": "GED_UNAVAILABLE"}
+        assert {**wanted, "attempt": "3", "_stream": '{service.name="worker-archiving"}'}.items() <= line.items()
+        assert lines(here, "document_id:=1f0e") == [line]
+        assert [one["_msg"] for one in lines(here, '"last words"')] == ["these were its last words"]
     finally:
         launch.undo()
     assert supervisor.running() == {}

@@ -21,6 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
@@ -246,7 +247,9 @@ class Pipeline:
             finally:
                 await connection.close()
 
-        return asyncio.run(run())
+        # In a thread of its own: a test with a browser has an event loop in this one (Playwright's).
+        with ThreadPoolExecutor(1) as apart:
+            return apart.submit(lambda: asyncio.run(run())).result()
 
     def mongo(self, collection: str, query: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         with MongoClient[dict[str, Any]](self.settings["DPJ_MONGO_URL"], serverSelectionTimeoutMS=10_000) as client:

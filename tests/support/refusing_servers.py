@@ -24,9 +24,9 @@ class _Refusing:
 
 
 @contextmanager
-def refusing_mail_server() -> Iterator[int]:
-    """Its port. It refuses every recipient for good, by the address."""
-    port = free_port()
+def refusing_mail_server(port: int | None = None) -> Iterator[int]:
+    """Its port, a free one if none is asked for. It refuses every recipient for good, by the address."""
+    port = port or free_port()
     server = Controller(_Refusing(), hostname="127.0.0.1", port=port, server_hostname="localhost", ready_timeout=30)
     server.start()
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,18 @@ import yaml
 from deploy.native import settings_file, site, stack
 from deploy.native.errors import StackError
 from deploy.native.parts import ALL, EXTRAS, of
-from deploy.native.parts.collector import Collector, spans_file
+from deploy.native.parts.collector import LOGS, Collector, spans_file
 from deploy.native.parts.observability import NAME, Alertmanager, Prometheus, addresses, silent_configuration
+from deploy.native.parts.victorialogs import VictoriaLogs
 from deploy.native.site import StackSite
 from runtime.cli.pipeline import Extra, monitoring_of
-from runtime.processes.health_ports import scrape_targets
+from runtime.processes.health_ports import pipeline_processes_of, scrape_targets
 from tests.support.alerting import FOLDER
 from tests.support.settings import settings_of
 from tests.support.stack_sites import site_of
 
 BOTH = {"prometheus", "alertmanager"}
-ALL_OF_IT = BOTH | {"collector"}
+ALL_OF_IT = BOTH | {"collector", "victorialogs"}
 
 
 @pytest.fixture
@@ -111,6 +113,7 @@ def test_whoever_asks_is_told_where_they_are(here: StackSite) -> None:
     stack._add_extras(here, [NAME], [])
     told = monitoring_of("mine")
     assert told.pop("spans") == str(spans_file(here))
+    assert told.pop("logs") == f"http://127.0.0.1:{here.ports['victorialogs']}/select/vmui/"
     assert told == {name: f"http://127.0.0.1:{here.ports[name]}" for name in BOTH}
 
 
@@ -122,11 +125,21 @@ def test_its_processes_send_their_spans_to_the_collector(here: StackSite, monkey
     assert "DPJ_TRACING_ENDPOINT" not in settings_file.values(here)
 
 
-def test_with_tls_the_collector_has_it_too(here: StackSite) -> None:
+def test_with_tls_the_collector_and_the_logs_have_it_too(here: StackSite) -> None:
     here.identity["tls"] = True
-    [listening] = Collector().configuration(here)["receivers"]["otlp"]["protocols"].values()
-    assert listening["tls"]["min_version"] == "1.3"
+    made = Collector().configuration(here)
+    [listening] = made["receivers"]["otlp"]["protocols"].values()
+    assert listening["tls"]["min_version"] == made["exporters"]["otlphttp"]["tls"]["min_version"] == "1.3"
     assert Collector().url(here).startswith("https://127.0.0.1:")
+    assert made["exporters"]["otlphttp"]["logs_endpoint"].startswith("https://127.0.0.1:")
+    assert {"-tls", "-tlsMinVersion=TLS13"} <= set(VictoriaLogs().command(here).arguments)
+
+
+def test_logs_of_every_process_are_read_and_no_servers(here: StackSite) -> None:
+    ours = {f"{one.name}.log" for one in pipeline_processes_of(settings_of(console_port=8001))}
+    theirs = {f"{part.name}.log" for part in ALL}
+    read = {name for name in ours | theirs for one in LOGS if fnmatch(name, one)}
+    assert read == ours
 
 
 def test_what_is_missing_is_named_with_the_next_step(here: StackSite, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from deploy.native.parts.registry import Registry
 from deploy.native.parts.smtp import Smtp
 from deploy.native.parts.toxiproxy import Toxiproxy
 from deploy.native.parts.vault import Vault
+from deploy.native.parts.victorialogs import VictoriaLogs
 from deploy.native.site import Profile
 
 ALL: tuple[Part, ...] = (
@@ -36,6 +37,7 @@ ALL: tuple[Part, ...] = (
     Toxiproxy(),
     Alertmanager(),
     Prometheus(),
+    VictoriaLogs(),
     Collector(),
     Keycloak(),
 )

@@ -1,6 +1,7 @@
-"""The OpenTelemetry Collector beside a stack: it takes the spans of our processes and keeps the last ones in a file; on request only.
+"""The OpenTelemetry Collector beside a stack: it takes the spans of our processes and keeps the last ones in a file, and reads their
+logs and sends each line to VictoriaLogs; on request only.
 
-The file has one ``ExportTraceServiceRequest`` a line, in OTLP's JSON form (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding).
+The file of spans has one ``ExportTraceServiceRequest`` a line, in OTLP's JSON form (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding).
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ from deploy.native import certificates, files
 from deploy.native.cache import Recipe
 from deploy.native.parts import observability
 from deploy.native.parts.base import QUESTION_SECONDS, NotReady, Part
+from deploy.native.parts.victorialogs import INSERT_PATH, VictoriaLogs
 from deploy.native.site import StackSite
 from deploy.native.supervisor import Command
 
 #: The file, and as many older ones of that size.
 KEPT_MEGABYTES: Final = 64
 OLDER_FILES: Final = 2
+#: Logs of our processes; the servers' are no JSON.
+LOGS: Final = ("api.log", "console.log", "relay.log", "watchdog.log", "worker-*.log")
+_IS_OURS: Final = 'attributes["event"] != nil'
+_SERVICE: Final = 'resource["service.name"]'
 
 
 class Collector(Part):
@@ -47,15 +53,21 @@ class Collector(Part):
                 "min_version": "1.3",
             }
         return {
-            "receivers": {"otlp": {"protocols": {"http": listening}}},
+            "extensions": {"file_storage": {"directory": str(site.data(self.name))}},
+            "receivers": {"otlp": {"protocols": {"http": listening}}, "filelog": _reading(site)},
             "exporters": {
                 "file": {
                     "path": str(spans_file(site)),
                     "rotation": {"max_megabytes": KEPT_MEGABYTES, "max_backups": OLDER_FILES},
-                }
+                },
+                "otlphttp": _sending(site),
             },
             "service": {
-                "pipelines": {"traces": {"receivers": ["otlp"], "exporters": ["file"]}},
+                "extensions": ["file_storage"],
+                "pipelines": {
+                    "traces": {"receivers": ["otlp"], "exporters": ["file"]},
+                    "logs": {"receivers": ["filelog"], "exporters": ["otlphttp"]},
+                },
                 "telemetry": {"logs": {"level": "warn"}, "metrics": {"level": "none"}},
             },
         }
@@ -86,3 +98,44 @@ def spans_file(site: StackSite) -> Path:
 
 def _config(site: StackSite) -> Path:
     return site.folder / "config" / "collector.json"
+
+
+def _reading(site: StackSite) -> dict[str, Any]:
+    """From where it was read last; what VictoriaLogs does not take is offered again, and nothing further is read meanwhile."""
+    return {
+        "include": [str(site.folder / "logs" / name) for name in LOGS],
+        "start_at": "beginning",
+        "include_file_name": False,
+        "storage": "file_storage",
+        "retry_on_failure": {"enabled": True, "max_elapsed_time": "0s"},
+        "operators": [
+            # What is no JSON (the last words of a process that died) is kept as it is.
+            {
+                "type": "json_parser",
+                "if": 'body startsWith "{"',
+                "on_error": "send_quiet",
+                "timestamp": {
+                    "parse_from": "attributes.timestamp",
+                    "layout_type": "gotime",
+                    "layout": "2006-01-02T15:04:05.999999Z07:00",
+                },
+                "severity": {"parse_from": "attributes.level"},
+            },
+            {"type": "move", "if": 'attributes["process"] != nil', "from": "attributes.process", "to": _SERVICE},
+            {"type": "remove", "if": _IS_OURS, "field": "attributes.timestamp"},
+            {"type": "move", "if": _IS_OURS, "from": "attributes.event", "to": "body"},
+        ],
+    }
+
+
+def _sending(site: StackSite) -> dict[str, Any]:
+    """The service alone makes a stream of its own; ids are fields of a line."""
+    given: dict[str, Any] = {
+        "logs_endpoint": f"{VictoriaLogs().url(site)}{INSERT_PATH}",
+        "headers": {"VL-Stream-Fields": "service.name"},
+        "sending_queue": {"enabled": False},
+        "retry_on_failure": {"enabled": False},
+    }
+    if site.tls:
+        given["tls"] = {"ca_file": str(certificates.authority_file(site)), "min_version": "1.3"}
+    return given
