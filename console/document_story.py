@@ -11,6 +11,7 @@ from console.languages import Texts
 from domain.documents import Document, TimelineEntry
 from domain.events import AuditRecorded
 from domain.lifecycle import RESTING
+from domain.pauses import WAITING_FOR as PAUSE
 from domain.records import NotificationRecord
 from processors.operators.document_waits import DocumentWait, WaitState
 
@@ -58,6 +59,7 @@ class Wait:
     waiting_for: str | None
     code: str | None
     tries: int
+    paused_until: datetime | None
 
 
 def steps_of(
@@ -101,9 +103,11 @@ def waits_of(
             continue
         kind, anchor = _WAITS[one.state]
         waiting_for = one.waiting_for
-        away = (servers or {}).get(one.consumer or "", ())
+        away = [name for name in (servers or {}).get(one.consumer or "", ()) if name != PAUSE]
         if one.state is WaitState.ON_ITS_WAY and away:
             kind, anchor, waiting_for = "watch", "when-a-part-is-down", away[0]
+        if one.paused_until is not None:
+            kind, anchor = "watch", "pausing-a-consumer"
         found.append(
             Wait(
                 kind=kind,
@@ -115,6 +119,7 @@ def waits_of(
                 waiting_for=waiting_for,
                 code=one.code,
                 tries=one.tries or 0,
+                paused_until=one.paused_until,
             )
         )
     return found

@@ -127,7 +127,7 @@ def _of_progress(one: ConsumerOverview) -> Iterator[Finding]:
 def _of_waiting(one: ConsumerOverview, at: datetime) -> Iterator[Finding]:
     if one.paused is not None:
         until = max(0.0, (one.paused.until - at).total_seconds())
-        yield Finding(kind=WATCH, name="paused", anchor="lag", subject=one.consumer, seconds=until)
+        yield Finding(kind=WATCH, name="paused", anchor="pausing-a-consumer", subject=one.consumer, seconds=until)
     for dependency in one.waits_for or ():
         since = None if one.waits_since is None else (at - one.waits_since).total_seconds()
         yield Finding(

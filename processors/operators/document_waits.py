@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from typing import Protocol
@@ -12,6 +12,7 @@ from uuid import UUID
 from domain.dead_letters import GivenUpEvent, HeldEventStatus
 from domain.errors import BrokerUnavailable
 from domain.owed_events import OwedEvent, Progress
+from domain.pauses import Pause
 
 
 class WaitState(Enum):
@@ -32,7 +33,8 @@ class WaitState(Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentWait:
     """An event that somebody must still finish. ``consumer`` is None in the outbox. ``waiting_for``: of one that is held; ``code`` and
-    ``tries``: of one that is held or dead; ``letter``: the address of a dead one, None while it is being published."""
+    ``tries``: of one that is held or dead; ``letter``: the address of a dead one, None while it is being published. ``paused_until``: its
+    consumer takes no event until then, because an operator paused it."""
 
     state: WaitState
     topic: str | None
@@ -43,6 +45,7 @@ class DocumentWait:
     code: str | None = None
     tries: int | None = None
     letter: str | None = None
+    paused_until: datetime | None = None
 
 
 class DocumentOutbox(Protocol):
@@ -81,14 +84,27 @@ class DeliveryOfDocument(Protocol):
         ...
 
 
+class PausedConsumers(Protocol):
+    """Raises DatabaseUnavailable."""
+
+    async def paused(self) -> Mapping[str, Pause]:
+        """Pauses that count now, by consumer."""
+        ...
+
+
 class DocumentWaits:
     """``read_progress`` raises BrokerUnavailable."""
 
     def __init__(
-        self, owed: OwedOfDocument, delivery: DeliveryOfDocument, read_progress: Callable[[], Awaitable[Progress]]
+        self,
+        owed: OwedOfDocument,
+        delivery: DeliveryOfDocument,
+        pauses: PausedConsumers,
+        read_progress: Callable[[], Awaitable[Progress]],
     ) -> None:
         self._owed = owed
         self._delivery = delivery
+        self._pauses = pauses
         self._read_progress = read_progress
 
     async def of(self, document_id: UUID) -> Sequence[DocumentWait]:
@@ -109,8 +125,9 @@ class DocumentWaits:
         ]
         if rows.unknown_at is not None:
             found.append(DocumentWait(state=WaitState.UNKNOWN, topic=None, consumer=None, since=rows.unknown_at))
+        paused = await self._pauses.paused() if rows.owed else {}
         for event in rows.owed:
-            found += _waits(event, held, progress)
+            found += [_told_of_pause(wait, paused) for wait in _waits(event, held, progress)]
         found += [
             DocumentWait(
                 state=WaitState.DEAD,
@@ -164,3 +181,11 @@ def _waits(
             )
         )
     return found
+
+
+def _told_of_pause(wait: DocumentWait, paused: Mapping[str, Pause]) -> DocumentWait:
+    """What the relay or an operator does goes on meanwhile; what the consumer itself does next does not."""
+    pause = paused.get(wait.consumer or "")
+    if pause is None or wait.state is WaitState.LOST:
+        return wait
+    return replace(wait, paused_until=pause.until)

@@ -18,6 +18,7 @@ _NEXT: Final = {
     "on its way": "the consumer reads it",
     "published": "Kafka is away, so nobody knows whether it still comes",
     "held": "the consumer tries again",
+    "paused": "the consumer goes on when its pause ends: dpj consumers resume",
     "giving up": "the consumer gives it up, as ordered",
     "lost": "published again by itself, else: dpj outbox re-emit",
     "unknown": "the outbox is too long to be searched for it: dpj overview",
@@ -27,8 +28,8 @@ _NEXT: Final = {
 
 async def waits_of(site: Site, document_id: UUID) -> list[dict[str, Any]]:
     """Each with ``state`` (outbox, refused, on its way, published, held, giving up, lost, dead, unknown), ``topic`` (None of a dead letter),
-    ``consumer`` (None in the outbox), ``since`` (ISO 8601), ``for`` (what a held event waits for), ``tries``, ``code`` and ``letter``
-    (address of a dead one). Raises DatabaseUnavailable."""
+    ``consumer`` (None in the outbox), ``since`` (ISO 8601), ``for`` (what a held event waits for), ``tries``, ``code``, ``letter``
+    (address of a dead one) and ``paused_until`` (ISO 8601, None where its consumer is not paused). Raises DatabaseUnavailable."""
     return [_document(wait) for wait in await site.document_waits().of(document_id)]
 
 
@@ -41,10 +42,11 @@ def lines_of(waits: Sequence[dict[str, Any]]) -> Iterator[str]:
         why = [f"for {wait['for']}"] if wait["for"] else []
         why += [wait["code"]] if wait["code"] else []
         why += [f"{wait['tries']} tries"] if wait["tries"] else []
+        why += ["its consumer is paused"] if wait["paused_until"] else []
         if why:
             yield f"            {', '.join(why)}"
         command = f"dpj dlq show {wait['letter']}" if wait["letter"] else "dpj dlq list"
-        yield f"            next: {_NEXT[wait['state']].format(command=command)}"
+        yield f"            next: {_NEXT['paused' if wait['paused_until'] else wait['state']].format(command=command)}"
 
 
 def _document(wait: DocumentWait) -> dict[str, Any]:
@@ -57,4 +59,5 @@ def _document(wait: DocumentWait) -> dict[str, Any]:
         "tries": wait.tries,
         "code": wait.code,
         "letter": wait.letter,
+        "paused_until": None if wait.paused_until is None else wait.paused_until.isoformat(),
     }

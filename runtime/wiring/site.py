@@ -212,8 +212,11 @@ class Site(Adapters):
     def document_waits(self, *, kafka_seconds: float = KAFKA_SECONDS) -> DocumentWaits:
         """What one document waits for. ``kafka_seconds``: how long Kafka is waited for before it counts as away."""
         from processors.operators.document_waits import DocumentWaits
+        from storage.postgres.pauses import PostgresPauseQueries
 
-        return DocumentWaits(self.owed_rows(), self.operations(), partial(self.read_progress, deadline=kafka_seconds))
+        pauses = PostgresPauseQueries(self.postgres)
+        read_progress = partial(self.read_progress, deadline=kafka_seconds)
+        return DocumentWaits(self.owed_rows(), self.operations(), pauses, read_progress)
 
     def refusals(self) -> PostgresRefusedRowQueries:
         """Outbox rows that Kafka refuses."""

@@ -15,6 +15,7 @@ import pytest
 from deploy.native.patience import family_of
 from tests.faults.site import FaultSite
 from tests.faults.test_stores_that_forget import Drill, opened
+from tests.support.rendering import only_root_sees_inside
 
 FROZEN_SECONDS = 30.0
 SHORT_SECONDS = 15.0
@@ -58,6 +59,7 @@ async def test_all_servers_frozen_for_half_a_minute(drill: Drill) -> None:
     await drill.all_hold()
 
 
+@only_root_sees_inside
 async def test_open_files_run_out(drill: Drill) -> None:
     """Processes that can open no further file or connection refuse, wait and go on."""
     await drill.begin()

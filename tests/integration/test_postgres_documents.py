@@ -41,6 +41,7 @@ EVERYTHING: dict[str, Any] = {
     "language": Language.ENGLISH,
     "mandatory": False,
     "size": 5 * 2**30,
+    "trace_id": bytes(range(16)),
 }
 #: Optional only while there is no content: the table requires them of a stored document.
 CONTENT = {"mime_type", "size", "sha256", "wrapped_key", "object_etag", "object_size", "deposited_at"}

@@ -142,8 +142,8 @@ async def test_what_a_consumer_buried_undecoded_it_is_owed_no_more(site: Site) -
     )
     found = await site.overview.numbers()
     assert {(one.consumer, one.holder) for one in found.unfinished or ()} == {
-        ("archiving", Holder.DEAD),
-        ("integrity", Holder.DEAD),
+        ("archiving", Holder.DEAD_LETTER),
+        ("integrity", Holder.DEAD_LETTER),
         ("notification", Holder.TOPIC),
     }
 

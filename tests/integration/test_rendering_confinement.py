@@ -19,7 +19,7 @@ from domain.renderings import NoThumbnail, Rendered
 from rendering.confinement import Layer
 from rendering.pool import RenderPool
 from tests.support.hostile import compromised_child
-from tests.support.rendering import offspring, plain, runs, stream
+from tests.support.rendering import offspring, only_root_sees_inside, plain, runs, stream
 
 PROGRAM = Path(compromised_child.__file__)
 
@@ -143,6 +143,7 @@ async def test_a_document_that_was_aborted_leaves_its_process_to_nobody():
         await goes_on(pool)
 
 
+@only_root_sees_inside
 async def test_a_documents_process_has_not_the_pipe_that_tells_of_its_end():
     async with a_taken_over_pool() as pool:
         await pool.check()
@@ -179,6 +180,7 @@ async def test_no_document_meets_what_another_left_behind():
         assert len(pool.pids) == 1
 
 
+@only_root_sees_inside
 async def test_the_kernel_says_the_same():
     async with a_taken_over_pool() as pool:
         await pool.check()

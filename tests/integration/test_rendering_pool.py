@@ -16,7 +16,7 @@ import pytest
 from domain.errors import ObjectStoreUnavailable, RendererUnavailable
 from domain.renderings import NoThumbnail
 from rendering.pool import RenderPool
-from tests.support.rendering import a_pdf, a_pool, is_there, offspring, plain, stream
+from tests.support.rendering import a_pdf, a_pool, is_there, offspring, only_root_sees_inside, plain, stream
 
 
 @pytest.fixture
@@ -187,6 +187,7 @@ async def test_a_cancelled_caller_leaves_no_child_with_half_a_document(pool: Ren
     assert (await pool.render(stream(plain()), "image/jpeg")).reason is None
 
 
+@only_root_sees_inside
 async def test_a_child_has_no_secrets_no_files_and_no_way_to_get_more(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DPJ_VAULT_SECRET_ID", "not-for-decoders")
     descriptor = os.open("/etc/hostname", os.O_RDONLY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,7 +23,8 @@ from domain.dead_letters import GivenUpEvent, HeldEventStatus, RefusedRow
 from domain.documents import Document, Role
 from domain.lifecycle import Status
 from domain.overview import Count, ErasuresOverview, OutboxOverview
-from domain.owed_events import Progress
+from domain.owed_events import OwedEvent, Progress
+from domain.pauses import Pause
 from identity.sessions import Sessions, digest_of
 from identity.tokens import Identity
 from operations.audit.acts import ActsReader
@@ -98,10 +99,11 @@ class NothingDelivered:
     """No event of any document waits anywhere."""
 
     unpublished = ()
-    owed = ()
     unknown_at = None
 
     def __init__(self) -> None:
+        self.owed: list[OwedEvent] = []
+        self.pauses: dict[str, Pause] = {}
         self.held: list[HeldEventStatus] = []
         self.traces: dict[str, list[str]] = {}
         self.refused: list[RefusedRow] = []
@@ -124,6 +126,9 @@ class NothingDelivered:
 
     async def held_of(self, key: str) -> Sequence[HeldEventStatus]:
         return [one for one in self.held if one.event.document_key == key]
+
+    async def paused(self) -> Mapping[str, Pause]:
+        return self.pauses
 
     async def given_up_of(self, _: str) -> Sequence[GivenUpEvent]:
         return self.given_up
@@ -168,6 +173,7 @@ class ConsoleBench:
         self.log = Log()
         self.subject = "marie"
         self.lost = OwedReport()
+        self.progress: Progress = {}
         self.look: LastLook | None = None
         self.bound_to: frozenset[str] | None = None
         self.sessions = Sessions(
@@ -183,7 +189,7 @@ class ConsoleBench:
             return self.overview
 
         async def progress() -> Progress:
-            return {}
+            return self.progress
 
         async def lost() -> OwedReport:
             return self.lost
@@ -200,7 +206,7 @@ class ConsoleBench:
             reading=self.bench.reading,
             search=self.bench.search,
             inspection=DocumentInspection(self.bench.database, self.bench.trees, self.bench.personal, self.bench.clock),
-            waits=DocumentWaits(self.delivery, self.delivery, progress),
+            waits=DocumentWaits(self.delivery, self.delivery, self.delivery, progress),
             desk=self.bench.operator_desk,
             erasing=ErasureRequests(
                 self.bench.database, self.bench.personal, self.bench.clock, SecondPerson(required=by_two)

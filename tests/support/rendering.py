@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import AsyncIterator
@@ -10,10 +11,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from domain.renderings import Rendered
 from rendering.pool import RenderPool
+
+#: Files of /proc that only root reads, because a process of ours can't be dumped.
+only_root_sees_inside = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root sees the descriptors and the environment of a process that can't be dumped"
+)
 
 
 def is_there(pid: int) -> bool:

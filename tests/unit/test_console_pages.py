@@ -25,6 +25,8 @@ from domain.documents import TimelineEntry
 from domain.events import AuditRecorded
 from domain.lifecycle import Status
 from domain.overview import CheckpointsOverview, Count, DeadGroup, HeldGroup, OutboxOverview, RestoreOverview, Sample
+from domain.owed_events import OwedEvent, PartitionProgress
+from domain.pauses import Pause
 from operations.overview.model import (
     ConsumerOverview,
     DependencyOverview,
@@ -241,6 +243,39 @@ async def test_a_document_tells_why_it_is_late() -> None:
     assert document.original_name not in page
     audited = [one for one in console.bench.database.rows.outbox if isinstance(one, AuditRecorded)]
     assert (audited[-1].action, audited[-1].entity_id) == ("document.read", str(document.id))
+
+
+async def test_a_document_tells_that_its_consumer_is_paused() -> None:
+    console = ConsoleBench()
+    document = console.document(status=Status.VALIDATED)
+    topic = "dpj.document.validated"
+    event = OwedEvent(
+        row_id=1,
+        event_id=uuid4(),
+        topic=topic,
+        key=str(document.id),
+        consumers=("archiving",),
+        published_at=NOW,
+        partition=0,
+        offset=0,
+        re_emissions=0,
+    )
+    console.delivery.owed = [event]
+    console.progress = {("archiving", topic, 0): PartitionProgress(0, 1, 0)}
+    console.delivery.pauses = {
+        "archiving": Pause(
+            consumer="archiving", by="k1.x", reason="INC-1", since=NOW, until=datetime.now(UTC) + timedelta(hours=2)
+        )
+    }
+    async with console.client() as client:
+        await sign_in(client)
+        page = (await client.get(f"/documents/{document.id}")).text
+        assert "archiving is paused until" in page
+        assert "the consumer goes on when its pause ends" in page
+        console.delivery.pauses = {}
+        page = (await client.get(f"/documents/{document.id}")).text
+    assert "is paused" not in page
+    assert "the consumer reads it" in page
 
 
 async def test_texts_of_strangers_are_shown_as_they_are_spelt() -> None:

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from domain.dead_letters import GivenUpEvent, HeldEvent, HeldEventStatus
 from domain.errors import BrokerUnavailable
 from domain.owed_events import OwedEvent, PartitionProgress
+from domain.pauses import Pause
 from processors.operators.document_waits import DocumentWaits
 from runtime.cli.document_waits import lines_of, waits_of
 
@@ -61,6 +62,7 @@ async def waits(
     dead: Sequence[GivenUpEvent] = (),
     refused: Sequence[Any] = (),
     unknown_at: datetime | None = None,
+    paused: str | None = None,
 ) -> list[Any]:
     async def held_events(key: str) -> list[HeldEventStatus]:
         return [one for one in holds if one.event.document_key == key]
@@ -77,8 +79,12 @@ async def waits(
     async def rows(_: UUID) -> Any:
         return SimpleNamespace(unpublished=outbox, refused=refused, owed=events, unknown_at=unknown_at)
 
+    async def pauses() -> dict[str, Pause]:
+        until = then() + timedelta(hours=2)
+        return {paused: Pause(consumer=paused, by="k1.x", reason="INC-1", since=then(), until=until)} if paused else {}
+
     delivery: Any = SimpleNamespace(held_of=held_events, given_up_of=given_up)
-    waiting = DocumentWaits(SimpleNamespace(of_document=rows), delivery, progress)
+    waiting = DocumentWaits(SimpleNamespace(of_document=rows), delivery, SimpleNamespace(paused=pauses), progress)
     site: Any = SimpleNamespace(document_waits=lambda: waiting)
     return await waits_of(site, DOCUMENT)
 
@@ -111,6 +117,19 @@ async def test_each_way_of_waiting_is_told_with_what_comes_next() -> None:
         "            next: published again by itself, else: dpj outbox re-emit",
     ]
     assert max(map(len, lines)) <= 80
+
+
+async def test_a_paused_consumer_is_told_where_the_document_waits_for_it() -> None:
+    event = owed("archiving", "integrity", "notification", offset=3)
+    found = await waits([], [event], [held(event, "archiving")], 5, paused="archiving")
+    until = {wait["consumer"]: wait["paused_until"] for wait in found}
+    assert {name for name, at in until.items() if at} == {"archiving"}
+    assert list(lines_of(found))[1:3] == [
+        "            for ged, ged_unavailable, 41 tries, its consumer is paused",
+        "            next: the consumer goes on when its pause ends: dpj consumers resume",
+    ]
+    lost = await waits([], [owed("notification", offset=3)], [], 5, paused="notification")
+    assert [(wait["state"], wait["paused_until"]) for wait in lost] == [("lost", None)]
 
 
 async def test_what_a_consumer_gave_up_is_told_as_dead() -> None:
