@@ -49,6 +49,7 @@ def main() -> int:
 def _play(asked: argparse.Namespace, chosen: Sequence[tuple[str, Callable[[Scene], Stopwatch]]]) -> list[str]:
     """Names of incidents that did not come to their end."""
     failed: list[str] = []
+    code = report.code_here()
     site = DrillSite(asked.stack, _say)
     try:
         with chromium() as browser:
@@ -66,7 +67,7 @@ def _play(asked: argparse.Namespace, chosen: Sequence[tuple[str, Callable[[Scene
                     traceback.print_exc()
                     failed.append(name)
                     continue
-                report.keep(asked.out, name, watch)
+                report.keep(asked.out, name, watch, code)
                 _say(f"{name}: {watch.marks}, {watch.clicks} clicks, {watch.to_diagnosis:.1f} s from the first sign")
     finally:
         site.close(keep=asked.keep)

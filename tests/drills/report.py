@@ -25,9 +25,9 @@ _HEAD: Final = (
 )
 
 
-def keep(folder: Path, name: str, watch: Stopwatch) -> None:
-    """What was timed, until every incident was."""
-    watch.code, watch.load = _code(), os.getloadavg()[1]
+def keep(folder: Path, name: str, watch: Stopwatch, code: str) -> None:
+    """What was timed, until every incident was. ``code``: of which it was, before the drill changed the pictures."""
+    watch.code, watch.load = code, os.getloadavg()[1]
     folder.mkdir(parents=True, exist_ok=True)
     told = {field.name: getattr(watch, field.name) for field in fields(watch) if field.init and field.name[0] != "_"}
     (folder / f"{name}.json").write_text(json.dumps(told), "utf-8")
@@ -108,7 +108,8 @@ def _surroundings(here: dict[str, Any], uploads: float) -> list[str]:
     ]
 
 
-def _code() -> str:
+def code_here() -> str:
+    """The commit, with a mark if the checkout differs from it."""
     asked = ["git", "describe", "--always", "--dirty"]
     said = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
     return said.stdout.strip() or "unknown"

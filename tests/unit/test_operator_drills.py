@@ -34,7 +34,7 @@ def test_a_diagnosis_takes_a_minute_and_two_clicks_at_most(watch: Stopwatch, tol
 
 def test_what_was_timed_is_kept_until_the_others_were(tmp_path: Path) -> None:
     assert kept(tmp_path, "relay") is None
-    keep(tmp_path, "relay", timed(alarm=30.0, sign=10.0, diagnosis=12.0))
+    keep(tmp_path, "relay", timed(alarm=30.0, sign=10.0, diagnosis=12.0), "531089e")
     found = kept(tmp_path, "relay")
     assert found is not None
     assert (found.title, found.to_diagnosis, found.clicks) == ("it", 2.0, 1)
