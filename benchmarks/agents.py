@@ -24,7 +24,7 @@ BATCH: Final = 500
 DOCUMENT_BYTES: Final = 20_000
 #: Events of a round: full size and quick.
 COUNTS: Final = {"noop": (20_000, 2_000), "integrity": (1_500, 150)}
-ROUNDS: Final = {"noop": 3, "integrity": 5}
+ROUNDS: Final = {"noop": 5, "integrity": 5}
 CONNECTIONS: Final = {"noop": 16, "integrity": 10}
 CHILD_SECONDS: Final = 180.0
 OURS: Final = "DPJ"

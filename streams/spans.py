@@ -62,7 +62,7 @@ class PublishSpans:
         creator = _creator(row.headers)
         if creator is not None and row.waiting_since is not None:
             since = row.waiting_since.timestamp()
-            about = _waited(row.headers, row.topic, since, until)
+            about = _waited(row.topic, since, until)
             tracing.waited(f"wait outbox {row.topic}", creator, since, until, about)
         partition, offset = place.partition(), place.offset()
         span.annotate({} if partition is None or offset is None else _place(partition, offset))
@@ -91,7 +91,7 @@ def start_processing(consumer: str, record: Record) -> Span | None:
     attributes["messaging.consumer.group.name"] = group_of(consumer)
     now = time.time()
     if record.timestamp > 0:
-        about = _waited(record.headers, place.topic, record.timestamp, now)
+        about = _waited(place.topic, record.timestamp, now)
         tracing.waited(f"wait topic {place.topic}", creator, record.timestamp, now, about)
     published = record.headers.get(PUBLISHED_BY)
     links = (creator, published) if is_traceparent(published) else (creator,)
@@ -121,7 +121,8 @@ def hold(dependency: str, code: str) -> tracing.SpanBlock:
 def _creator(headers: Mapping[str, str]) -> str | None:
     """The context that the event was created in, if its trace is recorded. Headers may come from a stranger."""
     creator = headers.get("traceparent")
-    return creator if is_traceparent(creator) and is_recorded(creator) else None
+    # The cheap question first: most traces are not recorded.
+    return creator if creator and is_recorded(creator) and is_traceparent(creator) else None
 
 
 def _messaging(headers: Mapping[str, str], topic: str) -> dict[str, str | int | float | bool]:
@@ -140,5 +141,6 @@ def _place(partition: int, offset: int) -> dict[str, str | int | float | bool]:
     return {"messaging.destination.partition.id": str(partition), "messaging.kafka.offset": offset}
 
 
-def _waited(headers: Mapping[str, str], topic: str, since: float, until: float) -> Attributes:
-    return {**_messaging(headers, topic), "dpj.waited_seconds": round(max(0.0, until - since), 6)}
+def _waited(topic: str, since: float, until: float) -> Attributes:
+    """Whose time it was says the span beside it, which has the same parent."""
+    return {"messaging.destination.name": topic, "dpj.waited_seconds": round(max(0.0, until - since), 6)}

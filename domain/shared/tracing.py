@@ -167,12 +167,12 @@ def call(dependency: str, operation: str | Callable[..., object]) -> SpanBlock:
     """A call of a server: ``dependency`` as errors and metrics name it (``Transient.waiting_for``), and what is asked of it."""
     if _tracer is None:
         return NOTHING
+    current = current_traceparent.get()
+    if current is None or not is_recorded(current):  # before anything is made of it: most work is not recorded
+        return NOTHING
     asked = operation if isinstance(operation, str) else getattr(operation, "__name__", "call")
-    return block(
-        f"{dependency} {asked}",
-        SpanKind.CLIENT,
-        attributes={"peer.service": dependency, "dpj.operation": asked},
-    )
+    attributes = {"peer.service": dependency, "dpj.operation": asked}
+    return SpanBlock(_tracer.start(f"{dependency} {asked}", SpanKind.CLIENT, current, attributes=attributes))
 
 
 def detached() -> contextvars.Context | None:

@@ -55,6 +55,13 @@ _GOOD: Final = Status(StatusCode.UNSET)
 _FAILED: Final = Status(StatusCode.ERROR)
 
 
+class _OneResource(Resource):
+    """The SDK's hash of a resource writes its attributes as JSON, and its encoder asks for it at every span. A process has one alone."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
 class OpenTelemetryTracer:
     """See ``domain.shared.tracing.Tracer``. ``ratio``: the part of the traces that begin here which are recorded; others are recorded if
     their beginning is. A caller's decision counts only with ``follow_callers``; else the ratio decides, by the trace's id.
@@ -67,7 +74,7 @@ class OpenTelemetryTracer:
         self._ratio = TraceIdRatioBased(ratio)
         self._follow_callers = follow_callers
         self._ids = RandomIdGenerator()
-        self._resource = Resource.create(
+        about = Resource.create(
             {
                 "service.namespace": "dpj-documents",
                 "service.name": f"dpj-{process}",
@@ -75,6 +82,7 @@ class OpenTelemetryTracer:
                 "service.instance.id": str(uuid4()),
             }
         )
+        self._resource = _OneResource(dict(about.attributes))
         self._processor = BatchSpanProcessor(
             _ReportedFailures(exporter),
             max_queue_size=QUEUED,
