@@ -22,7 +22,17 @@ WINDOW: Final = 2_000
 #: How an act's name begins; what only reads is none, and what a document's depositor or the pipeline does is none.
 _ACTS: Final = (
     *("console.", "event.", "dead_letter.", "outbox.", "token.", "key.", "personal_key.", "export.", "subject."),
-    *("restore.", "reconcile.", "audit.", "tenant.", "operation.", "consumer.", "dead_letters."),
+    *(
+        "restore.",
+        "reconcile.",
+        "audit.",
+        "tenant.",
+        "operation.",
+        "consumer.",
+        "dead_letters.",
+        "batch.",
+        "document_type.",
+    ),
     *("document.erase", "document.erasure", "document.legal_hold.", "document.retention.", "document.search"),
     *("document.decision.", "document.validated", "document.rejected", "document.link.revoked"),
 )
